@@ -1,0 +1,114 @@
+"""``semroute config``: validate ``semroute.yaml`` and say what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from semroute.cli.options import config_option, index_option, json_option
+
+if TYPE_CHECKING:
+    from semroute.config import Config, Problem
+
+
+@click.group()
+def config() -> None:
+    """Work with semroute.yaml."""
+
+
+@config.command()
+@config_option
+@index_option
+@json_option
+@click.pass_context
+def check(context: click.Context, config_path: Path | None, index: Path | None, as_json: bool) -> None:
+    """Validate semroute.yaml and say what is missing.
+
+    Compares it with the categories of the index, where there is one, and with the environment. Exits with 1 when there
+    is an error; warnings alone exit with 0.
+    """
+    from semroute.cli.console import print_json
+
+    path = Path("semroute.yaml") if config_path is None else config_path
+    problems = _problems(path, index, is_named=config_path is not None)
+    has_errors = any(problem.severity == "error" for problem in problems)
+    if as_json:
+        print_json({"path": str(path), "ok": not has_errors, "problems": [_as_dict(problem) for problem in problems]})
+    else:
+        _print_table(path, problems, has_errors)
+    context.exit(1 if has_errors else 0)
+
+
+def _problems(path: Path, index: Path | None, *, is_named: bool) -> Sequence[Problem]:
+    from semroute.config import Config, Problem
+    from semroute.config.load import read, validate
+
+    if not is_named and not path.exists():
+        missing = Problem("error", "", "there is no semroute.yaml in this folder", 'write one with "semroute init"')
+        return [missing, *_compared(Config(), index)]
+    config, problems = validate(read(path))
+    return problems if config is None else _compared(config, index)
+
+
+def _compared(config: Config, index: Path | None) -> list[Problem]:
+    """What is wrong between the configuration, the index and the environment."""
+    from semroute.config import Problem
+    from semroute.config.check import check_config
+
+    manifest = (config.index if index is None else index) / "manifest.json"
+    try:
+        models, unreadable = _category_models(manifest), []
+    except (OSError, ValueError) as error:
+        models = None
+        fix = "build the index again"
+        unreadable = [Problem("warning", "index", f"{manifest} cannot be read ({type(error).__name__})", fix)]
+    return [*check_config(config, category_models=models, env=os.environ), *unreadable]
+
+
+def _category_models(manifest: Path) -> dict[str, list[str]] | None:
+    """Each category of an index with its models; None where there is no index.
+
+    Raises:
+        OSError, ValueError: there is a manifest, but it cannot be read.
+    """
+    try:
+        document = json.loads(manifest.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    categories = document.get("categories") if isinstance(document, dict) else None
+    if not isinstance(categories, dict) or not all(isinstance(category, dict) for category in categories.values()):
+        raise ValueError("not a manifest")
+    return {name: [str(model) for model in category.get("models") or ()] for name, category in categories.items()}
+
+
+def _as_dict(problem: Problem) -> dict[str, object]:
+    return {
+        "severity": problem.severity,
+        "key": problem.key,
+        "line": problem.line,
+        "message": problem.message,
+        "fix": problem.fix,
+    }
+
+
+def _print_table(path: Path, problems: Sequence[Problem], has_errors: bool) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from semroute.cli.console import stdout
+
+    if problems:
+        table = Table("", "key", "problem", box=None, pad_edge=False)
+        for problem in problems:
+            style = "red" if problem.severity == "error" else "yellow"
+            where = problem.key if problem.line is None else f"{problem.key or path.name} (line {problem.line})"
+            words = (Text(word, overflow="fold") for word in (where, problem.text))
+            table.add_row(Text(problem.severity, style=style), *words)
+        stdout().print(table)
+    verdict = Text(f"{path}: {'not usable yet' if has_errors else 'valid'}", style="red" if has_errors else "green")
+    stdout().print(verdict, soft_wrap=True)

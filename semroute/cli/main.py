@@ -1,0 +1,82 @@
+"""The command ``semroute``, and what becomes of errors at its edge."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from semroute import __version__
+from semroute.cli.lazy import LazyGroup
+from semroute.errors import SemrouteError
+
+_COMMANDS = {
+    "init": ("semroute.cli.init:init", "Write a commented semroute.yaml to start from."),
+    "config": ("semroute.cli.config:config", "Work with semroute.yaml."),
+    "build-index": ("semroute.cli.build_index:build_index", "Build an index from a folder of categories."),
+    "route": ("semroute.cli.route:route", "Say which category and model a query goes to, and why."),
+    "ask": ("semroute.cli.ask:ask", "Route a query, call the model and print its answer."),
+    "evaluate": ("semroute.cli.evaluate:evaluate", "Measure an index on labelled queries."),
+    "tune": ("semroute.cli.tune:tune", "Choose thresholds on labelled queries."),
+    "inspect": ("semroute.cli.inspect:inspect", "Show what an index holds and which categories overlap."),
+}
+
+
+def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    click.echo(f"semroute {__version__}")
+    context.exit()
+
+
+@click.group(cls=LazyGroup, targets=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+def cli() -> None:
+    """Send each query to the cheapest language model that can handle it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        arguments: the words after the program's name; None takes those of the process.
+
+    Returns:
+        The exit code: 0, 2 for bad usage or bad input, 1 for other errors, 130 after Ctrl-C.
+    """
+    try:
+        code = cli.main(arguments, prog_name="semroute", standalone_mode=False)
+        sys.stdout.flush()
+    except SemrouteError as error:
+        from semroute.cli.console import print_error
+
+        print_error(str(error))
+        return error.exit_code
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        _silence_stdout()
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _silence_stdout() -> None:
+    """Whoever read our output has gone: keep Python's last flush from complaining."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""Options that several commands share, so that they are spelt and explained alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+index_option = click.option(
+    "--index",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Folder of the index artifact (default: SEMROUTE_INDEX, or .semroute/index).",
+)
+"""``index: Path | None``."""
+
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Configuration file (default: semroute.yaml in this folder, if there is one).",
+)
+"""``config_path: Path | None``."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+"""``as_json: bool``."""

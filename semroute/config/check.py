@@ -1,0 +1,99 @@
+"""What a valid configuration still lacks before queries can be answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from semroute.config.problem import Problem, dotted, nearest
+from semroute.config.schema import Config
+
+
+def check_config(
+    config: Config, *, category_models: Mapping[str, Sequence[str]] | None, env: Mapping[str, str]
+) -> list[Problem]:
+    """Compare a configuration with the index and the environment.
+
+    Args:
+        config: a valid configuration.
+        category_models: each category of the index with its models in order; None when there is no index to ask.
+        env: the environment in which queries will be answered.
+
+    Returns:
+        Errors first: a category or the fallback none of whose models can be called, a category that the index lacks.
+        Warnings: one model of several that cannot be called, a key that is not set, a deployment that nothing uses.
+    """
+    users = _users(config, category_models or {})
+    problems = [
+        *_uncallable(config, users),
+        *_unknown_categories(config, category_models),
+        *_unset_keys(config, env),
+        *(_unused(config, users) if category_models is not None else ()),
+    ]
+    return sorted(problems, key=lambda problem: problem.severity)  # "error" sorts before "warning"; stable otherwise
+
+
+def _users(config: Config, category_models: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """The models of the fallback and of every category, by the words that name the user."""
+    users: dict[str, Sequence[str]] = {"the fallback": config.fallback.models}
+    overrides = {name: own.models for name, own in config.categories.items() if own.models is not None}
+    for name, models in {**category_models, **overrides}.items():
+        users[f'category "{dotted([name])}"'] = models
+    return users
+
+
+def _uncallable(config: Config, users: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    callable_models = {deployment.model for deployment in config.deployments}
+    missing = dict.fromkeys(model for models in users.values() for model in models if model not in callable_models)
+    for model in missing:
+        with_it = [user for user, models in users.items() if model in models]
+        stuck = [user for user in with_it if callable_models.isdisjoint(users[user])]
+        consequence = f"{_list(stuck)} cannot be answered" if stuck else f"{_list(with_it)} will go without it"
+        yield Problem(
+            "error" if stuck else "warning",
+            "deployments",
+            f'no deployment of model "{dotted([model])}": {consequence}',
+            _meant(model, callable_models) or f'add a deployment with "model: {dotted([model])}"',
+        )
+
+
+def _unknown_categories(config: Config, category_models: Mapping[str, Sequence[str]] | None) -> Iterator[Problem]:
+    if category_models is None:
+        return
+    for name in config.categories:
+        if name not in category_models:
+            fix = _meant(name, category_models) or "remove it, or build the index with that category"
+            yield Problem("error", dotted(["categories", name]), "the index has no such category", fix)
+
+
+def _unset_keys(config: Config, env: Mapping[str, str]) -> Iterator[Problem]:
+    variables = dict.fromkeys(d.api_key_env for d in config.deployments if d.api_key_env is not None)
+    for variable in variables:
+        if env.get(variable, "").strip():
+            continue
+        positions = [i for i, deployment in enumerate(config.deployments) if deployment.api_key_env == variable]
+        names = _list([f'"{dotted([config.deployments[i].name])}"' for i in positions])
+        key = dotted(("deployments", positions[0], "api_key_env"))
+        yield Problem(
+            "warning", key, f"{variable} is not set, and {names} cannot be called without", f"export {variable}"
+        )
+
+
+def _unused(config: Config, users: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    used = {model for models in users.values() for model in models}
+    for position, deployment in enumerate(config.deployments):
+        if deployment.model not in used:
+            message = f'no category and no fallback uses model "{dotted([deployment.model])}"'
+            fix = _meant(deployment.model, used) or "remove the deployment, or name its model in a category"
+            yield Problem("warning", dotted(("deployments", position, "model")), message, fix)
+
+
+def _meant(word: str, known: Sequence[str] | set[str] | Mapping[str, object]) -> str | None:
+    found = nearest(word, known)
+    return f'did you mean "{dotted([found])}"?' if found else None
+
+
+def _list(words: Sequence[str], most: int = 4) -> str:
+    shown = list(words[:most])
+    if len(words) > most:
+        shown.append(f"{len(words) - most} more")
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

@@ -1,0 +1,91 @@
+"""Pydantic's findings in the words of a person who edits ``semroute.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from semroute.config.problem import Problem, dotted, nearest
+from semroute.config.schema import Config
+from semroute.config.values import BAD_VALUE
+from semroute.config.yaml_lines import Document
+
+_KINDS = {
+    "string_type": ("must be text", "put it in quotes"),
+    "string_unicode": ("must be text that UTF-8 can write", "remove the surrogate"),
+    "float_type": ("must be a number", "write it without quotes"),
+    "int_type": ("must be a whole number", "write it without quotes"),
+    "int_from_float": ("must be a whole number", ""),
+    "finite_number": ("must be a finite number", ""),
+    "tuple_type": ("must be a list", "write it like [first, second]"),
+    "mapping_type": ("must be a mapping of names to values", "write it like {name: value}"),
+    "model_type": ("must be a mapping of keys to values", "write it like {key: value}"),
+    "dict_type": ("must be a mapping of keys to values", "write it like {key: value}"),
+    "missing": ("is missing", "add it"),
+}
+_LIMITS = {
+    "greater_than": ("must be greater than {gt:g}", ""),
+    "greater_than_equal": ("must be at least {ge:g}", ""),
+    "less_than_equal": ("must be at most {le:g}", ""),
+    "too_short": ("must not be empty", "list at least {min_length}, or remove the key"),
+    "literal_error": ("must be {expected}", ""),
+}
+
+
+def path_of(location: Sequence[str | int]) -> tuple[str, ...]:
+    """Pydantic's location as a path in the file; the marker of a wrong mapping key is not part of it."""
+    return tuple(str(part) for part in location if part != "[key]")
+
+
+def explain(detail: ErrorDetails, document: Document) -> Problem:
+    """One finding with its line, its dotted key, and the fix; never with the value, which may be a secret."""
+    path = path_of(detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        message, fix = _unknown_key(detail["loc"])
+    else:
+        message, fix = _words(detail)
+    return Problem("error", dotted(path), message, fix, document.line(path))
+
+
+def _words(detail: ErrorDetails) -> tuple[str, str]:
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == BAD_VALUE:
+        return context["message"], context["fix"]
+    if kind in _LIMITS:
+        message, fix = _LIMITS[kind]
+        return message.format(**context), fix.format(**context)
+    return _KINDS.get(kind, (detail["msg"], ""))
+
+
+def _unknown_key(location: tuple[str | int, ...]) -> tuple[str, str]:
+    known = sorted(_section(location[:-1]).model_fields)
+    meant = nearest(str(location[-1]), known)
+    return "unknown key", f'did you mean "{meant}"?' if meant else f"known here: {', '.join(known)}"
+
+
+def _section(location: Sequence[str | int]) -> type[BaseModel]:
+    """The model whose keys lie at ``location``."""
+    section: type[BaseModel] = Config
+    parts = iter(location)
+    for part in parts:
+        annotation = section.model_fields[str(part)].annotation
+        inner = _model_in(annotation)
+        if inner is None:
+            break
+        if annotation is not inner and not _optional(annotation):
+            next(parts, None)  # the name or the position in the mapping or list
+        section = inner
+    return section
+
+
+def _optional(annotation: Any) -> bool:
+    return type(None) in get_args(annotation)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner)) is not None), None)

@@ -1,0 +1,126 @@
+"""YAML to plain values, with the line of every key and a refusal of keys written twice.
+
+PyYAML keeps the last of two equal keys in silence; here both are seen before the values are built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import yaml
+
+from semroute.config.problem import Problem, dotted
+
+Path: TypeAlias = tuple[str, ...]
+
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed file.
+
+    Attributes:
+        data: the values; None for an empty file.
+        lines: 1-based line of every key and list item, by its path.
+        repeated: one problem for each key that a mapping holds twice.
+    """
+
+    data: object = None
+    lines: Mapping[Path, int] = field(default_factory=dict)
+    repeated: tuple[Problem, ...] = ()
+
+    def line(self, path: Path) -> int | None:
+        """The line of ``path``, or of the nearest thing around it that the file holds."""
+        return next((self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines), None)
+
+
+class YamlError(Exception):
+    """The text is not one YAML document of plain values.
+
+    Args:
+        message: what is wrong.
+        line: 1-based, where one is known.
+    """
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        self.line = line
+        super().__init__(message)
+
+
+def parse(text: str) -> Document:
+    """Parse one YAML document of plain values.
+
+    Raises:
+        YamlError: for anything else; the message holds no value of the file.
+    """
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return Document()
+            walk = _Walk(loader)
+            walk.visit(node, ())
+            return Document(loader.construct_document(node), walk.lines, tuple(walk.repeated))
+        finally:
+            loader.dispose()
+    except yaml.reader.ReaderError as error:
+        raise YamlError("a character that YAML does not allow", text.count("\n", 0, error.position) + 1) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise YamlError(f"malformed YAML: {error.problem}", mark.line + 1 if mark else None) from None
+    except RecursionError:
+        raise YamlError("malformed YAML: nested too deeply") from None
+
+
+class _Walk:
+    """A visit to every node, before the values are built."""
+
+    def __init__(self, loader: yaml.SafeLoader) -> None:
+        self.loader = loader
+        self.lines: dict[Path, int] = {}
+        self.repeated: list[Problem] = []
+        self._seen: set[int] = set()
+
+    def visit(self, node: yaml.Node, path: Path) -> None:
+        if id(node) in self._seen:  # an alias: its lines are those of its anchor, and it may hold itself
+            return
+        self._seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            for position, item in enumerate(node.value):
+                here = (*path, str(position))
+                self.lines[here] = item.start_mark.line + 1
+                self.visit(item, here)
+        elif isinstance(node, yaml.MappingNode):
+            self._mapping(node, path)
+        else:
+            self._scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> None:
+        first: dict[tuple[str, str], int] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.tag == _MERGE:
+                self.visit(value, path)
+                continue
+            self._scalar(key)
+            line = key.start_mark.line + 1
+            here = (*path, key.value)
+            self.lines[here] = min(line, self.lines.get(here, line))
+            if (key.tag, key.value) in first:
+                message = f"written twice, first in line {first[key.tag, key.value]}"
+                self.repeated.append(Problem("error", dotted(here), message, "keep one of the two", line))
+            first.setdefault((key.tag, key.value), line)
+            self.visit(value, here)
+
+    def _scalar(self, node: yaml.Node) -> None:
+        """Build the value once for its line: PyYAML's own errors for an impossible date or number have none."""
+        try:
+            self.loader.construct_object(node)
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
+            line = node.start_mark.line + 1
+            raise YamlError("malformed YAML: not the number or date that it looks like", line) from None

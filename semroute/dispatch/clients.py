@@ -1,0 +1,41 @@
+"""One HTTP client for each event loop, so that connections are reused and closed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from weakref import WeakKeyDictionary
+
+import httpx
+
+_open: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncGenerator[httpx.AsyncClient], httpx.AsyncClient]]
+_open = WeakKeyDictionary()
+
+
+async def shared_client() -> httpx.AsyncClient:
+    """The running loop's client, made on first use.
+
+    ``asyncio.run`` closes it with the loop; :func:`close` does so earlier.
+    """
+    loop = asyncio.get_running_loop()
+    if loop not in _open:
+        lifetime = _lifetime()
+        _open[loop] = (lifetime, await anext(lifetime))
+    return _open[loop][1]
+
+
+async def close() -> None:
+    """Close the running loop's client; the next call opens another."""
+    held = _open.get(asyncio.get_running_loop())
+    if held is not None:
+        await held[0].aclose()
+
+
+async def _lifetime() -> AsyncGenerator[httpx.AsyncClient]:
+    """A generator that a loop which ends finishes by itself (``shutdown_asyncgens``), and the client with it."""
+    client = httpx.AsyncClient(follow_redirects=False)
+    try:
+        yield client
+    finally:
+        _open.pop(asyncio.get_running_loop(), None)
+        await client.aclose()

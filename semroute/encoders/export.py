@@ -1,0 +1,206 @@
+"""A sentence-transformers model to an int8 ONNX graph and a tokenizer file; at build time only (extra "build")."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from semroute.encoders import fingerprint
+from semroute.encoders.onnx import OnnxEncoder
+from semroute.encoders.quantize import quantize
+from semroute.encoders.sentence import load, name_of
+from semroute.errors import EncoderError
+from semroute.extras import require
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+MAX_TOKENS = 256
+POOLINGS = {"mean", "cls", "max"}
+MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout"}
+LOWEST_COSINE = 0.98
+"""An export whose vectors are further than this from the model's own has failed; int8 costs about 0.001."""
+
+PROBES = (
+    "What is the capital gains tax rate on shares held for more than a year?",
+    "def f(x): return [y ** 2 for y in x if y % 2 == 0]",
+    "ok",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedEncoder:
+    """The files of an exported encoder, and what :class:`~semroute.encoders.onnx.OnnxEncoder` must know of them."""
+
+    model_path: Path
+    tokenizer_path: Path
+    name: str
+    fingerprint: str
+    dimensions: int
+    max_tokens: int
+
+    def load(self, *, threads: int | None = None) -> OnnxEncoder:
+        """The encoder, ready to serve."""
+        return OnnxEncoder(
+            self.model_path,
+            self.tokenizer_path,
+            name=self.name,
+            fingerprint=self.fingerprint,
+            dimensions=self.dimensions,
+            max_tokens=self.max_tokens,
+            threads=threads,
+        )
+
+
+def export_onnx(
+    model: str | Path | SentenceTransformer,
+    folder: Path,
+    *,
+    name: str | None = None,
+    max_tokens: int = MAX_TOKENS,
+) -> ExportedEncoder:
+    """Write ``encoder.onnx`` (int8) and ``tokenizer.json`` into ``folder``; the same model gives the same bytes.
+
+    Args:
+        model: a sentence-transformers model: the built-in one, a folder, a name on the hub, or one already loaded
+            (which is left as it is). Mean, CLS and max pooling, Dense and Normalize are supported.
+        folder: made if missing.
+        name: for people; the model's own when None.
+        max_tokens: longest text in tokens; a model that takes fewer keeps its own limit.
+
+    Raises:
+        EncoderError: no such model, or one that cannot be exported faithfully.
+        MissingExtraError: the extra "build" is not installed.
+    """
+    require("onnxscript", what="exporting an encoder", extra="build")
+    onnx = require("onnx", what="exporting an encoder", extra="build")
+    sentence = load(model, what="exporting an encoder")
+    name = name or name_of(model)
+    _refuse_unsupported(sentence, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    graph = _graph(sentence, name)
+    quantize(graph)
+    model_path, tokenizer_path = folder / "encoder.onnx", folder / "tokenizer.json"
+    onnx.save(graph, str(model_path))
+    _save_tokenizer(sentence, tokenizer_path)
+    exported = ExportedEncoder(
+        model_path,
+        tokenizer_path,
+        name=name,
+        fingerprint=fingerprint.of_files(model_path, tokenizer_path),
+        dimensions=int(graph.graph.output[0].type.tensor_type.shape.dim[-1].dim_value),
+        max_tokens=min(max_tokens, sentence.max_seq_length or max_tokens),
+    )
+    _check(exported, sentence)
+    return exported
+
+
+def _refuse_unsupported(sentence: SentenceTransformer, name: str) -> None:
+    pipeline: list[Any] = list(sentence)
+    for module in pipeline:
+        kind = type(module).__name__
+        if kind not in MODULES:
+            raise _unsupported(name, f"it has a {kind} module")
+        if kind == "Pooling":
+            modes = {module.pooling_mode} if isinstance(module.pooling_mode, str) else set(module.pooling_mode)
+            if not modes <= POOLINGS:
+                raise _unsupported(name, f"it pools by {', '.join(sorted(modes - POOLINGS))}")
+    if sentence.default_prompt_name:
+        raise _unsupported(name, "it puts a prompt before every text")
+    if not getattr(sentence.tokenizer, "is_fast", False):
+        raise _unsupported(name, "its tokenizer has no tokenizer.json")
+
+
+def _unsupported(name: str, why: str) -> EncoderError:
+    return EncoderError(f'model "{name}" cannot be exported to ONNX: {why}; use the torch encoder instead')
+
+
+def _graph(sentence: SentenceTransformer, name: str) -> Any:
+    """The whole pipeline, ending in unit vectors, as an fp32 ``onnx.ModelProto`` without traces of this machine."""
+    import torch
+
+    class UnitVectors(torch.nn.Module):
+        def __init__(self, pipeline: torch.nn.Module) -> None:
+            super().__init__()
+            self.pipeline = pipeline
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            features = self.pipeline({"input_ids": input_ids, "attention_mask": attention_mask})
+            return torch.nn.functional.normalize(features["sentence_embedding"], dim=-1)
+
+    pipeline: Any = copy.deepcopy(sentence).to("cpu").float().eval()
+    # As plain MatMul and Softmax, attention is faster in ONNX Runtime on a CPU than as its Attention operator.
+    pipeline[0].auto_model.set_attn_implementation("eager")
+    # Two tensors: the tracer takes one that is given twice for a single input.
+    example = torch.ones(2, 9, dtype=torch.long), torch.ones(2, 9, dtype=torch.long)
+    dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                UnitVectors(pipeline).eval(),
+                example,
+                input_names=["input_ids", "attention_mask"],
+                # Not "embedding": torch gives that name to the rows of the embedding table, and does not rename.
+                output_names=["unit_vectors"],
+                dynamic_shapes=(dynamic, dynamic),
+                opset_version=20,
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter's errors have no common class
+        raise _unsupported(name, f"torch.onnx says {str(error).strip().splitlines()[0]}") from error
+    assert program is not None
+    return _without_traces(program.model_proto)
+
+
+def _without_traces(model: Any) -> Any:
+    """Drop the exporter's notes: stack traces with paths, which would make the bytes depend on the machine."""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.graph.value_info[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+    return model
+
+
+def _save_tokenizer(sentence: SentenceTransformer, path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    # A copy, so that the model keeps its own settings.
+    tokenizer = Tokenizer.from_str(sentence.tokenizer.backend_tokenizer.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.save(str(path))
+
+
+def _check(exported: ExportedEncoder, sentence: SentenceTransformer) -> None:
+    expected = np.asarray(sentence.encode(list(PROBES), normalize_embeddings=True, show_progress_bar=False))
+    cosines = (exported.load(threads=1).encode(PROBES) * expected).sum(axis=1)
+    if not cosines.min() > LOWEST_COSINE:
+        raise _unsupported(exported.name, f"its exported vectors differ from its own (cosine {cosines.min():.3f})")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what the exporter reports of itself: the absence of torchvision, and its own deprecated calls."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+            warnings.filterwarnings("ignore", message=".*axis name", category=UserWarning)
+            yield
+    finally:
+        logger.setLevel(level)

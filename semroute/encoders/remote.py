@@ -1,0 +1,200 @@
+"""An OpenAI-compatible embeddings endpoint as an encoder.
+
+Wire format: https://platform.openai.com/docs/api-reference/embeddings/create
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import httpx
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from semroute import bridge
+from semroute.encoders import fingerprint
+from semroute.encoders.text import clean, clip_characters
+from semroute.errors import EncoderError
+from semroute.types import Matrix
+
+BATCH = 256
+"""Inputs in one request; OpenAI takes 2048, many servers fewer."""
+
+MAX_TOKENS = 512
+CHARACTERS_PER_TOKEN = 3
+"""Only the server can count tokens; English has 4 characters to a token and code 3."""
+
+
+class RemoteEncoder:
+    """Text to unit vectors by ``POST {base_url}/embeddings``.
+
+    Safe to share between threads and event loops. The key is read from the environment at every call, and appears in no
+    message, repr or description.
+
+    Args:
+        base_url: up to and including the version, such as ``https://api.openai.com/v1``.
+        model: the server's name of the model.
+        api_key_env: the environment variable that holds the key; no key is sent when None.
+        timeout_s: seconds for one request.
+        dimensions: the length that the vectors must have; the first answer settles it when None.
+        max_tokens: longer texts, at 3 characters to a token, keep head and tail.
+
+    Raises:
+        EncoderError: ``base_url`` is not an HTTP URL, or holds a password.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key_env: str | None = None,
+        timeout_s: float = 30.0,
+        dimensions: int | None = None,
+        max_tokens: int = MAX_TOKENS,
+    ) -> None:
+        self.base_url = _checked(base_url)
+        self.model = model
+        self.api_key_env = api_key_env
+        self.timeout_s = timeout_s
+        self.max_tokens = max_tokens
+        self.name = model
+        self.fingerprint = fingerprint.of_text(self.base_url, model)
+        self._dimensions = dimensions
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        return f"RemoteEncoder({self.base_url!r}, {self.model!r}, api_key_env={self.api_key_env!r})"
+
+    @property
+    def dimensions(self) -> int:
+        """The length of a vector; asks the server, once, where nothing has settled it yet."""
+        if self._dimensions is None:
+            return int(self.encode(["dimensions"]).shape[1])
+        return self._dimensions
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        """:meth:`aencode` for synchronous callers."""
+        return bridge.run(self.aencode(texts))
+
+    async def aencode(self, texts: Sequence[str]) -> Matrix:
+        """Embed ``texts``; ``(len(texts), dimensions)`` float32, unit rows, in the order of ``texts``.
+
+        Raises:
+            EncoderError: no key, no connection, no answer in time, a refusal, or an answer that is not vectors.
+            TypeError: ``texts`` is one string.
+        """
+        if isinstance(texts, str):
+            raise TypeError("texts must be a sequence of strings, not one string")
+        inputs = [clean(clip_characters(text, CHARACTERS_PER_TOKEN * self.max_tokens)) for text in texts]
+        if not inputs:
+            return np.empty((0, self._dimensions or 0), dtype=np.float32)
+        parts = [await self._request(inputs[start : start + BATCH]) for start in range(0, len(inputs), BATCH)]
+        return np.concatenate(parts)
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
+    def close(self) -> None:
+        """Close the connections of synchronous callers."""
+        bridge.run(self.aclose())
+
+    async def _request(self, inputs: list[str]) -> Matrix:
+        key = self._key()
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        body = {"model": self.model, "input": inputs, "encoding_format": "float"}
+        where = f"{self.base_url}/embeddings"
+        try:
+            answer = await self._client().post(where, json=body, headers=headers, timeout=self.timeout_s)
+        except httpx.TimeoutException:
+            raise EncoderError(f"{where}: no answer within {self.timeout_s:g} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, ValueError) as error:
+            raise EncoderError(f"{where}: no connection ({_hidden(str(error) or type(error).__name__, key)})") from None
+        if answer.status_code != httpx.codes.OK:
+            raise EncoderError(f"{where}: {self._refusal(answer, key)}")
+        return self._vectors(answer.content, len(inputs), where)
+
+    def _client(self) -> httpx.AsyncClient:
+        # Connections belong to the event loop that opened them.
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = httpx.AsyncClient()
+        return client
+
+    def _key(self) -> str | None:
+        if self.api_key_env is None:
+            return None
+        key = os.environ.get(self.api_key_env, "").strip()
+        if not key:
+            raise EncoderError(
+                f'the encoder "{self.model}" needs a key: set the environment variable {self.api_key_env}'
+            )
+        return key
+
+    def _refusal(self, answer: httpx.Response, key: str | None) -> str:
+        status = answer.status_code
+        if status in (401, 403):
+            source = f"in {self.api_key_env}" if self.api_key_env else "is needed: name its variable as api_key_env"
+            return f"the server refuses the key ({status}); check the one {source}"
+        if status == 429:
+            wait = answer.headers.get("retry-after")
+            return "the server limits our rate (429)" + (f"; it asks to wait {_hidden(wait, key)} s" if wait else "")
+        detail = _hidden(" ".join(answer.text.split())[:200], key)
+        fault = "the server failed" if status >= 500 else "the server refuses the request"
+        return f"{fault} ({status}){': ' + detail if detail else ''}"
+
+    def _vectors(self, content: bytes, count: int, where: str) -> Matrix:
+        try:
+            answer = _Answer.model_validate_json(content)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise EncoderError(f"{where}: the answer is not embeddings ({place or 'body'}: {first['msg']})") from None
+        rows = {row if item.index is None else item.index: item.embedding for row, item in enumerate(answer.data)}
+        if len(answer.data) != count or set(rows) != set(range(count)):
+            raise EncoderError(f"{where}: {count} texts were sent, but the answer has {len(answer.data)} embeddings")
+        lengths = {len(row) for row in rows.values()}
+        expected = self._dimensions or max(lengths)
+        if lengths != {expected} or not expected:
+            wrong = ", ".join(str(length) for length in sorted(lengths - {expected})) or "0"
+            raise EncoderError(f"{where}: an embedding has {wrong} dimensions, not {expected}")
+        vectors = np.array([rows[row] for row in range(count)], dtype=np.float64)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not np.isfinite(norms).all() or not norms.all():
+            raise EncoderError(f"{where}: an embedding is zero, or not finite")
+        self._dimensions = expected
+        unit: Matrix = (vectors / norms).astype(np.float32)
+        return unit
+
+
+class _Item(BaseModel):
+    embedding: list[float]
+    index: int | None = None
+
+
+class _Answer(BaseModel):
+    # Fields that are not needed are let pass: servers add their own.
+    data: list[_Item]
+
+
+def _checked(base_url: str) -> str:
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise EncoderError(f"base_url is not a URL: {error}") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise EncoderError("base_url must be a URL that starts with http:// or https://")
+    if url.userinfo:
+        raise EncoderError("base_url must not hold a user or password; name the key's variable as api_key_env instead")
+    return base_url.rstrip("/")
+
+
+def _hidden(text: str, secret: str | None) -> str:
+    return text.replace(secret, "[key]") if secret else text

@@ -1,0 +1,152 @@
+"""The one error tree of semroute.
+
+Every error that semroute raises on purpose is a :class:`SemrouteError`; the command line prints its message without a
+traceback and exits with :attr:`SemrouteError.exit_code`. A message says what is wrong, where, and what to do about it::
+
+    SemrouteError
+    ├── InputError            what the caller handed over cannot be used (also a ValueError)
+    │   ├── QueryError        an empty query, or something that is not a query
+    │   ├── DataError         a category or labelled file, with file and line
+    │   └── ConfigError       semroute.yaml, with file, line and key
+    ├── ArtifactError         an index artifact that is missing, damaged, foreign, or of another version
+    │   └── ArtifactBusyError another process is writing it
+    ├── MissingExtraError     an optional dependency; names the pip command (also an ImportError)
+    ├── EncoderError          a model that is unknown, cannot be loaded, or answered nonsense
+    └── DispatchError         a call to a model did not give an answer
+        ├── NoDeploymentError   none of the decision's models has a deployment, or a key is not set
+        ├── AuthenticationError 401/403
+        ├── RequestError        the provider refused the request itself (400, 404, 413, 422)
+        ├── RateLimitError      429
+        ├── UnavailableError    5xx, or no connection
+        ├── ProviderTimeoutError  no answer in time
+        └── MalformedResponseError  a 200 that is not a completion
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+
+class SemrouteError(Exception):
+    """Base of all errors that semroute raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class InputError(SemrouteError, ValueError):
+    """What the caller handed over cannot be used."""
+
+    exit_code = 2
+
+
+class QueryError(InputError):
+    """A query that is empty, or is neither text nor chat messages."""
+
+
+class DataError(InputError):
+    """A category file or labelled file that cannot be used.
+
+    Args:
+        message: what is wrong, and the fix.
+        path: the file.
+        line: 1-based line in the file, where one is known.
+    """
+
+    def __init__(self, message: str, *, path: Path | str | None = None, line: int | None = None) -> None:
+        self.path = None if path is None else Path(path)
+        self.line = line
+        super().__init__(_located(message, self.path, line))
+
+
+class ConfigError(InputError):
+    """A ``semroute.yaml`` that cannot be used.
+
+    Args:
+        message: what is wrong, and the fix.
+        path: the file.
+        line: 1-based line in the file, where one is known.
+        key: dotted path of the key, such as ``deployments.0.base_url``.
+    """
+
+    def __init__(
+        self, message: str, *, path: Path | str | None = None, line: int | None = None, key: str | None = None
+    ) -> None:
+        self.path = None if path is None else Path(path)
+        self.line = line
+        self.key = key
+        super().__init__(_located(f"{key}: {message}" if key else message, self.path, line))
+
+
+class ArtifactError(SemrouteError):
+    """An index artifact that is missing, damaged, foreign, or of another version."""
+
+
+class ArtifactBusyError(ArtifactError):
+    """Another process is writing this artifact."""
+
+
+class MissingExtraError(SemrouteError, ImportError):
+    """An optional dependency is not installed.
+
+    Args:
+        what: the feature that needs it.
+        extra: the extra of the semroute distribution that brings it.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.extra = extra
+        super().__init__(f'{what} needs the extra "{extra}": pip install "semroute[{extra}]"')
+
+
+class EncoderError(SemrouteError):
+    """An encoder that is unknown, cannot be loaded, or did not give usable vectors."""
+
+
+class DispatchError(SemrouteError):
+    """A call to a model did not give an answer.
+
+    Args:
+        message: what happened; never holds a secret.
+        deployment: the name of the deployment that was called, if any was.
+        status: the HTTP status that the provider answered, if it answered.
+    """
+
+    def __init__(self, message: str, *, deployment: str | None = None, status: int | None = None) -> None:
+        self.deployment = deployment
+        self.status = status
+        super().__init__(message)
+
+
+class NoDeploymentError(DispatchError):
+    """No deployment can serve any model of the decision."""
+
+
+class AuthenticationError(DispatchError):
+    """The provider refused the credential (401, 403)."""
+
+
+class RequestError(DispatchError):
+    """The provider refused the request itself (400, 404, 413, 422)."""
+
+
+class RateLimitError(DispatchError):
+    """The provider limits our rate (429)."""
+
+
+class UnavailableError(DispatchError):
+    """The provider failed (5xx) or could not be reached."""
+
+
+class ProviderTimeoutError(DispatchError):
+    """The provider did not answer in time."""
+
+
+class MalformedResponseError(DispatchError):
+    """The provider answered 200 with something that is not a completion."""
+
+
+def _located(message: str, path: Path | None, line: int | None) -> str:
+    if path is None:
+        return message
+    return f"{path}:{line}: {message}" if line is not None else f"{path}: {message}"

@@ -1,0 +1,122 @@
+"""``manifest.json``: what an artifact holds, and the hash of each of its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from semroute.errors import ArtifactError
+from semroute.index.scoring import Calibration
+
+FORMAT = "semroute-index"
+VERSION = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryEntry:
+    """One category of an artifact.
+
+    ``threshold_from`` says where the threshold comes from: ``file`` (the category file names it), ``out-of-scope``
+    (chosen against out-of-scope examples) or ``in-scope`` (chosen from held-out examples of the categories alone).
+    """
+
+    description: str
+    models: tuple[str, ...]
+    examples: int
+    prototypes: int
+    threshold: float
+    threshold_from: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file of the artifact: its name, which holds the start of its hash, and the whole hash."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything of an artifact that is not an array.
+
+    Attributes:
+        encoder: description of the encoder (:mod:`semroute.encoders`); its files are keys of ``files``.
+        dimensions: length of the vectors.
+        categories: by name, in alphabetical order, which is the order of every array's categories.
+        head: kind of the head, or None.
+        weight: share of the head in the score.
+        calibration: from scores to confidence.
+        validation: how the build chose and what it measured; for people and ``semroute inspect``.
+        probes: texts with their vectors, against which a serving machine's arithmetic is checked.
+        files: the files by role: ``prototypes``, ``examples``, ``vectors``, ``head`` and the encoder's.
+        created: time of building, ISO 8601, UTC.
+        built_with: the version of semroute that wrote it.
+    """
+
+    encoder: Mapping[str, Any]
+    dimensions: int
+    categories: Mapping[str, CategoryEntry]
+    head: str | None
+    weight: float
+    calibration: Calibration
+    validation: Mapping[str, Any]
+    probes: tuple[tuple[str, tuple[float, ...]], ...]
+    created: str
+    built_with: str
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The manifest as indented JSON text."""
+        return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, indent=1, ensure_ascii=False)
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read ``manifest.json`` of an artifact folder.
+
+        Raises:
+            ArtifactError: there is none, it is not one of ours, it is damaged, or of another version.
+        """
+        path = folder / MANIFEST
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ArtifactError(f'{folder}: no index here; build one with "semroute build-index CATEGORIES"') from None
+        except NotADirectoryError:
+            raise ArtifactError(f"{folder}: an index is a folder, and this is a file") from None
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{path}: cannot be read ({error}); build the index again") from error
+        return cls._parse(values, path)
+
+    @classmethod
+    def _parse(cls, values: Any, path: Path) -> Manifest:
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise ArtifactError(f"{path}: not the manifest of a semroute index")
+        if values.get("version") != VERSION:
+            raise ArtifactError(
+                f"{path}: written in format version {values.get('version')!r}, and this semroute reads version "
+                f"{VERSION}; build the index again"
+            )
+        try:
+            return cls(
+                encoder=values["encoder"],
+                dimensions=int(values["dimensions"]),
+                categories={
+                    name: CategoryEntry(**{**entry, "models": tuple(entry["models"])})
+                    for name, entry in sorted(values["categories"].items())
+                },
+                head=values["head"],
+                weight=float(values["weight"]),
+                calibration=Calibration(**values["calibration"]),
+                validation=values["validation"],
+                probes=tuple((text, tuple(vector)) for text, vector in values["probes"]),
+                created=values["created"],
+                built_with=values["built_with"],
+                files={role: FileEntry(**entry) for role, entry in values["files"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(f"{path}: damaged ({type(error).__name__}: {error}); build the index again") from error

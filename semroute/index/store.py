@@ -1,0 +1,175 @@
+"""The artifact folder on disk: written whole or not at all, read whole or refused.
+
+Files are named by their hash and the manifest is replaced last, so a reader sees the old artifact or the new one. Files
+of the generation before are kept until the next write: a reader that opened the old manifest still finds them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import filelock
+
+from semroute.errors import ArtifactBusyError, ArtifactError
+from semroute.index.manifest import MANIFEST, FileEntry, Manifest
+
+LOCK = ".lock"
+_STAGING = ".staging-"
+_HASHED = re.compile(r"[a-z_]+-[0-9a-f]{16}\.[a-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """An artifact whose manifest was read and whose files were verified.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what it holds.
+        files: verified path of each file, by role.
+    """
+
+    folder: Path
+    manifest: Manifest
+    files: Mapping[str, Path]
+
+    def examples(self) -> tuple[list[str], list[str]]:
+        """Categories and texts of the stored examples, in the order of the rows of ``vectors``."""
+        rows = [json.loads(line) for line in self.files["examples"].read_text(encoding="utf-8").splitlines()]
+        return [row["category"] for row in rows], [row["query"] for row in rows]
+
+
+def open_artifact(folder: Path) -> Artifact:
+    """Read the manifest and verify every file's SHA-256.
+
+    Raises:
+        ArtifactError: missing, foreign, damaged, altered, or of another version.
+    """
+    for attempt in range(3):
+        manifest = Manifest.read(folder)
+        files = {role: folder / entry.name for role, entry in manifest.files.items()}
+        try:
+            for role, path in files.items():
+                _verify(path, manifest.files[role])
+        except FileNotFoundError as error:
+            # A writer may have replaced the artifact twice since the manifest was read: read it again.
+            if attempt < 2 and Manifest.read(folder) != manifest:
+                continue
+            raise ArtifactError(f"{error.filename}: missing from the index; build it again") from error
+        return Artifact(folder, manifest, files)
+    raise ArtifactError(f"{folder}: the index is being replaced faster than it can be read")
+
+
+def write_artifact(folder: Path, manifest: Manifest, write: Callable[[Path], Mapping[str, Path]]) -> Artifact:
+    """Write an artifact; whatever goes wrong, the folder's old one goes on serving.
+
+    Args:
+        folder: made if missing; must be empty or hold an artifact.
+        manifest: everything but ``files``.
+        write: is handed a staging folder, writes the files there (or names existing ones elsewhere, which are copied)
+            and returns them by role.
+
+    Raises:
+        ArtifactError: the folder holds something else, or cannot be written (a full disk, say).
+        ArtifactBusyError: another process is writing here.
+    """
+    with _exclusive(folder):
+        previous = _previous(folder)
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
+        try:
+            files = {role: _adopt(path, folder, staging) for role, path in write(staging).items()}
+            complete = replace(manifest, files=files)
+            text = staging / MANIFEST
+            text.write_text(complete.to_json(), encoding="utf-8")
+            _sync(text)
+            os.replace(text, folder / MANIFEST)
+        except OSError as error:
+            raise ArtifactError(f"{folder}: the index could not be written ({error.strerror or error})") from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        _collect(folder, keep=[complete, *previous])
+        return Artifact(folder, complete, {role: folder / entry.name for role, entry in files.items()})
+
+
+@contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be made ({error.strerror or error})") from error
+    foreign = [path.name for path in folder.iterdir() if not _ours(path.name)]
+    if foreign and not (folder / MANIFEST).exists():
+        raise ArtifactError(f"{folder}: not empty, and not an index ({min(foreign)}, …); choose another folder")
+    lock = filelock.FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise ArtifactBusyError(f"{folder}: another build is writing this index; wait for it to end") from None
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    try:
+        for left in folder.glob(_STAGING + "*"):  # of a build that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _previous(folder: Path) -> list[Manifest]:
+    try:
+        return [Manifest.read(folder)]
+    except ArtifactError:
+        return []
+
+
+def _adopt(path: Path, folder: Path, staging: Path) -> FileEntry:
+    """Move a staged file to its name by hash, or link or copy one that lies elsewhere; a file that is there is kept."""
+    sha256 = _sha256(path)
+    target = folder / f"{path.stem.split('-')[0]}-{sha256[:16]}{path.suffix}"
+    if not target.exists() or _sha256(target) != sha256:
+        if not path.is_relative_to(staging):
+            path = Path(shutil.copy(path, staging / f"copy-{path.name}"))
+        _sync(path)
+        os.replace(path, target)
+    return FileEntry(target.name, sha256)
+
+
+def _collect(folder: Path, keep: list[Manifest]) -> None:
+    names = {entry.name for manifest in keep for entry in manifest.files.values()} | {MANIFEST, LOCK}
+    for path in folder.iterdir():
+        if _ours(path.name) and path.is_file() and path.name not in names:
+            path.unlink(missing_ok=True)
+
+
+def _ours(name: str) -> bool:
+    return name in (MANIFEST, LOCK) or name.startswith(_STAGING) or _HASHED.fullmatch(name) is not None
+
+
+def _verify(path: Path, entry: FileEntry) -> None:
+    try:
+        actual = _sha256(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if actual != entry.sha256:
+        raise ArtifactError(f"{path}: altered or damaged (its SHA-256 is not the manifest's); build the index again")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    # Without it a power cut could leave a manifest that names empty files.
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,114 @@
+"""From vectors and labels to everything that scores a query."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.evaluate.metrics import accuracy, expected_calibration_error
+from semroute.evaluate.semantic import decide
+from semroute.heads import MlpHead
+from semroute.index.prototypes import PrototypeIndex
+from semroute.index.scoring import Calibration, Scorer, blend
+from semroute.learn.choices import calibrate, choose_prototypes, choose_weight
+from semroute.learn.head_training import HeadPlan, train_head
+from semroute.learn.prototypes import category_prototypes
+from semroute.learn.thresholds import thresholds_for_false_rejection
+from semroute.learn.validation import Progress, Split, held_out_scores, splits
+from semroute.types import Matrix
+
+FALSE_REJECTION = 0.02
+"""Share of held-out in-scope queries that thresholds reject where no out-of-scope examples are given. Real queries lie
+further from the examples than examples from each other, so the share in use is higher."""
+
+UNVALIDATED_THRESHOLD = 0.4
+UNVALIDATED_CALIBRATION = Calibration(bias=-3.0, score=6.0, margin=6.0)
+"""For indexes so small that no example can be held out: typical values of MiniLM on short questions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A scorer with thresholds ``(categories,)`` and the report of how they came about (JSON-ready)."""
+
+    scorer: Scorer
+    thresholds: NDArray[np.float64]
+    report: dict[str, Any]
+
+
+def fit(
+    vectors: Matrix,
+    labels: NDArray[np.int64],
+    *,
+    head: bool = True,
+    plan: Sequence[Split] | None = None,
+    seed: int = 0,
+    progress: Progress = lambda step, done, total: None,
+) -> Fitted:
+    """Choose by validation, then fit on all examples.
+
+    Args:
+        vectors: ``(n, d)`` unit rows.
+        labels: ``(n,)`` category numbers from 0, each present.
+        head: whether a head may be used; validation may still give it no share.
+        plan: what to hold out; None splits by :func:`~semroute.learn.validation.splits`. An encoder that was tuned on
+            a part of the examples names the other part here.
+        seed: of everything drawn.
+        progress: called with a step's name, what is done and the total.
+    """
+    categories = int(labels.max()) + 1
+    settings = HeadPlan(seed=seed) if head and categories > 1 else None
+    plan = splits(labels, seed=seed) if plan is None else plan
+    if not plan:
+        return _unvalidated(vectors, labels, seed)
+    held = held_out_scores(vectors, labels, plan, head=settings, seed=seed, progress=progress)
+    count = choose_prototypes(held)
+    weight = choose_weight(held.similarities[count], held.probabilities, held.labels)
+    scores = held.similarities[count]
+    if held.probabilities is not None:
+        scores = blend(scores, held.probabilities, weight)
+    calibration = calibrate(scores, held.labels)
+    thresholds = thresholds_for_false_rejection(scores, FALSE_REJECTION)
+
+    progress("fitting", 0, 1)
+    prototypes, counts = category_prototypes(vectors, labels, count, seed=seed)
+    trained = train_head(vectors, labels, categories, settings) if settings and weight > 0 else None
+    progress("fitting", 1, 1)
+    report = {
+        "held_out": len(held.labels),
+        "splits": len(plan),
+        "seed": seed,
+        "prototypes_per_category": count,
+        "accuracy_by_prototypes": {str(k): accuracy(s, held.labels) for k, s in held.similarities.items()},
+        "head_weight": weight,
+        "accuracy_of_head": None if held.probabilities is None else accuracy(held.probabilities, held.labels),
+        **_measured(scores, held.labels, thresholds, calibration),
+    }
+    return Fitted(_scorer(prototypes, counts, trained, weight, calibration), thresholds, report)
+
+
+def _measured(
+    scores: Matrix, labels: NDArray[np.int64], thresholds: NDArray[np.float64], calibration: Calibration
+) -> dict[str, float]:
+    right = scores.argmax(axis=1) == labels
+    return {
+        "accuracy_in_scope": accuracy(scores, labels),
+        "false_rejection": float(1 - decide(scores, thresholds)[1].mean()),
+        "ece": expected_calibration_error(calibration.confidence(scores), right),
+    }
+
+
+def _unvalidated(vectors: Matrix, labels: NDArray[np.int64], seed: int) -> Fitted:
+    prototypes, counts = category_prototypes(vectors, labels, 1, seed=seed)
+    report = {"held_out": 0, "splits": 0, "seed": seed, "prototypes_per_category": 1, "head_weight": 0.0}
+    scorer = _scorer(prototypes, counts, None, 0.0, UNVALIDATED_CALIBRATION)
+    return Fitted(scorer, np.full(len(counts), UNVALIDATED_THRESHOLD), report)
+
+
+def _scorer(
+    prototypes: Matrix, counts: list[int], head: MlpHead | None, weight: float, calibration: Calibration
+) -> Scorer:
+    return Scorer(PrototypeIndex.build(prototypes, counts), head, weight, calibration)

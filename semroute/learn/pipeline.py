@@ -1,0 +1,179 @@
+"""``build-index`` as a function: a folder of category files to an artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+
+from semroute.categories import CategorySet, Finding, LabelledQuery, read_categories
+from semroute.config import Config
+from semroute.encoders.sentence import DEFAULT_MODEL
+from semroute.index import Artifact
+from semroute.learn.build import Examples, Progress, build_artifact, embed
+from semroute.learn.encoder_tuning import TuningPlan, tune_encoder
+from semroute.learn.tuning import Target, TuneReport, tune_artifact
+from semroute.learn.validation import Split, splits
+from semroute.types import Encoder, Matrix
+
+EncoderKind = Literal["onnx", "torch", "static", "remote"]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderChoice:
+    """Which encoder an index is built with.
+
+    Attributes:
+        kind: ``onnx`` (int8, exported here), ``torch``, ``static`` (distilled here) or ``remote``.
+        model: a sentence-transformers model by name or folder; the server's name of it where remote.
+        base_url: of the remote endpoint.
+        api_key_env: environment variable with the remote endpoint's key.
+    """
+
+    kind: EncoderKind = "onnx"
+    model: str = DEFAULT_MODEL
+    base_url: str | None = None
+    api_key_env: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A finished build: the artifact, what the reader found odd, and the tuning where labelled queries were given."""
+
+    artifact: Artifact
+    findings: Sequence[Finding]
+    tuned: TuneReport | None
+
+
+def build_index(
+    source: Path,
+    folder: Path,
+    *,
+    encoder: EncoderChoice | None = None,
+    tune: TuningPlan | None = None,
+    head: bool = True,
+    validation: Sequence[LabelledQuery] | None = None,
+    target: Target | None = None,
+    config: Config | None = None,
+    seed: int = 0,
+    progress: Progress = lambda step, done, total: None,
+) -> Built:
+    """Read category files, embed their examples, validate, fit, and write the artifact.
+
+    Args:
+        source: folder of category files.
+        folder: where the artifact goes.
+        encoder: which encoder; the built-in model as int8 ONNX when None.
+        tune: settings for contrastive tuning of the encoder on the examples; None leaves the encoder as it is.
+        head: whether validation may choose a trained head.
+        validation: labelled queries, out-of-scope ones among them, from which thresholds and calibration are set.
+        target: what the thresholds aim at with ``validation``.
+        config: supplies models of categories whose files name none.
+        seed: of everything drawn; the same input and seed give the same artifact on one machine.
+        progress: called with a step's name, what is done and the total.
+
+    Raises:
+        DataError: a category file cannot be used; every problem is named with file and line.
+        EncoderError: no such model.
+        ArtifactError: the folder cannot be written, or holds something else.
+        MissingExtraError: the extra "build" is not installed.
+    """
+    read = read_categories(source)
+    examples = collect(read, config or Config())
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(TemporaryDirectory(prefix="semroute-")))
+        progress("encoder", 0, 1)
+        made, plan, notes = _encoder(encoder or EncoderChoice(), tune, examples, work, seed, progress)
+        progress("encoder", 1, 1)
+        vectors = embed(made, examples.texts, progress)
+        artifact = build_artifact(
+            folder, examples, vectors, made, head=head, plan=plan, seed=seed, notes=notes, progress=progress
+        )
+        report = None
+        if validation is not None:
+            report = tune_artifact(artifact, made, validation, target or Target(), seed=seed)
+            artifact = report.artifact
+    return Built(artifact, read.findings, report)
+
+
+def collect(read: CategorySet, config: Config) -> Examples:
+    """The examples of all categories in alphabetical order, with the configuration's models where it names some."""
+    categories = sorted(read.categories, key=lambda category: category.name)
+    models = {}
+    for category in categories:
+        override = config.categories.get(category.name)
+        models[category.name] = (override and override.models) or category.models
+    return Examples(
+        texts=tuple(text for category in categories for text in category.examples),
+        owners=tuple(category.name for category in categories for _ in category.examples),
+        descriptions={category.name: category.description for category in categories},
+        models=models,
+        pinned={category.name: category.threshold for category in categories if category.threshold is not None},
+    )
+
+
+def _encoder(
+    choice: EncoderChoice, tune: TuningPlan | None, examples: Examples, work: Path, seed: int, progress: Progress
+) -> tuple[Encoder, list[Split] | None, Mapping[str, Any]]:
+    """The encoder, the split that its tuning left out (None untuned), and notes for the report."""
+    if tune is not None:
+        return _tuned(choice, tune, examples, work, seed, progress)
+    return make_encoder(choice, work), None, {"encoder_tuned": False}
+
+
+def make_encoder(choice: EncoderChoice, work: Path) -> Encoder:
+    """An encoder of the wanted kind; files that it needs are written to ``work``."""
+    from semroute.errors import EncoderError
+
+    if choice.kind == "onnx":
+        from semroute.encoders.export import export_onnx
+
+        return export_onnx(choice.model, work / "onnx").load()
+    if choice.kind == "torch":
+        from semroute.encoders.torch import TorchEncoder
+
+        return TorchEncoder(choice.model)
+    if choice.kind == "static":
+        from semroute.encoders.distill import distill_static
+
+        return distill_static(choice.model, work / "static").load()
+    if choice.base_url is None:
+        raise EncoderError("a remote encoder needs its address: --base-url https://…/v1")
+    from semroute.encoders.remote import RemoteEncoder
+
+    return RemoteEncoder(choice.base_url, choice.model, api_key_env=choice.api_key_env)
+
+
+def _tuned(
+    choice: EncoderChoice, plan: TuningPlan, examples: Examples, work: Path, seed: int, progress: Progress
+) -> tuple[Encoder, list[Split], Mapping[str, Any]]:
+    from semroute.encoders.export import export_onnx
+    from semroute.encoders.sentence import load, name_of
+    from semroute.errors import EncoderError
+
+    if choice.kind != "onnx":
+        raise EncoderError(f"only an onnx encoder can be tuned, not a {choice.kind} one; leave out --encoder")
+    labels = examples.labels
+    # What the encoder was tuned on tells nothing about new queries: a tenth stays out of it, and validates.
+    held = held_tenth(labels, seed)
+    rows = np.setdiff1d(np.arange(len(labels)), held)
+    sentence = load(choice.model, what="tuning the encoder")
+    texts = [examples.texts[row] for row in rows]
+    vectors: Matrix = sentence.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+    tuned = tune_encoder(
+        sentence, texts, labels[rows], vectors, plan, lambda done, total: progress("tuning the encoder", done, total)
+    )
+    exported = export_onnx(tuned, work / "onnx", name=f"{name_of(choice.model)} (tuned)")
+    notes = {"encoder_tuned": True, "tuning_steps": plan.steps_for(len(texts)), "tuned_on": len(texts)}
+    return exported.load(), [Split(rows, held)] if len(held) else [], notes
+
+
+def held_tenth(labels: np.typing.NDArray[np.int64], seed: int) -> np.typing.NDArray[np.int64]:
+    """Rows of a stratified tenth: half of the first fifth that :func:`~semroute.learn.validation.splits` holds out."""
+    first = splits(labels, seed=seed)
+    return first[0].held[::2] if first else np.zeros(0, dtype=np.int64)

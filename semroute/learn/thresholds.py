@@ -1,0 +1,52 @@
+"""Minimum scores per category, for a stated target."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.types import Matrix
+
+PRIOR = 30
+"""Queries of one category that weigh as much as what all categories say together."""
+
+
+def thresholds_for_recall(scores: Matrix, target: float) -> NDArray[np.float64]:
+    """Thresholds that reject a share ``target`` of out-of-scope queries.
+
+    Each category takes the quantile of the scores of those queries that land in it, drawn towards the quantile of all
+    (by :data:`PRIOR`); all are then moved together until the target holds on the whole.
+
+    Args:
+        scores: ``(m, categories)`` scores of out-of-scope queries.
+        target: share to reject, between 0 and 1.
+    """
+    top, best = scores.argmax(axis=1), scores.max(axis=1).astype(np.float64)
+    thresholds = _shrunk_quantiles(top, best, scores.shape[1], target)
+    # The least shift with which the target is met: each query needs `best - threshold` of its category.
+    needed = np.sort(best - thresholds[top])
+    rejected = max(1, int(np.ceil(target * len(needed) - 1e-9)))
+    return thresholds + float(np.nextafter(np.float32(needed[rejected - 1]), np.float32(np.inf)))
+
+
+def thresholds_for_false_rejection(scores: Matrix, target: float) -> NDArray[np.float64]:
+    """Thresholds that reject a share ``target`` of in-scope queries, where no out-of-scope ones are known.
+
+    Args:
+        scores: ``(m, categories)`` held-out scores of in-scope queries.
+        target: share to reject, between 0 and 1.
+    """
+    return _shrunk_quantiles(scores.argmax(axis=1), scores.max(axis=1).astype(np.float64), scores.shape[1], target)
+
+
+def _shrunk_quantiles(
+    top: NDArray[np.int64], best: NDArray[np.float64], categories: int, share: float
+) -> NDArray[np.float64]:
+    overall = float(np.quantile(best, share))
+    found = np.full(categories, overall)
+    for category in range(categories):
+        own = best[top == category]
+        if len(own):
+            weight = len(own) / (len(own) + PRIOR)
+            found[category] = weight * float(np.quantile(own, share)) + (1 - weight) * overall
+    return found

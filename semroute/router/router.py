@@ -1,0 +1,191 @@
+"""The router: from a query to a decision, and on to a completion."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from semroute import bridge, dispatch
+from semroute.config import Config, load_config
+from semroute.index.manifest import MANIFEST
+from semroute.router.live import LiveIndex
+from semroute.router.locate import ENVIRONMENT, Progress, locate_index, shipped_index
+from semroute.router.reload import Reloader
+from semroute.router.text import as_messages, routed_text
+from semroute.strategies import Verdict
+from semroute.types import Completion, Decision, Query, Request
+
+
+class Router:
+    """Routes queries by one artifact and one configuration. Safe to share between threads.
+
+    Args:
+        live: the artifact in memory.
+        config: models, deployments and overrides.
+        reload_every_s: look so often, in seconds, whether the artifact was replaced, and switch to the new one in the
+            background; None never looks.
+    """
+
+    def __init__(self, live: LiveIndex, config: Config, *, reload_every_s: float | None = None) -> None:
+        self._live = live
+        self._config = config
+        self._reloader = None if reload_every_s is None else Reloader(live.artifact.folder, reload_every_s)
+        self._replacing = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        index: Path | str | None = None,
+        *,
+        config: Config | Path | str | None = None,
+        reload_every_s: float | None = None,
+        progress: Progress = lambda step, done, total: None,
+    ) -> Router:
+        """Open an artifact.
+
+        Args:
+            index: its folder; None takes ``SEMROUTE_INDEX``, the configuration's, or builds the shipped categories'
+                once in the user's cache folder.
+            config: a configuration or its file; None takes ``semroute.yaml`` of the working folder if there is one.
+            reload_every_s: see :class:`Router`.
+            progress: called with step, done and total while the shipped index is built.
+
+        Raises:
+            ConfigError, ArtifactError, EncoderError, MissingExtraError: each says what is wrong and what to do.
+        """
+        settings = config if isinstance(config, Config) else load_config(config)
+        folder = locate_index(index, settings) or shipped_index(progress)
+        return cls(LiveIndex.open(folder, settings), settings, reload_every_s=reload_every_s)
+
+    @property
+    def live(self) -> LiveIndex:
+        """What serves at this moment."""
+        return self._live
+
+    @property
+    def config(self) -> Config:
+        """The configuration."""
+        return self._config
+
+    def route(self, query: Query) -> Decision:
+        """Decide where a string, or the last user turn of chat messages, goes.
+
+        Raises:
+            QueryError: the query is empty, or is neither text nor messages.
+            EncoderError: a remote encoder did not answer.
+        """
+        return self._decide(self._current(), [routed_text(query)])[0]
+
+    def route_many(self, queries: Sequence[Query]) -> list[Decision]:
+        """:meth:`route` for many queries at once, in their order; ``elapsed_ms`` is each one's share of the time.
+
+        Raises:
+            QueryError: one of them cannot be routed; the message says which.
+        """
+        return self._decide(self._current(), [routed_text(query) for query in queries])
+
+    async def aroute(self, query: Query) -> Decision:
+        """:meth:`route` without blocking the event loop."""
+        return await asyncio.to_thread(self.route, query)
+
+    def complete(self, query: Query, *, model: str | None = None) -> Completion:
+        """Route, call the chosen model and wait for its answer.
+
+        Args:
+            query: what to ask; a conversation is sent whole.
+            model: call this logical model instead of the decision's.
+
+        Raises:
+            QueryError: the query cannot be routed.
+            DispatchError: the model could not be called, or did not answer.
+        """
+        return bridge.run(self.acomplete(query, model=model))
+
+    async def acomplete(self, query: Query, *, model: str | None = None) -> Completion:
+        """:meth:`complete` for asynchronous callers."""
+        decision = await self.aroute(query)
+        candidates = decision.candidates if model is None else (model,)
+        completion = await dispatch.complete(Request(as_messages(query)), candidates, self._config)
+        return replace(completion, decision=decision)
+
+    def reload(self) -> None:
+        """Switch to the artifact that now lies in the folder; queries under way end with the old one.
+
+        Raises:
+            ArtifactError, EncoderError: the new one cannot be used; the old one goes on serving.
+        """
+        with self._replacing:
+            self._live = LiveIndex.open(self._live.artifact.folder, self._config)
+
+    def _current(self) -> LiveIndex:
+        if self._reloader is not None:
+            self._reloader.look(self.reload)
+        # One read: a query sees the old artifact or the new one, never parts of both.
+        return self._live
+
+    def _decide(self, live: LiveIndex, texts: list[str]) -> list[Decision]:
+        if not texts:
+            return []
+        start = time.perf_counter()
+        vectors = live.encoder.encode(texts)
+        encoded = time.perf_counter()
+        verdicts = live.semantic.decide(vectors)
+        share = 1000.0 / len(texts)
+        steps = {"encode": (encoded - start) * share, "score": (time.perf_counter() - encoded) * share}
+        return [_decision(live, text, verdict, steps) for text, verdict in zip(texts, verdicts, strict=True)]
+
+
+def _decision(live: LiveIndex, text: str, verdict: Verdict, steps: dict[str, float]) -> Decision:
+    candidates = live.fallback if verdict.category is None else live.models[verdict.category]
+    return Decision(
+        query=text,
+        category=verdict.category,
+        model=candidates[0],
+        score=verdict.score,
+        threshold=verdict.threshold,
+        confidence=verdict.confidence,
+        is_fallback=verdict.category is None,
+        categories=verdict.categories,
+        candidates=candidates,
+        strategy=live.semantic.name,
+        reason=verdict.reason,
+        elapsed_ms=sum(steps.values()),
+        steps_ms=steps,
+    )
+
+
+def route(query: Query, *, index: Path | str | None = None, config: Path | str | None = None) -> Decision:
+    """Route one query by the artifact that :meth:`Router.load` finds; it is loaded once and kept.
+
+    The artifact, ``SEMROUTE_INDEX`` and the working folder are looked up at every call, so another folder is another
+    router; an artifact that is replaced on disk is picked up within a second.
+    """
+    configured = Path("semroute.yaml" if config is None else config)
+    key = (
+        None if index is None else str(index),
+        os.environ.get(ENVIRONMENT),
+        str(Path.cwd()),
+        None if config is None else str(config),
+        _changed(configured),
+        # An index that is built after the first call must be found by the next one.
+        (Path(Config().index) / MANIFEST).exists(),
+    )
+    return _kept(key).route(query)
+
+
+@lru_cache(maxsize=8)
+def _kept(key: tuple[str | None, str | None, str, str | None, int | None, bool]) -> Router:
+    return Router.load(key[0], config=key[3], reload_every_s=1.0)
+
+
+def _changed(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None

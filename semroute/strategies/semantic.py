@@ -1,0 +1,106 @@
+"""Semantic routing: the category that fits a query best, if it fits well enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.types import CategoryScore, CategoryScorer, Matrix
+
+
+class Ranking(Sequence[CategoryScore]):
+    """Every category with score and threshold, best first; made on access, so that nobody pays for what he never reads.
+
+    Equal scores stand in alphabetical order, whatever order the categories came in.
+    """
+
+    __slots__ = ("_names", "_order", "_scores", "_thresholds")
+
+    def __init__(
+        self, names: tuple[str, ...], scores: NDArray[np.float32], thresholds: NDArray[np.float64]
+    ) -> None:
+        self._names = names
+        self._scores = scores
+        self._thresholds = thresholds
+        self._order = np.argsort(-scores, kind="stable")
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, place: int) -> CategoryScore: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[CategoryScore, ...]: ...
+
+    def __getitem__(self, place: int | slice) -> CategoryScore | tuple[CategoryScore, ...]:
+        if isinstance(place, slice):
+            return tuple(self._entry(number) for number in self._order[place])
+        return self._entry(self._order[place])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(a == b for a, b in zip(self, other))  # noqa: B905
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+    def _entry(self, number: np.int64) -> CategoryScore:
+        return CategoryScore(self._names[number], float(self._scores[number]), float(self._thresholds[number]))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What semantic routing says of one query.
+
+    ``category`` is None when the best one stays below its threshold; score, threshold and confidence are those of the
+    best category either way.
+    """
+
+    category: str | None
+    score: float
+    threshold: float
+    confidence: float
+    categories: Ranking
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SemanticStrategy:
+    """Decides by scores and thresholds.
+
+    Attributes:
+        scorer: scores of all categories from a vector.
+        names: the categories in alphabetical order, as the scorer has them.
+        thresholds: ``(categories,)`` minimum scores.
+    """
+
+    scorer: CategoryScorer
+    names: tuple[str, ...]
+    thresholds: NDArray[np.float64]
+
+    name = "semantic"
+
+    def decide(self, vectors: Matrix) -> list[Verdict]:
+        """A verdict for each row of ``(n, d)`` unit vectors."""
+        scores = self.scorer.scores(vectors)
+        confidence = self.scorer.confidence(scores)
+        return [self._verdict(row, float(sure)) for row, sure in zip(scores, confidence, strict=True)]
+
+    def _verdict(self, scores: NDArray[np.float32], confidence: float) -> Verdict:
+        ranking = Ranking(self.names, scores, self.thresholds)
+        best = ranking[0]
+        # A winner below its threshold is not replaced: whatever comes next fits worse, however low its own bar.
+        if best.score >= best.threshold:
+            reason = f"closest to {best.category}: {best.score:.3f} reaches its threshold {best.threshold:.3f}"
+            category = best.category
+        else:
+            reason = f"closest to {best.category}, but {best.score:.3f} is below its threshold {best.threshold:.3f}"
+            category = None
+        return Verdict(category, best.score, best.threshold, confidence, ranking, reason)

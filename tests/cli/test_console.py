@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semroute.cli.console import print_json, print_note, print_text
+
+
+class Output(io.TextIOWrapper):
+    """A standard output of a given encoding whose bytes can be read."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(io.BytesIO(), encoding=encoding, newline="")
+
+    def text(self) -> str:
+        self.flush()
+        assert isinstance(self.buffer, io.BytesIO)
+        return self.buffer.getvalue().decode(self.encoding)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(VALUES, st.sampled_from(["utf-8", "ascii", "cp1252"]))
+def test_json_is_one_line_that_reads_back_in_every_encoding(value: object, encoding: str) -> None:
+    output = Output(encoding)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", output)
+        print_json(value)
+    (line,) = output.text().split("\n")[:-1]
+    assert json.loads(line) == value
+
+
+def test_json_of_other_scripts_stays_readable(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"query": "汇率"})
+    assert capsys.readouterr().out == '{"query": "汇率"}\n'
+
+
+@given(st.text(), st.sampled_from(["utf-8", "ascii"]))
+def test_any_text_can_be_printed_in_any_encoding(text: str, encoding: str) -> None:
+    output = Output(encoding)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", output)
+        print_text(text)
+    assert output.text() == text.encode(encoding, "replace").decode(encoding) + "\n"
+
+
+def test_a_note_is_one_line_on_standard_error_and_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    print_note("[bold]" + "word " * 60)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("[bold]word")
+    assert captured.err.count("\n") == 1

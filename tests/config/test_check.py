@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from semroute.config import CategoryOverride, Config, Deployment, Fallback, Problem
+from semroute.config.check import check_config
+
+
+def deployment(name: str, model: str, key: str | None = None) -> Deployment:
+    return Deployment(name=name, model=model, api_key_env=key)
+
+
+LARGE = deployment("a", "large")
+
+
+def only(problems: list[Problem]) -> Problem:
+    assert len(problems) == 1, problems
+    return problems[0]
+
+
+def test_a_complete_configuration_has_no_problems() -> None:
+    config = Config(deployments=(LARGE, deployment("b", "coder", "KEY")))
+    assert check_config(config, category_models={"code": ["coder", "large"]}, env={"KEY": "x"}) == []
+
+
+def test_a_fallback_without_any_deployment_is_an_error_that_names_the_model() -> None:
+    problem = only(check_config(Config(), category_models=None, env={}))
+    assert (problem.severity, problem.key) == ("error", "deployments")
+    assert '"large"' in problem.message
+    assert "the fallback cannot be answered" in problem.message
+
+
+def test_a_model_that_another_of_the_category_can_replace_is_a_warning() -> None:
+    config = Config(deployments=(LARGE,))
+    problem = only(check_config(config, category_models={"code": ["coder", "large"]}, env={}))
+    assert problem.severity == "warning"
+    assert 'category "code" will go without it' in problem.message
+
+
+def test_a_category_none_of_whose_models_can_be_called_is_an_error() -> None:
+    config = Config(deployments=(LARGE,))
+    problem = only(check_config(config, category_models={"small_talk": ["small"]}, env={}))
+    assert problem.severity == "error"
+    assert 'category "small_talk" cannot be answered' in problem.message
+
+
+def test_what_the_configuration_says_of_a_category_counts_and_not_the_index() -> None:
+    config = Config(deployments=(LARGE,), categories={"code": CategoryOverride(models=("large",))})
+    assert check_config(config, category_models={"code": ["coder"]}, env={}) == []
+
+
+def test_an_override_of_the_threshold_alone_leaves_the_models_of_the_index() -> None:
+    config = Config(deployments=(LARGE,), categories={"code": CategoryOverride(threshold=0.0)})
+    assert '"coder"' in only(check_config(config, category_models={"code": ["coder"]}, env={})).message
+
+
+def test_a_category_that_the_index_lacks_is_an_error_with_the_nearest_name() -> None:
+    config = Config(deployments=(LARGE,), categories={"cod": CategoryOverride(threshold=0.4)})
+    problem = only(check_config(config, category_models={"code": ["large"]}, env={}))
+    assert (problem.severity, problem.key, problem.fix) == ("error", "categories.cod", 'did you mean "code"?')
+
+
+def test_without_an_index_no_category_is_called_unknown_and_no_deployment_unused() -> None:
+    config = Config(
+        deployments=(LARGE, deployment("b", "coder")), categories={"cod": CategoryOverride(models=("large",))}
+    )
+    assert check_config(config, category_models=None, env={}) == []
+
+
+def test_a_key_that_is_not_set_is_one_warning_for_all_who_need_it() -> None:
+    config = Config(deployments=(deployment("a", "large", "KEY"), deployment("b", "large", "KEY")))
+    for env in ({}, {"KEY": "  "}):
+        problem = only(check_config(config, category_models=None, env=env))
+        assert (problem.severity, problem.key) == ("warning", "deployments.0.api_key_env")
+        assert '"a" and "b"' in problem.message
+        assert problem.fix == "export KEY"
+
+
+def test_a_key_that_is_set_is_never_shown() -> None:
+    config = Config(deployments=(deployment("a", "lrage", "KEY"),))
+    assert "sk-secret" not in repr(check_config(config, category_models={}, env={"KEY": "sk-secret"}))
+
+
+def test_a_deployment_whose_model_nobody_uses_is_a_warning_with_the_nearest_name() -> None:
+    config = Config(deployments=(LARGE, deployment("b", "codr")))
+    problems = check_config(config, category_models={"code": ["coder", "large"]}, env={})
+    unused = next(problem for problem in problems if problem.key == "deployments.1.model")
+    assert (unused.severity, unused.fix) == ("warning", 'did you mean "coder"?')
+
+
+def test_errors_come_before_warnings() -> None:
+    config = Config(deployments=(deployment("a", "x", "KEY"),), fallback=Fallback(models=("y",)))
+    assert [p.severity for p in check_config(config, category_models={}, env={})] == ["error", "warning", "warning"]
