@@ -1,9 +1,9 @@
 """semroute sends each query to the cheapest language model that can handle it.
 
-    from semroute import Router, route
+from semroute import Router, route
 
-    route("what is the capital gains rate on shares held for a year?").model
-    Router.load(".semroute/index").route_many(["hello", "def f(x): ..."])
+route("what is the capital gains rate on shares held for a year?").model
+Router.load(".semroute/index").route_many(["hello", "def f(x): ..."])
 """
 
 from __future__ import annotations

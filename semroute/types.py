@@ -1,12 +1,14 @@
 """The words of semroute as types; imports nothing of ours.
 
-Values are frozen dataclasses. Protocols are what one layer asks of another, so that siblings need not import each other.
+Values are frozen dataclasses. Protocols are what one layer asks of another, so that siblings need
+not import each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -108,9 +110,20 @@ class Encoder(Protocol):
 
 
 class Head(Protocol):
-    """A trained classifier over vectors: ``(n, d)`` to ``(n, categories)`` probabilities, float32, rows sum to 1."""
+    """A trained classifier over vectors."""
 
-    def probabilities(self, vectors: Matrix) -> Matrix: ...
+    @property
+    def kind(self) -> str:
+        """What the artifact calls it."""
+        ...
+
+    def probabilities(self, vectors: Matrix) -> Matrix:
+        """``(n, categories)`` float32 from ``(n, d)`` unit vectors; rows sum to 1."""
+        ...
+
+    def write(self, path: Path) -> None:
+        """Write its arrays to ``path``, without pickle."""
+        ...
 
 
 class CategoryScorer(Protocol):

@@ -103,4 +103,5 @@ def _header_problem(columns: Sequence[str], required: Sequence[str]) -> str | No
         return None
     if len(columns) == 1 and re.search(r"[;\t|]", columns[0]):
         return f'the header has no column "{missing}"; separate the columns with commas'
-    return f'the header has no column "{missing}" (its columns: {shortened(", ".join(columns))}); name it in the first line'
+    has = shortened(", ".join(columns))
+    return f'the header has no column "{missing}" (its columns: {has}); name it in the first line'

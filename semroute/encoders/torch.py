@@ -80,7 +80,9 @@ def _tokenizer(sentence: SentenceTransformer) -> Any:
 def _fingerprint(sentence: SentenceTransformer) -> str:
     tokenizer = _tokenizer(sentence)
     pipeline: list[Any] = list(sentence)
-    modules: list[tuple[str, Any]] = [(type(module).__name__, getattr(module, "get_config_dict", dict)()) for module in pipeline]
+    modules: list[tuple[str, Any]] = [
+        (type(module).__name__, getattr(module, "get_config_dict", dict)()) for module in pipeline
+    ]
     return fingerprint.of_arrays(
         {name: tensor.detach().cpu().float().numpy() for name, tensor in sentence.state_dict().items()},
         json.dumps([modules, sentence.max_seq_length], default=str, sort_keys=True),

@@ -39,7 +39,7 @@ class Scored:
     @property
     def in_scope(self) -> NDArray[np.bool_]:
         """``(n,)`` whether a query belongs to a category."""
-        return self.labels != OUT_OF_SCOPE
+        return np.not_equal(self.labels, OUT_OF_SCOPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def evaluate(scored: Scored, thresholds: NDArray[np.float64]) -> Evaluation:
 
     Args:
         scored: labelled queries with scores.
-        thresholds: ``(categories,)`` minimum scores.
+        thresholds: ``(categories,)`` minimum scores, or ``(n, categories)`` where each query has its own.
     """
     classes = len(scored.categories)
     inside = scored.in_scope
@@ -100,16 +100,14 @@ def evaluate(scored: Scored, thresholds: NDArray[np.float64]) -> Evaluation:
     )
 
 
-def decide(
-    scores: NDArray[np.float32], thresholds: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def decide(scores: NDArray[np.float32], thresholds: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Best category of each row, and whether its score reaches its own threshold.
 
     A rejected winner is not replaced by another category with a lower threshold: that one fits worse still.
     """
     top = scores.argmax(axis=1)
-    best = np.take_along_axis(scores, top[:, None], axis=1)[:, 0]
-    return top, best.astype(np.float64) >= thresholds[top]
+    rows = np.arange(len(top))
+    return top, scores[rows, top].astype(np.float64) >= np.broadcast_to(thresholds, scores.shape)[rows, top]
 
 
 def _per_category(names: Sequence[str], matrix: NDArray[np.int64]) -> dict[str, dict[str, float | int]]:

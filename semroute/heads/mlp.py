@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -25,19 +24,22 @@ class MlpHead:
         output_bias: ``(categories,)`` float32.
     """
 
-    kind: ClassVar[str] = "mlp"
-
     hidden: Matrix
     hidden_bias: Matrix
     direct: Matrix
     output: Matrix
     output_bias: Matrix
 
+    @property
+    def kind(self) -> str:
+        """What the artifact calls it."""
+        return "mlp"
+
     def probabilities(self, vectors: Matrix) -> Matrix:
         """``(n, categories)`` float32 from ``(n, d)``; rows sum to 1."""
-        active = vectors @ self.hidden
+        active: Matrix = vectors @ self.hidden
         active += self.hidden_bias
-        np.maximum(active, 0.0, out=active)
+        np.maximum(active, np.float32(0.0), out=active)
         logits: Matrix = active @ self.output
         logits += vectors @ self.direct
         logits += self.output_bias

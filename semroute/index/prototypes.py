@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from semroute.types import Matrix
 
 APPROXIMATE_FROM = 20_000
-"""Prototypes from which an inverted file is used: the exact scan passes 0.2 ms there (``scripts/bench_semantic.py``)."""
+"""Prototypes from which an inverted file is used: exact, a query costs over 0.2 ms (``scripts/bench_semantic.py``)."""
 
 NEIGHBOURS = 256
 """Prototypes that an approximate search returns; a category without one among them gets an upper bound."""
@@ -51,9 +51,7 @@ class PrototypeIndex:
             index: faiss.Index = faiss.IndexFlatIP(dimensions)
         else:
             lists = int(4 * np.sqrt(count))
-            index = faiss.IndexIVFFlat(
-                faiss.IndexFlatIP(dimensions), dimensions, lists, faiss.METRIC_INNER_PRODUCT
-            )
+            index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimensions), dimensions, lists, faiss.METRIC_INNER_PRODUCT)
             sample = np.random.default_rng(0).permutation(count)[: lists * 40]
             index.train(prototypes[sample])
             index.nprobe = 32

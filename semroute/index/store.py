@@ -90,7 +90,7 @@ def write_artifact(folder: Path, manifest: Manifest, write: Callable[[Path], Map
             text = staging / MANIFEST
             text.write_text(complete.to_json(), encoding="utf-8")
             _sync(text)
-            os.replace(text, folder / MANIFEST)
+            text.replace(folder / MANIFEST)
         except OSError as error:
             raise ArtifactError(f"{folder}: the index could not be written ({error.strerror or error})") from error
         finally:
@@ -138,7 +138,7 @@ def _adopt(path: Path, folder: Path, staging: Path) -> FileEntry:
         if not path.is_relative_to(staging):
             path = Path(shutil.copy(path, staging / f"copy-{path.name}"))
         _sync(path)
-        os.replace(path, target)
+        path.replace(target)
     return FileEntry(target.name, sha256)
 
 

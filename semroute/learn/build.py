@@ -78,8 +78,8 @@ def build_artifact(
     seed: int = 0,
     notes: Mapping[str, Any] | None = None,
     progress: Progress = lambda step, done, total: None,
-) -> Artifact:
-    """Fit on ``vectors`` and write everything to ``folder``.
+) -> tuple[Artifact, Scorer]:
+    """Fit on ``vectors``, write everything to ``folder``; the artifact, and the scorer that it holds.
 
     Args:
         folder: the artifact's folder.
@@ -112,7 +112,8 @@ def build_artifact(
 
     with TemporaryDirectory(prefix="semroute-") as saved:
         described = save_encoder(encoder, Path(saved))
-        return write_artifact(folder, _manifest(examples, fitted, encoder, described, notes or {}), write)
+        artifact = write_artifact(folder, _manifest(examples, fitted, encoder, described, notes or {}), write)
+    return artifact, fitted.scorer
 
 
 def write_scorer(scorer: Scorer, staging: Path) -> dict[str, Path]:
@@ -125,9 +126,7 @@ def write_scorer(scorer: Scorer, staging: Path) -> dict[str, Path]:
     return files
 
 
-def with_thresholds(
-    artifact: Artifact, thresholds: Mapping[str, float], source: str, **changes: Any
-) -> Artifact:
+def with_thresholds(artifact: Artifact, thresholds: Mapping[str, float], source: str, **changes: Any) -> Artifact:
     """Write other thresholds (and other fields of the manifest) into an artifact; its files stay.
 
     Args:

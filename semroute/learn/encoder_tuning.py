@@ -1,8 +1,8 @@
 """Contrastive tuning of a sentence encoder on the labelled examples (extra "build").
 
-Supervised contrastive loss: Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, equation 2. A broad category
-is not one point on the sphere, so its examples are pulled together only within clusters of the untuned vectors, and
-pushed away only from the other categories; clusters of one category leave each other alone.
+Supervised contrastive loss: Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, equation 2. A broad
+category is not one point on the sphere, so its examples are pulled together only within clusters of the untuned
+vectors, and pushed away only from the other categories; clusters of one category leave each other alone.
 """
 
 from __future__ import annotations
@@ -78,8 +78,9 @@ def tune_encoder(
     groups = fine_groups(vectors, labels, plan.cluster_size, plan.seed)
     group_category = np.array([labels[members[0]] for members in groups])
     tuned = copy.deepcopy(model).to("cpu").float()
-    # The word embeddings are half of the weights and all but unaffected by a few hundred steps; frozen, a step is faster.
-    for parameter in tuned[0].auto_model.get_input_embeddings().parameters():
+    # Word embeddings are half of the weights and hardly move in a few hundred steps; frozen, each step is faster.
+    transformer: Any = tuned[0]
+    for parameter in transformer.auto_model.get_input_embeddings().parameters():
         parameter.requires_grad = False
     steps = plan.steps_for(len(texts))
     with torch.random.fork_rng(devices=[]):
@@ -96,7 +97,7 @@ def tune_encoder(
             embedded = _embed(tuned, [texts[row] for row in rows], plan.max_tokens)
             loss = contrastive_loss(embedded, fine, group_category[fine], plan.temperature)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             schedule.step()
@@ -104,9 +105,7 @@ def tune_encoder(
     return tuned.eval()
 
 
-def fine_groups(
-    vectors: Matrix, labels: NDArray[np.int64], cluster_size: int, seed: int
-) -> list[NDArray[np.int64]]:
+def fine_groups(vectors: Matrix, labels: NDArray[np.int64], cluster_size: int, seed: int) -> list[NDArray[np.int64]]:
     """Rows of each cluster within a category; a category has one cluster per ``cluster_size`` examples."""
     groups: list[NDArray[np.int64]] = []
     for category in range(int(labels.max()) + 1):

@@ -10,10 +10,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from semroute.categories import CategorySet, Finding, LabelledQuery, read_categories
 from semroute.config import Config
 from semroute.encoders.sentence import DEFAULT_MODEL
+from semroute.errors import EncoderError
 from semroute.index import Artifact
 from semroute.learn.build import Examples, Progress, build_artifact, embed
 from semroute.learn.encoder_tuning import TuningPlan, tune_encoder
@@ -91,12 +93,12 @@ def build_index(
         made, plan, notes = _encoder(encoder or EncoderChoice(), tune, examples, work, seed, progress)
         progress("encoder", 1, 1)
         vectors = embed(made, examples.texts, progress)
-        artifact = build_artifact(
+        artifact, scorer = build_artifact(
             folder, examples, vectors, made, head=head, plan=plan, seed=seed, notes=notes, progress=progress
         )
         report = None
         if validation is not None:
-            report = tune_artifact(artifact, made, validation, target or Target(), seed=seed)
+            report = tune_artifact(artifact, made, scorer, validation, target or Target(), seed=seed)
             artifact = report.artifact
     return Built(artifact, read.findings, report)
 
@@ -128,8 +130,6 @@ def _encoder(
 
 def make_encoder(choice: EncoderChoice, work: Path) -> Encoder:
     """An encoder of the wanted kind; files that it needs are written to ``work``."""
-    from semroute.errors import EncoderError
-
     if choice.kind == "onnx":
         from semroute.encoders.export import export_onnx
 
@@ -141,7 +141,7 @@ def make_encoder(choice: EncoderChoice, work: Path) -> Encoder:
     if choice.kind == "static":
         from semroute.encoders.distill import distill_static
 
-        return distill_static(choice.model, work / "static").load()
+        return distill_static(choice.model, work / "static")
     if choice.base_url is None:
         raise EncoderError("a remote encoder needs its address: --base-url https://…/v1")
     from semroute.encoders.remote import RemoteEncoder
@@ -154,7 +154,6 @@ def _tuned(
 ) -> tuple[Encoder, list[Split], Mapping[str, Any]]:
     from semroute.encoders.export import export_onnx
     from semroute.encoders.sentence import load, name_of
-    from semroute.errors import EncoderError
 
     if choice.kind != "onnx":
         raise EncoderError(f"only an onnx encoder can be tuned, not a {choice.kind} one; leave out --encoder")
@@ -173,7 +172,7 @@ def _tuned(
     return exported.load(), [Split(rows, held)] if len(held) else [], notes
 
 
-def held_tenth(labels: np.typing.NDArray[np.int64], seed: int) -> np.typing.NDArray[np.int64]:
+def held_tenth(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """Rows of a stratified tenth: half of the first fifth that :func:`~semroute.learn.validation.splits` holds out."""
     first = splits(labels, seed=seed)
     return first[0].held[::2] if first else np.zeros(0, dtype=np.int64)

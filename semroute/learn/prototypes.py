@@ -24,7 +24,7 @@ def spherical_kmeans(vectors: Matrix, count: int, *, seed: int) -> Matrix:
         vectors.shape[1], count, niter=20, spherical=True, seed=seed, min_points_per_centroid=1, verbose=False
     )
     kmeans.train(np.ascontiguousarray(vectors))
-    return _unit(kmeans.centroids)
+    return _unit(np.asarray(kmeans.centroids, dtype=np.float32))
 
 
 def category_prototypes(

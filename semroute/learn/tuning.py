@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +57,9 @@ class TuneReport:
     calibrated: bool
 
 
-def label_numbers(rows: Sequence[LabelledQuery], categories: Sequence[str], path: Path | None = None) -> NDArray[np.int64]:
+def label_numbers(
+    rows: Sequence[LabelledQuery], categories: Sequence[str], path: Path | None = None
+) -> NDArray[np.int64]:
     """``(n,)`` category numbers, :data:`~semroute.evaluate.semantic.OUT_OF_SCOPE` for None.
 
     Raises:
@@ -77,10 +79,10 @@ def label_numbers(rows: Sequence[LabelledQuery], categories: Sequence[str], path
 def tune_artifact(
     artifact: Artifact,
     encoder: Encoder,
+    scorer: CategoryScorer,
     rows: Sequence[LabelledQuery],
     target: Target,
     *,
-    scorer: CategoryScorer | None = None,
     seed: int = 0,
     write: bool = True,
 ) -> TuneReport:
@@ -89,9 +91,9 @@ def tune_artifact(
     Args:
         artifact: the index.
         encoder: its encoder.
+        scorer: its scorer.
         rows: labelled queries that are not among the examples.
         target: what the thresholds aim at.
-        scorer: the artifact's scorer; read from it when None.
         seed: of the folds in which the effect is measured.
         write: False only reports.
 
@@ -104,16 +106,18 @@ def tune_artifact(
     entries = artifact.manifest.categories
     names = tuple(entries)
     labels = label_numbers(rows, names)
-    scores = (scorer or _scorer(artifact)).scores(encoder.encode([row.query for row in rows]))
+    scores = scorer.scores(encoder.encode([row.query for row in rows]))
     old = np.array([entry.threshold for entry in entries.values()])
     pinned = np.array([entry.threshold_from == "file" for entry in entries.values()])
     fit = _Fitter(target, old, pinned, artifact.manifest.calibration)
-    before = _judge(names, scores, labels, np.tile(old, (len(rows), 1)), [artifact.manifest.calibration] * len(rows))
+    before = evaluate(Scored(names, scores, fit.calibration.confidence(scores), labels), old)
     after = _cross_fitted(fit, names, scores, labels, seed)
     thresholds, calibration = fit(scores, labels)
     if write:
         source = "out-of-scope" if np.any(labels == OUT_OF_SCOPE) else "in-scope"
-        changed = {name: float(value) for name, value, fixed in zip(names, thresholds, pinned, strict=True) if not fixed}
+        changed = {
+            name: float(value) for name, value, fixed in zip(names, thresholds, pinned, strict=True) if not fixed
+        }
         artifact = with_thresholds(artifact, changed, source, calibration=calibration)
     return TuneReport(
         artifact=artifact,
@@ -121,7 +125,7 @@ def tune_artifact(
         after=after,
         thresholds={name: (float(a), float(b)) for name, a, b in zip(names, old, thresholds, strict=True)},
         pinned=tuple(name for name, fixed in zip(names, pinned, strict=True) if fixed),
-        calibrated=calibration != artifact.manifest.calibration or not write,
+        calibrated=calibration != fit.calibration,
     )
 
 
@@ -147,15 +151,12 @@ class _Fitter:
 def _cross_fitted(
     fit: _Fitter, names: tuple[str, ...], scores: Matrix, labels: NDArray[np.int64], seed: int
 ) -> Evaluation:
-    fold = np.random.default_rng(seed).permutation(len(labels)) % min(FOLDS, len(labels))
+    fold = np.random.default_rng(seed).permutation(len(labels)) % FOLDS
     thresholds = np.tile(fit.old, (len(labels), 1))
-    calibrations = [fit.calibration] * len(labels)
-    for number in range(int(fold.max()) + 1):
+    confidence = fit.calibration.confidence(scores)
+    for number in range(FOLDS):
         held = fold == number
-        if held.all():
-            break
-        found, calibration = fit(scores[~held], labels[~held])
-        thresholds[held] = found
-        for row in np.flatnonzero(held):
-            calibrations[row] = calibration
-    return _judge(names, scores, labels, thresholds, calibrations)
+        if held.any() and not held.all():
+            thresholds[held], calibration = fit(scores[~held], labels[~held])
+            confidence[held] = calibration.confidence(scores[held])
+    return evaluate(Scored(names, scores, confidence, labels), thresholds)

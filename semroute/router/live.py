@@ -57,7 +57,9 @@ class LiveIndex:
         unknown = sorted(set(config.categories) - set(entries))
         if unknown:
             known = ", ".join(entries)
-            raise ConfigError(f"the index {folder} has no such category; it has {known}", key=f"categories.{unknown[0]}")
+            raise ConfigError(
+                f"the index {folder} has no such category; it has {known}", key=f"categories.{unknown[0]}"
+            )
         models, thresholds = {}, []
         for name, entry in entries.items():
             override = config.categories.get(name)

@@ -20,9 +20,7 @@ class Ranking(Sequence[CategoryScore]):
 
     __slots__ = ("_names", "_order", "_scores", "_thresholds")
 
-    def __init__(
-        self, names: tuple[str, ...], scores: NDArray[np.float32], thresholds: NDArray[np.float64]
-    ) -> None:
+    def __init__(self, names: tuple[str, ...], scores: NDArray[np.float32], thresholds: NDArray[np.float64]) -> None:
         self._names = names
         self._scores = scores
         self._thresholds = thresholds
