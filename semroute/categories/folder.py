@@ -83,7 +83,7 @@ def _name_problems(files: Sequence[Path]) -> list[Finding]:
     first: dict[str, Path] = {}
     for path in files:
         name = _name(path)
-        if not _is_name(name):
+        if not is_name(name):
             message = "a category's name may hold letters, digits, _, -, . and, inside it, spaces; rename the file"
             problems.append(Finding(message, path))
         elif name in first:
@@ -112,7 +112,8 @@ def _category(path: Path, content: CategoryFile) -> Category:
     )
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
+    """Whether a category may be called so."""
     # Marks too: in many scripts a vowel is one.
     return name == name.strip() != "" and all(c in "_-. " or unicodedata.category(c)[0] in "LMN" for c in name)
 

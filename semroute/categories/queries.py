@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from semroute.categories.jsonl import json_rows
 from semroute.categories.lines import Lines, decoded_lines, file_lines
@@ -12,7 +13,9 @@ from semroute.categories.notes import Report, stop_at_first
 from semroute.categories.rfc4180 import csv_rows
 from semroute.categories.rows import kind, no_query
 from semroute.errors import DataError
-from semroute.types import Query
+
+if TYPE_CHECKING:
+    from semroute.types import Query
 
 STDIN = "-"
 

@@ -87,7 +87,7 @@ def _misplaced(record: str, at: int, found: re.Match[str]) -> str:
             "malformed CSV: text after a closing quote; double the quotes inside a quoted field, and close every field"
         )
     if record[at] == "\r":
-        return "malformed CSV: a carriage return alone; end lines with a line feed"
+        return "malformed CSV: a carriage return alone; end lines with a line feed, or quote the field"
     if found.start() == at:
         return "malformed CSV: a quoted field that is never closed; close it, and double the quotes inside it"
     return "malformed CSV: a quote inside an unquoted field; put the field in quotes and double the quotes inside it"

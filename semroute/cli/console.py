@@ -5,6 +5,7 @@ Colour is rich's decision: none when the output is not a terminal or ``NO_COLOR`
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 
@@ -15,17 +16,30 @@ from rich.text import Text
 
 def stdout() -> Console:
     """The console for results."""
+    _write_what_can_be_written(sys.stdout)
     return Console(highlight=False, soft_wrap=False)
 
 
 def stderr() -> Console:
     """The console for progress, notes and errors."""
+    _write_what_can_be_written(sys.stderr)
     return Console(stderr=True, highlight=False, soft_wrap=False)
+
+
+def _write_what_can_be_written(stream: object) -> None:
+    """Lone surrogates, or other scripts on an ASCII terminal, become ``?`` and no exception."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")
 
 
 def print_error(message: str) -> None:
     """One red line on standard error; a message of several lines keeps them. Never wrapped, never read as markup."""
     stderr().print(Text(f"error: {message}", style="red"), soft_wrap=True)
+
+
+def print_warning(message: str) -> None:
+    """One yellow line on standard error."""
+    stderr().print(Text(f"warning: {message}", style="yellow"), soft_wrap=True)
 
 
 def print_note(message: str) -> None:

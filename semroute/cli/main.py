@@ -20,6 +20,8 @@ _COMMANDS = {
     "ask": ("semroute.cli.ask:ask", "Route a query, call the model and print its answer."),
     "evaluate": ("semroute.cli.evaluate:evaluate", "Measure an index on labelled queries."),
     "tune": ("semroute.cli.tune:tune", "Choose thresholds on labelled queries."),
+    "add": ("semroute.cli.change:add", "Add examples to an index without building it again."),
+    "remove": ("semroute.cli.change:remove", "Remove a category or examples from an index."),
     "inspect": ("semroute.cli.inspect:inspect", "Show what an index holds and which categories overlap."),
 }
 
@@ -44,17 +46,19 @@ def cli() -> None:
     """Send each query to the cheapest language model that can handle it."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli, program: str = "semroute") -> int:
     """Run a command line.
 
     Args:
         arguments: the words after the program's name; None takes those of the process.
+        command: what to run; the scripts bring their own.
+        program: the program's name in its help.
 
     Returns:
         The exit code: 0, 2 for bad usage or bad input, 1 for other errors, 130 after Ctrl-C.
     """
     try:
-        code = cli.main(arguments, prog_name="semroute", standalone_mode=False)
+        code = command.main(arguments, prog_name=program, standalone_mode=False)
         sys.stdout.flush()
     except SemrouteError as error:
         from semroute.cli.console import print_error

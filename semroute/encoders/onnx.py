@@ -19,11 +19,11 @@ from semroute.encoders.tokens import Tokens
 from semroute.errors import EncoderError
 from semroute.types import Matrix
 
-BATCH = 12
-"""Texts of similar length in one run: more gains nothing on a CPU and wastes time on padding."""
+BATCH = 24
+"""Most texts, of similar length, in one run: more gain nothing on a CPU, and cost padding."""
 
-FEW = 4
-"""Up to so many texts run one after another on the session for single texts, so that no second one is made."""
+BATCH_TOKENS = 1024
+"""Most tokens in one run, unless a single text has more: what bounds the memory."""
 
 
 class OnnxEncoder:
@@ -39,7 +39,7 @@ class OnnxEncoder:
         fingerprint: changes whenever the same text could get another vector.
         dimensions: length of a vector.
         max_tokens: longer texts keep head and tail.
-        threads: CPU threads; as many as there are cores, at most 4, when None.
+        threads: threads that share many texts; as many as there are cores when None.
 
     Raises:
         EncoderError: a file is missing or damaged, or the graph's output has other dimensions.
@@ -62,13 +62,13 @@ class OnnxEncoder:
         self.max_tokens = max_tokens
         self.model_path = Path(model_path)
         self.tokenizer_path = Path(tokenizer_path)
-        self._threads = threads or min(4, available_cores())
+        self._threads = threads or available_cores()
         self._tokens = Tokens(self.tokenizer_path, max_tokens)
-        self._single = _session(self.model_path, self._threads)
-        self._inputs = {graph_input.name for graph_input in self._single.get_inputs()}
+        self._session = _session(self.model_path)
+        self._inputs = {graph_input.name for graph_input in self._session.get_inputs()}
         self._lock = threading.Lock()
-        self._bulk_workers: tuple[Any, ThreadPoolExecutor] | None = None
-        width = self._single.get_outputs()[0].shape[-1]
+        self._workers: ThreadPoolExecutor | None = None
+        width = self._session.get_outputs()[0].shape[-1]
         if width != dimensions:
             raise EncoderError(f"{self.model_path}: gives vectors of {width} dimensions, not {dimensions}")
 
@@ -79,30 +79,23 @@ class OnnxEncoder:
         """Embed ``texts``; ``(len(texts), dimensions)`` float32, unit rows, in the order of ``texts``."""
         # A text without a token still needs one position; id 0 is the padding or the unknown token by custom.
         ids = [tokens or [0] for tokens in self._tokens(texts)]
+        if len(ids) == 1:
+            return self._run(ids)
+        # Small batches when there are few texts, so that all threads have work.
+        batches = _batches([len(tokens) for tokens in ids], min(BATCH, -(-len(ids) // self._threads)))
         vectors = np.empty((len(ids), self.dimensions), dtype=np.float32)
-        if len(ids) <= FEW:
-            for row, tokens in enumerate(ids):
-                vectors[row] = self._run(self._single, [tokens])[0]
-            return vectors
-
-        # Long batches first, so that the last ones to finish are short.
-        order = sorted(range(len(ids)), key=lambda row: len(ids[row]), reverse=True)
-        batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-        session, workers = self._bulk()
-        parts = workers.map(lambda rows: self._run(session, [ids[row] for row in rows]), batches)
+        parts = self._pool().map(lambda rows: self._run([ids[row] for row in rows]), batches)
         for rows, part in zip(batches, parts, strict=True):
             vectors[rows] = part
         return vectors
 
-    def _bulk(self) -> tuple[Any, ThreadPoolExecutor]:
-        # Several runs of one thread each are faster than one run of several threads: nothing is synchronised.
+    def _pool(self) -> ThreadPoolExecutor:
         with self._lock:
-            if self._bulk_workers is None:
-                workers = ThreadPoolExecutor(self._threads, thread_name_prefix="semroute-encode")
-                self._bulk_workers = _session(self.model_path, 1), workers
-            return self._bulk_workers
+            if self._workers is None:
+                self._workers = ThreadPoolExecutor(self._threads, thread_name_prefix="semroute-encode")
+            return self._workers
 
-    def _run(self, session: Any, ids: Sequence[Sequence[int]]) -> Matrix:
+    def _run(self, ids: Sequence[Sequence[int]]) -> Matrix:
         length = max(len(tokens) for tokens in ids)
         input_ids = np.zeros((len(ids), length), dtype=np.int64)
         mask = np.zeros((len(ids), length), dtype=np.int64)
@@ -112,8 +105,21 @@ class OnnxEncoder:
         feed: dict[str, NDArray[np.int64]] = {"input_ids": input_ids, "attention_mask": mask}
         if "token_type_ids" in self._inputs:
             feed["token_type_ids"] = np.zeros_like(input_ids)
-        output: Matrix = session.run(None, feed)[0]
+        output: Matrix = self._session.run(None, feed)[0]
         return output
+
+
+def _batches(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Row numbers in groups of similar length, longest first, so that the last groups to finish are short ones."""
+    batches: list[list[int]] = []
+    room = 0
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row], reverse=True):
+        if not room:
+            batches.append([])
+            room = max(1, min(size, BATCH_TOKENS // lengths[row]))
+        batches[-1].append(row)
+        room -= 1
+    return batches
 
 
 def available_cores() -> int:
@@ -121,14 +127,14 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _session(path: Path, threads: int) -> Any:
+def _session(path: Path) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # Spinning threads burn about 10 ms of CPU after every run, to save 0.1 ms of waking up.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A short text is done before a second thread has woken up, unless that one spins, which burns 10 ms of CPU after
+    # every run. Many texts are faster as several runs of one thread each than as one run of several threads.
+    options.intra_op_num_threads = 1
     try:
         return onnxruntime.InferenceSession(
             str(path),

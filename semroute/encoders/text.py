@@ -61,7 +61,8 @@ def head_and_tail_text(text: str, offsets: Sequence[tuple[int, int]], max_tokens
     if len(offsets) <= max_tokens:
         return text
     tail = max_tokens // 2
-    return f"{text[: offsets[max_tokens - tail - 1][1]]} {text[offsets[len(offsets) - tail][0] :]}"
+    head = text[: offsets[max_tokens - tail - 1][1]]
+    return f"{head} {text[offsets[-tail][0] :]}" if tail else head
 
 
 def clip_characters(text: str, limit: int) -> str:

@@ -49,6 +49,13 @@ def sweep(scored: Scored, thresholds: NDArray[np.float64]) -> list[SweepPoint]:
     return points
 
 
+def threshold_grid(scored: Scored, step: float = 0.01) -> NDArray[np.float64]:
+    """Multiples of ``step`` from where every query is accepted to where none is."""
+    best = scored.scores.max(axis=1).astype(np.float64)
+    first, last = int(np.floor(best.min() / step)), int(np.floor(best.max() / step)) + 1
+    return np.arange(first, last + 1, dtype=np.float64) * np.float64(step)
+
+
 def recommend(points: list[SweepPoint], oos_target: float) -> SweepPoint:
     """The lowest threshold that catches ``oos_target`` of the out-of-scope queries; the most accurate one without any.
 

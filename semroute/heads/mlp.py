@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -61,5 +62,10 @@ class MlpHead:
         Raises:
             KeyError, ValueError: not such a file.
         """
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(**{field.name: np.ascontiguousarray(arrays[field.name]) for field in fields(cls)})
+        # NumPy would leave a damaged file open.
+        with path.open("rb") as file:
+            try:
+                with np.load(file, allow_pickle=False) as arrays:
+                    return cls(**{field.name: np.ascontiguousarray(arrays[field.name]) for field in fields(cls)})
+            except (BadZipFile, EOFError, TypeError) as error:
+                raise ValueError(f"{path}: not the arrays of a head ({error})") from error

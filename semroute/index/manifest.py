@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -88,7 +89,7 @@ class Manifest:
             raise ArtifactError(f'{folder}: no index here; build one with "semroute build-index CATEGORIES"') from None
         except NotADirectoryError:
             raise ArtifactError(f"{folder}: an index is a folder, and this is a file") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ArtifactError(f"{path}: cannot be read ({error}); build the index again") from error
         return cls._parse(values, path)
 
@@ -103,20 +104,43 @@ class Manifest:
             )
         try:
             return cls(
-                encoder=values["encoder"],
+                encoder=dict(values["encoder"]),
                 dimensions=int(values["dimensions"]),
-                categories={
-                    name: CategoryEntry(**{**entry, "models": tuple(entry["models"])})
-                    for name, entry in sorted(values["categories"].items())
-                },
-                head=values["head"],
-                weight=float(values["weight"]),
-                calibration=Calibration(**values["calibration"]),
-                validation=values["validation"],
-                probes=tuple((text, tuple(vector)) for text, vector in values["probes"]),
-                created=values["created"],
-                built_with=values["built_with"],
-                files={role: FileEntry(**entry) for role, entry in values["files"].items()},
+                categories={name: _category(entry) for name, entry in sorted(values["categories"].items())},
+                head=None if values["head"] is None else str(values["head"]),
+                weight=_finite(values["weight"]),
+                calibration=Calibration(**{key: _finite(value) for key, value in values["calibration"].items()}),
+                validation=dict(values["validation"]),
+                probes=tuple((str(text), tuple(map(_finite, vector))) for text, vector in values["probes"]),
+                created=str(values["created"]),
+                built_with=str(values["built_with"]),
+                files={role: _file(entry) for role, entry in values["files"].items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ArtifactError(f"{path}: damaged ({type(error).__name__}: {error}); build the index again") from error
+
+
+def _category(values: Mapping[str, Any]) -> CategoryEntry:
+    return CategoryEntry(
+        description=str(values["description"]),
+        models=tuple(map(str, values["models"])),
+        examples=int(values["examples"]),
+        prototypes=int(values["prototypes"]),
+        threshold=_finite(values["threshold"]),
+        threshold_from=str(values["threshold_from"]),
+    )
+
+
+def _file(values: Mapping[str, Any]) -> FileEntry:
+    entry = FileEntry(str(values["name"]), str(values["sha256"]))
+    # A name is one of the folder's own files: a manifest from elsewhere must not lead out of it.
+    if entry.name in ("", ".", "..") or any(character in entry.name for character in "/\\\0"):
+        raise ValueError(f"{entry.name!r} is not the name of a file")
+    return entry
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is not a finite number")
+    return number

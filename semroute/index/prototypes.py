@@ -82,8 +82,15 @@ class PrototypeIndex:
         return best
 
     def write(self, path: Path) -> None:
-        """Write the FAISS index to ``path``."""
-        faiss.write_index(self._index, str(path))
+        """Write the FAISS index to ``path``.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        try:
+            faiss.write_index(self._index, str(path))
+        except RuntimeError as error:  # what FAISS makes of a full disk
+            raise OSError(f"{path}: {error}") from error
 
     @classmethod
     def read(cls, path: Path, counts: Sequence[int]) -> PrototypeIndex:

@@ -27,7 +27,7 @@ class Calibration:
         """``(n,)`` probabilities from ``(n, categories)`` scores."""
         best, margin = best_and_margin(scores)
         logit = self.bias + self.score * best + self.margin * margin
-        return np.asarray(1.0 / (1.0 + np.exp(-np.clip(logit, -60.0, 60.0))))
+        return np.asarray(1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0))))
 
 
 @dataclass(frozen=True, slots=True)

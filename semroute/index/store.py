@@ -20,7 +20,7 @@ from pathlib import Path
 import filelock
 
 from semroute.errors import ArtifactBusyError, ArtifactError
-from semroute.index.manifest import MANIFEST, FileEntry, Manifest
+from semroute.index.manifest import FORMAT, MANIFEST, FileEntry, Manifest
 
 LOCK = ".lock"
 _STAGING = ".staging-"
@@ -83,18 +83,14 @@ def write_artifact(folder: Path, manifest: Manifest, write: Callable[[Path], Map
     """
     with _exclusive(folder):
         previous = _previous(folder)
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
-        try:
+        with _staged(folder) as staging:
             files = {role: _adopt(path, folder, staging) for role, path in write(staging).items()}
             complete = replace(manifest, files=files)
             text = staging / MANIFEST
-            text.write_text(complete.to_json(), encoding="utf-8")
+            # Half of a surrogate pair, which UTF-8 cannot hold, becomes the JSON escape of the same character.
+            text.write_text(complete.to_json(), encoding="utf-8", errors="backslashreplace")
             _sync(text)
             text.replace(folder / MANIFEST)
-        except OSError as error:
-            raise ArtifactError(f"{folder}: the index could not be written ({error.strerror or error})") from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
         _collect(folder, keep=[complete, *previous])
         return Artifact(folder, complete, {role: folder / entry.name for role, entry in files.items()})
 
@@ -105,9 +101,7 @@ def _exclusive(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ArtifactError(f"{folder}: cannot be made ({error.strerror or error})") from error
-    foreign = [path.name for path in folder.iterdir() if not _ours(path.name)]
-    if foreign and not (folder / MANIFEST).exists():
-        raise ArtifactError(f"{folder}: not empty, and not an index ({min(foreign)}, …); choose another folder")
+    _refuse_foreign(folder)
     lock = filelock.FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -121,6 +115,43 @@ def _exclusive(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a folder with other things in it, unless its manifest, whole or damaged, is one of ours."""
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+        start = (folder / MANIFEST).read_bytes()[:200] if MANIFEST in names else b""
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be read ({error.strerror or error})") from error
+    if FORMAT.encode() in start:
+        return
+    foreign = [name for name in names if not _ours(name)]
+    # Web pages and extensions have a manifest.json too; beside files of ours it is our own, destroyed.
+    if start and not any(_HASHED.fullmatch(name) for name in names):
+        foreign.append(MANIFEST)
+    if foreign:
+        raise ArtifactError(f"{folder}: not empty, and not an index ({foreign[0]}, …); choose another folder")
+
+
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """A staging folder; when the work in it fails, the files that it has put into ``folder`` go as well."""
+    there = {path.name for path in folder.iterdir()}
+    staging = None
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
+        yield staging
+    except BaseException as error:
+        for path in folder.iterdir():
+            if path.name not in there and _HASHED.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ArtifactError(f"{folder}: the index could not be written ({error.strerror or error})") from error
+        raise
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _previous(folder: Path) -> list[Manifest]:

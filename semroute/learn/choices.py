@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,23 +17,50 @@ from semroute.types import Matrix
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Shares of the head that are tried. Above a half the score says more about which category than about whether any."""
 
+USUAL_WEIGHT = 0.3
+USUAL_CLUSTER = 10
+"""Share of the head, and examples per prototype, that told out-of-scope queries apart best on the validation rows of
+CLINC150, with 10 and with 150 categories alike."""
 
-def choose_prototypes(held: HeldOut) -> int:
-    """The number of prototypes that classifies held-out examples best; the smallest of equals."""
-    return max(held.similarities, key=lambda choice: (accuracy(held.similarities[choice], held.labels), -choice))
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Prototypes per category, share of the head, and the held-out scores ``(m, categories)`` that they give."""
+
+    prototypes: int
+    weight: float
+    scores: Matrix
 
 
-def choose_weight(similarities: Matrix, probabilities: Matrix | None, labels: NDArray[np.int64]) -> float:
-    """The smallest share of the head that is within half a standard error of the most accurate one.
+def choose(held: HeldOut, examples_per_category: float) -> Choice:
+    """The usual choice among those whose accuracy is within half a standard error of the best one's.
 
-    A small share is preferred because the similarity is what tells out-of-scope queries apart.
+    Where several are alike, accuracy would leave it to chance, and the number of prototypes and the similarity's share
+    still matter for telling out-of-scope queries apart. The head gets no share only where it does harm.
+
+    Args:
+        held: held-out scores of every number of prototypes, and of the head.
+        examples_per_category: of the typical category.
     """
-    if probabilities is None:
-        return 0.0
-    by_weight = {weight: accuracy(blend(similarities, probabilities, weight), labels) for weight in WEIGHTS}
-    best = max(by_weight.values())
-    tolerance = 0.5 * float(np.sqrt(max(best * (1 - best), 1e-12) / len(labels)))
-    return min(weight for weight, value in by_weight.items() if value >= best - tolerance)
+    tried = {(count, weight): _scores(held, count, weight) for count in held.similarities for weight in _weights(held)}
+    reached = {pair: accuracy(scores, held.labels) for pair, scores in tried.items()}
+    best = max(reached.values())
+    tolerance = 0.5 * math.sqrt(best * (1 - best) / len(held.labels))
+    usual = max(1.0, examples_per_category / USUAL_CLUSTER)
+    count, weight = min(
+        (pair for pair, value in reached.items() if value >= best - tolerance),
+        key=lambda pair: (abs(pair[1] - USUAL_WEIGHT), abs(math.log(pair[0] / usual)), pair),
+    )
+    return Choice(count, weight, tried[count, weight])
+
+
+def _weights(held: HeldOut) -> tuple[float, ...]:
+    return (0.0,) if held.probabilities is None else WEIGHTS
+
+
+def _scores(held: HeldOut, count: int, weight: float) -> Matrix:
+    similarities = held.similarities[count]
+    return similarities if held.probabilities is None else blend(similarities, held.probabilities, weight)
 
 
 def calibrate(scores: Matrix, labels: NDArray[np.int64]) -> Calibration:

@@ -13,15 +13,15 @@ from semroute.evaluate.metrics import accuracy, expected_calibration_error
 from semroute.evaluate.semantic import decide
 from semroute.heads import MlpHead
 from semroute.index.prototypes import PrototypeIndex
-from semroute.index.scoring import Calibration, Scorer, blend
-from semroute.learn.choices import calibrate, choose_prototypes, choose_weight
-from semroute.learn.head_training import HeadPlan, train_head
+from semroute.index.scoring import Calibration, Scorer
+from semroute.learn.choices import calibrate, choose
+from semroute.learn.head_training import HeadPlan, train_heads
 from semroute.learn.prototypes import category_prototypes
 from semroute.learn.thresholds import thresholds_for_false_rejection
 from semroute.learn.validation import Progress, Split, held_out_scores, splits
 from semroute.types import Matrix
 
-FALSE_REJECTION = 0.02
+FALSE_REJECTION = 0.03
 """Share of held-out in-scope queries that thresholds reject where no out-of-scope examples are given. Real queries lie
 further from the examples than examples from each other, so the share in use is higher."""
 
@@ -65,29 +65,25 @@ def fit(
     if not plan:
         return _unvalidated(vectors, labels, seed)
     held = held_out_scores(vectors, labels, plan, head=settings, seed=seed, progress=progress)
-    count = choose_prototypes(held)
-    weight = choose_weight(held.similarities[count], held.probabilities, held.labels)
-    scores = held.similarities[count]
-    if held.probabilities is not None:
-        scores = blend(scores, held.probabilities, weight)
-    calibration = calibrate(scores, held.labels)
-    thresholds = thresholds_for_false_rejection(scores, FALSE_REJECTION)
+    choice = choose(held, float(np.median(np.bincount(labels))))
+    calibration = calibrate(choice.scores, held.labels)
+    thresholds = thresholds_for_false_rejection(choice.scores, FALSE_REJECTION)
 
     progress("fitting", 0, 1)
-    prototypes, counts = category_prototypes(vectors, labels, count, seed=seed)
-    trained = train_head(vectors, labels, categories, settings) if settings and weight > 0 else None
+    prototypes, counts = category_prototypes(vectors, labels, choice.prototypes, seed=seed)
+    trained = train_heads([(vectors, labels)], categories, settings)[0] if settings and choice.weight > 0 else None
     progress("fitting", 1, 1)
     report = {
         "held_out": len(held.labels),
         "splits": len(plan),
         "seed": seed,
-        "prototypes_per_category": count,
+        "prototypes_per_category": choice.prototypes,
         "accuracy_by_prototypes": {str(k): accuracy(s, held.labels) for k, s in held.similarities.items()},
-        "head_weight": weight,
+        "head_weight": choice.weight,
         "accuracy_of_head": None if held.probabilities is None else accuracy(held.probabilities, held.labels),
-        **_measured(scores, held.labels, thresholds, calibration),
+        **_measured(choice.scores, held.labels, thresholds, calibration),
     }
-    return Fitted(_scorer(prototypes, counts, trained, weight, calibration), thresholds, report)
+    return Fitted(_scorer(prototypes, counts, trained, choice.weight, calibration), thresholds, report)
 
 
 def _measured(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +40,10 @@ class HeadPlan:
 
     hidden: int = 512
     dropout: float = 0.3
-    smoothing: float = 0.1
+    smoothing: float = 0.15
     noise: float = 0.5
-    epochs: int = 30
-    fewest_steps: int = 500
+    epochs: int = 50
+    fewest_steps: int = 100
     most_steps: int = 4000
     batch: int = 128
     learning_rate: float = 2e-3
@@ -51,6 +53,40 @@ class HeadPlan:
     def steps_for(self, examples: int) -> int:
         """The number of optimizer steps for so many examples."""
         return int(np.clip(self.epochs * examples / self.batch, self.fewest_steps, self.most_steps))
+
+
+def train_heads(
+    data: Sequence[tuple[Matrix, NDArray[np.int64]]],
+    categories: int,
+    plan: HeadPlan,
+    done: Callable[[int], None] = lambda count: None,
+) -> list[MlpHead]:
+    """:func:`train_head` for several sets of vectors and labels, side by side, each on one thread.
+
+    The steps are small: a second thread for one of them costs more than it gains, and on a busy machine makes it many
+    times slower. torch's number of threads is put back at the end.
+
+    Args:
+        data: vectors and labels of each head.
+        categories: number of categories.
+        plan: the settings, the same for all.
+        done: called with the number of heads that are finished.
+
+    Raises:
+        MissingExtraError: the extra "build" is not installed.
+    """
+    torch = require("torch", what="training the head", extra="build")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    heads = []
+    try:
+        with ThreadPoolExecutor(min(threads, len(data)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for head in pool.map(lambda part: train_head(part[0], part[1], categories, plan), data):
+                heads.append(head)
+                done(len(heads))
+    finally:
+        torch.set_num_threads(threads)
+    return heads
 
 
 def train_head(vectors: Matrix, labels: NDArray[np.int64], categories: int, plan: HeadPlan) -> MlpHead:
@@ -66,51 +102,61 @@ def train_head(vectors: Matrix, labels: NDArray[np.int64], categories: int, plan
         MissingExtraError: the extra "build" is not installed.
     """
     torch = require("torch", what="training the head", extra="build")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.seed)
-        layers = torch.nn.ModuleDict(
-            {
-                "hidden": torch.nn.Linear(vectors.shape[1], plan.hidden),
-                "direct": torch.nn.Linear(vectors.shape[1], categories, bias=False),
-                "output": torch.nn.Linear(plan.hidden, categories),
-            }
-        )
-        _descend(torch, layers, torch.from_numpy(vectors), torch.from_numpy(labels), plan)
-    return _frozen(layers)
+    random = torch.Generator().manual_seed(plan.seed)
+    layers = [
+        _initial(torch, vectors.shape[1], plan.hidden, random),
+        _initial(torch, vectors.shape[1], categories, random),
+        _initial(torch, plan.hidden, categories, random),
+    ]
+    _descend(torch, layers, torch.from_numpy(vectors) * SCALE, torch.from_numpy(labels), plan, random)
+    (hidden, hidden_bias), (direct, direct_bias), (output, output_bias) = [
+        [tensor.detach().numpy() for tensor in layer] for layer in layers
+    ]
+    return MlpHead(
+        hidden=hidden * np.float32(SCALE),
+        hidden_bias=hidden_bias,
+        direct=direct * np.float32(SCALE),
+        output=output,
+        output_bias=output_bias + direct_bias,
+    )
 
 
-def _descend(torch: Any, layers: Any, vectors: torch.Tensor, labels: torch.Tensor, plan: HeadPlan) -> None:
-    functional = torch.nn.functional
-    steps = plan.steps_for(len(vectors))
-    optimizer = torch.optim.AdamW(layers.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+def _initial(torch: Any, inputs: int, outputs: int, random: torch.Generator) -> list[torch.Tensor]:
+    """Weights ``(inputs, outputs)`` and bias, uniform within ``1 / sqrt(inputs)`` as ``torch.nn.Linear`` draws them."""
+    bound = inputs**-0.5
+    return [
+        ((torch.rand(shape, generator=random) * 2 - 1) * bound).requires_grad_()
+        for shape in ((inputs, outputs), (outputs,))
+    ]
+
+
+def _descend(
+    torch: Any,
+    layers: list[list[torch.Tensor]],
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    plan: HeadPlan,
+    random: torch.Generator,
+) -> None:
+    (hidden, hidden_bias), (direct, direct_bias), (output, output_bias) = layers
+    weights = [tensor for layer in layers for tensor in layer]
+    steps, batch = plan.steps_for(len(inputs)), min(plan.batch, len(inputs))
+    optimizer = torch.optim.AdamW(weights, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.learning_rate, total_steps=steps)
-    noise = plan.noise / vectors.shape[1] ** 0.5
-    order = torch.randperm(len(vectors))
-    place = 0
+    noise = SCALE * plan.noise / inputs.shape[1] ** 0.5
+    order, place = torch.randperm(len(inputs), generator=random), 0
     for _ in range(steps):
-        if place + plan.batch > len(order):
-            order, place = torch.randperm(len(vectors)), 0
-        rows = order[place : place + plan.batch]
-        place += plan.batch
-        clean = vectors[rows]
-        inputs = functional.normalize(clean + noise * torch.randn_like(clean), dim=1) * SCALE
-        active = functional.dropout(torch.relu(layers["hidden"](inputs)), plan.dropout)
-        logits = layers["output"](active) + layers["direct"](inputs)
-        loss = functional.cross_entropy(logits, labels[rows], label_smoothing=plan.smoothing)
+        if place + batch > len(order):
+            order, place = torch.randperm(len(inputs), generator=random), 0
+        rows = order[place : place + batch]
+        place += batch
+        noisy = inputs[rows] + noise * torch.randn(batch, inputs.shape[1], generator=random)
+        noisy = torch.nn.functional.normalize(noisy, dim=1) * SCALE
+        kept = torch.rand(batch, plan.hidden, generator=random) >= plan.dropout
+        active = torch.relu(torch.addmm(hidden_bias, noisy, hidden)) * kept / (1 - plan.dropout)
+        logits = torch.addmm(output_bias, active, output) + torch.addmm(direct_bias, noisy, direct)
+        loss = torch.nn.functional.cross_entropy(logits, labels[rows], label_smoothing=plan.smoothing)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-
-
-def _frozen(layers: Any) -> MlpHead:
-    def array(tensor: torch.Tensor, scale: float = 1.0) -> Matrix:
-        return np.ascontiguousarray(tensor.detach().numpy().T * np.float32(scale), dtype=np.float32)
-
-    return MlpHead(
-        hidden=array(layers["hidden"].weight, SCALE),
-        hidden_bias=array(layers["hidden"].bias),
-        direct=array(layers["direct"].weight, SCALE),
-        output=array(layers["output"].weight),
-        output_bias=array(layers["output"].bias),
-    )

@@ -91,6 +91,8 @@ def build_index(
         work = Path(stack.enter_context(TemporaryDirectory(prefix="semroute-")))
         progress("encoder", 0, 1)
         made, plan, notes = _encoder(encoder or EncoderChoice(), tune, examples, work, seed, progress)
+        # A remote encoder holds connections.
+        stack.callback(getattr(made, "close", lambda: None))
         progress("encoder", 1, 1)
         vectors = embed(made, examples.texts, progress)
         artifact, scorer = build_artifact(

@@ -26,7 +26,9 @@ def thresholds_for_recall(scores: Matrix, target: float) -> NDArray[np.float64]:
     # The least shift with which the target is met: each query needs `best - threshold` of its category.
     needed = np.sort(best - thresholds[top])
     rejected = max(1, int(np.ceil(target * len(needed) - 1e-9)))
-    return thresholds + float(np.nextafter(np.float32(needed[rejected - 1]), np.float32(np.inf)))
+    moved = (thresholds + needed[rejected - 1]).astype(np.float32)
+    # Just above the score itself: a score that equals its threshold is accepted.
+    return np.asarray(np.nextafter(moved, np.float32(np.inf)), dtype=np.float64)
 
 
 def thresholds_for_false_rejection(scores: Matrix, target: float) -> NDArray[np.float64]:

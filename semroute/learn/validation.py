@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.index.prototypes import PrototypeIndex
-from semroute.learn.head_training import HeadPlan, train_head
+from semroute.learn.head_training import HeadPlan, train_heads
 from semroute.learn.prototypes import category_prototypes
 from semroute.types import Matrix
 
@@ -79,22 +79,28 @@ def held_out_scores(
         seed: of k-means.
         progress: called with the splits done and their total.
     """
-    categories = int(labels.max()) + 1
     choices = prototype_choices(labels)
     similarities: dict[int, list[Matrix]] = {choice: [] for choice in choices}
-    probabilities: list[Matrix] = []
-    for number, split in enumerate(plan):
-        fit, held = vectors[split.fit], vectors[split.held]
+    for split in plan:
         for choice in choices:
-            prototypes, counts = category_prototypes(fit, labels[split.fit], choice, seed=seed)
-            similarities[choice].append(PrototypeIndex.build(prototypes, counts).similarities(held))
-        if head is not None:
-            probabilities.append(train_head(fit, labels[split.fit], categories, head).probabilities(held))
-        progress("validating", number + 1, len(plan))
+            prototypes, counts = category_prototypes(vectors[split.fit], labels[split.fit], choice, seed=seed)
+            index = PrototypeIndex.build(prototypes, counts)
+            similarities[choice].append(index.similarities(vectors[split.held]))
+    progress("validating", 0, len(plan))
     return HeldOut(
         labels=np.concatenate([labels[split.held] for split in plan]),
         similarities={choice: np.concatenate(parts) for choice, parts in similarities.items()},
-        probabilities=np.concatenate(probabilities) if probabilities else None,
+        probabilities=None if head is None else _head_probabilities(vectors, labels, plan, head, progress),
+    )
+
+
+def _head_probabilities(
+    vectors: Matrix, labels: NDArray[np.int64], plan: Sequence[Split], head: HeadPlan, progress: Progress
+) -> Matrix:
+    data = [(vectors[split.fit], labels[split.fit]) for split in plan]
+    heads = train_heads(data, int(labels.max()) + 1, head, lambda done: progress("validating", done, len(plan)))
+    return np.concatenate(
+        [trained.probabilities(vectors[split.held]) for trained, split in zip(heads, plan, strict=True)]
     )
 
 

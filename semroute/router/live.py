@@ -80,11 +80,16 @@ def open_encoder(artifact: Artifact) -> Encoder:
     files = {
         role.removeprefix("encoder_"): path.name for role, path in artifact.files.items() if role.startswith("encoder_")
     }
-    encoder = load_encoder({**manifest.encoder, "files": files}, artifact.folder)
-    # A remote encoder is not asked at start: it may be down, and each question costs money.
-    if manifest.encoder.get("kind") != "remote" and manifest.probes:
-        texts, vectors = zip(*manifest.probes, strict=True)
-        _check_probes(encoder.encode(texts), np.array(vectors, dtype=np.float32), artifact.folder)
+    try:
+        encoder = load_encoder({**manifest.encoder, "files": files}, artifact.folder)
+        if encoder.dimensions != manifest.dimensions:
+            raise ValueError(f"an encoder of {encoder.dimensions} dimensions, not {manifest.dimensions}")
+        # A remote encoder is not asked at start: it may be down, and each question costs money.
+        if manifest.encoder.get("kind") != "remote" and manifest.probes:
+            texts, vectors = zip(*manifest.probes, strict=True)
+            _check_probes(encoder.encode(texts), np.array(vectors, dtype=np.float32), artifact.folder)
+    except (ValueError, TypeError) as error:
+        raise ArtifactError(f"{artifact.folder}: the index does not fit together ({error}); build it again") from error
     return encoder
 
 
@@ -99,7 +104,7 @@ def open_scorer(artifact: Artifact) -> Scorer:
         prototypes = PrototypeIndex.read(
             artifact.files["prototypes"], [entry.prototypes for entry in manifest.categories.values()]
         )
-        head = None if manifest.head is None else MlpHead.read(artifact.files["head"])
+        head = None if manifest.head is None else _head(artifact)
     except (KeyError, ValueError, RuntimeError) as error:
         raise ArtifactError(f"{artifact.folder}: the index does not fit together ({error}); build it again") from error
     if prototypes.dimensions != manifest.dimensions:
@@ -107,13 +112,24 @@ def open_scorer(artifact: Artifact) -> Scorer:
     return Scorer(prototypes, head, manifest.weight, manifest.calibration)
 
 
+def _head(artifact: Artifact) -> MlpHead:
+    manifest = artifact.manifest
+    head = MlpHead.read(artifact.files["head"])
+    if manifest.head != head.kind:
+        raise ValueError(f'a head of the unknown kind "{manifest.head}"')
+    if (head.direct.shape, head.output.shape[1]) != (
+        (manifest.dimensions, len(manifest.categories)),
+        len(manifest.categories),
+    ):
+        raise ValueError("the head is for other categories or other vectors")
+    return head
+
+
 def _check_probes(actual: NDArray[np.float32], expected: NDArray[np.float32], folder: Path) -> None:
     if actual.shape != expected.shape:
-        raise ArtifactError(
-            f"{folder}: the encoder gives {actual.shape[1]} dimensions and the index has {expected.shape[1]}"
-        )
+        raise ValueError(f"probes of the shape {expected.shape} where the encoder gives {actual.shape}")
     lowest = float((actual * expected).sum(axis=1).min())
-    if lowest < PROBE_COSINE:
+    if not lowest >= PROBE_COSINE:  # so that NaN warns too
         log.warning(
             "%s: this machine embeds the index's probe texts differently than the machine that built it "
             "(cosine %.4f); build the index here for the measured accuracy",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from semroute import bridge, dispatch
 from semroute.config import Config, load_config
+from semroute.errors import QueryError
 from semroute.index.manifest import MANIFEST
 from semroute.router.live import LiveIndex
 from semroute.router.locate import ENVIRONMENT, Progress, locate_index, shipped_index
@@ -28,14 +29,14 @@ class Router:
     Args:
         live: the artifact in memory.
         config: models, deployments and overrides.
-        reload_every_s: look so often, in seconds, whether the artifact was replaced, and switch to the new one in the
-            background; None never looks.
+        reloader: notices that the artifact was replaced, and switches to the new one in the background; None never
+            looks.
     """
 
-    def __init__(self, live: LiveIndex, config: Config, *, reload_every_s: float | None = None) -> None:
+    def __init__(self, live: LiveIndex, config: Config, *, reloader: Reloader | None = None) -> None:
         self._live = live
         self._config = config
-        self._reloader = None if reload_every_s is None else Reloader(live.artifact.folder, reload_every_s)
+        self._reloader = reloader
         self._replacing = threading.Lock()
 
     @classmethod
@@ -53,7 +54,8 @@ class Router:
             index: its folder; None takes ``SEMROUTE_INDEX``, the configuration's, or builds the shipped categories'
                 once in the user's cache folder.
             config: a configuration or its file; None takes ``semroute.yaml`` of the working folder if there is one.
-            reload_every_s: see :class:`Router`.
+            reload_every_s: look so often, in seconds, whether the artifact was replaced, and switch to the new one in
+                the background; None never looks.
             progress: called with step, done and total while the shipped index is built.
 
         Raises:
@@ -61,7 +63,9 @@ class Router:
         """
         settings = config if isinstance(config, Config) else load_config(config)
         folder = locate_index(index, settings) or shipped_index(progress)
-        return cls(LiveIndex.open(folder, settings), settings, reload_every_s=reload_every_s)
+        # Before opening: a replacement that arrives meanwhile must not be taken for what was opened.
+        reloader = None if reload_every_s is None else Reloader(folder, reload_every_s)
+        return cls(LiveIndex.open(folder, settings), settings, reloader=reloader)
 
     @property
     def live(self) -> LiveIndex:
@@ -88,7 +92,9 @@ class Router:
         Raises:
             QueryError: one of them cannot be routed; the message says which.
         """
-        return self._decide(self._current(), [routed_text(query) for query in queries])
+        if isinstance(queries, str):
+            raise QueryError("route_many takes a list of queries, not one string; give that to route")
+        return self._decide(self._current(), [_text_of(query, place) for place, query in enumerate(queries)])
 
     async def aroute(self, query: Query) -> Decision:
         """:meth:`route` without blocking the event loop."""
@@ -139,6 +145,13 @@ class Router:
         share = 1000.0 / len(texts)
         steps = {"encode": (encoded - start) * share, "score": (time.perf_counter() - encoded) * share}
         return [_decision(live, text, verdict, steps) for text, verdict in zip(texts, verdicts, strict=True)]
+
+
+def _text_of(query: Query, place: int) -> str:
+    try:
+        return routed_text(query)
+    except QueryError as error:
+        raise QueryError(f"queries[{place}]: {error}") from None
 
 
 def _decision(live: LiveIndex, text: str, verdict: Verdict, steps: dict[str, float]) -> Decision:

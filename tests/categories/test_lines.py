@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_a_line_that_is_not_utf_8_is_named_and_ends_the_reading() -> None:
 def test_lines_are_read_as_they_are_asked_for() -> None:
     asked: list[int] = []
 
-    def endless():  # type: ignore[no-untyped-def]
+    def endless() -> Iterator[bytes]:
         while True:
             asked.append(1)
             yield b"x\n"

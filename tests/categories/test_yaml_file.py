@@ -146,9 +146,8 @@ def test_text_lost_to_a_comment_is_a_warning() -> None:
     )
     assert problems == []
     assert [example.text for example in content.examples] == ["\U0001f600 what is c#", "a"]
-    assert warnings == [
-        'x.yaml:4: examples: YAML takes "#include" for a comment; where it is part of the example, put the whole in quotes'
-    ]
+    (warning,) = warnings
+    assert warning.startswith('x.yaml:4: examples: YAML takes "#include" for a comment')
 
 
 def test_lines_are_those_of_an_editor_where_yaml_counts_others() -> None:

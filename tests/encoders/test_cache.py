@@ -29,7 +29,9 @@ class Counting:
         if self.broken:
             raise EncoderError("broken")
         self.asked.extend(texts)
-        rows = np.array([[hash((text, place)) % 1000 + 1 for place in range(8)] for text in texts], dtype=np.float32)
+        rows = np.empty((len(texts), 8), dtype=np.float32)
+        for row, text in enumerate(texts):
+            rows[row] = [hash((text, place)) % 1000 + 1 for place in range(8)]
         unit: Matrix = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         return unit
 
@@ -102,7 +104,7 @@ def test_no_texts_and_wrong_arguments() -> None:
 def test_answers_are_those_of_the_encoder_whatever_came_before(batches: list[list[str]], size: int) -> None:
     cached = CachedEncoder(Counting(), size=size)
     for batch in batches:
-        np.testing.assert_array_equal(cached.encode(batch), Counting().encode(batch).reshape(-1, 8))
+        np.testing.assert_array_equal(cached.encode(batch), Counting().encode(batch))
     assert len(cached._recent) <= size
 
 

@@ -73,7 +73,7 @@ def test_text_is_cut_between_tokens() -> None:
         offsets.append((at, at + len(word)))
         at += len(word) + 1
     assert head_and_tail_text(text.strip(), offsets, 3) == "one two five"
-    assert head_and_tail_text(text.strip(), offsets, 1) == "one "
+    assert head_and_tail_text(text.strip(), offsets, 1) == "one"
     assert head_and_tail_text(text.strip(), offsets, 5) == text.strip()
 
 

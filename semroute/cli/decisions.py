@@ -1,0 +1,77 @@
+"""A decision on the terminal: a panel for one, a line for each of many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from semroute.categories.notes import shortened
+
+if TYPE_CHECKING:
+    from semroute.router.explain import NearestExample
+    from semroute.types import Decision
+
+WIDEST = 110
+"""Columns that the panel takes at most: longer lines are hard to read."""
+
+
+def decision_panel(decision: Decision, nearest: Sequence[NearestExample]) -> RenderableType:
+    """Everything of a decision that a person wants to see."""
+    colour = "yellow" if decision.is_fallback else "green"
+    title = Text(decision.category or "no category: fallback", style=f"bold {colour}")
+    body: list[RenderableType] = [_facts(decision, colour)]
+    if nearest:
+        body += [Text(), Text("nearest examples", style="bold"), _examples(nearest, decision.categories[0].category)]
+    return Panel(Group(*body), title=title, title_align="left", border_style=colour, width=None, expand=False)
+
+
+def decision_line(decision: Decision, width: int) -> str:
+    """Category, model, score, confidence and the start of the query; ``width`` is that of the category's column."""
+    category = decision.category or "(fallback)"
+    figures = f"{decision.score:6.3f} {decision.confidence:4.0%}"
+    return f"{category:<{width}}  {decision.model:<16} {figures}  {shortened(decision.query)}"
+
+
+def _facts(decision: Decision, colour: str) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold", max_width=WIDEST - 20)
+    table.add_row("query", Text(shortened(decision.query, 240)))
+    table.add_row("model", Text.assemble((decision.model, "bold"), *_then(decision.candidates[1:])))
+    best, sign = decision.categories[0], "<" if decision.is_fallback else "≥"
+    table.add_row("best", Text.assemble((best.category, colour), f"  {decision.score:.3f} {sign} ", *_bar(decision)))
+    if len(decision.categories) > 1:
+        second = decision.categories[1]
+        lead = decision.score - second.score
+        table.add_row(
+            "runner-up", Text.assemble(second.category, f"  {second.score:.3f}", (f"  {lead:.3f} behind", "dim"))
+        )
+    table.add_row("confidence", Text.assemble(f"{decision.confidence:.1%}", ("  if it is in scope", "dim")))
+    steps = ", ".join(f"{step} {spent:.2f}" for step, spent in decision.steps_ms.items())
+    table.add_row("time", Text.assemble(f"{decision.elapsed_ms:.2f} ms", (f"  ({steps})", "dim")))
+    return table
+
+
+def _then(models: Sequence[str]) -> list[tuple[str, str]]:
+    return [(f"  then {', '.join(models)}", "dim")] if models else []
+
+
+def _bar(decision: Decision) -> list[str | tuple[str, str]]:
+    return [f"{decision.threshold:.3f}", (" threshold", "dim")]
+
+
+def _examples(nearest: Sequence[NearestExample], best: str) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", no_wrap=True, min_width=6)
+    table.add_column(no_wrap=True, min_width=min(24, max(len(example.category) for example in nearest)))
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=WIDEST - 30)
+    for example in nearest:
+        style = "green" if example.category == best else "yellow"
+        text = Text(shortened(example.query, 120))
+        table.add_row(f"{example.similarity:.3f}", Text(example.category, style=style), text)
+    return table

@@ -1,0 +1,95 @@
+"""``semroute route``: which category and model a query goes to, and why."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from semroute.cli.options import config_option, index_option, json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from semroute.router import Router
+    from semroute.types import Decision
+
+NEAREST = 5
+"""Examples shown with a decision."""
+
+
+@click.command()
+@click.argument("query", required=False)
+@click.option(
+    "--file",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help='Route every row of a .jsonl, .csv or .txt file; "-" reads JSONL from standard input.',
+)
+@index_option
+@config_option
+@json_option
+def route(query: str | None, file: Path | None, index: Path | None, config_path: Path | None, as_json: bool) -> None:
+    """Say which category and model QUERY goes to, and why.
+
+    With --file, one line (with --json, one JSON object) for every row, in the order of the file and as soon as the row
+    is there. Rows have a "query": text, or a list of chat messages. "-" stands for standard input after --file only.
+    """
+    from semroute.cli.console import print_json
+    from semroute.cli.routers import open_router
+
+    if (query is None) == (file is None):
+        raise click.UsageError("give either a QUERY or --file FILE")
+    if file is not None:
+        _route_file(file, index, config_path, as_json)
+        return
+    assert query is not None
+    _refuse_empty(query)
+    from semroute.router.explain import nearest_examples
+
+    router = open_router(index, config_path)
+    decision = router.route(query)
+    nearest = nearest_examples(router.live, decision.query, NEAREST)
+    if as_json:
+        examples = [{"category": e.category, "query": e.query, "similarity": e.similarity} for e in nearest]
+        print_json({**decision.to_dict(), "nearest": examples})
+    else:
+        from semroute.cli.console import stdout
+        from semroute.cli.decisions import decision_panel
+
+        stdout().print(decision_panel(decision, nearest))
+
+
+def _refuse_empty(query: str) -> None:
+    """Say so before an index is opened, or even built."""
+    from semroute.router.text import routed_text
+
+    routed_text(query)
+
+
+def _route_file(file: Path, index: Path | None, config_path: Path | None, as_json: bool) -> None:
+    from semroute.cli.console import print_json, print_text
+    from semroute.cli.decisions import decision_line
+    from semroute.cli.routers import open_router
+
+    router = open_router(index, config_path)
+    width = max(map(len, (*router.live.models, "(fallback)")))
+    for decision in _decisions(router, file):
+        if as_json:
+            print_json(decision.to_dict())
+        else:
+            print_text(decision_line(decision, width))
+
+
+def _decisions(router: Router, file: Path) -> Iterator[Decision]:
+    from semroute.categories import iter_queries
+    from semroute.categories.arriving import ArrivingLines
+    from semroute.router.stream import route_stream
+
+    if str(file) != "-":
+        return route_stream(router, iter_queries(file), source=file)
+    lines = ArrivingLines(sys.stdin.buffer)
+    return route_stream(router, iter_queries(file, lines), source="<stdin>", ready=lines.ready)

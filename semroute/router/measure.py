@@ -1,0 +1,109 @@
+"""A router against labelled queries: how right it is, and how fast."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from semroute.categories import LabelledQuery
+from semroute.encoders.cache import CachedEncoder
+from semroute.errors import DataError
+from semroute.evaluate.semantic import Evaluation, Scored, evaluate
+from semroute.learn.build import embed
+from semroute.learn.tuning import label_numbers
+from semroute.router.live import LiveIndex
+from semroute.router.router import Router
+
+LATENCY_QUERIES = 500
+"""Enough for a p99 that rests on five queries."""
+WARM_UP = 5
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Wall time of ``route()`` for single queries that were not seen before, milliseconds; over ``n`` queries."""
+
+    p50: float
+    p99: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What ``semroute evaluate`` shows: the figures against the labels, and the time a query takes."""
+
+    evaluation: Evaluation
+    latency: Latency
+
+
+def score_rows(
+    live: LiveIndex,
+    rows: Sequence[LabelledQuery],
+    *,
+    path: Path | None = None,
+    progress: Progress = lambda step, done, total: None,
+) -> Scored:
+    """Score labelled queries by the artifact that serves.
+
+    Args:
+        live: the artifact in memory.
+        rows: labelled queries.
+        path: their file, for messages.
+        progress: called with a step's name, what is done and the total.
+
+    Raises:
+        DataError: no rows, or a label that the index lacks.
+    """
+    if not rows:
+        raise DataError("no labelled queries", path=path)
+    names = live.semantic.names
+    labels = label_numbers(rows, names, path)
+    scorer = live.semantic.scorer
+    scores = scorer.scores(embed(live.encoder, [row.query for row in rows], progress))
+    return Scored(names, scores, scorer.confidence(scores), labels)
+
+
+def measure(
+    router: Router,
+    rows: Sequence[LabelledQuery],
+    *,
+    path: Path | None = None,
+    latency_queries: int = LATENCY_QUERIES,
+    progress: Progress = lambda step, done, total: None,
+) -> Measurement:
+    """Evaluate a router, thresholds of its configuration included, and time it on up to ``latency_queries`` rows.
+
+    Raises:
+        DataError: no rows, or a label that the index lacks.
+    """
+    scored = score_rows(router.live, rows, path=path, progress=progress)
+    evaluation = evaluate(scored, router.live.semantic.thresholds)
+    return Measurement(evaluation, time_queries(router, [row.query for row in rows], latency_queries, progress))
+
+
+def time_queries(
+    router: Router,
+    queries: Sequence[str],
+    most: int = LATENCY_QUERIES,
+    progress: Progress = lambda step, done, total: None,
+) -> Latency:
+    """Route up to ``most`` of ``queries``, evenly spread, one at a time and without the cache of vectors."""
+    live = router.live
+    encoder = live.encoder.encoder if isinstance(live.encoder, CachedEncoder) else live.encoder
+    uncached = Router(replace(live, encoder=encoder), router.config)
+    chosen = [queries[place] for place in np.unique(np.linspace(0, len(queries) - 1, most).astype(int))]
+    for query in chosen[:WARM_UP]:
+        uncached.route(query)
+    times = np.empty(len(chosen))
+    for number, query in enumerate(chosen):
+        start = time.perf_counter()
+        uncached.route(query)
+        times[number] = (time.perf_counter() - start) * 1000.0
+        progress("timing", number + 1, len(chosen))
+    return Latency(float(np.percentile(times, 50)), float(np.percentile(times, 99)), len(chosen))

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from semroute.encoders.onnx import OnnxEncoder
+from semroute.errors import DataError
+from semroute.index import Artifact, open_artifact
+from semroute.learn.build import PROBES, with_thresholds
+from semroute.learn.change import TUNED_NOTE, add_examples, remove_category, remove_examples
+from semroute.router import Router
+from semroute.router.live import open_encoder
+from semroute.types import Encoder, Matrix
+
+SPORT = ["who won the football match", "how does offside work", "best shoes for a marathon"]
+
+
+@pytest.fixture
+def artifact(own_index: Path) -> Artifact:
+    return open_artifact(own_index)
+
+
+@pytest.fixture
+def encoder(artifact: Artifact) -> Encoder:
+    return open_encoder(artifact)
+
+
+@pytest.fixture
+def embedded(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every text that the encoder is given from here on."""
+    seen: list[str] = []
+    encode = OnnxEncoder.encode
+
+    def counting(self: OnnxEncoder, texts: Sequence[str]) -> Matrix:
+        seen.extend(texts)
+        return encode(self, texts)
+
+    monkeypatch.setattr(OnnxEncoder, "encode", counting)
+    return seen
+
+
+def test_a_new_category_routes_and_only_its_texts_are_embedded(
+    artifact: Artifact, encoder: Encoder, embedded: list[str]
+) -> None:
+    before = np.load(artifact.files["vectors"])
+    changed = add_examples(artifact, encoder, "sport", SPORT, description="games", models=["tiny"])
+    assert sorted(embedded) == sorted([*SPORT, *PROBES])
+    assert changed.added == 3
+    entry = changed.artifact.manifest.categories["sport"]
+    assert (entry.description, entry.models, entry.examples) == ("games", ("tiny",), 3)
+    after = np.load(changed.artifact.files["vectors"])
+    assert np.array_equal(after[: len(before)], before)
+    assert Router.load(artifact.folder).route("football match result").categories[0].category == "sport"
+
+
+def test_what_is_written_verifies_and_the_other_categories_keep_their_words(
+    artifact: Artifact, encoder: Encoder
+) -> None:
+    add_examples(artifact, encoder, "code", ["rename a git branch"])
+    reopened = open_artifact(artifact.folder)
+    assert reopened.manifest.categories["code"].examples == artifact.manifest.categories["code"].examples + 1
+    for name in artifact.manifest.categories:
+        old, new = artifact.manifest.categories[name], reopened.manifest.categories[name]
+        assert (old.description, old.models) == (new.description, new.models)
+    assert reopened.manifest.encoder == artifact.manifest.encoder
+    assert reopened.manifest.validation["changes"] == 1
+
+
+def test_adding_and_removing_again_gives_the_same_scores(artifact: Artifact, encoder: Encoder) -> None:
+    before = Router.load(artifact.folder).route("can I freeze soup")
+    grown = add_examples(artifact, encoder, "sport", SPORT).artifact
+    remove_category(grown, encoder, "sport")
+    after = Router.load(artifact.folder).route("can I freeze soup")
+    assert [(c.category, c.score) for c in after.categories] == [(c.category, c.score) for c in before.categories]
+
+
+def test_removing_embeds_nothing(artifact: Artifact, encoder: Encoder, embedded: list[str]) -> None:
+    changed = remove_examples(artifact, encoder, "law", ["do I need a will"])
+    assert set(embedded) == set(PROBES)
+    assert changed.removed == 1
+    owners, texts = changed.artifact.examples()
+    assert "do I need a will" not in texts
+    assert owners.count("law") == 5
+    assert np.load(changed.artifact.files["vectors"]).shape[0] == len(texts)
+
+
+def test_an_example_that_is_there_is_skipped_and_one_of_another_category_is_told(
+    artifact: Artifact, encoder: Encoder
+) -> None:
+    texts = ["is my lease binding", " recipe for carrot soup ", "recipe for carrot soup"]
+    changed = add_examples(artifact, encoder, "law", texts)
+    assert changed.added == 1
+    assert changed.skipped == ("is my lease binding",)
+    assert changed.elsewhere == (("recipe for carrot soup", "cooking"),)
+
+
+def test_a_pinned_threshold_stays_and_a_tuned_one_is_reported_as_lost(artifact: Artifact, encoder: Encoder) -> None:
+    artifact = with_thresholds(artifact, {"law": 0.0}, "file")
+    artifact = with_thresholds(artifact, {"code": 0.77}, "out-of-scope")
+    changed = add_examples(artifact, encoder, "sport", SPORT)
+    entries = changed.artifact.manifest.categories
+    assert (entries["law"].threshold, entries["law"].threshold_from) == (0.0, "file")
+    assert changed.untuned == ("code",)
+    assert entries["code"].threshold_from == "in-scope"
+
+
+def test_an_index_of_a_tuned_encoder_says_that_its_figures_are_too_good(artifact: Artifact, encoder: Encoder) -> None:
+    tuned = {**artifact.manifest.validation, "encoder_tuned": True, "tuned_on": 16}
+    artifact = with_thresholds(artifact, {}, "in-scope", validation=tuned)
+    report = add_examples(artifact, encoder, "sport", SPORT).artifact.manifest.validation
+    assert (report["encoder_tuned"], report["tuned_on"], report["note"]) == (True, 16, TUNED_NOTE)
+
+
+@pytest.mark.parametrize(
+    ("category", "texts", "message"),
+    [
+        ("code", ["  "], "blank"),
+        ("code", ["half \ud800"], "surrogate"),
+        ("sport", [], "needs examples"),
+        ("a/b", ["x"], "name may hold"),
+    ],
+)
+def test_what_cannot_be_added_is_refused_and_nothing_is_written(
+    artifact: Artifact, encoder: Encoder, category: str, texts: list[str], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        add_examples(artifact, encoder, category, texts)
+    assert open_artifact(artifact.folder).manifest == artifact.manifest
+
+
+def test_what_cannot_be_removed_is_refused(artifact: Artifact, encoder: Encoder) -> None:
+    with pytest.raises(DataError, match='no category "tax"; it has code, cooking, law'):
+        remove_category(artifact, encoder, "tax")
+    with pytest.raises(DataError, match="no example 'nothing of the kind'"):
+        remove_examples(artifact, encoder, "law", ["nothing of the kind"])
+    owners, texts = artifact.examples()
+    law = [text for text, owner in zip(texts, owners, strict=True) if owner == "law"]
+    with pytest.raises(DataError, match="remove the category instead"):
+        remove_examples(artifact, encoder, "law", law)
+    artifact = remove_category(artifact, encoder, "law").artifact
+    artifact = remove_category(artifact, encoder, "code").artifact
+    with pytest.raises(DataError, match="the only category"):
+        remove_category(artifact, encoder, "cooking")

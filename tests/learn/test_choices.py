@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from semroute.learn.choices import USUAL_WEIGHT, WEIGHTS, calibrate, choose
+from semroute.learn.validation import HeldOut
+from semroute.types import Matrix
+
+LABELS = np.array([0, 1] * 50)
+GOOD = np.where(np.arange(2) == LABELS[:, None], 0.9, 0.1).astype(np.float32)
+BAD = GOOD[:, ::-1].copy()
+
+
+def held(similarities: dict[int, Matrix], probabilities: Matrix | None = None) -> HeldOut:
+    return HeldOut(LABELS, similarities, probabilities)
+
+
+def test_the_number_of_prototypes_that_classifies_best_is_chosen() -> None:
+    found = choose(held({1: BAD, 2: GOOD, 4: BAD}), 40)
+    assert (found.prototypes, found.weight) == (2, 0.0)
+    np.testing.assert_array_equal(found.scores, GOOD)
+
+
+def test_of_equals_the_usual_number_for_so_many_examples_is_chosen() -> None:
+    equal = {1: GOOD, 2: GOOD, 4: GOOD, 8: GOOD}
+    assert [choose(held(equal), size).prototypes for size in (2, 20, 45, 10_000)] == [1, 2, 4, 8]
+
+
+def test_a_head_that_does_no_harm_gets_its_usual_share() -> None:
+    assert choose(held({1: GOOD}, GOOD), 10).weight == USUAL_WEIGHT
+
+
+def test_a_head_that_does_harm_gets_less_and_one_that_misleads_gets_nothing() -> None:
+    assert choose(held({1: GOOD}, np.clip(BAD * 3, 0, 3)), 10).weight < USUAL_WEIGHT
+    assert choose(held({1: GOOD}, BAD * 100), 10).weight == 0.0
+
+
+def test_a_head_that_helps_gets_as_much_as_it_takes() -> None:
+    weak = np.where(np.arange(2) == LABELS[:, None], 0.1, 0.8).astype(np.float32)
+    found = choose(held({1: weak}, GOOD), 10)
+    assert found.weight == max(WEIGHTS)
+    np.testing.assert_allclose(found.scores, 0.5 * weak + 0.5 * GOOD, atol=1e-6)
+
+
+def test_a_difference_within_the_noise_does_not_move_the_choice() -> None:
+    nearly = GOOD.copy()
+    nearly[:30] = BAD[:30]
+    better = GOOD.copy()
+    better[:29] = BAD[:29]
+    assert choose(held({1: nearly, 8: better}), 10).prototypes == 1
+
+
+def test_without_a_single_mistake_nothing_is_certain() -> None:
+    confidence = calibrate(GOOD, LABELS).confidence(GOOD)
+    assert np.all((confidence > 0.9) & (confidence < 0.999))
+    few = calibrate(GOOD[:4], LABELS[:4]).confidence(GOOD[:4])
+    assert np.all((few > 0.5) & (few < 0.9))
+
+
+def test_without_a_single_hit_nothing_is_hopeless() -> None:
+    confidence = calibrate(BAD, LABELS).confidence(BAD)
+    assert np.all((confidence > 0.001) & (confidence < 0.1))
+
+
+def test_confidence_is_the_share_of_right_answers_at_that_score() -> None:
+    random = np.random.default_rng(0)
+    best = random.uniform(0.2, 1.0, size=4000)
+    scores = np.column_stack([best, np.zeros(4000)]).astype(np.float32)
+    labels = (random.uniform(size=4000) > best).astype(np.int64)  # right with the probability of the score
+    calibration = calibrate(scores, labels)
+    asked = np.array([[0.3, 0.0], [0.6, 0.0], [0.9, 0.0]], dtype=np.float32)
+    np.testing.assert_allclose(calibration.confidence(asked), [0.3, 0.6, 0.9], atol=0.06)
+
+
+def test_one_category_alone_is_calibrated() -> None:
+    found = calibrate(np.full((10, 1), 0.8, np.float32), np.zeros(10, np.int64))
+    assert found.confidence(np.array([[0.8]], np.float32))[0] == pytest.approx(11 / 12, abs=0.03)

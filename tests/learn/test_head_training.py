@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import torch
+
+from semroute.heads import MlpHead
+from semroute.learn.head_training import HeadPlan, train_head
+from semroute.types import Matrix
+
+PLAN = HeadPlan(hidden=16, noise=0.2, learning_rate=0.01, fewest_steps=200, most_steps=200)
+CENTRES = np.eye(6, dtype=np.float32)[:3]
+LABELS = np.arange(60) % 3
+
+
+def vectors(spread: float = 0.2) -> Matrix:
+    rows = CENTRES[LABELS] + spread * np.random.default_rng(0).normal(size=(60, 6))
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+
+
+def equal(a: MlpHead, b: MlpHead) -> bool:
+    return all(np.array_equal(getattr(a, field.name), getattr(b, field.name)) for field in fields(MlpHead))
+
+
+def test_it_learns_to_tell_categories_apart() -> None:
+    head = train_head(vectors(), LABELS, 3, PLAN)
+    assert (head.probabilities(CENTRES).argmax(axis=1) == [0, 1, 2]).all()
+    assert (head.probabilities(vectors()).argmax(axis=1) == LABELS).mean() > 0.95
+
+
+def test_the_same_seed_gives_the_same_head_and_another_one_another() -> None:
+    first = train_head(vectors(), LABELS, 3, PLAN)
+    assert equal(first, train_head(vectors(), LABELS, 3, PLAN))
+    assert not equal(first, train_head(vectors(), LABELS, 3, replace(PLAN, seed=1)))
+
+
+def test_the_callers_random_numbers_are_left_alone() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    train_head(vectors(), LABELS, 3, PLAN)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_fewer_examples_than_a_batch_are_enough() -> None:
+    head = train_head(CENTRES[:2], np.array([0, 1]), 2, replace(PLAN, fewest_steps=30, most_steps=30))
+    assert head.probabilities(CENTRES[:2]).shape == (2, 2)
+
+
+def test_a_category_without_examples_still_has_a_column() -> None:
+    assert train_head(vectors(), LABELS, 5, PLAN).probabilities(CENTRES).shape == (3, 5)
+
+
+def test_steps_grow_with_the_examples_between_their_bounds() -> None:
+    plan = HeadPlan(epochs=10, batch=100, fewest_steps=50, most_steps=400)
+    assert [plan.steps_for(examples) for examples in (1, 1000, 10**6)] == [50, 100, 400]

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from semroute.categories import LabelledQuery, read_categories
+from semroute.config import CategoryOverride, Config
+from semroute.errors import DataError, EncoderError
+from semroute.index import open_artifact
+from semroute.learn import fit as fit_module
+from semroute.learn.encoder_tuning import TuningPlan
+from semroute.learn.pipeline import EncoderChoice, build_index, collect, held_tenth, make_encoder
+from semroute.learn.tuning import Target
+from semroute.router import Router
+from semroute.testing import FakeProvider
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "categories"
+    folder.mkdir()
+    (folder / "code.yaml").write_text(
+        "description: programs\nmodels: [coder]\nthreshold: 0.0\n"
+        "examples: [fix my python loop, write a unit test, explain git rebase, a python test fails]\n"
+    )
+    (folder / "cooking.txt").write_text("boil an egg\nbake bread\nseason the soup\nbake a cake\n")
+    return folder
+
+
+@pytest.fixture
+def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[EncoderChoice]:
+    """A provider's embeddings, in which texts that share words lie near to each other: a build in an instant."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with FakeProvider(dimensions=64) as provider:
+        yield EncoderChoice("remote", "embedder", base_url=provider.base_url)
+
+
+def test_a_folder_of_category_files_becomes_an_index_that_routes(
+    source: Path, remote: EncoderChoice, tmp_path: Path
+) -> None:
+    steps: set[str] = set()
+    built = build_index(
+        source, tmp_path / "index", encoder=remote, head=False, progress=lambda step, done, total: steps.add(step)
+    )
+    assert open_artifact(tmp_path / "index").manifest == built.artifact.manifest
+    assert {"encoder", "embedding", "validating", "fitting"} <= steps
+    assert built.tuned is None
+    router = Router.load(tmp_path / "index", config=Config())
+    decision = router.route("write a python unit test")
+    router.live.encoder.encoder.close()
+    assert (decision.category, decision.candidates) == ("code", ("coder",))
+    assert {entry.category for entry in decision.categories} == {"code", "cooking"}
+
+
+def test_what_the_reader_finds_odd_is_handed_on(source: Path, remote: EncoderChoice, tmp_path: Path) -> None:
+    (source / "other.txt").write_text("boil an egg\nmow the lawn\n")
+    built = build_index(source, tmp_path / "index", encoder=remote, head=False)
+    assert any("boil an egg" in str(finding) for finding in built.findings)
+
+
+def test_labelled_queries_set_the_thresholds_but_not_the_pinned_ones(
+    source: Path, remote: EncoderChoice, tmp_path: Path
+) -> None:
+    rows = [LabelledQuery("bake a bread", "cooking"), LabelledQuery("buy a house", None), LabelledQuery("a dog", None)]
+    built = build_index(
+        source, tmp_path / "index", encoder=remote, head=False, validation=rows, target=Target(oos_recall=1.0)
+    )
+    assert built.tuned is not None
+    assert built.tuned.pinned == ("code",)
+    entries = open_artifact(tmp_path / "index").manifest.categories
+    assert (entries["code"].threshold, entries["cooking"].threshold_from) == (0.0, "out-of-scope")
+
+
+def test_a_configuration_supplies_models_and_overrides_those_of_the_file(source: Path) -> None:
+    config = Config(categories={"code": CategoryOverride(models=("better",))})
+    assert collect(read_categories(source), config).models == {"code": ("better",), "cooking": ()}
+    assert collect(read_categories(source), Config()).models["code"] == ("coder",)
+    assert collect(read_categories(source), Config()).pinned == {"code": 0.0}
+
+
+def test_a_build_that_cannot_begin_leaves_the_old_index(source: Path, remote: EncoderChoice, tmp_path: Path) -> None:
+    before = build_index(source, tmp_path / "index", encoder=remote, head=False).artifact.manifest
+    (source / "broken.yaml").write_text("examples: [\n")
+    with pytest.raises(DataError, match=r"broken\.yaml"):
+        build_index(source, tmp_path / "index", encoder=remote, head=False)
+    assert open_artifact(tmp_path / "index").manifest == before
+
+
+def test_an_interrupt_while_it_validates_leaves_the_old_index(
+    source: Path, remote: EncoderChoice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = build_index(source, tmp_path / "index", encoder=remote, head=False).artifact.manifest
+
+    def interrupted(*_: object, **__: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit_module, "held_out_scores", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build_index(source, tmp_path / "index", encoder=remote, head=False)
+    assert open_artifact(tmp_path / "index").manifest == before
+    assert not list((tmp_path / "index").glob(".staging-*"))
+
+
+def test_a_remote_encoder_without_an_address_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="--base-url"):
+        make_encoder(EncoderChoice("remote", "embedder"), tmp_path)
+
+
+def test_only_an_onnx_encoder_is_tuned(source: Path, remote: EncoderChoice, tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="only an onnx encoder can be tuned, not a remote one"):
+        build_index(source, tmp_path / "index", encoder=remote, tune=TuningPlan(steps=1))
+
+
+def test_the_tenth_that_tuning_leaves_out_never_takes_a_category_whole() -> None:
+    labels = np.repeat([0, 1, 2, 3], [100, 20, 2, 1])
+    held = held_tenth(labels, seed=0)
+    assert len(held) == pytest.approx(len(labels) / 10, abs=2)
+    assert set(np.delete(labels, held)) == {0, 1, 2, 3}
+    np.testing.assert_array_equal(held, held_tenth(labels, seed=0))
+    assert len(held_tenth(np.array([0, 1, 2]), seed=0)) == 0
