@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from semroute.evaluate.sweep import SweepPoint
 
 TABLE_STEP = 5
-"""Of the sweep's points, every so many-th stands in the table; ``--json`` has all."""
+"""The table shows thresholds that are multiples of so many hundredths; ``--json`` has all."""
 
 
 @click.command()
@@ -85,8 +85,8 @@ def _print(points: Sequence[SweepPoint], best: SweepPoint, plot: Path | None, wr
     from semroute.cli.tables import percent, plain_table
 
     table = plain_table("coverage", "accuracy on accepted", "out of scope caught", "accuracy", first="threshold")
-    for place, point in enumerate(points):
-        if place % TABLE_STEP == 0 or point is best:
+    for point in points:
+        if round(point.threshold * 100) % TABLE_STEP == 0 or point is best:
             shares = (point.coverage, point.accuracy_accepted, point.oos_caught, point.accuracy)
             style = "bold green" if point is best else None
             table.add_row(f"{point.threshold:.2f}", *map(percent, shares), style=style)

@@ -122,7 +122,7 @@ def _worst(pair: NamedOverlap) -> RenderableType:
 
     table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
     table.add_column("there", no_wrap=True, min_width=5)
-    table.add_column("here", no_wrap=True, min_width=5)
+    table.add_column("own", no_wrap=True, min_width=5)
     table.add_column("example", no_wrap=True, overflow="ellipsis", ratio=1)
     table.add_column(Text(f"nearest in {pair.other}"), no_wrap=True, overflow="ellipsis", ratio=1)
     for stray in pair.worst:

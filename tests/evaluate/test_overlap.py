@@ -16,7 +16,7 @@ def unit(*degrees: float) -> Matrix:
 
 
 def test_an_example_that_lies_in_another_category_is_found_with_both_cosines() -> None:
-    vectors, labels = unit(0, 5, 88, 90, 100), np.array([0, 0, 0, 1, 1])
+    vectors, labels = unit(0, 5, 88, 90, 90.5), np.array([0, 0, 0, 1, 1])
     (pair,) = overlaps(vectors, labels)
     assert (pair.category, pair.other, pair.count) == (0, 1, 1)
     assert pair.share == pytest.approx(1 / 3)
@@ -31,7 +31,7 @@ def test_separate_categories_do_not_overlap() -> None:
 
 
 def test_the_only_example_of_a_category_is_not_counted() -> None:
-    assert overlaps(unit(0, 5, 2), np.array([0, 0, 1])) == []
+    assert overlaps(unit(0, 5, 20), np.array([0, 0, 1])) == []
 
 
 def test_the_same_text_in_two_categories_overlaps_both_ways() -> None:

@@ -58,7 +58,7 @@ def test_no_more_queries_are_timed_than_wanted(router: Router) -> None:
 
 
 def test_no_rows_and_unknown_labels_are_errors_that_name_the_file(router: Router) -> None:
-    with pytest.raises(DataError, match="f.csv: no labelled queries"):
+    with pytest.raises(DataError, match=r"f\.csv: no labelled queries"):
         measure(router, [], path=Path("f.csv"))
-    with pytest.raises(DataError, match='f.csv: the index has no category "tax"'):
+    with pytest.raises(DataError, match=r'f\.csv: the index has no category "tax"'):
         measure(router, [LabelledQuery("a", "tax")], path=Path("f.csv"))

@@ -61,5 +61,5 @@ def test_a_malformed_line_is_raised_after_the_decisions_before_it(router: Router
 
     decisions = route_stream(router, queries(), source="q.jsonl")
     assert next(decisions).category == "cooking"
-    with pytest.raises(DataError, match="q.jsonl:2"):
+    with pytest.raises(DataError, match=r"q\.jsonl:2"):
         next(decisions)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from semroute.categories import shipped_folder
+from semroute.cli.build_index import _source
+from semroute.cli.main import cli, main
+from semroute.index import open_artifact
+
+COMMAND = [sys.executable, "-m", "semroute.cli.main"]
+
+
+def write_categories(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "code.yaml").write_text(
+        "description: Programs\nmodels: [coder, large]\nthreshold: 0.0\nexamples:\n"
+        "  - fix this python traceback\n  - why does my loop never end\n  - write a sql join\n  - explain git rebase\n"
+        "  - unit test for a parser\n"
+    )
+    (folder / "cooking.txt").write_text(
+        "how long do I boil an egg\nrecipe for carrot soup\nknead bread dough\nseason a pan\nexplain git rebase\n"
+    )
+    return folder
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["build-index", *arguments])
+
+
+def test_a_build_shows_categories_figures_findings_and_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_categories(tmp_path / "categories")
+    assert main(["build-index", "--no-head"]) == 0
+    out, err = capsys.readouterr()
+    assert "categories from categories\n" in err
+    assert "warning:" in err
+    assert '"explain git rebase" is an example in' in err
+    lines = [line.split() for line in out.splitlines()]
+    assert ["code", "5", "1", "0.000", "category", "file", "coder,", "large"] in lines
+    assert any(line[:3] == ["cooking", "5", "1"] for line in lines)
+    assert "held-out accuracy" in out
+    assert "built .semroute/index in" in out
+    assert open_artifact(tmp_path / ".semroute" / "index").manifest.head is None
+
+
+def test_json_has_the_categories_the_validation_and_the_tuning(tmp_path: Path) -> None:
+    source = write_categories(tmp_path / "source")
+    labelled = tmp_path / "labelled.jsonl"
+    rows = [("sort a list in python", "code"), ("bake bread", "cooking"), ("weather in Rome", None)]
+    labelled.write_text("".join(json.dumps({"query": q, "category": c}) + "\n" for q, c in rows))
+    out = tmp_path / "out"
+    done = run(
+        str(source), "--out", str(out), "--encoder", "torch", "--no-head", "--validation", str(labelled), "--json"
+    )
+    assert done.exit_code == 0, done.exception
+    value = json.loads(done.stdout)
+    assert value["path"] == str(out)
+    assert value["encoder"]["kind"] == "torch"
+    assert value["categories"]["code"]["threshold"] == 0.0
+    assert value["categories"]["cooking"]["threshold_from"] == "out-of-scope"
+    assert value["tuned"]["pinned"] == ["code"]
+    assert value["validation"]["examples"] == 10
+    assert len(value["findings"]) == 1
+    assert value["bytes"] == sum(path.stat().st_size for path in open_artifact(out).files.values())
+
+
+def test_without_a_folder_the_shipped_categories_are_taken_and_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _source(None, quiet=False) == shipped_folder()
+    assert "which come with semroute" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--encoder", "remote"], "--encoder remote needs --base-url and --model"),
+        (["--base-url", "https://host/v1"], "--base-url and --api-key-env are for --encoder remote"),
+        (["--oos-recall", "1.5"], "--oos-recall"),
+    ],
+)
+def test_options_that_do_not_go_together_are_bad_usage(arguments: list[str], message: str) -> None:
+    done = run(".", *arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+def test_a_label_that_no_category_bears_is_refused_before_the_build(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_categories(tmp_path / "source")
+    (tmp_path / "l.csv").write_text("query,category\nhello,tax\n")
+    arguments = [str(source), "--out", str(tmp_path / "out"), "--validation", str(tmp_path / "l.csv")]
+    assert main(["build-index", *arguments]) == 2
+    assert 'l.csv: the index has no category "tax"; it has code, cooking' in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [None, "description: x\nexamples: [\n"])
+def test_a_folder_that_cannot_be_used_is_one_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    if content is not None:
+        (source / "a.yaml").write_text(content)
+    assert main(["build-index", str(source), "--out", str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {source}")
+    assert "Traceback" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is a console event there")
+def test_ctrl_c_in_mid_build_keeps_the_old_index_and_leaves_nothing_behind(own_index: Path, tmp_path: Path) -> None:
+    source = write_categories(tmp_path / "source")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    before = (own_index / "manifest.json").read_bytes()
+    process = subprocess.Popen(
+        [*COMMAND, "build-index", str(source), "--out", str(own_index)],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not any(temporary.glob("semroute-*/*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert err.rstrip().endswith("interrupted")
+    assert list(temporary.glob("semroute-*")) == []
+    assert (own_index / "manifest.json").read_bytes() == before
+    assert open_artifact(own_index).manifest.categories.keys() == {"code", "cooking", "law"}
+    assert [path.name for path in own_index.iterdir() if path.name.startswith(".staging")] == []

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from semroute.cli.main import cli, main
+from semroute.index import open_artifact
+from semroute.learn.build import with_thresholds
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+def test_texts_and_files_are_added_and_removed_again(own_index: Path, tmp_path: Path) -> None:
+    index = ["--index", str(own_index)]
+    (tmp_path / "sport.txt").write_text("who won the match\nbest running shoes\n")
+    (tmp_path / "more.jsonl").write_text('{"query": "what is offside"}\n')
+    words = [str(tmp_path / "sport.txt"), str(tmp_path / "more.jsonl"), "read the rules in main.txt"]
+    done = run("add", "sport", *words, "--model", "tiny", "--model", "large", "--description", "games", *index)
+    assert done.exit_code == 0, done.exception
+    assert "4 added, 0 removed: sport has 4 examples" in done.stdout
+    entry = open_artifact(own_index).manifest.categories["sport"]
+    assert (entry.models, entry.description) == (("tiny", "large"), "games")
+    removed = json.loads(run("remove", "sport", "--example", "what is offside", *index, "--json").stdout)
+    assert removed["removed"] == 1
+    assert removed["artifact"]["categories"]["sport"]["examples"] == 3
+    assert "sport is gone" in run("remove", "sport", *index).stdout
+    assert set(open_artifact(own_index).manifest.categories) == {"code", "cooking", "law"}
+
+
+def test_repeats_and_lost_thresholds_are_warnings(own_index: Path) -> None:
+    with_thresholds(open_artifact(own_index), {"code": 0.6}, "out-of-scope")
+    texts = ["is my lease binding", "recipe for carrot soup"]
+    done = run("add", "law", *texts, "--index", str(own_index))
+    assert '"is my lease binding" is an example of law already' in done.stderr
+    assert '"recipe for carrot soup" is an example of cooking too' in done.stderr
+    assert 'run "semroute tune" again' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["add", "code", "nothing.txt"], "nothing.txt: no such file"),
+        (["add", "code", " "], "blank"),
+        (["add", "code", "x" * 5000 + ".txt"], "cannot be read"),
+        (["add", "a/b", "text"], "a category's name may hold"),
+        (["remove", "tax"], 'no category "tax"'),
+        (["remove", "law", "--example", "none such"], "no example 'none such'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_error(
+    own_index: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    before = (own_index / "manifest.json").read_bytes()
+    assert main([*arguments, "--index", str(own_index)]) == 2
+    assert message in capsys.readouterr().err
+    assert (own_index / "manifest.json").read_bytes() == before
