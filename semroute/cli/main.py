@@ -74,6 +74,11 @@ def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli
     except BrokenPipeError:
         _silence_stdout()
         return 1
+    except OSError as error:  # a full disk under the temporary folder, say
+        from semroute.cli.console import print_error
+
+        print_error(f"{error.filename or 'the operating system'}: {error.strerror or error}")
+        return 1
     return code if isinstance(code, int) else 0
 
 

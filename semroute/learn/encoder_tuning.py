@@ -31,7 +31,7 @@ class TuningPlan:
     """How an encoder is tuned.
 
     Attributes:
-        steps: optimizer steps; None takes two passes over the examples, within 150 and 600.
+        steps: optimizer steps; None takes three passes over the examples, within 150 and 420.
         groups: clusters in a batch; each gives two examples.
         learning_rate: peak, after a warm-up over a tenth of the steps, falling linearly to 0.
         temperature: of the contrastive loss.
@@ -42,15 +42,15 @@ class TuningPlan:
 
     steps: int | None = None
     groups: int = 48
-    learning_rate: float = 1e-4
-    temperature: float = 0.06
+    learning_rate: float = 6e-5
+    temperature: float = 0.08
     cluster_size: int = 100
     max_tokens: int = 64
     seed: int = 0
 
     def steps_for(self, examples: int) -> int:
         """The number of steps for so many examples."""
-        return self.steps if self.steps is not None else int(np.clip(3 * examples / (2 * self.groups), 150, 470))
+        return self.steps if self.steps is not None else int(np.clip(3 * examples / (2 * self.groups), 150, 420))
 
 
 def tune_encoder(
