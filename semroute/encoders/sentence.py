@@ -33,7 +33,7 @@ def load(model: str | Path | SentenceTransformer, *, what: str = "building an en
     package = require("sentence_transformers", what=what, extra="build")
     if not isinstance(model, str | Path):
         return model
-    with _no_progress_bar():
+    with _quiet():
         try:
             loaded: SentenceTransformer = package.SentenceTransformer(str(_location(model, what)), device="cpu")
         except Exception as error:  # hub, configuration, weights and architecture each fail in classes of their own
@@ -63,13 +63,15 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Read weights without the progress bar of transformers."""
+def _quiet() -> Iterator[None]:
+    """Neither a progress bar for reading weights, nor a report of buffers that a newer transformers no longer keeps."""
     logging: Any = import_module("transformers.utils.logging")
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
