@@ -7,7 +7,7 @@
 from semroute.index.manifest import CategoryEntry, Manifest
 from semroute.index.prototypes import PrototypeIndex
 from semroute.index.scoring import Calibration, Scorer
-from semroute.index.store import Artifact, open_artifact, write_artifact
+from semroute.index.store import Artifact, exclusive, open_artifact, write_artifact
 
 __all__ = [
     "Artifact",
@@ -16,6 +16,7 @@ __all__ = [
     "Manifest",
     "PrototypeIndex",
     "Scorer",
+    "exclusive",
     "open_artifact",
     "write_artifact",
 ]

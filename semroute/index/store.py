@@ -68,7 +68,13 @@ def open_artifact(folder: Path) -> Artifact:
     raise ArtifactError(f"{folder}: the index is being replaced faster than it can be read")
 
 
-def write_artifact(folder: Path, manifest: Manifest, write: Callable[[Path], Mapping[str, Path]]) -> Artifact:
+def write_artifact(
+    folder: Path,
+    manifest: Manifest,
+    write: Callable[[Path], Mapping[str, Path]],
+    *,
+    replaces: Manifest | None = None,
+) -> Artifact:
     """Write an artifact; whatever goes wrong, the folder's old one goes on serving.
 
     Args:
@@ -76,13 +82,17 @@ def write_artifact(folder: Path, manifest: Manifest, write: Callable[[Path], Map
         manifest: everything but ``files``.
         write: is handed a staging folder, writes the files there (or names existing ones elsewhere, which are copied)
             and returns them by role.
+        replaces: the manifest that the new one was made from, where it was; None replaces whatever is there.
 
     Raises:
-        ArtifactError: the folder holds something else, or cannot be written (a full disk, say).
+        ArtifactError: the folder holds something else, or another artifact than ``replaces``, or cannot be written (a
+            full disk, say).
         ArtifactBusyError: another process is writing here.
     """
-    with _exclusive(folder):
+    with exclusive(folder):
         previous = _previous(folder)
+        if replaces is not None and [entry.to_json() for entry in previous] != [replaces.to_json()]:
+            raise ArtifactError(f"{folder}: the index was replaced in the meantime; nothing was written, run it again")
         with _staged(folder) as staging:
             files = {role: _adopt(path, folder, staging) for role, path in write(staging).items()}
             complete = replace(manifest, files=files)
@@ -96,13 +106,19 @@ def write_artifact(folder: Path, manifest: Manifest, write: Callable[[Path], Map
 
 
 @contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep other processes and threads from writing here; a thread that has the folder may ask for it again.
+
+    Raises:
+        ArtifactError: the folder holds something else than an artifact, or cannot be made or written.
+        ArtifactBusyError: another process or thread has it.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ArtifactError(f"{folder}: cannot be made ({error.strerror or error})") from error
     _refuse_foreign(folder)
-    lock = filelock.FileLock(folder / LOCK)
+    lock = filelock.FileLock(folder / LOCK, is_singleton=True)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:

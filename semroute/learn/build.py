@@ -77,6 +77,7 @@ def build_artifact(
     plan: Sequence[Split] | None = None,
     seed: int = 0,
     notes: Mapping[str, Any] | None = None,
+    replaces: Manifest | None = None,
     progress: Progress = lambda step, done, total: None,
 ) -> tuple[Artifact, Scorer]:
     """Fit on ``vectors``, write everything to ``folder``; the artifact, and the scorer that it holds.
@@ -90,6 +91,8 @@ def build_artifact(
         plan: what to hold out; see :func:`semroute.learn.fit.fit`.
         seed: of everything drawn.
         notes: further entries of the validation report.
+        replaces: the manifest that the examples come from, where they do; see
+            :func:`~semroute.index.store.write_artifact`.
         progress: called with a step's name, what is done and the total.
 
     Raises:
@@ -112,7 +115,8 @@ def build_artifact(
 
     with TemporaryDirectory(prefix="semroute-") as saved:
         described = save_encoder(encoder, Path(saved))
-        artifact = write_artifact(folder, _manifest(examples, fitted, encoder, described, notes or {}), write)
+        manifest = _manifest(examples, fitted, encoder, described, notes or {})
+        artifact = write_artifact(folder, manifest, write, replaces=replaces)
     return artifact, fitted.scorer
 
 
@@ -140,7 +144,7 @@ def with_thresholds(artifact: Artifact, thresholds: Mapping[str, float], source:
         for name, entry in artifact.manifest.categories.items()
     }
     manifest = replace(artifact.manifest, categories=categories, **changes)
-    return write_artifact(artifact.folder, manifest, lambda staging: artifact.files)
+    return write_artifact(artifact.folder, manifest, lambda staging: artifact.files, replaces=artifact.manifest)
 
 
 def _manifest(

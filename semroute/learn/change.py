@@ -155,6 +155,7 @@ def _rebuild(artifact: Artifact, encoder: Encoder, examples: Examples, vectors: 
         head=head,
         seed=int(report.get("seed", 0)),
         notes=notes,
+        replaces=artifact.manifest,
         progress=progress,
     )
     untuned = [n for n, entry in entries.items() if entry.threshold_from == "out-of-scope" and n in examples.models]

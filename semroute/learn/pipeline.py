@@ -16,7 +16,7 @@ from semroute.categories import CategorySet, Finding, LabelledQuery, read_catego
 from semroute.config import Config
 from semroute.encoders.sentence import DEFAULT_MODEL
 from semroute.errors import EncoderError
-from semroute.index import Artifact
+from semroute.index import Artifact, exclusive
 from semroute.learn.build import Examples, Progress, build_artifact, embed
 from semroute.learn.encoder_tuning import TuningPlan, tune_encoder
 from semroute.learn.tuning import Target, TuneReport, tune_artifact
@@ -83,11 +83,14 @@ def build_index(
         DataError: a category file cannot be used; every problem is named with file and line.
         EncoderError: no such model.
         ArtifactError: the folder cannot be written, or holds something else.
+        ArtifactBusyError: another build is writing there.
         MissingExtraError: the extra "build" is not installed.
     """
     read = read_categories(source)
     examples = collect(read, config or Config())
     with ExitStack() as stack:
+        # From the start: a folder that is taken or cannot be written is refused before minutes are spent on it.
+        stack.enter_context(exclusive(folder))
         work = Path(stack.enter_context(TemporaryDirectory(prefix="semroute-")))
         progress("encoder", 0, 1)
         made, plan, notes = _encoder(encoder or EncoderChoice(), tune, examples, work, seed, progress)

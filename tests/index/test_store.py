@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 from semroute.errors import ArtifactBusyError, ArtifactError
 from semroute.index import Calibration, CategoryEntry, Manifest, PrototypeIndex, open_artifact, write_artifact
 from semroute.index.manifest import MANIFEST
-from semroute.index.store import LOCK
+from semroute.index.store import LOCK, exclusive
 
 Write = Callable[[Path], Mapping[str, Path]]
 
@@ -362,3 +363,21 @@ def test_text_that_utf8_cannot_hold_survives(tmp_path: Path) -> None:
     entry = CategoryEntry("half a pair: \ud83d, and \u00fc", ("small",), 1, 1, 0.0, "in-scope")
     write_artifact(tmp_path, replace(manifest(), categories={"code": entry}), writer("one"))
     assert open_artifact(tmp_path).manifest.categories["code"] == entry
+
+
+def test_what_was_made_from_an_artifact_that_has_been_replaced_is_not_written(folder: Path) -> None:
+    first = open_artifact(folder).manifest
+    second = write_artifact(folder, manifest("second"), writer("two")).manifest
+    with pytest.raises(ArtifactError, match="replaced in the meantime"):
+        write_artifact(folder, manifest("third"), writer("three"), replaces=first)
+    assert open_artifact(folder).manifest == second
+    third = write_artifact(folder, manifest("third"), writer("three"), replaces=second).manifest
+    assert open_artifact(folder).manifest == third
+
+
+def test_the_folder_can_be_kept_for_a_whole_build_and_written_within_it(folder: Path) -> None:
+    with exclusive(folder):
+        write_artifact(folder, manifest("second"), writer("two"))
+        with ThreadPoolExecutor(1) as other, pytest.raises(ArtifactBusyError):
+            other.submit(write_artifact, folder, manifest("third"), writer("three")).result()
+    assert open_artifact(folder).examples()[1] == ["two"]

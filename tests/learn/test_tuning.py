@@ -146,7 +146,7 @@ def test_few_queries_keep_the_calibration_of_the_build(artifact: Artifact) -> No
     assert not report.calibrated
     assert report.artifact.manifest.calibration == artifact.manifest.calibration
     table, rows = case(FEWEST_FOR_CALIBRATION, 20)
-    report = tune_artifact(artifact, table, table, rows, Target())
+    report = tune_artifact(report.artifact, table, table, rows, Target())
     assert report.calibrated
     assert open_artifact(artifact.folder).manifest.calibration != artifact.manifest.calibration
 
