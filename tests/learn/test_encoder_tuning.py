@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from semroute.learn.encoder_tuning import TuningPlan, contrastive_loss, fine_groups, tune_encoder
 from semroute.types import Matrix
@@ -135,3 +136,21 @@ def test_a_category_with_a_single_example_is_tuned_on(sentence_transformer: Sent
     plan = TuningPlan(steps=1, groups=4, max_tokens=16)
     tuned = tune_encoder(sentence_transformer, texts, labels, embed(sentence_transformer, texts), plan)
     assert np.isfinite(embed(tuned, texts)).all()
+
+
+def test_the_share_of_the_tuned_weights_is_that_of_the_plan(sentence_transformer: SentenceTransformer) -> None:
+    texts = ["a red car", "a blue car", "boil an egg", "fry an egg"]
+    labels = np.array([0, 0, 1, 1])
+    vectors = sentence_transformer.encode(texts, normalize_embeddings=True)
+
+    def weights(share: float) -> list[NDArray[np.float32]]:
+        plan = TuningPlan(steps=2, groups=2, cluster_size=4, max_tokens=8, share=share)
+        tuned = tune_encoder(sentence_transformer, texts, labels, vectors, plan)
+        return [weight.detach().numpy() for weight in tuned.parameters()]
+
+    old = [weight.detach().numpy() for weight in sentence_transformer.parameters()]
+    none, half, whole = weights(0.0), weights(0.5), weights(1.0)
+    assert all(np.array_equal(a, b) for a, b in zip(none, old, strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(whole, old, strict=True))
+    for a, b, middle in zip(old, whole, half, strict=True):
+        np.testing.assert_allclose(middle, (a + b) / 2, atol=1e-6)

