@@ -119,5 +119,5 @@ def _one_product(vector: Matrix, rows: Matrix) -> Matrix:
     vector = np.ascontiguousarray(vector, dtype=np.float32)
     product = np.empty((1, len(rows)), dtype=np.float32)
     pointers = (faiss.swig_ptr(array) for array in (product, vector, rows))
-    faiss.fvec_inner_products_ny(*pointers, rows.shape[1], len(rows))
+    faiss.fvec_inner_products_ny(*pointers, rows.shape[1], len(rows))  # type: ignore[attr-defined]
     return product
