@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from semantic_bench.scale import FIXED_CATEGORIES, FIXED_PROTOTYPES, Cost
+from semantic_bench.scale import FIXED_CATEGORIES, FIXED_PROTOTYPES, GOAL_MS, Cost
 from semroute.evaluate.plots import BLUE, GREEN, GREY, ORANGE
 from semroute.extras import require
-
-GOAL_MS = 0.1
 
 
 def plot_costs(costs: dict[str, list[Cost]], path: Path) -> None:

@@ -21,6 +21,9 @@ CATEGORIES = (2, 5, 10, 20, 50, 100, 200, 500, 1_000)
 FIXED_CATEGORIES, FIXED_PROTOTYPES = 10, 1_000
 """The number that stays while the other one changes."""
 
+GOAL_MS = 0.1
+"""What a decision may cost beside the encoder with up to 1,000 prototypes."""
+
 TEXTS = 200
 ROUNDS = 5
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from semroute.types import Matrix
 
-APPROXIMATE_FROM = 20_000
+APPROXIMATE_FROM = 10_000
 """Prototypes from which an inverted file is used: exact, a query costs over 0.2 ms (``scripts/bench_semantic.py``)."""
 
 NEIGHBOURS = 256
@@ -50,7 +50,7 @@ class PrototypeIndex:
         if count < APPROXIMATE_FROM:
             index: faiss.Index = faiss.IndexFlatIP(dimensions)
         else:
-            lists = int(4 * np.sqrt(count))
+            lists = int(2 * np.sqrt(count))
             index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimensions), dimensions, lists, faiss.METRIC_INNER_PRODUCT)
             sample = np.random.default_rng(0).permutation(count)[: lists * 40]
             index.train(prototypes[sample])
