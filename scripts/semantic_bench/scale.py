@@ -15,7 +15,7 @@ from semroute.router import Router
 from semroute.strategies import SemanticStrategy
 from semroute.types import Matrix
 
-PROTOTYPES = (10, 30, 100, 300, 1_000, 3_000, 10_000, 19_999, 20_000, 100_000)
+PROTOTYPES = (10, 30, 100, 300, 1_000, 3_000, 9_999, 10_000, 100_000)
 LARGEST = 1_000_000
 CATEGORIES = (2, 5, 10, 20, 50, 100, 200, 500, 1_000)
 FIXED_CATEGORIES, FIXED_PROTOTYPES = 10, 1_000

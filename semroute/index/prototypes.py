@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from semroute.types import Matrix
 
 APPROXIMATE_FROM = 10_000
-"""Prototypes from which an inverted file is used: exact, a query costs over 0.2 ms (``scripts/bench_semantic.py``)."""
+"""Prototypes from which an inverted file is used: exact, a query costs about 0.2 ms (``scripts/bench_semantic.py``)."""
 
 NEIGHBOURS = 256
 """Prototypes that an approximate search returns; a category without one among them gets an upper bound."""
