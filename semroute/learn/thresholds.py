@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from semroute.types import Matrix
 
+ABOVE = 1e-9
 PRIOR = 30
 """Queries of one category that weigh as much as what all categories say together."""
 
@@ -26,9 +27,8 @@ def thresholds_for_recall(scores: Matrix, target: float) -> NDArray[np.float64]:
     # The least shift with which the target is met: each query needs `best - threshold` of its category.
     needed = np.sort(best - thresholds[top])
     rejected = max(1, int(np.ceil(target * len(needed) - 1e-9)))
-    moved = (thresholds + needed[rejected - 1]).astype(np.float32)
-    # Just above the score itself: a score that equals its threshold is accepted.
-    return np.asarray(np.nextafter(moved, np.float32(np.inf)), dtype=np.float64)
+    # Just above the score itself, by more than float64 rounds away: a score that equals its threshold is accepted.
+    return np.asarray(thresholds + (needed[rejected - 1] + ABOVE), dtype=np.float64)
 
 
 def thresholds_for_false_rejection(scores: Matrix, target: float) -> NDArray[np.float64]:

@@ -30,6 +30,7 @@ def rejected(scores: Matrix, thresholds: np.ndarray) -> float:
 
 @given(SCORES, SHARES)
 @example(np.array([[0.5]], dtype=np.float32), 0.9)  # a shift of next to nothing must not be rounded away
+@example(np.array([[2.0**-126], [1.0]], dtype=np.float32), 0.5)
 @MODEST
 def test_the_target_is_reached_on_what_it_was_fitted_on(scores: Matrix, target: float) -> None:
     thresholds = thresholds_for_recall(scores, target)
