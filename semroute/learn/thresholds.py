@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from semroute.types import Matrix
 
 ABOVE = 1e-9
+"""Far below what tells two scores apart, far above the rounding of their sums."""
+
 PRIOR = 30
 """Queries of one category that weigh as much as what all categories say together."""
 
