@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--false-rejection",
     type=click.FloatRange(0, 1),
-    default=0.02,
+    default=0.03,
     show_default=True,
     help="Share of in-scope queries to reject, where LABELLED has no out-of-scope ones.",
 )

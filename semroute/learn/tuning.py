@@ -15,6 +15,7 @@ from semroute.evaluate.semantic import OUT_OF_SCOPE, Evaluation, Scored, evaluat
 from semroute.index import Artifact, Calibration
 from semroute.learn.build import with_thresholds
 from semroute.learn.choices import calibrate
+from semroute.learn.fit import FALSE_REJECTION
 from semroute.learn.thresholds import thresholds_for_false_rejection, thresholds_for_recall
 from semroute.types import CategoryScorer, Encoder, Matrix
 
@@ -33,7 +34,7 @@ class Target:
     """
 
     oos_recall: float = 0.9
-    false_rejection: float = 0.02
+    false_rejection: float = FALSE_REJECTION
 
 
 @dataclass(frozen=True, slots=True)
