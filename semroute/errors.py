@@ -13,11 +13,19 @@ traceback and exits with :attr:`SemrouteError.exit_code`. A message says what is
     ├── MissingExtraError     an optional dependency; names the pip command (also an ImportError)
     ├── EncoderError          a model that is unknown, cannot be loaded, or answered nonsense
     └── DispatchError         a call to a model did not give an answer
-        ├── NoDeploymentError   none of the decision's models has a deployment, or a key is not set
+        ├── NoDeploymentError   nothing can be called: no deployment, no key, or the request's own limits leave none
+        ├── AllClosedError      every place that could answer is closed for now; says when to come back
+        ├── DeadlineError       the request's deadline passed (also a TimeoutError)
         ├── AuthenticationError 401/403
         ├── RequestError        the provider refused the request itself (400, 404, 413, 422)
-        ├── RateLimitError      429
+        │   ├── ContextLengthError  it is longer than the model takes
+        │   ├── ContentFilterError  the provider's filter stopped it
+        │   └── CapabilityError     it asks for what the deployment or its wire format cannot do
+        ├── RateLimitError      429, with the provider's hint
+        │   └── QuotaError          a 429 that no waiting cures: an exhausted quota
         ├── UnavailableError    5xx, or no connection
+        │   ├── OverloadedError     503, 529 and their like
+        │   └── BrokenStreamError   a stream that ended, or reported an error, before its end
         ├── ProviderTimeoutError  no answer in time
         └── MalformedResponseError  a 200 that is not a completion
 """
@@ -25,7 +33,10 @@ traceback and exits with :attr:`SemrouteError.exit_code`. A message says what is
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from semroute.types import Attempt, Usage
 
 
 class SemrouteError(Exception):
@@ -110,16 +121,40 @@ class DispatchError(SemrouteError):
         message: what happened; never holds a secret.
         deployment: the name of the deployment that was called, if any was.
         status: the HTTP status that the provider answered, if it answered.
+        wait_s: seconds until it is worth trying again, as the provider hints; None when it gave no hint.
+        usage: tokens that the call took although it failed, where the provider counted them.
+
+    Attributes:
+        attempts: every attempt that was made before this error was raised.
     """
 
-    def __init__(self, message: str, *, deployment: str | None = None, status: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        deployment: str | None = None,
+        status: int | None = None,
+        wait_s: float | None = None,
+        usage: Usage | None = None,
+    ) -> None:
         self.deployment = deployment
         self.status = status
+        self.wait_s = wait_s
+        self.usage = usage
+        self.attempts: tuple[Attempt, ...] = ()
         super().__init__(message)
 
 
 class NoDeploymentError(DispatchError):
     """No deployment can serve any model of the decision."""
+
+
+class AllClosedError(DispatchError):
+    """Every place that could answer is closed for now; ``wait_s`` is when the first may open, None when none will."""
+
+
+class DeadlineError(DispatchError, TimeoutError):
+    """The deadline of the whole request passed."""
 
 
 class AuthenticationError(DispatchError):
@@ -130,12 +165,36 @@ class RequestError(DispatchError):
     """The provider refused the request itself (400, 404, 413, 422)."""
 
 
+class ContextLengthError(RequestError):
+    """The request is longer than the model takes."""
+
+
+class ContentFilterError(RequestError):
+    """The provider's content filter stopped the request or its answer."""
+
+
+class CapabilityError(RequestError):
+    """The request asks for what the deployment, or its wire format, cannot do."""
+
+
 class RateLimitError(DispatchError):
-    """The provider limits our rate (429)."""
+    """The provider limits our rate (429); ``wait_s`` is its hint."""
+
+
+class QuotaError(RateLimitError):
+    """The credential's quota is exhausted: a 429 that no waiting cures."""
 
 
 class UnavailableError(DispatchError):
     """The provider failed (5xx) or could not be reached."""
+
+
+class OverloadedError(UnavailableError):
+    """The provider is overloaded (503, 529); ``wait_s`` is its hint."""
+
+
+class BrokenStreamError(UnavailableError):
+    """A stream that ended, or reported an error, before its end."""
 
 
 class ProviderTimeoutError(DispatchError):

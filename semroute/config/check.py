@@ -66,11 +66,11 @@ def _unknown_categories(config: Config, category_models: Mapping[str, Sequence[s
 
 
 def _unset_keys(config: Config, env: Mapping[str, str]) -> Iterator[Problem]:
-    variables = dict.fromkeys(d.api_key_env for d in config.deployments if d.api_key_env is not None)
+    variables = dict.fromkeys(variable for deployment in config.deployments for variable in deployment.api_key_env)
     for variable in variables:
         if env.get(variable, "").strip():
             continue
-        positions = [i for i, deployment in enumerate(config.deployments) if deployment.api_key_env == variable]
+        positions = [i for i, deployment in enumerate(config.deployments) if variable in deployment.api_key_env]
         names = _list([f'"{dotted([config.deployments[i].name])}"' for i in positions])
         key = dotted(("deployments", positions[0], "api_key_env"))
         yield Problem(

@@ -55,6 +55,23 @@ def web_address(value: str) -> str:
     return value.rstrip("/")
 
 
+def state_address(value: str) -> str:
+    """``memory``, or the address of a Redis without a password in it."""
+    if value == "memory":
+        return value
+    example = 'write "memory", or an address like "redis://localhost:6379/0"'
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise _bad("is not an address", example) from None
+    if parts.scheme not in ("redis", "rediss") or not host:
+        raise _bad("is neither memory nor a redis:// address", example)
+    if parts.password is not None:
+        raise _bad("must not hold a password", "put it in a variable and name that in state_password_env")
+    return value
+
+
 def folder(value: object) -> Path:
     """A folder's path; ``~`` is the home folder."""
     if not isinstance(value, str | Path):

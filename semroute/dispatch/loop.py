@@ -67,10 +67,10 @@ def read_key(deployment: Deployment, env: Mapping[str, str]) -> str | None:
     Raises:
         NoDeploymentError: the variable is not set, or blank.
     """
-    if deployment.api_key_env is None:
+    if not deployment.api_key_env:
         return None
-    key = env.get(deployment.api_key_env, "").strip()
+    key = env.get(deployment.api_key_env[0], "").strip()
     if not key:
-        message = f"{deployment.name} needs a key: export {deployment.api_key_env} (deployments, api_key_env)"
+        message = f"{deployment.name} needs a key: export {deployment.api_key_env[0]} (deployments, api_key_env)"
         raise NoDeploymentError(message, deployment=deployment.name)
     return key

@@ -1,0 +1,103 @@
+"""How dispatch chooses, goes on after a failure, and keeps within limits: sections of ``semroute.yaml``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from semroute.config.sections import Count, Number, Positive, Section, Share
+
+
+class Weights(Section):
+    """How much each live signal counts in the choice of a deployment; only their ratios matter."""
+
+    cost: Annotated[Number, Field(ge=0)] = 1.0
+    latency: Annotated[Number, Field(ge=0)] = 1.0
+    availability: Annotated[Number, Field(ge=0)] = 1.0
+    capability: Annotated[Number, Field(ge=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _one_counts(self) -> Self:
+        if not (self.cost or self.latency or self.availability or self.capability):
+            raise PydanticCustomError("semroute_value", "at least one weight must be above 0")
+        return self
+
+
+class Selection(Section):
+    """The draw among the deployments of a model.
+
+    Attributes:
+        weights: of the four signals.
+        sharpness: how strongly the draw prefers the better score; 0 draws evenly.
+        exploration: share of the draws that ignore the scores, so that every deployment stays measured.
+    """
+
+    weights: Weights = Weights()
+    sharpness: Annotated[Number, Field(ge=0)] = 10.0
+    exploration: Share = 0.02
+
+
+class Retries(Section):
+    """Going on after a failure.
+
+    Attributes:
+        deadline_s: longest time for a whole request with all its attempts, seconds.
+        attempts: most attempts of a request, whatever the reason.
+        same_place: most retries at the same deployment.
+        budget: retries at the same deployment as a share of the requests.
+        backoff_s: the first retry waits a random time up to this, the next up to twice as long (full jitter).
+        most_backoff_s: the longest wait.
+    """
+
+    deadline_s: Positive = 120.0
+    attempts: Count = 6
+    same_place: Annotated[int, Field(ge=0)] = 2
+    budget: Share = 0.2
+    backoff_s: Positive = 0.25
+    most_backoff_s: Positive = 4.0
+
+
+class Hedging(Section):
+    """A second attempt elsewhere while the first has not given its first token.
+
+    Attributes:
+        enabled: off by default: it costs extra calls.
+        quantile: of the measured time to first token, after which the second attempt starts.
+        most: extra calls as a share of the requests.
+    """
+
+    enabled: bool = False
+    quantile: Annotated[Number, Field(gt=0, lt=1)] = 0.95
+    most: Share = 0.02
+
+
+class BreakerRules(Section):
+    """When a place (a deployment with a credential) is closed for its failures, and how it is opened again.
+
+    Attributes:
+        window_s: how far back calls count, seconds.
+        failure_share: share of failures at which it opens, given ``least_calls`` calls in the window.
+        least_calls: see ``failure_share``.
+        in_a_row: failures in a row at which it opens whatever the share.
+        open_s: how long it stays open the first time, seconds; doubled each time a probe fails.
+        most_open_s: the longest time open.
+        jitter: the time open varies by this share, so that replicas do not probe together.
+        probes: most probes at the same time while half-open.
+        probe_lease_s: a probe that has not come back after this is forgotten, seconds.
+        successes: probes that must succeed to close it.
+        ramp_s: how long its traffic takes to grow back, seconds.
+    """
+
+    window_s: Positive = 30.0
+    failure_share: Annotated[Number, Field(gt=0, le=1)] = 0.5
+    least_calls: Count = 20
+    in_a_row: Count = 5
+    open_s: Positive = 5.0
+    most_open_s: Positive = 300.0
+    jitter: Annotated[Number, Field(ge=0, lt=1)] = 0.2
+    probes: Count = 2
+    probe_lease_s: Positive = 120.0
+    successes: Count = 3
+    ramp_s: Annotated[Number, Field(ge=0)] = 30.0

@@ -1,0 +1,32 @@
+"""What every section of ``semroute.yaml`` has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from semroute.config.values import name
+
+Name: TypeAlias = Annotated[str, AfterValidator(name)]
+Names: TypeAlias = Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
+Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+Positive: TypeAlias = Annotated[float, Field(allow_inf_nan=False, gt=0)]
+Share: TypeAlias = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1)]
+Count: TypeAlias = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A mapping of the file; a key that is written without a value (``models:``) counts as left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_keys(cls, data: Any) -> Any:
+        if data is None:
+            return {}
+        if not isinstance(data, Mapping):
+            return data
+        return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}

@@ -1,0 +1,39 @@
+"""What every wire format offers to dispatch."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+import httpx
+
+from semroute.providers.target import Target
+from semroute.types import Completion, Delta, Request
+
+
+class Adapter(Protocol):
+    """Calls in one wire format.
+
+    Both calls raise a :class:`~semroute.errors.DispatchError` of the kind that the failure asks for, with the
+    provider's hint in ``wait_s``. ``within_s`` bounds the whole call, seconds; connection, first token and idle time
+    are bounded by the deployment's ``timeouts``.
+    """
+
+    def lacks(self, target: Target, request: Request) -> tuple[str, ...]:
+        """What the request asks for that this wire format, or the vendor's row, cannot carry; empty when nothing."""
+        ...
+
+    async def complete(
+        self, client: httpx.AsyncClient, target: Target, request: Request, *, within_s: float
+    ) -> Completion:
+        """The whole answer at once; ``cost`` and ``attempts`` are left to the caller."""
+        ...
+
+    def stream(
+        self, client: httpx.AsyncClient, target: Target, request: Request, *, within_s: float
+    ) -> AsyncGenerator[Delta | Completion]:
+        """The answer as it arrives: any number of :class:`~semroute.types.Delta`, then one completion, the last.
+
+        An answer that only calls tools has no delta. Closing the generator closes the connection.
+        """
+        ...

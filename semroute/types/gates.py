@@ -1,0 +1,141 @@
+"""What stands between a choice and a call: breaker, throttle and budget, as one gate with one state behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class BreakerState(StrEnum):
+    """Whether a place may be called, as far as its failures go; ``DISABLED`` is for a credential that cannot work."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    DISABLED = "disabled"
+
+
+class Ending(StrEnum):
+    """How a call ended, as the breaker sees it.
+
+    ``NEUTRAL`` says nothing of the place (a bad request, a content filter, the client leaving); ``DISABLE`` says that
+    its credential cannot work (401, 403, an exhausted quota).
+    """
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    NEUTRAL = "neutral"
+    DISABLE = "disable"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One deployment with one credential: what the gates count by.
+
+    Attributes:
+        deployment: name of the deployment.
+        credential: environment variable of the key; None where none is needed.
+        rpm: requests a minute; None is no limit.
+        tpm: tokens a minute, input and output together.
+        parallel: calls at the same time.
+        budget_usd: what the credential may spend in a calendar month (UTC), all its deployments together.
+    """
+
+    deployment: str
+    credential: str | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
+    budget_usd: float | None = None
+
+    @property
+    def key(self) -> str:
+        """What identifies it in shared state."""
+        return f"{self.deployment}|{self.credential or ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A place as the gates see it now.
+
+    Attributes:
+        breaker: state of the breaker.
+        failure_share: share of failures in the breaker's window, 0 to 1.
+        calls: calls in the breaker's window that count.
+        ramp: share of its usual traffic that it should get, 0 to 1; below 1 after it was closed again.
+        headroom: room left under the tightest of its limits, 0 to 1.
+        in_flight: calls that are running.
+        spent_usd: what the credential has spent or reserved this month.
+        wait_s: seconds until a call may be let through; 0 now, None when no waiting helps.
+        reason: why it waits, for a person; None when it does not.
+    """
+
+    breaker: BreakerState = BreakerState.CLOSED
+    failure_share: float = 0.0
+    calls: int = 0
+    ramp: float = 1.0
+    headroom: float = 1.0
+    in_flight: int = 0
+    spent_usd: float = 0.0
+    wait_s: float | None = 0.0
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Leave to make one call: a reservation of tokens and money, and a lease where the call is a probe."""
+
+    place: Place
+    id: str
+    tokens: int
+    usd: float = 0.0
+    is_probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """No leave. ``wait_s``: seconds until it is worth asking again; None when no waiting helps."""
+
+    place: Place
+    reason: str
+    wait_s: float | None
+
+
+class Gates(Protocol):
+    """Breaker, throttle and budget of every place. Every method is atomic; none raises for a place it does not know."""
+
+    async def standings(self, places: Sequence[Place], tokens: int = 0, usd: float = 0.0) -> list[Standing]:
+        """How each place stands for a call of ``tokens`` tokens (input and most output) and ``usd`` expected cost."""
+        ...
+
+    async def enter(self, place: Place, tokens: int, usd: float = 0.0) -> Pass | Refusal:
+        """Ask for leave and reserve in one step. Each pass must come back through :meth:`leave`."""
+        ...
+
+    async def leave(
+        self,
+        leave: Pass,
+        ending: Ending,
+        *,
+        tokens: int | None = None,
+        usd: float | None = None,
+        wait_s: float | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Give a pass back; a second time does nothing.
+
+        Args:
+            leave: what :meth:`enter` gave.
+            ending: how the call ended.
+            tokens: tokens it really took; None keeps the reservation as spent (they are not known).
+            usd: USD it really cost; None keeps the reservation as spent.
+            wait_s: how long the provider asks to be left alone; never shortens an earlier wish.
+            reason: why the credential is disabled, where it is.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
