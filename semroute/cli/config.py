@@ -56,7 +56,8 @@ def _problems(path: Path, index: Path | None, *, is_named: bool) -> Sequence[Pro
 
 
 def _compared(config: Config, index: Path | None) -> list[Problem]:
-    """What is wrong between the configuration, the index and the environment."""
+    """What is wrong between the configuration, the index, the environment and the price list."""
+    from semroute.catalog.check import check_catalog
     from semroute.config import Problem
     from semroute.config.check import check_config
 
@@ -67,7 +68,8 @@ def _compared(config: Config, index: Path | None) -> list[Problem]:
         models = None
         fix = "build the index again"
         unreadable = [Problem("warning", "index", f"{manifest} cannot be read ({type(error).__name__})", fix)]
-    return [*check_config(config, category_models=models, env=os.environ), *unreadable]
+    checked = check_config(config, category_models=models, env=os.environ)
+    return [*checked, *check_catalog(config), *unreadable]
 
 
 def _category_models(manifest: Path) -> dict[str, list[str]] | None:

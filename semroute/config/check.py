@@ -21,6 +21,7 @@ def check_config(
     Returns:
         Errors first: a category or the fallback none of whose models can be called, a category that the index lacks.
         Warnings: one model of several that cannot be called, a key that is not set, a deployment that nothing uses.
+        A group stands for its members.
     """
     users = _users(config, category_models or {})
     problems = [
@@ -33,12 +34,12 @@ def check_config(
 
 
 def _users(config: Config, category_models: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    """The models of the fallback and of every category, by the words that name the user."""
-    users: dict[str, Sequence[str]] = {"the fallback": config.fallback.models}
+    """The models of the fallback and of every category, by the words that name the user; groups are their members."""
+    named: dict[str, Sequence[str]] = {"the fallback": config.fallback.models}
     overrides = {name: own.models for name, own in config.categories.items() if own.models is not None}
     for name, models in {**category_models, **overrides}.items():
-        users[f'category "{dotted([name])}"'] = models
-    return users
+        named[f'category "{dotted([name])}"'] = models
+    return {user: [member for name in names for member in config.members(name)] for user, names in named.items()}
 
 
 def _uncallable(config: Config, users: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
@@ -52,7 +53,8 @@ def _uncallable(config: Config, users: Mapping[str, Sequence[str]]) -> Iterator[
             "error" if stuck else "warning",
             "deployments",
             f'no deployment of model "{dotted([model])}": {consequence}',
-            _meant(model, callable_models) or f'add a deployment with "model: {dotted([model])}"',
+            _meant(model, callable_models | config.groups.keys())
+            or f'add a deployment with "model: {dotted([model])}"',
         )
 
 
@@ -67,15 +69,18 @@ def _unknown_categories(config: Config, category_models: Mapping[str, Sequence[s
 
 def _unset_keys(config: Config, env: Mapping[str, str]) -> Iterator[Problem]:
     variables = dict.fromkeys(variable for deployment in config.deployments for variable in deployment.api_key_env)
-    for variable in variables:
-        if env.get(variable, "").strip():
-            continue
-        positions = [i for i, deployment in enumerate(config.deployments) if variable in deployment.api_key_env]
-        names = _list([f'"{dotted([config.deployments[i].name])}"' for i in positions])
-        key = dotted(("deployments", positions[0], "api_key_env"))
-        yield Problem(
-            "warning", key, f"{variable} is not set, and {names} cannot be called without", f"export {variable}"
-        )
+    unset = [variable for variable in variables if not env.get(variable, "").strip()]
+    for variable in unset:
+        users = [(i, place) for i, place in enumerate(config.deployments) if variable in place.api_key_env]
+        stuck = [place for _, place in users if all(other in unset for other in place.api_key_env)]
+        names = _list([f'"{dotted([place.name])}"' for place in stuck or [place for _, place in users]])
+        consequence = f"{names} cannot be called without" if stuck else f"{names} will use the other keys alone"
+        key = dotted(("deployments", users[0][0], "api_key_env"))
+        yield Problem("warning", key, f"{variable} is not set, and {consequence}", f"export {variable}")
+    password = config.state_password_env
+    if password is not None and not env.get(password, "").strip():
+        message = f"{password} is not set, and the shared state is asked without a password"
+        yield Problem("warning", "state_password_env", message, f"export {password}, or remove the key")
 
 
 def _unused(config: Config, users: Mapping[str, Sequence[str]]) -> Iterator[Problem]:

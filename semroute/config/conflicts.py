@@ -7,24 +7,50 @@ in themselves; what has not the right shape is not judged here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from semroute.config.problem import Problem, dotted, nearest
+from semroute.config.values import is_environment_name
+from semroute.config.vendors import VENDORS
+
+Placed: TypeAlias = tuple[int, Mapping[object, object]]
+"""A deployment with its position in the file."""
 
 
 def conflicts(data: object) -> list[Problem]:
-    """Two deployments of one name; a deployment of a model that ``models``, where it lists any, does not list."""
+    """What contradicts itself.
+
+    Two deployments of one name, one key named twice, a deployment of a model that ``models``, where it lists any, does
+    not list; a group with the name of a model, or with a member that is no model; a budget for a key that nobody uses.
+    """
     if not isinstance(data, Mapping):
         return []
     deployments = list(_deployments(data.get("deployments")))
-    return [*_repeated_names(deployments), *_unlisted_models(deployments, data.get("models"))]
+    return [
+        *_repeated_names(deployments),
+        *_repeated_keys(deployments),
+        *_unlisted_models(deployments, data.get("models")),
+        *_impossible_groups(data.get("groups"), _models(deployments, data.get("models"))),
+        *_idle_budgets(data.get("budgets"), deployments),
+    ]
 
 
-def _deployments(data: object) -> Iterator[tuple[int, Mapping[object, object]]]:
-    if isinstance(data, Sequence) and not isinstance(data, str):
-        yield from ((position, item) for position, item in enumerate(data) if isinstance(item, Mapping))
+def _deployments(data: object) -> Iterator[Placed]:
+    yield from ((position, item) for position, item in enumerate(_items(data)) if isinstance(item, Mapping))
 
 
-def _repeated_names(deployments: list[tuple[int, Mapping[object, object]]]) -> Iterator[Problem]:
+def _items(data: object) -> Sequence[object]:
+    return data if isinstance(data, list | tuple) else ()
+
+
+def _models(deployments: list[Placed], models: object) -> list[str]:
+    """Every name that stands for a model: listed ones, and those of deployments."""
+    listed = models if isinstance(models, Mapping) else ()
+    names = [*listed, *(deployment.get("model") for _, deployment in deployments)]
+    return list(dict.fromkeys(name for name in names if isinstance(name, str)))
+
+
+def _repeated_names(deployments: list[Placed]) -> Iterator[Problem]:
     first: dict[str, int] = {}
     for position, deployment in deployments:
         name = deployment.get("name")
@@ -37,7 +63,16 @@ def _repeated_names(deployments: list[tuple[int, Mapping[object, object]]]) -> I
         first.setdefault(name, position)
 
 
-def _unlisted_models(deployments: list[tuple[int, Mapping[object, object]]], models: object) -> Iterator[Problem]:
+def _repeated_keys(deployments: list[Placed]) -> Iterator[Problem]:
+    for position, deployment in deployments:
+        variables = _items(deployment.get("api_key_env"))
+        for place, variable in enumerate(variables):
+            if isinstance(variable, str) and variable in variables[:place]:
+                key = dotted(("deployments", position, "api_key_env", place))
+                yield Problem("error", key, "the same variable is named twice", "name each key once")
+
+
+def _unlisted_models(deployments: list[Placed], models: object) -> Iterator[Problem]:
     if not isinstance(models, Mapping) or not models:
         return
     listed = [name for name in models if isinstance(name, str)]
@@ -48,3 +83,50 @@ def _unlisted_models(deployments: list[tuple[int, Mapping[object, object]]], mod
             fix = f'did you mean "{dotted([meant])}"?' if meant else f'add "{dotted([model])}: {{}}" under models'
             key = dotted(("deployments", position, "model"))
             yield Problem("error", key, f'unknown model "{dotted([model])}": models does not list it', fix)
+
+
+def _impossible_groups(groups: object, models: Sequence[str]) -> Iterator[Problem]:
+    if not isinstance(groups, Mapping):
+        return
+    for name, members in groups.items():
+        if name in models:
+            key = dotted(("groups", name))
+            yield Problem("error", key, "is the name of a model as well", "give the group a name of its own")
+        for place, member in enumerate(_items(members)):
+            key = dotted(("groups", str(name), place))
+            if not isinstance(member, str):
+                continue
+            shown = f'"{dotted([member])}"'
+            if member in _items(members)[:place]:
+                yield Problem("error", key, f"{shown} is in the group already", "name each model once")
+            elif member in models:
+                continue
+            elif member in groups:
+                yield Problem("error", key, f"{shown} is a group, and a group holds models", "list its models instead")
+            else:
+                meant = nearest(member, models)
+                fix = f'did you mean "{dotted([meant])}"?' if meant else "add a deployment of that model"
+                yield Problem("error", key, f"unknown model {shown}: neither models nor a deployment names it", fix)
+
+
+def _idle_budgets(budgets: object, deployments: list[Placed]) -> Iterator[Problem]:
+    if not isinstance(budgets, Mapping):
+        return
+    used = {variable for _, deployment in deployments for variable in _variables(deployment)}
+    for variable in budgets:
+        # What is not the name of a variable is refused as such, and may be a secret.
+        if isinstance(variable, str) and is_environment_name(variable) and variable not in used:
+            meant = nearest(variable, filter(is_environment_name, used))
+            fix = f'did you mean "{meant}"?' if meant else "name it in the api_key_env of a deployment, or remove it"
+            yield Problem("error", dotted(("budgets", variable)), "no deployment uses a key of that name", fix)
+
+
+def _variables(deployment: Mapping[object, object]) -> Iterator[str]:
+    """Names of a deployment's keys, as its provider's row has them where the file says nothing."""
+    said = deployment.get("api_key_env")
+    if said is None:
+        provider = deployment.get("provider")
+        row = VENDORS.get(provider) if isinstance(provider, str) else None
+        said = None if row is None else row.api_key_env
+    names = [said] if isinstance(said, str) else _items(said)
+    yield from (name for name in names if isinstance(name, str))

@@ -19,6 +19,7 @@ _KINDS = {
     "float_type": ("must be a number", "write it without quotes"),
     "int_type": ("must be a whole number", "write it without quotes"),
     "int_from_float": ("must be a whole number", ""),
+    "bool_type": ("must be true or false", "write it without quotes"),
     "finite_number": ("must be a finite number", ""),
     "tuple_type": ("must be a list", "write it like [first, second]"),
     "mapping_type": ("must be a mapping of names to values", "write it like {name: value}"),
@@ -29,6 +30,7 @@ _KINDS = {
 _LIMITS = {
     "greater_than": ("must be greater than {gt:g}", ""),
     "greater_than_equal": ("must be at least {ge:g}", ""),
+    "less_than": ("must be less than {lt:g}", ""),
     "less_than_equal": ("must be at most {le:g}", ""),
     "too_short": ("must not be empty", "list at least {min_length}, or remove the key"),
     "literal_error": ("must be {expected}", ""),
@@ -42,12 +44,25 @@ def path_of(location: Sequence[str | int]) -> tuple[str, ...]:
 
 def explain(detail: ErrorDetails, document: Document) -> Problem:
     """One finding with its line, its dotted key, and the fix; never with the value, which may be a secret."""
-    path = path_of(detail["loc"])
+    path = _named(detail, document)
     if detail["type"] == "extra_forbidden":
         message, fix = _unknown_key(detail["loc"])
     else:
         message, fix = _words(detail)
     return Problem("error", dotted(path), message, fix, document.line(path))
+
+
+def _named(detail: ErrorDetails, document: Document) -> tuple[str, ...]:
+    """The path of the key that a finding is about, as the file writes it."""
+    location, context = detail["loc"], detail.get("ctx", {})
+    path = path_of(location)
+    if location and location[-1] == "[key]" and "hide" in context:
+        return path[:-1]  # what stands where a variable's name belongs may be the secret itself
+    if "key" in context:
+        return (*path, context["key"])
+    if location and isinstance(location[-1], int) and path not in document.lines:
+        return path[:-1]  # a single value where a list may stand
+    return path
 
 
 def _words(detail: ErrorDetails) -> tuple[str, str]:

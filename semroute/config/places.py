@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from semroute.config.sections import Count, Name, Number, Positive, Section
-from semroute.config.values import BAD_VALUE, environment_name, web_address
+from semroute.config.values import bad_value, environment_name, web_address
+from semroute.config.vendor_row import with_vendor_row
 from semroute.config.vendors import UNNAMED, VENDORS, Format, Vendor
 
 Variable: TypeAlias = Annotated[str, AfterValidator(environment_name)]
@@ -68,7 +68,11 @@ class Timeouts(Section):
 
 
 def _listed(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list | tuple):
+        raise bad_value("must be the name of an environment variable, or a list of names", "such as OPENAI_API_KEY")
+    return value
 
 
 class Deployment(Section):
@@ -110,29 +114,7 @@ class Deployment(Section):
         """Fill format, address and key from the provider's row; what the file says goes first."""
         if not isinstance(data, Mapping):
             return data
-        provider, format = data.get("provider"), data.get("format")
-        if provider is None:
-            row = UNNAMED.get(format) if isinstance(format, str) else None
-            return {"base_url": VENDORS[row].base_url, **_said(data)} if row is not None else data
-        vendor = VENDORS.get(provider) if isinstance(provider, str) else None
-        if vendor is None:
-            message, known = f'no provider "{provider}" is known', ", ".join(VENDORS)
-            fix = f"use one of {known}; or leave provider out and give format and base_url"
-            raise PydanticCustomError(BAD_VALUE, "{message}; {fix}", {"message": message, "fix": fix})
-        filled: dict[str, object] = {"format": vendor.format}
-        if vendor.base_url is not None:
-            filled["base_url"] = vendor.base_url
-        elif data.get("base_url") is None:
-            message = f'provider "{provider}" has no address of its own'
-            raise PydanticCustomError(
-                BAD_VALUE, "{message}; {fix}", {"message": message, "fix": "write base_url: your own address there"}
-            )
-        if vendor.api_key_env is not None:
-            filled["api_key_env"] = vendor.api_key_env
-        if data.get("format") not in (None, vendor.format):
-            message = f'provider "{provider}" speaks the format "{vendor.format}"'
-            raise PydanticCustomError(BAD_VALUE, "{message}; {fix}", {"message": message, "fix": "leave format out"})
-        return {**filled, **_said(data)}
+        return with_vendor_row({k: v for k, v in data.items() if v is not None or k not in cls.model_fields})
 
     @property
     def vendor(self) -> Vendor:
@@ -143,8 +125,3 @@ class Deployment(Section):
     def upstream(self) -> str:
         """The model's name at the provider."""
         return self.upstream_model if self.upstream_model is not None else self.model
-
-
-def _said(data: Mapping[Any, Any]) -> dict[Any, Any]:
-    """The keys that have a value: one without counts as left out."""
-    return {key: value for key, value in data.items() if value is not None}

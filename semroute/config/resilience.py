@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from semroute.config.sections import Count, Number, Positive, Section, Share
+from semroute.config.values import bad_value
 
 
 class Weights(Section):
@@ -21,7 +21,7 @@ class Weights(Section):
     @model_validator(mode="after")
     def _one_counts(self) -> Self:
         if not (self.cost or self.latency or self.availability or self.capability):
-            raise PydanticCustomError("semroute_value", "at least one weight must be above 0")
+            raise bad_value("no signal counts", "set at least one weight above 0")
         return self
 
 

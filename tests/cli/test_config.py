@@ -81,7 +81,8 @@ def test_every_problem_of_the_file_is_shown_with_its_line() -> None:
 
 def test_the_categories_of_the_index_are_compared() -> None:
     Path("semroute.yaml").write_text(
-        "index: idx\ndeployments:\n  - {name: a, model: large}\ncategories:\n  cod: {threshold: 0.0}\n"
+        "index: idx\ndeployments:\n  - {name: a, model: large, upstream_model: gpt-4o}\n"
+        "categories:\n  cod: {threshold: 0.0}\n"
     )
     assert report()["problems"] == []
     index_with(Path("idx"), {"code": {"models": ["coder"]}, "law": {"models": ["medium", "large"]}})
@@ -94,6 +95,15 @@ def test_the_categories_of_the_index_are_compared() -> None:
     ]
 
 
+def test_a_deployment_without_a_price_and_a_model_without_a_context_are_warnings() -> None:
+    Path("semroute.yaml").write_text('deployments:\n  - {name: a, model: large, base_url: "http://localhost/v1"}\n')
+    problems = report()["problems"]
+    assert isinstance(problems, list)
+    assert [(p["severity"], p["key"]) for p in problems] == [("warning", "deployments.0"), ("warning", "models.large")]
+    assert "price" in problems[0]["fix"]
+    assert "context" in problems[1]["fix"]
+
+
 def test_another_index_can_be_named() -> None:
     Path("semroute.yaml").write_text("deployments:\n  - {name: a, model: large}\n")
     index_with(Path("other"), {"code": {"models": ["coder"]}})
@@ -103,7 +113,7 @@ def test_another_index_can_be_named() -> None:
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"categories": [1]}', '{"categories": {"a": 1}}', "\\xff"])
 def test_a_manifest_that_cannot_be_read_is_a_warning(content: str) -> None:
-    Path("semroute.yaml").write_text("index: idx\ndeployments:\n  - {name: a, model: large}\n")
+    Path("semroute.yaml").write_text("index: idx\ndeployments:\n  - {name: a, model: large, upstream_model: gpt-4o}\n")
     Path("idx").mkdir()
     Path("idx/manifest.json").write_text(content)
     problems = report()["problems"]

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from semroute.config import CategoryOverride, Config, Deployment, Fallback, Problem
+from semroute.config import CategoryOverride, Config, Deployment, Fallback, ModelSpec, Problem
 from semroute.config.check import check_config
 
 
 def deployment(name: str, model: str, key: str | None = None) -> Deployment:
-    return Deployment(name=name, model=model, api_key_env=key)
+    return Deployment(name=name, model=model, api_key_env=() if key is None else tuple(key.split()))
 
 
 LARGE = deployment("a", "large")
@@ -84,6 +84,49 @@ def test_a_deployment_whose_model_nobody_uses_is_a_warning_with_the_nearest_name
     problems = check_config(config, category_models={"code": ["coder", "large"]}, env={})
     unused = next(problem for problem in problems if problem.key == "deployments.1.model")
     assert (unused.severity, unused.fix) == ("warning", 'did you mean "coder"?')
+
+
+def test_a_key_of_several_that_is_not_set_leaves_the_others() -> None:
+    config = Config(deployments=(deployment("a", "large", "FIRST SECOND"), deployment("b", "large", "SECOND")))
+    problem = only(check_config(config, category_models=None, env={"SECOND": "x"}))
+    assert problem.key == "deployments.0.api_key_env"
+    assert problem.message == 'FIRST is not set, and "a" will use the other keys alone'
+    first, second = check_config(config, category_models=None, env={})
+    assert '"a" cannot be called without' in first.message
+    assert '"a" and "b" cannot be called without' in second.message
+
+
+def test_the_password_of_the_shared_state_that_is_not_set_is_a_warning() -> None:
+    config = Config(deployments=(LARGE,), state="redis://localhost", state_password_env="REDIS_PASSWORD")
+    problem = only(check_config(config, category_models=None, env={}))
+    assert (problem.severity, problem.key) == ("warning", "state_password_env")
+    assert "REDIS_PASSWORD" in problem.message
+    assert check_config(config, category_models=None, env={"REDIS_PASSWORD": "x"}) == []
+
+
+GROUPED = Config(
+    models={"large": ModelSpec(), "m": ModelSpec(), "n": ModelSpec()},
+    groups={"both": ("m", "n")},
+    deployments=(LARGE, deployment("b", "n")),
+)
+
+
+def test_a_category_that_names_a_group_is_served_by_the_members_deployments() -> None:
+    problem = only(check_config(GROUPED, category_models={"code": ["both"]}, env={}))
+    assert problem.severity == "warning"
+    assert problem.message == 'no deployment of model "m": category "code" will go without it'
+
+
+def test_a_category_is_stuck_where_no_member_of_its_group_can_be_called() -> None:
+    config = Config(models=GROUPED.models, groups=GROUPED.groups, deployments=(LARGE,))
+    problems = check_config(config, category_models={"code": ["both"]}, env={})
+    assert [problem.severity for problem in problems] == ["error", "error"]
+    assert all('category "code" cannot be answered' in problem.message for problem in problems)
+
+
+def test_a_misspelt_group_gets_the_nearest_name() -> None:
+    problems = check_config(GROUPED, category_models={"code": ["boht", "m", "n"]}, env={})
+    assert 'did you mean "both"?' in {problem.fix for problem in problems}
 
 
 def test_errors_come_before_warnings() -> None:

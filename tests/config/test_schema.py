@@ -12,7 +12,7 @@ SECRET = "sk-proj-a1b2c3d4e5f6"
 
 def test_a_configuration_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        Config().index = "x"  # type: ignore[assignment,misc]
+        Config().index = "x"  # type: ignore[assignment]
 
 
 def test_the_fallback_is_the_large_model_unless_said_otherwise() -> None:
@@ -30,6 +30,14 @@ def test_contradictions_are_refused_in_a_configuration_made_by_hand_too() -> Non
         Config(deployments=twice)
 
 
+def test_a_group_stands_for_its_members_and_a_model_for_itself() -> None:
+    deployments = tuple(Deployment(name=name, model=model) for name, model in [("a", "m"), ("b", "n"), ("c", "o")])
+    config = Config(deployments=deployments, groups={"both": ("o", "m")})
+    assert (config.members("both"), config.members("n")) == (("o", "m"), ("n",))
+    assert [d.name for d in config.deployments_of("both")] == ["a", "c"]
+    assert config.deployments_of("nobody") == ()
+
+
 @given(st.floats(min_value=-1, max_value=1))
 def test_every_threshold_of_a_cosine_is_taken_as_it_is(threshold: float) -> None:
     assert CategoryOverride(threshold=threshold).threshold == threshold
@@ -43,11 +51,12 @@ def test_no_other_number_is_a_threshold(threshold: float) -> None:
 
 @pytest.mark.parametrize("name", ["OPENAI_API_KEY", "_K", "K2"])
 def test_an_environment_variable_in_capitals_is_taken(name: str) -> None:
-    assert Deployment(name="a", model="m", api_key_env=name).api_key_env == name
+    assert Deployment.model_validate({"name": "a", "model": "m", "api_key_env": name}).api_key_env == (name,)
+    assert Deployment(name="a", model="m", api_key_env=(name, "OTHER")).api_key_env == (name, "OTHER")
 
 
 def test_what_could_be_the_key_itself_is_refused_and_not_repeated() -> None:
     with pytest.raises(ValidationError) as caught:
-        Deployment(name="a", model="m", api_key_env=SECRET)
+        Deployment(name="a", model="m", api_key_env=(SECRET,))
     assert SECRET not in str(caught.value)
     assert "OPENAI_API_KEY" in str(caught.value)

@@ -9,6 +9,7 @@ from semroute.config.check import check_config
 from semroute.config.load import validate
 from semroute.config.schema import Config
 from semroute.config.template import template
+from semroute.config.vendors import VENDORS
 
 CATEGORIES = Path(__file__).parents[2] / "categories"
 
@@ -35,15 +36,30 @@ def test_the_only_thing_that_the_template_lacks_is_the_key() -> None:
     assert [(problem.severity, problem.fix) for problem in problems] == [("warning", "export OPENAI_API_KEY")]
 
 
-def test_every_model_of_the_template_has_a_price() -> None:
-    models = parsed(template()).models
-    assert all(model.price is not None and model.price.output > model.price.input > 0 for model in models.values())
-
-
 def test_the_examples_that_are_commented_out_are_valid_as_well() -> None:
     text = template().replace("categories: {}\n# categories:\n#   code:", "categories:\n  code:")
+    text = text.replace("groups: {}\n# groups:\n#   frontier:", "groups:\n  frontier:")
+    text = text.replace("models:\n", "models:\n  claude: {}\n  gemini: {}\n", 1)
     text, count = re.subn(r"^  # (- \{name: .*)$", r"  \1", text, flags=re.MULTILINE)
     config = parsed(text)
-    assert count == 2
-    assert {"local-small", "ollama-small"} <= {deployment.name for deployment in config.deployments}
+    assert count == 4
+    formats = {deployment.name: deployment.format for deployment in config.deployments}
+    assert (formats["claude"], formats["gemini"], formats["local-small"]) == ("anthropic", "gemini", "openai")
     assert config.categories["code"].threshold == 0.42
+    assert [place.name for place in config.deployments_of("frontier")] == ["openai-large", "claude", "gemini"]
+
+
+def test_what_the_template_says_of_going_on_after_a_failure_is_what_holds_without_it() -> None:
+    written, bare = parsed(template()), Config()
+    for section in ("selection", "retries", "hedging", "breaker", "budgets", "state"):
+        assert getattr(written, section) == getattr(bare, section), section
+
+
+def test_the_template_names_every_section_and_every_vendor() -> None:
+    assert all(re.search(rf"\b{key}:", template()) for key in Config.model_fields if key != "state_password_env")
+    assert "state_password_env" in template()
+    assert all(re.search(rf"\b{vendor}\b", template()) for vendor in VENDORS)
+
+
+def test_the_template_keeps_to_the_width_of_a_screen() -> None:
+    assert all(len(line) <= 120 for line in template().splitlines())
