@@ -1,0 +1,26 @@
+"""What is known of models and of the places where they are called: prices, tokens, capabilities."""
+
+from __future__ import annotations
+
+from semroute.catalog.capability import ModelCard, fits, model_card, strength
+from semroute.catalog.cost import cost_of, estimated_cost
+from semroute.catalog.needs import DEFAULT_OUTPUT_TOKENS, Needs, capabilities_of, needs_of
+from semroute.catalog.prices import price_of
+from semroute.catalog.tokens import IMAGE_TOKENS, estimate_text_tokens, estimate_tokens
+
+__all__ = [
+    "DEFAULT_OUTPUT_TOKENS",
+    "IMAGE_TOKENS",
+    "ModelCard",
+    "Needs",
+    "capabilities_of",
+    "cost_of",
+    "estimate_text_tokens",
+    "estimate_tokens",
+    "estimated_cost",
+    "fits",
+    "model_card",
+    "needs_of",
+    "price_of",
+    "strength",
+]

@@ -1,0 +1,102 @@
+"""How many tokens a request has, roughly and rather too many, without a tokenizer.
+
+Every vendor has its own tokenizer and some publish none, so what is wanted before a call (does it fit, what will it
+cost, what must be reserved) is reckoned from classes of characters. The weights were set on 3,200 texts (CLINC150,
+GSM8K and MMLU questions, worked answers, instructions of 14 tasks, Python code, JSON) against OpenAI's cl100k_base and
+o200k_base and the last tokenizer that Anthropic published: 0 to 0.8% of the texts of a kind (MMLU: 1.4 to 2.6%) had
+more tokens than the estimate, and the median estimate was 1.2 to 1.6 times the truth.
+
+What is not ASCII counts by its UTF-8 bytes, two a token: one and a half tokens for a Chinese character, one for a
+Cyrillic letter. In sentences of 14 languages o200k_base never took more, often half; the older two took up to a quarter
+more for Thai, Vietnamese, Greek, Turkish, Finnish and emoji.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from semroute.types import Message, Request
+
+IMAGE_TOKENS = 1600
+"""Of an image: the most that Anthropic counts for one without scaling it down; OpenAI counts 85 to about 1,500 and
+Gemini 258 a tile. See https://docs.anthropic.com/en/docs/build-with-claude/vision. Its bytes are not looked at."""
+
+_MESSAGE_TOKENS = 4
+"""Of a message beside its text, for the role and the marks around it (OpenAI's cookbook counts 3, and 1 for a name)."""
+
+_LETTER, _GAP, _DIGIT, _MARK, _BYTE = 0.25, 0.4, 0.8, 0.9, 0.5
+_START = 2
+
+_HIGH = bytes(range(0x80, 0x100))
+_LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_SPACES = b" \t\n\r\v\f"
+_DIGITS = b"0123456789"
+
+
+def estimate_tokens(request: Request) -> int:
+    """The tokens of a request's input: its messages, its tools and its schema.
+
+    Linear in the length of the request; a few microseconds for a short one.
+    """
+    total = sum(_message(message) for message in request.messages)
+    for tool in request.tools:
+        total += _MESSAGE_TOKENS + _text(tool.name) + _text(tool.description) + _json(tool.parameters)
+    if request.json_schema is not None:
+        total += _json(request.json_schema)
+    return int(total) + 1
+
+
+def estimate_text_tokens(text: str) -> int:
+    """The tokens of a text alone."""
+    return int(_text(text)) + 1 if text else 0
+
+
+def _message(message: Message) -> float:
+    total: float = _MESSAGE_TOKENS
+    if not isinstance(message, Mapping):  # refused later, by the wire format, with the deployment's name
+        return total
+    for key, value in message.items():
+        if key == "role" or value is None:
+            continue
+        if isinstance(value, str):
+            total += _text(value)
+        elif key == "content" and isinstance(value, list | tuple):
+            total += sum(_part(part) for part in value)
+        else:
+            total += _json(value)
+    return total
+
+
+def _part(part: object) -> float:
+    if isinstance(part, str):
+        return _text(part)
+    text = part.get("text") if isinstance(part, Mapping) else None
+    return _text(text) if isinstance(text, str) else IMAGE_TOKENS
+
+
+def _json(value: object) -> float:
+    """Of what reaches the model as JSON, or as something of that length."""
+    return _text(json.dumps(value, default=_plain, ensure_ascii=False)) if value else 0.0
+
+
+def _plain(value: object) -> object:
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+def _text(text: str) -> float:
+    # Deleting a class of bytes runs in C at about a nanosecond a byte; a loop over characters takes fifty.
+    raw = text.encode("utf-8", "surrogatepass")
+    plain = raw.translate(None, _HIGH)
+    no_letters = plain.translate(None, _LETTERS)
+    no_spaces = no_letters.translate(None, _SPACES)
+    marks = len(no_spaces.translate(None, _DIGITS))
+    gaps = len(no_letters) - len(no_spaces) - raw.count(b"  ")  # a run of spaces is few tokens
+    return (
+        _START
+        + _BYTE * (len(raw) - len(plain))
+        + _LETTER * (len(plain) - len(no_letters))
+        + _GAP * gaps
+        + _DIGIT * (len(no_spaces) - marks)
+        + _MARK * marks
+    )

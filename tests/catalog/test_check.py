@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from semroute.catalog.check import check_catalog
+from semroute.config import Config, Deployment, ModelSpec, Price
+from semroute.config.load import validate
+from semroute.config.template import template
+
+LOCAL = Deployment(name="a", model="m", base_url="http://localhost/v1")
+
+
+def test_a_deployment_whose_price_nobody_knows_is_a_warning_that_says_how_to_add_one() -> None:
+    priced = LOCAL.model_copy(update={"name": "b", "price": Price(input=0, output=0)})
+    (problem,) = check_catalog(Config(models={"m": ModelSpec(context=1)}, deployments=(priced, LOCAL)))
+    assert (problem.severity, problem.key) == ("warning", "deployments.1")
+    assert 'no price is known for model "m"' in problem.message
+    assert "price: {input: …, output: …}" in problem.fix
+
+
+def test_a_model_whose_context_nobody_knows_is_one_warning_for_all_its_places() -> None:
+    again = LOCAL.model_copy(update={"name": "b"})
+    config = Config(models={"m": ModelSpec(price=Price(input=1, output=1))}, deployments=(LOCAL, again))
+    (problem,) = check_catalog(config)
+    assert (problem.severity, problem.key) == ("warning", "models.m")
+    assert "context" in problem.fix
+
+
+def test_what_genai_prices_knows_needs_no_word_in_the_configuration() -> None:
+    assert check_catalog(Config(deployments=(Deployment(name="a", model="gpt-4o", provider="openai"),))) == []
+
+
+def test_all_that_the_template_names_has_a_price_and_a_context() -> None:
+    config, problems = validate(template())
+    assert problems == ()
+    assert config is not None
+    assert check_catalog(config) == []
