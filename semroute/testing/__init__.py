@@ -1,28 +1,78 @@
 """A provider to test against: a real HTTP server on this machine that answers, and fails, as it is told.
 
-    from semroute.testing import FakeProvider, fail, hang
+    from semroute.testing import FakeProvider, fail, hang, stall_after
 
     with FakeProvider() as provider:
         provider.script(fail(429, retry_after=2), hang())     # the first two requests; later ones get an echo
         ...                                                   # call provider.base_url
         assert provider.requests[0].body["model"] == "gpt-test"
+        provider.always(fail(500))                            # all of them fail, until always(None)
+        provider.set_speed(first_token_s=0.2, token_s=0.01)
 
-``python -m semroute.testing --port 8099`` runs one at the prompt. Standard library only.
+It speaks three wire formats on one port, and every scripted reply renders itself in that of its request: OpenAI chat
+completions (and embeddings) at :attr:`~FakeProvider.base_url`, Anthropic Messages at
+:attr:`~FakeProvider.anthropic_url`, Gemini at :attr:`~FakeProvider.gemini_url`; all of them streamed or not.
+
+``python -m semroute.testing --port 8099`` runs one at the prompt, which other processes steer by ``POST /_control``
+(:mod:`semroute.testing.control`). Standard library only.
 """
 
 from __future__ import annotations
 
-from semroute.testing.replies import Reply, answer, empty_choices, error_in_200, fail, hang, malformed
-from semroute.testing.server import FakeProvider, RecordedRequest
+from semroute.testing.faults import (
+    drip,
+    error_event,
+    malformed_event,
+    no_end_marker,
+    reset_after,
+    split_sse,
+    stall_after,
+    truncated,
+)
+from semroute.testing.neutral import Answer, Call, Failure
+from semroute.testing.records import RecordedRequest
+from semroute.testing.replies import (
+    Delivery,
+    Reply,
+    answer,
+    content_filter,
+    context_length,
+    empty_choices,
+    error_in_200,
+    fail,
+    hang,
+    malformed,
+    no_usage,
+    quota_exhausted,
+    refusal,
+)
+from semroute.testing.server import FakeProvider
 
 __all__ = [
+    "Answer",
+    "Call",
+    "Delivery",
+    "Failure",
     "FakeProvider",
     "RecordedRequest",
     "Reply",
     "answer",
+    "content_filter",
+    "context_length",
+    "drip",
     "empty_choices",
+    "error_event",
     "error_in_200",
     "fail",
     "hang",
     "malformed",
+    "malformed_event",
+    "no_end_marker",
+    "no_usage",
+    "quota_exhausted",
+    "refusal",
+    "reset_after",
+    "split_sse",
+    "stall_after",
+    "truncated",
 ]

@@ -1,34 +1,46 @@
-"""``python -m semroute.testing --port 8099``: a provider at the prompt, until Ctrl-C."""
+"""``python -m semroute.testing --port 8099``: a provider at the prompt, until Ctrl-C.
+
+Another process steers it by ``POST /_control`` and reads ``GET /_stats`` (:mod:`semroute.testing.control`).
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
-from semroute.testing.replies import Reply, empty_choices, error_in_200, fail, hang, malformed
+from semroute.testing import words
+from semroute.testing.replies import Reply
 from semroute.testing.server import FakeProvider
 
-_NAMED: Mapping[str, Callable[[], Reply]] = {
-    "ok": Reply,
-    "hang": hang,
-    "malformed": malformed,
-    "error": error_in_200,
-    "empty": empty_choices,
-}
+_KEPT = 1000  # requests; a benchmark sends many more than it wants to look at
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until interrupted."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    provider = FakeProvider(
+        key=options.key,
+        host=options.host,
+        port=options.port,
+        models=options.models,
+        latency_s=options.latency_ms / 1000,
+        first_token_s=options.first_token_ms / 1000,
+        token_s=options.token_ms / 1000,
+        rpm=options.rpm,
+        tpm=options.tpm,
+        keep=_KEPT,
+    )
+    provider.script(*options.script)
+    provider.always(options.always)
     try:
-        with FakeProvider(key=options.key, host=options.host, port=options.port) as provider:
-            provider.script(*options.script)
-            print(f"serving {provider.base_url} (Ctrl-C ends it)", flush=True)
+        with provider:
+            where = f"anthropic {provider.anthropic_url}, gemini {provider.gemini_url}"
+            print(f"serving {provider.base_url} (OpenAI; {where}; Ctrl-C ends it)", flush=True)
             _wait()
-            print(f"{len(provider.requests)} requests", flush=True)
+            print(f"{provider.stats()['requests']} requests", flush=True)
     except (OSError, OverflowError) as error:
         parser.error(f"cannot listen on {options.host}:{options.port}: {error}")
 
@@ -39,29 +51,40 @@ def _wait() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m semroute.testing", description="An OpenAI-compatible test server.")
+    parser = argparse.ArgumentParser(
+        prog="python -m semroute.testing",
+        description="A test server that speaks the wire formats of OpenAI, Anthropic and Gemini.",
+        epilog=f"Replies: an error status, or {', '.join(words.NAMED)}; some with an argument: hang:2, stall:3, 429:5.",
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8099, help="0 takes a free port (default: %(default)s)")
-    parser.add_argument("--key", help="the bearer token to ask for; without it any request is answered")
-    parser.add_argument(
-        "--script",
-        type=_script,
-        default=(),
-        help=f"replies of the first requests, such as 429,hang,ok: an HTTP status, or one of {', '.join(_NAMED)}",
-    )
+    parser.add_argument("--key", help="the key to ask for; without it any request is answered")
+    parser.add_argument("--models", type=lambda text: text.split(","), default=(), help="the only models there are")
+    parser.add_argument("--script", type=_script, default=(), help="replies of the first requests, such as 429,hang,ok")
+    parser.add_argument("--always", type=_reply, help="the reply of all other requests, such as 500")
+    for name, meaning in (
+        ("latency", "to the headers of each answer"),
+        ("first-token", "from there to the first word"),
+        ("token", "between words"),
+    ):
+        parser.add_argument(f"--{name}-ms", type=float, default=0.0, metavar="N", help=f"milliseconds {meaning}")
+    parser.add_argument("--rpm", type=int, metavar="N", help="requests a minute, beyond which it answers 429")
+    parser.add_argument("--tpm", type=int, metavar="N", help="tokens (words) a minute, beyond which it answers 429")
     return parser
 
 
 def _script(text: str) -> tuple[Reply, ...]:
-    return tuple(_reply(word.strip()) for word in text.split(","))
+    try:
+        return words.script(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _reply(word: str) -> Reply:
-    if word in _NAMED:
-        return _NAMED[word]()
-    if word.isascii() and word.isdigit() and 400 <= int(word) <= 599:
-        return fail(int(word), retry_after=1 if word == "429" else None)
-    raise argparse.ArgumentTypeError(f'"{word}" is neither an error status nor one of {", ".join(_NAMED)}')
+    try:
+        return words.reply(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -1,153 +1,162 @@
-"""What the double answers: scripted replies, and OpenAI's wire format for honest ones.
+"""Scripted replies: what to answer, and how it travels. Each renders itself in the wire format of its request.
 
-Source of the shapes: https://platform.openai.com/docs/api-reference
+How an answer breaks on its way is in :mod:`semroute.testing.faults`.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import math
-import struct
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+from semroute.testing.neutral import Answer, Call, Failure, Finish
 
 JSON = {"content-type": "application/json"}
+
+Then: TypeAlias = Literal["stall", "reset", "close", "error", "malformed", "unmarked"]
+"""What happens to an answer on its way: no more bytes, a connection reset, an early but orderly end, an error event,
+an event that is no JSON, or only the end marker missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How an answer travels; all of it in one go unless told.
+
+    Attributes:
+        then: what goes wrong; None: nothing.
+        after: pieces of text after which it goes wrong; None: after the last.
+        sizes: lengths, bytes, of the parts that it is sent in, over and over; empty: each event is a part.
+        interval_s: wait between the parts, seconds.
+    """
+
+    then: Then | None = None
+    after: int | None = None
+    sizes: tuple[int, ...] = ()
+    interval_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One scripted answer.
+    """One scripted reply; a plain one is the honest answer.
+
+    A request that the vendor would refuse (a wrong key, a wrong body) is refused, unless the reply has a ``body`` or a
+    ``failure``: those come whatever was asked.
 
     Attributes:
-        status: HTTP status.
-        body: sent as it is; None lets the server answer honestly, after ``delay_s``.
+        status: HTTP status of a ``body``.
+        body: sent as it is, whatever the wire format.
         headers: sent with it.
         delay_s: wait before answering, seconds; cut short when the server stops.
+        answer: what the model answers; None with neither ``body`` nor ``failure`` is the honest answer.
+        failure: an error in place of an answer.
+        delivery: how it travels.
+        counted: whether usage is sent.
     """
 
     status: int = 200
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=lambda: dict(JSON))
     delay_s: float = 0.0
+    answer: Answer | None = None
+    failure: Failure | None = None
+    delivery: Delivery = Delivery()
+    counted: bool = True
 
 
-def answer(text: str, *, input_tokens: int = 1, output_tokens: int = 1, model: str = "scripted") -> Reply:
-    """A completion with this text."""
-    return Reply(body=_encode(completion(text, model, input_tokens, output_tokens)))
+def answer(
+    text: str = "",
+    *,
+    calls: Sequence[Call] = (),
+    input_tokens: int = 1,
+    output_tokens: int = 1,
+    cached_tokens: int = 0,
+    cache_write_tokens: int = 0,
+    reasoning_tokens: int = 0,
+    model: str = "scripted",
+    finish: Finish | None = None,
+    usage: bool = True,
+) -> Reply:
+    """An answer with this text, or these calls of tools; ``usage=False`` leaves the counts out."""
+    told = Answer(
+        text,
+        tuple(calls),
+        finish=finish or ("tool_calls" if calls else "stop"),
+        model=model,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=cached_tokens,
+        cache_write_tokens=cache_write_tokens,
+        reasoning_tokens=reasoning_tokens,
+    )
+    return Reply(answer=told, counted=usage)
 
 
-def fail(status: int, message: str = "scripted failure", *, retry_after: float | str | None = None) -> Reply:
-    """An error with an OpenAI error object; ``retry_after`` is seconds or an HTTP date."""
-    headers = dict(JSON) if retry_after is None else {**JSON, "retry-after": str(retry_after)}
-    return Reply(status=status, body=_encode(error(message, status)), headers=headers)
+def refusal(text: str = "I cannot help with that.") -> Reply:
+    """The model refuses, in these words: OpenAI's ``refusal``, Anthropic's stop reason, Gemini's finish reason."""
+    told = Answer(text, finish="stop", refused=True, model="scripted", input_tokens=1, output_tokens=1)
+    return Reply(answer=told)
 
 
-def hang(seconds: float = 3600.0) -> Reply:
-    """No answer for so long; then an honest one."""
-    return Reply(delay_s=seconds)
+def fail(
+    status: int,
+    message: str = "scripted failure",
+    *,
+    retry_after: float | str | None = None,
+    reset_s: float | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """An error in the vendor's shape.
+
+    Args:
+        status: HTTP status.
+        message: words of the error.
+        retry_after: the ``Retry-After`` header, seconds or an HTTP date.
+        reset_s: seconds until more is allowed, told as the vendor tells it: OpenAI's ``x-ratelimit-reset-*``,
+            Anthropic's ``anthropic-ratelimit-*-reset``, Gemini's ``RetryInfo``.
+        headers: further headers.
+    """
+    failure = Failure(status, message, retry_after=retry_after, reset_s=reset_s)
+    return Reply(status, headers={**JSON, **(headers or {})}, failure=failure)
 
 
-def malformed(text: str = '{"choices": [{"mess') -> Reply:
-    """A 200 that is not JSON."""
-    return Reply(body=text.encode())
+def quota_exhausted() -> Reply:
+    """The quota is used up and no waiting helps: a 429, at Anthropic a 400 that says so."""
+    message = "You exceeded your current quota, please check your plan and billing details."
+    return Reply(failure=Failure(429, message, "quota"))
+
+
+def context_length() -> Reply:
+    """The 400 of a request that is longer than the model takes."""
+    message = "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."
+    return Reply(failure=Failure(400, message, "context_length", param="messages"))
+
+
+def content_filter() -> Reply:
+    """The provider's filter stops the request: a 400, at Gemini a 200 without candidates."""
+    message = "The prompt triggered the content management policy. Please modify your prompt and try again."
+    return Reply(failure=Failure(400, message, "content_filter", param="prompt"))
 
 
 def error_in_200(message: str = "scripted failure", *, code: int | str | None = None) -> Reply:
-    """A 200 that holds an error object in place of choices."""
-    return Reply(body=_encode({"error": {"message": message, "type": "server_error", "code": code}}))
+    """A 200 that holds an error object in place of an answer; where a stream was asked for, as its only event."""
+    return Reply(failure=Failure(200, message, code=code))
 
 
 def empty_choices() -> Reply:
-    """A 200 with no choices."""
-    return Reply(body=_encode({**completion("", "scripted", 1, 0), "choices": []}))
+    """A 200 with no choices (OpenAI), no content (Anthropic), no candidates (Gemini)."""
+    return Reply(answer=Answer(hollow=True, model="scripted", input_tokens=1))
 
 
-def completion(text: str, model: str, input_tokens: int, output_tokens: int) -> dict[str, object]:
-    """A chat completion object."""
-    message = {"role": "assistant", "content": text, "refusal": None}
-    return {
-        "id": "chatcmpl-fake",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": model,
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
-        "usage": {
-            "prompt_tokens": input_tokens,
-            "completion_tokens": output_tokens,
-            "total_tokens": input_tokens + output_tokens,
-        },
-    }
+def no_usage(reply: Reply | None = None) -> Reply:
+    """A reply (the honest one, unless given) without counts."""
+    return replace(reply or Reply(), counted=False)
 
 
-def error(message: str, status: int) -> dict[str, object]:
-    """An OpenAI error object."""
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+def malformed(text: str = '{"choices": [{"mess') -> Reply:
+    """A 200 that is not JSON, and no stream where one was asked for."""
+    return Reply(body=text.encode())
 
 
-def respond(path: str, body: object, *, dimensions: int) -> tuple[int, dict[str, object]]:
-    """The honest answer to a request: an echo, or embeddings; a status with an error object where it asks for neither.
-
-    Tokens are counted as words.
-    """
-    if not isinstance(body, dict):
-        return 400, error("the body is not a JSON object", 400)
-    if path == "/v1/chat/completions":
-        return _echo(body)
-    if path == "/v1/embeddings":
-        return _embeddings(body, dimensions)
-    return 404, error(f"unknown path {path}", 404)
-
-
-def embed(text: str, dimensions: int) -> list[float]:
-    """A unit vector for a text, the same on every machine: texts that share words lie nearer to each other."""
-    vector = [0.0] * dimensions
-    for word in text.lower().split() or [""]:
-        digest = hashlib.sha256(word.encode("utf-8", "surrogatepass")).digest()
-        vector[int.from_bytes(digest[:4], "big") % dimensions] += 1.0 if digest[4] & 1 else -1.0
-    length = math.sqrt(sum(value * value for value in vector))
-    return [value / length for value in vector] if length else [1.0] + [0.0] * (dimensions - 1)
-
-
-def _echo(body: Mapping[str, object]) -> tuple[int, dict[str, object]]:
-    messages, model = body.get("messages"), body.get("model")
-    if not isinstance(model, str) or not model:
-        return 400, error("you must provide a model parameter", 400)
-    if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
-        return 400, error("messages must be a list of at least one message", 400)
-    if body.get("stream"):
-        return 400, error("this server does not stream", 400)
-    texts = [_text(message.get("content")) for message in messages]
-    echo = next((t for m, t in zip(reversed(messages), reversed(texts), strict=True) if m.get("role") == "user"), "")
-    return 200, completion(echo, model, sum(len(text.split()) for text in texts), len(echo.split()))
-
-
-def _text(content: object) -> str:
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    return " ".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
-
-
-def _embeddings(body: Mapping[str, object], dimensions: int) -> tuple[int, dict[str, object]]:
-    given = body.get("input")
-    texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
-        return 400, error("input must be a text or a list of texts, none of them empty", 400)
-    asked = body.get("dimensions", dimensions)
-    if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
-        return 400, error("dimensions must be a whole number above 0", 400)
-    vectors: list[object] = [embed(text, asked) for text in texts]
-    if body.get("encoding_format") == "base64":
-        vectors = [base64.b64encode(struct.pack(f"<{asked}f", *embed(text, asked))).decode() for text in texts]
-    words = sum(len(text.split()) for text in texts)
-    data = [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)]
-    usage = {"prompt_tokens": words, "total_tokens": words}
-    return 200, {"object": "list", "data": data, "model": body.get("model"), "usage": usage}
-
-
-def _encode(value: object) -> bytes:
-    return json.dumps(value).encode()
+def hang(seconds: float = 3600.0, reply: Reply | None = None) -> Reply:
+    """Nothing, not even headers, for so long; then a reply (the honest one, unless given)."""
+    return replace(reply or Reply(), delay_s=seconds)

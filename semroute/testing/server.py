@@ -1,173 +1,218 @@
-"""The server behind :class:`FakeProvider`: threads of the standard library, HTTP/1.1 with kept connections."""
+"""The server behind :class:`FakeProvider`: an asyncio loop in a thread of its own."""
 
 from __future__ import annotations
 
-import json
+import asyncio
+import itertools
 import socket
-import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
-from semroute.testing.replies import JSON, Reply, error, respond
+from semroute.testing import control, routes
+from semroute.testing.connection import Connection
+from semroute.testing.delivery import Speed, deliver
+from semroute.testing.http11 import HttpRequest
+from semroute.testing.limits import Limit, Window
+from semroute.testing.records import RecordedRequest, Records
+from semroute.testing.replies import Reply
+from semroute.testing.settle import House, settle
 
+Always: TypeAlias = "Reply | Callable[[RecordedRequest], Reply | None] | None"
 
-@dataclass(frozen=True, slots=True)
-class RecordedRequest:
-    """A request as it arrived.
-
-    ``headers`` has lower-case names; ``body`` is the parsed JSON, or None where it was not JSON.
-    """
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: Any
+_BACKLOG = 1024  # so that hundreds of clients may connect at once
 
 
 class FakeProvider:
-    """An OpenAI-compatible server on this machine, as a context manager.
+    """A server on this machine that speaks the wire formats of OpenAI, Anthropic and Gemini, as a context manager.
 
-    Unscripted chat requests are answered with the last user message, ``/v1/embeddings`` with unit vectors that are the
-    same at every call.
+    Unscripted chat requests are answered with the last user message (or the tool call or JSON that they demand),
+    ``/v1/embeddings`` with unit vectors that are the same at every call. Tokens are words.
 
     Args:
-        key: the bearer token to ask for (401 without it); None takes any request.
+        key: the key to ask for, where each vendor's clients send it; None takes any request.
         dimensions: length of the embeddings.
         host: address to listen on.
         port: port to listen on; 0 takes a free one.
+        models: names of the models that there are (404 for others); empty: any.
+        latency_s: seconds to the headers of each answer.
+        first_token_s: seconds from there to the first word.
+        token_s: seconds between words.
+        rpm: requests a minute, in a sliding window; beyond it 429. None is no limit.
+        tpm: tokens a minute, input and output together; None is no limit.
+        keep: how many requests :attr:`requests` keeps; None: all.
     """
 
-    def __init__(self, *, key: str | None = None, dimensions: int = 64, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._key = key
-        self._dimensions = dimensions
+    def __init__(
+        self,
+        *,
+        key: str | None = None,
+        dimensions: int = 64,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        models: Sequence[str] = (),
+        latency_s: float = 0.0,
+        first_token_s: float = 0.0,
+        token_s: float = 0.0,
+        rpm: int | None = None,
+        tpm: int | None = None,
+        keep: int | None = None,
+    ) -> None:
         self._address = (host, port)
         self._lock = threading.Lock()
         self._replies: deque[Reply] = deque()
-        self._requests: list[RecordedRequest] = []
-        self._stopping = threading.Event()
-        self._server: _Server | None = None
+        self._always: Always = None
+        self._speed = Speed(latency_s, first_token_s, token_s)
+        self._house = House(key, tuple(models), dimensions, Window(Limit(rpm, tpm)), Records(keep))
+        self._serials = itertools.count(1)
+        self._connections: set[Connection] = set()
+        self._thread: threading.Thread | None = None
+        self._listener: socket.socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
+
+    # Where it is.
 
     @property
     def base_url(self) -> str:
-        """Address for a deployment's ``base_url``; known while the server runs."""
-        if self._server is None:
-            raise RuntimeError('the provider is not running; use it as "with FakeProvider() as provider:"')
-        host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}/v1"
+        """Address for the ``base_url`` of a deployment of the format ``openai``; known while the server runs."""
+        return f"{self.anthropic_url}/v1"
 
     @property
-    def requests(self) -> list[RecordedRequest]:
-        """The requests so far, in order of arrival."""
-        with self._lock:
-            return list(self._requests)
+    def anthropic_url(self) -> str:
+        """Address for the ``base_url`` of a deployment of the format ``anthropic``."""
+        if self._listener is None:
+            raise RuntimeError('the provider is not running; use it as "with FakeProvider() as provider:"')
+        host, port = self._listener.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    @property
+    def gemini_url(self) -> str:
+        """Address for the ``base_url`` of a deployment of the format ``gemini``."""
+        return f"{self.anthropic_url}/v1beta"
+
+    # What it does.
 
     def script(self, *replies: Reply) -> None:
         """Answer the coming requests with these, one each and in order, after those that are already waiting."""
         with self._lock:
             self._replies.extend(replies)
 
+    def always(self, reply: Always) -> None:
+        """Answer every request that the script leaves over with this, from now on; None: honestly.
+
+        A function is called with each request, in the server's thread, and answers with a reply or None.
+        """
+        with self._lock:
+            self._always = reply
+
+    def set_speed(
+        self, *, latency_s: float | None = None, first_token_s: float | None = None, token_s: float | None = None
+    ) -> None:
+        """Change the speed for the coming requests; what is left out stays."""
+        given = {"latency_s": latency_s, "first_token_s": first_token_s, "token_s": token_s}
+        with self._lock:
+            self._speed = replace(self._speed, **{name: value for name, value in given.items() if value is not None})
+
+    def set_limit(self, *, rpm: int | None = None, tpm: int | None = None, window_s: float = 60.0) -> None:
+        """Change the rate limit, and forget what was taken; without arguments there is none."""
+        with self._lock:
+            self._house = replace(self._house, window=Window(Limit(rpm, tpm, window_s)))
+
+    # What it saw.
+
+    @property
+    def requests(self) -> list[RecordedRequest]:
+        """The requests so far, in order of arrival."""
+        with self._lock:
+            return list(self._house.records.requests)
+
+    def stats(self) -> dict[str, Any]:
+        """Counts of requests, by status, in flight, of tokens; the most in any window of the rate limit."""
+        with self._lock:
+            peak = self._house.window.peak
+            in_window = {"peak_requests_in_window": peak[0], "peak_tokens_in_window": peak[1]}
+            return {**self._house.records.stats(), **in_window, "connections": len(self._connections)}
+
+    def reset(self) -> None:
+        """Forget the requests, the script, the standing reply, and what the rate limit counted."""
+        with self._lock:
+            self._replies.clear()
+            self._always = None
+            self._house.records.clear()
+            self._house = replace(self._house, window=Window(self._house.window.limit))
+
+    def wait_idle(self, timeout_s: float = 2.0) -> bool:
+        """Wait until no request is in flight, as when a client has left; whether that came to pass in time."""
+        end = time.monotonic() + timeout_s
+        while self._house.records.in_flight and time.monotonic() < end:
+            time.sleep(0.002)
+        return not self._house.records.in_flight
+
+    # Its life.
+
     def __enter__(self) -> Self:
-        self._stopping.clear()
-        self._server = _Server(self._address, self)
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), name="fake-provider", daemon=True).start()
+        host = self._address[0]
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server(self._address, family=family, backlog=_BACKLOG)
+        started = threading.Event()
+        self._thread = threading.Thread(
+            target=asyncio.run, args=(self._serve(self._listener, started),), name="fake-provider", daemon=True
+        )
+        self._thread.start()
+        started.wait()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        server, self._server = self._server, None
-        if server is not None:
-            self._stopping.set()
-            server.stop()
+        thread, self._thread, self._listener = self._thread, None, None
+        if thread is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            thread.join()
 
-    def reply(self, request: RecordedRequest) -> Reply:
-        """Record a request and settle its answer; called by the server's threads."""
+    async def _serve(self, listener: socket.socket, started: threading.Event) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        server = await self._loop.create_server(
+            lambda: Connection(self._handle, self._connections), sock=listener, backlog=_BACKLOG
+        )
+        started.set()
+        await self._stop.wait()
+        server.close()
+        tasks = [connection.task for connection in self._connections if connection.task is not None]
+        for connection in list(self._connections):
+            connection.abort()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _handle(self, request: HttpRequest, out: Connection) -> None:
+        body = request.json() if request.method == "POST" else None
+        if request.path in control.PATHS:
+            await deliver(out, control.answer(self, request, body), Reply().delivery, Speed())
+            return
+        record = RecordedRequest(request.method, request.target, request.headers, body)
+        house = self._house
         with self._lock:
-            self._requests.append(request)
-            scripted = self._replies.popleft() if self._replies else Reply()
-        if scripted.delay_s:
-            self._stopping.wait(scripted.delay_s)
-        if scripted.body is not None:
-            return scripted
-        if self._key is not None and request.headers.get("authorization") != f"Bearer {self._key}":
-            status, body = 401, error("incorrect API key provided", 401)
-        else:
-            status, body = respond(request.path, request.body, dimensions=self._dimensions)
-        return Reply(status, json.dumps(body).encode(), JSON)
+            house.records.begin(record)
+        try:
+            await self._answer(house, request, record, out)
+        finally:
+            record.disconnected = out.gone
+            with self._lock:
+                house.records.finish(record)
 
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = False  # so that stop() waits for them
-    request_queue_size = 128  # with the 5 of http.server, many clients at once wait a second for a second try
-
-    def __init__(self, address: tuple[str, int], provider: FakeProvider) -> None:
-        self.provider = provider
-        self._connections: set[socket.socket] = set()
-        self._connections_lock = threading.Lock()
-        super().__init__(address, _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._connections_lock:
-            self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._connections_lock:
-            self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away in mid-answer is no news; anything else is."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-    def stop(self) -> None:
-        """End the server, its kept connections and its threads."""
-        self.shutdown()
-        with self._connections_lock:
-            for connection in self._connections:
-                try:
-                    connection.shutdown(socket.SHUT_RDWR)
-                except OSError:  # the client closed it first
-                    continue
-        self.server_close()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: _Server
-
-    def do_POST(self) -> None:
-        length = self.headers.get("content-length", "0")
-        raw = self.rfile.read(int(length) if length.isdigit() else 0)
-        self._answer(_parse(raw))
-
-    def do_GET(self) -> None:
-        self._answer(None)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing is logged: the requests are recorded."""
-
-    def _answer(self, body: object) -> None:
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        reply = self.server.provider.reply(RecordedRequest(self.command, self.path, headers, body))
-        content = reply.body or b""
-        self.send_response(reply.status)
-        for name, value in reply.headers.items():
-            self.send_header(name, value)
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-
-def _parse(raw: bytes) -> object:
-    try:
-        return json.loads(raw)
-    except ValueError:
-        return None
+    async def _answer(self, house: House, request: HttpRequest, record: RecordedRequest, out: Connection) -> None:
+        with self._lock:
+            reply = self._replies.popleft() if self._replies else None
+            always, speed = self._always, self._speed
+        if reply is None:
+            reply = always(record) if callable(always) else always
+        reply = reply or Reply()
+        if reply.delay_s or speed.latency_s:
+            await asyncio.sleep(reply.delay_s + speed.latency_s)
+        response = settle(house, routes.find(request), request, record.body, reply, next(self._serials))
+        record.status = response.status
+        await deliver(out, response, reply.delivery, speed)

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import base64
+import asyncio
+import json
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -11,11 +11,18 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from semroute.testing import FakeProvider, Reply, answer, empty_choices, error_in_200, fail, hang, malformed
-from semroute.testing.replies import embed
+from semroute.testing import (
+    FakeProvider,
+    RecordedRequest,
+    Reply,
+    answer,
+    empty_choices,
+    error_in_200,
+    fail,
+    hang,
+    malformed,
+)
 
 
 @pytest.fixture
@@ -93,7 +100,7 @@ def test_a_hanging_request_does_not_keep_the_server_from_stopping() -> None:
             client.post(f"{provider.base_url}/chat/completions", json={}, timeout=0.2)
         started = time.perf_counter()
     assert time.perf_counter() - started < 2
-    assert not [thread for thread in threading.enumerate() if "process_request" in thread.name]
+    assert not [thread for thread in threading.enumerate() if thread.name == "fake-provider"]
 
 
 def test_a_short_delay_ends_in_an_honest_answer(provider: FakeProvider, client: httpx.Client) -> None:
@@ -118,7 +125,6 @@ def test_a_provider_with_a_key_refuses_other_keys() -> None:
         ("/chat/completions", b"[]", 400),
         ("/chat/completions", b'{"model": "m", "messages": []}', 400),
         ("/chat/completions", b'{"messages": [{"role": "user", "content": "x"}]}', 400),
-        ("/chat/completions", b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "x"}]}', 400),
         ("/embeddings", b'{"model": "m", "input": []}', 400),
         ("/embeddings", b'{"model": "m", "input": ["x"], "dimensions": 0}', 400),
         ("/elsewhere", b"{}", 404),
@@ -130,42 +136,6 @@ def test_a_wrong_request_gets_an_openai_error(
     answered = client.post(f"{provider.base_url}{path}", content=content)
     assert answered.status_code == status
     assert answered.json()["error"]["message"]
-
-
-def test_embeddings_are_in_the_order_of_the_texts_and_base64_holds_the_same(
-    provider: FakeProvider, client: httpx.Client
-) -> None:
-    url = f"{provider.base_url}/embeddings"
-    plain = client.post(url, json={"model": "e", "input": ["red car", "blue sky"]}).json()
-    packed = client.post(url, json={"model": "e", "input": "blue sky", "encoding_format": "base64"}).json()
-    assert [item["index"] for item in plain["data"]] == [0, 1]
-    assert plain["data"][1]["embedding"] == embed("blue sky", 64)
-    assert plain["usage"] == {"prompt_tokens": 4, "total_tokens": 4}
-    unpacked = struct.unpack("<64f", base64.b64decode(packed["data"][0]["embedding"]))
-    assert unpacked == pytest.approx(embed("blue sky", 64), abs=1e-6)
-
-
-def test_the_length_of_embeddings_is_chosen_by_server_or_request(client: httpx.Client) -> None:
-    with FakeProvider(dimensions=8) as provider:
-        url = f"{provider.base_url}/embeddings"
-        default = client.post(url, json={"model": "e", "input": "x"}).json()
-        asked = client.post(url, json={"model": "e", "input": "x", "dimensions": 3}).json()
-    assert [len(body["data"][0]["embedding"]) for body in (default, asked)] == [8, 3]
-
-
-@given(st.text(max_size=30), st.integers(1, 40))
-def test_every_embedding_has_unit_length_and_is_the_same_again(text: str, dimensions: int) -> None:
-    vector = embed(text, dimensions)
-    assert len(vector) == dimensions
-    assert sum(value * value for value in vector) == pytest.approx(1)
-    assert vector == embed(text, dimensions)
-
-
-def test_texts_that_share_words_lie_nearer() -> None:
-    def similarity(a: str, b: str) -> float:
-        return sum(x * y for x, y in zip(embed(a, 256), embed(b, 256), strict=True))
-
-    assert similarity("cancel my order", "cancel my flight") > similarity("cancel my order", "prove this theorem")
 
 
 def test_connections_are_kept_and_closed_with_the_server(client: httpx.Client) -> None:
@@ -182,9 +152,155 @@ def test_the_address_is_known_only_while_the_server_runs() -> None:
         _ = FakeProvider().base_url
 
 
+def test_it_can_be_started_again_and_forgets_nothing(client: httpx.Client) -> None:
+    provider = FakeProvider()
+    for _ in range(2):
+        with provider:
+            ask(client, provider)
+    assert len(provider.requests) == 2
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="the machine has no IPv6")
+def test_an_ipv6_address_is_written_in_brackets(client: httpx.Client) -> None:
+    with FakeProvider(host="::1") as provider:
+        assert provider.base_url.startswith("http://[::1]:")
+        assert ask(client, provider).status_code == 200
+
+
+def test_a_standing_reply_comes_after_the_script_until_it_is_taken_back(
+    provider: FakeProvider, client: httpx.Client
+) -> None:
+    provider.always(fail(500))
+    provider.script(fail(429))
+    assert [ask(client, provider).status_code for _ in range(3)] == [429, 500, 500]
+    provider.always(lambda request: fail(503) if request.body["model"] == "m" else None)
+    assert ask(client, provider).status_code == 503
+    other = {"model": "other", "messages": [{"role": "user", "content": "x"}]}
+    assert client.post(f"{provider.base_url}/chat/completions", json=other).status_code == 200
+    provider.always(None)
+    assert ask(client, provider).status_code == 200
+
+
+def test_a_reply_function_that_fails_is_seen_by_the_client_and_by_the_log(
+    provider: FakeProvider, client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(request: RecordedRequest) -> Reply | None:
+        raise RuntimeError("a bug in the test")
+
+    provider.always(broken)
+    given = ask(client, provider)
+    assert (given.status_code, given.text) == (500, "RuntimeError: a bug in the test")
+    assert "a bug in the test" in caplog.text
+    provider.always(None)
+    assert ask(client, provider).status_code == 200
+    assert provider.wait_idle()
+
+
+def test_a_scripted_answer_does_not_hide_a_wrong_request(provider: FakeProvider, client: httpx.Client) -> None:
+    provider.script(answer("scripted"))
+    assert client.post(f"{provider.base_url}/chat/completions", json={"model": "m"}).status_code == 400
+
+
+def test_a_record_says_when_and_how_a_request_ended(provider: FakeProvider, client: httpx.Client) -> None:
+    provider.script(fail(503), hang())
+    before = time.time()
+    ask(client, provider)
+    with pytest.raises(httpx.ReadTimeout):
+        client.post(f"{provider.base_url}/chat/completions?x=1", json={}, timeout=0.05)
+    assert provider.wait_idle()
+    answered, left = provider.requests
+    assert (answered.status, answered.disconnected) == (503, False)
+    assert answered.ended is not None
+    assert before <= answered.at <= answered.ended <= time.time()
+    assert (left.path, left.status, left.disconnected) == ("/v1/chat/completions?x=1", None, True)
+    assert provider.stats()["disconnected"] == 1
+
+
+def test_only_so_many_records_are_kept_as_asked(client: httpx.Client) -> None:
+    with FakeProvider(keep=2) as provider:
+        for text in "abc":
+            ask(client, provider, text)
+        assert [request.body["messages"][1]["content"] for request in provider.requests] == ["b", "c"]
+        assert provider.stats()["requests"] == 3
+
+
+def test_waiting_for_idle_gives_up_in_time(provider: FakeProvider) -> None:
+    assert provider.wait_idle(0.01)
+    provider.script(hang())
+    address = ("127.0.0.1", int(provider.base_url.split(":")[2].removesuffix("/v1")))
+    with socket.create_connection(address) as raw:
+        raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}")
+        while not provider.requests:
+            time.sleep(0.001)
+        assert not provider.wait_idle(0.01)
+    assert provider.wait_idle()
+
+
+def test_the_first_word_and_the_others_have_their_own_speed(client: httpx.Client) -> None:
+    body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "a b c"}]}
+    with FakeProvider(first_token_s=0.08, token_s=0.03) as provider:
+        started = time.perf_counter()
+        with client.stream("POST", f"{provider.base_url}/chat/completions", json=body) as response:
+            times = [time.perf_counter() - started for line in response.iter_lines() if '"content":"' in line]
+        provider.set_speed(first_token_s=0, token_s=0)
+        quick = client.post(f"{provider.base_url}/chat/completions", json=body).elapsed.total_seconds()
+    role, first, second, third = times
+    assert role < 0.08 <= first
+    assert second - first >= 0.025
+    assert third - second >= 0.025
+    assert quick < 0.08
+
+
+def test_an_honest_limit_counts_requests_and_tokens(client: httpx.Client) -> None:
+    with FakeProvider(tpm=20) as provider:
+        assert [ask(client, provider).status_code for _ in range(4)] == [200, 200, 200, 429]
+        provider.set_limit(rpm=1, window_s=0.1)
+        assert [ask(client, provider).status_code for _ in range(2)] == [200, 429]
+        time.sleep(0.1)
+        assert ask(client, provider).status_code == 200
+
+
+def test_two_hundred_streams_at_once_are_not_mixed_up(provider: FakeProvider) -> None:
+    provider.set_speed(first_token_s=0.3, token_s=0.01)
+    port = int(provider.base_url.split(":")[2].removesuffix("/v1"))
+
+    async def stream(number: int) -> str:
+        """A bare client: two hundred of httpx would be what takes the time."""
+        text = " ".join(f"{number}-{word}" for word in range(10))
+        body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": text}]}
+        content = json.dumps(body).encode()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b" % (len(content), content))
+        received = (await reader.readuntil(b"0\r\n\r\n")).decode()
+        writer.close()
+        await writer.wait_closed()
+        events = [json.loads(line[6:]) for line in received.splitlines() if line.startswith("data: {")]
+        assert "".join(event["choices"][0]["delta"].get("content") or "" for event in events) == text
+        return str(events[0]["id"])
+
+    async def together() -> list[str]:
+        return await asyncio.gather(*(stream(number) for number in range(200)))
+
+    assert len(set(asyncio.run(together()))) == 200
+    assert provider.stats()["most_in_flight"] > 100
+
+
 def start(*arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "semroute.testing", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_it_runs_at_the_prompt_and_is_steered_from_outside(client: httpx.Client) -> None:
+    with start("--port", "0", "--key", "k", "--always", "503", "--first-token-ms", "1", "--rpm", "5") as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[1]
+        headers = {"authorization": "Bearer k"}
+        body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+        first = client.post(f"{url}/chat/completions", json=body, headers=headers).status_code
+        client.post(url.replace("/v1", "/_control"), json={"always": None})
+        statuses = [client.post(f"{url}/chat/completions", json=body, headers=headers).status_code for _ in range(6)]
+        process.terminate()
+    assert [first, *statuses] == [503, 200, 200, 200, 200, 200, 429]
 
 
 def test_it_runs_at_the_prompt_with_a_script(client: httpx.Client) -> None:

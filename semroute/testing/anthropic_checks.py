@@ -1,0 +1,161 @@
+"""What Anthropic's Messages take and refuse: a request body becomes an :class:`~semroute.testing.neutral.Ask`.
+
+Source: https://docs.anthropic.com/en/api/messages and https://docs.anthropic.com/en/api/versioning
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from semroute.testing.checks import names, need, texts, tool_name, unknown, whole, within
+from semroute.testing.http11 import HttpRequest
+from semroute.testing.neutral import Ask, words
+
+_KNOWN = names(
+    """
+    max_tokens messages model cache_control container context_management diagnostics inference_geo mcp_servers
+    metadata output_config output_format service_tier speed stop_sequences stream system temperature thinking
+    tool_choice tools top_k top_p user_profile_id
+    """
+)
+_IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+_OTHER_BLOCKS = ("thinking", "redacted_thinking", "document", "search_result")
+
+
+def read(request: HttpRequest, body: Any, serial: int) -> Ask:
+    """What a request asks for.
+
+    Raises:
+        RefusedError: Anthropic would not take it either.
+    """
+    need(request.headers.get("anthropic-version"), "anthropic-version: header is required")
+    need(isinstance(body, dict), "the request body is not valid JSON")
+    extra = unknown(body, _KNOWN)
+    need(extra is None, f"{extra}: Extra inputs are not permitted")
+    for name in ("model", "max_tokens", "messages"):
+        need(body.get(name) is not None, f"{name}: Field required")
+    model, messages, stream = body["model"], body["messages"], body.get("stream") or False
+    need(isinstance(model, str) and model, "model: Input should be a valid string")
+    need(whole(body["max_tokens"], 1), "max_tokens: Input should be greater than or equal to 1")
+    need(isinstance(messages, list) and messages, "messages: at least one message is required")
+    need(isinstance(stream, bool), "stream: Input should be a valid boolean")
+    for name in ("temperature", "top_p"):
+        need(body.get(name) is None or within(body[name], 0, 1), f"{name}: range: 0..1")
+    said = _messages(messages)
+    system = _system(body.get("system"))
+    return Ask(
+        model=model,
+        text=next((text for role, text in reversed(said) if role == "user"), ""),
+        input_tokens=words(system) + sum(words(text) for _, text in said),
+        stream=stream,
+        max_tokens=body["max_tokens"],
+        stop=_stop(body.get("stop_sequences")),
+        call=_call(body),
+        schema=_schema(body),
+        serial=serial,
+    )
+
+
+def _system(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    blocks = isinstance(value, list) and all(isinstance(b, dict) and b.get("type") == "text" for b in value)
+    need(blocks, "system: Input should be a text or a list of text blocks")
+    return " ".join(str(block.get("text", "")) for block in value)
+
+
+def _messages(messages: list[Any]) -> list[tuple[str, str]]:
+    """Role and text of each message."""
+    open_calls: set[str] = set()
+    said = []
+    for place, message in enumerate(messages):
+        where = f"messages.{place}"
+        need(isinstance(message, dict), f"{where}: Input should be an object")
+        need(unknown(message, ("role", "content")) is None, f"{where}: Extra inputs are not permitted")
+        role, content = message.get("role"), message.get("content")
+        need(role in ("user", "assistant"), f'{where}.role: must be "user" or "assistant"; system is a field')
+        need(place or role == "user", 'messages: the first message must have the role "user"')
+        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        need(isinstance(blocks, list) and blocks, f"{where}.content: needs a text or at least one block")
+        results = [b for b in blocks if isinstance(b, dict) and b.get("type") == "tool_result"]
+        answered = {str(result.get("tool_use_id")) for result in results}
+        if role == "user":
+            need(answered <= open_calls, f"{where}: a tool_result has no tool_use in the message before")
+            need(open_calls <= answered, f"{where}: tool_use ids were found without tool_result blocks after them")
+        found = [_block(block, f"{where}.content.{number}", role) for number, block in enumerate(blocks)]
+        open_calls = {b["id"] for b in blocks if b.get("type") == "tool_use"}
+        said.append((str(role), " ".join(text for text in found if text)))
+    return said
+
+
+def _block(block: Any, where: str, role: object) -> str:
+    """Text of a block of content, after a look at its shape."""
+    need(isinstance(block, dict), f"{where}: Input should be an object")
+    kind = block.get("type")
+    if kind == "text":
+        need(isinstance(block.get("text"), str) and block["text"], f"{where}: text content blocks must be non-empty")
+        return str(block["text"])
+    if kind == "image":
+        need(role == "user" and _is_source(block.get("source")), f"{where}.source: not an image's base64 data or url")
+        return ""
+    if kind == "tool_use":
+        good = role == "assistant" and isinstance(block.get("input"), dict) and isinstance(block.get("id"), str)
+        need(good and tool_name(block.get("name")), f"{where}: tool_use needs id, name and input, by the assistant")
+        return ""
+    if kind == "tool_result":
+        need(role == "user", f"{where}: tool_result blocks belong in user messages")
+        result = block.get("content")
+        need(result is None or isinstance(result, str | list), f"{where}.content: Input should be a text or blocks")
+        if isinstance(result, str):
+            return result
+        return " ".join(str(part.get("text", "")) for part in result or () if isinstance(part, dict))
+    need(kind in _OTHER_BLOCKS, f"{where}: Input tag {kind!r} does not match any of the expected tags")
+    return ""
+
+
+def _is_source(source: Any) -> bool:
+    if not isinstance(source, dict):
+        return False
+    if source.get("type") == "base64":
+        return source.get("media_type") in _IMAGES and isinstance(source.get("data"), str)
+    return source.get("type") == "url" and isinstance(source.get("url"), str)
+
+
+def _stop(value: Any) -> tuple[str, ...]:
+    need(value is None or texts(value), "stop_sequences: Input should be a list of texts")
+    need(all(text.strip() for text in value or ()), "stop_sequences: each stop sequence must contain non-whitespace")
+    return tuple(value or ())
+
+
+def _call(body: Mapping[str, Any]) -> tuple[str, Mapping[str, object]] | None:
+    tools, choice = body.get("tools"), body.get("tool_choice")
+    need(tools is None or isinstance(tools, list), "tools: Input should be a list")
+    schemas: dict[str, Mapping[str, object]] = {}
+    for place, tool in enumerate(tools or ()):
+        schema = tool.get("input_schema") if isinstance(tool, dict) else None
+        good = isinstance(schema, dict) and schema.get("type") == "object" and tool_name(tool.get("name"))
+        need(good, f"tools.{place}.custom: needs a name, and an input_schema of the type object")
+        schemas[tool["name"]] = schema or {}
+    if choice is None:
+        return None
+    kind = choice.get("type") if isinstance(choice, dict) else None
+    need(kind in ("auto", "any", "tool", "none"), "tool_choice.type: must be auto, any, tool or none")
+    need(schemas or kind == "none", "tool_choice: may only be specified while providing tools")
+    if kind in ("auto", "none"):
+        return None
+    name = next(iter(schemas)) if kind == "any" else choice.get("name")
+    need(tool_name(name) and name in schemas, f"tool_choice: Tool {name!r} not found in provided tools")
+    return name, schemas[name]
+
+
+def _schema(body: Mapping[str, Any]) -> Mapping[str, object] | None:
+    config = body.get("output_config")
+    need(config is None or isinstance(config, dict), "output_config: Input should be an object")
+    wanted = (config or {}).get("format") or body.get("output_format")
+    if wanted is None:
+        return None
+    good = isinstance(wanted, dict) and wanted.get("type") == "json_schema" and isinstance(wanted.get("schema"), dict)
+    need(good, "output_config.format: needs the type json_schema and a schema")
+    schema: Mapping[str, object] = wanted["schema"]
+    return schema

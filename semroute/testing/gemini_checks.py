@@ -1,0 +1,171 @@
+"""What Gemini's ``generateContent`` takes and refuses: a request body becomes an
+:class:`~semroute.testing.neutral.Ask`.
+
+Source: https://ai.google.dev/api/generate-content and https://ai.google.dev/api/caching (Content, Tool, ToolConfig).
+As in all JSON of protocol buffers, a field may be written in camelCase or snake_case.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from semroute.testing.checks import names, need, texts, tool_name, whole, within
+from semroute.testing.http11 import HttpRequest
+from semroute.testing.neutral import Ask, words
+
+_BODY = names(
+    """
+    contents tools toolConfig safetySettings systemInstruction generationConfig cachedContent labels model
+    serviceTier store
+    """
+)
+_CONFIG = names(
+    """
+    stopSequences responseMimeType responseSchema responseJsonSchema responseModalities candidateCount
+    maxOutputTokens temperature topP topK seed presencePenalty frequencyPenalty responseLogprobs logprobs
+    thinkingConfig speechConfig enableEnhancedCivicAnswers mediaResolution audioTimestamp routingConfig
+    modelSelectionConfig imageConfig responseFormat
+    """
+)
+_PARTS = names(
+    """
+    text inlineData fileData functionCall functionResponse executableCode codeExecutionResult thought
+    thoughtSignature videoMetadata partMetadata mediaResolution
+    """
+)
+_DATA = ("text", "inlineData", "fileData", "functionCall", "functionResponse")
+_MODEL = re.compile(r"/models/([^/:]+):")
+
+
+def read(request: HttpRequest, body: Any, serial: int) -> Ask:
+    """What a request asks for.
+
+    Raises:
+        RefusedError: Gemini would not take it either.
+    """
+    need(isinstance(body, dict), "Invalid JSON payload received.")
+    fields = _fields(body, _BODY, "")
+    config = _fields(fields.get("generationConfig") or {}, _CONFIG, "generation_config")
+    said = _contents(fields.get("contents"))
+    system = _texts_of(fields["systemInstruction"], "system_instruction") if fields.get("systemInstruction") else ""
+    most, stop = config.get("maxOutputTokens"), config.get("stopSequences")
+    need(most is None or whole(most, 1), "max_output_tokens must be positive.")
+    need(config.get("temperature") is None or within(config["temperature"], 0, 2), "temperature must be from 0 to 2.")
+    need(config.get("candidateCount") in (None, 1), "Only one candidate can be specified in this server.")
+    need(stop is None or (texts(stop) and len(stop) <= 5), "stop_sequences must be at most 5 texts.")
+    named = _MODEL.search(request.path)
+    return Ask(
+        model=named.group(1) if named else "",
+        text=next((text for role, text in reversed(said) if role == "user"), ""),
+        input_tokens=words(system) + sum(words(text) for _, text in said),
+        stream=":stream" in request.path,
+        as_list=":stream" in request.path and request.query.get("alt") != "sse",
+        max_tokens=most,
+        stop=tuple(text for text in stop or () if text),
+        call=_call(fields),
+        schema=_schema(config),
+        top_logprobs=_logprobs(config),
+        serial=serial,
+    )
+
+
+def _fields(given: Any, known: Iterable[str], where: str) -> dict[str, Any]:
+    """A message's fields under their camelCase names."""
+    need(isinstance(given, dict), f"Invalid value at '{where}': not an object.")
+    fields = {re.sub(r"_([a-z])", lambda match: match.group(1).upper(), name): value for name, value in given.items()}
+    for name in fields:
+        at = f" at '{where}'" if where else ""
+        need(name in known, f'Invalid JSON payload received. Unknown name "{name}"{at}: Cannot find field.')
+    return fields
+
+
+def _contents(contents: Any) -> list[tuple[str, str]]:
+    """Role and text of each message."""
+    need(isinstance(contents, list) and contents, "* GenerateContentRequest.contents: contents is not specified")
+    said = []
+    for place, content in enumerate(contents):
+        where = f"contents[{place}]"
+        fields = _fields(content, ("role", "parts"), where)
+        role = fields.get("role") or "user"
+        need(role in ("user", "model", "function"), "Please use a valid role: user, model.")
+        said.append((role, _texts_of(content, where)))
+    return said
+
+
+def _texts_of(content: Any, where: str) -> str:
+    fields = _fields(content, ("role", "parts"), where)
+    given = fields.get("parts")
+    parts: Any = [given] if isinstance(given, dict) else given
+    need(isinstance(parts, list) and parts, f"* {where}.parts: contents.parts must not be empty.")
+    found = []
+    for number, part in enumerate(parts):
+        inner = _fields(part, _PARTS, f"{where}.parts[{number}]")
+        data = [name for name in inner if name in _DATA]
+        need(len(data) == 1, f"{where}.parts[{number}].data: required oneof field 'data' must be initialized")
+        if data == ["text"] and not inner.get("thought"):
+            need(isinstance(inner["text"], str), f"Invalid value at '{where}.parts[{number}].text' (TYPE_STRING)")
+            found.append(inner["text"])
+        elif data[0] in ("inlineData", "fileData"):
+            _media(inner[data[0]], f"{where}.parts[{number}]")
+        elif data[0] in ("functionCall", "functionResponse"):
+            named = isinstance(inner[data[0]], dict) and tool_name(inner[data[0]].get("name"))
+            need(named, f"{where}.parts[{number}].{data[0]}.name: Name cannot be empty.")
+    return " ".join(found)
+
+
+def _media(value: Any, where: str) -> None:
+    fields = _fields(value, ("mimeType", "data", "fileUri", "displayName"), where)
+    source = fields.get("data") or fields.get("fileUri")
+    need(isinstance(source, str) and source, f"{where}: media needs data or a file uri.")
+    need("fileUri" in fields or isinstance(fields.get("mimeType"), str), f"{where}: inline data needs a mime type.")
+
+
+def _call(fields: Mapping[str, Any]) -> tuple[str, Mapping[str, object]] | None:
+    schemas: dict[str, Mapping[str, object]] = {}
+    tools: Any = fields.get("tools") or []
+    need(isinstance(tools, list), "Invalid value at 'tools'")
+    for place, tool in enumerate(tools):
+        need(isinstance(tool, dict), f"Invalid value at 'tools[{place}]'")
+        declarations: Any = tool.get("functionDeclarations") or tool.get("function_declarations") or []
+        need(isinstance(declarations, list), f"Invalid value at 'tools[{place}].function_declarations'")
+        for declared in declarations:
+            named = isinstance(declared, dict) and tool_name(declared.get("name"))
+            need(named, f"* GenerateContentRequest.tools[{place}].function_declarations: Invalid function name.")
+            schema = declared.get("parametersJsonSchema") or declared.get("parameters_json_schema")
+            schema = schema or declared.get("parameters") or {"type": "object"}
+            need(isinstance(schema, dict), f"Invalid value at 'tools[{place}].function_declarations.parameters'")
+            schemas[declared["name"]] = schema
+    config = _fields(fields.get("toolConfig") or {}, ("functionCallingConfig", "retrievalConfig"), "tool_config")
+    known = ("mode", "allowedFunctionNames", "streamFunctionCallArguments")
+    calling = _fields(config.get("functionCallingConfig") or {}, known, "function_calling_config")
+    mode, allowed = str(calling.get("mode") or "AUTO").upper(), calling.get("allowedFunctionNames") or []
+    need(mode in ("AUTO", "ANY", "NONE", "VALIDATED", "MODE_UNSPECIFIED"), f"Invalid value for mode: {mode}")
+    need(mode in ("ANY", "VALIDATED") or not allowed, "allowed_function_names should be set only with mode ANY.")
+    need(
+        texts(allowed) and all(name in schemas for name in allowed),
+        "allowed_function_names must be among the declared functions.",
+    )
+    if mode != "ANY":
+        return None
+    need(schemas, "Function calling mode is ANY, but no function declarations are given.")
+    name = allowed[0] if allowed else next(iter(schemas))
+    return name, schemas[name]
+
+
+def _schema(config: Mapping[str, Any]) -> Mapping[str, object] | None:
+    kind = config.get("responseMimeType")
+    schema = config.get("responseJsonSchema") or config.get("responseSchema")
+    if schema is not None:
+        need(isinstance(schema, dict), "Invalid value at 'generation_config.response_schema'")
+        need(kind == "application/json", "response_schema only allowed with response_mime_type application/json.")
+        return dict(schema)
+    return {"type": "object"} if kind == "application/json" else None
+
+
+def _logprobs(config: Mapping[str, Any]) -> int | None:
+    wanted, top = config.get("responseLogprobs") or False, config.get("logprobs")
+    need(top is None or wanted, "logprobs is only allowed when response_logprobs is true.")
+    need(top is None or whole(top, 0, 20), "logprobs must be from 0 to 20.")
+    return (top or 0) if wanted else None

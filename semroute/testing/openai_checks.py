@@ -1,0 +1,191 @@
+"""What OpenAI's chat completions take and refuse: a request body becomes an :class:`~semroute.testing.neutral.Ask`.
+
+Source: https://platform.openai.com/docs/api-reference/chat/create
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from semroute.testing.checks import names, need, texts, tool_name, unknown, whole, within
+from semroute.testing.http11 import HttpRequest
+from semroute.testing.neutral import Ask, words
+
+_KNOWN = names(
+    """
+    messages model audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens
+    max_tokens metadata modalities moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key
+    prompt_cache_options prompt_cache_retention reasoning_effort response_format safety_identifier seed
+    service_tier stop store stream stream_options temperature tool_choice tools top_logprobs top_p user verbosity
+    web_search_options
+    """
+)
+_ROLES = ("developer", "system", "user", "assistant", "tool", "function")
+
+
+def read(request: HttpRequest, body: Any, serial: int) -> Ask:
+    """What a request asks for.
+
+    Raises:
+        RefusedError: OpenAI would not take it either.
+    """
+    need(isinstance(body, dict), "the body is not a JSON object")
+    extra = unknown(body, _KNOWN)
+    need(extra is None, f"unrecognized request argument supplied: {extra}", extra)
+    model, messages = body.get("model"), body.get("messages")
+    need(isinstance(model, str) and model, "you must provide a model parameter", "model")
+    need(
+        isinstance(messages, list) and messages and all(isinstance(message, dict) for message in messages),
+        "messages must be a list of at least one message",
+        "messages",
+    )
+    said = _messages(messages)
+    _numbers(body)
+    stream, options = body.get("stream") or False, body.get("stream_options")
+    need(isinstance(stream, bool), "stream must be true or false", "stream")
+    need(options is None or stream, "stream_options is only allowed when stream is enabled", "stream_options")
+    return Ask(
+        model=str(model),
+        text=next((text for role, text in reversed(said) if role == "user"), ""),
+        input_tokens=sum(words(text) for _, text in said),
+        stream=stream,
+        counted=isinstance(options, dict) and bool(options.get("include_usage")),
+        max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+        stop=_stop(body.get("stop")),
+        call=_call(body),
+        schema=_schema(body.get("response_format"), said),
+        top_logprobs=_logprobs(body),
+        serial=serial,
+    )
+
+
+def _messages(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Role and text of each message."""
+    open_calls: set[str] = set()
+    said = []
+    for place, message in enumerate(messages):
+        param, role, content = f"messages[{place}]", message.get("role"), message.get("content")
+        need(role in _ROLES, f"{param}.role must be one of {', '.join(_ROLES)}", f"{param}.role")
+        calls = message.get("tool_calls")
+        if role == "assistant":
+            need(content is not None or calls or message.get("refusal"), f"{param}.content must not be null", param)
+        else:
+            need(isinstance(content, str | list), f"{param}.content must be a text or a list of parts", param)
+        if role == "tool":
+            answered = message.get("tool_call_id")
+            need(
+                isinstance(answered, str) and answered in open_calls,
+                f"{param}: a tool message must answer a preceding message's tool_calls",
+                param,
+            )
+        elif calls:
+            need(isinstance(calls, list), f"{param}.tool_calls must be a list", param)
+            open_calls |= {_tool_call(call, f"{param}.tool_calls") for call in calls}
+        said.append((str(role), _text(content, param)))
+    return said
+
+
+def _tool_call(call: Any, param: str) -> str:
+    function = call.get("function") if isinstance(call, dict) else None
+    need(
+        isinstance(function, dict)
+        and isinstance(call.get("id"), str)
+        and call.get("type") == "function"
+        and isinstance(function.get("arguments"), str),
+        f"{param}: each call needs an id, the type function, and a function with a name and arguments as text",
+        param,
+    )
+    return str(call["id"])
+
+
+def _text(content: object, param: str) -> str:
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else ""
+    found = []
+    for part in content:
+        need(isinstance(part, dict), f"{param}.content: a part must be an object", param)
+        kind = part.get("type")
+        if kind == "text":
+            need(isinstance(part.get("text"), str), f"{param}.content: a text part needs a text", param)
+            found.append(part["text"])
+        elif kind == "image_url":
+            image = part.get("image_url")
+            url = image.get("url") if isinstance(image, dict) else None
+            good = isinstance(url, str) and url.startswith(("http://", "https://", "data:image/"))
+            need(good, f"{param}.content: image_url.url must be an address or a data: URL of an image", param)
+        else:
+            need(kind in ("input_audio", "file", "refusal"), f"{param}.content: unknown type of part {kind!r}", param)
+    return " ".join(found)
+
+
+def _numbers(body: Mapping[str, Any]) -> None:
+    for name in ("max_tokens", "max_completion_tokens"):
+        need(body.get(name) is None or whole(body[name], 1), f"{name} must be a whole number above 0", name)
+    for name, low, high in (
+        ("temperature", 0, 2),
+        ("top_p", 0, 1),
+        ("frequency_penalty", -2, 2),
+        ("presence_penalty", -2, 2),
+    ):
+        need(body.get(name) is None or within(body[name], low, high), f"{name} must be from {low} to {high}", name)
+    need(body.get("n") in (None, 1), "this server gives one choice: n must be 1", "n")
+
+
+def _stop(value: object) -> tuple[str, ...]:
+    if value is None or isinstance(value, str):
+        return () if value is None else (value,)
+    need(texts(value) and isinstance(value, list) and len(value) <= 4, "stop must be at most 4 texts", "stop")
+    return tuple(str(text) for text in value) if isinstance(value, list) else ()
+
+
+def _call(body: Mapping[str, Any]) -> tuple[str, Mapping[str, object]] | None:
+    tools, choice = body.get("tools"), body.get("tool_choice")
+    need(tools is None or isinstance(tools, list), "tools must be a list", "tools")
+    need(tools or choice is None, "tool_choice is only allowed when tools are specified", "tool_choice")
+    functions: dict[str, Mapping[str, object]] = {}
+    for place, tool in enumerate(tools or ()):
+        function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
+        good = isinstance(function, dict) and tool_name(function.get("name"))
+        need(good, f"tools[{place}] needs the type function, and a function with a name", f"tools[{place}]")
+        parameters = function.get("parameters") if isinstance(function, dict) else None
+        need(
+            parameters is None or isinstance(parameters, dict), f"tools[{place}]: parameters must be a schema", "tools"
+        )
+        functions[function["name"]] = parameters or {"type": "object"}  # type: ignore[index]  # checked above
+    if choice in (None, "auto", "none"):
+        return None
+    if choice == "required":
+        return next(iter(functions.items()))
+    chosen = choice.get("function") if isinstance(choice, dict) and choice.get("type") == "function" else None
+    name = chosen.get("name") if isinstance(chosen, dict) else None
+    need(
+        tool_name(name) and name in functions,
+        "tool_choice must be none, auto, required, or name one of the tools",
+        "tool_choice",
+    )
+    return str(name), functions[str(name)]
+
+
+def _schema(wanted: Any, said: list[tuple[str, str]]) -> Mapping[str, object] | None:
+    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    if wanted is None or kind == "text":
+        return None
+    if kind == "json_object":
+        told = any("json" in text.lower() for _, text in said)
+        need(told, "messages must contain the word json to use response_format json_object", "messages")
+        return {"type": "object"}
+    need(kind == "json_schema", "response_format.type must be text, json_object or json_schema", "response_format.type")
+    named = wanted.get("json_schema")
+    good = isinstance(named, dict) and tool_name(named.get("name")) and isinstance(named.get("schema"), dict)
+    need(good, "response_format.json_schema needs a name and a schema", "response_format.json_schema")
+    schema: Mapping[str, object] = named["schema"]
+    return schema
+
+
+def _logprobs(body: Mapping[str, Any]) -> int | None:
+    wanted, top = body.get("logprobs") or False, body.get("top_logprobs")
+    need(isinstance(wanted, bool), "logprobs must be true or false", "logprobs")
+    need(top is None or wanted, "top_logprobs is only allowed when logprobs is true", "top_logprobs")
+    need(top is None or whole(top, 0, 20), "top_logprobs must be a whole number from 0 to 20", "top_logprobs")
+    return (top or 0) if wanted else None

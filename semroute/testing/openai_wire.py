@@ -1,0 +1,154 @@
+"""OpenAI's wire format: chat completions, streamed and not, and error objects.
+
+Source of the shapes: https://platform.openai.com/docs/api-reference/chat and .../guides/error-codes;
+of the rate-limit headers: https://platform.openai.com/docs/guides/rate-limits;
+of the filtered prompt: https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from semroute.testing import openai_checks
+from semroute.testing.http11 import HttpRequest
+from semroute.testing.neutral import Answer, Ask, Event, Failure, alternatives, encode, logprob, pieces
+
+_CODES = {"key": "invalid_api_key", "context_length": "context_length_exceeded", "content_filter": "content_filter"}
+read = openai_checks.read
+MALFORMED_EVENT = b'data: {"choices": [{"delta": {"con\n\n'
+
+
+def refused(request: HttpRequest, key: str) -> Failure | None:
+    """The failure where the request does not carry the key: as a bearer token, or as Azure's ``api-key``."""
+    if request.headers.get("authorization") == f"Bearer {key}" or request.headers.get("api-key") == key:
+        return None
+    return Failure(401, "incorrect API key provided", "key")
+
+
+def whole(ask: Ask, answer: Answer) -> dict[str, object]:
+    """A chat completion object."""
+    message: dict[str, object] = {
+        "role": "assistant",
+        "content": None if answer.refused or (answer.calls and not answer.text) else answer.text,
+        "refusal": answer.text if answer.refused else None,
+    }
+    if answer.calls:
+        message["tool_calls"] = [
+            {"id": f"call_{ask.serial}_{index}", "type": "function", "function": {"name": c.name, "arguments": c.text}}
+            for index, c in enumerate(answer.calls)
+        ]
+    choice = {"index": 0, "message": message, "finish_reason": answer.finish, "logprobs": None}
+    if ask.top_logprobs is not None:
+        choice["logprobs"] = _logprobs(pieces(answer.text), ask.top_logprobs)
+    body = _frame(ask, answer, "chat.completion") | {"choices": [] if answer.hollow else [choice]}
+    return body | {"usage": _usage(answer)} if answer.counted else body
+
+
+def events(ask: Ask, answer: Answer) -> Iterator[Event]:
+    """The chunks of a streamed chat completion, and the marker ``[DONE]``."""
+    frame = _frame(ask, answer, "chat.completion.chunk")
+    if ask.counted and answer.counted:
+        frame["usage"] = None
+
+    def chunk(delta: Mapping[str, object], finish: str | None = None, logprobs: object = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        return _event(frame | {"choices": [] if answer.hollow else [choice]})
+
+    yield Event(chunk({"role": "assistant", "content": None if answer.calls else "", "refusal": None}), "frame")
+    name = "refusal" if answer.refused else "content"
+    for piece in pieces(answer.text):
+        measured = None if ask.top_logprobs is None else _logprobs([piece], ask.top_logprobs)
+        yield Event(chunk({name: piece}, logprobs=measured), "piece")
+    for index, call in enumerate(answer.calls):
+        function = {"name": call.name, "arguments": ""}
+        opened = {"index": index, "id": f"call_{ask.serial}_{index}", "type": "function", "function": function}
+        yield Event(chunk({"tool_calls": [opened]}), "frame")
+        for piece in pieces(call.text):
+            yield Event(chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]}), "piece")
+    yield Event(chunk({}, answer.finish), "finish")
+    if ask.counted and answer.counted:
+        yield Event(_event(frame | {"choices": [], "usage": _usage(answer)}), "finish")
+    yield Event(b"data: [DONE]\n\n", "end")
+
+
+def error(failure: Failure) -> tuple[int, dict[str, str], dict[str, object]]:
+    """Status, headers and body of an error."""
+    headers = {} if failure.retry_after is None else {"retry-after": str(failure.retry_after)}
+    if failure.reset_s is not None:
+        for what, limit in (("requests", 500), ("tokens", 200_000)):
+            headers[f"x-ratelimit-limit-{what}"] = str(limit)
+            headers[f"x-ratelimit-remaining-{what}"] = "0" if what == "requests" else str(limit // 2)
+            headers[f"x-ratelimit-reset-{what}"] = duration(failure.reset_s if what == "requests" else 0.006)
+    return failure.status, headers, _error(failure)
+
+
+def error_event(failure: Failure) -> bytes:
+    """An error in the middle of a stream, as compatible servers send it."""
+    return _event(_error(failure))
+
+
+def duration(seconds: float) -> str:
+    """A time as OpenAI writes it: ``6m0s``, ``1.5s``, ``20ms``."""
+    milliseconds = round(seconds * 1000)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, rest = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h" * (hours > 0) + f"{minutes}m" * (hours + minutes > 0) + f"{rest / 1000:g}s"
+
+
+def _error(failure: Failure) -> dict[str, object]:
+    kind, code = "invalid_request_error" if failure.status < 500 else "server_error", failure.code
+    if failure.reason == "quota":
+        kind = code = "insufficient_quota"
+    elif failure.status == 429:
+        kind, code = "requests", code or "rate_limit_exceeded"
+    elif failure.status == 200:
+        return {"error": {"message": failure.message, "type": "server_error", "code": code}}
+    else:
+        code = code or _CODES.get(failure.reason)
+    body: dict[str, object] = {"message": failure.message, "type": kind, "param": failure.param, "code": code}
+    if failure.reason == "content_filter":
+        hate = {"filtered": True, "severity": "high"}
+        body["innererror"] = {"code": "ResponsibleAIPolicyViolation", "content_filter_result": {"hate": hate}}
+    return {"error": body}
+
+
+def _frame(ask: Ask, answer: Answer, kind: str) -> dict[str, object]:
+    return {
+        "id": f"chatcmpl-fake{ask.serial}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": answer.model or ask.model,
+        "system_fingerprint": None,
+    }
+
+
+def _usage(answer: Answer) -> dict[str, object]:
+    usage: dict[str, object] = {
+        "prompt_tokens": answer.input_tokens,
+        "completion_tokens": answer.output_tokens,
+        "total_tokens": answer.input_tokens + answer.output_tokens,
+    }
+    if answer.cached_tokens or answer.reasoning_tokens:  # older and compatible servers do without the details
+        usage["prompt_tokens_details"] = {"cached_tokens": answer.cached_tokens}
+        usage["completion_tokens_details"] = {"reasoning_tokens": answer.reasoning_tokens}
+    return usage
+
+
+def _logprobs(tokens: list[str], top: int) -> dict[str, object]:
+    content = [
+        {**_token(token, logprob(token)), "top_logprobs": [_token(*other) for other in alternatives(token, top)]}
+        for token in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token(token: str, value: float) -> dict[str, Any]:
+    return {"token": token, "logprob": value, "bytes": list(token.encode("utf-8", "replace"))}
+
+
+def _event(data: object) -> bytes:
+    return b"data: %b\n\n" % encode(data)
