@@ -12,6 +12,7 @@ traceback and exits with :attr:`SemrouteError.exit_code`. A message says what is
     │   └── ArtifactBusyError another process is writing it
     ├── MissingExtraError     an optional dependency; names the pip command (also an ImportError)
     ├── EncoderError          a model that is unknown, cannot be loaded, or answered nonsense
+    ├── StateError            state shared through Redis that cannot be reached or read
     └── DispatchError         a call to a model did not give an answer
         ├── NoDeploymentError   nothing can be called: no deployment, no key, or the request's own limits leave none
         ├── AllClosedError      every place that could answer is closed for now; says when to come back
@@ -112,6 +113,10 @@ class MissingExtraError(SemrouteError, ImportError):
 
 class EncoderError(SemrouteError):
     """An encoder that is unknown, cannot be loaded, or did not give usable vectors."""
+
+
+class StateError(SemrouteError):
+    """State shared through Redis that cannot be reached or read; never holds the password."""
 
 
 class DispatchError(SemrouteError):

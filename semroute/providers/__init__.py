@@ -1,28 +1,19 @@
 """Calls over HTTP, one module for each wire format.
 
-A vendor that speaks a known format is a deployment in ``semroute.yaml``; only another wire format earns a module here
-and a row in :data:`COMPLETE`.
+A vendor that speaks a known format is a row of :data:`~semroute.config.vendors.VENDORS`; only another wire format earns
+a module here and an entry in :data:`ADAPTERS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
-import httpx
+from semroute.config.vendors import Format
+from semroute.providers import anthropic, gemini, openai
+from semroute.providers.adapter import Adapter
+from semroute.providers.target import Target
 
-from semroute.config import Deployment
-from semroute.providers import openai
-from semroute.types import Completion, Request
+__all__ = ["ADAPTERS", "Adapter", "Target"]
 
-
-class Complete(Protocol):
-    """A call in one wire format: the whole answer, or a :class:`~semroute.errors.DispatchError`."""
-
-    async def __call__(
-        self, client: httpx.AsyncClient, deployment: Deployment, request: Request, *, key: str | None
-    ) -> Completion: ...
-
-
-COMPLETE: Mapping[str, Complete] = {"openai": openai.complete}
-"""The call for each value of a deployment's ``format``."""
+ADAPTERS: Mapping[Format, Adapter] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
+"""The adapter for each value of a deployment's ``format``."""

@@ -19,10 +19,6 @@ class Adapter(Protocol):
     are bounded by the deployment's ``timeouts``.
     """
 
-    def lacks(self, target: Target, request: Request) -> tuple[str, ...]:
-        """What the request asks for that this wire format, or the vendor's row, cannot carry; empty when nothing."""
-        ...
-
     async def complete(
         self, client: httpx.AsyncClient, target: Target, request: Request, *, within_s: float
     ) -> Completion:

@@ -29,11 +29,16 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that a model asks for; ``arguments`` is JSON text, as the model wrote it."""
+    """A call that a model asks for; ``arguments`` is JSON text, as the model wrote it.
+
+    ``signature`` is an opaque token that Gemini wants back with the call: as ``extra_content.google.thought_signature``
+    of the call in the assistant's message.
+    """
 
     id: str
     name: str
     arguments: str
+    signature: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

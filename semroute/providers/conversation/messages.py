@@ -1,0 +1,239 @@
+"""A conversation in OpenAI's shape, read into turns from which other wire formats are written.
+
+Source of the shape: https://platform.openai.com/docs/api-reference/chat/create. Whatever a turn has no word for raises
+:class:`~semroute.errors.CapabilityError`, so that nothing of a request is lost on its way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NoReturn, TypeAlias
+
+from semroute.errors import CapabilityError, RequestError
+from semroute.providers.conversation.images import InlineImage, LinkedImage, image
+from semroute.types import Message, Request
+
+Role: TypeAlias = Literal["user", "assistant"]
+
+_READ: Mapping[str, frozenset[str]] = {
+    "system": frozenset(),
+    "developer": frozenset(),
+    "user": frozenset(),
+    "assistant": frozenset({"tool_calls", "refusal"}),
+    "tool": frozenset({"tool_call_id", "name"}),
+}
+"""What is read of a message of each role, besides its role and content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Words; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that the model asked for; ``signature`` is Gemini's, where the message carries one."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, object]
+    signature: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a called function gave back; ``name`` is the function's."""
+
+    id: str
+    name: str
+    content: tuple[Text | InlineImage | LinkedImage, ...]
+
+
+Part: TypeAlias = Text | InlineImage | LinkedImage | Call | Result
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Everything that one side says before the other side speaks."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A whole conversation.
+
+    Attributes:
+        system: the texts of the system and developer messages, wherever they stood, in their order.
+        turns: user and assistant in alternation; results of calls are the user's.
+    """
+
+    system: tuple[str, ...]
+    turns: tuple[Turn, ...]
+
+
+def read(request: Request, deployment: str) -> Conversation:
+    """The request's messages as turns; messages of one side in a row become one turn.
+
+    Args:
+        request: what is asked.
+        deployment: name of the deployment, for errors.
+
+    Raises:
+        CapabilityError: a message holds what a turn cannot carry, or nobody but the system speaks.
+        RequestError: a message that no provider could read.
+    """
+    reader = _Reader(deployment)
+    for number, message in enumerate(request.messages):
+        reader.add(number, message)
+    if not reader.turns:
+        raise CapabilityError(f"{deployment}: no user or assistant message has any content", deployment=deployment)
+    turns = tuple(Turn(role, tuple(parts)) for role, parts in reader.turns)
+    return Conversation(tuple(reader.system), turns)
+
+
+class _Reader:
+    def __init__(self, deployment: str) -> None:
+        self.system: list[str] = []
+        self.turns: list[tuple[Role, list[Part]]] = []
+        self._deployment = deployment
+        self._functions: dict[str, str] = {}  # names by the ids of their calls
+        self._where = ""
+
+    def add(self, number: int, message: Message) -> None:
+        self._where = f"message {number}"
+        if not isinstance(message, Mapping):
+            self._wrong("is not a mapping with a role")
+        role = message.get("role")
+        if not isinstance(role, str) or role not in _READ:
+            self._cannot(f"has the role {role!r}")
+        for key, value in message.items():
+            # Messages that were dumped from an answer have empty fields.
+            if key not in ("role", "content") and key not in _READ[role] and value:
+                self._cannot(f"has {key!r}")
+        content = list(self._content(message.get("content")))
+        if role in ("system", "developer"):
+            self._instruct(content)
+        elif role == "tool":
+            self._say("user", [self._result(message, content)])
+        elif role == "user":
+            self._say("user", content)
+        else:
+            self._say("assistant", [*content, *self._refusal(message), *self._calls(message)])
+
+    def _instruct(self, content: Sequence[Text | InlineImage | LinkedImage]) -> None:
+        for part in content:
+            if not isinstance(part, Text):
+                self._cannot("is an instruction with an image")
+            self.system.append(part.text)
+
+    def _say(self, role: Role, parts: Sequence[Part]) -> None:
+        if not parts:
+            return
+        if self.turns and self.turns[-1][0] == role:
+            self.turns[-1][1].extend(parts)
+        else:
+            self.turns.append((role, list(parts)))
+
+    def _content(self, content: object) -> Iterator[Text | InlineImage | LinkedImage]:
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+        if content is None:
+            return
+        if not isinstance(content, Sequence) or isinstance(content, bytes):
+            self._wrong("has content that is neither text nor a list of parts")
+        for part in content:
+            kind = part.get("type") if isinstance(part, Mapping) else None
+            if kind in ("text", "refusal"):
+                if text := self._words(part.get(kind)):
+                    yield Text(text)
+            elif kind == "image_url":
+                yield self._image(part.get("image_url"))
+            else:
+                self._cannot(f"has a part of type {kind!r}")
+            for key, value in part.items():
+                if key not in ("type", kind) and value:
+                    self._cannot(f"has a part with {key!r}")
+
+    def _words(self, text: object) -> str:
+        return text if isinstance(text, str) else self._wrong("has a text part without text")
+
+    def _image(self, value: object) -> InlineImage | LinkedImage:
+        given = value if isinstance(value, Mapping) else {"url": value}
+        if given.get("detail") not in (None, "auto"):
+            self._cannot(f'asks for an image in detail {given["detail"]!r} (leave out "detail")')
+        url = given.get("url")
+        found = image(url) if isinstance(url, str) else None
+        return (
+            found
+            if found is not None
+            else self._wrong("has an image whose address is neither http(s) nor a data: URL with a media type")
+        )
+
+    def _refusal(self, message: Message) -> list[Part]:
+        refusal = message.get("refusal")
+        return [Text(refusal)] if isinstance(refusal, str) and refusal else []
+
+    def _calls(self, message: Message) -> Iterator[Part]:
+        calls = message.get("tool_calls") or ()
+        if not isinstance(calls, Sequence):
+            self._wrong("has tool_calls that are not a list")
+        for call in calls:
+            function = call.get("function") if isinstance(call, Mapping) else None
+            if not isinstance(function, Mapping):
+                self._cannot("has a call of something that is not a function")
+            id, name, arguments = call.get("id"), function.get("name"), function.get("arguments") or "{}"
+            if not (isinstance(id, str) and id and isinstance(name, str) and name and isinstance(arguments, str)):
+                self._wrong("has a call without id, name or arguments")
+            self._functions[id] = name
+            yield Call(id, name, self._arguments(arguments, id), _signature(call))
+
+    def _arguments(self, text: str, id: str) -> Mapping[str, object]:
+        value = json_object(text)
+        return value if value is not None else self._cannot(f"has a call {id!r} whose arguments are not a JSON object")
+
+    def _result(self, message: Message, content: Sequence[Text | InlineImage | LinkedImage]) -> Result:
+        id = message.get("tool_call_id")
+        if not isinstance(id, str) or not id:
+            self._wrong("answers no call: it has no tool_call_id")
+        name = self._functions.get(id) or message.get("name")
+        if not isinstance(name, str):
+            self._wrong(f"answers the call {id!r}, which no message before it makes")
+        return Result(id, name, tuple(content))
+
+    def _cannot(self, what: str) -> NoReturn:
+        message = f"{self._deployment}: {self._where} {what}, which its wire format cannot carry"
+        raise CapabilityError(message, deployment=self._deployment)
+
+    def _wrong(self, what: str) -> NoReturn:
+        raise RequestError(f"{self._deployment}: {self._where} {what}", deployment=self._deployment)
+
+
+def ends_with_result(request: Request) -> bool:
+    """Whether the model is to go on after a tool's result; it may then have nothing to add.
+
+    Source: https://docs.anthropic.com/en/api/handling-stop-reasons.
+    """
+    return bool(request.messages) and request.messages[-1].get("role") == "tool"
+
+
+def json_object(text: str) -> dict[str, object] | None:
+    """The JSON object that a text is; None where it is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _signature(call: Mapping[str, object]) -> str | None:
+    """Where Google's own OpenAI-compatible server keeps it: https://ai.google.dev/gemini-api/docs/thought-signatures."""
+    extra = call.get("extra_content")
+    google = extra.get("google") if isinstance(extra, Mapping) else None
+    signature = google.get("thought_signature") if isinstance(google, Mapping) else None
+    return signature if isinstance(signature, str) else None

@@ -1,0 +1,157 @@
+"""Answers of Google Gemini put together: a stream brings the same objects as a whole answer, only more of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from pydantic import ValidationError
+
+from semroute.errors import BrokenStreamError, ContentFilterError, DispatchError, MalformedResponseError
+from semroute.providers.conversation.messages import ends_with_result
+from semroute.providers.gemini import wire
+from semroute.providers.target import Target
+from semroute.providers.transport.http import failure_in_200, has_error, quote, read_json
+from semroute.providers.transport.sse import Event
+from semroute.types import Completion, Request, TokenLogprob, ToolCall, Usage
+
+
+class Answer:
+    """An answer as far as it has come.
+
+    Args:
+        target: what was called.
+        request: what was asked.
+        is_streamed: whether a stream's end without a reason means that it broke.
+
+    Attributes:
+        is_done: always False: only the stream's end says that nothing more comes.
+        usage: the latest count of tokens.
+    """
+
+    is_done = False
+
+    def __init__(self, target: Target, request: Request, *, is_streamed: bool = False) -> None:
+        self.usage: Usage | None = None
+        self._target = target
+        self._turn = len(request.messages)
+        self._may_be_empty = ends_with_result(request)
+        self._is_streamed = is_streamed
+        self._texts: list[str] = []
+        self._calls: list[ToolCall] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._has_begun = False
+        self._has_part = False  # of text, be it empty, or of a call
+        self._finish_reason: str | None = None
+        self._finish_message: str | None = None
+        self._feedback: wire.Feedback | None = None
+        self._model: str | None = None
+
+    @property
+    def has_content(self) -> bool:
+        """Whether a first piece of text or of a tool call has come."""
+        return bool(self._texts or self._calls)
+
+    def feed(self, event: Event) -> str:
+        """Take an event in and return the text that it brings.
+
+        Raises:
+            MalformedResponseError: it cannot be read.
+            DispatchError: it is an error, of the kind that it names.
+        """
+        try:
+            data = read_json(event.data)
+        except ValueError:
+            data = event.data
+        if event.event == "error" or has_error(data):
+            raise failure_in_200(data, {}, self._target, streamed=True)
+        return self.add(data)
+
+    def add(self, answer: object) -> str:
+        """Take an answer, or the next piece of one, in and return the text that it brings.
+
+        Raises:
+            MalformedResponseError: it cannot be read.
+        """
+        try:
+            parsed = wire.Answer.model_validate(answer)
+        except ValidationError as invalid:
+            where = ".".join(str(part) for part in invalid.errors(include_input=False)[0]["loc"]) or "not an object"
+            raise self._malformed(f"answered 200 with something that is not an answer ({where})") from None
+        self.usage = wire.usage(parsed.usage_metadata) or self.usage
+        self._model = parsed.model_version or self._model
+        self._feedback = parsed.prompt_feedback or self._feedback
+        return "".join(self._take(candidate) for candidate in parsed.candidates or () if candidate.index == 0)
+
+    def completion(self, latency_ms: float, first_token_ms: float | None = None) -> Completion:
+        """The whole answer.
+
+        Raises:
+            ContentFilterError: the prompt was blocked, or the filter left nothing of the answer.
+            BrokenStreamError: the stream ended before the answer did.
+            MalformedResponseError: there is no answer, or the model failed to write its call.
+        """
+        if (error := self._error()) is not None:
+            raise error
+        deployment = self._target.deployment
+        return Completion(
+            text="".join(self._texts),
+            model=deployment.model,
+            deployment=deployment.name,
+            upstream_model=quote(self._model or deployment.upstream, self._target.key),
+            finish_reason=wire.finish_reason(self._finish_reason, calls=bool(self._calls)),
+            usage=self.usage,
+            latency_ms=latency_ms,
+            first_token_ms=first_token_ms,
+            tool_calls=tuple(self._calls),
+            logprobs=tuple(self._logprobs) or None,
+        )
+
+    def _error(self) -> DispatchError | None:
+        """Why what has come is no answer."""
+        reason, feedback = self._finish_reason, self._feedback
+        finish = wire.finish_reason(reason, calls=bool(self._calls))
+        if not self.has_content and feedback is not None and feedback.block_reason:
+            return self._filtered("the prompt", feedback.block_reason, feedback.block_reason_message)
+        if not self.has_content and finish == "content_filter":
+            return self._filtered("the answer", reason, self._finish_message)
+        if reason is None and self._is_streamed:
+            return self._failed(BrokenStreamError, ": the stream ended before the answer (no finishReason)")
+        if not self._has_begun:
+            return self._malformed("answered 200 without a candidate")
+        if self.has_content or finish == "length" or (finish == "stop" and (self._has_part or self._may_be_empty)):
+            return None
+        return self._malformed(f"answered without text ({self._quoted(reason, self._finish_message)})")
+
+    def _take(self, candidate: wire.Candidate) -> str:
+        self._has_begun = True
+        self._finish_reason = candidate.finish_reason or self._finish_reason
+        self._finish_message = candidate.finish_message or self._finish_message
+        self._logprobs += wire.logprobs(candidate.logprobs_result)
+        parts = (candidate.content and candidate.content.parts) or ()
+        texts = [part.text for part in parts if part.text is not None and not part.thought]
+        self._texts += filter(None, texts)
+        self._has_part = self._has_part or bool(texts)
+        for part in parts:
+            if part.function_call is not None:
+                self._calls.append(self._call(part.function_call, part.thought_signature))
+        return "".join(texts)
+
+    def _call(self, call: wire.FunctionCall, signature: str | None) -> ToolCall:
+        arguments = json.dumps(call.args or {}, ensure_ascii=False)
+        # The same for the same answer, and another in every turn of a conversation.
+        made = hashlib.sha256(f"{self._turn}|{len(self._calls)}|{call.name}|{arguments}".encode()).hexdigest()
+        return ToolCall(call.id or f"call_{made[:24]}", call.name, arguments, signature)
+
+    def _filtered(self, what: str, reason: str | None, words: str | None) -> DispatchError:
+        return self._failed(ContentFilterError, f": Gemini's filter stopped {what} ({self._quoted(reason, words)})")
+
+    def _malformed(self, what: str) -> DispatchError:
+        return self._failed(MalformedResponseError, f" {what}")
+
+    def _failed(self, kind: type[DispatchError], what: str) -> DispatchError:
+        name = self._target.deployment.name
+        return kind(f"{name}{what}", deployment=name, status=200, usage=self.usage)
+
+    def _quoted(self, reason: str | None, words: str | None) -> str:
+        return quote(": ".join(part for part in (reason or "no finishReason", words) if part), self._target.key)

@@ -1,0 +1,211 @@
+"""Answers in OpenAI's wire format: what is read of them, and what it means in ours.
+
+Source: https://platform.openai.com/docs/api-reference/chat/object; fields that some servers leave out or fill
+differently are taken as they come.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+
+from semroute.types import FinishReason, TokenLogprob, ToolCall, Usage
+
+
+class Part(BaseModel):
+    """A part of a content that is a list, as some reasoning models answer; only ``text`` is the answer."""
+
+    type: str | None = None
+    text: str | None = None
+
+
+Content: TypeAlias = str | list[Part] | None
+
+
+class Function(BaseModel):
+    """The function of a call, or a piece of it."""
+
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class Call(BaseModel):
+    """A tool call, or a piece of one: in a stream ``index`` says of which."""
+
+    index: int | None = None
+    id: str | None = None
+    function: Function = Function()
+
+
+class Message(BaseModel):
+    """An answer's message, or the piece of it that a chunk brings."""
+
+    content: Content = None
+    refusal: str | None = None
+    tool_calls: list[Call] | None = None
+
+
+class Choice(BaseModel):
+    """The first choice is the answer; ``error`` is OpenRouter's."""
+
+    message: Message
+    finish_reason: str | None = None
+    logprobs: Any = None
+    error: Any = None
+
+
+class Answer(BaseModel):
+    """``chat.completion``."""
+
+    choices: list[Choice] = Field(min_length=1)
+    model: str | None = None
+    usage: Any = None
+
+
+class ChunkChoice(BaseModel):
+    """A piece of a choice; Azure sends some without ``delta``."""
+
+    index: int = 0
+    delta: Message | None = None
+    finish_reason: str | None = None
+    logprobs: Any = None
+    error: Any = None
+
+
+class Chunk(BaseModel):
+    """``chat.completion.chunk``; the one with the usage has no choices."""
+
+    choices: list[ChunkChoice] | None = None
+    model: str | None = None
+    usage: Any = None
+
+
+class _Details(BaseModel):
+    cached_tokens: int | None = Field(default=None, ge=0)
+    cache_write_tokens: int | None = Field(default=None, ge=0)
+    reasoning_tokens: int | None = Field(default=None, ge=0)
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
+    total_tokens: int | None = None
+    prompt_tokens_details: Any = None
+    completion_tokens_details: Any = None
+    prompt_cache_hit_tokens: Any = None  # DeepSeek's name of cached_tokens
+
+
+class _Logprob(BaseModel):
+    token: str
+    logprob: FiniteFloat
+
+
+class _Logprobs(BaseModel):
+    content: list[_Logprob] = Field(min_length=1)
+
+
+_FINISH_REASONS: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",  # Mistral: the context is full
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "refusal": "refusal",
+}
+
+
+INTERRUPTED = frozenset({"abort", "error", "insufficient_system_resource"})
+"""Finish reasons of an answer that the server gave up: vLLM's, OpenRouter's, DeepSeek's."""
+
+
+def finish_reason(reason: str | None, *, calls: bool, refuses: bool) -> FinishReason | None:
+    """Why the model stopped, in our vocabulary; None where the server does not say.
+
+    A named ``tool_choice`` ends with "stop" at OpenAI although the model calls a tool, and a refusal always does.
+    """
+    known = None if reason is None else _FINISH_REASONS.get(reason, "other")
+    if known in ("stop", None) and refuses:
+        return "refusal"
+    if known in ("stop", None) and calls:
+        return "tool_calls"
+    return known
+
+
+def text(content: Content) -> str:
+    """The text of a content of any shape."""
+    if isinstance(content, str):
+        return content
+    return "".join(part.text or "" for part in content or () if part.type in ("text", None))
+
+
+def tool_calls(calls: Sequence[Call]) -> tuple[ToolCall, ...]:
+    """The calls of an answer.
+
+    Raises:
+        ValueError: one of them names no function.
+    """
+    return tuple(_tool_call(number, call) for number, call in enumerate(calls))
+
+
+def _tool_call(number: int, call: Call) -> ToolCall:
+    if not call.function.name:
+        raise ValueError("a tool call names no function")
+    return ToolCall(call.id or f"call_{number}", call.function.name, as_text(call.function.arguments) or "{}")
+
+
+def as_text(arguments: str | dict[str, Any] | None) -> str:
+    """Arguments as JSON text; some servers send them as an object."""
+    return json.dumps(arguments, ensure_ascii=False) if isinstance(arguments, dict) else arguments or ""
+
+
+def usage(value: object) -> Usage | None:
+    """The counted tokens; an answer is not lost because its count is missing or wrong."""
+    if value is None:  # as in nearly every chunk
+        return None
+    try:
+        counted = _Usage.model_validate(value)
+    except ValidationError:
+        return None
+    of_input, of_output = _details(counted.prompt_tokens_details), _details(counted.completion_tokens_details)
+    input_tokens, output_tokens = counted.prompt_tokens, counted.completion_tokens
+    cached = of_input.cached_tokens or _count(counted.prompt_cache_hit_tokens)
+    reasoning = of_output.reasoning_tokens or 0
+    if counted.total_tokens == input_tokens + output_tokens + reasoning:
+        output_tokens += reasoning  # xAI counts reasoning beside the answer, the others within it
+    return Usage(
+        input_tokens,
+        output_tokens,
+        cached_tokens=min(cached, input_tokens),
+        cache_write_tokens=min(of_input.cache_write_tokens or 0, input_tokens),
+        reasoning_tokens=min(reasoning, output_tokens),
+    )
+
+
+def logprobs(value: object) -> tuple[TokenLogprob, ...]:
+    """The tokens of an answer, or of a piece of it; empty where there are none."""
+    if value is None:
+        return ()
+    try:
+        found = _Logprobs.model_validate(value)
+    except ValidationError:
+        return ()
+    return tuple(TokenLogprob(entry.token, entry.logprob) for entry in found.content)
+
+
+def _details(value: object) -> _Details:
+    try:
+        return _Details.model_validate(value)
+    except ValidationError:
+        return _Details()
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0

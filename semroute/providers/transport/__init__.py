@@ -1,0 +1,1 @@
+"""One exchange over HTTP: requests, answers, streams of events, and what failures are called in our tree."""

@@ -1,0 +1,148 @@
+"""One request and the head and body of its answer, with httpx's errors turned into ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+
+import httpx
+
+from semroute.errors import (
+    AuthenticationError,
+    BrokenStreamError,
+    DispatchError,
+    MalformedResponseError,
+    RequestError,
+    UnavailableError,
+)
+from semroute.providers.target import Target
+from semroute.providers.transport.failures import failure
+from semroute.providers.transport.reports import quote
+from semroute.providers.transport.wire import encode, read_json
+
+MAX_ANSWER = 64 * 2**20
+"""Bytes of an answer that comes whole."""
+
+MAX_ERROR = 2**20
+"""Bytes of an answer that is not a success."""
+
+
+def authorization(target: Target) -> dict[str, str]:
+    """The header that carries the key, as the vendor's row says; empty without a key.
+
+    Raises:
+        AuthenticationError: no header can carry the key.
+    """
+    key, vendor = target.key, target.deployment.vendor
+    if key is None:
+        return {}
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        message = (
+            f"{target.deployment.name}: the key in {target.credential or 'use'} holds a character that no key has "
+            "(a space, a line break, a letter outside ASCII); set it again"
+        )
+        raise AuthenticationError(message, deployment=target.deployment.name)
+    return {vendor.key_header: f"{vendor.key_prefix}{key}"}
+
+
+def build(
+    client: httpx.AsyncClient,
+    target: Target,
+    path: str,
+    body: Mapping[str, object],
+    headers: Mapping[str, str],
+    query: Mapping[str, str] | None,
+) -> httpx.Request:
+    """The POST, not yet sent.
+
+    Raises:
+        RequestError: the body is no JSON, or the address no address.
+    """
+    deployment = target.deployment
+    try:
+        return client.build_request(
+            "POST",
+            f"{deployment.base_url.rstrip('/')}{path}",
+            content=encode(body, target),
+            headers={"content-type": "application/json", **headers},
+            params=query,
+            timeout=httpx.Timeout(None, connect=deployment.timeouts.connect_s),
+        )
+    except httpx.InvalidURL:
+        message = f"{deployment.name}: {deployment.base_url} is not an address; correct base_url"
+        raise RequestError(message, deployment=deployment.name) from None
+
+
+async def send(client: httpx.AsyncClient, request: httpx.Request, target: Target) -> httpx.Response:
+    """The head of an answer that is a success; any other is read and raised as the error that it is."""
+    deployment = target.deployment
+    try:
+        response = await client.send(request, stream=True, follow_redirects=False)
+    except httpx.ConnectTimeout:
+        reason = f"no connection within {deployment.timeouts.connect_s:g} s (timeouts.connect_s)"
+        raise _unreachable(target, reason) from None
+    except httpx.RequestError as error:
+        # The cause is left out: a transport's own message may repeat a header.
+        raise _unreachable(target, quote(str(error) or type(error).__name__, target.key)) from None
+    if response.is_success:
+        return response
+    try:
+        content = await read_content(response, target, MAX_ERROR)
+    except DispatchError:  # cut off, or too long: the status says enough
+        content = b""
+    url = str(request.url.copy_with(query=None))
+    raise failure(response.status_code, json_or_text(response, content), response.headers, target, url=url)
+
+
+def _unreachable(target: Target, reason: str) -> UnavailableError:
+    deployment = target.deployment
+    message = f"{deployment.name}: {deployment.base_url} could not be reached: {reason}"
+    return UnavailableError(message, deployment=deployment.name)
+
+
+async def read_content(response: httpx.Response, target: Target, most: int = MAX_ANSWER) -> bytes:
+    """The whole body, if it has no more than ``most`` bytes; the response is closed after it."""
+    content = bytearray()
+    try:
+        async for piece in response.aiter_bytes():
+            content += piece
+            if len(content) > most:
+                raise too_long(target, most)
+    except httpx.RequestError as error:
+        reason = quote(str(error) or type(error).__name__, target.key)
+        message = f"{target.deployment.name} broke its answer off: {reason}"
+        raise UnavailableError(message, deployment=target.deployment.name, status=response.status_code) from None
+    finally:
+        await response.aclose()
+    return bytes(content)
+
+
+async def next_piece(pieces: AsyncIterator[bytes], target: Target) -> bytes | None:
+    """The next bytes of a stream; None at its end."""
+    try:
+        return await anext(pieces, None)
+    except httpx.RequestError as error:
+        reason = quote(str(error) or type(error).__name__, target.key)
+        message = f"{target.deployment.name} broke its stream off: {reason}"
+        raise BrokenStreamError(message, deployment=target.deployment.name, status=200) from None
+
+
+def json_or_text(response: httpx.Response, content: bytes) -> object:
+    """The body as JSON says it, or as text where it is not JSON."""
+    try:
+        return read_json(content)
+    except ValueError:
+        return decoded(response, content)
+
+
+def decoded(response: httpx.Response, content: bytes) -> str:
+    """The body as text, whatever it holds."""
+    try:
+        return content.decode(response.charset_encoding or "utf-8", "replace")
+    except LookupError:  # a charset that Python does not know
+        return content.decode("utf-8", "replace")
+
+
+def too_long(target: Target, most: int) -> MalformedResponseError:
+    """The error for an answer of more than ``most`` bytes."""
+    message = f"{target.deployment.name} answered with more than {most // 2**20} MiB; the rest was not read"
+    return MalformedResponseError(message, deployment=target.deployment.name, status=200)

@@ -1,0 +1,159 @@
+"""What every wire format shares: a POST with JSON whose answer comes whole, or as a stream of events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+
+import httpx
+
+from semroute.errors import DispatchError, MalformedResponseError
+from semroute.providers.target import Target
+from semroute.providers.transport import sse
+from semroute.providers.transport.connection import (
+    authorization,
+    build,
+    decoded,
+    json_or_text,
+    next_piece,
+    read_content,
+    send,
+    too_long,
+)
+from semroute.providers.transport.failures import failure, failure_in_200
+from semroute.providers.transport.limits import Limit, until
+from semroute.providers.transport.reports import MAX_QUOTED, has_error, quote
+from semroute.providers.transport.wire import encode, read_json
+
+__all__ = [
+    "MAX_QUOTED",
+    "authorization",
+    "drain",
+    "encode",
+    "failure",
+    "failure_in_200",
+    "has_error",
+    "open_stream",
+    "post_json",
+    "quote",
+    "read_json",
+]
+
+MAX_STREAM = 512 * 2**20
+"""Bytes of a stream: some hundred for each token."""
+
+DRAIN_S = 0.1
+"""How long the end of a finished stream is waited for, seconds."""
+
+
+async def post_json(
+    client: httpx.AsyncClient,
+    target: Target,
+    path: str,
+    body: Mapping[str, object],
+    *,
+    headers: Mapping[str, str],
+    within_s: float,
+    query: Mapping[str, str] | None = None,
+) -> dict[str, object]:
+    """POST ``body`` to ``path`` under the deployment's address and return the JSON object that it answers.
+
+    ``within_s`` and the deployment's ``timeout_s`` bound the whole exchange, so that a server that sends a byte now and
+    then cannot hold it.
+
+    Raises:
+        DispatchError: the subclass that the failure asks for; the message never holds the key.
+    """
+    request = build(client, target, path, body, headers, query)
+    async with until(target, Limit.whole(target, within_s)):
+        response = await send(client, request, target)
+        content = await read_content(response, target)
+    return _object(response, content, target)
+
+
+async def open_stream(
+    client: httpx.AsyncClient,
+    target: Target,
+    path: str,
+    body: Mapping[str, object],
+    *,
+    headers: Mapping[str, str],
+    within_s: float,
+    query: Mapping[str, str] | None = None,
+) -> AsyncGenerator[sse.Event]:
+    """POST as :func:`post_json` does, and yield the events of the answer until the server ends it.
+
+    Besides the whole, ``timeouts`` of the deployment bound the wait for the first event (``first_token_s``) and for any
+    next bytes (``idle_s``; a comment that keeps the connection alive counts). Closing the generator closes the
+    connection.
+
+    Raises:
+        DispatchError: as :func:`post_json`; a connection that is cut after the answer began is a
+            :class:`BrokenStreamError`. An end that comes too early is for the caller to see.
+    """
+    timeouts = target.deployment.timeouts
+    whole = Limit.whole(target, within_s)
+    first = Limit.of(timeouts.first_token_s, "no first event within {} s (timeouts.first_token_s)")
+    # A compressed stream would come in lumps.
+    request = build(client, target, path, body, {"accept-encoding": "identity", **headers}, query)
+    async with until(target, whole, first):
+        response = await send(client, request, target)
+    try:
+        if not _is_stream(response):
+            async with until(target, whole, first):
+                content = await read_content(response, target)
+            raise _not_a_stream(response, content, target)
+        parser, pieces, received, has_begun = sse.Parser(), response.aiter_bytes(), 0, False
+        while True:
+            quiet = Limit.of(timeouts.idle_s, "the stream was silent for {} s (timeouts.idle_s)")
+            async with until(target, whole, quiet if has_begun else first):
+                piece = await next_piece(pieces, target)
+            if piece is None:
+                return
+            received += len(piece)
+            if received > MAX_STREAM:
+                raise too_long(target, MAX_STREAM)
+            try:
+                for event in parser.feed(piece):
+                    has_begun = True
+                    yield event
+            except sse.EventTooLongError:
+                raise too_long(target, sse.MAX_EVENT) from None
+    finally:
+        await response.aclose()
+
+
+async def drain(events: AsyncGenerator[sse.Event]) -> None:
+    """Read a stream whose answer is complete to its very end, so that its connection can be used again.
+
+    A server that does not end it at once loses the connection instead.
+    """
+    with suppress(TimeoutError, DispatchError):
+        async with asyncio.timeout(DRAIN_S):
+            async for _ in events:
+                pass
+
+
+def _is_stream(response: httpx.Response) -> bool:
+    """Whatever does not call itself JSON is read as events: not every server names the type."""
+    kind: str = response.headers.get("content-type", "")
+    return kind.partition(";")[0].strip().lower() != "application/json"
+
+
+def _not_a_stream(response: httpx.Response, content: bytes, target: Target) -> DispatchError:
+    answer = json_or_text(response, content)
+    if has_error(answer):
+        return failure_in_200(answer, response.headers, target)
+    message = f"{target.deployment.name} answered a request for a stream with one JSON text; it cannot stream"
+    return MalformedResponseError(message, deployment=target.deployment.name, status=response.status_code)
+
+
+def _object(response: httpx.Response, content: bytes, target: Target) -> dict[str, object]:
+    answer = json_or_text(response, content)
+    if not isinstance(answer, dict):
+        status = response.status_code
+        message = f"{target.deployment.name} answered {status} with something that is not a JSON object: "
+        shown = quote(decoded(response, content), target.key) or "(empty)"
+        raise MalformedResponseError(message + shown, deployment=target.deployment.name, status=status)
+    return answer

@@ -1,0 +1,96 @@
+"""What a provider's error body says, whatever its shape.
+
+Sources of the shapes: https://platform.openai.com/docs/guides/error-codes (OpenAI, vLLM, most servers),
+https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter (Azure),
+https://docs.anthropic.com/en/api/errors, https://cloud.google.com/apis/design/errors (Gemini),
+https://openrouter.ai/docs/api-reference/errors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+MAX_QUOTED = 300
+"""Characters of a provider's own message that an error repeats."""
+
+_MAX_LOOKED_AT = 20 * MAX_QUOTED
+
+_Json: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An error body, read.
+
+    Attributes:
+        message: the provider's words, unquoted; empty where it says none.
+        codes: every type, code, status and reason in it, in lower case.
+    """
+
+    message: str
+    codes: frozenset[str]
+
+    def says(self, *words: str) -> bool:
+        """Whether the message holds any of ``words`` (lower case)."""
+        message = self.message.lower()
+        return any(word in message for word in words)
+
+
+def read(answer: object) -> Report:
+    """Read an error body: parsed JSON, or the text itself where it was not JSON."""
+    if isinstance(answer, str):
+        return Report(answer, frozenset())
+    outer = _outer(answer)
+    inner = _mapping(outer.get("error"))
+    codes = frozenset(str(code).lower() for code in _codes(outer, inner) if isinstance(code, str | int))
+    return Report(_message(answer, outer, inner), codes)
+
+
+def has_error(answer: object) -> bool:
+    """Whether a body that came with a 200 is an error all the same."""
+    outer = _outer(answer)
+    # Anthropic and older vLLM say of the object itself that it is an error.
+    return bool(outer.get("error")) or "error" in (outer.get("object"), outer.get("type"))
+
+
+def details(answer: object) -> list[_Json]:
+    """The ``details`` of a Google error (https://cloud.google.com/apis/design/errors#error_details)."""
+    found = _mapping(_outer(answer).get("error")).get("details")
+    return [detail for detail in found if isinstance(detail, Mapping)] if isinstance(found, list) else []
+
+
+def quote(text: str, key: str | None) -> str:
+    """A provider's words made safe to print: one line, no control characters, no key, not too long."""
+    # The key goes first, whole: after a cut, a part of it would not be found.
+    start = (text.replace(key, "[key]") if key else text)[:_MAX_LOOKED_AT]
+    printable = "".join(character if character.isprintable() else " " for character in start)
+    words = " ".join(printable.split())
+    return words if len(words) <= MAX_QUOTED else words[: MAX_QUOTED - 1] + "…"
+
+
+def _outer(answer: object) -> _Json:
+    # Gemini wraps errors of its streams in a list.
+    return _mapping(answer[0] if isinstance(answer, list) and answer else answer)
+
+
+def _mapping(value: object) -> _Json:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _codes(outer: _Json, inner: _Json) -> Iterator[object]:
+    for level in (outer, inner, _mapping(inner.get("innererror")), _mapping(inner.get("metadata"))):
+        for name in ("type", "code", "status", "error_type"):
+            yield level.get(name)
+    for detail in details(outer):
+        yield detail.get("reason")
+
+
+def _message(answer: object, outer: _Json, inner: _Json) -> str:
+    error = outer.get("error")
+    for words in (inner.get("message"), error, outer.get("message"), outer.get("detail"), *_codes({}, inner)):
+        if isinstance(words, str | int) and words:
+            return str(words)
+    return json.dumps(answer, default=str, ensure_ascii=False) if answer else ""
