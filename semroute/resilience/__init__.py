@@ -1,0 +1,9 @@
+"""Breaker, throttle and budget of every place, latencies as they are now, and how many retries are allowed."""
+
+from __future__ import annotations
+
+from semroute.resilience.latency import LatencyEstimate, LatencyWindows, seconds_per_token
+from semroute.resilience.memory import MemoryGates
+from semroute.resilience.retry_budget import RetryBudget
+
+__all__ = ["LatencyEstimate", "LatencyWindows", "MemoryGates", "RetryBudget", "seconds_per_token"]

@@ -1,0 +1,176 @@
+"""The circuit breaker of one place: closes it to calls for *its* failures, and finds out when it is well again.
+
+The pattern is Nygard's (Release It!, 2nd edition, "Circuit Breaker"); the states are those of
+https://learn.microsoft.com/azure/architecture/patterns/circuit-breaker, with leases so that a probe that never comes
+back cannot keep it half-open, and with a slow start after it closes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from semroute.config import BreakerRules
+from semroute.resilience.clock import ASK_AGAIN_S, Wait, until
+from semroute.resilience.rolling import RollingCount
+from semroute.types import BreakerState, Ending
+
+RAMP_START = 0.1
+"""Share of its usual traffic that a place should get at the moment it closes; as Envoy's slow start begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A call that was let through: ``era`` as it began, and the number of its lease where it is a probe."""
+
+    era: int
+    lease: int | None = None
+
+
+class Breaker:
+    """Pure state: every method is handed the time, none waits.
+
+    An era lasts from one opening or closing to the next. A call counts only in the era in which it began: a success
+    that comes late does not close an open breaker, a failure that comes late neither opens it again nor doubles the
+    time, and what was wrong before it closed is not held against it. Leases outlast eras: a probe that is still running
+    when another one fails is a call to a sick place like any other, so it counts towards the next probes.
+
+    While closed it counts the calls of the last ``window_s`` seconds and the failures in a row; the row has no time
+    limit, because a place that is called once a minute and fails each time is no better for it.
+
+    Args:
+        rules: when it opens and closes.
+        rng: the source of jitter. Jitter only shortens, so that ``most_open_s`` holds and replicas that have reached it
+            still do not probe together.
+    """
+
+    def __init__(self, rules: BreakerRules, rng: Random) -> None:
+        self._rules = rules
+        self._rng = rng
+        self._calls = RollingCount(rules.window_s)
+        self._failures = RollingCount(rules.window_s)
+        self._in_a_row = 0
+        self._era = 0
+        self._open_until: float | None = None
+        self._why = ""
+        self._failed_probes = 0
+        self._successes = 0
+        self._leases: dict[int, float] = {}
+        self._last_lease = 0
+        self._ramp_from: float | None = None
+
+    def state(self, now: float) -> BreakerState:
+        """Closed, open, or half-open."""
+        if self._open_until is None:
+            return BreakerState.CLOSED
+        return BreakerState.OPEN if now < self._open_until else BreakerState.HALF_OPEN
+
+    def calls(self, now: float) -> int:
+        """Calls in the window that count."""
+        return self._calls.total(now)
+
+    def failure_share(self, now: float) -> float:
+        """Share of failures among them, 0 to 1; 0 when there are none."""
+        calls = self._calls.total(now)
+        return self._failures.total(now) / calls if calls else 0.0
+
+    def ramp(self, now: float) -> float:
+        """Share of its usual traffic that the place should get, 0 to 1.
+
+        A weight for whoever chooses among places: a call to a place that grows back is never refused for this. It
+        grows evenly from :data:`RAMP_START` to 1 over ``ramp_s`` after the breaker closed; half-open it is
+        :data:`RAMP_START`, open it is 0.
+        """
+        if self._open_until is not None:
+            return 0.0 if now < self._open_until else RAMP_START
+        if self._ramp_from is None:
+            return 1.0
+        passed_s = now - self._ramp_from
+        if passed_s >= self._rules.ramp_s:
+            self._ramp_from = None
+            return 1.0
+        return RAMP_START + (1.0 - RAMP_START) * passed_s / self._rules.ramp_s
+
+    def wait(self, now: float) -> Wait | None:
+        """Why no call may be let through now; None when one may."""
+        if self._open_until is None:
+            return None
+        if now < self._open_until:
+            return Wait(until(self._open_until, now), f"breaker open: {self._why}")
+        self._forget_lost_probes(now)
+        if len(self._leases) < self._rules.probes:
+            return None
+        first_lost_s = until(min(self._leases.values()), now)
+        return Wait(min(ASK_AGAIN_S, first_lost_s), f"breaker half-open: {len(self._leases)} probes are under way")
+
+    def enter(self, now: float) -> Ticket | None:
+        """Let a call through, as a probe where it is half-open; None where :meth:`wait` has a reason against it."""
+        if self._open_until is None:
+            return Ticket(self._era)
+        if self.wait(now) is not None:
+            return None
+        self._last_lease += 1
+        self._leases[self._last_lease] = now + self._rules.probe_lease_s
+        return Ticket(self._era, self._last_lease)
+
+    def leave(self, ticket: Ticket, ending: Ending, now: float) -> None:
+        """Take a call's ending. A probe's lease is released whatever the ending; one that has run out says nothing."""
+        has_lease = False
+        if ticket.lease is not None:
+            self._forget_lost_probes(now)
+            has_lease = self._leases.pop(ticket.lease, None) is not None
+        if ticket.era != self._era:
+            return
+        if self._open_until is None:
+            self._count(ending, now)
+        elif has_lease:
+            self._judge_probe(ending, now)
+
+    def _judge_probe(self, ending: Ending, now: float) -> None:
+        if ending is Ending.FAILURE:
+            self._failed_probes += 1
+            self._open(now, "a probe failed")
+        elif ending is Ending.SUCCESS:
+            self._successes += 1
+            if self._successes >= self._rules.successes:
+                self._close(now)
+
+    def _count(self, ending: Ending, now: float) -> None:
+        if ending is not Ending.SUCCESS and ending is not Ending.FAILURE:
+            return
+        self._calls.add(now)
+        if ending is Ending.FAILURE:
+            self._failures.add(now)
+            self._in_a_row += 1
+        else:
+            self._in_a_row = 0
+        calls, failures = self._calls.total(now), self._failures.total(now)
+        if self._in_a_row >= self._rules.in_a_row:
+            self._open(now, f"{self._in_a_row} failures in a row")
+        elif calls >= self._rules.least_calls and failures >= self._rules.failure_share * calls:
+            self._open(now, f"{failures} of {calls} calls failed within {self._rules.window_s:g} s")
+
+    def _open(self, now: float, why: str) -> None:
+        # Doubling stops counting long before a float overflows.
+        longest_s = min(self._rules.open_s * 2.0 ** min(self._failed_probes, 64), self._rules.most_open_s)
+        self._begin_era()
+        self._open_until = now + longest_s * (1.0 - self._rules.jitter * self._rng.random())
+        self._why = why
+
+    def _close(self, now: float) -> None:
+        self._begin_era()
+        self._open_until = None
+        self._failed_probes = 0
+        self._ramp_from = now
+
+    def _begin_era(self) -> None:
+        self._era += 1
+        self._calls.clear()
+        self._failures.clear()
+        self._in_a_row = 0
+        self._successes = 0
+        self._ramp_from = None
+
+    def _forget_lost_probes(self, now: float) -> None:
+        for lease in [lease for lease, lost_at in self._leases.items() if lost_at <= now]:
+            del self._leases[lease]

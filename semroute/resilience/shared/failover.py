@@ -1,0 +1,306 @@
+"""Gates shared through Redis that go on in this process while Redis is away."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias
+from weakref import WeakKeyDictionary
+
+from semroute.errors import StateError
+from semroute.resilience.clock import Clock
+from semroute.resilience.memory import LEASE_S, MemoryGates
+from semroute.resilience.place_gate import account
+from semroute.resilience.shared.gates import RedisGates
+from semroute.resilience.shared.ledger import End, Ledger
+from semroute.resilience.shared.replicas import Replicas
+from semroute.resilience.throttle import WINDOW_S
+from semroute.types import Ending, Pass, Place, Refusal, Standing
+
+Mode: TypeAlias = Literal["shared", "local"]
+
+logger = logging.getLogger("semroute")
+
+
+class FailoverGates:
+    """The gates in Redis, and gates of this process with a share of the limits for as long as Redis does not answer.
+
+    The share is one part in as many as replicas were last seen alive (at least one request, token and call: see
+    :func:`share`). No method raises because Redis is away. The first call that Redis does not answer waits for its
+    timeout, 0.1 s; from then on no call waits, and a task of the event loop asks every ``tend_s`` seconds whether Redis
+    is back. Then what was let through meanwhile is counted in Redis at the time it happened, with the money it cost,
+    the credentials it disabled and the hints it brought; its other endings tell the shared breaker nothing.
+
+    **How far limits are overshot.** Each replica counts its calls in its own gates too while Redis answers, so that it
+    starts its share with its own last minute counted. With a limit of L a minute and n replicas, all of which have seen
+    each other:
+
+    - away for more than a minute, the replicas together stay within L (within n where L < n);
+    - in a minute that holds the moment at which Redis went away, at most L + L (n - 1) / n pass, less than 2 L: when
+      one replica alone had used all of L before, and then each of the others uses its share. Replicas that had used
+      equal shares stay within L;
+    - the same holds in a minute that holds the moment at which it came back: for the second or so until every replica
+      has told it what passed, it does not know of the others' shares. A Redis that comes back empty is told the last
+      minute and the budgets too; breakers begin afresh.
+
+    For tokens add at most one call of each replica, the one that no longer fitted into what it counts of its own.
+    A replica that starts while Redis is away knows of no other and takes the whole limit. Of a monthly budget each
+    replica may spend one part in n of what was left when Redis last told.
+
+    Args:
+        shared: the gates in Redis.
+        replicas: the same Redis, to count who shares it.
+        local: makes the gates of this process.
+        tend_s: how often this replica says that it lives, and asks whether Redis is back, seconds.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        shared: RedisGates,
+        replicas: Replicas,
+        local: Callable[[], MemoryGates],
+        *,
+        tend_s: float = 1.0,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._shared = shared
+        self._replicas = replicas
+        self._local = local()
+        self._tend_s = tend_s
+        self._clock = clock
+        self._mode: Mode = "shared"
+        self._ledger = Ledger(clock, WINDOW_S, LEASE_S)
+        self._held: dict[str, Pass] = {}  # passes of the local gates, by the id of the pass that was handed out
+        self._recent: deque[tuple[float, Pass]] = deque()  # what Redis gave in the last minute
+        self._out: set[str] = set()  # the ids of those that have not come back
+        self._ids = f"local-{secrets.token_hex(6)}"
+        self._numbers = itertools.count()
+        self._tending = threading.Lock()
+        self._tenders: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
+
+    @property
+    def mode(self) -> Mode:
+        """``shared`` while Redis answers, ``local`` while it does not."""
+        return self._mode
+
+    @property
+    def replica(self) -> str:
+        """Name of this replica."""
+        return self._replicas.name
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas were last seen alive, this one included."""
+        return self._replicas.count
+
+    async def standings(self, places: Sequence[Place], tokens: int = 0, usd: float = 0.0) -> list[Standing]:
+        """How each place stands for a call of ``tokens`` tokens (input and most output) and ``usd`` expected cost."""
+        if self._mode == "shared":
+            try:
+                return await self._shared.standings(places, tokens, usd)
+            except StateError as error:
+                self._go_local(error)
+        return await self._local.standings([self._share(place) for place in places], tokens, usd)
+
+    async def enter(self, place: Place, tokens: int, usd: float = 0.0) -> Pass | Refusal:
+        """Ask for leave and reserve in one step. Each pass must come back through :meth:`leave`."""
+        self._start_tending()
+        if self._mode == "shared":
+            try:
+                answer = await self._shared.enter(place, tokens, usd)
+            except StateError as error:
+                self._go_local(error)
+            else:
+                if isinstance(answer, Pass):
+                    self._remember(answer)
+                    await self._count_here(answer)
+                return answer
+        mine = await self._local.enter(self._share(place), tokens, usd)
+        if isinstance(mine, Refusal):
+            return replace(mine, place=place)
+        leave = replace(mine, place=place, id=self._next_id())
+        self._held[leave.id] = mine
+        self._ledger.add(leave)
+        return leave
+
+    async def leave(
+        self,
+        leave: Pass,
+        ending: Ending,
+        *,
+        tokens: int | None = None,
+        usd: float | None = None,
+        wait_s: float | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Give a pass back, whichever gates gave it; a second time does nothing. Arguments as of ``Gates.leave``."""
+        self._out.discard(leave.id)
+        mine = self._held.pop(leave.id, None)
+        if mine is not None and leave.id.startswith(self._ids):
+            await self._local.leave(mine, ending, tokens=tokens, usd=usd, wait_s=wait_s, reason=reason)
+        elif mine is not None:
+            # Money and disabled credentials are in Redis, where they may be put right; here they would stay.
+            known = Ending.NEUTRAL if ending is Ending.DISABLE else ending
+            await self._local.leave(mine, known, tokens=tokens, wait_s=wait_s)
+        if self._ledger.end(leave.id, lambda now: End(now, ending, tokens, usd, wait_s, reason)):
+            return
+        if self._mode == "local":
+            self._shared.owe(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, reason=reason)
+            return
+        try:
+            await self._shared.leave(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, reason=reason)
+        except StateError as error:
+            self._go_local(error)
+
+    async def enable(self, credential: str | None) -> None:
+        """Let the credential's places be called again, here and everywhere; None: the places that need no key.
+
+        Raises:
+            StateError: Redis is away, and they are enabled here alone.
+        """
+        await self._local.enable(credential)
+        await self._shared.enable(credential)
+
+    async def publish(self, snapshot: Mapping[str, object]) -> None:
+        """Let others read what this replica sees, at most once a second; dropped while Redis is away."""
+        if self._mode == "shared":
+            try:
+                await self._replicas.publish(snapshot)
+            except StateError as error:
+                self._go_local(error)
+
+    async def read_snapshots(self) -> dict[str, dict[str, Any]]:
+        """The last snapshot of each replica, by its name; empty while Redis is away."""
+        if self._mode == "shared":
+            try:
+                return await self._replicas.snapshots()
+            except StateError as error:
+                self._go_local(error)
+        return {}
+
+    async def tend(self) -> None:
+        """Say that this replica lives; tell Redis what it does not know yet, and return to it once it knows."""
+        if not self._tending.acquire(blocking=False):
+            return  # another event loop is at it
+        try:
+            await self._replicas.beat()
+            if self._replicas.has_lost_memory:
+                await self._remind()
+                self._replicas.has_lost_memory = False
+            await self._shared.settle()
+            await self._tell()
+            self._go_shared()
+        except StateError as error:
+            self._go_local(error)
+        finally:
+            self._tending.release()
+
+    async def close(self) -> None:
+        """Release the running loop's connections."""
+        tender = self._tenders.pop(asyncio.get_running_loop(), None)
+        if tender is not None:
+            tender.cancel()
+            await asyncio.gather(tender, return_exceptions=True)
+        await self._shared.close()
+        await self._local.close()
+
+    async def _count_here(self, leave: Pass) -> None:
+        """Count a shared call here too. Where our share is used up it stays out, and our share is no worse for it."""
+        place = replace(self._share(leave.place), budget_usd=None)
+        mine = await self._local.enter(place, leave.tokens)
+        if isinstance(mine, Pass):
+            self._held[leave.id] = mine
+
+    def _remember(self, leave: Pass) -> None:
+        now = self._clock()
+        self._out.add(leave.id)
+        self._recent.append((now, leave))
+        while self._recent[0][0] <= now - WINDOW_S:
+            self._recent.popleft()
+
+    async def _remind(self) -> None:
+        """Give a Redis that lost its memory what it had counted: money, and the calls of the last minute."""
+        await self._shared.restore_spent()
+        recent = list(self._recent)
+        back = [leave for _, leave in recent if leave.id not in self._out]
+        for since, leave in recent:
+            await self._shared.adopt(replace(leave, usd=0.0), self._clock() - since)
+        await self._shared.settle()  # first those that came back meanwhile, with what they took
+        for leave in back:
+            await self._shared.leave(leave, Ending.NEUTRAL)
+
+    async def _tell(self) -> None:
+        """Tell Redis of every pass that it does not know: first that it was given, then how it came back."""
+        while (spent := self._ledger.spent()) is not None:
+            place, usd = spent
+            sum_of_many = Pass(place, self._next_id(), 0, usd)
+            await self._shared.adopt(sum_of_many, WINDOW_S)
+            self._ledger.told_spent(place, usd)
+            await self._shared.leave(sum_of_many, Ending.NEUTRAL)
+        while (first := self._ledger.first()) is not None:
+            line, age_s = first
+            await self._shared.adopt(line.leave, age_s)
+            told = self._ledger.told(line.leave.id)
+            if told is not None:  # otherwise it is running, and comes back to Redis by itself
+                end, ago_s = told
+                wait_s = None if end.wait_s is None or end.wait_s <= ago_s else end.wait_s - ago_s
+                ending = Ending.DISABLE if end.ending is Ending.DISABLE else Ending.NEUTRAL
+                await self._shared.leave(
+                    line.leave, ending, tokens=end.tokens, usd=end.usd, wait_s=wait_s, reason=end.reason
+                )
+
+    def _share(self, place: Place) -> Place:
+        month, spent_usd = self._shared.spent_usd.get(account(place), ("", 0.0))
+        return share(place, self.replicas, spent_usd if month == time.strftime("%Y-%m", time.gmtime()) else 0.0)
+
+    def _next_id(self) -> str:
+        return f"{self._ids}-{next(self._numbers)}"
+
+    def _go_local(self, error: StateError) -> None:
+        if self._mode == "shared":
+            self._mode = "local"
+            logger.warning(
+                "%s; going on with the limits of this process, one part in %d, until it is back", error, self.replicas
+            )
+
+    def _go_shared(self) -> None:
+        if self._mode == "local":
+            self._mode = "shared"
+            logger.warning("Redis at %s is back: limits and breakers are shared again", self._shared.server.name)
+
+    def _start_tending(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop not in self._tenders:
+            self._tenders[loop] = loop.create_task(self._tend_for_ever())
+
+    async def _tend_for_ever(self) -> None:
+        while True:
+            try:
+                await self.tend()
+            except Exception:  # whatever it is, this task is the only way back to Redis
+                logger.exception("could not tend the state shared through Redis; trying again")
+            await asyncio.sleep(self._tend_s)
+
+
+def share(place: Place, replicas: int, spent_usd: float) -> Place:
+    """A place with one replica's part of its limits: rounded down, but at least 1, so that no replica stands still."""
+    budget = place.budget_usd
+    return replace(
+        place,
+        rpm=_part(place.rpm, replicas),
+        tpm=_part(place.tpm, replicas),
+        parallel=_part(place.parallel, replicas),
+        budget_usd=None if budget is None else max(budget - spent_usd, 0.0) / replicas,
+    )
+
+
+def _part(limit: int | None, replicas: int) -> int | None:
+    return None if limit is None else max(limit // replicas, 1)

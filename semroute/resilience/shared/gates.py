@@ -1,0 +1,298 @@
+"""The gates in Redis: every process that uses the same Redis respects one limit and one open breaker."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import math
+import secrets
+import time
+from collections import deque
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from semroute.config import BreakerRules
+from semroute.errors import StateError
+from semroute.resilience.budget import PER_USD
+from semroute.resilience.clock import Clock
+from semroute.resilience.memory import LEASE_S
+from semroute.resilience.place_gate import account
+from semroute.resilience.shared.server import Server
+from semroute.resilience.throttle import WINDOW_S
+from semroute.types import BreakerState, Ending, Pass, Place, Refusal, Standing
+
+PREFIX = "semroute:{gates}:"
+"""Before every key. The braces are a hash tag (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec):
+all keys lie in one slot, because one script reads those of several places."""
+
+DAY_S = 86400
+MONTH_S = 40 * DAY_S
+MOST_OWED = 10_000
+
+
+class RedisGates:
+    """Breaker, throttle and budget of every place in one Redis: an implementation of ``semroute.types.Gates``.
+
+    The rules are those of :class:`~semroute.resilience.memory.MemoryGates`. Each method is one Lua script, hence
+    atomic, and one round trip; time is the server's alone. Every key goes by itself when it is no longer used: what
+    counts within a minute after two, breakers and passes after a day, disabled credentials and budgets 40 days after
+    the last change. For one Redis and its replicas; a Redis Cluster is not supported.
+
+    Methods raise :class:`~semroute.errors.StateError` when Redis is away;
+    :class:`~semroute.resilience.shared.failover.FailoverGates` goes on without it. A call that was cut off may have had
+    its effect or not: the leave that sets it right is kept, and :meth:`settle` sends it when Redis is back.
+
+    Args:
+        server: the Redis.
+        rules: of the breakers; the same in every process.
+        prefix: before every key; those who share it share the gates.
+        rng: source of the breakers' jitter; None seeds one from the system.
+        lease_s: a call that has not come back after this is forgotten, seconds; longer than any deadline.
+        window_s: the throttle's minute.
+        clock: for tests only: the time in place of the server's, seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        rules: BreakerRules,
+        *,
+        prefix: str = PREFIX,
+        rng: Random | None = None,
+        lease_s: float = LEASE_S,
+        window_s: float = WINDOW_S,
+        clock: Clock | None = None,
+    ) -> None:
+        self.server = server
+        self._prefix = prefix
+        self._rng = rng if rng is not None else Random()
+        self._clock = clock
+        self._window_s = rules.window_s
+        idle_s = math.ceil(max(DAY_S, 2 * lease_s, 2 * rules.most_open_s, 2 * rules.ramp_s, 2 * rules.window_s))
+        lives = {"lease_s": lease_s, "minute_s": window_s, "idle_s": idle_s, "month_s": MONTH_S}
+        self._rules = json.dumps({**rules.model_dump(), **lives})
+        self._passes = secrets.token_hex(6)
+        self._numbers = itertools.count()
+        self._owed: deque[tuple[float, Place, dict[str, object]]] = deque(maxlen=MOST_OWED)
+        self._sending: set[asyncio.Future[Any]] = set()
+        self.spent_usd: dict[str, tuple[str, float]] = {}
+        """The month and what it had cost when Redis last said so, by credential."""
+
+    async def standings(self, places: Sequence[Place], tokens: int = 0, usd: float = 0.0) -> list[Standing]:
+        """How each place stands for a call of ``tokens`` tokens (input and most output) and ``usd`` expected cost."""
+        if not places:
+            return []
+        keys = [self._prefix + "disabled", *(key for place in places for key in self._keys(place))]
+        calls = [{**_limits(place), "tokens": tokens, "amount": _amount(usd)} for place in places]
+        answers = json.loads(await self._run("standings", keys, calls))
+        return [self._standing(place, answer) for place, answer in zip(places, answers, strict=True)]
+
+    async def enter(self, place: Place, tokens: int, usd: float = 0.0) -> Pass | Refusal:
+        """Ask for leave and reserve in one step. Each pass must come back through :meth:`leave`.
+
+        Cancelled while Redis has not answered, it gives back what it may have got.
+        """
+        asked = Pass(place, f"{self._passes}-{next(self._numbers)}", tokens, usd)
+        sent = asyncio.ensure_future(self._enter(asked))
+        try:
+            return await asyncio.shield(sent)
+        except asyncio.CancelledError:
+            sent.add_done_callback(self._give_back)
+            self._sending.add(sent)
+            raise
+
+    async def adopt(self, leave: Pass, age_s: float) -> None:
+        """Count a call that was let through elsewhere ``age_s`` seconds ago, whatever the gates say.
+
+        It has to come back through :meth:`leave` like any other; its ending says nothing to the breaker.
+        """
+        await self._enter(leave, adopt=True, age_s=age_s)
+
+    async def leave(
+        self,
+        leave: Pass,
+        ending: Ending,
+        *,
+        tokens: int | None = None,
+        usd: float | None = None,
+        wait_s: float | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Give a pass back; a second time does nothing. The arguments are those of ``Gates.leave``."""
+        ended = self._ended(leave, ending, tokens, usd, wait_s, reason)
+        sent = asyncio.ensure_future(self._leave(leave.place, ended))
+        self._sending.add(sent)
+        sent.add_done_callback(self._sent)
+        await asyncio.shield(sent)  # whoever is cancelled here has given the pass back all the same
+
+    def owe(
+        self,
+        leave: Pass,
+        ending: Ending,
+        *,
+        tokens: int | None = None,
+        usd: float | None = None,
+        wait_s: float | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Keep a leave for :meth:`settle`, while Redis is known to be away."""
+        self._owed.append((time.monotonic(), leave.place, self._ended(leave, ending, tokens, usd, wait_s, reason)))
+
+    async def settle(self) -> None:
+        """Send the leaves that Redis has not had; the ending of one older than the breaker's window counts neither way.
+
+        Raises:
+            StateError: Redis is still away.
+        """
+        while self._owed:
+            since, place, ended = self._owed.popleft()
+            ago_s = time.monotonic() - since
+            if ago_s > self._window_s and ended["ending"] != Ending.DISABLE:
+                ended = {**ended, "ending": Ending.NEUTRAL}
+            wait_s = ended.get("wait_s")
+            if isinstance(wait_s, float):
+                ended = {**ended, "wait_s": max(wait_s - ago_s, 0.0)}
+            try:
+                await self._run("leave", self._keys_of(place), ended)
+            except StateError:
+                self._owed.appendleft((since, place, ended))
+                raise
+
+    async def restore_spent(self) -> None:
+        """Bring the budgets of a Redis that lost its memory up to what it last told.
+
+        Raises:
+            StateError: Redis is away.
+        """
+        for name, (month, usd) in list(self.spent_usd.items()):
+            await self.server.run("restore", [f"{self._prefix}spent:{name}"], (month, _amount(usd), MONTH_S))
+
+    async def enable(self, credential: str | None) -> None:
+        """Let the credential's places be called again; None: the places that need no key."""
+        key = self._prefix + "disabled"
+        accounts = [credential]
+        if credential is None:
+            names = [name.decode() for name in await self.server.command("HKEYS", key)]
+            accounts = [name for name in names if "|" in name]  # the key of a place; no variable's name has a bar
+        for name in accounts:
+            await self.server.command("HDEL", key, str(name))
+
+    async def close(self) -> None:
+        """Send what is under way and close the running loop's connections."""
+        loop = asyncio.get_running_loop()
+        while own := [sent for sent in self._sending if sent.get_loop() is loop]:
+            await asyncio.gather(*own, return_exceptions=True)
+        await self.server.close()
+
+    async def _enter(self, asked: Pass, *, adopt: bool = False, age_s: float = 0.0) -> Pass | Refusal:
+        place = asked.place
+        call = {**_limits(place), "tokens": asked.tokens, "amount": _amount(asked.usd), "id": asked.id, "age_s": age_s}
+        try:
+            reply = await self._run("enter", self._keys_of(place), {**call, "adopt": True} if adopt else call)
+        except StateError:
+            if not adopt:
+                self.owe(asked, Ending.NEUTRAL, tokens=0, usd=0.0)
+            raise
+        let_through, *answer = json.loads(reply)
+        if not let_through:
+            wait, reason = answer
+            return Refusal(place, reason, float(wait) if wait else None)
+        is_probe, spent, month = answer
+        self._note_spent(place, month, spent)
+        return Pass(place, asked.id, asked.tokens, asked.usd, is_probe)
+
+    def _give_back(self, sent: asyncio.Future[Pass | Refusal]) -> None:
+        self._sent(sent)
+        if sent.cancelled() or sent.exception() is not None:
+            return  # a question without an answer is owed already
+        answer = sent.result()
+        if isinstance(answer, Pass):
+            ended = self._ended(answer, Ending.NEUTRAL, 0, 0.0, None, None)
+            task = sent.get_loop().create_task(self._leave(answer.place, ended))
+            self._sending.add(task)
+            task.add_done_callback(self._sent)
+
+    def _sent(self, sent: asyncio.Future[Any]) -> None:
+        """Forget what is done; an error that nobody waits for any more is no news: what it left undone is owed."""
+        self._sending.discard(sent)
+        if not sent.cancelled():
+            sent.exception()
+
+    async def _leave(self, place: Place, ended: dict[str, object]) -> None:
+        try:
+            await self._run("leave", self._keys_of(place), ended)
+        except StateError:
+            self._owed.append((time.monotonic(), place, ended))
+            raise
+
+    def _ended(
+        self,
+        leave: Pass,
+        ending: Ending,
+        tokens: int | None,
+        usd: float | None,
+        wait_s: float | None,
+        reason: str | None,
+    ) -> dict[str, object]:
+        """What the script has to know; what is not known stays out, since Lua's JSON makes null a value of its own."""
+        known = {
+            "tokens": None if tokens is None else max(tokens, 0),
+            "amount": None if usd is None else _amount(usd),
+            "wait_s": float(wait_s) if wait_s is not None and math.isfinite(wait_s) else None,
+        }
+        return {
+            "id": leave.id,
+            "ending": ending.value,
+            "account": account(leave.place),
+            "reason": reason or "the provider refused the credential",
+            "random": self._rng.random(),
+            **{name: value for name, value in known.items() if value is not None},
+        }
+
+    async def _run(self, script: str, keys: Sequence[str], calls: object) -> Any:
+        now = "" if self._clock is None else repr(self._clock())
+        return await self.server.run(script, keys, (now, self._rules, json.dumps(calls)))
+
+    def _keys_of(self, place: Place) -> list[str]:
+        return [self._prefix + "disabled", *self._keys(place)]
+
+    def _keys(self, place: Place) -> tuple[str, ...]:
+        """In the order of ``keys_of`` in common.lua."""
+        of_place = (f"{self._prefix}{kind}:{place.key}" for kind in ("breaker", "log", "tokens", "passes", "leases"))
+        return (*of_place, f"{self._prefix}spent:{account(place)}")
+
+    def _note_spent(self, place: Place, month: str, amount: int) -> float:
+        spent_usd = amount / PER_USD
+        self.spent_usd[account(place)] = (month, spent_usd)
+        return spent_usd
+
+    def _standing(self, place: Place, answer: list[Any]) -> Standing:
+        breaker, calls, share, ramp, headroom, in_flight, spent, month, wait, reason = answer
+        return Standing(
+            breaker=BreakerState(breaker),
+            failure_share=float(share),
+            calls=calls,
+            ramp=float(ramp),
+            headroom=float(headroom),
+            in_flight=in_flight,
+            spent_usd=self._note_spent(place, month, spent),
+            wait_s=float(wait) if wait else None,
+            reason=reason or None,
+        )
+
+
+def _limits(place: Place) -> dict[str, object]:
+    limits = {
+        "rpm": place.rpm,
+        "tpm": place.tpm,
+        "parallel": place.parallel,
+        "budget": None if place.budget_usd is None else _amount(place.budget_usd),
+    }
+    named = {"account": account(place), "name": place.credential or place.deployment}
+    return named | {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def _amount(usd: float) -> int:
+    return round(max(usd, 0.0) * PER_USD)

@@ -1,0 +1,334 @@
+-- What the scripts share. Each script is this text and its own, so that it runs as one atomic step.
+--
+-- The rules are those of the in-process gates (semroute/resilience/breaker.py, throttle.py, budget.py), to the letter:
+-- the same windows, eras, waits and reasons; tests run both with one clock and compare. Time is the server's, in
+-- seconds; money is whole billionths of a dollar; numbers with a fraction are stored and returned as text with 17
+-- digits, because Redis cuts Lua's numbers to integers and tostring() to 14 digits.
+
+local ASK_AGAIN_S = 0.25
+local RAMP_START = 0.1
+local BUCKETS = 30
+local PER_USD = 1e9
+local SUM = '#'           -- field of the running sum beside the tokens of each pass
+
+local function text(number)
+    return string.format('%.17g', number)
+end
+
+local function clock(override)
+    if override ~= '' then
+        return tonumber(override)
+    end
+    local time = redis.call('TIME')
+    return tonumber(time[1]) + tonumber(time[2]) / 1e6
+end
+
+-- Seconds from now to a moment, never a rounding error short: now + until(...) >= moment.
+local function until_moment(moment, now)
+    local wait = math.max(moment - now, 0)
+    local step = 1e-9
+    while now + wait < moment do
+        wait = wait + step
+        step = step * 2
+    end
+    return wait
+end
+
+-- A wait is {seconds or nil where no waiting helps, reason}; nil is no wait.
+local function longest(one, other)
+    if one == nil or other == nil then
+        return one or other
+    end
+    if one[1] == nil or other[1] == nil then
+        return one[1] == nil and one or other
+    end
+    return one[1] >= other[1] and one or other
+end
+
+local function fields_of(key)
+    local flat, fields = redis.call('HGETALL', key), {}
+    for i = 1, #flat, 2 do
+        fields[flat[i]] = flat[i + 1]
+    end
+    return fields
+end
+
+-- The keys of one place, in the order in which the client names them.
+local KEYS_OF_A_PLACE = 6
+local function keys_of(number)
+    local first = 2 + (number - 1) * KEYS_OF_A_PLACE
+    return {
+        disabled = KEYS[1],             -- hash: account -> why its credential cannot work
+        breaker = KEYS[first],          -- hash: the breaker, its buckets and probes, and the provider's hint
+        log = KEYS[first + 1],          -- sorted set: passes of the last minute by the time they were given
+        tokens = KEYS[first + 2],       -- hash: tokens of the passes in the log, and their sum
+        passes = KEYS[first + 3],       -- hash: passes that are out, as "era probe month amount"
+        leases = KEYS[first + 4],       -- sorted set: passes that are out by the time they are forgotten
+        spent = KEYS[first + 5],        -- hash: month -> billionths of a dollar that the account spent or reserved
+    }
+end
+
+------------------------------------------------------------------------------------------------------------ breaker --
+
+local function bucket_of(now, rules)
+    return math.floor(now / (rules.window_s / BUCKETS))
+end
+
+-- The breaker as stored. Besides its plain fields there are "c:<bucket>" (calls), "f:<bucket>" (failures) and
+-- "p:<pass>" (until when a probe has its lease); `old` lists those that no longer count.
+local function breaker_of(key, rules, now)
+    local stored = fields_of(key)
+    local breaker = {
+        era = tonumber(stored.era or 0),
+        open_until = tonumber(stored.open_until),
+        why = stored.why,
+        failed_probes = tonumber(stored.failed_probes or 0),
+        successes = tonumber(stored.successes or 0),
+        in_a_row = tonumber(stored.in_a_row or 0),
+        ramp_from = tonumber(stored.ramp_from),
+        hint_until = tonumber(stored.hint_until),
+        probes = {},
+        calls = 0,
+        failures = 0,
+        old = {},
+    }
+    local oldest = bucket_of(now, rules) - BUCKETS
+    for field, value in pairs(stored) do
+        local kind, name = string.sub(field, 1, 2), string.sub(field, 3)
+        if kind == 'p:' and tonumber(value) > now then
+            breaker.probes[name] = tonumber(value)
+        elseif kind == 'p:' or ((kind == 'c:' or kind == 'f:') and tonumber(name) <= oldest) then
+            table.insert(breaker.old, field)
+        elseif kind == 'c:' then
+            breaker.calls = breaker.calls + tonumber(value)
+        elseif kind == 'f:' then
+            breaker.failures = breaker.failures + tonumber(value)
+        end
+    end
+    return breaker
+end
+
+local function state_of(breaker, now)
+    if breaker.open_until == nil then
+        return 'closed'
+    end
+    return now < breaker.open_until and 'open' or 'half_open'
+end
+
+local function ramp_of(breaker, rules, now)
+    if breaker.open_until ~= nil then
+        return now < breaker.open_until and 0 or RAMP_START
+    end
+    if breaker.ramp_from == nil then
+        return 1
+    end
+    local passed_s = now - breaker.ramp_from
+    if passed_s >= rules.ramp_s then
+        return 1
+    end
+    return RAMP_START + (1 - RAMP_START) * passed_s / rules.ramp_s
+end
+
+local function breaker_wait(breaker, rules, now)
+    local state = state_of(breaker, now)
+    if state == 'closed' then
+        return nil
+    end
+    if state == 'open' then
+        return {until_moment(breaker.open_until, now), 'breaker open: ' .. breaker.why}
+    end
+    local count, first = 0, nil
+    for _, lost_at in pairs(breaker.probes) do
+        count = count + 1
+        first = math.min(first or lost_at, lost_at)
+    end
+    if count < rules.probes then
+        return nil
+    end
+    return {math.min(ASK_AGAIN_S, until_moment(first, now)), 'breaker half-open: ' .. count .. ' probes are under way'}
+end
+
+----------------------------------------------------------------------------------------------------------- throttle --
+
+-- Drop from the log what is older than a minute. One look where nothing is, then a hundred at a time.
+local function forget_requests(keys, rules, now)
+    local last = 0
+    while true do
+        local some, ids = redis.call('ZRANGE', keys.log, 0, last, 'WITHSCORES'), {}
+        for i = 1, #some, 2 do
+            -- Compared as "at + 60 <= now", as the in-process log does, so that both round alike.
+            if tonumber(some[i + 1]) + rules.minute_s > now then
+                break
+            end
+            table.insert(ids, some[i])
+        end
+        if #ids == 0 then
+            return
+        end
+        local freed = 0
+        for _, tokens in ipairs(redis.call('HMGET', keys.tokens, unpack(ids))) do
+            freed = freed + tonumber(tokens or 0)
+        end
+        redis.call('HDEL', keys.tokens, unpack(ids))
+        redis.call('HINCRBY', keys.tokens, SUM, 0 - freed)  -- not -freed: HINCRBY takes no "-0"
+        redis.call('ZREMRANGEBYRANK', keys.log, 0, #ids - 1)
+        last = 99
+    end
+end
+
+-- Drop passes that never came back.
+local function forget_passes(keys, now)
+    local lost = redis.call('ZRANGEBYSCORE', keys.leases, '-inf', text(now), 'LIMIT', 0, 1000)
+    if #lost > 0 then
+        redis.call('ZREM', keys.leases, unpack(lost))
+        redis.call('HDEL', keys.passes, unpack(lost))
+    end
+end
+
+-- What counts against the limits; the log only where a limit reads it.
+local function used_by(keys, call, rules, now)
+    local used = {requests = 0, tokens = 0, in_flight = redis.call('ZCOUNT', keys.leases, '(' .. text(now), '+inf')}
+    if call.rpm or call.tpm then
+        forget_requests(keys, rules, now)
+        used.requests = redis.call('ZCARD', keys.log)
+        used.tokens = tonumber(redis.call('HGET', keys.tokens, SUM) or 0)
+    end
+    return used
+end
+
+-- When enough of the oldest passes have left the log for `over` tokens to be free.
+local function tokens_free_at(keys, rules, over)
+    local from = 0
+    while true do
+        local some = redis.call('ZRANGE', keys.log, from, from + 99, 'WITHSCORES')
+        local ids = {}
+        for i = 1, #some, 2 do
+            table.insert(ids, some[i])
+        end
+        if #ids == 0 then
+            return nil
+        end
+        for i, tokens in ipairs(redis.call('HMGET', keys.tokens, unpack(ids))) do
+            over = over - tonumber(tokens or 0)
+            if over <= 0 then
+                return tonumber(some[2 * i]) + rules.minute_s
+            end
+        end
+        from = from + 100
+    end
+end
+
+local function tokens_wait(keys, rules, call, used, now)
+    if call.tokens > call.tpm then
+        return {nil, string.format(
+            'a call of %d tokens is larger than the limit of %d tokens a minute', call.tokens, call.tpm)}
+    end
+    local over = used.tokens + call.tokens - call.tpm
+    local moment = over > 0 and tokens_free_at(keys, rules, over)
+    if not moment then
+        return nil
+    end
+    return {until_moment(moment, now), string.format(
+        '%d of %d tokens a minute are left, the call needs %d', math.max(call.tpm - used.tokens, 0), call.tpm, call.tokens)}
+end
+
+local function throttle_wait(keys, rules, call, used, hint_until, now)
+    local found = nil
+    if hint_until and now < hint_until then
+        found = {until_moment(hint_until, now), 'the provider asked to wait'}
+    end
+    if call.parallel and used.in_flight >= call.parallel then
+        found = longest(found, {ASK_AGAIN_S, string.format(
+            '%d of %d parallel calls are running', used.in_flight, call.parallel)})
+    end
+    if call.rpm and used.requests >= call.rpm then
+        local last = redis.call('ZRANGE', keys.log, used.requests - call.rpm, used.requests - call.rpm, 'WITHSCORES')
+        found = longest(found, {until_moment(tonumber(last[2]) + rules.minute_s, now), string.format(
+            '%d requests a minute are used up', call.rpm)})
+    end
+    if call.tpm then
+        found = longest(found, tokens_wait(keys, rules, call, used, now))
+    end
+    return found
+end
+
+------------------------------------------------------------------------------------------------------------- budget --
+
+-- The calendar month (UTC) of a moment, and the moment at which the next one begins. Days to date and back as in
+-- https://howardhinnant.github.io/date_algorithms.html (civil_from_days, days_from_civil), for years after 1970.
+local function month_of(now)
+    local days = math.floor(now / 86400) + 719468
+    local era = math.floor(days / 146097)
+    local day = days - era * 146097
+    local year = math.floor((day - math.floor(day / 1460) + math.floor(day / 36524) - math.floor(day / 146096)) / 365)
+    local of_year = day - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+    local from_march = math.floor((5 * of_year + 2) / 153)
+    local month = from_march < 10 and from_march + 3 or from_march - 9
+    year = year + era * 400 + (month <= 2 and 1 or 0)
+    local of_month = of_year - math.floor((153 * from_march + 2) / 5)
+    local lengths = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}
+    local leap = (year % 4 == 0 and year % 100 ~= 0) or year % 400 == 0
+    local length = (month == 2 and leap) and 29 or lengths[month]
+    local ends = (math.floor(now / 86400) + length - of_month) * 86400
+    return string.format('%04d-%02d', year, month), ends
+end
+
+local function budget_wait(call, spent, ends, now)
+    if not call.budget then
+        return nil
+    end
+    if call.amount > call.budget then
+        return {nil, string.format('a call of %g USD is dearer than the monthly budget of %s, %g USD',
+            call.amount / PER_USD, call.account, call.budget / PER_USD)}
+    end
+    if spent + call.amount <= call.budget then
+        return nil
+    end
+    return {until_moment(ends, now), string.format('%.2f of %g USD are spent of the monthly budget of %s',
+        spent / PER_USD, call.budget / PER_USD, call.account)}
+end
+
+---------------------------------------------------------------------------------------------------------- all gates --
+
+local function headroom_of(call, used, spent)
+    local room = 1
+    if call.parallel then
+        room = math.min(room, 1 - (used.in_flight + 1) / call.parallel)
+    end
+    if call.rpm then
+        room = math.min(room, 1 - (used.requests + 1) / call.rpm)
+    end
+    if call.tpm then
+        room = math.min(room, 1 - (used.tokens + call.tokens) / call.tpm)
+    end
+    if call.budget then
+        room = math.min(room, call.budget > 0 and 1 - (spent + call.amount) / call.budget or 0)
+    end
+    return math.max(room, 0)
+end
+
+-- How a place stands for a call; changes nothing but to drop what is old.
+local function look(keys, call, rules, now, month, ends)
+    local seen = {
+        disabled = redis.call('HGET', keys.disabled, call.account),
+        breaker = breaker_of(keys.breaker, rules, now),
+        used = used_by(keys, call, rules, now),
+        spent = tonumber(redis.call('HGET', keys.spent, month) or 0),
+    }
+    if seen.disabled then
+        seen.wait = {nil, call.name .. ' is disabled: ' .. seen.disabled}
+    else
+        local ours = throttle_wait(keys, rules, call, seen.used, seen.breaker.hint_until, now)
+        seen.wait = longest(breaker_wait(seen.breaker, rules, now), ours)
+        seen.wait = longest(seen.wait, budget_wait(call, seen.spent, ends, now))
+    end
+    return seen
+end
+
+-- What nobody uses any more goes by itself, after longer than anything in it matters.
+local function keep(seconds, ...)
+    for _, key in ipairs({...}) do
+        redis.call('EXPIRE', key, seconds)
+    end
+end
+

@@ -1,0 +1,13 @@
+-- A replica says that it lives. KEYS: replicas, snapshot of this one, name of this memory. ARGV: time, name, seconds it
+-- counts, snapshot or '', a name for a memory that has none, seconds to keep that. Returns how many live, and the name:
+-- another name than before means that Redis has lost what it knew.
+local now = clock(ARGV[1])
+redis.call('ZADD', KEYS[1], text(now), ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', text(now - tonumber(ARGV[3])))
+keep(math.ceil(tonumber(ARGV[3])), KEYS[1])
+if ARGV[4] ~= '' then
+    redis.call('SET', KEYS[2], ARGV[4], 'EX', math.ceil(tonumber(ARGV[3])))
+end
+redis.call('SETNX', KEYS[3], ARGV[5])
+keep(ARGV[6], KEYS[3])
+return {redis.call('ZCARD', KEYS[1]), redis.call('GET', KEYS[3])}

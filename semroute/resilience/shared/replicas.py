@@ -1,0 +1,104 @@
+"""Who shares the Redis: replicas that say they live, and what each last saw."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from semroute.errors import StateError
+from semroute.resilience.clock import Clock
+from semroute.resilience.shared.gates import MONTH_S, PREFIX
+from semroute.resilience.shared.server import Server
+
+LIVE_S = 10.0
+"""A replica that has said nothing for this long is no longer counted, seconds."""
+
+PUBLISH_S = 1.0
+"""A replica's snapshot is written at most this often, seconds."""
+
+
+class Replicas:
+    """This replica among the others.
+
+    Args:
+        server: the Redis.
+        prefix: before every key.
+        name: of this replica; host, process and a random part when left out.
+        live_s: how long a heartbeat and a snapshot last, seconds.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        prefix: str = PREFIX,
+        name: str | None = None,
+        live_s: float = LIVE_S,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._server = server
+        self._prefix = prefix
+        self._live_s = live_s
+        self._clock = clock
+        self._counts: deque[tuple[float, int]] = deque()
+        self._published_at: float | None = None
+        self._memory: bytes | None = None
+        self.has_lost_memory = False
+        """Whether Redis came back without what it knew; stays so until it is set to False."""
+
+    @property
+    def count(self) -> int:
+        """The most replicas that were seen to live at once in the last ``live_s`` seconds in which Redis answered."""
+        return max((count for _, count in self._counts), default=1)
+
+    async def beat(self, snapshot: str = "") -> None:
+        """Say that this replica lives, and count the others.
+
+        Raises:
+            StateError: Redis is away.
+        """
+        keys = [self._prefix + kind for kind in ("replicas", f"snapshot:{self.name}", "memory")]
+        args = ("", self.name, self._live_s, snapshot, secrets.token_hex(8), MONTH_S)
+        count, memory = await self._server.run("heartbeat", keys, args)
+        self.has_lost_memory |= self._memory not in (None, memory)
+        self._memory = memory
+        now = self._clock()
+        self._counts.append((now, int(count)))
+        # The most and not the last: a Redis that has just restarted knows only who has spoken since.
+        while self._counts[0][0] <= now - self._live_s:
+            self._counts.popleft()
+
+    async def publish(self, snapshot: Mapping[str, object]) -> None:
+        """Let others read what this replica sees; does nothing within a second of the last time.
+
+        Raises:
+            StateError: Redis is away.
+        """
+        now = self._clock()
+        if self._published_at is not None and now < self._published_at + PUBLISH_S:
+            return
+        self._published_at = now
+        await self.beat(json.dumps(snapshot))
+
+    async def snapshots(self) -> dict[str, dict[str, Any]]:
+        """The last snapshot of each replica that published one in the last ``live_s`` seconds, by its name.
+
+        Raises:
+            StateError: Redis is away, or holds something else.
+        """
+        names = sorted(name.decode() for name in await self._server.command("ZRANGE", f"{self._prefix}replicas", 0, -1))
+        if not names:
+            return {}
+        texts = await self._server.command("MGET", *(f"{self._prefix}snapshot:{name}" for name in names))
+        try:
+            return {name: json.loads(text) for name, text in zip(names, texts, strict=True) if text is not None}
+        except ValueError:
+            raise StateError(f"Redis at {self._server.name} holds a snapshot that is not JSON") from None

@@ -1,0 +1,593 @@
+"""What any implementation of ``Gates`` must do, whatever keeps its state.
+
+To hold an implementation to it, subclass :class:`GatesContract` in a test module, name the subclass ``Test...`` and
+implement :meth:`GatesContract.world`::
+
+    from resilience.gates_contract import GatesContract, World
+
+    class TestMemoryGates(GatesContract):
+        @asynccontextmanager
+        async def world(self, rules: BreakerRules) -> AsyncGenerator[World]:
+            ...
+
+Time only has to go forward: real time may pass besides what :meth:`World.advance` adds, as long as it is far less than
+half a second in a test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+import pytest
+
+from semroute.config import BreakerRules
+from semroute.types import BreakerState, Ending, Gates, Pass, Place, Refusal, Standing
+
+# Without jitter, so that times are known.
+RULES = BreakerRules(jitter=0.0)
+PLACE = Place("openai-small", "OPENAI_API_KEY")
+# What real time may add between two steps of a test.
+SLACK_S = 0.5
+# No implementation keeps a call that never came back for longer.
+FORGOTTEN_S = 2 * 3600.0
+
+
+class ContractGates(Gates, Protocol):
+    """Gates whose disabled credentials can be enabled again."""
+
+    async def enable(self, credential: str | None) -> None:
+        """Let the credential's places be called again; None: the places that need no key."""
+        ...
+
+
+class World(Protocol):
+    """Fresh gates and the time they live in."""
+
+    @property
+    def gates(self) -> ContractGates: ...
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass, for the gates' clock and for the calendar."""
+        ...
+
+
+async def entered(gates: Gates, place: Place = PLACE, tokens: int = 0, usd: float = 0.0) -> Pass:
+    answer = await gates.enter(place, tokens, usd)
+    assert isinstance(answer, Pass), answer
+    assert (answer.place, answer.tokens, answer.usd) == (place, tokens, usd)
+    return answer
+
+
+async def refused(gates: Gates, place: Place = PLACE, tokens: int = 0, usd: float = 0.0) -> Refusal:
+    answer = await gates.enter(place, tokens, usd)
+    assert isinstance(answer, Refusal), answer
+    assert answer.place == place
+    assert answer.reason
+    return answer
+
+
+async def standing(gates: Gates, place: Place = PLACE, tokens: int = 0, usd: float = 0.0) -> Standing:
+    (found,) = await gates.standings([place], tokens, usd)
+    return found
+
+
+async def state(gates: Gates, place: Place = PLACE) -> BreakerState:
+    return (await standing(gates, place)).breaker
+
+
+async def end(gates: Gates, endings: Iterable[Ending], place: Place = PLACE) -> None:
+    """One call after the other, each with its ending."""
+    for ending in endings:
+        await gates.leave(await entered(gates, place), ending)
+
+
+async def opened(gates: Gates, place: Place = PLACE) -> None:
+    await end(gates, [Ending.FAILURE] * RULES.in_a_row, place)
+    assert await state(gates, place) is BreakerState.OPEN
+
+
+async def half_opened(world: World) -> None:
+    await opened(world.gates)
+    await world.advance(RULES.open_s)
+    assert await state(world.gates) is BreakerState.HALF_OPEN
+
+
+def wait_of(found: Refusal | Standing) -> float:
+    assert found.wait_s is not None
+    return found.wait_s
+
+
+class GatesContract:
+    """Subclass it, see the module's docstring."""
+
+    def world(self, rules: BreakerRules) -> AbstractAsyncContextManager[World]:
+        raise NotImplementedError
+
+    def run(self, test: Callable[[World], Awaitable[Any]], rules: BreakerRules = RULES) -> None:
+        async def inside() -> None:
+            async with self.world(rules) as world:
+                await test(world)
+
+        asyncio.run(inside())
+
+    # The breaker.
+
+    def test_a_place_that_was_never_called_stands_open_to_calls(self) -> None:
+        async def test(world: World) -> None:
+            assert await world.gates.standings([PLACE, Place("other")], 1000, 0.5) == [Standing(), Standing()]
+            assert await world.gates.standings([]) == []
+
+        self.run(test)
+
+    def test_failures_in_a_row_open_it_and_the_refusal_says_for_how_long(self) -> None:
+        async def test(world: World) -> None:
+            await end(world.gates, [Ending.FAILURE] * (RULES.in_a_row - 1))
+            assert await state(world.gates) is BreakerState.CLOSED
+            await end(world.gates, [Ending.FAILURE])
+            found = await standing(world.gates)
+            assert found.breaker is BreakerState.OPEN
+            assert found.reason
+            assert wait_of(found) == pytest.approx(RULES.open_s, abs=SLACK_S)
+            assert wait_of(await refused(world.gates)) == pytest.approx(RULES.open_s, abs=SLACK_S)
+
+        self.run(test)
+
+    def test_a_success_breaks_the_row(self) -> None:
+        async def test(world: World) -> None:
+            for _ in range(2):
+                await end(world.gates, [Ending.FAILURE] * (RULES.in_a_row - 1))
+                await end(world.gates, [Ending.SUCCESS])
+            assert await state(world.gates) is BreakerState.CLOSED
+
+        self.run(test)
+
+    def test_half_of_twenty_calls_open_it(self) -> None:
+        async def test(world: World) -> None:
+            await end(world.gates, [Ending.SUCCESS, Ending.FAILURE] * 9 + [Ending.SUCCESS])
+            found = await standing(world.gates)
+            assert found.breaker is BreakerState.CLOSED
+            assert (found.calls, found.failure_share) == (19, pytest.approx(9 / 19))
+            await end(world.gates, [Ending.FAILURE])
+            assert await state(world.gates) is BreakerState.OPEN
+
+        self.run(test)
+
+    def test_calls_older_than_the_window_do_not_count(self) -> None:
+        async def test(world: World) -> None:
+            await end(world.gates, [Ending.SUCCESS, Ending.FAILURE] * 9)
+            await world.advance(RULES.window_s + SLACK_S)
+            await end(world.gates, [Ending.SUCCESS, Ending.FAILURE] * 9)
+            found = await standing(world.gates)
+            assert (found.breaker, found.calls) == (BreakerState.CLOSED, 18)
+
+        self.run(test)
+
+    def test_neutral_endings_count_neither_way(self) -> None:
+        async def test(world: World) -> None:
+            await end(world.gates, [Ending.FAILURE, Ending.NEUTRAL, Ending.NEUTRAL] * (RULES.in_a_row - 1))
+            found = await standing(world.gates)
+            assert (found.breaker, found.calls) == (BreakerState.CLOSED, RULES.in_a_row - 1)
+            await end(world.gates, [Ending.FAILURE])
+            assert await state(world.gates) is BreakerState.OPEN
+
+        self.run(test)
+
+    def test_a_breaker_is_of_one_deployment_with_one_credential(self) -> None:
+        async def test(world: World) -> None:
+            await opened(world.gates)
+            await entered(world.gates, Place(PLACE.deployment, "OTHER_KEY"))
+            await entered(world.gates, Place("other", PLACE.credential))
+
+        self.run(test)
+
+    def test_it_stays_open_for_its_time_and_then_lets_as_many_probes_through_as_the_rules_say(self) -> None:
+        async def test(world: World) -> None:
+            await opened(world.gates)
+            await world.advance(RULES.open_s - SLACK_S)
+            await refused(world.gates)
+            await world.advance(SLACK_S)
+            probes = [await entered(world.gates) for _ in range(RULES.probes)]
+            assert all(probe.is_probe for probe in probes)
+            assert wait_of(await refused(world.gates)) > 0
+            await world.gates.leave(probes[0], Ending.SUCCESS)
+            assert (await entered(world.gates)).is_probe
+
+        self.run(test)
+
+    def test_successful_probes_close_it_and_its_traffic_grows_back(self) -> None:
+        async def test(world: World) -> None:
+            await half_opened(world)
+            await end(world.gates, [Ending.SUCCESS] * (RULES.successes - 1))
+            assert await state(world.gates) is BreakerState.HALF_OPEN
+            await end(world.gates, [Ending.SUCCESS])
+            ramps = []
+            for _ in range(4):
+                found = await standing(world.gates)
+                assert found.breaker is BreakerState.CLOSED
+                ramps.append(found.ramp)
+                await world.advance(RULES.ramp_s / 3)
+            assert 0 < ramps[0] < ramps[1] < ramps[2] < 1
+            assert ramps[3] == 1.0
+            assert not (await entered(world.gates)).is_probe
+
+        self.run(test)
+
+    def test_what_failed_before_it_closed_is_forgotten(self) -> None:
+        async def test(world: World) -> None:
+            await half_opened(world)
+            await end(world.gates, [Ending.SUCCESS] * RULES.successes)
+            await end(world.gates, [Ending.FAILURE] * (RULES.in_a_row - 1))
+            assert await state(world.gates) is BreakerState.CLOSED
+
+        self.run(test)
+
+    def test_a_failed_probe_opens_it_for_twice_as_long_up_to_the_longest_time(self) -> None:
+        async def test(world: World) -> None:
+            await opened(world.gates)
+            for expected in (10.0, 20.0, 40.0, 50.0, 50.0):
+                await world.advance(wait_of(await standing(world.gates)))
+                await end(world.gates, [Ending.FAILURE])
+                found = await standing(world.gates)
+                assert found.breaker is BreakerState.OPEN
+                assert wait_of(found) == pytest.approx(expected, abs=SLACK_S)
+
+        self.run(test, RULES.model_copy(update={"most_open_s": 50.0}))
+
+    def test_jitter_spreads_the_time_open_and_keeps_below_the_longest(self) -> None:
+        async def test(world: World) -> None:
+            places = [Place(f"place-{number}") for number in range(20)]
+            for place in places:
+                await opened(world.gates, place)
+            waits = [wait_of(found) for found in await world.gates.standings(places)]
+            assert all(2.5 - SLACK_S <= wait <= 5.0 for wait in waits)
+            assert max(waits) - min(waits) > 0.2
+
+        self.run(test, RULES.model_copy(update={"jitter": 0.5, "most_open_s": 5.0}))
+
+    def test_two_probes_that_fail_double_the_time_once(self) -> None:
+        async def test(world: World) -> None:
+            await half_opened(world)
+            for probe in [await entered(world.gates) for _ in range(2)]:
+                await world.gates.leave(probe, Ending.FAILURE)
+            assert wait_of(await standing(world.gates)) == pytest.approx(2 * RULES.open_s, abs=SLACK_S)
+
+        self.run(test)
+
+    def test_a_probe_that_still_runs_when_another_fails_counts_towards_the_next_probes(self) -> None:
+        async def test(world: World) -> None:
+            await half_opened(world)
+            slow, failing = [await entered(world.gates) for _ in range(2)]
+            await world.gates.leave(failing, Ending.FAILURE)
+            await world.advance(2 * RULES.open_s)
+            probe = await entered(world.gates)
+            await refused(world.gates)
+            await world.gates.leave(slow, Ending.FAILURE)
+            assert await state(world.gates) is BreakerState.HALF_OPEN
+            await entered(world.gates)
+            await world.gates.leave(probe, Ending.NEUTRAL)
+
+        self.run(test)
+
+    def test_a_probe_that_is_cancelled_gives_its_lease_back(self) -> None:
+        async def test(world: World) -> None:
+            await half_opened(world)
+            for _ in range(5):
+                for probe in [await entered(world.gates) for _ in range(RULES.probes)]:
+                    await world.gates.leave(probe, Ending.NEUTRAL, tokens=0, usd=0.0)
+            assert await state(world.gates) is BreakerState.HALF_OPEN
+
+        self.run(test)
+
+    def test_a_probe_that_never_comes_back_loses_its_lease(self) -> None:
+        async def test(world: World) -> None:
+            await half_opened(world)
+            lost = [await entered(world.gates) for _ in range(RULES.probes)]
+            await world.advance(RULES.probe_lease_s - SLACK_S)
+            await refused(world.gates)
+            await world.advance(SLACK_S)
+            probes = [await entered(world.gates) for _ in range(RULES.probes)]
+            await refused(world.gates)
+            for late in lost:
+                await world.gates.leave(late, Ending.FAILURE)
+            assert await state(world.gates) is BreakerState.HALF_OPEN
+            await refused(world.gates)
+            for probe in probes:
+                await world.gates.leave(probe, Ending.SUCCESS)
+            await end(world.gates, [Ending.SUCCESS])
+            assert await state(world.gates) is BreakerState.CLOSED
+
+        self.run(test)
+
+    def test_calls_that_began_before_it_opened_change_nothing_after(self) -> None:
+        async def test(world: World) -> None:
+            late = [await entered(world.gates) for _ in range(12)]
+            await opened(world.gates)
+            await world.gates.leave(late.pop(), Ending.SUCCESS)
+            await world.gates.leave(late.pop(), Ending.FAILURE)
+            found = await standing(world.gates)
+            assert found.breaker is BreakerState.OPEN
+            assert wait_of(found) == pytest.approx(RULES.open_s, abs=SLACK_S)
+            await world.advance(RULES.open_s)
+            for ending in [Ending.SUCCESS] * 3 + [Ending.FAILURE]:
+                await world.gates.leave(late.pop(), ending)
+            assert await state(world.gates) is BreakerState.HALF_OPEN
+            await end(world.gates, [Ending.SUCCESS] * RULES.successes)
+            while late:
+                await world.gates.leave(late.pop(), Ending.FAILURE)
+            assert await state(world.gates) is BreakerState.CLOSED
+
+        self.run(test)
+
+    def test_a_credential_that_cannot_work_closes_all_its_places_until_it_is_enabled(self) -> None:
+        async def test(world: World) -> None:
+            sibling, other = Place("openai-large", PLACE.credential), Place("other", "OTHER_KEY")
+            running = await entered(world.gates)
+            await world.gates.leave(await entered(world.gates), Ending.DISABLE, reason="401: key revoked")
+            for place in (PLACE, sibling):
+                found = await standing(world.gates, place)
+                assert (found.breaker, found.wait_s) == (BreakerState.DISABLED, None)
+                assert "401: key revoked" in (found.reason or "")
+                refusal = await refused(world.gates, place)
+                assert refusal.wait_s is None
+                assert "401: key revoked" in refusal.reason
+            await entered(world.gates, other)
+            await world.gates.leave(running, Ending.SUCCESS)
+            await world.advance(24 * 3600.0)
+            assert await state(world.gates) is BreakerState.DISABLED
+            await world.gates.enable(PLACE.credential)
+            assert await state(world.gates) is BreakerState.CLOSED
+            await entered(world.gates, sibling)
+
+        self.run(test)
+
+    def test_a_place_without_a_key_is_disabled_alone(self) -> None:
+        async def test(world: World) -> None:
+            one, other = Place("vllm-one"), Place("vllm-two")
+            await end(world.gates, [Ending.DISABLE], one)
+            assert await state(world.gates, one) is BreakerState.DISABLED
+            assert await state(world.gates, other) is BreakerState.CLOSED
+            await world.gates.enable(None)
+            assert await state(world.gates, one) is BreakerState.CLOSED
+
+        self.run(test)
+
+    # The throttle.
+
+    def test_requests_a_minute_are_kept_in_every_sliding_minute(self) -> None:
+        async def test(world: World) -> None:
+            place = Place("p", rpm=3)
+            await end(world.gates, [Ending.SUCCESS], place)
+            await world.advance(20.0)
+            await end(world.gates, [Ending.SUCCESS] * 2, place)
+            assert wait_of(await refused(world.gates, place)) == pytest.approx(40.0, abs=SLACK_S)
+            await world.advance(40.0)
+            await end(world.gates, [Ending.SUCCESS], place)
+            assert wait_of(await refused(world.gates, place)) == pytest.approx(20.0, abs=SLACK_S)
+
+        self.run(test)
+
+    def test_tokens_a_minute_are_kept_and_the_wait_is_for_as_many_as_are_asked_for(self) -> None:
+        async def test(world: World) -> None:
+            place = Place("p", tpm=1000)
+            await entered(world.gates, place, 300)
+            await world.advance(10.0)
+            await entered(world.gates, place, 700)
+            assert wait_of(await refused(world.gates, place, 1)) == pytest.approx(50.0, abs=SLACK_S)
+            assert wait_of(await refused(world.gates, place, 300)) == pytest.approx(50.0, abs=SLACK_S)
+            assert wait_of(await refused(world.gates, place, 301)) == pytest.approx(60.0, abs=SLACK_S)
+            await entered(world.gates, place, 0)
+            await world.advance(wait_of(await refused(world.gates, place, 300)))
+            await entered(world.gates, place, 300)
+            await refused(world.gates, place, 1)
+
+        self.run(test)
+
+    def test_a_refused_call_leaves_nothing_behind(self) -> None:
+        async def test(world: World) -> None:
+            place = Place("p", "KEY", rpm=10, tpm=1000, parallel=2, budget_usd=1.0)
+            leave = await entered(world.gates, place, 600, 0.5)
+            before = await standing(world.gates, place)
+            for _ in range(20):
+                await refused(world.gates, place, 401)
+            after = await standing(world.gates, place)
+            assert (after.headroom, after.in_flight, after.spent_usd) == (before.headroom, 1, 0.5)
+            await world.gates.leave(leave, Ending.SUCCESS, tokens=0)
+            await entered(world.gates, place, 1000)
+
+        self.run(test)
+
+    def test_a_request_larger_than_the_limit_is_refused_for_good(self) -> None:
+        async def test(world: World) -> None:
+            place = Place("p", tpm=1000)
+            refusal = await refused(world.gates, place, 1001)
+            assert refusal.wait_s is None
+            assert "1001" in refusal.reason
+            found = await standing(world.gates, place, 1001)
+            assert (found.wait_s, found.headroom) == (None, 0.0)
+            await entered(world.gates, place, 1000)
+
+        self.run(test)
+
+    def test_a_reservation_becomes_what_the_call_took(self) -> None:
+        async def test(world: World) -> None:
+            place = Place("p", tpm=1000)
+            less, more, unknown = [await entered(world.gates, place, 300) for _ in range(3)]
+            await world.gates.leave(unknown, Ending.SUCCESS)
+            await refused(world.gates, place, 101)
+            await world.gates.leave(less, Ending.SUCCESS, tokens=100)
+            await refused(world.gates, place, 301)
+            await world.gates.leave(more, Ending.SUCCESS, tokens=500)
+            await refused(world.gates, place, 101)
+            await entered(world.gates, place, 100)
+
+        self.run(test)
+
+    def test_more_than_was_reserved_is_counted_even_over_the_limit(self) -> None:
+        async def test(world: World) -> None:
+            place = Place("p", tpm=1000)
+            await world.gates.leave(await entered(world.gates, place, 100), Ending.SUCCESS, tokens=1500)
+            found = await standing(world.gates, place, 1)
+            assert found.headroom == 0.0
+            assert wait_of(found) == pytest.approx(60.0, abs=SLACK_S)
+
+        self.run(test)
+
+    def test_parallel_calls_are_kept_and_a_call_that_ends_makes_room(self) -> None:
+        async def test(world: World) -> None:
+            place = Place("p", parallel=2)
+            one, _ = [await entered(world.gates, place) for _ in range(2)]
+            assert wait_of(await refused(world.gates, place)) > 0
+            assert (await standing(world.gates, place)).in_flight == 2
+            await world.gates.leave(one, Ending.NEUTRAL, tokens=0)
+            await entered(world.gates, place)
+            await refused(world.gates, place)
+
+        self.run(test)
+
+    def test_a_second_leave_does_nothing(self) -> None:
+        async def test(world: World) -> None:
+            place = Place("p", "KEY", tpm=1000, parallel=2, budget_usd=1.0)
+            one, _ = [await entered(world.gates, place, 400, 0.25) for _ in range(2)]
+            await world.gates.leave(one, Ending.SUCCESS)
+            before = await standing(world.gates, place)
+            for ending in [Ending.FAILURE] * RULES.in_a_row + [Ending.DISABLE]:
+                await world.gates.leave(one, ending, tokens=0, usd=0.0, wait_s=60.0)
+            assert await standing(world.gates, place) == before
+            await refused(world.gates, place, 201)
+
+        self.run(test)
+
+    def test_a_hint_closes_the_place_and_is_never_shortened(self) -> None:
+        async def test(world: World) -> None:
+            passes = [await entered(world.gates) for _ in range(4)]
+            await world.gates.leave(passes.pop(), Ending.NEUTRAL, wait_s=30.0)
+            await world.gates.leave(passes.pop(), Ending.NEUTRAL, wait_s=2.0)
+            await world.gates.leave(passes.pop(), Ending.SUCCESS)
+            found = await standing(world.gates)
+            assert found.breaker is BreakerState.CLOSED
+            assert wait_of(found) == pytest.approx(30.0, abs=SLACK_S)
+            assert wait_of(await refused(world.gates)) == pytest.approx(30.0, abs=SLACK_S)
+            await world.gates.leave(passes.pop(), Ending.NEUTRAL, wait_s=40.0)
+            assert wait_of(await standing(world.gates)) == pytest.approx(40.0, abs=SLACK_S)
+            await world.advance(40.0)
+            await entered(world.gates)
+
+        self.run(test)
+
+    def test_a_later_hint_counts_from_its_own_moment(self) -> None:
+        async def test(world: World) -> None:
+            one, two = await entered(world.gates), await entered(world.gates)
+            await world.gates.leave(one, Ending.NEUTRAL, wait_s=5.0)
+            await world.advance(60.0)
+            await world.gates.leave(two, Ending.NEUTRAL, wait_s=5.0)
+            assert wait_of(await standing(world.gates)) == pytest.approx(5.0, abs=SLACK_S)
+
+        self.run(test)
+
+    def test_headroom_is_what_is_left_after_this_call_under_the_tightest_limit(self) -> None:
+        async def test(world: World) -> None:
+            place = Place("p", "KEY", rpm=100, tpm=1000, parallel=10, budget_usd=10.0)
+            assert (await standing(world.gates, place)).headroom == pytest.approx(0.9)
+            assert (await standing(world.gates, place, 600)).headroom == pytest.approx(0.4)
+            assert (await standing(world.gates, place, 600, 8.0)).headroom == pytest.approx(0.2)
+            await world.gates.leave(await entered(world.gates, place, 500), Ending.SUCCESS)
+            assert (await standing(world.gates, place)).headroom == pytest.approx(0.5)
+            assert (await standing(world.gates, place, 500)).headroom == pytest.approx(0.0)
+            assert (await standing(world.gates, place, 600)).headroom == 0.0
+
+        self.run(test)
+
+    def test_calls_that_ask_at_the_same_moment_never_pass_together(self) -> None:
+        async def test(world: World) -> None:
+            for place, tokens in [
+                (Place("a", parallel=3), 0),
+                (Place("b", rpm=3), 0),
+                (Place("c", tpm=350), 100),
+            ]:
+                answers = await asyncio.gather(*(world.gates.enter(place, tokens) for _ in range(30)))
+                assert sum(isinstance(answer, Pass) for answer in answers) == 3
+
+        self.run(test)
+
+    def test_a_call_that_is_never_given_back_is_forgotten_in_the_end(self) -> None:
+        async def test(world: World) -> None:
+            place = Place("p", tpm=100, parallel=1)
+            lost = await entered(world.gates, place, 100)
+            await world.advance(FORGOTTEN_S)
+            assert (await standing(world.gates, place)).in_flight == 0
+            await entered(world.gates, place, 100)
+            await world.gates.leave(lost, Ending.SUCCESS)
+            assert (await standing(world.gates, place)).in_flight == 1
+
+        self.run(test)
+
+    def test_a_cancelled_task_gives_everything_back(self) -> None:
+        async def test(world: World) -> None:
+            place = Place("p", "KEY", tpm=1000, parallel=4, budget_usd=1.0)
+
+            async def call() -> None:
+                leave = await entered(world.gates, place, 250, 0.25)
+                try:
+                    await asyncio.sleep(3600)
+                finally:
+                    await world.gates.leave(leave, Ending.NEUTRAL, tokens=0, usd=0.0)
+
+            tasks = [asyncio.create_task(call()) for _ in range(4)]
+            while (await standing(world.gates, place)).in_flight < 4:
+                await asyncio.sleep(0)
+            await refused(world.gates, place, 1)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            found = await standing(world.gates, place)
+            assert (found.in_flight, found.spent_usd, found.calls) == (0, 0.0, 0)
+            await entered(world.gates, place, 1000, 1.0)
+
+        self.run(test)
+
+    # The budget.
+
+    def test_a_budget_is_kept_by_all_deployments_of_its_credential_together(self) -> None:
+        async def test(world: World) -> None:
+            one, two = [Place(name, "KEY", budget_usd=1.0) for name in ("one", "two")]
+            first = await entered(world.gates, one, usd=0.5)
+            await entered(world.gates, two, usd=0.25)
+            assert "KEY" in (await refused(world.gates, two, usd=0.5)).reason
+            await world.gates.leave(first, Ending.SUCCESS, usd=0.125)
+            assert (await standing(world.gates, two)).spent_usd == pytest.approx(0.375)
+            await entered(world.gates, two, usd=0.5)
+            await refused(world.gates, one, usd=0.25)
+            await entered(world.gates, Place("one", "OTHER_KEY", budget_usd=1.0), usd=1.0)
+
+        self.run(test)
+
+    def test_what_a_call_cost_beyond_its_reservation_is_spent_too(self) -> None:
+        async def test(world: World) -> None:
+            place = Place("p", "KEY", budget_usd=1.0)
+            await world.gates.leave(await entered(world.gates, place, usd=0.5), Ending.FAILURE, usd=2.0)
+            await world.gates.leave(await entered(world.gates, Place("free"), usd=0.0), Ending.SUCCESS)
+            assert (await standing(world.gates, place)).spent_usd == pytest.approx(2.0)
+            await refused(world.gates, place)
+
+        self.run(test)
+
+    def test_a_spent_budget_waits_for_the_next_month(self) -> None:
+        async def test(world: World) -> None:
+            place = Place("p", "KEY", budget_usd=1.0)
+            await entered(world.gates, place, usd=1.0)
+            refusal = await refused(world.gates, place, usd=0.5)
+            assert 0 < wait_of(refusal) <= 31 * 24 * 3600
+            await world.advance(wait_of(refusal) + SLACK_S)
+            assert (await standing(world.gates, place)).spent_usd == 0.0
+            await entered(world.gates, place, usd=1.0)
+
+        self.run(test)
+
+    def test_a_call_dearer_than_the_whole_budget_is_refused_for_good(self) -> None:
+        async def test(world: World) -> None:
+            assert (await refused(world.gates, Place("p", "KEY", budget_usd=1.0), usd=1.5)).wait_s is None
+
+        self.run(test)

@@ -1,0 +1,459 @@
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+from resilience.gates_contract import GatesContract
+from resilience.redis_server import OwnRedis, own_redis
+
+from semroute.config import BreakerRules
+from semroute.errors import StateError
+from semroute.resilience import MemoryGates
+from semroute.resilience.shared.failover import FailoverGates, share
+from semroute.resilience.shared.gates import RedisGates
+from semroute.resilience.shared.replicas import Replicas
+from semroute.resilience.shared.server import Server
+from semroute.types import BreakerState, Ending, Pass, Place, Refusal
+
+RULES = BreakerRules(jitter=0.0)
+TEND_S = 0.05
+
+
+@pytest.fixture(scope="module")
+def lasting_redis() -> Iterator[OwnRedis]:
+    with own_redis() as running:
+        yield running
+
+
+@pytest.fixture
+def redis() -> Iterator[OwnRedis]:
+    with own_redis() as running:
+        yield running
+
+
+class FailoverWorld:
+    """Gates whose time, shared and local, runs like the wall's, and further ahead."""
+
+    def __init__(self, url: str, rules: BreakerRules) -> None:
+        self.ahead_s = 0.0
+        prefix = f"semroute:{{test-{secrets.token_hex(6)}}}:"
+        server = Server(url, timeout_s=2.0)
+        shared = RedisGates(server, rules, prefix=prefix, clock=self.now)
+        self.gates: Any = FailoverGates(
+            shared, Replicas(server, prefix=prefix), lambda: MemoryGates(rules, clock=self.now, wall=self.now)
+        )
+
+    def now(self) -> float:
+        return time.time() + self.ahead_s
+
+    async def advance(self, seconds: float) -> None:
+        self.ahead_s += seconds
+
+
+@asynccontextmanager
+async def failover_world(url: str, rules: BreakerRules) -> AsyncGenerator[FailoverWorld]:
+    world = FailoverWorld(url, rules)
+    yield world
+    await world.gates.close()
+
+
+class TestFailoverGatesWithRedis(GatesContract):
+    @pytest.fixture(autouse=True)
+    def _url(self, lasting_redis: OwnRedis) -> None:
+        self.url = lasting_redis.url
+
+    def world(self, rules: BreakerRules) -> AbstractAsyncContextManager[FailoverWorld]:
+        return failover_world(self.url, rules)
+
+
+class TestFailoverGatesWithoutRedis(GatesContract):
+    def world(self, rules: BreakerRules) -> AbstractAsyncContextManager[FailoverWorld]:
+        return failover_world("redis://127.0.0.1:1/0", rules)
+
+    def run(self, test: Callable[[Any], Awaitable[Any]], rules: BreakerRules = RULES) -> None:
+        async def with_local_enabling(world: Any) -> None:
+            world.gates = LocalEnabling(world.gates)
+            await test(world)
+
+        super().run(with_local_enabling, rules)
+
+
+class LocalEnabling:
+    """The same gates, but that enabling a credential is content with this process."""
+
+    def __init__(self, gates: FailoverGates) -> None:
+        self._gates = gates
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._gates, name)
+
+    async def enable(self, credential: str | None) -> None:
+        with pytest.raises(StateError):
+            await self._gates.enable(credential)
+
+
+def replica(redis: OwnRedis, prefix: str = "semroute:{test}:", **options: Any) -> FailoverGates:
+    server = Server(redis.url, timeout_s=0.1)
+    shared = RedisGates(server, RULES, prefix=prefix)
+    return FailoverGates(
+        shared, Replicas(server, prefix=prefix), lambda: MemoryGates(RULES), **{"tend_s": TEND_S, **options}
+    )
+
+
+@asynccontextmanager
+async def replicas(redis: OwnRedis, count: int) -> AsyncGenerator[list[FailoverGates]]:
+    """Replicas that have seen each other."""
+    made = [replica(redis) for _ in range(count)]
+    for _ in range(2):
+        for one in made:
+            await one.tend()
+    try:
+        yield made
+    finally:
+        for one in made:
+            await one.close()
+
+
+async def passes(gates: FailoverGates, place: Place, calls: int, tokens: int = 0) -> list[Pass]:
+    answers = [await gates.enter(place, tokens) for _ in range(calls)]
+    return [answer for answer in answers if isinstance(answer, Pass)]
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    for _ in range(100):
+        if holds():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not happen within 2 s")
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def inside() -> None:
+        await test()
+
+    asyncio.run(inside())
+
+
+def test_replicas_count_each_other_and_share_one_limit(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 3) as all_three:
+            assert [one.replicas for one in all_three] == [3, 3, 3]
+            assert len({one.replica for one in all_three}) == 3
+            passed = [len(await passes(one, Place("p", rpm=10), 6)) for one in all_three]
+            assert passed == [6, 4, 0]
+
+    run(test)
+
+
+def test_a_killed_redis_raises_nothing_and_is_told_of_once(redis: OwnRedis, caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        async with replicas(redis, 2) as (one, other):
+            place = Place("p", "KEY", rpm=100, tpm=10_000, parallel=100, budget_usd=10.0)
+            before = await passes(one, place, 3, 10)
+            assert one.mode == other.mode == "shared"
+            redis.kill()
+            taken = await asyncio.gather(*(one.enter(place, 10, 0.01) for _ in range(20)))
+            assert one.mode == "local"
+            for leave in [*before, *taken]:
+                assert isinstance(leave, Pass)
+                await one.leave(leave, Ending.SUCCESS, tokens=5, usd=0.01)
+                await one.leave(leave, Ending.FAILURE)
+            assert (await one.standings([place]))[0].in_flight == 0
+            await one.publish({"places": []})
+            assert await one.read_snapshots() == {}
+            with pytest.raises(StateError):
+                await one.enable("KEY")
+
+    run(test)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert f"127.0.0.1:{redis.port}" in warnings[0]
+    assert "one part in 2" in warnings[0]
+
+
+def test_no_call_waits_for_a_redis_that_is_known_to_be_away(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 1) as (one,):
+            redis.freeze()
+            started = time.monotonic()
+            assert len(await passes(one, Place("p"), 1)) == 1
+            first_s = time.monotonic() - started
+            assert 0.09 < first_s < 1.0
+            started = time.monotonic()
+            for leave in await passes(one, Place("p"), 100):
+                await one.leave(leave, Ending.SUCCESS)
+            assert time.monotonic() - started < 0.5
+            redis.thaw()
+
+    run(test)
+
+
+def test_while_it_is_away_the_replicas_together_stay_within_the_limit(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 3) as all_three:
+            redis.kill()
+            place = Place("p", rpm=30, tpm=3000)
+            assert [len(await passes(one, place, 30, 100)) for one in all_three] == [10, 10, 10]
+
+    run(test)
+
+
+def test_what_a_replica_had_used_before_counts_against_its_share(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 3) as all_three:
+            place = Place("p", rpm=30)
+            before = [len(await passes(one, place, 10)) for one in all_three]
+            redis.kill()
+            after = [len(await passes(one, place, 30)) for one in all_three]
+            assert (before, after) == ([10] * 3, [0] * 3)
+
+    run(test)
+
+
+def test_the_overshoot_around_the_moment_it_goes_away_is_at_most_what_is_stated(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 3) as (greedy, *others):
+            place = Place("p", rpm=30)
+            assert len(await passes(greedy, place, 40)) == 30
+            redis.kill()
+            assert len(await passes(greedy, place, 30)) == 0
+            assert sum([len(await passes(other, place, 30)) for other in others]) == 30 * 2 // 3
+
+    run(test)
+
+
+def test_when_it_is_back_it_knows_what_passed_meanwhile(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 2) as (one, other):
+            place = Place("p", "KEY", rpm=10, tpm=1000, parallel=10, budget_usd=10.0)
+            redis.kill()
+            mine = [await one.enter(place, 100, 1.0) for _ in range(4)]
+            his = await other.enter(place, 100, 1.0)
+            assert isinstance(his, Pass)
+            for leave in mine[:2]:
+                assert isinstance(leave, Pass)
+                await one.leave(leave, Ending.SUCCESS, tokens=10, usd=0.5)
+            redis.start()
+            await eventually(lambda: one.mode == other.mode == "shared")
+            (found,) = await other.standings([place])
+            assert (found.in_flight, found.spent_usd) == (3, 4.0)
+            assert found.headroom == pytest.approx(0.4)  # of the requests: 5 were made, this would be the sixth
+            for gates, leave in ((one, mine[2]), (one, mine[3]), (other, his)):
+                assert isinstance(leave, Pass)
+                await gates.leave(leave, Ending.SUCCESS, tokens=100, usd=0.0)
+                await gates.leave(leave, Ending.SUCCESS, tokens=100, usd=9.0)
+            (found,) = await one.standings([place])
+            assert (found.in_flight, found.spent_usd) == (0, 1.0)
+            assert len(await passes(one, place, 10)) == 5
+
+    run(test)
+
+
+def test_a_redis_that_comes_back_empty_is_told_the_last_minute_and_the_budgets(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 2) as (one, other):
+            place = Place("p", "KEY", rpm=10, tpm=1000, parallel=10, budget_usd=10.0)
+            ended, running = [await one.enter(place, 100, 2.0) for _ in range(2)]
+            his = await other.enter(place, 200, 1.0)
+            for gates, leave in ((one, ended), (other, his)):
+                assert isinstance(leave, Pass)
+                await gates.leave(leave, Ending.SUCCESS)
+            await asyncio.gather(one.standings([place]), other.standings([place]))
+            redis.kill()
+            assert isinstance(await one.enter(place, 100, 0.5), Pass)
+            redis.start()
+            await other.tend()
+            await eventually(lambda: one.mode == other.mode == "shared")
+            (found,) = await other.standings([place])
+            assert (found.in_flight, found.spent_usd) == (2, 5.5)
+            assert len(await passes(other, place, 10, 100)) == 5  # 500 tokens of the first four are counted
+            assert isinstance(running, Pass)
+            await one.leave(running, Ending.SUCCESS, tokens=0)
+            assert len(await passes(other, place, 10, 100)) == 1
+
+    run(test)
+
+
+def test_a_redis_that_kept_its_memory_counts_nothing_twice(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 1) as (one,):
+            place = Place("p", "KEY", rpm=10, tpm=1000, parallel=10, budget_usd=10.0)
+            ended, running = [await one.enter(place, 100, 2.0) for _ in range(2)]
+            assert isinstance(ended, Pass)
+            await one.leave(ended, Ending.SUCCESS, tokens=50, usd=1.0)
+            redis.freeze()
+            await one.standings([place])
+            assert one.mode == "local"
+            redis.thaw()
+            await eventually(lambda: one.mode == "shared")
+            (found,) = await one.standings([place], 850)
+            assert (found.in_flight, found.spent_usd, found.wait_s) == (1, 3.0, 0.0)
+            assert len(await passes(one, place, 10, 850)) == 1
+            assert isinstance(running, Pass)
+            await one.leave(running, Ending.SUCCESS, tokens=0, usd=0.0)
+
+    run(test)
+
+
+def test_what_the_calls_meanwhile_brought_reaches_the_others(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 2) as (one, other):
+            hinted, refused = Place("p", "KEY"), Place("q", "OTHER_KEY")
+            redis.kill()
+            (leave,) = await passes(one, hinted, 1)
+            await one.leave(leave, Ending.FAILURE, wait_s=30.0)
+            (leave,) = await passes(one, refused, 1)
+            await one.leave(leave, Ending.DISABLE, reason="401: no such key")
+            (leave,) = await passes(other, hinted, 1)
+            redis.start()
+            await eventually(lambda: one.mode == other.mode == "shared")
+            found = await other.standings([hinted, refused])
+            assert found[0].wait_s == pytest.approx(30.0, abs=2.0)
+            assert found[1].breaker is BreakerState.DISABLED
+            assert "401: no such key" in (found[1].reason or "")
+
+    run(test)
+
+
+def test_a_pass_of_redis_that_comes_back_while_it_is_away_is_given_back_later(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 1) as (one,):
+            place = Place("p", "KEY", tpm=1000, parallel=2, budget_usd=5.0)
+            leave = await one.enter(place, 900, 3.0)
+            assert isinstance(leave, Pass)
+            redis.freeze()
+            await one.leave(leave, Ending.SUCCESS, tokens=100, usd=1.0)
+            assert one.mode == "local"
+            redis.thaw()
+            await eventually(lambda: one.mode == "shared")
+            (found,) = await one.standings([place])
+            assert (found.in_flight, found.spent_usd) == (0, 1.0)
+            assert len(await passes(one, place, 1, 900)) == 1
+
+    run(test)
+
+
+def test_an_answer_that_comes_too_late_leaves_nothing_behind(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 1) as (one,):
+            place = Place("p", "KEY", tpm=1000, parallel=2, budget_usd=5.0)
+            redis.freeze()
+            leave = await one.enter(place, 500, 1.0)  # the question is in the server's buffer
+            assert isinstance(leave, Pass)
+            await one.leave(leave, Ending.NEUTRAL, tokens=0, usd=0.0)
+            redis.thaw()
+            await eventually(lambda: one.mode == "shared")
+            (found,) = await one.standings([place])
+            assert (found.in_flight, found.spent_usd) == (0, 0.0)
+            assert len(await passes(one, place, 1, 1000)) == 1
+
+    run(test)
+
+
+def test_a_breaker_of_this_process_opens_while_redis_is_away(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 1) as (one,):
+            place = Place("p", "KEY")
+            for number in range(RULES.in_a_row):
+                if number == 2:  # what failed before counts
+                    redis.kill()
+                (leave,) = await passes(one, place, 1)
+                await one.leave(leave, Ending.FAILURE)
+            refusal = await one.enter(place, 0)
+            assert isinstance(refusal, Refusal)
+            assert refusal.place == place
+            assert "breaker open" in refusal.reason
+
+    run(test)
+
+
+def test_of_a_budget_each_replica_spends_its_part_of_what_was_left(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 2) as (one, other):
+            place = Place("p", "KEY", budget_usd=10.0)
+            leave = await one.enter(place, 0, 4.0)
+            assert isinstance(leave, Pass)
+            await other.standings([place])
+            redis.kill()
+            spent = {}
+            for gates in (one, other):
+                answers = [await gates.enter(place, 0, 1.0) for _ in range(10)]
+                spent[gates] = sum(isinstance(answer, Pass) for answer in answers)
+            assert list(spent.values()) == [3, 3]
+
+    run(test)
+
+
+def test_replicas_show_each_other_what_they_see(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 2) as (one, other):
+            await one.publish({"latencies": [1, 2]})
+            await one.publish({"latencies": "a second one within a second is left out"})
+            await other.publish({"latencies": []})
+            expected = {one.replica: {"latencies": [1, 2]}, other.replica: {"latencies": []}}
+            assert await other.read_snapshots() == expected
+
+    run(test)
+
+
+def test_a_replica_that_says_nothing_is_no_longer_counted(redis: OwnRedis) -> None:
+    async def test() -> None:
+        now = 0.0
+        server = Server(redis.url)
+        one, other = [Replicas(server, live_s=0.1, clock=lambda: now) for _ in range(2)]
+        await one.beat("{}")
+        await other.beat("{}")
+        assert other.count == 2
+        await asyncio.sleep(0.12)
+        await other.beat()
+        assert other.count == 2  # a moment ago there were two
+        now = 0.2
+        await other.beat()
+        assert other.count == 1
+        await server.close()
+
+    run(test)
+
+
+def test_a_replica_that_only_looks_is_not_counted(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with replicas(redis, 1) as (one,):
+            onlooker = replica(redis)
+            await onlooker.standings([Place("p")])
+            await onlooker.read_snapshots()
+            await one.tend()
+            assert one.replicas == 1
+            await onlooker.close()
+
+    run(test)
+
+
+def test_a_share_is_a_part_of_every_limit_but_never_nothing() -> None:
+    place = Place("p", "KEY", rpm=10, tpm=2, parallel=None, budget_usd=10.0)
+    assert share(place, 4, 2.0) == Place("p", "KEY", rpm=2, tpm=1, parallel=None, budget_usd=2.0)
+    assert share(place, 4, 12.0).budget_usd == 0.0
+
+
+def test_no_secret_shows_when_redis_goes_away(caplog: pytest.LogCaptureFixture) -> None:
+    secret = "pass-" + secrets.token_hex(8)
+
+    async def test(running: OwnRedis) -> None:
+        server = Server(running.url, password=secret)
+        gates = FailoverGates(RedisGates(server, RULES), Replicas(server), lambda: MemoryGates(RULES), tend_s=TEND_S)
+        await gates.enter(Place("p"), 0)
+        assert gates.mode == "shared"
+        running.kill()
+        answer = await gates.enter(Place("p"), 0)
+        assert gates.mode == "local"
+        assert secret not in repr(gates) + repr(vars(gates)) + repr(answer)
+        await gates.close()
+
+    with own_redis(secret) as running, caplog.at_level("DEBUG"):
+        asyncio.run(test(running))
+    assert "going on" in caplog.text
+    assert secret not in caplog.text

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from resilience.gates_contract import GatesContract
+from resilience.redis_server import OwnRedis, own_redis
+
+from semroute.config import BreakerRules
+from semroute.errors import StateError
+from semroute.resilience.shared.gates import RedisGates
+from semroute.resilience.shared.server import Server
+from semroute.types import Ending, Pass, Place
+
+RULES = BreakerRules(jitter=0.0)
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[OwnRedis]:
+    with own_redis() as running:
+        yield running
+
+
+def own_prefix() -> str:
+    return f"semroute:{{test-{secrets.token_hex(6)}}}:"
+
+
+@dataclass
+class RedisWorld:
+    """Gates whose time runs like the wall's, and further ahead."""
+
+    gates: RedisGates
+    ahead_s: float = 0.0
+
+    async def advance(self, seconds: float) -> None:
+        self.ahead_s += seconds
+
+
+class TestRedisGates(GatesContract):
+    @pytest.fixture(autouse=True)
+    def _url(self, redis: OwnRedis) -> None:
+        self.url = redis.url
+
+    @asynccontextmanager
+    async def world(self, rules: BreakerRules) -> AsyncGenerator[RedisWorld]:
+        server = Server(self.url, timeout_s=2.0)
+        gates = RedisGates(server, rules, prefix=own_prefix(), clock=lambda: time.time() + world.ahead_s)
+        world = RedisWorld(gates)
+        yield world
+        await gates.close()
+
+
+async def run_here(gates: RedisGates, place: Place, *, calls: int, tokens: int = 0) -> int:
+    """Ask for many calls at once; how many were let through."""
+    answers = await asyncio.gather(*(gates.enter(place, tokens) for _ in range(calls)))
+    return sum(isinstance(answer, Pass) for answer in answers)
+
+
+def test_time_is_the_servers_when_no_clock_is_given(redis: OwnRedis) -> None:
+    async def test() -> tuple[float, float]:
+        gates = RedisGates(Server(redis.url), RULES, prefix=own_prefix())
+        place = Place("p", rpm=1)
+        await gates.enter(place, 0)
+        seconds, micros = await gates.server.command("TIME")
+        ((_, at),) = await gates.server.command("ZRANGE", gates._keys(place)[1], 0, -1, "WITHSCORES")
+        await gates.close()
+        return float(at), int(seconds) + int(micros) / 1e6
+
+    at, now = asyncio.run(test())
+    assert 0 <= now - at < 1
+
+
+def test_every_key_has_the_prefix_and_goes_by_itself(redis: OwnRedis) -> None:
+    async def test() -> None:
+        prefix = own_prefix()
+        gates = RedisGates(Server(redis.url), RULES, prefix=prefix)
+        before = set(await gates.server.command("KEYS", "*"))
+        place = Place("p", "KEY", rpm=100, tpm=1000, parallel=10, budget_usd=1.0)
+        running = await gates.enter(place, 10, 0.1)
+        assert isinstance(running, Pass)
+        for ending in [Ending.FAILURE] * RULES.in_a_row + [Ending.DISABLE]:
+            leave = await gates.enter(place, 10, 0.01)
+            if isinstance(leave, Pass):
+                await gates.leave(leave, ending, wait_s=0.0)
+        await gates.leave(running, Ending.DISABLE, wait_s=1000.0)
+        keys = set(await gates.server.command("KEYS", "*")) - before
+        assert len(keys) >= 5
+        for key in keys:
+            assert key.decode().startswith(prefix)
+            assert 0 < await gates.server.command("TTL", key) <= 40 * 86400
+        await gates.close()
+
+    asyncio.run(test())
+
+
+def test_scripts_that_redis_has_lost_are_loaded_again(redis: OwnRedis) -> None:
+    async def test() -> None:
+        gates = RedisGates(Server(redis.url), RULES, prefix=own_prefix())
+        for _ in range(3):
+            leave = await gates.enter(Place("p"), 0)
+            await gates.server.command("SCRIPT", "FLUSH")
+            assert isinstance(leave, Pass)
+            await gates.leave(leave, Ending.SUCCESS)
+            await gates.server.command("SCRIPT", "FLUSH")
+            assert (await gates.standings([Place("p")]))[0].in_flight == 0
+        await gates.close()
+
+    asyncio.run(test())
+
+
+def test_one_object_serves_loops_one_after_the_other_and_at_the_same_time(redis: OwnRedis) -> None:
+    gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=own_prefix())
+    place, passed = Place("p", rpm=50), []
+
+    def in_a_loop() -> None:
+        passed.append(asyncio.run(run_here(gates, place, calls=40)))
+
+    in_a_loop()
+    threads = [threading.Thread(target=in_a_loop) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert passed[0] == 40
+    assert sum(passed) == 50
+
+
+RACER = """
+import asyncio, json, sys
+from semroute.config import BreakerRules
+from semroute.resilience.shared.gates import RedisGates
+from semroute.resilience.shared.server import Server
+from semroute.types import Pass, Place
+
+async def race(url, prefix):
+    gates = RedisGates(Server(url, timeout_s=10.0), BreakerRules(), prefix=prefix)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    passed = {"rpm": 0, "tpm": 0, "parallel": 0}
+    places = {"rpm": Place("a", rpm=100), "tpm": Place("b", tpm=1000), "parallel": Place("c", parallel=10)}
+    async def ask(name):
+        answer = await gates.enter(places[name], 10)
+        passed[name] += isinstance(answer, Pass)
+    await asyncio.gather(*(ask(name) for _ in range(100) for name in places))
+    print(json.dumps(passed), flush=True)
+    await gates.close()
+
+asyncio.run(race(*sys.argv[1:]))
+"""
+
+
+def test_two_processes_that_race_for_one_limit_use_all_of_it_and_no_more(redis: OwnRedis) -> None:
+    command = [sys.executable, "-c", RACER, redis.url, own_prefix()]
+    racers = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("\n")
+        racer.stdin.flush()
+    found = [json.loads(racer.communicate(timeout=60)[0]) for racer in racers]
+    assert {name: sum(one[name] for one in found) for name in found[0]} == {"rpm": 100, "tpm": 100, "parallel": 10}
+    assert all(sum(one.values()) > 0 for one in found)
+
+
+def test_a_breaker_that_one_opens_is_open_for_all(redis: OwnRedis) -> None:
+    async def test() -> None:
+        prefix, place = own_prefix(), Place("p", "KEY")
+        one, other = [RedisGates(Server(redis.url), RULES, prefix=prefix) for _ in range(2)]
+        for _ in range(RULES.in_a_row):
+            leave = await one.enter(place, 0)
+            assert isinstance(leave, Pass)
+            await one.leave(leave, Ending.FAILURE)
+        refusal = await other.enter(place, 0)
+        assert not isinstance(refusal, Pass)
+        assert "in a row" in refusal.reason
+        await one.close()
+        await other.close()
+
+    asyncio.run(test())
+
+
+def test_a_question_that_is_cancelled_gives_back_what_it_got(redis: OwnRedis) -> None:
+    async def test() -> None:
+        gates = RedisGates(Server(redis.url), RULES, prefix=own_prefix())
+        place = Place("p", "KEY", tpm=1000, parallel=5, budget_usd=1.0)
+        for delay_s in (0.0, 0.0001, 0.0003, 0.001):
+            asking = asyncio.create_task(gates.enter(place, 1000, 1.0))
+            await asyncio.sleep(delay_s)
+            asking.cancel()
+            answer: Any = (await asyncio.gather(asking, return_exceptions=True))[0]
+            if isinstance(answer, Pass):  # it was answered before
+                await gates.leave(answer, Ending.NEUTRAL, tokens=0, usd=0.0)
+        await gates.close()
+        (found,) = await gates.standings([place])
+        assert (found.in_flight, found.spent_usd, found.headroom) == (0, 0.0, 0.8)
+        await gates.close()
+
+    asyncio.run(test())
+
+
+def test_a_leave_that_is_cancelled_arrives_all_the_same(redis: OwnRedis) -> None:
+    async def test() -> None:
+        gates = RedisGates(Server(redis.url), RULES, prefix=own_prefix())
+        leave = await gates.enter(Place("p"), 0)
+        assert isinstance(leave, Pass)
+        giving = asyncio.create_task(gates.leave(leave, Ending.SUCCESS))
+        await asyncio.sleep(0)
+        giving.cancel()
+        await asyncio.gather(giving, return_exceptions=True)
+        await gates.close()
+        assert (await gates.standings([Place("p")]))[0].in_flight == 0
+        await gates.close()
+
+    asyncio.run(test())
+
+
+def test_without_a_redis_there_that_does_answer_the_error_says_where(redis: OwnRedis) -> None:
+    async def test() -> None:
+        gates = RedisGates(Server("redis://127.0.0.1:1/3"), RULES)
+        with pytest.raises(StateError, match=r"127\.0\.0\.1:1/3"):
+            await gates.enter(Place("p"), 0)
+
+    asyncio.run(test())
+
+
+def test_the_password_reaches_redis_and_no_message(caplog: pytest.LogCaptureFixture) -> None:
+    secret = "pass-" + secrets.token_hex(8)
+
+    async def test(url: str) -> None:
+        right, wrong = Server(url, password=secret), Server(url, password=secret + "-wrong")
+        gates = RedisGates(right, RULES)
+        assert isinstance(await gates.enter(Place("p"), 0), Pass)
+        assert secret not in repr(right) + repr(gates) + repr(gates.server)
+        for server in (wrong, Server(url)):
+            with pytest.raises(StateError) as caught:
+                await RedisGates(server, RULES).enter(Place("p"), 0)
+            assert secret not in str(caught.value) + repr(caught.value)
+            await server.close()
+        await gates.close()
+
+    with own_redis(secret) as running, caplog.at_level("DEBUG"):
+        asyncio.run(test(running.url))
+    assert secret not in caplog.text

@@ -1,0 +1,146 @@
+"""The gates in Redis against the gates in process: the same calls at the same times, the same answers."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from resilience.redis_server import OwnRedis, own_redis
+
+from semroute.config import BreakerRules
+from semroute.resilience import MemoryGates
+from semroute.resilience.shared.gates import RedisGates
+from semroute.resilience.shared.server import Server
+from semroute.types import Ending, Pass, Place, Refusal, Standing
+
+RULES = BreakerRules(
+    window_s=10.0, least_calls=6, in_a_row=3, most_open_s=60.0, probe_lease_s=20.0, successes=2, ramp_s=8.0
+)
+PLACES = (
+    Place("free"),
+    Place("tight", "KEY", rpm=3, tpm=500, parallel=2, budget_usd=1.0),
+    Place("roomy", "KEY", rpm=40, budget_usd=2.0),
+    Place("tokens", "OTHER", tpm=1000),
+    Place("requests", "OTHER", rpm=2),
+)
+# 31 December 2026, 23:50 UTC: a month, and a year, ends within the test.
+BEGIN = 1_798_761_000.0
+# Longer than a script: the two notice a lost call at different moments, which the contract's tests allow.
+LEASE_S = 1e6
+
+
+class Even(Random):
+    """Always one half, since the two do not ask equally often."""
+
+    def random(self) -> float:
+        return 0.5
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[OwnRedis]:
+    with own_redis() as running:
+        yield running
+
+
+money = st.sampled_from([0.0, 0.001, 0.25, 0.3, 1.5])
+tokens = st.sampled_from([0, 1, 99, 100, 400, 1001])
+enter = st.tuples(st.just("enter"), st.sampled_from(PLACES), tokens, money)
+leave = st.tuples(
+    st.just("leave"),
+    st.integers(0, 30),
+    st.sampled_from([Ending.SUCCESS, Ending.FAILURE, Ending.FAILURE, Ending.NEUTRAL]),
+    st.none() | tokens,
+    st.none() | money,
+    st.sampled_from([None, None, None, 0.0, 3.0, 30.0]),
+)
+again = st.tuples(st.just("again"), st.integers(0, 30))
+disable = st.tuples(st.just("disable"), st.integers(0, 30))
+enable = st.tuples(st.just("enable"), st.sampled_from(["KEY", "OTHER", None]))
+advance = st.tuples(st.just("advance"), st.sampled_from([0.0, 0.1, 0.7, 1 / 3, 5.0, 20.0, 59.9, 60.0, 120.0, 400.0]))
+step = st.one_of(enter, enter, enter, leave, leave, leave, advance, advance, again, disable, enable)
+steps = st.lists(step, min_size=20, max_size=80)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(script=steps)
+def test_redis_and_memory_answer_alike(redis: OwnRedis, script: list[Any]) -> None:
+    asyncio.run(Comparison(redis.url).run(script))
+
+
+def test_a_breaker_in_full_swing_is_the_same_in_both(redis: OwnRedis) -> None:
+    free = PLACES[0]
+    call = [("enter", free, 0, 0.0), ("leave", 0, Ending.FAILURE, None, None, None)]
+    good = [("enter", free, 0, 0.0), ("leave", 0, Ending.SUCCESS, None, None, None)]
+    mixed = (call + good) * 3
+    script = call * 3 + [("advance", 5.0), *call, ("advance", 20.0), *good * 3, ("advance", 1.0), *mixed]
+    asyncio.run(Comparison(redis.url).run([*script, ("advance", 5.0), *good, ("advance", 10.0), *mixed]))
+
+
+class Comparison:
+    def __init__(self, url: str) -> None:
+        self.now = BEGIN
+        self.memory = MemoryGates(RULES, clock=lambda: self.now, wall=lambda: self.now, rng=Even(), lease_s=LEASE_S)
+        prefix = f"semroute:{{test-{secrets.token_hex(6)}}}:"
+        server = Server(url, timeout_s=5.0)
+        self.redis = RedisGates(server, RULES, prefix=prefix, rng=Even(), clock=lambda: self.now, lease_s=LEASE_S)
+        self.out: list[tuple[Pass, Pass]] = []
+        self.gone: list[tuple[Pass, Pass]] = []
+
+    async def run(self, script: list[Any]) -> None:
+        for what, *args in script:
+            await getattr(self, what)(*args)
+            for tokens, usd in ((0, 0.0), (100, 0.3)):
+                here = await self.memory.standings(PLACES, tokens, usd)
+                there = await self.redis.standings(PLACES, tokens, usd)
+                for one, other in zip(here, there, strict=True):
+                    assert comparable(one) == pytest.approx(comparable(other), abs=1e-6)
+                    assert (one.breaker, one.reason) == (other.breaker, other.reason)
+        await self.redis.close()
+
+    async def enter(self, place: Place, tokens: int, usd: float) -> None:
+        here, there = await self.memory.enter(place, tokens, usd), await self.redis.enter(place, tokens, usd)
+        assert type(here) is type(there), (here, there)
+        if isinstance(here, Pass) and isinstance(there, Pass):
+            assert here.is_probe == there.is_probe
+            self.out.append((here, there))
+        elif isinstance(here, Refusal) and isinstance(there, Refusal):
+            assert here.reason == there.reason
+            assert there.wait_s == (None if here.wait_s is None else pytest.approx(here.wait_s, abs=1e-6))
+
+    async def leave(
+        self, index: int, ending: Ending, tokens: int | None, usd: float | None, wait_s: float | None
+    ) -> None:
+        if self.out:
+            here, there = self.out.pop(index % len(self.out))
+            self.gone.append((here, there))
+            await self.memory.leave(here, ending, tokens=tokens, usd=usd, wait_s=wait_s)
+            await self.redis.leave(there, ending, tokens=tokens, usd=usd, wait_s=wait_s)
+
+    async def again(self, index: int) -> None:
+        if self.gone:
+            here, there = self.gone[index % len(self.gone)]
+            await self.memory.leave(here, Ending.FAILURE, tokens=7, usd=0.7, wait_s=70.0)
+            await self.redis.leave(there, Ending.FAILURE, tokens=7, usd=0.7, wait_s=70.0)
+
+    async def disable(self, index: int) -> None:
+        await self.leave(index, Ending.DISABLE, None, None, None)
+
+    async def enable(self, credential: str | None) -> None:
+        await self.memory.enable(credential)
+        await self.redis.enable(credential)
+
+    async def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def comparable(standing: Standing) -> dict[str, float]:
+    """Its numbers; -1 where no waiting helps."""
+    numbers = {name: value for name, value in asdict(standing).items() if isinstance(value, int | float)}
+    return {"wait_s": -1.0, **numbers}
