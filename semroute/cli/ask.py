@@ -13,8 +13,12 @@ from semroute.cli.options import config_option, index_option, json_option
 from semroute.errors import QueryError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from semroute.config import Config
-    from semroute.types import Completion
+    from semroute.dispatch import Constraints
+    from semroute.router import Router
+    from semroute.types import Completion, Delta
 
 
 @click.command()
@@ -22,24 +26,55 @@ if TYPE_CHECKING:
 @index_option
 @config_option
 @json_option
-@click.option("--model", metavar="NAME", help="Call this logical model, without routing.")
-def ask(query: str, index: Path | None, config_path: Path | None, as_json: bool, model: str | None) -> None:
+@click.option("--model", metavar="NAME", help="Call this model or group, without routing.")
+@click.option("--deployment", metavar="NAME", help="Call this deployment, without routing.")
+@click.option("--region", "regions", metavar="NAME", multiple=True, help="Only deployments there; may be repeated.")
+@click.option("--max-usd", type=click.FloatRange(0), metavar="USD", help="Highest cost of one attempt.")
+@click.option("--deadline", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Longest time for it all.")
+@click.option("--stream", is_flag=True, help="Print the answer as it arrives.")
+def ask(
+    query: str,
+    index: Path | None,
+    config_path: Path | None,
+    as_json: bool,
+    model: str | None,
+    deployment: str | None,
+    regions: tuple[str, ...],
+    max_usd: float | None,
+    deadline: float | None,
+    stream: bool,
+) -> None:
     """Route QUERY, call the model that it goes to, and print the answer.
 
     QUERY "-" is read from standard input. The answer goes to standard output; category, model, tokens and time go to
     standard error.
     """
+    from semroute import bridge
     from semroute.cli.console import print_json, print_note, print_text
+    from semroute.cli.routers import open_router
     from semroute.config import load_config
+    from semroute.dispatch import Constraints
+    from semroute.dispatch.status import STATE_FILE
 
     text = _text(query)
     config = load_config(config_path)
-    completion = _routed(text, index, config) if model is None else _direct(text, model, config)
+    constraints = Constraints(
+        model=model, deployment=deployment, regions=frozenset(regions), max_usd=max_usd, deadline_s=deadline
+    )
+    pinned = model is not None or deployment is not None
+    if pinned:
+        events = _direct(text, config, constraints, stream)
+    else:
+        events = _routed(text, open_router(index, config_path, state_file=STATE_FILE), constraints, stream)
+    completion = bridge.run(_last(events, echo=not as_json))
     if as_json:
         print_json(as_dict(completion))
+        return
+    if stream:
+        print_text("")
     else:
-        print_text(completion.text)
-        print_note(summary(completion))
+        print_text(completion.text or completion.refusal or "")
+    print_note(summary(completion))
 
 
 def as_dict(completion: Completion) -> dict[str, object]:
@@ -52,6 +87,10 @@ def as_dict(completion: Completion) -> dict[str, object]:
         "finish_reason": completion.finish_reason,
         "usage": None if completion.usage is None else asdict(completion.usage),
         "latency_ms": completion.latency_ms,
+        "tool_calls": [asdict(call) for call in completion.tool_calls],
+        "refusal": completion.refusal,
+        "cost_usd": None if completion.total_cost is None else completion.total_cost.usd,
+        "cost_is_estimated": completion.total_cost is not None and completion.total_cost.estimated,
         "attempts": [asdict(attempt) for attempt in completion.attempts],
         "decision": None if completion.decision is None else completion.decision.to_dict(),
     }
@@ -63,7 +102,10 @@ def summary(completion: Completion) -> str:
     routed = [] if decision is None else [decision.category or "no category (fallback)"]
     tokens = "tokens not counted" if usage is None else f"{usage.input_tokens} + {usage.output_tokens} tokens"
     place = f"{completion.deployment} ({completion.upstream_model})"
-    return " · ".join([*routed, completion.model, place, tokens, f"{completion.latency_ms:.0f} ms"])
+    cost, failed = completion.total_cost, sum(attempt.error is not None for attempt in completion.attempts)
+    price = [] if cost is None else [f"{'about ' if cost.estimated else ''}{cost.usd:.6f} USD"]
+    tries = [f"after {failed} failed {'attempt' if failed == 1 else 'attempts'}"] if failed else []
+    return " · ".join([*routed, completion.model, place, tokens, *price, f"{completion.latency_ms:.0f} ms", *tries])
 
 
 def _text(query: str) -> str:
@@ -80,14 +122,47 @@ def _standard_input() -> str:
         raise QueryError(f"standard input is not UTF-8 text (byte {error.start})") from None
 
 
-def _routed(text: str, index: Path | None, config: Config) -> Completion:
-    from semroute.router import Router
+async def _last(events: AsyncIterator[Delta | Completion], *, echo: bool) -> Completion:
+    """Read to the end; pieces of the answer are printed as they come."""
+    from semroute.types import Delta
 
-    return Router.load(index, config=config).complete(text)
+    completion: Completion | None = None
+    async for event in events:
+        if not isinstance(event, Delta):
+            completion = event
+        elif echo:
+            click.echo(event.text, nl=False)
+    assert completion is not None  # dispatch ends with a completion or raises
+    return completion
 
 
-def _direct(text: str, model: str, config: Config) -> Completion:
-    from semroute import bridge, dispatch
+async def _routed(
+    text: str, router: Router, constraints: Constraints, stream: bool
+) -> AsyncIterator[Delta | Completion]:
+    try:
+        if not stream:
+            yield await router.acomplete(text, constraints=constraints)
+            return
+        async for event in router.astream(text, constraints=constraints):
+            yield event
+    finally:
+        await router.dispatcher.close()
+
+
+async def _direct(
+    text: str, config: Config, constraints: Constraints, stream: bool
+) -> AsyncIterator[Delta | Completion]:
+    from semroute.dispatch import Dispatcher
+    from semroute.dispatch.status import STATE_FILE
     from semroute.types import Request
 
-    return bridge.run(dispatch.complete(Request(({"role": "user", "content": text},)), (model,), config))
+    dispatcher, request = Dispatcher(config, state_file=STATE_FILE), Request(({"role": "user", "content": text},))
+    candidates = () if constraints.model is None else (constraints.model,)
+    try:
+        if not stream:
+            yield await dispatcher.complete(request, candidates, constraints)
+            return
+        async for event in dispatcher.stream(request, candidates, constraints):
+            yield event
+    finally:
+        await dispatcher.close()

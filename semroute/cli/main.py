@@ -18,6 +18,7 @@ _COMMANDS = {
     "build-index": ("semroute.cli.build_index:build_index", "Build an index from a folder of categories."),
     "route": ("semroute.cli.route:route", "Say which category and model a query goes to, and why."),
     "ask": ("semroute.cli.ask:ask", "Route a query, call the model and print its answer."),
+    "providers": ("semroute.cli.providers:providers", "Check the deployments, and show how they stand."),
     "evaluate": ("semroute.cli.evaluate:evaluate", "Measure an index on labelled queries."),
     "tune": ("semroute.cli.tune:tune", "Choose thresholds on labelled queries."),
     "add": ("semroute.cli.change:add", "Add examples to an index without building it again."),

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from semroute.router import Router
 
 
-def open_router(index: Path | None, config_path: Path | None) -> Router:
+def open_router(index: Path | None, config_path: Path | None, *, state_file: Path | None = None) -> Router:
     """The router that ``--index`` and ``--config`` name; the shipped categories' where there is none."""
     from semroute.cli.progress import progress_bars
     from semroute.router import Router
 
     with progress_bars() as progress:
-        return Router.load(index, config=config_path, progress=progress)
+        return Router.load(index, config=config_path, state_file=state_file, progress=progress)
 
 
 def own_artifact(index: Path | None, config: Config) -> Artifact:

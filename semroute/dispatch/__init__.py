@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from semroute.dispatch.loop import complete
+from semroute.dispatch.constraints import Constraints
+from semroute.dispatch.dispatcher import Dispatcher
 
-__all__ = ["complete"]
+__all__ = ["Constraints", "Dispatcher"]

@@ -6,13 +6,15 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
-from semroute import bridge, dispatch
+from semroute import bridge
 from semroute.config import Config, load_config
+from semroute.dispatch import Constraints, Dispatcher
 from semroute.errors import QueryError
 from semroute.index.manifest import MANIFEST
 from semroute.router.live import LiveIndex
@@ -20,7 +22,7 @@ from semroute.router.locate import ENVIRONMENT, Progress, locate_index, shipped_
 from semroute.router.reload import Reloader
 from semroute.router.text import as_messages, routed_text
 from semroute.strategies import Verdict
-from semroute.types import Completion, Decision, Query, Request
+from semroute.types import Completion, Decision, Delta, Query, Request
 
 
 class Router:
@@ -31,12 +33,16 @@ class Router:
         config: models, deployments and overrides.
         reloader: notices that the artifact was replaced, and switches to the new one in the background; None never
             looks.
+        state_file: see :class:`~semroute.dispatch.Dispatcher`.
     """
 
-    def __init__(self, live: LiveIndex, config: Config, *, reloader: Reloader | None = None) -> None:
+    def __init__(
+        self, live: LiveIndex, config: Config, *, reloader: Reloader | None = None, state_file: Path | None = None
+    ) -> None:
         self._live = live
         self._config = config
         self._reloader = reloader
+        self._state_file = state_file
         self._replacing = threading.Lock()
 
     @classmethod
@@ -46,6 +52,7 @@ class Router:
         *,
         config: Config | Path | str | None = None,
         reload_every_s: float | None = None,
+        state_file: Path | None = None,
         progress: Progress = lambda step, done, total: None,
     ) -> Router:
         """Open an artifact.
@@ -56,6 +63,7 @@ class Router:
             config: a configuration or its file; None takes ``semroute.yaml`` of the working folder if there is one.
             reload_every_s: look so often, in seconds, whether the artifact was replaced, and switch to the new one in
                 the background; None never looks.
+            state_file: where the state of the deployments is left and taken up again; None neither reads nor writes.
             progress: called with step, done and total while the shipped index is built.
 
         Raises:
@@ -65,7 +73,7 @@ class Router:
         folder = locate_index(index, settings) or shipped_index(progress)
         # Before opening: a replacement that arrives meanwhile must not be taken for what was opened.
         reloader = None if reload_every_s is None else Reloader(folder, reload_every_s)
-        return cls(LiveIndex.open(folder, settings), settings, reloader=reloader)
+        return cls(LiveIndex.open(folder, settings), settings, reloader=reloader, state_file=state_file)
 
     @property
     def live(self) -> LiveIndex:
@@ -100,25 +108,49 @@ class Router:
         """:meth:`route` without blocking the event loop."""
         return await asyncio.to_thread(self.route, query)
 
-    def complete(self, query: Query, *, model: str | None = None) -> Completion:
+    @cached_property
+    def dispatcher(self) -> Dispatcher:
+        """What calls the models; one for all of this router's calls, so that they share what it learns."""
+        return Dispatcher(self._config, state_file=self._state_file)
+
+    def complete(
+        self, query: Query | Request, *, model: str | None = None, constraints: Constraints | None = None
+    ) -> Completion:
         """Route, call the chosen model and wait for its answer.
 
         Args:
-            query: what to ask; a conversation is sent whole.
-            model: call this logical model instead of the decision's.
+            query: what to ask; a conversation is sent whole. A :class:`~semroute.types.Request` also carries tools,
+                a JSON schema, limits and the like.
+            model: call this model or group instead of the decision's.
+            constraints: the request's own limits, such as regions, a price ceiling or a deadline.
 
         Raises:
             QueryError: the query cannot be routed.
-            DispatchError: the model could not be called, or did not answer.
+            DispatchError: no place could answer; :mod:`semroute.errors` lists the subclasses.
         """
-        return bridge.run(self.acomplete(query, model=model))
+        return bridge.run(self.acomplete(query, model=model, constraints=constraints))
 
-    async def acomplete(self, query: Query, *, model: str | None = None) -> Completion:
+    async def acomplete(
+        self, query: Query | Request, *, model: str | None = None, constraints: Constraints | None = None
+    ) -> Completion:
         """:meth:`complete` for asynchronous callers."""
-        decision = await self.aroute(query)
+        request = _request_of(query)
+        decision = await self.aroute(_query_of(query))
         candidates = decision.candidates if model is None else (model,)
-        completion = await dispatch.complete(Request(as_messages(query)), candidates, self._config)
-        return replace(completion, decision=decision)
+        answer = await self.dispatcher.complete(request, candidates, constraints or Constraints())
+        return replace(answer, decision=decision)
+
+    async def astream(
+        self, query: Query | Request, *, model: str | None = None, constraints: Constraints | None = None
+    ) -> AsyncGenerator[Delta | Completion]:
+        """:meth:`acomplete`, with the answer's pieces as they arrive; the completion comes last."""
+        request = _request_of(query)
+        decision = await self.aroute(_query_of(query))
+        candidates = decision.candidates if model is None else (model,)
+        pieces = self.dispatcher.stream(request, candidates, constraints or Constraints())
+        async with aclosing(pieces) as events:
+            async for event in events:
+                yield replace(event, decision=decision) if isinstance(event, Completion) else event
 
     def reload(self) -> None:
         """Switch to the artifact that now lies in the folder; queries under way end with the old one.
@@ -145,6 +177,14 @@ class Router:
         share = 1000.0 / len(texts)
         steps = {"encode": (encoded - start) * share, "score": (time.perf_counter() - encoded) * share}
         return [_decision(live, text, verdict, steps) for text, verdict in zip(texts, verdicts, strict=True)]
+
+
+def _request_of(query: Query | Request) -> Request:
+    return query if isinstance(query, Request) else Request(as_messages(query))
+
+
+def _query_of(query: Query | Request) -> Query:
+    return query.messages if isinstance(query, Request) else query
 
 
 def _text_of(query: Query, place: int) -> str:

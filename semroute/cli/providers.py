@@ -1,0 +1,158 @@
+"""``semroute providers``: are the deployments there, and how do they stand?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from semroute.cli.options import config_option, json_option
+
+if TYPE_CHECKING:
+    from semroute.config import Config
+    from semroute.dispatch.probe import Probe
+
+
+@click.group()
+def providers() -> None:
+    """Look at the deployments of semroute.yaml."""
+
+
+@providers.command()
+@config_option
+@json_option
+@click.pass_context
+def check(context: click.Context, config_path: Path | None, as_json: bool) -> None:
+    """Call each deployment once and show whether it answers, how fast, and what it can do.
+
+    Each key of a deployment is tried. The calls are real, of a few tokens each. Exits with 1 when one does not answer.
+    """
+    from semroute import bridge
+    from semroute.cli.console import print_json
+    from semroute.dispatch.probe import probe_all
+
+    probes = bridge.run(probe_all(_config(config_path)))
+    if as_json:
+        print_json([asdict(probe) for probe in probes])
+    else:
+        _print_probes(probes)
+    context.exit(1 if any(probe.error is not None for probe in probes) else 0)
+
+
+@providers.command()
+@config_option
+@json_option
+def status(config_path: Path | None, as_json: bool) -> None:
+    """Show breakers, limits, budgets and measured latency of each deployment.
+
+    With a Redis as state that is what all replicas see now; with state in process it is what the last "semroute ask",
+    or a service that saves its state, left in .semroute/state.json.
+    """
+    from semroute import bridge
+    from semroute.cli.console import print_json
+    from semroute.dispatch.status import read_status
+
+    found = bridge.run(read_status(_config(config_path), os.environ))
+    if as_json:
+        print_json(found)
+    else:
+        _print_status(found)
+
+
+def _config(path: Path | None) -> Config:
+    from semroute.config import load_config
+    from semroute.errors import NoDeploymentError
+
+    config = load_config(path)
+    if not config.deployments:
+        raise NoDeploymentError('no deployments are configured; "semroute init" writes a file to start from')
+    return config
+
+
+def _print_probes(probes: Sequence[Probe]) -> None:
+    from rich.text import Text
+
+    from semroute.cli.console import stdout
+    from semroute.cli.tables import plain_table
+
+    table = plain_table("ms", first="deployment")
+    for name in ("model", "key", "answers as", "capabilities", "price"):
+        table.add_column(name, overflow="fold")
+    for probe in probes:
+        answers = Text(probe.upstream_model or "", "green") if probe.error is None else Text(probe.error, "red")
+        known = "not said" if probe.capabilities is None else ", ".join(probe.capabilities) or "none"
+        table.add_row(
+            Text(probe.deployment, style="cyan"),
+            f"{probe.latency_ms:,.0f}",
+            Text(probe.model),
+            Text(probe.credential or "none"),
+            answers,
+            Text(known),
+            "known" if probe.has_price else "not known",
+        )
+    stdout().print(table)
+
+
+def _print_status(found: Mapping[str, Any]) -> None:
+    from rich.text import Text
+
+    from semroute.cli.console import stdout
+    from semroute.cli.tables import number, percent, plain_table
+
+    console = stdout()
+    console.print(Text(found["source"], style="dim"), soft_wrap=True)
+    table = plain_table("calls", "failed", "running", "room", "USD", first="deployment")
+    for name in ("key", "breaker"):
+        table.add_column(name, overflow="fold")
+    for place in found["places"]:
+        table.add_row(
+            Text(place["deployment"], style="cyan"),
+            str(place["calls"]),
+            percent(place["failure_share"]),
+            str(place["in_flight"]),
+            percent(place["headroom"]),
+            number(place["spent_usd"], 4),
+            Text(place["credential"] or "none"),
+            Text(place["breaker"], style="green" if place["breaker"] == "closed" else "red"),
+        )
+    console.print(table)
+    for place in found["places"]:
+        if place["wait_s"] != 0:
+            how_long = "closed for good" if place["wait_s"] is None else f"closed for {place['wait_s']:.1f} s"
+            key = f" with {place['credential']}" if place["credential"] else ""
+            console.print(Text(f"{place['deployment']}{key}: {how_long}: {place['reason']}", "yellow"), soft_wrap=True)
+    if found["latencies"]:
+        console.print()
+        console.print(_latency_table(found["latencies"]))
+
+
+def milliseconds(seconds: object) -> str:
+    """Seconds as milliseconds; a dash for what was not measured."""
+    from semroute.cli.tables import number
+
+    return number(seconds * 1000 if isinstance(seconds, float | int) else None, 1)
+
+
+def _latency_table(rows: Sequence[Mapping[str, Any]]) -> object:
+    from rich.text import Text
+
+    from semroute.cli.tables import plain_table
+
+    shared = any("replica" in row for row in rows)
+    table = plain_table("samples", "first token ms", "ms a token", "total ms", first="deployment")
+    for name in ("streamed", "prompt tokens", *(["replica"] if shared else [])):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(
+            Text(row["deployment"], style="cyan"),
+            str(row["samples"]),
+            *(milliseconds(row[key]) for key in ("first_token_p50_s", "per_token_p50_s", "total_p50_s")),
+            {True: "yes", False: "no", None: "all"}[row["streaming"]],
+            Text(str(row["prompt_tokens"])),
+            *([Text(str(row["replica"]))] if shared else []),
+        )
+    return table

@@ -1,0 +1,121 @@
+"""The draw among the places that are ready, by four live signals.
+
+Each signal is a score between 0 and 1 relative to the other candidates; their weighted mean is the place's score. The
+draw is a softmax of the scores, thinned by calls in flight and by the breaker's ramp, with a little exploration:
+always taking the best would send every request of a busy moment to the same place, and would stop measuring the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from statistics import median
+
+from semroute.config import Selection
+from semroute.dispatch.plan import Option
+from semroute.types import Standing
+
+DOUBTED_CALLS = 4
+"""So many calls that did not fail are added to a place's record: one failure of one call is bad luck, not a rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A place that may be called now, with what is known of it live.
+
+    ``expected_s`` is the time that the answer is expected to take there, None where it was not measured yet.
+    """
+
+    option: Option
+    standing: Standing
+    expected_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A place with its score, the score's parts, and the probability with which it is drawn."""
+
+    ready: Ready
+    parts: Mapping[str, float] = field(default_factory=dict)
+    probability: float = 1.0
+
+
+def rank(ready: Sequence[Ready], selection: Selection) -> list[Scored]:
+    """Score every place and give it its probability; in the order of ``ready``.
+
+    The parts are ``cost``, ``latency``, ``availability``, ``capability`` (0 to 1 each) and ``total``, their weighted
+    mean.
+    """
+    costs = _relative([place.option.usd for place in ready], unknown="median")
+    times = _relative([place.expected_s for place in ready], unknown="best")
+    parts = [_parts(*signals, selection) for signals in zip(ready, costs, times, strict=True)]
+    return [
+        Scored(place, part, probability)
+        for place, part, probability in zip(ready, parts, _probabilities(ready, parts, selection), strict=True)
+    ]
+
+
+def draw(scored: Sequence[Scored], random: Random) -> Scored:
+    """One of them, each with its probability."""
+    (drawn,) = random.choices(scored, [one.probability for one in scored])
+    return drawn
+
+
+def _parts(ready: Ready, cost: float, latency: float, selection: Selection) -> dict[str, float]:
+    standing, weights = ready.standing, selection.weights
+    evidence = standing.calls / (standing.calls + DOUBTED_CALLS)
+    availability = (1.0 - standing.failure_share * evidence) * standing.headroom
+    capability = ready.option.strength
+    total = (
+        weights.cost * cost
+        + weights.latency * latency
+        + weights.availability * availability
+        + weights.capability * capability
+    ) / (weights.cost + weights.latency + weights.availability + weights.capability)
+    return {
+        "cost": cost,
+        "latency": latency,
+        "availability": availability,
+        "capability": capability,
+        "total": total,
+    }
+
+
+def _relative(values: Sequence[float | None], *, unknown: str) -> list[float]:
+    """The least value over each one: 1 for the best, 0.5 for twice the best.
+
+    A place whose time is not known counts as the best, so that it is tried and measured; one whose price is not known
+    as the middle of the others, since a call does not tell a price.
+    """
+    known = [value for value in values if value is not None]
+    if not known:
+        return [1.0] * len(values)
+    best = min(known)
+    stand_in = best if unknown == "best" else median(known)
+    return [_over(best, stand_in if value is None else value) for value in values]
+
+
+def _over(best: float, value: float) -> float:
+    return 1.0 if value <= best else best / value
+
+
+def _probabilities(ready: Sequence[Ready], parts: Sequence[Mapping[str, float]], selection: Selection) -> list[float]:
+    highest = max(part["total"] for part in parts)
+    least_busy = min(place.standing.in_flight for place in ready)
+    weights = [
+        math.exp(selection.sharpness * (part["total"] - highest))
+        * (1 + least_busy)
+        / (1 + place.standing.in_flight)
+        * place.standing.ramp
+        for place, part in zip(ready, parts, strict=True)
+    ]
+    ramps = [place.standing.ramp for place in ready]
+    if sum(weights) <= 0.0:  # every ramp is 0
+        return [1.0 / len(ready)] * len(ready)
+    explored = selection.exploration
+    return [
+        (1.0 - explored) * weight / sum(weights) + explored * ramp / sum(ramps)
+        for weight, ramp in zip(weights, ramps, strict=True)
+    ]

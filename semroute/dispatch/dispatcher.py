@@ -1,0 +1,209 @@
+"""The one loop of a call: choose a place, attempt it, go on elsewhere after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import httpx
+
+from semroute.config import Config
+from semroute.dispatch.attempt import Record, Scene, attempt
+from semroute.dispatch.clients import shared_client
+from semroute.dispatch.constraints import ANYTHING, Constraints
+from semroute.dispatch.plan import Planner
+from semroute.dispatch.race import Events, race
+from semroute.dispatch.reporting import Reporter
+from semroute.dispatch.status import restore_state
+from semroute.dispatch.turns import Turn, Turns
+from semroute.errors import AllClosedError, DeadlineError, DispatchError
+from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget
+from semroute.resilience.open import open_gates
+from semroute.types import Completion, Delta, Gates, Request
+
+HEDGE_WINDOW_S = 600.0
+"""Over which the cap on hedges is kept, seconds: 2% of the requests is a whole call only from 50 requests on."""
+
+
+class Dispatcher:
+    """Finds a place for each request and gets an answer if any place can give one. Made once, used for every request.
+
+    Args:
+        config: where models can be called, and the rules.
+        gates: breakers, throttles and budgets; None opens those that ``config.state`` names.
+        client: the HTTP client; None uses one that is shared by all calls on an event loop.
+        env: where keys are read, at each call.
+        random: of the draws and pauses.
+        state_file: where state in memory is left for ``semroute providers status``, and where the month's spending is
+            taken up again; None neither reads nor writes. Two processes that share a file overwrite each other: with
+            several, let Redis hold the state.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        gates: Gates | None = None,
+        client: httpx.AsyncClient | None = None,
+        env: Mapping[str, str] = os.environ,
+        random: Random | None = None,
+        state_file: Path | None = None,
+    ) -> None:
+        self.config = config
+        self.gates = open_gates(config, env) if gates is None else gates
+        self.latencies = LatencyWindows()
+        if state_file is not None and isinstance(self.gates, MemoryGates):
+            restore_state(state_file, self.gates)
+        self._reporter = Reporter(self.gates, self.latencies, config, state_file)
+        self._client = client
+        self._planner = Planner(config, env)
+        self._knows_models = False
+        self._random = random or Random()
+        self._retries = RetryBudget(config.retries.budget)
+        self._hedges = RetryBudget(config.hedging.most, least=0, window_s=HEDGE_WINDOW_S)
+
+    async def complete(
+        self, request: Request, candidates: Sequence[str], constraints: Constraints = ANYTHING
+    ) -> Completion:
+        """The whole answer.
+
+        Args:
+            request: what to ask.
+            candidates: models and groups, in the order in which they are to be tried.
+            constraints: the request's own limits.
+
+        Raises:
+            NoDeploymentError, CapabilityError: no deployment may or can answer; nothing was called.
+            AllClosedError: every place is closed for now; ``wait_s`` says for how long.
+            DeadlineError: the deadline passed.
+            DispatchError: the last attempt's error; ``attempts`` has them all.
+        """
+        answer: Completion | None = None
+        async with aclosing(self._run(request, candidates, constraints, streaming=False)) as events:
+            async for event in events:
+                if isinstance(event, Completion):
+                    answer = event
+        assert answer is not None  # _run ends with a completion or raises
+        return answer
+
+    async def stream(
+        self, request: Request, candidates: Sequence[str], constraints: Constraints = ANYTHING
+    ) -> AsyncGenerator[Delta | Completion]:
+        """The answer as it arrives; a :class:`~semroute.types.Completion` comes last.
+
+        Once a piece was given out, no other place is tried: a failure after that is raised.
+
+        Raises:
+            DispatchError: as :meth:`complete`.
+        """
+        async with aclosing(self._run(request, candidates, constraints, streaming=True)) as events:
+            async for event in events:
+                yield event
+
+    async def close(self) -> None:
+        """Report for the last time and release the gates' connections."""
+        await self._reporter.report()
+        await self.gates.close()
+
+    async def _run(
+        self, request: Request, candidates: Sequence[str], constraints: Constraints, *, streaming: bool
+    ) -> Events:
+        started = time.monotonic()
+        if not self._knows_models:
+            # The first look at the price list takes a third of a second, in which no other request should stand still.
+            await asyncio.to_thread(self._planner.know_models)
+            self._knows_models = True
+        plan = self._planner.plan(request, candidates, constraints)
+        deadline = started + min(
+            constraints.deadline_s or self.config.retries.deadline_s, self.config.retries.deadline_s
+        )
+        client = self._client or await shared_client()
+        scene = Scene(request, self.config, self.gates, self.latencies, client, plan.needs.input_tokens, streaming)
+        turns = Turns(plan, self.config, self.gates, self.latencies, self._retries, self._random, streaming=streaming)
+        self._retries.request()
+        self._hedges.request()
+        record, last = Record(), None
+        while True:
+            turn = await self._next(turns, record, last, deadline)
+            is_heard = False
+            try:
+                async with aclosing(self._attempt(scene, turn, turns, record, deadline)) as events:
+                    async for event in events:
+                        is_heard = True
+                        if isinstance(event, Completion):
+                            elapsed_ms = (time.monotonic() - started) * 1000
+                            event = replace(event, attempts=tuple(record.attempts), latency_ms=elapsed_ms)
+                        yield event
+                self._reporter.due()
+                return
+            except DispatchError as error:
+                self._reporter.due()
+                verdict = record.verdicts.get(turn.option.place.key)
+                if is_heard or verdict is None or not verdict.elsewhere:
+                    raise _with_attempts(error, record) from None
+                last = error
+
+    async def _next(self, turns: Turns, record: Record, last: DispatchError | None, deadline: float) -> Turn:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise _with_attempts(_too_late(last), record) from last
+        if last is not None and len(record.attempts) >= self.config.retries.attempts:
+            raise _with_attempts(last, record) from None
+        turn = await turns.next(record, deadline_s=left)
+        if turn is not None:
+            return turn
+        if last is None or last.wait_s is not None:
+            closed = await turns.closed_error()
+            if closed is not None:
+                raise _with_attempts(closed, record) from last
+        raise _with_attempts(last or _beaten(), record) from None
+
+    def _attempt(self, scene: Scene, turn: Turn, turns: Turns, record: Record, deadline: float) -> Events:
+        def call(which: Turn, *, hedge: bool) -> Events:
+            left = max(deadline - time.monotonic(), 0.0)
+            within_s = min(which.option.deployment.timeout_s, left)
+            return attempt(scene, which.scored, which.leave, record, within_s=within_s, hedge=hedge, retry=which.retry)
+
+        async def another() -> Events | None:
+            if not self._hedges.take():
+                return None
+            second = await turns.fresh()
+            return None if second is None else call(second, hedge=True)
+
+        delay_s = self._hedge_after(scene, turn)
+        events = call(turn, hedge=False)
+        return events if delay_s is None else race(events, delay_s, another)
+
+    def _hedge_after(self, scene: Scene, turn: Turn) -> float | None:
+        """Silence after which a second attempt starts; None where hedging is off or nothing was measured yet."""
+        rules = self.config.hedging
+        if not rules.enabled:
+            return None
+        estimate = self.latencies.estimate(
+            turn.option.deployment.name, streaming=scene.streaming, prompt_tokens=scene.input_tokens
+        )
+        if estimate is None:
+            return None
+        return estimate.quantile(rules.quantile) if scene.streaming else estimate.total_quantile(rules.quantile)
+
+
+def _too_late(last: DispatchError | None) -> DispatchError:
+    message = "the request's deadline passed"
+    if last is None:
+        return DeadlineError(f"{message} before any call")
+    return DeadlineError(f"{message}; the last attempt: {last}", deployment=last.deployment, status=last.status)
+
+
+def _beaten() -> DispatchError:
+    return AllClosedError("other requests took the last room at every place; try again", wait_s=0.0)
+
+
+def _with_attempts(error: DispatchError, record: Record) -> DispatchError:
+    error.attempts = tuple(record.attempts)
+    return error

@@ -1,0 +1,167 @@
+"""Which places may answer a request: the candidates' deployments, less those that cannot or must not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from semroute.catalog import Needs, estimated_cost, fits, model_card, needs_of, price_of, strength
+from semroute.config import Config, Deployment
+from semroute.dispatch.constraints import Constraints
+from semroute.errors import CapabilityError, DispatchError, NoDeploymentError
+from semroute.providers import Target
+from semroute.types import Place, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A place that may answer.
+
+    Attributes:
+        target: deployment and credential.
+        place: the same as the gates count it.
+        usd: what the request is expected to cost there with the longest answer; None where no price is known.
+        strength: how well the model does what the request needs, 0 to 1.
+    """
+
+    target: Target
+    place: Place
+    usd: float | None
+    strength: float
+
+    @property
+    def deployment(self) -> Deployment:
+        return self.target.deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One candidate of the decision, and its places; the next stage is for when none of them answers."""
+
+    candidate: str
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The stages in order, none of them empty, and what the request needs."""
+
+    stages: tuple[Stage, ...]
+    needs: Needs
+
+    @property
+    def tokens(self) -> int:
+        """What a call reserves: input and longest answer."""
+        return self.needs.tokens
+
+    @property
+    def options(self) -> list[Option]:
+        """All places of all stages."""
+        return [option for stage in self.stages for option in stage.options]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seat:
+    """A deployment with what the configuration fixes of it: its places, one for each credential."""
+
+    deployment: Deployment
+    places: tuple[Place, ...]
+
+
+class Planner:
+    """Lays out who may answer a request.
+
+    Args:
+        config: where models can be called.
+        env: where keys are read, at each call, so that they can be replaced.
+    """
+
+    def __init__(self, config: Config, env: Mapping[str, str]) -> None:
+        self._config = config
+        self._env = env
+        self._seats = {
+            deployment.name: _Seat(
+                deployment,
+                tuple(place_of(deployment, variable, config) for variable in deployment.api_key_env or (None,)),
+            )
+            for deployment in config.deployments
+        }
+        self._by_candidate: dict[str, tuple[_Seat, ...]] = {
+            name: tuple(self._seats[deployment.name] for deployment in config.deployments_of(name))
+            for name in (*config.groups, *dict.fromkeys(deployment.model for deployment in config.deployments))
+        }
+
+    def know_models(self) -> None:
+        """Look every deployment's model up once: the first look at the price list takes a third of a second."""
+        for seat in self._seats.values():
+            model_card(seat.deployment.model, self._config)
+            price_of(seat.deployment, self._config)
+
+    def plan(self, request: Request, candidates: Sequence[str], constraints: Constraints) -> Plan:
+        """The stages of a request.
+
+        Raises:
+            NoDeploymentError: nobody may answer; the message says why of each deployment.
+            CapabilityError: there are deployments, but none of them can do what the request needs.
+        """
+        names = self._names(candidates, constraints)
+        needs = needs_of(request)
+        stages, refused = [], list[tuple[Deployment, str, bool]]()
+        for name in names:
+            options: list[Option] = []
+            for seat in self._by_candidate.get(name, ()):
+                options += self._options(seat, needs, constraints, refused)
+            if options:
+                stages.append(Stage(name, tuple(options)))
+        if not stages:
+            raise _nobody(names, refused)
+        return Plan(tuple(stages), needs)
+
+    def _names(self, candidates: Sequence[str], constraints: Constraints) -> tuple[str, ...]:
+        if constraints.deployment in self._seats:
+            return (self._seats[constraints.deployment].deployment.model,)
+        return (constraints.model,) if constraints.model is not None else tuple(dict.fromkeys(candidates))
+
+    def _options(
+        self, seat: _Seat, needs: Needs, constraints: Constraints, refused: list[tuple[Deployment, str, bool]]
+    ) -> Iterator[Option]:
+        """The places of a deployment; where there are none, why is added to ``refused``."""
+        deployment = seat.deployment
+        cost = estimated_cost(deployment, self._config, needs.input_tokens, needs.max_output_tokens)
+        lacking = fits(deployment, self._config, needs)
+        reasons = (*constraints.against(deployment, cost), *lacking)
+        if reasons:
+            refused.append((deployment, "; ".join(reasons), len(reasons) == len(lacking)))
+            return
+        usd, how_strong = None if cost is None else cost.usd, strength(deployment, self._config, needs)
+        has_key = False
+        for place in seat.places:
+            key = None if place.credential is None else self._env.get(place.credential, "").strip()
+            if key != "":
+                has_key = True
+                yield Option(Target(deployment, place.credential, key), place, usd, how_strong)
+        if not has_key:
+            wanted = " or ".join(deployment.api_key_env)
+            refused.append((deployment, f"it needs a key: export {wanted} (deployments, api_key_env)", False))
+
+
+def place_of(deployment: Deployment, credential: str | None, config: Config) -> Place:
+    """A deployment with one of its credentials, as the gates count it."""
+    limits = deployment.limits
+    budget = None if credential is None else config.budgets.get(credential)
+    return Place(deployment.name, credential, limits.rpm, limits.tpm, limits.parallel, budget)
+
+
+def _nobody(names: Sequence[str], refused: list[tuple[Deployment, str, bool]]) -> DispatchError:
+    if not names:
+        return NoDeploymentError("no model to call: the category and the fallback name none")
+    wanted = ", ".join(f'"{name}"' for name in names)
+    if not refused:
+        return NoDeploymentError(
+            f"no deployment of {wanted}: add one under deployments in semroute.yaml "
+            f'(name, model: {names[0]}, base_url, api_key_env); "semroute init" writes a file to start from'
+        )
+    reasons = "; ".join(f"{deployment.name}: {why}" for deployment, why, _ in refused)
+    only = refused[0][0].name if len(refused) == 1 else None
+    kind = CapabilityError if all(lacks for _, _, lacks in refused) else NoDeploymentError
+    return kind(f"no deployment of {wanted} can be called ({reasons})", deployment=only)

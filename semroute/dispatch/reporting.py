@@ -1,0 +1,71 @@
+"""Lets others see how the places stand: replicas through Redis, ``semroute providers status`` through a file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from semroute.config import Config
+from semroute.dispatch.status import describe, save_state
+from semroute.errors import SemrouteError
+from semroute.resilience import LatencyWindows, MemoryGates
+from semroute.types import Gates
+
+EVERY_S = 1.0
+"""A report at most so often, seconds."""
+
+log = logging.getLogger("semroute")
+
+
+@runtime_checkable
+class Publishing(Protocol):
+    """Gates that can show other processes what this one sees."""
+
+    async def publish(self, snapshot: Mapping[str, Any]) -> None: ...
+
+
+class Reporter:
+    """Reports in the background, so that no request waits for it; a report that fails is logged and no more.
+
+    Args:
+        gates: whose standings; state in memory is written to ``file``, shared state is published.
+        latencies: what this process measured.
+        config: where models can be called.
+        file: None writes none.
+    """
+
+    def __init__(self, gates: Gates, latencies: LatencyWindows, config: Config, file: Path | None) -> None:
+        self._gates = gates
+        self._latencies = latencies
+        self._config = config
+        self._file = file
+        self._last = float("-inf")
+        self._running: asyncio.Task[None] | None = None
+
+    def due(self) -> None:
+        """Start a report when the last one is old enough."""
+        if not self._reports or time.monotonic() - self._last < EVERY_S:
+            return
+        self._last = time.monotonic()
+        self._running = asyncio.get_running_loop().create_task(self.report())
+
+    async def report(self) -> None:
+        """Report now."""
+        if not self._reports:
+            return
+        try:
+            description = await describe(self._gates, self._latencies, self._config)
+            if isinstance(self._gates, Publishing):
+                await self._gates.publish(description)
+            elif isinstance(self._gates, MemoryGates) and self._file is not None:
+                await asyncio.to_thread(save_state, self._file, self._gates, description)
+        except (OSError, SemrouteError) as error:
+            log.warning("the state of the deployments could not be reported: %s", error)
+
+    @property
+    def _reports(self) -> bool:
+        return self._file is not None or isinstance(self._gates, Publishing)

@@ -1,0 +1,110 @@
+"""How the places stand, for ``semroute providers status``: from shared state, or from what a process left behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from semroute.config import Config
+from semroute.dispatch.plan import place_of
+from semroute.errors import DataError
+from semroute.resilience import MemoryGates
+from semroute.resilience.latency import LatencyWindows
+from semroute.resilience.open import open_gates
+from semroute.types import Gates, Place
+
+STATE_FILE = Path(".semroute/state.json")
+"""Where the command line leaves its state, relative to the working folder."""
+
+
+KEYS = {"at", "places", "latencies"}
+
+
+def places_of(config: Config) -> list[Place]:
+    """Every deployment with every one of its credentials, in the order of the file."""
+    return [
+        place_of(deployment, credential, config)
+        for deployment in config.deployments
+        for credential in deployment.api_key_env or (None,)
+    ]
+
+
+async def describe(gates: Gates, latencies: LatencyWindows, config: Config) -> dict[str, Any]:
+    """The standing of every place and the latencies of this process, ready for JSON."""
+    places = places_of(config)
+    standings = await gates.standings(places)
+    rows = [
+        {"deployment": place.deployment, "credential": place.credential, **asdict(standing)}
+        for place, standing in zip(places, standings, strict=True)
+    ]
+    return {"at": datetime.now(UTC).isoformat(timespec="seconds"), "places": rows, "latencies": latencies.snapshot()}
+
+
+def save_state(path: Path, gates: MemoryGates, description: Mapping[str, Any]) -> None:
+    """Write the state of this process, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = json.dumps({**description, "gates": gates.snapshot()}, indent=1)
+    # A reader sees the old file or the new one, whole.
+    with NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False, encoding="utf-8") as file:
+        file.write(content)
+    Path(file.name).replace(path)
+
+
+def restore_state(path: Path, gates: MemoryGates) -> None:
+    """Go on from what the month has cost by the file; without a file from nothing.
+
+    Raises:
+        DataError: the file is not one that :func:`save_state` wrote.
+    """
+    saved = _read(path)
+    if saved is not None:
+        try:
+            gates.restore(saved["gates"])
+        except DataError as error:
+            raise DataError("not a saved state of semroute; delete it", path=path) from error
+
+
+async def read_status(config: Config, env: Mapping[str, str], *, file: Path = STATE_FILE) -> dict[str, Any]:
+    """What is known of the places: ``source``, ``places``, ``latencies``.
+
+    Raises:
+        DataError: the saved state cannot be read.
+    """
+    gates = open_gates(config, env)
+    if isinstance(gates, MemoryGates):
+        saved = _read(file)
+        if saved is None:
+            source = f"no saved state in {file}: nothing was called from this folder yet"
+            return {"source": source, **await describe(gates, LatencyWindows(), config)}
+        found = {key: saved[key] for key in ("at", "places", "latencies")}
+        return {"source": f"state of one process, saved {saved['at']} in {file}", **found}
+    try:
+        found = await describe(gates, LatencyWindows(), config)
+        published = await gates.read_snapshots()
+    finally:
+        await gates.close()
+    source = f"shared state in {config.state}" if gates.mode == "shared" else f"{config.state} does not answer"
+    return {**found, "source": source, "latencies": _of_replicas(published)}
+
+
+def _of_replicas(published: Mapping[str, Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    return [
+        {**row, "replica": replica} for replica, snapshot in published.items() for row in snapshot.get("latencies", ())
+    ]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        saved: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"the saved state cannot be read ({type(error).__name__}); delete it", path=path) from error
+    if not isinstance(saved, dict) or not isinstance(saved.get("gates"), dict) or not saved.keys() >= KEYS:
+        raise DataError("not a saved state of semroute; delete it", path=path)
+    return saved

@@ -1,0 +1,150 @@
+"""Whose turn it is: from the standings of the places to the next call, or to the reason why there is none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from semroute.config import Config
+from semroute.dispatch.attempt import Record
+from semroute.dispatch.choice import Ready, Scored, draw, rank
+from semroute.dispatch.plan import Option, Plan, Stage
+from semroute.errors import AllClosedError
+from semroute.resilience.latency import LatencyWindows
+from semroute.resilience.retry_budget import RetryBudget
+from semroute.types import Gates, Pass, Place
+
+USUAL_ANSWER = 200
+"""Output tokens with which places are compared when the request does not limit its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Leave to call a place now."""
+
+    scored: Scored
+    leave: Pass
+    retry: bool = False
+
+    @property
+    def option(self) -> Option:
+        return self.scored.ready.option
+
+
+class Turns:
+    """Gives out the turns of one request.
+
+    Places of a stage come first by the draw, each once; then those that failed in passing once more, after a pause and
+    within the retry budget; then the next stage.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        config: Config,
+        gates: Gates,
+        latencies: LatencyWindows,
+        retries: RetryBudget,
+        random: Random,
+        *,
+        streaming: bool,
+    ) -> None:
+        self._plan = plan
+        self._config = config
+        self._gates = gates
+        self._latencies = latencies
+        self._retries = retries
+        self._random = random
+        self._streaming = streaming
+        self._called = Counter[str]()
+
+    async def next(self, record: Record, *, deadline_s: float) -> Turn | None:
+        """The next turn; None when nothing is left to try. ``deadline_s`` is what is left for the request."""
+        for stage in self._plan.stages:
+            turn = await self.fresh(stage) or await self._repeat(stage, record, deadline_s)
+            if turn is not None:
+                return turn
+        return None
+
+    async def fresh(self, stage: Stage | None = None) -> Turn | None:
+        """A turn at a place that was not called yet; without a stage, of the stage whose turn it is."""
+        stages = (stage,) if stage is not None else self._plan.stages
+        for one in stages:
+            turn = await self._draw([o for o in one.options if not self._called[o.place.key]], retry=False)
+            if turn is not None:
+                return turn
+        return None
+
+    async def closed_error(self) -> AllClosedError | None:
+        """The error for a request whose every place is closed by now; None when one of them is open."""
+        places = [option.place for option in self._plan.options]
+        usd = max((option.usd or 0.0 for option in self._plan.options), default=0.0)
+        standings = await self._gates.standings(places, self._plan.tokens, usd)
+        if any(standing.wait_s == 0.0 for standing in standings):
+            return None
+        waits = [standing.wait_s for standing in standings if standing.wait_s is not None]
+        reasons = "; ".join(
+            f"{_named(place)}: {standing.reason or 'closed'}" for place, standing in zip(places, standings, strict=True)
+        )
+        when = f"the first may open in {min(waits):.1f} s" if waits else "waiting will not open one"
+        return AllClosedError(
+            f"every place that could answer is closed, and {when} ({reasons})", wait_s=min(waits) if waits else None
+        )
+
+    async def _repeat(self, stage: Stage, record: Record, deadline_s: float) -> Turn | None:
+        rules = self._config.retries
+        options = [
+            option
+            for option in stage.options
+            if 0 < self._called[option.place.key] <= rules.same_place
+            and (verdict := record.verdicts.get(option.place.key)) is not None
+            and verdict.again
+        ]
+        if not options or not self._retries.take():
+            return None
+        tries = min(self._called[option.place.key] for option in options)
+        # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+        pause = self._random.uniform(0, min(rules.backoff_s * 2 ** (tries - 1), rules.most_backoff_s))
+        if pause >= deadline_s:
+            return None
+        await asyncio.sleep(pause)
+        return await self._draw(options, retry=True)
+
+    async def _draw(self, options: Sequence[Option], *, retry: bool) -> Turn | None:
+        options = list(options)
+        usd = max((option.usd or 0.0 for option in options), default=0.0)
+        while options:
+            standings = await self._gates.standings([o.place for o in options], self._plan.tokens, usd)
+            ready = []
+            for option, standing in zip(options, standings, strict=True):
+                if standing.wait_s == 0.0:
+                    ready.append(Ready(option, standing, self._expected_s(option)))
+            if not ready:
+                return None
+            scored = draw(rank(ready, self._config.selection), self._random)
+            option = scored.ready.option
+            leave = await self._gates.enter(option.place, self._plan.tokens, option.usd or 0.0)
+            if isinstance(leave, Pass):
+                self._called[option.place.key] += 1
+                return Turn(scored, leave, retry)
+            # Another request took the room between the look and the step.
+            options.remove(option)
+        return None
+
+    def _expected_s(self, option: Option) -> float | None:
+        needs = self._plan.needs
+        estimate = self._latencies.estimate(
+            option.deployment.name, streaming=self._streaming, prompt_tokens=needs.input_tokens
+        )
+        if estimate is None:
+            return None
+        if not self._streaming or estimate.first_token_p50_s is None or estimate.per_token_p50_s is None:
+            return estimate.total_p50_s
+        return estimate.first_token_p50_s + estimate.per_token_p50_s * min(needs.max_output_tokens, USUAL_ANSWER)
+
+
+def _named(place: Place) -> str:
+    return place.deployment if place.credential is None else f"{place.deployment} with {place.credential}"

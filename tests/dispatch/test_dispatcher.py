@@ -1,0 +1,463 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from random import Random
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+
+from semroute.config import Config
+from semroute.dispatch import Constraints, Dispatcher
+from semroute.errors import (
+    AllClosedError,
+    AuthenticationError,
+    BrokenStreamError,
+    CapabilityError,
+    DeadlineError,
+    DispatchError,
+    NoDeploymentError,
+    ProviderTimeoutError,
+    RateLimitError,
+    RequestError,
+    UnavailableError,
+)
+from semroute.testing import FakeProvider, fail, hang, malformed, reset_after
+from semroute.types import BreakerState, Completion, Delta, Request, Tool
+
+KEY = "sk-proj-a1b2c3d4e5f6g7h8"
+HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
+T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True)
+def _direct_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def first() -> Iterator[FakeProvider]:
+    with FakeProvider() as running:
+        yield running
+
+
+@pytest.fixture
+def second() -> Iterator[FakeProvider]:
+    with FakeProvider() as running:
+        yield running
+
+
+def deployment(name: str, provider: FakeProvider, model: str = "large", **more: Any) -> dict[str, Any]:
+    return {"name": name, "model": model, "base_url": provider.base_url, **more}
+
+
+def config(*deployments: dict[str, Any], **sections: Any) -> Config:
+    quick = {"backoff_s": 0.001, "most_backoff_s": 0.001, "deadline_s": 5.0}
+    sections["retries"] = {**quick, **sections.get("retries", {})}
+    # A preference sharp enough to be relied on: the cheaper deployment comes first.
+    sections.setdefault("selection", {"sharpness": 500.0, "exploration": 0.0})
+    return Config.model_validate({"deployments": list(deployments), **sections})
+
+
+def cheap(name: str, provider: FakeProvider, **more: Any) -> dict[str, Any]:
+    return deployment(name, provider, price={"input": 1.0, "output": 1.0}, **more)
+
+
+def dear(name: str, provider: FakeProvider, **more: Any) -> dict[str, Any]:
+    return deployment(name, provider, price={"input": 100.0, "output": 100.0}, **more)
+
+
+def run(where: Config, work: Callable[[Dispatcher], Awaitable[T]], env: dict[str, str] | None = None) -> T:
+    async def inside() -> T:
+        async with httpx.AsyncClient() as client:
+            dispatcher = Dispatcher(where, client=client, env=env or {}, random=Random(0))
+            try:
+                return await work(dispatcher)
+            finally:
+                await dispatcher.close()
+
+    return asyncio.run(inside())
+
+
+def ask(
+    where: Config,
+    *candidates: str,
+    request: Request = HELLO,
+    constraints: Constraints | None = None,
+    env: dict[str, str] | None = None,
+) -> Completion:
+    limits = constraints or Constraints()
+    return run(where, lambda it: it.complete(request, candidates or ("large",), limits), env)
+
+
+def refusal(where: Config, *candidates: str, **more: Any) -> DispatchError:
+    with pytest.raises(DispatchError) as caught:
+        ask(where, *candidates, **more)
+    return caught.value
+
+
+async def no_passes_left(dispatcher: Dispatcher) -> bool:
+    from semroute.dispatch.status import places_of
+
+    standings = await dispatcher.gates.standings(places_of(dispatcher.config))
+    return all(standing.in_flight == 0 for standing in standings)
+
+
+def test_an_answer_comes_with_its_attempt_cost_and_the_parts_of_the_choice(first: FakeProvider) -> None:
+    answer = ask(config(cheap("a", first)))
+    (attempt,) = answer.attempts
+    assert (answer.text, answer.model, answer.deployment) == ("hello there you", "large", "a")
+    assert (attempt.deployment, attempt.status, attempt.error, attempt.probability) == ("a", 200, None, 1.0)
+    assert set(attempt.score) == {"cost", "latency", "availability", "capability", "total"}
+    assert answer.usage is not None
+    assert answer.cost == attempt.cost == answer.total_cost
+    assert answer.cost is not None
+    assert answer.cost.usd == pytest.approx((answer.usage.input_tokens + answer.usage.output_tokens) / 1e6)
+    assert not answer.cost.estimated
+
+
+def test_a_failing_deployment_is_left_for_another_of_the_same_model(first: FakeProvider, second: FakeProvider) -> None:
+    first.script(fail(500))
+    answer = ask(config(cheap("a", first), dear("b", second)))
+    assert answer.deployment == "b"
+    assert [attempt.deployment for attempt in answer.attempts] == ["a", "b"]
+    assert answer.attempts[0].error_kind == "UnavailableError"
+    assert answer.attempts[0].cost is not None
+    assert answer.attempts[0].cost.usd == 0.0
+
+
+def test_the_next_model_answers_when_no_deployment_of_the_first_does(first: FakeProvider, second: FakeProvider) -> None:
+    first.script(*[fail(500)] * 3)
+    answer = ask(config(cheap("a", first), cheap("b", second, model="coder")), "large", "coder")
+    assert answer.model == "coder"
+    assert [(attempt.deployment, attempt.retry) for attempt in answer.attempts] == [
+        ("a", False),
+        ("a", True),
+        ("a", True),
+        ("b", False),
+    ]
+
+
+def test_a_lone_deployment_is_tried_again_at_most_twice(first: FakeProvider) -> None:
+    first.script(*[fail(500)] * 9)
+    error = refusal(config(cheap("a", first)))
+    assert isinstance(error, UnavailableError)
+    assert len(error.attempts) == len(first.requests) == 3
+
+
+def test_retries_at_the_same_place_stay_within_their_budget(first: FakeProvider) -> None:
+    first.script(*[fail(500)] * 999)
+    where = config(cheap("a", first), breaker={"in_a_row": 1000, "least_calls": 1000})
+
+    async def many(dispatcher: Dispatcher) -> None:
+        for _ in range(100):
+            with pytest.raises(UnavailableError):
+                await dispatcher.complete(HELLO, ("large",))
+
+    run(where, many)
+    assert 100 < len(first.requests) <= 100 + 0.2 * 100 + 5
+
+
+def test_a_group_is_one_pool_of_models(first: FakeProvider, second: FakeProvider) -> None:
+    first.script(fail(503))
+    where = config(cheap("a", first, model="x"), dear("b", second, model="y"), groups={"frontier": ["x", "y"]})
+    answer = ask(where, "frontier")
+    assert (answer.model, answer.deployment) == ("y", "b")
+
+
+def test_a_bad_request_is_not_carried_from_place_to_place(first: FakeProvider, second: FakeProvider) -> None:
+    first.script(fail(400))
+    error = refusal(config(cheap("a", first), dear("b", second)))
+    assert isinstance(error, RequestError)
+    assert second.requests == []
+    assert [attempt.deployment for attempt in error.attempts] == ["a"]
+
+
+def test_a_refused_key_disables_its_places_visibly_and_another_key_answers(first: FakeProvider) -> None:
+    first.script(fail(401))
+    where = config(cheap("a", first, api_key_env=["KEY_ONE", "KEY_TWO"]))
+
+    async def twice(dispatcher: Dispatcher) -> list[Completion]:
+        answers = [await dispatcher.complete(HELLO, ("large",)) for _ in range(2)]
+        from semroute.dispatch.status import places_of
+
+        states = [s.breaker for s in await dispatcher.gates.standings(places_of(where))]
+        assert sorted(states) == [BreakerState.CLOSED, BreakerState.DISABLED]
+        return answers
+
+    before, after = run(where, twice, {"KEY_ONE": "one", "KEY_TWO": "two"})
+    assert [attempt.error_kind for attempt in before.attempts] == ["AuthenticationError", None]
+    assert len(after.attempts) == 1
+    assert after.attempts[0].credential == before.attempts[1].credential
+
+
+def test_a_hint_closes_the_place_and_when_all_are_closed_the_error_says_until_when(first: FakeProvider) -> None:
+    first.script(fail(429, retry_after=30))
+    where = config(cheap("a", first))
+
+    async def twice(dispatcher: Dispatcher) -> tuple[DispatchError, DispatchError]:
+        errors = []
+        for _ in range(2):
+            with pytest.raises(DispatchError) as caught:
+                await dispatcher.complete(HELLO, ("large",))
+            errors.append(caught.value)
+        return errors[0], errors[1]
+
+    limited, closed = run(where, twice)
+    assert isinstance(limited, AllClosedError)
+    assert isinstance(limited.__cause__, RateLimitError)
+    assert isinstance(closed, AllClosedError)
+    assert closed.wait_s == pytest.approx(30, abs=1)
+    assert len(first.requests) == 1
+
+
+def test_a_limit_is_never_passed_and_the_next_place_takes_the_rest(first: FakeProvider, second: FakeProvider) -> None:
+    where = config(cheap("a", first, limits={"rpm": 3}), dear("b", second))
+
+    async def many(dispatcher: Dispatcher) -> list[Completion]:
+        return await asyncio.gather(*(dispatcher.complete(HELLO, ("large",)) for _ in range(10)))
+
+    answers = run(where, many)
+    assert len(answers) == 10
+    assert len(first.requests) == 3
+    assert len(second.requests) == 7
+
+
+def test_an_open_breaker_keeps_calls_away(first: FakeProvider, second: FakeProvider) -> None:
+    first.script(*[fail(500)] * 99)
+    price_alone = {"sharpness": 500.0, "exploration": 0.0, "weights": {"availability": 0.0, "latency": 0.0}}
+    where = config(cheap("a", first), dear("b", second), breaker={"in_a_row": 5}, selection=price_alone)
+
+    async def many(dispatcher: Dispatcher) -> None:
+        for _ in range(20):
+            assert (await dispatcher.complete(HELLO, ("large",))).deployment == "b"
+
+    run(where, many)
+    assert len(first.requests) == 5
+    assert len(second.requests) == 20
+
+
+def test_the_deadline_ends_a_hanging_call_and_counts_every_attempt(first: FakeProvider) -> None:
+    first.script(hang(), hang())
+    error = refusal(config(cheap("a", first)), constraints=Constraints(deadline_s=0.15))
+    assert isinstance(error, DeadlineError)
+    assert isinstance(error, TimeoutError)
+    assert [attempt.error_kind for attempt in error.attempts] == ["ProviderTimeoutError"]
+    assert sum(attempt.latency_ms for attempt in error.attempts) < 1000
+
+
+def test_a_hanging_deployment_is_left_after_its_timeout(first: FakeProvider, second: FakeProvider) -> None:
+    first.script(hang())
+    answer = ask(config(cheap("a", first, timeout_s=0.1), dear("b", second)))
+    assert [attempt.error_kind for attempt in answer.attempts] == ["ProviderTimeoutError", None]
+
+
+def test_attempts_are_bounded_whatever_the_number_of_deployments() -> None:
+    dead = [
+        {"name": f"dead{n}", "model": "large", "base_url": "http://127.0.0.1:9/v1", "timeout_s": 1.0} for n in range(12)
+    ]
+    error = refusal(config(*dead, retries={"attempts": 4}))
+    assert isinstance(error, UnavailableError)
+    assert len(error.attempts) == 4
+
+
+@pytest.mark.parametrize(
+    ("constraints", "names"),
+    [
+        (Constraints(deployment="b"), ["b"]),
+        (Constraints(deny=frozenset({"a"})), ["b"]),
+        (Constraints(allow=frozenset({"b"})), ["b"]),
+        (Constraints(regions=frozenset({"eu"})), ["b"]),
+        (Constraints(model="coder"), ["c"]),
+    ],
+)
+def test_the_request_may_say_where(first: FakeProvider, constraints: Constraints, names: list[str]) -> None:
+    where = config(
+        cheap("a", first, region="us"), dear("b", first, region="eu"), dear("c", first, model="coder", region="us")
+    )
+    assert [attempt.deployment for attempt in ask(where, constraints=constraints).attempts] == names
+
+
+def test_a_price_ceiling_is_respected_before_any_call(first: FakeProvider) -> None:
+    error = refusal(config(dear("a", first)), constraints=Constraints(max_usd=1e-9))
+    assert isinstance(error, NoDeploymentError)
+    assert "ceiling" in str(error)
+    assert first.requests == []
+
+
+def test_a_monthly_budget_ends_the_calls_of_its_key(first: FakeProvider) -> None:
+    # 100 tokens of answer at 100 USD a million are 0.01 USD, and the input a little more.
+    where = config(dear("a", first, api_key_env="THE_KEY"), budgets={"THE_KEY": 0.02})
+
+    async def until_spent(dispatcher: Dispatcher) -> AllClosedError:
+        for _ in range(100):
+            try:
+                await dispatcher.complete(HELLO, ("large",))
+            except AllClosedError as error:
+                return error
+        raise AssertionError("the budget was never reached")
+
+    error = run(where, until_spent, {"THE_KEY": KEY})
+    assert "budget" in str(error)
+    spent = len(first.requests) * 6 * 100 / 1e6
+    assert spent <= 0.02
+
+
+def test_what_no_deployment_can_do_is_an_error_and_no_call(first: FakeProvider) -> None:
+    where = config(cheap("a", first), models={"large": {"capabilities": ["vision"]}})
+    error = refusal(where, request=Request(HELLO.messages, tools=(Tool("look_up"),)))
+    assert isinstance(error, CapabilityError)
+    assert "tools" in str(error)
+    assert first.requests == []
+
+
+def test_no_deployment_of_any_candidate_names_the_models_the_key_and_init() -> None:
+    message = str(refusal(Config(), "coder", "large"))
+    assert '"coder", "large"' in message
+    assert "semroute init" in message
+
+
+def test_no_candidates_at_all_is_an_error_of_the_tree() -> None:
+    with pytest.raises(NoDeploymentError, match="no model to call"):
+        run(Config(), lambda it: it.complete(HELLO, ()))
+
+
+@pytest.mark.parametrize("env", [{}, {"THE_KEY": " "}])
+def test_a_key_that_is_not_set_is_named_and_nothing_is_called(first: FakeProvider, env: dict[str, str]) -> None:
+    error = refusal(config(cheap("a", first, api_key_env="THE_KEY")), env=env)
+    assert isinstance(error, NoDeploymentError)
+    assert "export THE_KEY" in str(error)
+    assert first.requests == []
+
+
+def test_a_stream_arrives_in_pieces_and_ends_with_the_completion(first: FakeProvider) -> None:
+    events = run(config(cheap("a", first)), lambda it: _all(it.stream(HELLO, ("large",))))
+    *pieces, last = events
+    assert len(pieces) > 1
+    assert all(isinstance(piece, Delta) for piece in pieces)
+    assert isinstance(last, Completion)
+    assert "".join(piece.text for piece in pieces) == last.text == "hello there you"
+    assert last.attempts[0].first_token_ms is not None
+    assert 0 < last.attempts[0].first_token_ms <= last.attempts[0].latency_ms
+
+
+def test_a_stream_that_fails_before_its_first_byte_goes_on_elsewhere(first: FakeProvider, second: FakeProvider) -> None:
+    first.script(fail(500))
+    events = run(config(cheap("a", first), dear("b", second)), lambda it: _all(it.stream(HELLO, ("large",))))
+    assert isinstance(events[-1], Completion)
+    assert events[-1].deployment == "b"
+
+
+def test_after_the_first_byte_no_other_place_is_tried(first: FakeProvider, second: FakeProvider) -> None:
+    first.script(reset_after(1))
+    pieces: list[Delta | Completion] = []
+
+    async def read(dispatcher: Dispatcher) -> None:
+        async for event in dispatcher.stream(HELLO, ("large",)):
+            pieces.append(event)
+
+    with pytest.raises(BrokenStreamError) as caught:
+        run(config(cheap("a", first), dear("b", second)), read)
+    assert pieces
+    assert second.requests == []
+    (attempt,) = caught.value.attempts
+    assert attempt.cost is not None
+    assert attempt.cost.estimated
+    assert attempt.cost.usd > 0
+
+
+def test_a_reader_that_leaves_in_mid_stream_is_no_failure_and_nothing_stays_reserved(first: FakeProvider) -> None:
+    async def leave(dispatcher: Dispatcher) -> bool:
+        for _ in range(8):
+            events = dispatcher.stream(HELLO, ("large",))
+            assert isinstance(await anext(events), Delta)
+            await events.aclose()
+        return await no_passes_left(dispatcher)
+
+    assert run(config(cheap("a", first, limits={"parallel": 1})), leave)
+
+
+def test_a_cancelled_call_gives_its_place_back(first: FakeProvider) -> None:
+    first.script(hang())
+
+    async def cancel(dispatcher: Dispatcher) -> bool:
+        call = asyncio.create_task(dispatcher.complete(HELLO, ("large",)))
+        await asyncio.sleep(0.1)
+        call.cancel()
+        await asyncio.wait({call})
+        assert call.cancelled()
+        return await no_passes_left(dispatcher)
+
+    assert run(config(cheap("a", first, limits={"parallel": 1})), cancel)
+
+
+def test_a_hedge_answers_when_the_first_place_is_slow_and_both_are_charged(
+    first: FakeProvider, second: FakeProvider
+) -> None:
+    where = config(cheap("a", first), dear("b", second), hedging={"enabled": True, "most": 1.0})
+
+    async def hedged(dispatcher: Dispatcher) -> Completion:
+        for _ in range(6):  # so that the usual time is known
+            await dispatcher.complete(HELLO, ("large",))
+        first.script(hang())
+        return await dispatcher.complete(HELLO, ("large",))
+
+    answer = run(where, hedged)
+    assert answer.deployment == "b"
+    loser, winner = sorted(answer.attempts, key=lambda attempt: attempt.deployment)
+    assert (loser.deployment, loser.hedge, winner.deployment, winner.hedge) == ("a", False, "b", True)
+    assert loser.cost is not None
+    assert loser.cost.estimated
+    assert loser.cost.usd > 0
+    assert winner.cost is not None
+    assert answer.total_cost is not None
+    assert answer.total_cost.usd == pytest.approx(loser.cost.usd + winner.cost.usd)
+
+
+def test_hedges_are_capped_as_a_share_of_the_requests(first: FakeProvider, second: FakeProvider) -> None:
+    where = config(cheap("a", first), dear("b", second), hedging={"enabled": True, "most": 0.02, "quantile": 0.01})
+
+    async def many(dispatcher: Dispatcher) -> list[Completion]:
+        return [await dispatcher.complete(HELLO, ("large",)) for _ in range(150)]
+
+    hedges = [attempt for answer in run(where, many) for attempt in answer.attempts if attempt.hedge]
+    assert 0 < len(hedges) <= 3
+
+
+@pytest.mark.parametrize("fault", [fail(401, f"no such key {KEY}"), fail(500, KEY), malformed(KEY)])
+def test_the_key_reaches_no_error_attempt_repr_or_log(
+    first: FakeProvider, fault: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    first.script(*[fault] * 5)
+    error = refusal(config(cheap("a", first, api_key_env="THE_KEY")), env={"THE_KEY": KEY})
+    shown = f"{error} {error!r} {error.attempts} {error.__cause__!r} {error.__context__!r}"
+    assert isinstance(error, (AuthenticationError, UnavailableError, DispatchError))
+    assert KEY not in shown
+    assert KEY not in caplog.text
+
+
+def test_a_timeout_under_a_short_deadline_does_not_open_the_breaker(first: FakeProvider) -> None:
+    first.script(*[hang()] * 6)
+    where = config(cheap("a", first), breaker={"in_a_row": 1})
+
+    async def hurry(dispatcher: Dispatcher) -> None:
+        for _ in range(3):
+            with pytest.raises((DeadlineError, ProviderTimeoutError)):
+                await dispatcher.complete(HELLO, ("large",), Constraints(deadline_s=0.05))
+
+    run(where, hurry)
+    assert len(first.requests) == 3
+
+
+async def _all(events: Any) -> list[Delta | Completion]:
+    return [event async for event in events]
+
+
+@pytest.mark.parametrize("messages", [("hello",), (None,), ({"role": "user", "content": 3},)])
+def test_what_is_no_message_is_a_bad_request_and_no_call(first: FakeProvider, messages: Any) -> None:
+    error = refusal(config(cheap("a", first)), request=Request(messages))
+    assert isinstance(error, RequestError)
+    assert first.requests == []

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+
+from semroute.config import Config
+from semroute.dispatch.probe import Probe, probe_all
+from semroute.testing import FakeProvider, fail, hang
+
+
+def probes(config: Config, env: dict[str, str]) -> list[Probe]:
+    async def inside() -> list[Probe]:
+        async with httpx.AsyncClient() as client:
+            return await probe_all(config, env=env, client=client)
+
+    return asyncio.run(inside())
+
+
+@pytest.fixture(autouse=True)
+def _direct_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+def test_each_key_of_each_deployment_is_tried_and_a_failure_of_one_does_not_hide_the_others() -> None:
+    with FakeProvider(key="right") as provider:
+        common = {"model": "m", "base_url": provider.base_url}
+        config = Config.model_validate(
+            {"deployments": [{"name": "a", **common, "api_key_env": ["GOOD", "BAD", "UNSET"]}, {"name": "b", **common}]}
+        )
+        found = probes(config, {"GOOD": "right", "BAD": "wrong"})
+    assert [(probe.deployment, probe.credential, probe.error_kind) for probe in found] == [
+        ("a", "GOOD", None),
+        ("a", "BAD", "AuthenticationError"),
+        ("a", "UNSET", "NoDeploymentError"),
+        ("b", None, "AuthenticationError"),
+    ]
+    assert found[0].upstream_model == "m"
+    assert "wrong" not in repr(found)
+
+
+def test_places_are_called_side_by_side_and_each_within_its_timeout() -> None:
+    with FakeProvider() as provider:
+        provider.script(hang(), hang(), hang())
+        common = {"model": "m", "base_url": provider.base_url, "timeout_s": 0.2}
+        config = Config.model_validate({"deployments": [{"name": name, **common} for name in "abc"]})
+        found = probes(config, {})
+    assert {probe.error_kind for probe in found} == {"ProviderTimeoutError"}
+    assert all(150 < probe.latency_ms < 1500 for probe in found)
+
+
+def test_an_error_of_the_provider_is_shown() -> None:
+    with FakeProvider() as provider:
+        provider.script(fail(503, "no room"))
+        config = Config.model_validate({"deployments": [{"name": "a", "model": "m", "base_url": provider.base_url}]})
+        (found,) = probes(config, {})
+    assert found.error is not None
+    assert "no room" in found.error

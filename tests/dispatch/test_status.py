@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from semroute.config import BreakerRules, Config
+from semroute.dispatch.reporting import Reporter
+from semroute.dispatch.status import describe, places_of, read_status, restore_state, save_state
+from semroute.errors import DataError
+from semroute.resilience import LatencyWindows, MemoryGates
+from semroute.types import Ending, Pass
+
+CONFIG = Config.model_validate(
+    {
+        "deployments": [
+            {"name": "a", "model": "m", "api_key_env": ["ONE", "TWO"]},
+            {"name": "b", "model": "m"},
+        ],
+        "budgets": {"ONE": 10.0},
+    }
+)
+
+
+def spent_gates(usd: float) -> MemoryGates:
+    gates = MemoryGates(BreakerRules())
+
+    async def spend() -> None:
+        leave = await gates.enter(places_of(CONFIG)[0], 10, usd)
+        assert isinstance(leave, Pass)
+        await gates.leave(leave, Ending.SUCCESS, tokens=10, usd=usd)
+
+    asyncio.run(spend())
+    return gates
+
+
+def saved(path: Path, gates: MemoryGates) -> dict[str, Any]:
+    description = asyncio.run(describe(gates, LatencyWindows(), CONFIG))
+    save_state(path, gates, description)
+    return description
+
+
+def test_every_deployment_with_every_key_is_a_place() -> None:
+    assert [place.key for place in places_of(CONFIG)] == ["a|ONE", "a|TWO", "b|"]
+
+
+def test_the_months_spending_survives_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "state.json"
+    saved(path, spent_gates(3.0))
+    fresh = MemoryGates(BreakerRules())
+    restore_state(path, fresh)
+    (standing, *_) = asyncio.run(fresh.standings(places_of(CONFIG)))
+    assert standing.spent_usd == pytest.approx(3.0)
+
+
+def test_status_shows_what_was_saved(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    description = saved(path, spent_gates(3.0))
+    found = asyncio.run(read_status(CONFIG, {}, file=path))
+    assert found["places"] == json.loads(json.dumps(description["places"]))
+    assert str(path) in found["source"]
+
+
+def test_without_a_file_the_spending_starts_at_nothing(tmp_path: Path) -> None:
+    gates = MemoryGates(BreakerRules())
+    restore_state(tmp_path / "none.json", gates)
+    assert asyncio.run(gates.standings(places_of(CONFIG)))[0].spent_usd == 0.0
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"at": 1, "places": [], "latencies": [], "gates": 3}'])
+def test_a_file_of_another_kind_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"state\.json.*delete"):
+        restore_state(path, MemoryGates(BreakerRules()))
+
+
+def test_saving_replaces_the_file_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    for usd in (1.0, 2.0):
+        saved(path, spent_gates(usd))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
+    assert json.loads(path.read_text())["places"][0]["spent_usd"] == pytest.approx(2.0)
+
+
+def test_a_report_that_cannot_be_written_is_a_warning_and_no_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    gates = MemoryGates(BreakerRules())
+    reporter = Reporter(gates, LatencyWindows(), CONFIG, tmp_path / "file" / "state.json")
+    with caplog.at_level(logging.WARNING, logger="semroute"):
+        asyncio.run(reporter.report())
+    assert "could not be reported" in caplog.text
+
+
+def test_reports_are_at_most_one_a_second(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    reporter = Reporter(MemoryGates(BreakerRules()), LatencyWindows(), CONFIG, path)
+
+    async def often() -> tuple[bool, bool]:
+        reporter.due()
+        await asyncio.sleep(0.1)
+        first = path.exists()
+        path.unlink()
+        reporter.due()
+        await asyncio.sleep(0.1)
+        return first, path.exists()
+
+    assert asyncio.run(often()) == (True, False)
