@@ -1,0 +1,155 @@
+"""semroute as a contender, in a process of its own: ``python -m dispatch_bench.contender SETUP``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import httpx
+
+from dispatch_bench.load import RefusedError, Sample, one_by_one, open_loop
+from dispatch_bench.own_work import own_work
+from dispatch_bench.protocol import MODEL, Setup, answer_channel, serve
+from dispatch_bench.windows import Admission
+from semroute.config import Config
+from semroute.dispatch import Dispatcher
+from semroute.errors import AllClosedError
+from semroute.resilience import LatencyWindows
+from semroute.resilience.open import open_gates
+from semroute.resilience.shared.failover import FailoverGates
+from semroute.types import Ending, Gates, Pass, Place, Refusal, Request, Standing
+
+
+class _Watched:
+    """Shared gates, with a note of what they let through and when."""
+
+    def __init__(self, gates: FailoverGates) -> None:
+        self._gates = gates
+        self.admitted: dict[str, Admission] = {}
+
+    async def standings(self, places: Sequence[Place], tokens: int = 0, usd: float = 0.0) -> list[Standing]:
+        return await self._gates.standings(places, tokens, usd)
+
+    async def enter(self, place: Place, tokens: int, usd: float = 0.0) -> Pass | Refusal:
+        asked = time.monotonic()
+        found = await self._gates.enter(place, tokens, usd)
+        if isinstance(found, Pass):
+            self.admitted[found.id] = Admission(asked, time.monotonic(), tokens)
+        return found
+
+    async def leave(
+        self,
+        leave: Pass,
+        ending: Ending,
+        *,
+        tokens: int | None = None,
+        usd: float | None = None,
+        wait_s: float | None = None,
+        reason: str | None = None,
+    ) -> None:
+        await self._gates.leave(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, reason=reason)
+        if tokens is not None:
+            noted = self.admitted[leave.id]
+            self.admitted[leave.id] = Admission(noted.asked, noted.told, tokens)
+
+    async def publish(self, snapshot: Mapping[str, Any]) -> None:
+        await self._gates.publish(snapshot)
+
+    async def close(self) -> None:
+        await self._gates.close()
+
+
+class Contender:
+    """A dispatcher over the places of the setup, with semroute's defaults."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.config = config_of(setup)
+        gates = open_gates(self.config, os.environ)
+        self.gates = _Watched(gates) if isinstance(gates, FailoverGates) else None
+        self._base_url = next(iter(setup.places.values()))
+        self._setup = setup
+        self.dispatcher = self._dispatcher(self.gates or gates)
+
+    def _dispatcher(self, gates: Gates) -> Dispatcher:
+        made = Dispatcher(self.config, gates=gates)
+        if self._setup.window_s is not None:
+            made.latencies = LatencyWindows(window_s=self._setup.window_s)
+        return made
+
+    async def load(self, **how: Any) -> list[Sample]:
+        """Requests at a given rate."""
+        return await open_loop(self._complete, **how)
+
+    async def calls(self, **how: Any) -> dict[str, object]:
+        """``Dispatcher.complete`` again and again."""
+        return await one_by_one(self._complete, **how)
+
+    async def bare(self, **how: Any) -> dict[str, object]:
+        """The same calls of the first place with httpx alone."""
+        async with httpx.AsyncClient() as client:
+
+            async def post(prompt: str, max_tokens: int) -> str:
+                answer = await client.post(
+                    f"{self._base_url}/chat/completions",
+                    json={
+                        "model": MODEL,
+                        "messages": [{"role": "user", "content": prompt}],
+                        "max_tokens": max_tokens,
+                    },
+                )
+                answer.raise_for_status()
+                return str(answer.json()["choices"][0]["message"]["content"])
+
+            return await one_by_one(post, **how)
+
+    async def own_work(self, **how: Any) -> dict[str, list[float]]:
+        """Time of the dispatcher's own work, by part."""
+        return await own_work(self._dispatcher(open_gates(self.config, os.environ)), **how)
+
+    async def admissions(self) -> list[dict[str, object]]:
+        """What shared gates let through so far, each with the tokens that it took."""
+        assert self.gates is not None
+        return [asdict(admission) for admission in self.gates.admitted.values()]
+
+    async def _complete(self, prompt: str, max_tokens: int) -> str:
+        request = Request(({"role": "user", "content": prompt},), max_tokens=max_tokens)
+        try:
+            return (await self.dispatcher.complete(request, [MODEL])).deployment
+        except AllClosedError as error:
+            # With attempts behind it, it is the end of a request that went wrong: that counts as lost.
+            if error.attempts:
+                raise
+            raise RefusedError from error
+
+
+def config_of(setup: Setup) -> Config:
+    """What a user would write for these places; all else is left at its default."""
+    places = [
+        {"name": name, "model": MODEL, "base_url": url, "limits": {"rpm": setup.rpm, "tpm": setup.tpm}}
+        for name, url in setup.places.items()
+    ]
+    return Config.model_validate(
+        {
+            "models": {MODEL: {"price": {"input": 1.0, "output": 2.0}}},
+            "deployments": places,
+            "state": "memory" if setup.redis_port is None else f"redis://127.0.0.1:{setup.redis_port}/0",
+        }
+    )
+
+
+async def main(setup: Setup) -> None:
+    """Serve the benchmark's questions."""
+    answers = answer_channel()
+    contender = Contender(setup)
+    actions = {name: getattr(contender, name) for name in ("load", "calls", "bare", "own_work", "admissions")}
+    await serve(actions, answers)
+    await contender.dispatcher.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Setup.parse(sys.argv[1])))

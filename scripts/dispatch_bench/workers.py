@@ -1,0 +1,142 @@
+"""The processes that a measurement needs: contenders, and a Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import click
+
+from dispatch_bench.protocol import Setup
+
+SCRIPTS = Path(__file__).resolve().parent.parent
+OURS, PEER = "semroute", "LiteLLM Router 1.102.0"
+LOCAL = {"HF_HUB_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+"""Nothing may be looked up on a network."""
+
+
+class Worker:
+    """A contender's process, ready when this returns."""
+
+    def __init__(self, command: list[str]) -> None:
+        paths = [str(SCRIPTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            env=os.environ | LOCAL | {"PYTHONPATH": os.pathsep.join(paths)},
+        )
+        self.answer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate()
+
+    def ask(self, do: str, **arguments: object) -> Any:
+        """What the contender answers to an action."""
+        self.tell(do, **arguments)
+        return self.answer()
+
+    def tell(self, do: str, **arguments: object) -> None:
+        """Start an action; :meth:`answer` waits for its end."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> Any:
+        """The answer to the oldest action that has none."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self._process.args!r} ended with {self._process.wait()}; its messages are above")
+        return json.loads(line)
+
+
+def ours(setup: Setup) -> list[str]:
+    """Starts semroute."""
+    return [sys.executable, "-m", "dispatch_bench.contender", setup.text()]
+
+
+def theirs(peer: Path, setup: Setup) -> list[str]:
+    """Starts LiteLLM's Router with the interpreter ``peer``."""
+    return [str(peer), str(SCRIPTS / "peer_litellm.py"), setup.text()]
+
+
+@contextmanager
+def started(commands: list[list[str]]) -> Iterator[list[Worker]]:
+    """Several contenders side by side."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(Worker(command)) for command in commands]
+
+
+class Redis:
+    """A ``redis-server`` of its own on a free port, with nothing written to disk; it can be killed and started again.
+
+    Raises:
+        UsageError: there is no ``redis-server`` on the path.
+    """
+
+    def __init__(self) -> None:
+        self._program = shutil.which("redis-server")
+        if self._program is None:
+            raise click.UsageError("redis-server is not installed: apt-get install redis-server")
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it, empty; it answers when this returns."""
+        assert self._program is not None
+        command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        give_up = time.monotonic() + 10.0
+        while not _answers(self.port):
+            if time.monotonic() > give_up or self._process.poll() is not None:
+                raise SystemExit(f"{' '.join(command)} did not start")
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=0.5) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(7) == b"+PONG\r\n"
+    except OSError:
+        return False
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
