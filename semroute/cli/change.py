@@ -109,6 +109,7 @@ def _opened(index: Path | None, config_path: Path | None) -> tuple[Artifact, Enc
 def _print(changed: Changed, category: str, *, as_json: bool) -> None:
     from semroute.categories.notes import shortened
     from semroute.cli.console import print_json, print_text, print_warning
+    from semroute.cli.manifests import left_out
 
     if as_json:
         print_json(_as_dict(changed))
@@ -120,6 +121,8 @@ def _print(changed: Changed, category: str, *, as_json: bool) -> None:
     if changed.untuned:
         count = len(changed.untuned)
         print_warning(f'{count} tuned thresholds are back to those of held-out examples; run "semroute tune" again')
+    if changed.first_stage_lost:
+        print_warning(left_out(changed.artifact.manifest))
     entry = changed.artifact.manifest.categories.get(category)
     now = "is gone" if entry is None else f"has {entry.examples:,} examples, threshold {entry.threshold:.3f}"
     print_text(f"{changed.added:,} added, {changed.removed:,} removed: {category} {now} ({changed.artifact.folder})")
@@ -134,5 +137,6 @@ def _as_dict(changed: Changed) -> dict[str, object]:
         "skipped": list(changed.skipped),
         "elsewhere": [{"query": text, "category": category} for text, category in changed.elsewhere],
         "untuned": list(changed.untuned),
+        "first_stage_lost": changed.first_stage_lost,
         "artifact": manifest_dict(changed.artifact),
     }

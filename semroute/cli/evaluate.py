@@ -46,6 +46,7 @@ def as_dict(measured: Measurement) -> dict[str, object]:
     latency = measured.latency
     return {
         **evaluation_dict(measured.evaluation),
+        "answered_first": measured.answered_first,
         "latency_ms": {"p50": latency.p50, "p99": latency.p99, "n": latency.n},
     }
 

@@ -45,6 +45,8 @@ def headline(measured: Measurement) -> Table:
     """The figures for all queries together."""
     evaluation, latency = measured.evaluation, measured.latency
     low, high = evaluation.accuracy_interval
+    answered = measured.answered_first
+    first = {} if answered is None else {"first_stage": f"answers {percent(answered)} of all queries"}
     return figures(
         queries=f"{evaluation.n:,}",
         accuracy=f"{percent(evaluation.accuracy)}  (95% interval {percent(low)} to {percent(high)}; with thresholds)",
@@ -53,6 +55,7 @@ def headline(measured: Measurement) -> Table:
         false_rejection=percent(evaluation.false_rejection),
         calibration_error=f"{number(evaluation.ece)}  (ECE, 15 bins)",
         time_per_query=f"p50 {latency.p50:.2f} ms, p99 {latency.p99:.2f} ms  (over {latency.n:,} queries)",
+        **first,
     )
 
 

@@ -12,7 +12,7 @@ from semroute.cli.options import config_option, index_option, json_option
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from semroute.index import Artifact, Manifest
+    from semroute.index import Artifact, FirstStageEntry, Manifest
     from semroute.learn.overlapping import NamedOverlap
 
 SHOWN = 5
@@ -81,8 +81,19 @@ def _facts(artifact: Artifact) -> RenderableType:
         "validation": validated(manifest),
         "held_out": held_out(manifest),
     }
+    if manifest.first_stage is not None:
+        rows["first_stage"] = first_stage(manifest.first_stage)
     note = manifest.validation.get("note")
     return figures(**rows, **({"note": str(note)} if note else {}))
+
+
+def first_stage(entry: FirstStageEntry) -> str:
+    """The first stage's encoder, scores and figures."""
+    from semroute.cli.manifests import first_stage_figures
+
+    encoder = f"{entry.encoder.get('name')} ({entry.encoder.get('kind')}, {entry.dimensions} dimensions)"
+    scores = f"{1 - entry.weight:.0%} similarity, {entry.weight:.0%} {entry.head or 'no'} head"
+    return f"{encoder}; {scores}; {first_stage_figures(entry)}"
 
 
 def held_out(manifest: Manifest) -> str:

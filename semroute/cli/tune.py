@@ -54,15 +54,17 @@ def tune(
     from semroute.cli.console import print_json
     from semroute.cli.routers import own_artifact
     from semroute.config import load_config
-    from semroute.learn.tuning import Target, label_numbers, tune_artifact
-    from semroute.router.live import open_encoder, open_scorer
+    from semroute.learn.thresholds import Target
+    from semroute.learn.tuning import label_numbers, tune_artifact
+    from semroute.router.live import open_encoder, open_first_stage, open_scorer
 
     rows = read_labelled(labelled)
     config = load_config(config_path)
     artifact = own_artifact(index, config)
     label_numbers(rows, tuple(artifact.manifest.categories), labelled)
     target = Target(oos_recall=oos_recall, false_rejection=false_rejection)
-    report = tune_artifact(artifact, open_encoder(artifact), open_scorer(artifact), rows, target, write=not dry_run)
+    encoder, scorer, first = open_encoder(artifact), open_scorer(artifact), open_first_stage(artifact)
+    report = tune_artifact(artifact, encoder, scorer, rows, target, first=first, write=not dry_run)
     if as_json:
         print_json({"path": str(artifact.folder), "written": not dry_run, **report_dict(report)})
     else:

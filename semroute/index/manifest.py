@@ -34,6 +34,31 @@ class CategoryEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstStageEntry:
+    """The first stage of an artifact: a cheap encoder that answers what it is sure of.
+
+    Attributes:
+        encoder, dimensions, head, weight, calibration, probes: as in :class:`Manifest`, of its own vectors and scores.
+        prototypes: how many each category has, by name.
+        bar: the sureness from which on it answers (:func:`semroute.index.stages.sureness`).
+        floor: the lowest bar that is allowed when examples change: the last one that was chosen against out-of-scope
+            queries, which are not stored; None where none was.
+        validation: what the bar was chosen on, and what it did there; for people and ``semroute inspect``.
+    """
+
+    encoder: Mapping[str, Any]
+    dimensions: int
+    prototypes: Mapping[str, int]
+    head: str | None
+    weight: float
+    calibration: Calibration
+    bar: float
+    floor: float | None
+    validation: Mapping[str, Any]
+    probes: tuple[tuple[str, tuple[float, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FileEntry:
     """A file of the artifact: its name, which holds the start of its hash, and the whole hash."""
 
@@ -54,9 +79,11 @@ class Manifest:
         calibration: from scores to confidence.
         validation: how the build chose and what it measured; for people and ``semroute inspect``.
         probes: texts with their vectors, against which a serving machine's arithmetic is checked.
-        files: the files by role: ``prototypes``, ``examples``, ``vectors``, ``head`` and the encoder's.
+        files: the files by role: ``prototypes``, ``examples``, ``vectors``, ``head`` and the encoder's; roles of the
+            first stage start with ``first_``.
         created: time of building, ISO 8601, UTC.
         built_with: the version of semroute that wrote it.
+        first_stage: the first stage, or None.
     """
 
     encoder: Mapping[str, Any]
@@ -70,6 +97,7 @@ class Manifest:
     created: str
     built_with: str
     files: Mapping[str, FileEntry] = field(default_factory=dict)
+    first_stage: FirstStageEntry | None = None
 
     def to_json(self) -> str:
         """The manifest as indented JSON text."""
@@ -104,20 +132,37 @@ class Manifest:
             )
         try:
             return cls(
-                encoder=dict(values["encoder"]),
-                dimensions=int(values["dimensions"]),
+                **_stage(values),
                 categories={name: _category(entry) for name, entry in sorted(values["categories"].items())},
-                head=None if values["head"] is None else str(values["head"]),
-                weight=_finite(values["weight"]),
-                calibration=Calibration(**{key: _finite(value) for key, value in values["calibration"].items()}),
-                validation=dict(values["validation"]),
-                probes=tuple((str(text), tuple(map(_finite, vector))) for text, vector in values["probes"]),
                 created=str(values["created"]),
                 built_with=str(values["built_with"]),
                 files={role: _file(entry) for role, entry in values["files"].items()},
+                # Indexes older than the first stage lack the key.
+                first_stage=_first_stage(values.get("first_stage")),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ArtifactError(f"{path}: damaged ({type(error).__name__}: {error}); build the index again") from error
+
+
+def _stage(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What both stages have."""
+    return {
+        "encoder": dict(values["encoder"]),
+        "dimensions": int(values["dimensions"]),
+        "head": None if values["head"] is None else str(values["head"]),
+        "weight": _finite(values["weight"]),
+        "calibration": Calibration(**{key: _finite(value) for key, value in values["calibration"].items()}),
+        "validation": dict(values["validation"]),
+        "probes": tuple((str(text), tuple(map(_finite, vector))) for text, vector in values["probes"]),
+    }
+
+
+def _first_stage(values: Mapping[str, Any] | None) -> FirstStageEntry | None:
+    if values is None:
+        return None
+    prototypes = {str(name): int(count) for name, count in sorted(values["prototypes"].items())}
+    floor = None if values["floor"] is None else _finite(values["floor"])
+    return FirstStageEntry(**_stage(values), prototypes=prototypes, bar=_finite(values["bar"]), floor=floor)
 
 
 def _category(values: Mapping[str, Any]) -> CategoryEntry:

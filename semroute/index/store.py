@@ -16,15 +16,35 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import filelock
 
 from semroute.errors import ArtifactBusyError, ArtifactError
-from semroute.index.manifest import FORMAT, MANIFEST, FileEntry, Manifest
+from semroute.index.manifest import FORMAT, MANIFEST, FileEntry, FirstStageEntry, Manifest
 
+FIRST = "first_"
+"""What stands before the role of a file that belongs to the first stage."""
 LOCK = ".lock"
 _STAGING = ".staging-"
 _HASHED = re.compile(r"[a-z_]+-[0-9a-f]{16}\.[a-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class StageParts:
+    """What a stage of an artifact is put together from.
+
+    Attributes:
+        entry: its part of the manifest.
+        encoder: the description of its encoder, with the names of its files.
+        prototypes: how many each category has.
+        files: verified path of each of its files, by role without prefix.
+    """
+
+    entry: Manifest | FirstStageEntry
+    encoder: Mapping[str, Any]
+    prototypes: tuple[int, ...]
+    files: Mapping[str, Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +65,33 @@ class Artifact:
         """Categories and texts of the stored examples, in the order of the rows of ``vectors``."""
         rows = [json.loads(line) for line in self.files["examples"].read_text(encoding="utf-8").splitlines()]
         return [row["category"] for row in rows], [row["query"] for row in rows]
+
+    @property
+    def main(self) -> StageParts:
+        """The parts of the index's own encoder and scorer."""
+        counts = tuple(entry.prototypes for entry in self.manifest.categories.values())
+        return _parts(self.manifest, counts, self.files)
+
+    @property
+    def first(self) -> StageParts | None:
+        """The parts of the first stage; None without one.
+
+        Raises:
+            ArtifactError: it lacks a category.
+        """
+        entry = self.manifest.first_stage
+        if entry is None:
+            return None
+        if set(entry.prototypes) != set(self.manifest.categories):
+            raise ArtifactError(f"{self.folder}: the first stage is for other categories; build the index again")
+        counts = tuple(entry.prototypes[name] for name in self.manifest.categories)
+        files = {role.removeprefix(FIRST): path for role, path in self.files.items() if role.startswith(FIRST)}
+        return _parts(entry, counts, files)
+
+
+def _parts(entry: Manifest | FirstStageEntry, counts: tuple[int, ...], files: Mapping[str, Path]) -> StageParts:
+    names = {role.removeprefix("encoder_"): path.name for role, path in files.items() if role.startswith("encoder_")}
+    return StageParts(entry, {**entry.encoder, "files": names}, counts, files)
 
 
 def open_artifact(folder: Path) -> Artifact:

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from semroute import __version__
 from semroute.encoders.spec import save_encoder
-from semroute.index import Artifact, CategoryEntry, Manifest, write_artifact
+from semroute.index import Artifact, CategoryEntry, FirstStage, FirstStageEntry, Manifest, write_artifact
 from semroute.index.scoring import Scorer
+from semroute.index.store import FIRST
+from semroute.learn.first_stage import FirstStageFit, FirstStagePlan, fit_first_stage
 from semroute.learn.fit import Fitted, fit
 from semroute.learn.validation import Split
 from semroute.types import Encoder, Matrix
@@ -75,12 +77,13 @@ def build_artifact(
     *,
     head: bool = True,
     plan: Sequence[Split] | None = None,
+    first: FirstStagePlan | None = None,
     seed: int = 0,
     notes: Mapping[str, Any] | None = None,
     replaces: Manifest | None = None,
     progress: Progress = lambda step, done, total: None,
-) -> tuple[Artifact, Scorer]:
-    """Fit on ``vectors``, write everything to ``folder``; the artifact, and the scorer that it holds.
+) -> tuple[Artifact, Scorer, FirstStage | None]:
+    """Fit on ``vectors``, write everything to ``folder``; the artifact, and the scorer and first stage that it holds.
 
     Args:
         folder: the artifact's folder.
@@ -89,6 +92,7 @@ def build_artifact(
         encoder: the encoder that made them; it goes into the artifact.
         head: whether validation may choose a head.
         plan: what to hold out; see :func:`semroute.learn.fit.fit`.
+        first: a first stage to fit beside it; it is left out where it does not pay.
         seed: of everything drawn.
         notes: further entries of the validation report.
         replaces: the manifest that the examples come from, where they do; see
@@ -99,34 +103,66 @@ def build_artifact(
         ArtifactError: the folder cannot be written, or holds something else.
         MissingExtraError: the extra "build" is not installed.
     """
-    fitted = fit(vectors, examples.labels, head=head, plan=plan, seed=seed, progress=progress)
+    labels = examples.labels
+    fitted = fit(vectors, labels, head=head, plan=plan, seed=seed, progress=progress)
+    thresholds, pinned = _thresholds(examples, fitted)
+    staged = FirstStageFit(None, fitted, {})
+    if first is not None:
+        staged = fit_first_stage(
+            first,
+            examples.texts,
+            labels,
+            fitted,
+            encoder,
+            thresholds=thresholds,
+            pinned=pinned,
+            head=head,
+            splits=plan,
+            seed=seed,
+            progress=progress,
+        )
 
     def write(staging: Path) -> dict[str, Path]:
-        files = write_scorer(fitted.scorer, staging)
+        files = write_scorer(staged.index.scorer, staging)
         files["examples"] = staging / "examples.jsonl"
         rows = zip(examples.owners, examples.texts, strict=True)
         lines = [json.dumps({"category": owner, "query": text}) + "\n" for owner, text in rows]
         files["examples"].write_text("".join(lines), encoding="utf-8")
         files["vectors"] = staging / "vectors.npy"
         np.save(files["vectors"], vectors, allow_pickle=False)
-        for role, name in described["files"].items():
-            files[f"encoder_{role}"] = Path(saved) / name
+        files |= saved_files
+        if staged.stage is not None:
+            assert isinstance(staged.stage.scorer, Scorer)
+            files |= write_scorer(staged.stage.scorer, staging, FIRST)
         return files
 
     with TemporaryDirectory(prefix="semroute-") as saved:
-        described = save_encoder(encoder, Path(saved))
-        manifest = _manifest(examples, fitted, encoder, described, notes or {})
+        described, saved_files = _save(encoder, Path(saved) / "encoder")
+        manifest = _manifest(examples, staged, thresholds, encoder, described, notes or {})
+        if staged.stage is not None:
+            first_described, first_files = _save(staged.stage.encoder, Path(saved) / "first", FIRST)
+            saved_files |= first_files
+            manifest = replace(manifest, first_stage=_first_entry(examples, staged, first_described))
         artifact = write_artifact(folder, manifest, write, replaces=replaces)
-    return artifact, fitted.scorer
+    return artifact, staged.index.scorer, staged.stage
 
 
-def write_scorer(scorer: Scorer, staging: Path) -> dict[str, Path]:
-    """Write prototypes and head into ``staging``; their paths by role."""
-    files = {"prototypes": staging / "prototypes.faiss"}
-    scorer.prototypes.write(files["prototypes"])
+def _save(encoder: Encoder, folder: Path, prefix: str = "") -> tuple[Mapping[str, Any], dict[str, Path]]:
+    """The description of an encoder without its files, and those by role."""
+    described = save_encoder(encoder, folder)
+    files = {f"{prefix}encoder_{role}": folder / name for role, name in described["files"].items()}
+    return {key: value for key, value in described.items() if key != "files"}, files
+
+
+def write_scorer(scorer: Scorer, staging: Path, prefix: str = "") -> dict[str, Path]:
+    """Write prototypes and head into ``staging``; their paths by role, ``prefix`` before each."""
+    prototypes = staging / f"{prefix}prototypes.faiss"
+    scorer.prototypes.write(prototypes)
+    files = {f"{prefix}prototypes": prototypes}
     if scorer.head is not None:
-        files["head"] = staging / "head.npz"
-        scorer.head.write(files["head"])
+        head = staging / f"{prefix}head.npz"
+        scorer.head.write(head)
+        files[f"{prefix}head"] = head
     return files
 
 
@@ -147,35 +183,72 @@ def with_thresholds(artifact: Artifact, thresholds: Mapping[str, float], source:
     return write_artifact(artifact.folder, manifest, lambda staging: artifact.files, replaces=artifact.manifest)
 
 
+def _thresholds(examples: Examples, fitted: Fitted) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """``(categories,)`` minimum scores, and which of them the category files name."""
+    pinned = [examples.pinned.get(name) for name in examples.categories]
+    # A threshold of 0.0 is a threshold: only None means that the file names none.
+    rows = zip(pinned, fitted.thresholds, strict=True)
+    values = [float(own) if given is None else given for given, own in rows]
+    return np.array(values), np.array([given is not None for given in pinned])
+
+
 def _manifest(
-    examples: Examples, fitted: Fitted, encoder: Encoder, described: Mapping[str, Any], notes: Mapping[str, Any]
+    examples: Examples,
+    staged: FirstStageFit,
+    thresholds: NDArray[np.float64],
+    encoder: Encoder,
+    described: Mapping[str, Any],
+    notes: Mapping[str, Any],
 ) -> Manifest:
+    scorer = staged.index.scorer
     counts = np.bincount(examples.labels, minlength=len(examples.categories))
-    categories = {}
-    for number, name in enumerate(examples.categories):
-        pinned = examples.pinned.get(name)
-        categories[name] = CategoryEntry(
+    categories = {
+        name: CategoryEntry(
             description=examples.descriptions[name],
             models=examples.models[name],
             examples=int(counts[number]),
-            prototypes=fitted.scorer.prototypes.counts[number],
-            # A threshold of 0.0 is a threshold: only None means that the file names none.
-            threshold=float(fitted.thresholds[number]) if pinned is None else pinned,
-            threshold_from="in-scope" if pinned is None else "file",
+            prototypes=scorer.prototypes.counts[number],
+            threshold=float(thresholds[number]),
+            threshold_from="file" if name in examples.pinned else "in-scope",
         )
-    head = fitted.scorer.head
+        for number, name in enumerate(examples.categories)
+    }
+    left_out = {"first_stage_left_out": staged.report} if staged.report and staged.stage is None else {}
     return Manifest(
-        encoder={key: value for key, value in described.items() if key != "files"},
+        encoder=described,
         dimensions=encoder.dimensions,
         categories=categories,
-        head=None if head is None else head.kind,
-        weight=fitted.scorer.weight,
-        calibration=fitted.scorer.calibration,
-        validation={"examples": len(examples.texts), **fitted.report, **notes},
-        probes=tuple(
-            (text, tuple(round(float(value), 6) for value in vector))
-            for text, vector in zip(PROBES, encoder.encode(PROBES), strict=True)
-        ),
+        head=None if scorer.head is None else scorer.head.kind,
+        weight=scorer.weight,
+        calibration=scorer.calibration,
+        validation={"examples": len(examples.texts), **staged.index.report, **left_out, **notes},
+        probes=_probes(encoder),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         built_with=__version__,
+    )
+
+
+def _first_entry(examples: Examples, staged: FirstStageFit, described: Mapping[str, Any]) -> FirstStageEntry:
+    stage = staged.stage
+    assert stage is not None
+    scorer = stage.scorer
+    assert isinstance(scorer, Scorer)
+    return FirstStageEntry(
+        encoder=described,
+        dimensions=stage.encoder.dimensions,
+        prototypes=dict(zip(examples.categories, scorer.prototypes.counts, strict=True)),
+        head=None if scorer.head is None else scorer.head.kind,
+        weight=scorer.weight,
+        calibration=scorer.calibration,
+        bar=stage.bar,
+        floor=staged.floor,
+        validation=staged.report,
+        probes=_probes(stage.encoder),
+    )
+
+
+def _probes(encoder: Encoder) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    vectors = encoder.encode(PROBES)
+    return tuple(
+        (text, tuple(round(float(value), 6) for value in vector)) for text, vector in zip(PROBES, vectors, strict=True)
     )

@@ -14,7 +14,7 @@ from semroute.categories.rows import usable
 from semroute.errors import DataError
 from semroute.index import Artifact
 from semroute.learn.build import Examples, Progress, build_artifact, embed
-from semroute.learn.stored import stored_examples
+from semroute.learn.stored import stored_examples, stored_first_stage
 from semroute.types import Encoder, Matrix
 
 _KEPT_NOTES = ("encoder_tuned", "tuning_steps", "tuned_on")
@@ -36,6 +36,7 @@ class Changed:
         elsewhere: texts added that another category holds too, with that category.
         untuned: categories whose threshold came from out-of-scope queries and is now that of held-out examples, since
             scores have changed; tune again.
+        first_stage_lost: whether the first stage is gone, since with these examples it does not pay.
     """
 
     artifact: Artifact
@@ -44,6 +45,7 @@ class Changed:
     skipped: tuple[str, ...] = ()
     elsewhere: tuple[tuple[str, str], ...] = ()
     untuned: tuple[str, ...] = ()
+    first_stage_lost: bool = False
 
 
 def add_examples(
@@ -147,19 +149,21 @@ def _rebuild(artifact: Artifact, encoder: Encoder, examples: Examples, vectors: 
     notes["changes"] = int(report.get("changes", 0)) + 1
     if report.get("encoder_tuned"):
         notes["note"] = TUNED_NOTE
-    new, _ = build_artifact(
+    new, _, first = build_artifact(
         artifact.folder,
         examples,
         np.ascontiguousarray(vectors, dtype=np.float32),
         encoder,
         head=head,
+        first=stored_first_stage(artifact),
         seed=int(report.get("seed", 0)),
         notes=notes,
         replaces=artifact.manifest,
         progress=progress,
     )
     untuned = [n for n, entry in entries.items() if entry.threshold_from == "out-of-scope" and n in examples.models]
-    return Changed(new, untuned=tuple(untuned))
+    lost = first is None and artifact.manifest.first_stage is not None
+    return Changed(new, untuned=tuple(untuned), first_stage_lost=lost)
 
 
 def _only(examples: Examples, kept: NDArray[np.bool_]) -> Examples:

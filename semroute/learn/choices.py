@@ -1,4 +1,4 @@
-"""What validation chooses: prototypes per category, the share of the head, and the calibration."""
+"""What validation chooses: prototypes per category, the share of the head, and the calibrations."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 from semroute.evaluate.metrics import accuracy
 from semroute.extras import require
+from semroute.index import BothScores
 from semroute.index.scoring import Calibration, best_and_margin, blend
 from semroute.learn.validation import HeldOut
 from semroute.types import Matrix
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Shares of the head that are tried. Above a half the score says more about which category than about whether any."""
+
+FEWEST_FOR_CALIBRATION = 100
+"""In-scope queries below which a calibration that is there already is the better one."""
 
 USUAL_WEIGHT = 0.5
 USUAL_CLUSTER = 10
@@ -82,3 +86,30 @@ def calibrate(scores: Matrix, labels: NDArray[np.int64]) -> Calibration:
         sample_weight=np.concatenate([target, 1 - target]),
     )
     return Calibration(bias=float(model.intercept_[0]), score=float(model.coef_[0, 0]), margin=float(model.coef_[0, 1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrations:
+    """The calibration of each stage; ``first`` is None where the index has no first stage."""
+
+    first: Calibration | None
+    second: Calibration
+
+    def confidence(self, both: BothScores, answered: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """``(n,)`` confidence in the scores of the stage that answers; ``answered`` says where it is the first."""
+        confidence = self.second.confidence(both.second)
+        if self.first is None or both.first is None:
+            return confidence
+        return np.where(answered, self.first.confidence(both.first), confidence)
+
+    def refitted(self, both: BothScores, labels: NDArray[np.int64], answered: NDArray[np.bool_]) -> Calibrations:
+        """Each fitted anew on the in-scope queries that its stage answers, where they are enough.
+
+        What is left to the second stage is harder than queries at large: fitted on all, it would be too confident.
+        """
+        first, second = self.first, self.second
+        if np.count_nonzero(~answered) >= FEWEST_FOR_CALIBRATION:
+            second = calibrate(both.second[~answered], labels[~answered])
+        if both.first is not None and np.count_nonzero(answered) >= FEWEST_FOR_CALIBRATION:
+            first = calibrate(both.first[answered], labels[answered])
+        return Calibrations(first, second)

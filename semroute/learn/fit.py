@@ -17,13 +17,9 @@ from semroute.index.scoring import Calibration, Scorer
 from semroute.learn.choices import calibrate, choose
 from semroute.learn.head_training import HeadPlan, train_heads
 from semroute.learn.prototypes import category_prototypes
-from semroute.learn.thresholds import thresholds_for_false_rejection
+from semroute.learn.thresholds import FALSE_REJECTION, thresholds_for_false_rejection
 from semroute.learn.validation import Progress, Split, held_out_scores, splits
 from semroute.types import Matrix
-
-FALSE_REJECTION = 0.03
-"""Share of held-out in-scope queries that thresholds reject where no out-of-scope examples are given. Real queries lie
-further from the examples than examples from each other, so the share in use is higher."""
 
 UNVALIDATED_THRESHOLD = 0.4
 UNVALIDATED_CALIBRATION = Calibration(bias=-3.0, score=6.0, margin=6.0)
@@ -31,12 +27,25 @@ UNVALIDATED_CALIBRATION = Calibration(bias=-3.0, score=6.0, margin=6.0)
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Held-out scores ``(m, categories)`` of the choice that was made, and the true categories ``(m,)``."""
+
+    scores: Matrix
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
 class Fitted:
-    """A scorer with thresholds ``(categories,)`` and the report of how they came about (JSON-ready)."""
+    """A scorer with thresholds ``(categories,)`` and the report of how they came about (JSON-ready).
+
+    ``held`` is None where too few examples allowed to hold any out; its rows are those of the plan's splits in order,
+    whatever the vectors.
+    """
 
     scorer: Scorer
     thresholds: NDArray[np.float64]
     report: dict[str, Any]
+    held: Held | None = None
 
 
 def fit(
@@ -83,7 +92,8 @@ def fit(
         "accuracy_of_head": None if held.probabilities is None else accuracy(held.probabilities, held.labels),
         **_measured(choice.scores, held.labels, thresholds, calibration),
     }
-    return Fitted(_scorer(prototypes, counts, trained, choice.weight, calibration), thresholds, report)
+    scorer = _scorer(prototypes, counts, trained, choice.weight, calibration)
+    return Fitted(scorer, thresholds, report, Held(choice.scores, held.labels))
 
 
 def _measured(

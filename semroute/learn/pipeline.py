@@ -7,21 +7,31 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semroute.categories import CategorySet, Finding, LabelledQuery, read_categories
 from semroute.config import Config
+from semroute.encoders.cache import CachedEncoder
 from semroute.encoders.sentence import DEFAULT_MODEL
 from semroute.errors import EncoderError
+from semroute.extras import require
 from semroute.index import Artifact, exclusive
 from semroute.learn.build import Examples, Progress, build_artifact, embed
 from semroute.learn.encoder_tuning import TuningPlan, tune_encoder
-from semroute.learn.tuning import Target, TuneReport, tune_artifact
+from semroute.learn.first_stage import FirstStagePlan, ValidationRows
+from semroute.learn.thresholds import Target
+from semroute.learn.tuning import TuneReport, label_numbers, tune_artifact
 from semroute.learn.validation import Split, splits
 from semroute.types import Encoder, Matrix
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+REMEMBERED = 16
+"""Vectors remembered beside those of the validation rows: the probes'."""
 
 EncoderKind = Literal["onnx", "torch", "static", "remote"]
 
@@ -59,6 +69,7 @@ def build_index(
     encoder: EncoderChoice | None = None,
     tune: TuningPlan | None = None,
     head: bool = True,
+    first_stage: bool = False,
     validation: Sequence[LabelledQuery] | None = None,
     target: Target | None = None,
     config: Config | None = None,
@@ -73,6 +84,8 @@ def build_index(
         encoder: which encoder; the built-in model as int8 ONNX when None.
         tune: settings for contrastive tuning of the encoder on the examples; None leaves the encoder as it is.
         head: whether validation may choose a trained head.
+        first_stage: also distil a static encoder from the model (from the built-in one for a remote encoder), which
+            answers what it is sure of; it is left out where that does not pay.
         validation: labelled queries, out-of-scope ones among them, from which thresholds and calibration are set.
         target: what the thresholds aim at with ``validation``.
         config: supplies models of categories whose files name none.
@@ -81,11 +94,14 @@ def build_index(
 
     Raises:
         DataError: a category file cannot be used; every problem is named with file and line.
-        EncoderError: no such model.
+        EncoderError: no such model, or a first stage for an encoder that is static already.
         ArtifactError: the folder cannot be written, or holds something else.
         ArtifactBusyError: another build is writing there.
-        MissingExtraError: the extra "build" is not installed.
+        MissingExtraError: the extra "build" is not installed, or "static" where ``first_stage`` needs it.
     """
+    encoder, target = encoder or EncoderChoice(), target or Target()
+    if first_stage:
+        _check_first_stage(encoder)
     read = read_categories(source)
     examples = collect(read, config or Config())
     with ExitStack() as stack:
@@ -93,17 +109,28 @@ def build_index(
         stack.enter_context(exclusive(folder))
         work = Path(stack.enter_context(TemporaryDirectory(prefix="semroute-")))
         progress("encoder", 0, 1)
-        made, plan, notes = _encoder(encoder or EncoderChoice(), tune, examples, work, seed, progress)
+        made = _make(encoder, tune, examples, work, seed, progress)
         # A remote encoder holds connections.
-        stack.callback(getattr(made, "close", lambda: None))
+        stack.callback(getattr(made.encoder, "close", lambda: None))
         progress("encoder", 1, 1)
-        vectors = embed(made, examples.texts, progress)
-        artifact, scorer = build_artifact(
-            folder, examples, vectors, made, head=head, plan=plan, seed=seed, notes=notes, progress=progress
+        vectors = embed(made.encoder, examples.texts, progress)
+        # The validation rows are needed twice, for the bar and for the thresholds.
+        remembering = CachedEncoder(made.encoder, REMEMBERED + len(validation or ()))
+        artifact, scorer, first = build_artifact(
+            folder,
+            examples,
+            vectors,
+            remembering,
+            head=head,
+            plan=made.plan,
+            first=_first_stage(made.source, work, examples, validation, target, progress) if first_stage else None,
+            seed=seed,
+            notes=made.notes,
+            progress=progress,
         )
         report = None
         if validation is not None:
-            report = tune_artifact(artifact, made, scorer, validation, target or Target(), seed=seed)
+            report = tune_artifact(artifact, remembering, scorer, validation, target, first=first, seed=seed)
             artifact = report.artifact
     return Built(artifact, read.findings, report)
 
@@ -124,13 +151,49 @@ def collect(read: CategorySet, config: Config) -> Examples:
     )
 
 
-def _encoder(
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The encoder, the model behind it, the split that its tuning left out (None untuned), and notes for the report."""
+
+    encoder: Encoder
+    source: str | SentenceTransformer
+    plan: list[Split] | None
+    notes: Mapping[str, Any]
+
+
+def _make(
     choice: EncoderChoice, tune: TuningPlan | None, examples: Examples, work: Path, seed: int, progress: Progress
-) -> tuple[Encoder, list[Split] | None, Mapping[str, Any]]:
-    """The encoder, the split that its tuning left out (None untuned), and notes for the report."""
+) -> _Made:
     if tune is not None:
         return _tuned(choice, tune, examples, work, seed, progress)
-    return make_encoder(choice, work), None, {"encoder_tuned": False}
+    source = DEFAULT_MODEL if choice.kind == "remote" else choice.model
+    return _Made(make_encoder(choice, work), source, None, {"encoder_tuned": False})
+
+
+def _check_first_stage(choice: EncoderChoice) -> None:
+    """Refuse what cannot become a first stage before minutes are spent."""
+    if choice.kind == "static":
+        raise EncoderError("a static encoder needs no first stage, it is one; leave out --first-stage or --encoder")
+    require("model2vec.distill", what="distilling a first stage", extra="static")
+
+
+def _first_stage(
+    source: str | SentenceTransformer,
+    work: Path,
+    examples: Examples,
+    validation: Sequence[LabelledQuery] | None,
+    target: Target,
+    progress: Progress,
+) -> FirstStagePlan:
+    from semroute.encoders.distill import distill_static
+
+    progress("first stage", 0, 1)
+    encoder = distill_static(source, work / "first")
+    progress("first stage", 1, 1)
+    if not validation:
+        return FirstStagePlan(encoder)
+    labels = label_numbers(validation, examples.categories)
+    return FirstStagePlan(encoder, ValidationRows([row.query for row in validation], labels, target))
 
 
 def make_encoder(choice: EncoderChoice, work: Path) -> Encoder:
@@ -156,7 +219,7 @@ def make_encoder(choice: EncoderChoice, work: Path) -> Encoder:
 
 def _tuned(
     choice: EncoderChoice, plan: TuningPlan, examples: Examples, work: Path, seed: int, progress: Progress
-) -> tuple[Encoder, list[Split], Mapping[str, Any]]:
+) -> _Made:
     from semroute.encoders.export import export_onnx
     from semroute.encoders.sentence import load, name_of
 
@@ -174,7 +237,7 @@ def _tuned(
     )
     exported = export_onnx(tuned, work / "onnx", name=f"{name_of(choice.model)} (tuned)")
     notes = {"encoder_tuned": True, "tuning_steps": plan.steps_for(len(texts)), "tuned_on": len(texts)}
-    return exported.load(), [Split(rows, held)] if len(held) else [], notes
+    return _Made(exported.load(), tuned, [Split(rows, held)] if len(held) else [], notes)
 
 
 def held_tenth(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from semroute.encoders.spec import load_encoder
 from semroute.errors import ArtifactError
 from semroute.index import Artifact
 from semroute.learn.build import Examples
+from semroute.learn.first_stage import FirstStagePlan
 from semroute.types import Matrix
 
 
@@ -34,3 +36,18 @@ def stored_examples(artifact: Artifact) -> tuple[Examples, Matrix]:
         pinned={name: entry.threshold for name, entry in entries.items() if entry.threshold_from == "file"},
     )
     return examples, vectors
+
+
+def stored_first_stage(artifact: Artifact) -> FirstStagePlan | None:
+    """How to make the first stage of an artifact again; None where it has none.
+
+    A bar that was chosen against out-of-scope queries stays the lowest that is allowed: those queries are not stored.
+
+    Raises:
+        ArtifactError: its parts do not fit together.
+        EncoderError: its encoder cannot be loaded here.
+    """
+    parts, entry = artifact.first, artifact.manifest.first_stage
+    if parts is None or entry is None:
+        return None
+    return FirstStagePlan(load_encoder(parts.encoder, artifact.folder), floor=entry.floor)

@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute.evaluate.semantic import OUT_OF_SCOPE
 from semroute.types import Matrix
+
+FALSE_REJECTION = 0.03
+"""Share of held-out in-scope queries that thresholds reject where no out-of-scope examples are given. Real queries lie
+further from the examples than examples from each other, so the share in use is higher."""
 
 ABOVE = 1e-9
 """Far below what tells two scores apart, far above the rounding of their sums."""
 
 PRIOR = 30
 """Queries of one category that weigh as much as what all categories say together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What thresholds aim at.
+
+    Attributes:
+        oos_recall: share of out-of-scope queries to reject, where there are labelled ones.
+        false_rejection: share of in-scope queries to reject, where there are none.
+    """
+
+    oos_recall: float = 0.9
+    false_rejection: float = FALSE_REJECTION
+
+
+def thresholds_for(scores: Matrix, labels: NDArray[np.int64], target: Target) -> NDArray[np.float64]:
+    """Thresholds for ``target`` from ``(n, categories)`` scores: by the out-of-scope queries where there are any."""
+    outside = labels == OUT_OF_SCOPE
+    if outside.any():
+        return thresholds_for_recall(scores[outside], target.oos_recall)
+    return thresholds_for_false_rejection(scores, target.false_rejection)
 
 
 def thresholds_for_recall(scores: Matrix, target: float) -> NDArray[np.float64]:

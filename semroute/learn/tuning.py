@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,29 +12,13 @@ from numpy.typing import NDArray
 from semroute.categories import LabelledQuery
 from semroute.errors import DataError
 from semroute.evaluate.semantic import OUT_OF_SCOPE, Evaluation, Scored, evaluate
-from semroute.index import Artifact, Calibration
+from semroute.index import Artifact, BothScores, FirstStage
 from semroute.learn.build import with_thresholds
-from semroute.learn.choices import calibrate
-from semroute.learn.fit import FALSE_REJECTION
-from semroute.learn.thresholds import thresholds_for_false_rejection, thresholds_for_recall
-from semroute.types import CategoryScorer, Encoder, Matrix
+from semroute.learn.choices import Calibrations
+from semroute.learn.thresholds import Target, thresholds_for
+from semroute.types import CategoryScorer, Encoder
 
 FOLDS = 5
-FEWEST_FOR_CALIBRATION = 100
-"""In-scope queries below which the build's own calibration is the better one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What thresholds aim at.
-
-    Attributes:
-        oos_recall: share of out-of-scope queries to reject, where there are labelled ones.
-        false_rejection: share of in-scope queries to reject, where there are none.
-    """
-
-    oos_recall: float = 0.9
-    false_rejection: float = FALSE_REJECTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +31,7 @@ class TuneReport:
         after: under new ones, each query judged by thresholds and calibration fitted without it (5 folds).
         thresholds: per category, the old and the new one.
         pinned: categories whose threshold the category file names; they are left alone.
-        calibrated: whether the calibration was fitted anew.
+        calibrated: whether a calibration was fitted anew.
     """
 
     artifact: Artifact
@@ -84,10 +68,11 @@ def tune_artifact(
     rows: Sequence[LabelledQuery],
     target: Target,
     *,
+    first: FirstStage | None = None,
     seed: int = 0,
     write: bool = True,
 ) -> TuneReport:
-    """Choose thresholds for ``target`` and write them into the artifact.
+    """Choose thresholds for ``target`` and write them into the artifact. The bar of a first stage stays.
 
     Args:
         artifact: the index.
@@ -95,38 +80,50 @@ def tune_artifact(
         scorer: its scorer.
         rows: labelled queries that are not among the examples.
         target: what the thresholds aim at.
+        first: its first stage, where it has one.
         seed: of the folds in which the effect is measured.
         write: False only reports.
 
     Raises:
         DataError: no rows, or a label that the index lacks.
         ArtifactError: it cannot be written.
+        ValueError: ``first`` is missing, or the artifact has none.
     """
     if not rows:
         raise DataError("no labelled queries to tune on")
+    entry = artifact.manifest.first_stage
+    if (first is None) != (entry is None):
+        raise ValueError("an artifact is tuned together with its own first stage")
     entries = artifact.manifest.categories
     names = tuple(entries)
     labels = label_numbers(rows, names)
-    scores = scorer.scores(encoder.encode([row.query for row in rows]))
+    queries = [row.query for row in rows]
+    both = BothScores(
+        None if first is None else first.scorer.scores(first.encoder.encode(queries)),
+        scorer.scores(encoder.encode(queries)),
+    )
     old = np.array([entry.threshold for entry in entries.values()])
     pinned = np.array([entry.threshold_from == "file" for entry in entries.values()])
-    fit = _Fitter(target, old, pinned, artifact.manifest.calibration)
-    before = evaluate(Scored(names, scores, fit.calibration.confidence(scores), labels), old)
-    after = _cross_fitted(fit, names, scores, labels, seed)
-    thresholds, calibration = fit(scores, labels)
+    calibrations = Calibrations(None if entry is None else entry.calibration, artifact.manifest.calibration)
+    fit = _Fitter(target, old, pinned, calibrations, np.inf if first is None else first.bar)
+    before = evaluate(fit.scored(names, both, labels, old, calibrations), old)
+    after = _cross_fitted(fit, names, both, labels, seed)
+    thresholds, fitted = fit(both, labels)
     if write:
         source = "out-of-scope" if np.any(labels == OUT_OF_SCOPE) else "in-scope"
         changed = {
             name: float(value) for name, value, fixed in zip(names, thresholds, pinned, strict=True) if not fixed
         }
-        artifact = with_thresholds(artifact, changed, source, calibration=calibration)
+        if entry is not None and fitted.first is not None:
+            entry = replace(entry, calibration=fitted.first)
+        artifact = with_thresholds(artifact, changed, source, calibration=fitted.second, first_stage=entry)
     return TuneReport(
         artifact=artifact,
         before=before,
         after=after,
         thresholds={name: (float(a), float(b)) for name, a, b in zip(names, old, thresholds, strict=True)},
         pinned=tuple(name for name, fixed in zip(names, pinned, strict=True) if fixed),
-        calibrated=calibration != fit.calibration,
+        calibrated=fitted != calibrations,
     )
 
 
@@ -135,29 +132,38 @@ class _Fitter:
     target: Target
     old: NDArray[np.float64]
     pinned: NDArray[np.bool_]
-    calibration: Calibration
+    calibrations: Calibrations
+    bar: float
 
-    def __call__(self, scores: Matrix, labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], Calibration]:
-        outside = labels == OUT_OF_SCOPE
-        if outside.any():
-            found = thresholds_for_recall(scores[outside], self.target.oos_recall)
-        else:
-            found = thresholds_for_false_rejection(scores, self.target.false_rejection)
-        calibration = self.calibration
-        if (~outside).sum() >= FEWEST_FOR_CALIBRATION:
-            calibration = calibrate(scores[~outside], labels[~outside])
-        return np.where(self.pinned, self.old, found), calibration
+    def __call__(self, both: BothScores, labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], Calibrations]:
+        found = thresholds_for(both.strongest(self.bar), labels, self.target)
+        thresholds = np.where(self.pinned, self.old, found)
+        inside = labels != OUT_OF_SCOPE
+        answered = both.answered(thresholds, self.bar)
+        return thresholds, self.calibrations.refitted(both[inside], labels[inside], answered[inside])
+
+    def scored(
+        self,
+        names: tuple[str, ...],
+        both: BothScores,
+        labels: NDArray[np.int64],
+        thresholds: NDArray[np.float64],
+        calibrations: Calibrations,
+    ) -> Scored:
+        """What serving would say with these thresholds."""
+        confidence = calibrations.confidence(both, both.answered(thresholds, self.bar))
+        return Scored(names, both.scores(thresholds, self.bar), confidence, labels)
 
 
 def _cross_fitted(
-    fit: _Fitter, names: tuple[str, ...], scores: Matrix, labels: NDArray[np.int64], seed: int
+    fit: _Fitter, names: tuple[str, ...], both: BothScores, labels: NDArray[np.int64], seed: int
 ) -> Evaluation:
     fold = np.random.default_rng(seed).permutation(len(labels)) % FOLDS
     thresholds = np.tile(fit.old, (len(labels), 1))
-    confidence = fit.calibration.confidence(scores)
+    confidence = fit.scored(names, both, labels, fit.old, fit.calibrations).confidence
     for number in range(FOLDS):
         held = fold == number
         if held.any() and not held.all():
-            thresholds[held], calibration = fit(scores[~held], labels[~held])
-            confidence[held] = calibration.confidence(scores[held])
-    return evaluate(Scored(names, scores, confidence, labels), thresholds)
+            thresholds[held], calibrations = fit(both[~held], labels[~held])
+            confidence[held] = fit.scored(names, both[held], labels[held], thresholds[held], calibrations).confidence
+    return evaluate(Scored(names, both.scores(thresholds, fit.bar), confidence, labels), thresholds)

@@ -1,27 +1,19 @@
-"""An artifact brought to life: encoder, scorer and thresholds in memory."""
+"""An artifact brought to life: encoders, scorers and thresholds in memory."""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from semroute.config import Config
 from semroute.encoders.cache import CachedEncoder
-from semroute.encoders.spec import load_encoder
-from semroute.errors import ArtifactError, ConfigError
-from semroute.heads import MlpHead
-from semroute.index import Artifact, PrototypeIndex, Scorer, open_artifact
+from semroute.errors import ConfigError
+from semroute.index import Artifact, FirstStage, Scorer, open_artifact
+from semroute.router.opening import stage_encoder, stage_scorer
 from semroute.strategies import SemanticStrategy
-from semroute.types import Encoder
-
-PROBE_COSINE = 0.995
-"""Below this, this machine's arithmetic gives vectors unlike those that the index was built with."""
-
-log = logging.getLogger("semroute")
+from semroute.types import CategoryScorer, Encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +23,17 @@ class LiveIndex:
     Attributes:
         artifact: the verified files and the manifest.
         encoder: with a cache of recent vectors.
-        semantic: scores and thresholds; those of the configuration go over the artifact's.
+        scorer: scores of all categories from its vectors.
+        first: the first stage, with a cache of its own; None where the artifact has none.
+        semantic: decides by thresholds; those of the configuration go over the artifact's.
         models: models of each category in order; where neither file nor configuration names any, the fallback's.
         fallback: models for queries that fit no category.
     """
 
     artifact: Artifact
     encoder: Encoder
+    scorer: CategoryScorer
+    first: FirstStage | None
     semantic: SemanticStrategy
     models: dict[str, tuple[str, ...]]
     fallback: tuple[str, ...]
@@ -52,7 +48,7 @@ class LiveIndex:
             EncoderError, MissingExtraError: its encoder cannot be loaded here.
         """
         artifact = open_artifact(folder)
-        encoder = open_encoder(artifact)
+        encoder, scorer, first = open_encoder(artifact), open_scorer(artifact), open_first_stage(artifact)
         entries = artifact.manifest.categories
         unknown = sorted(set(config.categories) - set(entries))
         if unknown:
@@ -66,8 +62,10 @@ class LiveIndex:
             models[name] = (override and override.models) or entry.models or config.fallback.models
             pinned = None if override is None else override.threshold
             thresholds.append(entry.threshold if pinned is None else pinned)
-        semantic = SemanticStrategy(open_scorer(artifact), tuple(entries), np.array(thresholds, dtype=np.float64))
-        return cls(artifact, CachedEncoder(encoder), semantic, models, config.fallback.models)
+        semantic = SemanticStrategy(tuple(entries), np.array(thresholds, dtype=np.float64))
+        if first is not None:
+            first = replace(first, encoder=CachedEncoder(first.encoder))
+        return cls(artifact, CachedEncoder(encoder), scorer, first, semantic, models, config.fallback.models)
 
 
 def open_encoder(artifact: Artifact) -> Encoder:
@@ -75,22 +73,9 @@ def open_encoder(artifact: Artifact) -> Encoder:
 
     Raises:
         ArtifactError: its vectors have other dimensions than the index.
+        EncoderError, MissingExtraError: it cannot be loaded here.
     """
-    manifest = artifact.manifest
-    files = {
-        role.removeprefix("encoder_"): path.name for role, path in artifact.files.items() if role.startswith("encoder_")
-    }
-    try:
-        encoder = load_encoder({**manifest.encoder, "files": files}, artifact.folder)
-        if encoder.dimensions != manifest.dimensions:
-            raise ValueError(f"an encoder of {encoder.dimensions} dimensions, not {manifest.dimensions}")
-        # A remote encoder is not asked at start: it may be down, and each question costs money.
-        if manifest.encoder.get("kind") != "remote" and manifest.probes:
-            texts, vectors = zip(*manifest.probes, strict=True)
-            _check_probes(encoder.encode(texts), np.array(vectors, dtype=np.float32), artifact.folder)
-    except (ValueError, TypeError) as error:
-        raise ArtifactError(f"{artifact.folder}: the index does not fit together ({error}); build it again") from error
-    return encoder
+    return stage_encoder(artifact.main, artifact.folder)
 
 
 def open_scorer(artifact: Artifact) -> Scorer:
@@ -99,40 +84,17 @@ def open_scorer(artifact: Artifact) -> Scorer:
     Raises:
         ArtifactError: the parts do not fit together.
     """
-    manifest = artifact.manifest
-    try:
-        prototypes = PrototypeIndex.read(
-            artifact.files["prototypes"], [entry.prototypes for entry in manifest.categories.values()]
-        )
-        head = None if manifest.head is None else _head(artifact)
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise ArtifactError(f"{artifact.folder}: the index does not fit together ({error}); build it again") from error
-    if prototypes.dimensions != manifest.dimensions:
-        raise ArtifactError(f"{artifact.folder}: prototypes of {prototypes.dimensions} dimensions, not the manifest's")
-    return Scorer(prototypes, head, manifest.weight, manifest.calibration)
+    return stage_scorer(artifact.main, artifact.folder)
 
 
-def _head(artifact: Artifact) -> MlpHead:
-    manifest = artifact.manifest
-    head = MlpHead.read(artifact.files["head"])
-    if manifest.head != head.kind:
-        raise ValueError(f'a head of the unknown kind "{manifest.head}"')
-    if (head.direct.shape, head.output.shape[1]) != (
-        (manifest.dimensions, len(manifest.categories)),
-        len(manifest.categories),
-    ):
-        raise ValueError("the head is for other categories or other vectors")
-    return head
+def open_first_stage(artifact: Artifact) -> FirstStage | None:
+    """The artifact's first stage, None where it has none; warns as :func:`open_encoder` does.
 
-
-def _check_probes(actual: NDArray[np.float32], expected: NDArray[np.float32], folder: Path) -> None:
-    if actual.shape != expected.shape:
-        raise ValueError(f"probes of the shape {expected.shape} where the encoder gives {actual.shape}")
-    lowest = float((actual * expected).sum(axis=1).min())
-    if not lowest >= PROBE_COSINE:  # so that NaN warns too
-        log.warning(
-            "%s: this machine embeds the index's probe texts differently than the machine that built it "
-            "(cosine %.4f); build the index here for the measured accuracy",
-            folder,
-            lowest,
-        )
+    Raises:
+        ArtifactError: its parts do not fit together, or not to the index.
+        EncoderError: its encoder cannot be loaded here.
+    """
+    parts, entry = artifact.first, artifact.manifest.first_stage
+    if parts is None or entry is None:
+        return None
+    return FirstStage(stage_encoder(parts, artifact.folder), stage_scorer(parts, artifact.folder), entry.bar)

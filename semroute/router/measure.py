@@ -8,15 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from semroute.categories import LabelledQuery
 from semroute.encoders.cache import CachedEncoder
 from semroute.errors import DataError
 from semroute.evaluate.semantic import Evaluation, Scored, evaluate
-from semroute.learn.build import embed
+from semroute.learn.build import CHUNK
 from semroute.learn.tuning import label_numbers
 from semroute.router.live import LiveIndex
 from semroute.router.router import Router
+from semroute.router.staged import score_texts
+from semroute.types import Encoder
 
 LATENCY_QUERIES = 500
 """Enough for a p99 that rests on five queries."""
@@ -36,10 +39,14 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What ``semroute evaluate`` shows: the figures against the labels, and the time a query takes."""
+    """What ``semroute evaluate`` shows: the figures against the labels, and the time a query takes.
+
+    ``answered_first`` is the share of the queries that the first stage answers; None where the index has none.
+    """
 
     evaluation: Evaluation
     latency: Latency
+    answered_first: float | None = None
 
 
 def score_rows(
@@ -49,7 +56,18 @@ def score_rows(
     path: Path | None = None,
     progress: Progress = lambda step, done, total: None,
 ) -> Scored:
-    """Score labelled queries by the artifact that serves.
+    """:func:`score_by_stage` without the stages."""
+    return score_by_stage(live, rows, path=path, progress=progress)[0]
+
+
+def score_by_stage(
+    live: LiveIndex,
+    rows: Sequence[LabelledQuery],
+    *,
+    path: Path | None = None,
+    progress: Progress = lambda step, done, total: None,
+) -> tuple[Scored, NDArray[np.bool_]]:
+    """Score labelled queries by the artifact that serves; the scores, and ``(n,)`` whether the first stage answers.
 
     Args:
         live: the artifact in memory.
@@ -64,9 +82,13 @@ def score_rows(
         raise DataError("no labelled queries", path=path)
     names = live.semantic.names
     labels = label_numbers(rows, names, path)
-    scorer = live.semantic.scorer
-    scores = scorer.scores(embed(live.encoder, [row.query for row in rows], progress))
-    return Scored(names, scores, scorer.confidence(scores), labels)
+    parts = []
+    for start in range(0, len(rows), CHUNK):
+        parts.append(score_texts(live, [row.query for row in rows[start : start + CHUNK]]))
+        progress("embedding", min(start + CHUNK, len(rows)), len(rows))
+    scores = np.concatenate([part.scores for part in parts])
+    confidence = np.concatenate([part.confidence for part in parts])
+    return Scored(names, scores, confidence, labels), np.concatenate([part.first for part in parts])
 
 
 def measure(
@@ -82,9 +104,10 @@ def measure(
     Raises:
         DataError: no rows, or a label that the index lacks.
     """
-    scored = score_rows(router.live, rows, path=path, progress=progress)
+    scored, first = score_by_stage(router.live, rows, path=path, progress=progress)
     evaluation = evaluate(scored, router.live.semantic.thresholds)
-    return Measurement(evaluation, time_queries(router, [row.query for row in rows], latency_queries, progress))
+    latency = time_queries(router, [row.query for row in rows], latency_queries, progress)
+    return Measurement(evaluation, latency, None if router.live.first is None else float(first.mean()))
 
 
 def time_queries(
@@ -95,8 +118,8 @@ def time_queries(
 ) -> Latency:
     """Route up to ``most`` of ``queries``, evenly spread, one at a time and without the cache of vectors."""
     live = router.live
-    encoder = live.encoder.encoder if isinstance(live.encoder, CachedEncoder) else live.encoder
-    uncached = Router(replace(live, encoder=encoder), router.config)
+    first = None if live.first is None else replace(live.first, encoder=_uncached(live.first.encoder))
+    uncached = Router(replace(live, encoder=_uncached(live.encoder), first=first), router.config)
     chosen = [queries[place] for place in np.unique(np.linspace(0, len(queries) - 1, most).astype(int))]
     for query in chosen[:WARM_UP]:
         uncached.route(query)
@@ -107,3 +130,7 @@ def time_queries(
         times[number] = (time.perf_counter() - start) * 1000.0
         progress("timing", number + 1, len(chosen))
     return Latency(float(np.percentile(times, 50)), float(np.percentile(times, 99)), len(chosen))
+
+
+def _uncached(encoder: Encoder) -> Encoder:
+    return encoder.encoder if isinstance(encoder, CachedEncoder) else encoder

@@ -20,6 +20,7 @@ from semroute.index.manifest import MANIFEST
 from semroute.router.live import LiveIndex
 from semroute.router.locate import ENVIRONMENT, Progress, locate_index, shipped_index
 from semroute.router.reload import Reloader
+from semroute.router.staged import score_texts
 from semroute.router.text import as_messages, routed_text
 from semroute.strategies import Verdict
 from semroute.types import Completion, Decision, Delta, Query, Request
@@ -170,13 +171,12 @@ class Router:
     def _decide(self, live: LiveIndex, texts: list[str]) -> list[Decision]:
         if not texts:
             return []
-        start = time.perf_counter()
-        vectors = live.encoder.encode(texts)
-        encoded = time.perf_counter()
-        verdicts = live.semantic.decide(vectors)
-        share = 1000.0 / len(texts)
-        steps = {"encode": (encoded - start) * share, "score": (time.perf_counter() - encoded) * share}
-        return [_decision(live, text, verdict, steps) for text, verdict in zip(texts, verdicts, strict=True)]
+        staged = score_texts(live, texts)
+        scored = time.perf_counter()
+        verdicts = live.semantic.decide(staged.scores, staged.confidence, staged.first)
+        by_first, by_second = staged.steps_ms(time.perf_counter() - scored)
+        rows = zip(texts, verdicts, staged.first.tolist(), strict=True)
+        return [_decision(live, text, verdict, by_first if first else by_second) for text, verdict, first in rows]
 
 
 def _request_of(query: Query | Request) -> Request:

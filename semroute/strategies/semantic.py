@@ -9,7 +9,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.types import CategoryScore, CategoryScorer, Matrix
+from semroute.types import CategoryScore, Matrix
 
 
 class Ranking(Sequence[CategoryScore]):
@@ -74,29 +74,33 @@ class SemanticStrategy:
     """Decides by scores and thresholds.
 
     Attributes:
-        scorer: scores of all categories from a vector.
-        names: the categories in alphabetical order, as the scorer has them.
+        names: the categories in alphabetical order, as the rows of scores have them.
         thresholds: ``(categories,)`` minimum scores.
     """
 
-    scorer: CategoryScorer
     names: tuple[str, ...]
     thresholds: NDArray[np.float64]
 
     name = "semantic"
 
-    def decide(self, vectors: Matrix) -> list[Verdict]:
-        """A verdict for each row of ``(n, d)`` unit vectors."""
-        scores = self.scorer.scores(vectors)
-        confidence = self.scorer.confidence(scores)
-        return [self._verdict(row, float(sure)) for row, sure in zip(scores, confidence, strict=True)]
+    def decide(self, scores: Matrix, confidence: NDArray[np.float64], first: NDArray[np.bool_]) -> list[Verdict]:
+        """A verdict for each query.
 
-    def _verdict(self, scores: NDArray[np.float32], confidence: float) -> Verdict:
+        Args:
+            scores: ``(n, categories)``.
+            confidence: ``(n,)`` calibrated probability that the best category is right.
+            first: ``(n,)`` whether the scores are those of a first stage; the reason says so.
+        """
+        rows = zip(scores, confidence.tolist(), first.tolist(), strict=True)
+        return [self._verdict(row, sure, by_first) for row, sure, by_first in rows]
+
+    def _verdict(self, scores: NDArray[np.float32], confidence: float, by_first: bool) -> Verdict:
         ranking = Ranking(self.names, scores, self.thresholds)
         best = ranking[0]
         # A winner below its threshold is not replaced: whatever comes next fits worse, however low its own bar.
         if best.score >= best.threshold:
-            reason = f"closest to {best.category}: {best.score:.3f} reaches its threshold {best.threshold:.3f}"
+            by = "the first stage is sure: " if by_first else ""
+            reason = f"{by}closest to {best.category}: {best.score:.3f} reaches its threshold {best.threshold:.3f}"
             category = best.category
         else:
             reason = f"closest to {best.category}, but {best.score:.3f} is below its threshold {best.threshold:.3f}"

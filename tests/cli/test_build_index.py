@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from semroute.categories import shipped_folder
 from semroute.cli.build_index import _source
 from semroute.cli.main import cli, main
 from semroute.index import open_artifact
+from semroute.router import Router
 
 COMMAND = [sys.executable, "-m", "semroute.cli.main"]
 
@@ -81,6 +83,64 @@ def test_without_a_folder_the_shipped_categories_are_taken_and_it_says_so(
     monkeypatch.chdir(tmp_path)
     assert _source(None, quiet=False) == shipped_folder()
     assert "which come with semroute" in capsys.readouterr().err
+
+
+def test_a_first_stage_is_built_shown_and_answers(tmp_path: Path, tiny_model: Callable[..., Path]) -> None:
+    pytest.importorskip("skeletoken", reason='needs the extra "static"')
+    source = write_categories(tmp_path / "source")
+    (source / "cooking.txt").write_text("boil an egg\ncarrot soup\nknead bread dough\nseason a pan\nroast a duck\n")
+    rows = [(query, "cooking") for query in ("boil an egg", "carrot soup", "knead bread dough", "roast a duck")]
+    rows += [("write a sql join", "code"), ("explain git rebase", "code"), ("unit test for a parser", "code")]
+    labelled = tmp_path / "labelled.jsonl"
+    labelled.write_text("".join(json.dumps({"query": q, "category": c}) + "\n" for q, c in rows))
+    arguments = [str(source), "--out", str(tmp_path / "out"), "--model", str(tiny_model(tmp_path)), "--no-head"]
+    done = run(*arguments, "--encoder", "torch", "--validation", str(labelled), "--first-stage")
+    assert done.exit_code == 0, done.exception
+    entry = open_artifact(tmp_path / "out").manifest.first_stage
+    assert entry is not None
+    assert (entry.encoder["kind"], entry.validation["queries"]) == ("static", 7)
+    words = " ".join(done.stdout.split())
+    assert f"first stage: answers {entry.validation['answered']:.1%} of 7 validation queries" in words
+    router = Router.load(tmp_path / "out")
+    decisions = router.route_many([query for query, _ in rows])
+    first = [list(decision.steps_ms) == ["first_stage"] for decision in decisions]
+    assert sum(first) / len(first) == pytest.approx(entry.validation["answered"], abs=0.15)
+
+
+def test_a_first_stage_that_does_not_pay_is_left_out_with_a_warning(
+    tmp_path: Path, tiny_model: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("skeletoken", reason='needs the extra "static"')
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "code.txt").write_text("fix my loop\n")
+    (source / "law.txt").write_text("is my lease binding\n")
+    model = str(tiny_model(tmp_path))
+    arguments = ["build-index", str(source), "--out", str(tmp_path / "out"), "--encoder", "torch", "--model", model]
+    assert main([*arguments, "--first-stage", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "too few examples to choose the bar of a first stage on: it was left out" in err
+    value = json.loads(out)
+    assert value["first_stage"] is None
+    assert value["validation"]["first_stage_left_out"]["chosen_on"] == "nothing"
+
+
+def test_a_static_encoder_gets_no_first_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_categories(tmp_path / "source")
+    arguments = ["build-index", str(source), "--out", str(tmp_path / "out"), "--encoder", "static", "--first-stage"]
+    assert main(arguments) == 1
+    assert "a static encoder needs no first stage" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_its_extra_a_first_stage_names_the_pip_command_before_the_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "model2vec.distill", None)
+    source = write_categories(tmp_path / "source")
+    assert main(["build-index", str(source), "--out", str(tmp_path / "out"), "--first-stage"]) == 1
+    assert 'pip install "semroute[static]"' in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,13 @@ def test_what_cannot_be_done_is_one_error(
     assert main([*arguments, "--index", str(own_index)]) == 2
     assert message in capsys.readouterr().err
     assert (own_index / "manifest.json").read_bytes() == before
+
+
+def test_a_lost_first_stage_is_a_warning(own_staged_index: Path) -> None:
+    artifact = open_artifact(own_staged_index)
+    entry = artifact.manifest.first_stage
+    assert entry is not None
+    with_thresholds(artifact, {}, "in-scope", first_stage=replace(entry, floor=9.0))
+    done = run("add", "law", "what is a tort", "--index", str(own_staged_index))
+    assert done.exit_code == 0, done.exception
+    assert "a first stage could answer only 0.0% of 19 held-out examples" in " ".join(done.stderr.split())

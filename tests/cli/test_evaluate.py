@@ -89,3 +89,12 @@ def test_few_categories_show_the_matrix_and_many_the_worst_mistakes() -> None:
     rows = [line.split() for line in shown(16).splitlines()]
     assert ["7", "category0", "category1"] in rows
     assert not any("category5" in row for row in rows)
+
+
+def test_the_share_of_the_first_stage_is_shown(staged_index: Path, labelled: Path) -> None:
+    def evaluated(*options: str) -> str:
+        return CliRunner().invoke(cli, ["evaluate", str(labelled), "--index", str(staged_index), *options]).stdout
+
+    share = json.loads(evaluated("--json"))["answered_first"]
+    assert 0 <= share < 1
+    assert f"first stage answers {share:.1%} of all queries" in " ".join(evaluated().split())

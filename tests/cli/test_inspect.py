@@ -43,3 +43,21 @@ def test_a_damaged_foreign_or_newer_index_is_one_line(
     err = capsys.readouterr().err
     assert str(tmp_path / "manifest.json") in err
     assert err.count("\n") == 1
+
+
+def test_the_first_stage_is_shown_where_there_is_one(staged_index: Path, routing_index: Path) -> None:
+    def inspected(index: Path, *options: str) -> str:
+        return CliRunner().invoke(cli, ["inspect", "--index", str(index), *options], env={"COLUMNS": "120"}).stdout
+
+    entry = open_artifact(staged_index).manifest.first_stage
+    assert entry is not None
+    shown = " ".join(inspected(staged_index).split())
+    assert (
+        "first stage static words (static, 128 dimensions); 100% similarity, 0% no head; answers 77.8% of 18" in shown
+    )
+    assert f"from a bar of {entry.bar:.3f} on" in shown
+    assert "first stage" not in inspected(routing_index)
+    value = json.loads(inspected(staged_index, "--json"))["first_stage"]
+    assert (value["bar"], value["prototypes"]) == (entry.bar, dict(entry.prototypes))
+    assert "probes" not in value
+    assert json.loads(inspected(routing_index, "--json"))["first_stage"] is None

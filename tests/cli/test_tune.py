@@ -62,3 +62,13 @@ def test_an_unknown_label_is_named_with_its_file(
     path.write_text('{"query": "hi", "category": "tax"}\n')
     assert main(["tune", str(path), "--index", str(own_index)]) == 2
     assert f'error: {path}: the index has no category "tax"' in capsys.readouterr().err
+
+
+def test_tuning_keeps_the_first_stage_and_its_bar(own_staged_index: Path, labelled: Path) -> None:
+    before = open_artifact(own_staged_index).manifest
+    done = CliRunner().invoke(cli, ["tune", str(labelled), "--index", str(own_staged_index), "--json"])
+    assert done.exit_code == 0, done.exception
+    after = open_artifact(own_staged_index).manifest
+    assert after.first_stage == before.first_stage  # eight queries are too few to calibrate on
+    assert {entry.threshold_from for entry in after.categories.values()} == {"out-of-scope"}
+    assert after.files == before.files

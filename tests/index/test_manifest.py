@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from semroute.errors import ArtifactError
-from semroute.index import Calibration, CategoryEntry, Manifest
+from semroute.index import Calibration, CategoryEntry, FirstStageEntry, Manifest
 from semroute.index.manifest import MANIFEST, VERSION, FileEntry
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -25,19 +25,30 @@ ENTRIES = st.builds(
     threshold=FINITE,
     threshold_from=TEXT,
 )
+STAGE: dict[str, Any] = {
+    "encoder": st.dictionaries(TEXT, JSON, max_size=3),
+    "dimensions": st.integers(1, 4096),
+    "head": st.none() | TEXT,
+    "weight": FINITE,
+    "calibration": st.builds(Calibration, bias=FINITE, score=FINITE, margin=FINITE),
+    "validation": st.dictionaries(TEXT, JSON, max_size=3),
+    "probes": st.lists(st.tuples(TEXT, st.lists(FINITE, max_size=3).map(tuple)), max_size=2).map(tuple),
+}
+FIRST_STAGES = st.builds(
+    FirstStageEntry,
+    **STAGE,
+    prototypes=st.dictionaries(TEXT, st.integers(1, 99), max_size=3),
+    bar=FINITE,
+    floor=st.none() | FINITE,
+)
 MANIFESTS = st.builds(
     Manifest,
-    encoder=st.dictionaries(TEXT, JSON, max_size=3),
-    dimensions=st.integers(1, 4096),
+    **STAGE,
     categories=st.dictionaries(TEXT, ENTRIES, max_size=3).map(lambda found: dict(sorted(found.items()))),
-    head=st.none() | TEXT,
-    weight=FINITE,
-    calibration=st.builds(Calibration, bias=FINITE, score=FINITE, margin=FINITE),
-    validation=st.dictionaries(TEXT, JSON, max_size=3),
-    probes=st.lists(st.tuples(TEXT, st.lists(FINITE, max_size=3).map(tuple)), max_size=2).map(tuple),
     created=TEXT,
     built_with=TEXT,
     files=st.dictionaries(TEXT, st.builds(FileEntry, st.from_regex(r"[a-z]+-[0-9a-f]{16}", fullmatch=True), TEXT)),
+    first_stage=st.none() | FIRST_STAGES,
 )
 MODEST = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -55,6 +66,18 @@ def whole() -> dict[str, Any]:
         created="now",
         built_with="0",
         files={"vectors": FileEntry("vectors-0123456789abcdef.npy", "0" * 64)},
+        first_stage=FirstStageEntry(
+            encoder={"kind": "static"},
+            dimensions=2,
+            prototypes={"code": 1},
+            head=None,
+            weight=0.0,
+            calibration=Calibration(0.0, 1.0, 1.0),
+            bar=1.25,
+            floor=None,
+            validation={"answered": 0.5},
+            probes=(("text", (0.0, 1.0)),),
+        ),
     )
     values: dict[str, Any] = json.loads(manifest.to_json())
     return values
@@ -112,11 +135,33 @@ def test_a_truncated_manifest_is_refused_wherever_it_ends(tmp_path: Path) -> Non
             Manifest.read(tmp_path)
 
 
-@pytest.mark.parametrize("key", sorted(set(whole()) - {"format", "version"}))
+@pytest.mark.parametrize("key", sorted(set(whole()) - {"format", "version", "first_stage"}))
 def test_a_missing_key_is_damage_and_named(tmp_path: Path, key: str) -> None:
     values = whole()
     del values[key]
     with pytest.raises(ArtifactError, match=f"damaged.*{key}"):
+        read(tmp_path, values)
+
+
+def test_a_manifest_older_than_the_first_stage_has_none(tmp_path: Path) -> None:
+    values = whole()
+    del values["first_stage"]
+    assert read(tmp_path, values).first_stage is None
+
+
+@pytest.mark.parametrize("key", sorted(whole()["first_stage"]))
+def test_a_missing_key_of_the_first_stage_is_damage_and_named(tmp_path: Path, key: str) -> None:
+    values = whole()
+    del values["first_stage"][key]
+    with pytest.raises(ArtifactError, match=f"damaged.*{key}"):
+        read(tmp_path, values)
+
+
+@pytest.mark.parametrize("key", ["bar", "floor", "weight"])
+def test_a_first_stage_with_a_number_without_bounds_is_damage(tmp_path: Path, key: str) -> None:
+    values = whole()
+    values["first_stage"][key] = float("inf")
+    with pytest.raises(ArtifactError, match="damaged"):
         read(tmp_path, values)
 
 

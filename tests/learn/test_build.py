@@ -54,7 +54,7 @@ def test_texts_are_embedded_in_chunks_and_in_order(encoder: OnnxEncoder, monkeyp
 def test_what_is_built_is_what_serves(encoder: OnnxEncoder, tmp_path: Path) -> None:
     given = examples(**TINY)
     vectors = embed(encoder, given.texts)
-    built, scorer = build_artifact(tmp_path, given, vectors, encoder, head=False, notes={"noted": 1})
+    built, scorer, _ = build_artifact(tmp_path, given, vectors, encoder, head=False, notes={"noted": 1})
     artifact = open_artifact(tmp_path)
     assert artifact.manifest == built.manifest
     assert artifact.examples() == (list(given.owners), list(given.texts))
@@ -67,7 +67,7 @@ def test_what_is_built_is_what_serves(encoder: OnnxEncoder, tmp_path: Path) -> N
 
 def test_a_pinned_threshold_of_zero_is_kept(encoder: OnnxEncoder, tmp_path: Path) -> None:
     given = examples(**TINY)
-    artifact, _ = build_artifact(tmp_path, given, embed(encoder, given.texts), encoder, head=False)
+    artifact, *_ = build_artifact(tmp_path, given, embed(encoder, given.texts), encoder, head=False)
     entries = artifact.manifest.categories
     assert (entries["code"].threshold, entries["code"].threshold_from) == (0.0, "file")
     assert entries["law"].threshold_from == "in-scope"
@@ -142,6 +142,6 @@ def test_an_encoder_that_cannot_be_stored_is_refused_before_anything_is_written(
 def test_examples_with_line_breaks_of_any_kind_come_back_as_they_were(encoder: OnnxEncoder, tmp_path: Path) -> None:
     texts = ["a\nb", "a\u2028b", "a\x85b", "a\rb", "\ud83d half"]
     given = examples(code=texts)
-    artifact, _ = build_artifact(tmp_path, given, embed(encoder, texts), encoder, head=False)
+    artifact, *_ = build_artifact(tmp_path, given, embed(encoder, texts), encoder, head=False)
     assert artifact.examples()[1] == texts
     assert len(json.loads(json.dumps(artifact.manifest.validation)))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,3 +145,51 @@ def test_what_cannot_be_removed_is_refused(artifact: Artifact, encoder: Encoder)
     artifact = remove_category(artifact, encoder, "code").artifact
     with pytest.raises(DataError, match="the only category"):
         remove_category(artifact, encoder, "cooking")
+
+
+@pytest.fixture
+def staged(own_staged_index: Path) -> Artifact:
+    return open_artifact(own_staged_index)
+
+
+def test_a_changed_index_keeps_a_first_stage_for_all_its_examples(staged: Artifact, embedded: list[str]) -> None:
+    changed = add_examples(staged, open_encoder(staged), "sport", SPORT)
+    before, after = staged.manifest.first_stage, changed.artifact.manifest.first_stage
+    assert before is not None
+    assert after is not None
+    assert not changed.first_stage_lost
+    assert set(embedded) == {*SPORT, *PROBES}  # the transformer embeds nothing else anew
+    assert set(after.prototypes) == {"code", "cooking", "law", "sport"}
+    assert after.encoder == before.encoder
+    assert after.validation["chosen_on"] == "held-out"
+    assert changed.artifact.files["first_encoder_model"] == staged.files["first_encoder_model"]
+    live = Router.load(staged.folder).live
+    assert live.first is not None
+    scores = live.first.scorer.scores(live.first.encoder.encode(SPORT))
+    assert {live.semantic.names[number] for number in scores.argmax(axis=1)} == {"sport"}
+
+
+def test_a_bar_chosen_against_out_of_scope_queries_is_not_undercut_by_a_change(staged: Artifact) -> None:
+    entry = staged.manifest.first_stage
+    assert entry is not None
+    staged = with_thresholds(staged, {}, "in-scope", first_stage=replace(entry, floor=0.65))
+    encoder = open_encoder(staged)
+    for _ in range(2):  # the floor outlives the first change
+        staged = add_examples(staged, encoder, "sport", SPORT).artifact
+        now = staged.manifest.first_stage
+        assert now is not None
+        assert now.floor == 0.65
+        assert now.bar >= 0.65
+        staged = remove_category(staged, encoder, "sport").artifact
+
+
+def test_a_first_stage_that_no_longer_pays_is_gone_and_told(staged: Artifact) -> None:
+    entry = staged.manifest.first_stage
+    assert entry is not None
+    staged = with_thresholds(staged, {}, "in-scope", first_stage=replace(entry, floor=9.0))
+    changed = add_examples(staged, open_encoder(staged), "sport", SPORT)
+    assert changed.first_stage_lost
+    assert changed.artifact.manifest.first_stage is None
+    assert changed.artifact.manifest.validation["first_stage_left_out"]["answered"] == 0.0
+    assert not [role for role in changed.artifact.files if role.startswith("first_")]
+    assert Router.load(staged.folder).route("egg").steps_ms.keys() == {"encode", "score"}

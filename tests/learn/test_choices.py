@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semroute.learn.choices import USUAL_WEIGHT, WEIGHTS, calibrate, choose
+from semroute.index import BothScores, Calibration
+from semroute.learn.choices import FEWEST_FOR_CALIBRATION, USUAL_WEIGHT, WEIGHTS, Calibrations, calibrate, choose
 from semroute.learn.validation import HeldOut
 from semroute.types import Matrix
 
@@ -76,3 +77,31 @@ def test_confidence_is_the_share_of_right_answers_at_that_score() -> None:
 def test_one_category_alone_is_calibrated() -> None:
     found = calibrate(np.full((10, 1), 0.8, np.float32), np.zeros(10, np.int64))
     assert found.confidence(np.array([[0.8]], np.float32))[0] == pytest.approx(11 / 12, abs=0.03)
+
+
+BEFORE = Calibrations(Calibration(0.0, 1.0, 1.0), Calibration(1.0, 0.0, 0.0))
+
+
+def test_a_query_has_the_confidence_of_the_stage_that_answers_it() -> None:
+    both, answered = BothScores(GOOD, BAD), LABELS == 0
+    assert BEFORE.first is not None
+    found = BEFORE.confidence(both, answered)
+    np.testing.assert_array_equal(found[answered], BEFORE.first.confidence(GOOD)[answered])
+    np.testing.assert_array_equal(found[~answered], BEFORE.second.confidence(BAD)[~answered])
+    alone = Calibrations(None, BEFORE.second).confidence(BothScores(None, BAD), answered)
+    np.testing.assert_array_equal(alone, BEFORE.second.confidence(BAD))
+
+
+def test_each_stage_is_calibrated_on_its_own_queries_where_they_are_enough() -> None:
+    labels = np.tile(LABELS, 3)
+    # The first stage is right where it answers, the second one wrong where it does.
+    both = BothScores(np.tile(GOOD, (3, 1)), np.tile(BAD, (3, 1)))
+    answered = np.arange(300) < 300 - FEWEST_FOR_CALIBRATION
+    found = BEFORE.refitted(both, labels, answered)
+    assert found.first is not None
+    assert found.first.confidence(GOOD).min() > 0.9
+    assert found.second.confidence(BAD).max() < 0.1
+    few = BEFORE.refitted(both, labels, np.arange(300) < FEWEST_FOR_CALIBRATION - 1)
+    assert few.first == BEFORE.first
+    assert few.second != BEFORE.second
+    assert BEFORE.refitted(both, labels, np.arange(300) > FEWEST_FOR_CALIBRATION - 2).second == BEFORE.second

@@ -13,7 +13,7 @@ from semroute.index import open_artifact
 from semroute.learn import fit as fit_module
 from semroute.learn.encoder_tuning import TuningPlan
 from semroute.learn.pipeline import EncoderChoice, build_index, collect, held_tenth, make_encoder
-from semroute.learn.tuning import Target
+from semroute.learn.thresholds import Target
 from semroute.router import Router
 from semroute.testing import FakeProvider
 

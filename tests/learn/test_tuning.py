@@ -10,8 +10,21 @@ from numpy.typing import NDArray
 
 from semroute.categories import LabelledQuery
 from semroute.errors import ArtifactError, DataError
-from semroute.index import Artifact, Calibration, CategoryEntry, Manifest, open_artifact, write_artifact
-from semroute.learn.tuning import FEWEST_FOR_CALIBRATION, Target, label_numbers, tune_artifact
+from semroute.index import (
+    Artifact,
+    Calibration,
+    CategoryEntry,
+    FirstStage,
+    FirstStageEntry,
+    Manifest,
+    open_artifact,
+    write_artifact,
+)
+from semroute.index.stages import answers
+from semroute.learn.build import with_thresholds
+from semroute.learn.choices import FEWEST_FOR_CALIBRATION
+from semroute.learn.thresholds import Target
+from semroute.learn.tuning import label_numbers, tune_artifact
 from semroute.types import Matrix
 
 NAMES = ("art", "code")
@@ -187,3 +200,81 @@ def test_an_artifact_whose_files_have_gone_is_an_error_of_the_tree(artifact: Art
     artifact.files["vectors"].unlink()
     with pytest.raises(ArtifactError, match="could not be written"):
         tune_artifact(artifact, table, table, rows, Target())
+
+
+BAR = 1.0
+
+
+def staged(artifact: Artifact, bar: float = BAR) -> Artifact:
+    calibration = Calibration(0.0, 2.0, 2.0)
+    entry = FirstStageEntry({"kind": "none"}, 2, {"art": 1, "code": 1}, None, 0.0, calibration, bar, None, {}, ())
+    return with_thresholds(artifact, {}, "in-scope", first_stage=entry)
+
+
+def first_stage(seed: int, inside: int, outside: int) -> FirstStage:
+    """Sees the queries of ``case(inside, outside)`` with other noise than the index's own encoder."""
+    table, _ = case(inside, outside)
+    noise = np.random.default_rng(seed).normal(0, 0.1, table.table.shape)
+    noisy = Table((table.table + noise).astype(np.float32), Calibration(0.0, 2.0, 2.0))
+    return FirstStage(noisy, noisy, BAR)
+
+
+def test_with_a_first_stage_the_figures_are_those_of_serving(artifact: Artifact) -> None:
+    artifact = staged(artifact)
+    table, rows = case(150, 200)
+    first = first_stage(1, 150, 200)
+    report = tune_artifact(artifact, table, table, rows, Target(oos_recall=0.9), first=first)
+    assert isinstance(first.scorer, Table)
+
+    def served(thresholds: list[float]) -> float:
+        """Accuracy when each query is decided as a router would, one by one."""
+        right, needed = 0, np.array(thresholds)
+        for number, row in enumerate(rows):
+            scores = first.scorer.table[[number]]
+            if not answers(scores, needed, BAR)[0]:
+                scores = table.table[[number]]
+            best = int(scores.argmax())
+            category = NAMES[best] if scores[0, best] >= needed[best] else None
+            right += category == row.category
+        return right / len(rows)
+
+    assert report.before.accuracy == pytest.approx(served([0.25, 0.0]))
+    now = open_artifact(artifact.folder).manifest
+    written = [entry.threshold for entry in now.categories.values()]
+    # Fitted on all rows, it may differ a little from the cross-fitted figure.
+    assert served(written) == pytest.approx(report.after.accuracy, abs=0.03)
+    assert report.after.oos_recall == pytest.approx(0.9, abs=0.06)
+
+
+def test_the_bar_stays_and_both_calibrations_are_fitted_anew(artifact: Artifact) -> None:
+    artifact = staged(artifact)
+    before = artifact.manifest
+    table, rows = case(600, 100)
+    report = tune_artifact(artifact, table, table, rows, Target(), first=first_stage(1, 600, 100))
+    now = open_artifact(artifact.folder).manifest
+    assert report.calibrated
+    assert now.first_stage is not None
+    assert before.first_stage is not None
+    assert now.first_stage.bar == BAR
+    assert now.first_stage.calibration != before.first_stage.calibration
+    assert now.calibration != before.calibration
+    assert now.first_stage.prototypes == before.first_stage.prototypes
+
+
+def test_thresholds_reject_what_would_slip_past_the_first_stage(artifact: Artifact) -> None:
+    artifact = staged(artifact)
+    table, rows = case(150, 100)
+    # The first stage is sure of every out-of-scope query, with 0.9 in "code".
+    fooled = Table(np.where(np.arange(250)[:, None] < 150, table.table, np.array([[0.0, 0.9]])).astype(np.float32))
+    report = tune_artifact(artifact, table, table, rows, Target(oos_recall=0.9), first=FirstStage(fooled, fooled, BAR))
+    assert report.before.oos_recall == 0.0
+    assert report.thresholds["code"][1] > float(np.float32(0.9))
+    assert report.after.oos_recall == 1.0
+
+
+def test_an_artifact_is_tuned_with_its_own_first_stage_or_not_at_all(artifact: Artifact) -> None:
+    table, rows = case(10, 10)
+    with pytest.raises(ValueError, match="its own first stage"):
+        tune_artifact(artifact, table, table, rows, Target(), first=first_stage(1, 10, 10))
+    with pytest.raises(ValueError, match="its own first stage"):
+        tune_artifact(staged(artifact), table, table, rows, Target())

@@ -1,28 +1,15 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from semroute.strategies import SemanticStrategy, Verdict
 from semroute.strategies.semantic import Ranking
-from semroute.types import CategoryScore, Matrix
-
-
-@dataclass(frozen=True)
-class VectorsAreScores:
-    """A scorer to which each vector is its row of scores."""
-
-    def scores(self, vectors: Matrix) -> Matrix:
-        return vectors
-
-    def confidence(self, scores: Matrix) -> NDArray[np.float64]:
-        return np.full(len(scores), 0.5)
+from semroute.types import CategoryScore
 
 
 def ranking(scores: list[float], names: tuple[str, ...] = ("art", "code", "law")) -> Ranking:
@@ -30,8 +17,8 @@ def ranking(scores: list[float], names: tuple[str, ...] = ("art", "code", "law")
 
 
 def decide(scores: list[float], thresholds: list[float], names: tuple[str, ...] = ("art", "code", "law")) -> Verdict:
-    strategy = SemanticStrategy(VectorsAreScores(), names, np.array(thresholds))
-    (verdict,) = strategy.decide(np.array([scores], dtype=np.float32))
+    strategy = SemanticStrategy(names, np.array(thresholds))
+    (verdict,) = strategy.decide(np.array([scores], dtype=np.float32), np.full(1, 0.5), np.zeros(1, dtype=np.bool_))
     return verdict
 
 
@@ -73,10 +60,20 @@ def test_one_category_alone_is_decided_by_its_threshold() -> None:
 
 
 def test_a_batch_is_decided_row_by_row_and_none_gives_none() -> None:
-    strategy = SemanticStrategy(VectorsAreScores(), ("art", "code"), np.array([0.5, 0.5]))
-    verdicts = strategy.decide(np.array([[0.75, 0.25], [0.25, 0.75], [0.25, 0.125]], dtype=np.float32))
+    strategy = SemanticStrategy(("art", "code"), np.array([0.5, 0.5]))
+    scores = np.array([[0.75, 0.25], [0.25, 0.75], [0.25, 0.125]], dtype=np.float32)
+    verdicts = strategy.decide(scores, np.array([0.75, 0.5, 0.25]), np.zeros(3, dtype=np.bool_))
     assert [verdict.category for verdict in verdicts] == ["art", "code", None]
-    assert strategy.decide(np.zeros((0, 2), np.float32)) == []
+    assert [verdict.confidence for verdict in verdicts] == [0.75, 0.5, 0.25]
+    assert strategy.decide(np.zeros((0, 2), np.float32), np.zeros(0), np.zeros(0, dtype=np.bool_)) == []
+
+
+def test_the_reason_says_when_the_first_stage_answered() -> None:
+    strategy = SemanticStrategy(("art", "code"), np.array([0.5, 0.5]))
+    scores = np.array([[0.75, 0.25], [0.75, 0.25]], dtype=np.float32)
+    by_first, by_second = strategy.decide(scores, np.full(2, 0.5), np.array([True, False]))
+    assert by_first.reason == "the first stage is sure: closest to art: 0.750 reaches its threshold 0.500"
+    assert by_second.reason == "closest to art: 0.750 reaches its threshold 0.500"
 
 
 @given(st.lists(st.sampled_from([-0.5, 0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=8), st.data())

@@ -1,0 +1,184 @@
+"""A first stage for an index: fitted like the index itself, with the lowest bar at which it does no harm.
+
+The bar is chosen on queries that neither stage was fitted on. Where out-of-scope queries are among them they bound what
+may slip past; where there are none, the least sure fifth, in which such queries would lie, is left to the second stage.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.evaluate.metrics import accuracy
+from semroute.evaluate.semantic import OUT_OF_SCOPE, decide
+from semroute.index import BothScores, FirstStage
+from semroute.index.stages import answers, sureness
+from semroute.learn.choices import Calibrations
+from semroute.learn.fit import Fitted, fit
+from semroute.learn.thresholds import Target, thresholds_for
+from semroute.learn.validation import Progress, Split
+from semroute.types import Encoder
+
+LEAST_ANSWERED = 0.2
+"""Share of the in-scope queries that a first stage must answer to be worth its place."""
+MOST_ANSWERED = 0.8
+"""Share that it may answer where no out-of-scope query tells what slips past it."""
+ALLOWED_SLIPS = 0.01
+"""Share of the out-of-scope queries that it may accept although the second stage rejects them."""
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationRows:
+    """Labelled queries from outside the examples, and what their thresholds will aim at.
+
+    ``labels`` are ``(n,)`` category numbers, :data:`~semroute.evaluate.semantic.OUT_OF_SCOPE` for none.
+    """
+
+    texts: Sequence[str]
+    labels: Labels
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStagePlan:
+    """What a first stage is made of.
+
+    Attributes:
+        encoder: the cheap encoder.
+        rows: what the bar is chosen on; None takes the held-out examples.
+        floor: the bar does not go below it: one that was chosen against out-of-scope queries, which are gone since.
+            None sets no such limit.
+    """
+
+    encoder: Encoder
+    rows: ValidationRows | None = None
+    floor: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStageFit:
+    """A fitted first stage.
+
+    Attributes:
+        stage: None where it does not pay.
+        index: the index's own fit; its calibration is now that of the queries that are left to it.
+        report: what the bar was chosen on and what it does there (JSON-ready).
+        floor: the lowest bar that later choices without out-of-scope queries are allowed; None sets no limit.
+    """
+
+    stage: FirstStage | None
+    index: Fitted
+    report: dict[str, Any]
+    floor: float | None = None
+
+
+def fit_first_stage(
+    plan: FirstStagePlan,
+    texts: Sequence[str],
+    labels: Labels,
+    index: Fitted,
+    encoder: Encoder,
+    *,
+    thresholds: Floats,
+    pinned: NDArray[np.bool_],
+    head: bool = True,
+    splits: Sequence[Split] | None = None,
+    seed: int = 0,
+    progress: Progress = lambda step, done, total: None,
+) -> FirstStageFit:
+    """Fit a first stage beside an index's own encoder, and choose its bar.
+
+    Args:
+        plan: its encoder, and what the bar is chosen on.
+        texts: the examples.
+        labels: ``(n,)`` their categories.
+        index: the index's own fit on them.
+        encoder: the index's own; it is asked only for the rows of ``plan``.
+        thresholds: ``(categories,)`` minimum scores of the index.
+        pinned: ``(categories,)`` which of them stay whatever the rows of ``plan`` say.
+        head: whether validation may choose a head for it.
+        splits: what was held out for ``index``, its ``plan``.
+        seed: of everything drawn, the same as for ``index``.
+        progress: called with a step's name, what is done and the total.
+    """
+    own = fit(plan.encoder.encode(texts), labels, head=head, plan=splits, seed=seed, progress=progress)
+    if plan.rows is not None:
+        queries, held = plan.rows.texts, plan.rows.labels
+        both = BothScores(own.scorer.scores(plan.encoder.encode(queries)), index.scorer.scores(encoder.encode(queries)))
+        thresholds = np.where(pinned, thresholds, thresholds_for(both.second, held, plan.rows.target))
+    elif own.held is not None and index.held is not None:
+        both, held = BothScores(own.held.scores, index.held.scores), own.held.labels
+    else:
+        return FirstStageFit(None, index, {"chosen_on": "nothing", "queries": 0, "answered": 0.0})
+    bar = lowest_bar(both, held, thresholds, plan.floor)
+    report = {"chosen_on": "held-out" if plan.rows is None else "validation", **_measured(both, held, thresholds, bar)}
+    if report["answered"] < LEAST_ANSWERED:
+        return FirstStageFit(None, index, report)
+    inside = held != OUT_OF_SCOPE
+    answered = both.answered(thresholds, bar)[inside]
+    calibrations = Calibrations(own.scorer.calibration, index.scorer.calibration)
+    calibrations = calibrations.refitted(both[inside], held[inside], answered)
+    assert calibrations.first is not None
+    stage = FirstStage(plan.encoder, replace(own.scorer, calibration=calibrations.first), bar)
+    return FirstStageFit(
+        stage,
+        replace(index, scorer=replace(index.scorer, calibration=calibrations.second)),
+        report,
+        floor=plan.floor if inside.all() else bar,
+    )
+
+
+def lowest_bar(both: BothScores, labels: Labels, thresholds: Floats, floor: float | None = None) -> float:
+    """The lowest bar with which both stages together are as often right in scope as the second alone.
+
+    Args:
+        both: scores of ``n`` labelled queries that neither stage was fitted on.
+        labels: ``(n,)`` category numbers, :data:`~semroute.evaluate.semantic.OUT_OF_SCOPE` for none.
+        thresholds: ``(categories,)`` minimum scores.
+        floor: the bar is not below it; None leaves that to the queries.
+
+    Returns:
+        The bar; infinite where none is harmless.
+    """
+    assert both.first is not None
+    inside = labels != OUT_OF_SCOPE
+    could = answers(both.first, thresholds, -math.inf)
+    sure = np.where(could, sureness(both.first), -math.inf)
+    gained = (both.first.argmax(axis=1) == labels).astype(int) - (both.second.argmax(axis=1) == labels)
+    order = np.argsort(-sure[inside], kind="stable")
+    ranked, balance = sure[inside][order], np.cumsum(gained[inside][order])
+    if not inside.all():
+        slipping = sure[~inside & ~decide(both.second, thresholds)[1]]
+        floor = _least(slipping, int(ALLOWED_SLIPS * np.count_nonzero(~inside)))
+    elif floor is None:
+        floor = float(ranked[max(0, int(MOST_ANSWERED * len(ranked)) - 1)])
+    # A bar lets all queries of its sureness in: only the last of equal ones can be where it lies.
+    last = np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)]
+    harmless = np.flatnonzero(last & (balance >= 0) & (ranked >= floor) & np.isfinite(ranked))
+    return float(ranked[harmless[-1]]) if len(harmless) else math.inf
+
+
+def _least(slipping: Floats, allowed: int) -> float:
+    """The lowest bar that no more than ``allowed`` of these reach."""
+    ranked = np.sort(slipping)[::-1]
+    return float(np.nextafter(ranked[allowed], np.inf)) if len(ranked) > allowed else -math.inf
+
+
+def _measured(both: BothScores, labels: Labels, thresholds: Floats, bar: float) -> dict[str, Any]:
+    inside = labels != OUT_OF_SCOPE
+    answered, accepted = both.answered(thresholds, bar), decide(both.second, thresholds)[1]
+    return {
+        "queries": len(labels),
+        "answered": float(answered[inside].mean()) if inside.any() else 0.0,
+        "accuracy_in_scope": accuracy(both.scores(thresholds, bar)[inside], labels[inside]),
+        "accuracy_without": accuracy(both.second[inside], labels[inside]),
+        "slips": None if inside.all() else float((answered & ~accepted)[~inside].mean()),
+    }

@@ -1,0 +1,78 @@
+"""Texts to scores by the stages of an index: the hot path of every decision and every measurement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.index.stages import answers
+from semroute.router.live import LiveIndex
+from semroute.types import Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Scores of some texts, and how they came about.
+
+    Attributes:
+        scores: ``(n, categories)``, each row by the stage that answered.
+        confidence: ``(n,)`` calibrated probability that the best category is right, given that the text is in scope.
+        first: ``(n,)`` whether the first stage answered.
+        first_s: wall time of the first stage, seconds; None where the index has none.
+        second_s: wall time of the index's own encoder and scorer by step, seconds; empty where no text came so far.
+    """
+
+    scores: Matrix
+    confidence: NDArray[np.float64]
+    first: NDArray[np.bool_]
+    first_s: float | None
+    second_s: Mapping[str, float]
+
+    def steps_ms(self, deciding_s: float) -> tuple[dict[str, float], dict[str, float]]:
+        """A text's share of each step, milliseconds: one that the first stage answered, and any other one.
+
+        Args:
+            deciding_s: what it took to decide on all scores, seconds; it counts as part of scoring.
+        """
+        deciding = deciding_s * 1000.0 / len(self.first)
+        first = 0.0 if self.first_s is None else self.first_s * 1000.0 / len(self.first)
+        rest = max(1, len(self.first) - int(np.count_nonzero(self.first)))
+        steps = {step: spent * 1000.0 / rest for step, spent in self.second_s.items()}
+        steps["score"] = steps.get("score", 0.0) + deciding
+        before = {} if self.first_s is None else {"first_stage": first}
+        return {"first_stage": first + deciding}, before | steps
+
+
+def score_texts(live: LiveIndex, texts: Sequence[str]) -> Staged:
+    """Score ``texts``; those that the first stage answers never reach the index's own encoder.
+
+    Raises:
+        EncoderError: a remote encoder did not answer.
+    """
+    if live.first is None:
+        return _by_second(live, texts)
+    start = time.perf_counter()
+    scores = live.first.scorer.scores(live.first.encoder.encode(texts))
+    confidence = live.first.scorer.confidence(scores)
+    answered = answers(scores, live.semantic.thresholds, live.first.bar)
+    first_s = time.perf_counter() - start
+    if answered.all():
+        return Staged(scores, confidence, answered, first_s, {})
+    rest = np.flatnonzero(~answered)
+    second = _by_second(live, [texts[row] for row in rest.tolist()])
+    scores[rest], confidence[rest] = second.scores, second.confidence
+    return Staged(scores, confidence, answered, first_s, second.second_s)
+
+
+def _by_second(live: LiveIndex, texts: Sequence[str]) -> Staged:
+    start = time.perf_counter()
+    vectors = live.encoder.encode(texts)
+    encoded = time.perf_counter()
+    scores = live.scorer.scores(vectors)
+    confidence = live.scorer.confidence(scores)
+    steps = {"encode": encoded - start, "score": time.perf_counter() - encoded}
+    return Staged(scores, confidence, np.zeros(len(texts), dtype=np.bool_), None, steps)
