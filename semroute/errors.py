@@ -128,6 +128,8 @@ class DispatchError(SemrouteError):
         status: the HTTP status that the provider answered, if it answered.
         wait_s: seconds until it is worth trying again, as the provider hints; None when it gave no hint.
         usage: tokens that the call took although it failed, where the provider counted them.
+        is_charged: whether the provider may charge the call; None takes it that refused calls are not charged, and
+            calls without an answer are.
 
     Attributes:
         attempts: every attempt that was made before this error was raised.
@@ -141,11 +143,14 @@ class DispatchError(SemrouteError):
         status: int | None = None,
         wait_s: float | None = None,
         usage: Usage | None = None,
+        is_charged: bool | None = None,
     ) -> None:
         self.deployment = deployment
         self.status = status
         self.wait_s = wait_s
         self.usage = usage
+        # A refused call is not charged, nor one that was never sent; one that was sent and not answered may be.
+        self.is_charged = status is None or 200 <= status < 300 if is_charged is None else is_charged
         self.attempts: tuple[Attempt, ...] = ()
         super().__init__(message)
 
@@ -203,7 +208,13 @@ class BrokenStreamError(UnavailableError):
 
 
 class ProviderTimeoutError(DispatchError):
-    """The provider did not answer in time."""
+    """The provider did not answer in time.
+
+    Attributes:
+        is_cut_short: whether the time was up because the request had no more, and not by a limit of the deployment.
+    """
+
+    is_cut_short = False
 
 
 class MalformedResponseError(DispatchError):

@@ -70,7 +70,7 @@ def ask(
     if as_json:
         print_json(as_dict(completion))
         return
-    if stream:
+    if stream and completion.text:
         print_text("")
     else:
         print_text(completion.text or completion.refusal or "")
@@ -102,7 +102,8 @@ def summary(completion: Completion) -> str:
     routed = [] if decision is None else [decision.category or "no category (fallback)"]
     tokens = "tokens not counted" if usage is None else f"{usage.input_tokens} + {usage.output_tokens} tokens"
     place = f"{completion.deployment} ({completion.upstream_model})"
-    cost, failed = completion.total_cost, sum(attempt.error is not None for attempt in completion.attempts)
+    cost = completion.total_cost
+    failed = sum(attempt.error_kind not in (None, "Abandoned") for attempt in completion.attempts)
     price = [] if cost is None else [f"{'about ' if cost.estimated else ''}{cost.usd:.6f} USD"]
     tries = [f"after {failed} failed {'attempt' if failed == 1 else 'attempts'}"] if failed else []
     return " · ".join([*routed, completion.model, place, tokens, *price, f"{completion.latency_ms:.0f} ms", *tries])

@@ -16,7 +16,7 @@ class Constraints:
     Attributes:
         model: only this logical model or group.
         deployment: only this deployment.
-        allow: only these; each is a name of a deployment, a model or a provider. Empty allows all.
+        allow: only these; each is a name of a deployment, a model, a group or a provider. Empty allows all.
         deny: none of these; names as in ``allow``.
         regions: only deployments in one of these regions; one that names no region is left out. Empty allows all.
         max_usd: highest cost of one attempt, reckoned with the longest answer; a deployment whose price is not known
@@ -32,9 +32,14 @@ class Constraints:
     max_usd: float | None = None
     deadline_s: float | None = None
 
-    def against(self, deployment: Deployment, cost: Cost | None) -> Iterator[str]:
-        """Why a deployment may not be called, ``cost`` being that of the longest answer; nothing where it may."""
-        names = {deployment.name, deployment.model, deployment.provider or deployment.format}
+    def against(self, deployment: Deployment, cost: Cost | None, names: frozenset[str]) -> Iterator[str]:
+        """Why a deployment may not be called; nothing where it may.
+
+        Args:
+            deployment: where the call would go.
+            cost: of the longest answer there; None where no price is known.
+            names: what ``allow`` and ``deny`` may call it by.
+        """
         if self.deployment is not None and deployment.name != self.deployment:
             yield f"the request asks for {self.deployment}"
         if self.allow and names.isdisjoint(self.allow):

@@ -10,7 +10,7 @@ from semroute.config import Config, Deployment
 from semroute.dispatch.constraints import Constraints
 from semroute.errors import CapabilityError, DispatchError, NoDeploymentError
 from semroute.providers import Target
-from semroute.types import Place, Request
+from semroute.types import Cost, Place, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ class _Seat:
 
     deployment: Deployment
     places: tuple[Place, ...]
+    names: frozenset[str]
 
 
 class Planner:
@@ -83,6 +84,7 @@ class Planner:
             deployment.name: _Seat(
                 deployment,
                 tuple(place_of(deployment, variable, config) for variable in deployment.api_key_env or (None,)),
+                _names_of(deployment, config),
             )
             for deployment in config.deployments
         }
@@ -118,9 +120,21 @@ class Planner:
         return Plan(tuple(stages), needs)
 
     def _names(self, candidates: Sequence[str], constraints: Constraints) -> tuple[str, ...]:
-        if constraints.deployment in self._seats:
-            return (self._seats[constraints.deployment].deployment.model,)
-        return (constraints.model,) if constraints.model is not None else tuple(dict.fromkeys(candidates))
+        """The candidates, or those that the request pins.
+
+        Raises:
+            NoDeploymentError: it pins a deployment that there is not.
+        """
+        if constraints.model is not None:
+            return (constraints.model,)
+        if constraints.deployment is None:
+            return tuple(dict.fromkeys(candidates))
+        seat = self._seats.get(constraints.deployment)
+        if seat is None:
+            known = ", ".join(self._seats) or "none"
+            message = f'no deployment is named "{constraints.deployment}"; there are {known}'
+            raise NoDeploymentError(message, deployment=constraints.deployment)
+        return (seat.deployment.model,)
 
     def _options(
         self, seat: _Seat, needs: Needs, constraints: Constraints, refused: list[tuple[Deployment, str, bool]]
@@ -129,7 +143,7 @@ class Planner:
         deployment = seat.deployment
         cost = estimated_cost(deployment, self._config, needs.input_tokens, needs.max_output_tokens)
         lacking = fits(deployment, self._config, needs)
-        reasons = (*constraints.against(deployment, cost), *lacking)
+        reasons = (*constraints.against(deployment, cost, seat.names), *_unpriced(seat, cost), *lacking)
         if reasons:
             refused.append((deployment, "; ".join(reasons), len(reasons) == len(lacking)))
             return
@@ -143,6 +157,18 @@ class Planner:
         if not has_key:
             wanted = " or ".join(deployment.api_key_env)
             refused.append((deployment, f"it needs a key: export {wanted} (deployments, api_key_env)", False))
+
+
+def _names_of(deployment: Deployment, config: Config) -> frozenset[str]:
+    """What allow and deny lists may call a deployment by."""
+    groups = (group for group, models in config.groups.items() if deployment.model in models)
+    return frozenset({deployment.name, deployment.model, deployment.provider or deployment.format, *groups})
+
+
+def _unpriced(seat: _Seat, cost: Cost | None) -> Iterator[str]:
+    """A budget cannot be kept where calls have no price."""
+    if cost is None and any(place.budget_usd is not None for place in seat.places):
+        yield "its price is not known, and its key has a budget: add price"
 
 
 def place_of(deployment: Deployment, credential: str | None, config: Config) -> Place:

@@ -37,8 +37,9 @@ class Turn:
 class Turns:
     """Gives out the turns of one request.
 
-    Places of a stage come first by the draw, each once; then those that failed in passing once more, after a pause and
-    within the retry budget; then the next stage.
+    Places of a stage come first by the draw, each once; a deployment that failed for a reason that is not its key's has
+    had its turn with all its keys. Then those that failed in passing come once more, after a pause and within the retry
+    budget, as long as attempts are left for the stages after; then the next stage.
     """
 
     def __init__(
@@ -59,30 +60,30 @@ class Turns:
         self._retries = retries
         self._random = random
         self._streaming = streaming
-        self._called = Counter[str]()
+        self._places = set[str]()
+        self._deployments = Counter[str]()
 
     async def next(self, record: Record, *, deadline_s: float) -> Turn | None:
         """The next turn; None when nothing is left to try. ``deadline_s`` is what is left for the request."""
-        for stage in self._plan.stages:
-            turn = await self.fresh(stage) or await self._repeat(stage, record, deadline_s)
+        for number, stage in enumerate(self._plan.stages):
+            turn = await self._draw(self._fresh(stage, record), retry=False)
+            if turn is None:
+                spare = self._config.retries.attempts - len(record.attempts) - self._untried(number + 1)
+                turn = await self._repeat(stage, record, deadline_s) if spare > 0 else None
             if turn is not None:
                 return turn
         return None
 
-    async def fresh(self, stage: Stage | None = None) -> Turn | None:
-        """A turn at a place that was not called yet; without a stage, of the stage whose turn it is."""
-        stages = (stage,) if stage is not None else self._plan.stages
-        for one in stages:
-            turn = await self._draw([o for o in one.options if not self._called[o.place.key]], retry=False)
-            if turn is not None:
-                return turn
-        return None
+    async def beside(self, turn: Turn, record: Record) -> Turn | None:
+        """A turn at another deployment of the same stage, for a hedge."""
+        stage = next(stage for stage in self._plan.stages if turn.option in stage.options)
+        others = [option for option in self._fresh(stage, record) if option.deployment != turn.option.deployment]
+        return await self._draw(others, retry=False)
 
     async def closed_error(self) -> AllClosedError | None:
         """The error for a request whose every place is closed by now; None when one of them is open."""
         places = [option.place for option in self._plan.options]
-        usd = max((option.usd or 0.0 for option in self._plan.options), default=0.0)
-        standings = await self._gates.standings(places, self._plan.tokens, usd)
+        standings = await self._gates.standings(places, self._plan.tokens, _prices(self._plan.options))
         if any(standing.wait_s == 0.0 for standing in standings):
             return None
         waits = [standing.wait_s for standing in standings if standing.wait_s is not None]
@@ -94,44 +95,54 @@ class Turns:
             f"every place that could answer is closed, and {when} ({reasons})", wait_s=min(waits) if waits else None
         )
 
+    def _fresh(self, stage: Stage, record: Record) -> list[Option]:
+        """The stage's places that have not had their turn."""
+        failed = {name for name, verdict in record.verdicts.items() if not verdict.is_the_keys}
+        return [o for o in stage.options if o.place.key not in self._places and o.deployment.name not in failed]
+
+    def _untried(self, start: int) -> int:
+        """Stages from ``start`` on of which no place was called."""
+        later = self._plan.stages[start:]
+        return sum(all(option.place.key not in self._places for option in stage.options) for stage in later)
+
     async def _repeat(self, stage: Stage, record: Record, deadline_s: float) -> Turn | None:
-        rules = self._config.retries
+        rules, called = self._config.retries, self._deployments
         options = [
             option
             for option in stage.options
-            if 0 < self._called[option.place.key] <= rules.same_place
-            and (verdict := record.verdicts.get(option.place.key)) is not None
+            if 0 < called[option.deployment.name] <= rules.same_place
+            and (verdict := record.verdicts.get(option.deployment.name)) is not None
             and verdict.again
         ]
-        if not options or not self._retries.take():
+        if not options:
             return None
-        tries = min(self._called[option.place.key] for option in options)
+        tries = min(called[option.deployment.name] for option in options)
         # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
         pause = self._random.uniform(0, min(rules.backoff_s * 2 ** (tries - 1), rules.most_backoff_s))
-        if pause >= deadline_s:
+        if pause >= deadline_s or not self._retries.take():
             return None
         await asyncio.sleep(pause)
         return await self._draw(options, retry=True)
 
-    async def _draw(self, options: Sequence[Option], *, retry: bool) -> Turn | None:
-        options = list(options)
-        usd = max((option.usd or 0.0 for option in options), default=0.0)
+    async def _draw(self, options: list[Option], *, retry: bool) -> Turn | None:
         while options:
-            standings = await self._gates.standings([o.place for o in options], self._plan.tokens, usd)
-            ready = []
-            for option, standing in zip(options, standings, strict=True):
-                if standing.wait_s == 0.0:
-                    ready.append(Ready(option, standing, self._expected_s(option)))
+            standings = await self._gates.standings([o.place for o in options], self._plan.tokens, _prices(options))
+            ready = [
+                Ready(option, standing, self._expected_s(option))
+                for option, standing in zip(options, standings, strict=True)
+                if standing.wait_s == 0.0
+            ]
             if not ready:
                 return None
             scored = draw(rank(ready, self._config.selection), self._random)
             option = scored.ready.option
             leave = await self._gates.enter(option.place, self._plan.tokens, option.usd or 0.0)
             if isinstance(leave, Pass):
-                self._called[option.place.key] += 1
+                self._places.add(option.place.key)
+                self._deployments[option.deployment.name] += 1
                 return Turn(scored, leave, retry)
             # Another request took the room between the look and the step.
-            options.remove(option)
+            options = [other for other in options if other is not option]
         return None
 
     def _expected_s(self, option: Option) -> float | None:
@@ -148,3 +159,8 @@ class Turns:
 
 def _named(place: Place) -> str:
     return place.deployment if place.credential is None else f"{place.deployment} with {place.credential}"
+
+
+def _prices(options: Sequence[Option]) -> list[float]:
+    """What the call is expected to cost at each place, USD; 0 where no price is known."""
+    return [option.usd or 0.0 for option in options]

@@ -34,28 +34,24 @@ class Verdict:
         wait_s: for the throttle: how long to leave the place alone, seconds; None not at all.
         elsewhere: whether another place may do better.
         again: whether the same place may do better a moment later.
+        is_the_keys: whether it is a matter of the key, so that another key of the deployment may do better.
     """
 
     ending: Ending
     wait_s: float | None = None
     elsewhere: bool = True
     again: bool = False
+    is_the_keys: bool = False
 
 
-def judge(error: DispatchError, *, cut_short: bool) -> Verdict:
-    """The verdict on a failed attempt.
-
-    Args:
-        error: how it failed.
-        cut_short: whether the request's own deadline, and not the deployment's timeout, ended the wait; then a timeout
-            says nothing of the place.
-    """
+def judge(error: DispatchError) -> Verdict:
+    """The verdict on a failed attempt."""
     match error:
         case AuthenticationError() | QuotaError():
-            return Verdict(Ending.DISABLE)
+            return Verdict(Ending.DISABLE, is_the_keys=True)
         case RateLimitError():
             # The throttle's business alone: a breaker that opened on 429 would outlast the provider's own hint.
-            return Verdict(Ending.NEUTRAL, UNHINTED_S if error.wait_s is None else error.wait_s)
+            return Verdict(Ending.NEUTRAL, UNHINTED_S if error.wait_s is None else error.wait_s, is_the_keys=True)
         case ContextLengthError() | CapabilityError():
             return Verdict(Ending.NEUTRAL)
         case ContentFilterError():
@@ -64,8 +60,10 @@ def judge(error: DispatchError, *, cut_short: bool) -> Verdict:
             return Verdict(Ending.FAILURE)
         case RequestError():
             return Verdict(Ending.NEUTRAL, elsewhere=False)
-        case ProviderTimeoutError() if cut_short:
-            return Verdict(Ending.NEUTRAL)
-        case UnavailableError() | ProviderTimeoutError() | MalformedResponseError():
+        case ProviderTimeoutError() if error.is_cut_short:
+            return Verdict(Ending.NEUTRAL)  # our own deadline says nothing of the place
+        case ProviderTimeoutError():
+            return Verdict(Ending.FAILURE)  # a second wait of the same length is better spent elsewhere
+        case UnavailableError() | MalformedResponseError():
             return Verdict(Ending.FAILURE, error.wait_s, again=error.wait_s is None)
     return Verdict(Ending.FAILURE)

@@ -6,7 +6,7 @@ import itertools
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from random import Random
 
@@ -66,11 +66,13 @@ class MemoryGates:
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count()
 
-    async def standings(self, places: Sequence[Place], tokens: int = 0, usd: float = 0.0) -> list[Standing]:
-        """How each place stands for a call of ``tokens`` tokens (input and most output) and ``usd`` expected cost."""
+    async def standings(
+        self, places: Sequence[Place], tokens: int = 0, usd: float | Sequence[float] = 0.0
+    ) -> list[Standing]:
+        """How each place stands. The arguments are those of ``Gates.standings``."""
         with self._lock:
             now, wall = self._clock(), self._wall()
-            return [self._standing(self._gate(place), tokens, usd, now, wall) for place in places]
+            return [self._standing(self._gate(place), tokens, cost, now, wall) for place, cost in each(places, usd)]
 
     async def enter(self, place: Place, tokens: int, usd: float = 0.0) -> Pass | Refusal:
         """Ask for leave and reserve in one step. Each pass must come back through :meth:`leave`."""
@@ -192,6 +194,11 @@ class MemoryGates:
         requests, tokens = gate.throttle.used(now)
         standing = asdict(self._standing(gate, 0, 0.0, now, wall))
         return {**asdict(gate.place), **standing, "requests": requests, "tokens": tokens}
+
+
+def each(places: Sequence[Place], usd: float | Sequence[float]) -> Iterator[tuple[Place, float]]:
+    """Each place with the cost expected there: one for all, or one for each."""
+    return zip(places, itertools.repeat(usd) if isinstance(usd, int | float) else usd, strict=False)
 
 
 def account_name(place: Place) -> str:

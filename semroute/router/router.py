@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 from semroute import bridge
@@ -44,6 +44,7 @@ class Router:
         self._config = config
         self._reloader = reloader
         self._state_file = state_file
+        self._dispatcher: Dispatcher | None = None
         self._replacing = threading.Lock()
 
     @classmethod
@@ -109,10 +110,13 @@ class Router:
         """:meth:`route` without blocking the event loop."""
         return await asyncio.to_thread(self.route, query)
 
-    @cached_property
+    @property
     def dispatcher(self) -> Dispatcher:
         """What calls the models; one for all of this router's calls, so that they share what it learns."""
-        return Dispatcher(self._config, state_file=self._state_file)
+        with self._replacing:
+            if self._dispatcher is None:
+                self._dispatcher = Dispatcher(self._config, state_file=self._state_file)
+            return self._dispatcher
 
     def complete(
         self, query: Query | Request, *, model: str | None = None, constraints: Constraints | None = None

@@ -106,8 +106,13 @@ class Refusal:
 class Gates(Protocol):
     """Breaker, throttle and budget of every place. Every method is atomic; none raises for a place it does not know."""
 
-    async def standings(self, places: Sequence[Place], tokens: int = 0, usd: float = 0.0) -> list[Standing]:
-        """How each place stands for a call of ``tokens`` tokens (input and most output) and ``usd`` expected cost."""
+    async def standings(
+        self, places: Sequence[Place], tokens: int = 0, usd: float | Sequence[float] = 0.0
+    ) -> list[Standing]:
+        """How each place stands for a call of ``tokens`` tokens (input and most output).
+
+        ``usd`` is the expected cost: one for all places, or one for each.
+        """
         ...
 
     async def enter(self, place: Place, tokens: int, usd: float = 0.0) -> Pass | Refusal:
@@ -134,6 +139,10 @@ class Gates(Protocol):
             wait_s: how long the provider asks to be left alone; never shortens an earlier wish.
             reason: why the credential is disabled, where it is.
         """
+        ...
+
+    async def enable(self, credential: str | None) -> None:
+        """Let a disabled credential's places be called again; None: the places that need no key."""
         ...
 
     async def close(self) -> None:

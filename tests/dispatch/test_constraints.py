@@ -7,6 +7,7 @@ from semroute.dispatch import Constraints
 from semroute.types import Cost
 
 PLACE = Deployment(name="spot", model="small", provider="groq", region="eu")
+NAMES = frozenset({"spot", "small", "groq", "frontier"})
 CHEAP = Cost(0.01, estimated=True)
 
 
@@ -24,7 +25,7 @@ CHEAP = Cost(0.01, estimated=True)
     ],
 )
 def test_a_deployment_within_the_limits_may_be_called(constraints: Constraints) -> None:
-    assert list(constraints.against(PLACE, CHEAP)) == []
+    assert list(constraints.against(PLACE, CHEAP, NAMES)) == []
 
 
 @pytest.mark.parametrize(
@@ -35,21 +36,22 @@ def test_a_deployment_within_the_limits_may_be_called(constraints: Constraints) 
         (Constraints(deny=frozenset({"spot"})), "deny list"),
         (Constraints(deny=frozenset({"small"})), "deny list"),
         (Constraints(deny=frozenset({"groq"})), "deny list"),
+        (Constraints(deny=frozenset({"frontier"})), "deny list"),
         (Constraints(regions=frozenset({"us"})), "in eu, and the request allows us"),
         (Constraints(max_usd=0.009), "above the request's ceiling"),
         (Constraints(max_usd=0.0), "above the request's ceiling"),
     ],
 )
 def test_a_deployment_beyond_a_limit_is_left_out_with_the_reason(constraints: Constraints, reason: str) -> None:
-    (said,) = constraints.against(PLACE, CHEAP)
+    (said,) = constraints.against(PLACE, CHEAP, NAMES)
     assert reason in said
 
 
 def test_a_deployment_of_no_named_region_is_not_taken_for_one_in_the_region() -> None:
-    (said,) = Constraints(regions=frozenset({"us"})).against(Deployment(name="a", model="m"), None)
+    (said,) = Constraints(regions=frozenset({"us"})).against(Deployment(name="a", model="m"), None, frozenset())
     assert "no region" in said
 
 
 def test_a_price_that_is_not_known_does_not_pass_a_ceiling() -> None:
-    (said,) = Constraints(max_usd=100.0).against(PLACE, None)
+    (said,) = Constraints(max_usd=100.0).against(PLACE, None, NAMES)
     assert "not known" in said

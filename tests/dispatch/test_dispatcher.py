@@ -452,6 +452,77 @@ def test_a_timeout_under_a_short_deadline_does_not_open_the_breaker(first: FakeP
     assert len(first.requests) == 3
 
 
+def test_each_place_is_weighed_against_its_budget_by_its_own_price(first: FakeProvider, second: FakeProvider) -> None:
+    where = config(
+        cheap("a", first, api_key_env="ONE"), dear("b", second, api_key_env="TWO"), budgets={"ONE": 0.001, "TWO": 0.001}
+    )
+    answer = ask(where, env={"ONE": "1", "TWO": "2"})
+    assert answer.deployment == "a"  # 0.0001 USD here, 0.01 there
+
+
+def test_retries_leave_an_attempt_for_the_next_model(first: FakeProvider, second: FakeProvider) -> None:
+    first.script(*[fail(500)] * 99)
+    where = config(cheap("a", first), cheap("b", first), cheap("c", second, model="coder"))
+    assert ask(where, "large", "coder").deployment == "c"
+
+
+def test_a_place_that_hangs_is_not_waited_for_again_while_another_may_answer(
+    first: FakeProvider, second: FakeProvider
+) -> None:
+    first.script(hang(), hang())
+    where = config(
+        cheap("a", first, timeout_s=0.3), cheap("b", second, model="coder"), retries={"deadline_s": 5.0}
+    )
+    assert [told.deployment for told in ask(where, "large", "coder").attempts] == ["a", "b"]
+
+
+def test_several_keys_are_no_more_retries_of_a_deployment(first: FakeProvider) -> None:
+    first.script(*[fail(500)] * 99)
+    keys = {"ONE": "1", "TWO": "2", "THREE": "3"}
+    error = refusal(config(cheap("a", first, api_key_env=list(keys))), env=keys)
+    assert len(error.attempts) == len(first.requests) == 3
+
+
+def test_a_call_that_never_reached_the_provider_costs_nothing(second: FakeProvider) -> None:
+    price = {"input": 1.0, "output": 1.0}
+    dead = {"name": "dead", "model": "large", "base_url": "http://127.0.0.1:9/v1", "price": price}
+    answer = ask(config(dead, dear("b", second)))
+    before, after = answer.attempts
+    assert before.cost is not None
+    assert before.cost.usd == 0.0
+    assert answer.total_cost == after.cost
+
+
+def test_a_stream_that_only_calls_tools_still_has_a_first_token(first: FakeProvider) -> None:
+    request = Request(HELLO.messages, tools=(Tool("look_up"),), tool_choice="required")
+    *pieces, last = run(config(cheap("a", first)), lambda it: _all(it.stream(request, ("large",))))
+    assert pieces == []
+    assert isinstance(last, Completion)
+    assert last.tool_calls[0].name == "look_up"
+    assert last.attempts[0].first_token_ms is not None
+
+
+def test_a_deadline_of_nothing_is_a_deadline(first: FakeProvider) -> None:
+    error = refusal(config(cheap("a", first)), constraints=Constraints(deadline_s=0.0))
+    assert isinstance(error, DeadlineError)
+    assert first.requests == []
+
+
+def test_a_key_that_was_replaced_is_used_again(first: FakeProvider) -> None:
+    first.script(fail(401))
+    env = {"THE_KEY": "old"}
+
+    async def replaced(dispatcher: Dispatcher) -> Completion:
+        for _ in range(2):
+            with pytest.raises(DispatchError):
+                await dispatcher.complete(HELLO, ("large",))
+        assert len(first.requests) == 1
+        env["THE_KEY"] = "new"
+        return await dispatcher.complete(HELLO, ("large",))
+
+    assert run(config(cheap("a", first, api_key_env="THE_KEY")), replaced, env).text == "hello there you"
+
+
 async def _all(events: Any) -> list[Delta | Completion]:
     return [event async for event in events]
 

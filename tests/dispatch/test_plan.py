@@ -46,7 +46,8 @@ def test_a_candidate_without_a_deployment_is_no_stage() -> None:
 
 
 def test_limits_and_the_budget_of_the_key_come_with_the_place() -> None:
-    (option,) = plan("claude", budgets={"ANTHROPIC_API_KEY": 7.0}).options
+    models = {"small": {}, "large": {}, "claude": {"price": {"input": 1.0, "output": 2.0}}}
+    (option,) = plan("claude", budgets={"ANTHROPIC_API_KEY": 7.0}, models=models).options
     assert (option.place.rpm, option.place.tpm, option.place.budget_usd) == (5, None, 7.0)
 
 
@@ -96,3 +97,20 @@ def test_no_key_stands_in_the_repr_of_a_plan() -> None:
     found = Planner(config(), {"TWO": "sk-very-secret"}).plan(HELLO, ("large",), Constraints())
     assert found.options[0].target.key == "sk-very-secret"
     assert "sk-very-secret" not in repr(found)
+
+
+def test_a_budget_cannot_be_kept_without_a_price() -> None:
+    with pytest.raises(NoDeploymentError, match="budget: add price"):
+        plan("claude", budgets={"ANTHROPIC_API_KEY": 7.0})
+
+
+def test_a_group_may_be_allowed_and_denied() -> None:
+    groups = {"frontier": ["large", "claude"]}
+    allowed = plan("small", "large", groups=groups, constraints=Constraints(allow=frozenset({"frontier"})))
+    denied = plan("small", "large", groups=groups, constraints=Constraints(deny=frozenset({"frontier"})))
+    assert (names(allowed), names(denied)) == ([["b|ONE", "b|TWO"]], [["a|"]])
+
+
+def test_a_deployment_that_there_is_not_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(NoDeploymentError, match='"typo"; there are a, b, c'):
+        plan("small", constraints=Constraints(deployment="typo"))

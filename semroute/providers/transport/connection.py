@@ -40,7 +40,7 @@ def authorization(target: Target) -> dict[str, str]:
             f"{target.deployment.name}: the key in {target.credential or 'use'} holds a character that no key has "
             "(a space, a line break, a letter outside ASCII); set it again"
         )
-        raise AuthenticationError(message, deployment=target.deployment.name)
+        raise AuthenticationError(message, deployment=target.deployment.name, is_charged=False)
     return {vendor.key_header: f"{vendor.key_prefix}{key}"}
 
 
@@ -79,10 +79,11 @@ async def send(client: httpx.AsyncClient, request: httpx.Request, target: Target
         response = await client.send(request, stream=True, follow_redirects=False)
     except httpx.ConnectTimeout:
         reason = f"no connection within {deployment.timeouts.connect_s:g} s (timeouts.connect_s)"
-        raise _unreachable(target, reason) from None
+        raise _unreachable(target, reason, is_charged=False) from None
     except httpx.RequestError as error:
         # The cause is left out: a transport's own message may repeat a header.
-        raise _unreachable(target, quote(str(error) or type(error).__name__, target.key)) from None
+        reason = quote(str(error) or type(error).__name__, target.key)
+        raise _unreachable(target, reason, is_charged=not isinstance(error, httpx.ConnectError)) from None
     if response.is_success:
         return response
     try:
@@ -93,10 +94,10 @@ async def send(client: httpx.AsyncClient, request: httpx.Request, target: Target
     raise failure(response.status_code, json_or_text(response, content), response.headers, target, url=url)
 
 
-def _unreachable(target: Target, reason: str) -> UnavailableError:
+def _unreachable(target: Target, reason: str, *, is_charged: bool) -> UnavailableError:
     deployment = target.deployment
     message = f"{deployment.name}: {deployment.base_url} could not be reached: {reason}"
-    return UnavailableError(message, deployment=deployment.name)
+    return UnavailableError(message, deployment=deployment.name, is_charged=is_charged)
 
 
 async def read_content(response: httpx.Response, target: Target, most: int = MAX_ANSWER) -> bytes:

@@ -126,12 +126,13 @@ def failure_in_200(
     status = _status(report)
     if status is not None:
         error = failure(status, answer, headers, target)
+        error.is_charged = True  # the call was accepted, whatever became of it
         if not (streamed and type(error) is UnavailableError):
             return error
     kind = BrokenStreamError if streamed else MalformedResponseError
     where = "broke its stream off" if streamed else "answered 200"
     message = f"{target.deployment.name} {where} with an error: {quote(report.message, target.key) or '(no message)'}"
-    return kind(message, deployment=target.deployment.name, status=status or 200)
+    return kind(message, deployment=target.deployment.name, status=status or 200, is_charged=True)
 
 
 _KINDS_THAT_WAIT = frozenset({RateLimitError, UnavailableError, OverloadedError, ProviderTimeoutError})

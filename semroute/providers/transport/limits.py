@@ -19,16 +19,18 @@ class Limit:
         at: the moment, seconds.
         seconds: how long that was from the start.
         message: what has not happened; ``{}`` stands for ``seconds``.
+        is_the_requests: whether it is the request's own limit, and not the deployment's.
     """
 
     at: float
     seconds: float
     message: str
+    is_the_requests: bool = False
 
     @classmethod
-    def of(cls, seconds: float, message: str) -> Limit:
+    def of(cls, seconds: float, message: str, *, is_the_requests: bool = False) -> Limit:
         """The moment ``seconds`` from now."""
-        return cls(asyncio.get_running_loop().time() + seconds, seconds, message)
+        return cls(asyncio.get_running_loop().time() + seconds, seconds, message, is_the_requests)
 
     @classmethod
     def whole(cls, target: Target, within_s: float) -> Limit:
@@ -36,7 +38,8 @@ class Limit:
         timeout_s = target.deployment.timeout_s
         if timeout_s <= within_s:
             return cls.of(timeout_s, "no complete answer within {} s (timeout_s)")
-        return cls.of(within_s, "no complete answer within {} s, which is what the request had left")
+        message = "no complete answer within {} s, which is what the request had left"
+        return cls.of(within_s, message, is_the_requests=True)
 
 
 @asynccontextmanager
@@ -53,4 +56,6 @@ async def until(target: Target, *limits: Limit) -> AsyncIterator[None]:
     except TimeoutError:
         name = target.deployment.name
         message = f"{name}: {limit.message.format(f'{limit.seconds:g}')}"
-        raise ProviderTimeoutError(message, deployment=name) from None
+        error = ProviderTimeoutError(message, deployment=name)
+        error.is_cut_short = limit.is_the_requests
+        raise error from None

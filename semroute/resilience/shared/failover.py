@@ -101,8 +101,10 @@ class FailoverGates:
         """How many replicas were last seen alive, this one included."""
         return self._replicas.count
 
-    async def standings(self, places: Sequence[Place], tokens: int = 0, usd: float = 0.0) -> list[Standing]:
-        """How each place stands for a call of ``tokens`` tokens (input and most output) and ``usd`` expected cost."""
+    async def standings(
+        self, places: Sequence[Place], tokens: int = 0, usd: float | Sequence[float] = 0.0
+    ) -> list[Standing]:
+        """How each place stands. The arguments are those of ``Gates.standings``."""
         if self._mode == "shared":
             try:
                 return await self._shared.standings(places, tokens, usd)

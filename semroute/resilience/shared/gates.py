@@ -17,7 +17,7 @@ from semroute.config import BreakerRules
 from semroute.errors import StateError
 from semroute.resilience.budget import PER_USD
 from semroute.resilience.clock import Clock
-from semroute.resilience.memory import LEASE_S
+from semroute.resilience.memory import LEASE_S, each
 from semroute.resilience.place_gate import account
 from semroute.resilience.shared.server import Server
 from semroute.resilience.throttle import WINDOW_S
@@ -80,12 +80,14 @@ class RedisGates:
         self.spent_usd: dict[str, tuple[str, float]] = {}
         """The month and what it had cost when Redis last said so, by credential."""
 
-    async def standings(self, places: Sequence[Place], tokens: int = 0, usd: float = 0.0) -> list[Standing]:
-        """How each place stands for a call of ``tokens`` tokens (input and most output) and ``usd`` expected cost."""
+    async def standings(
+        self, places: Sequence[Place], tokens: int = 0, usd: float | Sequence[float] = 0.0
+    ) -> list[Standing]:
+        """How each place stands. The arguments are those of ``Gates.standings``."""
         if not places:
             return []
         keys = [self._prefix + "disabled", *(key for place in places for key in self._keys(place))]
-        calls = [{**_limits(place), "tokens": tokens, "amount": _amount(usd)} for place in places]
+        calls = [{**_limits(place), "tokens": tokens, "amount": _amount(cost)} for place, cost in each(places, usd)]
         answers = json.loads(await self._run("standings", keys, calls))
         return [self._standing(place, answer) for place, answer in zip(places, answers, strict=True)]
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
@@ -23,6 +23,10 @@ Argument: TypeAlias = str | int | float
 
 CONNECTIONS = 32
 """Most connections of one event loop; further calls wait for their turn, which costs them well under a millisecond."""
+
+FIRST_ANSWER_S = 2.0
+"""The longest wait for Redis before it has answered once, seconds: a process that starts under load must not take it for
+away, since it knows of no other replica yet and would take the whole limits for itself."""
 
 
 @dataclass(slots=True)
@@ -42,7 +46,7 @@ class Server:
     Args:
         url: ``redis://`` or ``rediss://`` address without a password.
         password: never shown.
-        timeout_s: the longest wait for an answer, seconds.
+        timeout_s: the longest wait for an answer, seconds; :data:`FIRST_ANSWER_S` for the first.
 
     Raises:
         MissingExtraError: the extra "redis" is not installed.
@@ -52,6 +56,7 @@ class Server:
         self._redis = require("redis.asyncio", what="state shared through Redis", extra="redis")
         self._errors = (require("redis", what="state shared through Redis", extra="redis").RedisError, OSError)
         self._url, self._password, self._timeout_s = url, password, timeout_s
+        self._has_answered = False
         self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, _Connected] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -104,21 +109,32 @@ class Server:
             if connected.failures != failures:  # who was before in the queue has already waited for nothing
                 raise StateError(f"Redis at {self.name} is away")
             try:
-                return await self._in_time(ask, connected)
+                answer = await self._in_time(partial(self._over_live_connection, ask), connected)
             except self._errors as error:
                 connected.failures += 1
                 raise StateError(f"Redis at {self.name}: {self._told(error)}") from None
+            self._has_answered = True
+            return answer
+
+    async def _over_live_connection(self, ask: Callable[[_Connected], Awaitable[Any]], connected: _Connected) -> Any:
+        try:
+            return await ask(connected)
+        except self._redis.ConnectionError:
+            # A Redis that was started again has left dead connections in the pool; it may itself be well.
+            await connected.redis.connection_pool.disconnect(inuse_connections=False)
+            return await ask(connected)
 
     async def _in_time(self, ask: Callable[[_Connected], Awaitable[Any]], connected: _Connected) -> Any:
+        timeout_s = self._timeout_s if self._has_answered else max(self._timeout_s, FIRST_ANSWER_S)
         started = time.monotonic()
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(timeout_s):
                 return await ask(connected)
         except TimeoutError:
-            if time.monotonic() - started < 1.5 * self._timeout_s:
-                raise TimeoutError(f"no answer within {self._timeout_s:g} s") from None
+            if time.monotonic() - started < 1.5 * timeout_s:
+                raise TimeoutError(f"no answer within {timeout_s:g} s") from None
         # The timeout itself came late: this loop was busy, and the answer may well have been there in time.
-        async with asyncio.timeout(self._timeout_s):
+        async with asyncio.timeout(timeout_s):
             return await ask(connected)
 
     def _told(self, error: BaseException) -> str:
@@ -144,7 +160,7 @@ class Server:
             **({} if self._password is None else {"password": self._password}),
             max_connections=CONNECTIONS,
             socket_timeout=None,  # one timeout for the whole call, in _in_time
-            socket_connect_timeout=self._timeout_s,
+            socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),
         )
         try:

@@ -1,0 +1,160 @@
+"""What the end of an attempt has to tell: to the gates, to the latency windows, to the request's record."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from semroute import catalog
+from semroute.config import Config
+from semroute.dispatch.choice import Scored
+from semroute.dispatch.verdicts import Verdict
+from semroute.errors import DispatchError, RequestError
+from semroute.resilience.latency import LatencyWindows, seconds_per_token
+from semroute.types import Attempt, Completion, Cost, Delta, Ending, Gates, Pass, Usage
+
+CHARACTERS_PER_TOKEN = 4
+"""For what was said and not counted: OpenAI's rule of thumb for English text
+(https://help.openai.com/en/articles/4936856)."""
+SLOW_READER = 0.1
+"""Share of an answer's time above which the reader, and not the place, may have set the pace."""
+
+
+class Ledger:
+    """The account of one attempt, closed once.
+
+    Args:
+        scored: the place and how it was chosen.
+        leave: what the gates gave.
+        config: for prices.
+        input_tokens: estimated input of the request.
+        hedge: whether the attempt runs beside another.
+        retry: whether it repeats one at the same deployment.
+    """
+
+    def __init__(
+        self, scored: Scored, leave: Pass, config: Config, input_tokens: int, *, hedge: bool, retry: bool
+    ) -> None:
+        self._scored = scored
+        self._leave = leave
+        self._config = config
+        self._deployment = scored.ready.option.deployment
+        self._input_tokens = input_tokens
+        self._flags = {"hedge": hedge, "retry": retry}
+        self._started = time.perf_counter()
+        self._first_token_s: float | None = None
+        self._characters = 0
+        self.paused_s = 0.0
+        """Time in which the reader held what it was given, seconds."""
+        self.is_closed = False
+
+    def heard(self, delta: Delta) -> None:
+        """Count a piece of the answer."""
+        if self._first_token_s is None:
+            self._first_token_s = time.perf_counter() - self._started
+        self._characters += len(delta.text)
+
+    def cost_of(self, answer: Completion) -> Cost | None:
+        """Cost from the counted tokens; estimated, and marked so, where the provider did not count."""
+        if answer.usage is not None:
+            return catalog.cost_of(self._deployment, self._config, answer.usage)
+        return self._estimated(_length(answer))
+
+    def observe(self, answer: Completion, latencies: LatencyWindows, *, streaming: bool) -> None:
+        """Take the answer's times into the windows, unless its reader held it up."""
+        total_s = time.perf_counter() - self._started
+        if self._first_token_s is None and answer.first_token_ms is not None:  # an answer that only calls tools
+            self._first_token_s = answer.first_token_ms / 1000
+        if self.paused_s > SLOW_READER * total_s:
+            return
+        output_tokens = answer.usage.output_tokens if answer.usage else _tokens_in(_length(answer))
+        latencies.observe(
+            self._deployment.name,
+            streaming=streaming,
+            prompt_tokens=self._input_tokens,  # as estimated, because that is what the next choice will look up by
+            first_token_s=self._first_token_s,
+            per_token_s=seconds_per_token(total_s, self._first_token_s, output_tokens),
+            total_s=total_s,
+        )
+
+    async def answered(self, answer: Completion, attempts: list[Attempt], gates: Gates) -> None:
+        """Close the account of an attempt that gave the whole answer."""
+        told = self._attempt(answer.usage, answer.cost, status=200)
+        await self._close(told, Ending.SUCCESS, attempts, gates)
+
+    async def failed(self, error: DispatchError, verdict: Verdict, attempts: list[Attempt], gates: Gates) -> None:
+        """Close the account of an attempt that failed."""
+        usage, cost = error.usage, self._cost_so_far(error.usage)
+        is_sent = error.status is not None or not isinstance(error, RequestError)
+        if not (error.is_charged and is_sent) and usage is None and not self._characters:
+            # Where no price is known, neither is this call's.
+            usage, cost = Usage(0, 0), None if cost is None else Cost(0.0)
+        told = self._attempt(usage, cost, status=error.status, error=str(error), kind=type(error).__name__)
+        await self._close(told, verdict.ending, attempts, gates, wait_s=verdict.wait_s)
+
+    async def abandoned(self, attempts: list[Attempt], gates: Gates) -> None:
+        """Close the account of an attempt that nobody waits for any more."""
+        told = self._attempt(None, self._cost_so_far(None), error="given up: not needed any more", kind="Abandoned")
+        await self._close(told, Ending.NEUTRAL, attempts, gates)
+
+    async def _close(
+        self, told: Attempt, ending: Ending, attempts: list[Attempt], gates: Gates, *, wait_s: float | None = None
+    ) -> None:
+        # First the record: a cancellation may strike while the gates are told, and the call is charged all the same.
+        self.is_closed = True
+        attempts.append(told)
+        await gates.leave(
+            self._leave,
+            ending,
+            tokens=None if told.usage is None else told.usage.input_tokens + told.usage.output_tokens,
+            usd=None if told.cost is None else told.cost.usd,
+            wait_s=wait_s,
+            reason=told.error if ending is Ending.DISABLE else None,
+        )
+
+    def _attempt(
+        self,
+        usage: Usage | None,
+        cost: Cost | None,
+        *,
+        status: int | None = None,
+        error: str | None = None,
+        kind: str | None = None,
+    ) -> Attempt:
+        return Attempt(
+            deployment=self._deployment.name,
+            model=self._deployment.model,
+            latency_ms=(time.perf_counter() - self._started) * 1000,
+            status=status,
+            error=error,
+            error_kind=kind,
+            credential=self._leave.place.credential,
+            first_token_ms=None if self._first_token_s is None else self._first_token_s * 1000,
+            usage=usage,
+            cost=cost,
+            probability=self._scored.probability,
+            score=self._scored.parts,
+            **self._flags,
+        )
+
+    def _cost_so_far(self, usage: Usage | None) -> Cost | None:
+        """What a call that did not end well will be charged: its input, and what it had said."""
+        if usage is None:
+            return self._estimated(self._characters)
+        # Some providers count the output only at the end, and a stream that broke did not come to it.
+        said = _tokens_in(self._characters)
+        known = replace(usage, output_tokens=max(usage.output_tokens, said))
+        cost = catalog.cost_of(self._deployment, self._config, known)
+        return cost if cost is None or said <= usage.output_tokens else replace(cost, estimated=True)
+
+    def _estimated(self, characters: int) -> Cost | None:
+        return catalog.estimated_cost(self._deployment, self._config, self._input_tokens, _tokens_in(characters))
+
+
+def _length(answer: Completion) -> int:
+    """Characters of an answer, with what it asks of tools."""
+    return len(answer.text) + sum(len(call.name) + len(call.arguments) for call in answer.tool_calls)
+
+
+def _tokens_in(characters: int) -> int:
+    return -(-characters // CHARACTERS_PER_TOKEN)
