@@ -36,6 +36,8 @@ from dispatch_bench.shift import WINDOW_S, shift
 from dispatch_bench.workers import OURS, PEER, ours, theirs
 
 SCENARIOS = ("a", "b", "c", "d")
+RUNS = (("requests", "requests", False), ("tokens", "tokens", False), ("Redis away", "requests", True))
+"""Of b: what is new in it, which limit binds, and whether Redis is killed."""
 Command = Callable[[Setup], list[str]]
 
 
@@ -85,13 +87,18 @@ def _limits(commands: dict[str, Command], seconds: float) -> dict[str, Limited]:
         raise click.UsageError("b looks at windows of 60 s: --seconds must be above 60")
     setups = {OURS: (OURS, Setup({}))}
     if PEER in commands:
-        setups[f"{PEER}, usage-based-routing-v2"] = (PEER, Setup({}, strategy="usage-based-routing-v2"))
-        setups[f"{PEER}, enforce_model_rate_limits"] = (PEER, Setup({}, checks=("enforce_model_rate_limits",)))
+        usage = Setup({}, strategy="usage-based-routing-v2", retries=0)
+        checked = Setup({}, checks=("enforce_model_rate_limits",), retries=0)
+        setups |= {
+            f"{PEER}, usage-based-routing-v2": (PEER, usage),
+            f"{PEER}, enforce_model_rate_limits": (PEER, checked),
+        }
     found = {}
     for label, (name, setup) in setups.items():
-        for binds in limit.WORDS:
-            found[f"{label}, {binds}"] = limit.limit(commands[name], setup, binds, seconds)
-        found[f"{label}, Redis away"] = limit.limit(commands[name], setup, "requests", seconds, outage=True)
+        for what, binds, outage in RUNS:
+            run = f"{label}, {what}"
+            found[run] = limit.limit(commands[name], setup, binds, seconds, outage=outage)
+            click.echo(f"{run}: {json.dumps(asdict(found[run]))}", err=True)
     return found
 
 

@@ -5,9 +5,9 @@
     peer/bin/python scripts/peer_litellm.py SETUP
 
 SETUP is the text of a :class:`~dispatch_bench.protocol.Setup`. Set beside the Router's defaults: ``num_retries=5``, so
-that it may call six times, as semroute may; Redis, as its documentation has it where processes share a limit. Cooldowns
-are at their default: 5 s for a deployment with more than half of a minute's calls failed. Its price table comes from
-its package, as there is no network.
+that it may call six times, as semroute may, and 0 against a limit, where it would hold each refused request for up to
+five minutes; Redis, as its documentation has it where processes share a limit. Cooldowns are at their default: 5 s for
+a deployment with more than half of a minute's calls failed. Its price table comes from its package, without a network.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def make_router(setup: Setup) -> Any:
         model_list=models,
         routing_strategy=setup.strategy,
         optional_pre_call_checks=list(setup.checks) or None,
-        num_retries=5,
+        num_retries=setup.retries,
         **shared,
     )
 

@@ -31,6 +31,7 @@ class Setup:
         window_s: seconds that a latency counts (semroute); None takes the default.
         strategy: LiteLLM's ``routing_strategy``.
         checks: LiteLLM's ``optional_pre_call_checks``.
+        retries: LiteLLM's ``num_retries``.
     """
 
     places: Mapping[str, str]
@@ -40,6 +41,7 @@ class Setup:
     window_s: float | None = None
     strategy: str = "simple-shuffle"
     checks: tuple[str, ...] = ()
+    retries: int = 5
 
     @classmethod
     def parse(cls, text: str) -> Self:
