@@ -32,7 +32,9 @@ class _Watched:
         self._gates = gates
         self.admitted: dict[str, Admission] = {}
 
-    async def standings(self, places: Sequence[Place], tokens: int = 0, usd: float = 0.0) -> list[Standing]:
+    async def standings(
+        self, places: Sequence[Place], tokens: int = 0, usd: float | Sequence[float] = 0.0
+    ) -> list[Standing]:
         return await self._gates.standings(places, tokens, usd)
 
     async def enter(self, place: Place, tokens: int, usd: float = 0.0) -> Pass | Refusal:
@@ -59,6 +61,9 @@ class _Watched:
 
     async def publish(self, snapshot: Mapping[str, Any]) -> None:
         await self._gates.publish(snapshot)
+
+    async def enable(self, credential: str | None) -> None:
+        await self._gates.enable(credential)
 
     async def close(self) -> None:
         await self._gates.close()

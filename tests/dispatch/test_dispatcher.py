@@ -470,9 +470,7 @@ def test_a_place_that_hangs_is_not_waited_for_again_while_another_may_answer(
     first: FakeProvider, second: FakeProvider
 ) -> None:
     first.script(hang(), hang())
-    where = config(
-        cheap("a", first, timeout_s=0.3), cheap("b", second, model="coder"), retries={"deadline_s": 5.0}
-    )
+    where = config(cheap("a", first, timeout_s=0.3), cheap("b", second, model="coder"), retries={"deadline_s": 5.0})
     assert [told.deployment for told in ask(where, "large", "coder").attempts] == ["a", "b"]
 
 

@@ -25,8 +25,8 @@ CONNECTIONS = 32
 """Most connections of one event loop; further calls wait for their turn, which costs them well under a millisecond."""
 
 FIRST_ANSWER_S = 2.0
-"""The longest wait for Redis before it has answered once, seconds: a process that starts under load must not take it for
-away, since it knows of no other replica yet and would take the whole limits for itself."""
+"""The longest wait for Redis before it has answered once, seconds: a process that starts under load must not take it
+for away, since it knows of no other replica yet and would take the whole limits for itself."""
 
 
 @dataclass(slots=True)
