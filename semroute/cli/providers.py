@@ -63,6 +63,23 @@ def status(config_path: Path | None, as_json: bool) -> None:
         _print_status(found)
 
 
+@providers.command()
+@click.argument("variable")
+@config_option
+def enable(variable: str, config_path: Path | None) -> None:
+    """Let the key in the environment variable VARIABLE be used again by all replicas, after it was refused.
+
+    For state in Redis. With state in process it is forgotten when the process ends, and a process notices by itself
+    that the variable holds another key.
+    """
+    from semroute import bridge
+    from semroute.cli.console import print_note
+    from semroute.dispatch.status import enable_credential
+
+    bridge.run(enable_credential(_config(config_path), os.environ, variable))
+    print_note(f"{variable} may be used again")
+
+
 def _config(path: Path | None) -> Config:
     from semroute.config import load_config
     from semroute.errors import NoDeploymentError

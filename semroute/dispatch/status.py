@@ -12,7 +12,7 @@ from typing import Any
 
 from semroute.config import Config
 from semroute.dispatch.plan import place_of
-from semroute.errors import DataError
+from semroute.errors import DataError, InputError
 from semroute.resilience import MemoryGates
 from semroute.resilience.latency import LatencyWindows
 from semroute.resilience.open import open_gates
@@ -90,6 +90,28 @@ async def read_status(config: Config, env: Mapping[str, str], *, file: Path = ST
         await gates.close()
     source = f"shared state in {config.state}" if gates.mode == "shared" else f"{config.state} does not answer"
     return {**found, "source": source, "latencies": _of_replicas(published)}
+
+
+async def enable_credential(config: Config, env: Mapping[str, str], credential: str) -> None:
+    """Let a disabled credential be called again by every replica.
+
+    Raises:
+        InputError: no deployment uses it, or the state is in process, where there is nothing to enable.
+        StateError: Redis is away.
+    """
+    known = sorted({variable for deployment in config.deployments for variable in deployment.api_key_env})
+    if credential not in known:
+        # The word is not repeated: a key that was pasted for its variable's name must not reach a log.
+        raise InputError(f"no deployment uses a key of that name; there are {', '.join(known) or 'none'}")
+    gates = open_gates(config, env)
+    if isinstance(gates, MemoryGates):
+        raise InputError(
+            "the state is in process (state: memory): restart the process, or put the new key in its place"
+        )
+    try:
+        await gates.enable(credential)
+    finally:
+        await gates.close()
 
 
 def _of_replicas(published: Mapping[str, Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

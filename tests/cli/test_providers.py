@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from semroute.cli.main import cli
-from semroute.errors import DataError, NoDeploymentError
+from semroute.errors import DataError, InputError, NoDeploymentError
 from semroute.testing import FakeProvider, fail
 
 KEY = "sk-proj-a1b2c3d4e5f6g7h8"
@@ -99,6 +99,14 @@ def test_the_months_spending_goes_on_from_one_command_to_the_next(provider: Fake
     place = json.loads(run("status", "--json").stdout)["places"][0]
     one_call = (provider.requests and 2 * 1.0 + 2 * 2.0) / 1e6
     assert place["spent_usd"] == pytest.approx(2 * one_call)
+
+
+@pytest.mark.parametrize(("variable", "says"), [(KEY, "there are TEST_KEY"), ("TEST_KEY", "state: memory")])
+def test_enable_says_what_it_cannot_do_and_repeats_no_key(provider: FakeProvider, variable: str, says: str) -> None:
+    done = run("enable", variable)
+    assert isinstance(done.exception, InputError)
+    assert says in str(done.exception)
+    assert KEY not in str(done.exception) + done.output
 
 
 def test_a_damaged_state_file_is_named(provider: FakeProvider) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 
 from semroute.config import BreakerRules, Config
 from semroute.dispatch.reporting import Reporter
-from semroute.dispatch.status import describe, places_of, read_status, restore_state, save_state
+from semroute.dispatch.status import describe, enable_credential, places_of, read_status, restore_state, save_state
 from semroute.errors import DataError
 from semroute.resilience import LatencyWindows, MemoryGates
-from semroute.types import Ending, Pass
+from semroute.resilience.open import open_gates
+from semroute.resilience.shared.failover import FailoverGates
+from semroute.types import BreakerState, Ending, Pass
 
 CONFIG = Config.model_validate(
     {
@@ -112,3 +115,34 @@ def test_reports_are_at_most_one_a_second(tmp_path: Path) -> None:
         return first, path.exists()
 
     assert asyncio.run(often()) == (True, False)
+
+
+def test_a_key_that_was_refused_is_enabled_for_every_replica() -> None:
+    url = "redis://127.0.0.1:6379/15"
+    config = Config.model_validate(
+        {"deployments": [{"name": "enabled-again", "model": "m", "api_key_env": "REFUSED_ONCE"}], "state": url}
+    )
+
+    async def refuse_and_enable() -> list[str]:
+        gates = open_gates(config, {})
+        assert isinstance(gates, FailoverGates)
+        await gates.tend()
+        if gates.mode != "shared":
+            absent(f"no Redis at {url}")
+        (place,) = places_of(config)
+        leave = await gates.enter(place, 1)
+        assert isinstance(leave, Pass)
+        await gates.leave(leave, Ending.DISABLE, reason="refused")
+        before = (await gates.standings([place]))[0].breaker
+        await enable_credential(config, {}, "REFUSED_ONCE")
+        after = (await gates.standings([place]))[0].breaker
+        await gates.close()
+        return [before, after]
+
+    assert asyncio.run(refuse_and_enable()) == [BreakerState.DISABLED, BreakerState.CLOSED]
+
+
+def absent(what: str) -> None:
+    if os.environ.get("SEMROUTE_REQUIRE_SERVICES") == "1":
+        pytest.fail(what)
+    pytest.skip(what)
