@@ -26,7 +26,9 @@ def estimated_cost(
 ) -> Cost | None:
     """The cost of a call by numbers of tokens that are not counted but estimated, none of them cached."""
     price = price_of(deployment, config, input_tokens, at=at)
-    return None if price is None else Cost(_usd(price, Usage(input_tokens, output_tokens)), estimated=True)
+    if price is None:
+        return None
+    return Cost((input_tokens * price.input + output_tokens * price.output) / _MILLION, estimated=True)
 
 
 def _usd(price: Price, usage: Usage) -> float:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from random import Random
 from statistics import median
+from types import MappingProxyType
+from typing import NamedTuple
 
 from semroute.config import Selection
 from semroute.dispatch.plan import Option
@@ -21,8 +22,7 @@ DOUBTED_CALLS = 4
 """So many calls that did not fail are added to a place's record: one failure of one call is bad luck, not a rate."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """A place that may be called now, with what is known of it live.
 
     ``expected_s`` is the time that the answer is expected to take there, None where it was not measured yet.
@@ -33,12 +33,11 @@ class Ready:
     expected_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(NamedTuple):
     """A place with its score, the score's parts, and the probability with which it is drawn."""
 
     ready: Ready
-    parts: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, float] = MappingProxyType({})
     probability: float = 1.0
 
 

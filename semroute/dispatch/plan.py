@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from semroute.catalog import Needs, estimated_cost, fits, model_card, needs_of, price_of, strength
 from semroute.config import Config, Deployment
@@ -13,9 +14,8 @@ from semroute.providers import Target
 from semroute.types import Cost, Place, Request
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """A place that may answer.
+class Option(NamedTuple):
+    """A place that may answer; a tuple, because one is made for each place and call.
 
     Attributes:
         target: deployment and credential.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -39,7 +38,7 @@ async def describe(gates: Gates, latencies: LatencyWindows, config: Config) -> d
     places = places_of(config)
     standings = await gates.standings(places)
     rows = [
-        {"deployment": place.deployment, "credential": place.credential, **asdict(standing)}
+        {"deployment": place.deployment, "credential": place.credential, **standing._asdict()}
         for place, standing in zip(places, standings, strict=True)
     ]
     return {"at": datetime.now(UTC).isoformat(timespec="seconds"), "places": rows, "latencies": latencies.snapshot()}

@@ -192,7 +192,7 @@ class MemoryGates:
 
     def _described(self, gate: PlaceGate, now: float, wall: float) -> dict[str, object]:
         requests, tokens = gate.throttle.used(now)
-        standing = asdict(self._standing(gate, 0, 0.0, now, wall))
+        standing = self._standing(gate, 0, 0.0, now, wall)._asdict()
         return {**asdict(gate.place), **standing, "requests": requests, "tokens": tokens}
 
 

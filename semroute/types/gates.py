@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class BreakerState(StrEnum):
@@ -56,9 +56,8 @@ class Place:
         return f"{self.deployment}|{self.credential or ''}"
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A place as the gates see it now.
+class Standing(NamedTuple):
+    """A place as the gates see it now; a tuple, because one is made for each place and call.
 
     Attributes:
         breaker: state of the breaker.

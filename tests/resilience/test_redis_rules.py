@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Iterator
-from dataclasses import asdict
 from random import Random
 from typing import Any
 
@@ -142,5 +141,5 @@ class Comparison:
 
 def comparable(standing: Standing) -> dict[str, float]:
     """Its numbers; -1 where no waiting helps."""
-    numbers = {name: value for name, value in asdict(standing).items() if isinstance(value, int | float)}
+    numbers = {name: value for name, value in standing._asdict().items() if isinstance(value, int | float)}
     return {"wait_s": -1.0, **numbers}
