@@ -97,21 +97,27 @@ def _print_probes(probes: Sequence[Probe]) -> None:
     from semroute.cli.tables import plain_table
 
     table = plain_table("ms", first="deployment")
-    for name in ("model", "key", "answers as", "capabilities", "price"):
+    for name in ("model", "answers as", "price", "capabilities"):
         table.add_column(name, overflow="fold")
     for probe in probes:
-        answers = Text(probe.upstream_model or "", "green") if probe.error is None else Text(probe.error, "red")
         known = "not said" if probe.capabilities is None else ", ".join(probe.capabilities) or "none"
         table.add_row(
             Text(probe.deployment, style="cyan"),
-            f"{probe.latency_ms:,.0f}",
+            f"{probe.latency_ms:,.0f}" if probe.latency_ms else "-",
             Text(probe.model),
-            Text(probe.credential or "none"),
-            answers,
-            Text(known),
+            Text("no answer", "red") if probe.error else Text(probe.upstream_model or "", "green"),
             "known" if probe.has_price else "not known",
+            Text(known),
         )
-    stdout().print(table)
+    console = stdout()
+    console.print(table)
+    # A reason that several share is said once.
+    reasons: dict[str, list[str]] = {}
+    for probe in probes:
+        if probe.error is not None:
+            reasons.setdefault(probe.error, []).append(probe.deployment)
+    for reason, names in reasons.items():
+        console.print(Text(f"{', '.join(names)}: {reason}", style="red"), soft_wrap=True)
 
 
 def _print_status(found: Mapping[str, Any]) -> None:
