@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from semroute.categories.notes import shortened
+from semroute.cli.tables import number
 
 if TYPE_CHECKING:
     from semroute.router.explain import NearestExample
@@ -26,14 +27,16 @@ def decision_panel(decision: Decision, nearest: Sequence[NearestExample]) -> Ren
     title = Text(decision.category or "no category: fallback", style=f"bold {colour}")
     body: list[RenderableType] = [_facts(decision, colour)]
     if nearest:
-        body += [Text(), Text("nearest examples", style="bold"), _examples(nearest, decision.categories[0].category)]
+        best = decision.categories[0].category if decision.categories else ""
+        body += [Text(), Text("nearest examples", style="bold"), _examples(nearest, best)]
     return Panel(Group(*body), title=title, title_align="left", border_style=colour, width=None, expand=False)
 
 
 def decision_line(decision: Decision, width: int) -> str:
     """Category, model, score, confidence and the start of the query; ``width`` is that of the category's column."""
     category = decision.category or "(fallback)"
-    figures = f"{decision.score:6.3f} {decision.confidence:4.0%}"
+    score, confidence = number(decision.score), "-" if decision.confidence is None else f"{decision.confidence:.0%}"
+    figures = f"{score:>6} {confidence:>4}"
     return f"{category:<{width}}  {decision.model:<16} {figures}  {shortened(decision.query)}"
 
 
@@ -43,26 +46,32 @@ def _facts(decision: Decision, colour: str) -> Table:
     table.add_column(overflow="fold", max_width=WIDEST - 20)
     table.add_row("query", Text(shortened(decision.query, 240)))
     table.add_row("model", Text.assemble((decision.model, "bold"), *_then(decision.candidates[1:])))
-    best, sign = decision.categories[0], "<" if decision.is_fallback else "≥"
-    table.add_row("best", Text.assemble((best.category, colour), f"  {decision.score:.3f} {sign} ", *_bar(decision)))
-    if len(decision.categories) > 1:
-        second = decision.categories[1]
-        lead = decision.score - second.score
-        table.add_row(
-            "runner-up", Text.assemble(second.category, f"  {second.score:.3f}", (f"  {lead:.3f} behind", "dim"))
-        )
-    table.add_row("confidence", Text.assemble(f"{decision.confidence:.1%}", ("  if it is in scope", "dim")))
+    if decision.categories:
+        _add_scores(table, decision, colour)
+    for opinion in decision.opinions if len(decision.opinions) > 1 else ():
+        table.add_row(opinion.strategy, Text.assemble(opinion.kind, (f"  {opinion.reason}", "dim")))
     steps = ", ".join(f"{step} {spent:.2f}" for step, spent in decision.steps_ms.items())
     table.add_row("time", Text.assemble(f"{decision.elapsed_ms:.2f} ms", (f"  ({steps})", "dim")))
     return table
 
 
+def _add_scores(table: Table, decision: Decision, colour: str) -> None:
+    best = decision.categories[0]
+    sign = "<" if best.score < best.threshold else "≥"
+    bar = (f"{best.threshold:.3f}", (" threshold", "dim"))
+    table.add_row("best", Text.assemble((best.category, colour), f"  {best.score:.3f} {sign} ", *bar))
+    if len(decision.categories) > 1:
+        second = decision.categories[1]
+        lead = best.score - second.score
+        table.add_row(
+            "runner-up", Text.assemble(second.category, f"  {second.score:.3f}", (f"  {lead:.3f} behind", "dim"))
+        )
+    if decision.confidence is not None:
+        table.add_row("confidence", Text.assemble(f"{decision.confidence:.1%}", ("  if it is in scope", "dim")))
+
+
 def _then(models: Sequence[str]) -> list[tuple[str, str]]:
     return [(f"  then {', '.join(models)}", "dim")] if models else []
-
-
-def _bar(decision: Decision) -> list[str | tuple[str, str]]:
-    return [f"{decision.threshold:.3f}", (" threshold", "dim")]
 
 
 def _examples(nearest: Sequence[NearestExample], best: str) -> Table:

@@ -6,11 +6,12 @@ not import each other.
 
 from __future__ import annotations
 
-from semroute.types.decision import CategoryScore, Decision
+from semroute.types.attempt import Attempt, Cost, Usage, total_cost
+from semroute.types.caller import Caller, Outlook
+from semroute.types.decision import CategoryScore, Decision, Opinion, OpinionKind
 from semroute.types.exchange import (
-    Attempt,
+    Checked,
     Completion,
-    Cost,
     Delta,
     FinishReason,
     Message,
@@ -19,16 +20,28 @@ from semroute.types.exchange import (
     TokenLogprob,
     Tool,
     ToolCall,
-    Usage,
+    Trial,
 )
 from semroute.types.gates import BreakerState, Ending, Gates, Pass, Place, Refusal, Standing
+from semroute.types.outcome import (
+    CallRole,
+    LoggedCall,
+    LoggedCheck,
+    LoggedOutcome,
+    LoggedTrial,
+    Outcome,
+    OutcomeSink,
+)
 from semroute.types.vectors import CategoryScorer, Encoder, Head, Matrix
 
 __all__ = [
     "Attempt",
     "BreakerState",
+    "CallRole",
+    "Caller",
     "CategoryScore",
     "CategoryScorer",
+    "Checked",
     "Completion",
     "Cost",
     "Decision",
@@ -38,8 +51,17 @@ __all__ = [
     "FinishReason",
     "Gates",
     "Head",
+    "LoggedCall",
+    "LoggedCheck",
+    "LoggedOutcome",
+    "LoggedTrial",
     "Matrix",
     "Message",
+    "Opinion",
+    "OpinionKind",
+    "Outcome",
+    "OutcomeSink",
+    "Outlook",
     "Pass",
     "Place",
     "Query",
@@ -49,5 +71,7 @@ __all__ = [
     "TokenLogprob",
     "Tool",
     "ToolCall",
+    "Trial",
     "Usage",
+    "total_cost",
 ]

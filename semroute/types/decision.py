@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from semroute.types.attempt import Attempt, Cost, total_cost
+
+OpinionKind: TypeAlias = Literal["decided", "narrowed", "passed"]
+"""Whether a strategy settled the matter, left fewer candidates to the strategies after it, or had nothing to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +22,42 @@ class CategoryScore:
 
 
 @dataclass(frozen=True, slots=True)
+class Opinion:
+    """What one strategy said of a query.
+
+    Attributes:
+        strategy: its name.
+        kind: what came of it.
+        reason: one sentence for a person.
+        candidates: what it decided on, or what it left; empty where it passed.
+        category: the category that it found, where it found one.
+        elapsed_ms: wall time, milliseconds.
+        attempts: the calls that it made (a judge's); they are part of what the query costs.
+    """
+
+    strategy: str
+    kind: OpinionKind
+    reason: str
+    candidates: tuple[str, ...] = ()
+    category: str | None = None
+    elapsed_ms: float = 0.0
+    attempts: tuple[Attempt, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """The opinion as JSON-ready values; of its calls only what they cost."""
+        cost = total_cost(self.attempts)
+        return {
+            "strategy": self.strategy,
+            "kind": self.kind,
+            "reason": self.reason,
+            "candidates": list(self.candidates),
+            "category": self.category,
+            "elapsed_ms": self.elapsed_ms,
+            "cost_usd": None if cost is None else cost.usd,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """Which category and models a query goes to, and why.
 
@@ -23,9 +65,11 @@ class Decision:
         query: the routed text.
         category: the category, or None when nothing clears its threshold.
         model: the first of ``candidates``.
-        score: score of the best category, whether or not it cleared its threshold.
-        threshold: threshold of the best category.
-        confidence: calibrated probability that the best category is the right one, given that the query is in scope.
+        score: score of the best category, whether or not it cleared its threshold; None where no strategy scored
+            categories, since one before had decided.
+        threshold: threshold of the best category; None like ``score``.
+        confidence: calibrated probability that the best category is the right one, given that the query is in scope;
+            None like ``score``.
         is_fallback: True when the general fallback models are used.
         categories: every category with score and threshold, best first; equal scores in alphabetical order.
         candidates: models in the order in which they are to be tried.
@@ -33,14 +77,15 @@ class Decision:
         reason: one sentence for a person.
         elapsed_ms: wall time of the decision, milliseconds.
         steps_ms: the same split by step, milliseconds.
+        opinions: what each strategy that was asked said, in the order in which they were asked.
     """
 
     query: str
     category: str | None
     model: str
-    score: float
-    threshold: float
-    confidence: float
+    score: float | None
+    threshold: float | None
+    confidence: float | None
     is_fallback: bool
     categories: Sequence[CategoryScore]
     candidates: tuple[str, ...]
@@ -48,6 +93,17 @@ class Decision:
     reason: str
     elapsed_ms: float
     steps_ms: Mapping[str, float] = field(default_factory=dict)
+    opinions: tuple[Opinion, ...] = ()
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The calls that deciding took."""
+        return tuple(attempt for opinion in self.opinions for attempt in opinion.attempts)
+
+    @property
+    def cost(self) -> Cost | None:
+        """What deciding cost; None where no call was made, or none with a known price."""
+        return total_cost(self.attempts)
 
     def to_dict(self) -> dict[str, object]:
         """The decision as JSON-ready values."""
@@ -67,4 +123,5 @@ class Decision:
             "reason": self.reason,
             "elapsed_ms": self.elapsed_ms,
             "steps_ms": dict(self.steps_ms),
+            "opinions": [opinion.to_dict() for opinion in self.opinions],
         }

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from semroute.types.attempt import Attempt, Cost, Usage, total_cost
 from semroute.types.decision import Decision
 
 Message: TypeAlias = Mapping[str, object]
@@ -54,6 +55,7 @@ class Request:
         tool_choice: ``auto``, ``none``, ``required``, or the name of a tool.
         json_schema: JSON schema that the answer has to follow.
         logprobs: whether the log probabilities of the answer's tokens are wanted.
+        metadata: what is known of the caller, such as tenant and plan; for rules and the log, never sent to a model.
     """
 
     messages: tuple[Message, ...]
@@ -64,29 +66,7 @@ class Request:
     tool_choice: str | None = None
     json_schema: Mapping[str, object] | None = None
     logprobs: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one call as the provider counted them.
-
-    ``cached_tokens`` (read from a cache) and ``cache_write_tokens`` are parts of ``input_tokens``;
-    ``reasoning_tokens`` is a part of ``output_tokens``.
-    """
-
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a call cost, USD; ``estimated`` where tokens were not counted by the provider."""
-
-    usd: float
-    estimated: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,40 +85,48 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One call of one deployment, answered or not.
+class Checked:
+    """What one check of a cascade says of an answer.
 
     Attributes:
-        deployment: its name.
-        model: the logical model.
-        latency_ms: wall time to the complete answer or to the error.
-        status: HTTP status, where one was received.
-        error: the error's message; None when it answered.
-        error_kind: name of the error's class.
-        credential: environment variable of the key that was used; never the key.
-        first_token_ms: wall time to the first token of a stream.
-        usage: tokens, where the provider counted them.
-        cost: USD, None where no price is known.
-        probability: with which the deployment was drawn among the candidates.
-        score: parts of the choice's score, by signal.
-        hedge: whether it was started beside another attempt.
-        retry: whether it repeats the attempt before at the same deployment.
+        check: its name: ``confidence``, ``quality``, ``format`` and the like.
+        accepted: whether the answer passes.
+        score: estimated probability that the answer is acceptable, or what the check measured; None where it gives
+            only a verdict.
+        threshold: score from which it passes; None like ``score``.
+        reason: one sentence for a person.
     """
 
-    deployment: str
-    model: str
+    check: str
+    accepted: bool
+    reason: str
+    score: float | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One tier of a cascade: called and checked, or left out.
+
+    Attributes:
+        tier: position, 0 is the cheapest.
+        candidate: the model or group that the tier names.
+        completion: its answer; None where it was left out or failed.
+        attempts: every call that was made for it, those of additional samples among them.
+        checks: verdicts on the answer.
+        accepted: whether the cascade stopped here because the answer is good enough.
+        reason: one sentence for a person: why it was accepted, rejected, left out or failed.
+        latency_ms: wall time of the tier with its checks.
+    """
+
+    tier: int
+    candidate: str
+    completion: Completion | None
+    attempts: tuple[Attempt, ...]
+    checks: tuple[Checked, ...]
+    accepted: bool
+    reason: str
     latency_ms: float
-    status: int | None = None
-    error: str | None = None
-    error_kind: str | None = None
-    credential: str | None = None
-    first_token_ms: float | None = None
-    usage: Usage | None = None
-    cost: Cost | None = None
-    probability: float = 1.0
-    score: Mapping[str, float] = field(default_factory=dict)
-    hedge: bool = False
-    retry: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +146,12 @@ class Completion:
         refusal: the words with which the model refused, where the provider marks them.
         logprobs: of the answer's tokens, where they were asked for and given.
         cost: of this call alone.
-        attempts: every attempt, this one last unless others were still running.
+        attempts: every attempt of every tier, this one last unless others were still running or a cheaper tier's
+            answer was the better one.
         decision: what led here, where a router decided.
+        trials: the tiers of the cascade, where there was one.
+        tier: position of the tier whose answer this is; None where there was no cascade.
+        outcome_id: name of the logged outcome, for feedback; None where nothing was logged.
     """
 
     text: str
@@ -176,11 +168,12 @@ class Completion:
     refusal: str | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
     cost: Cost | None = None
+    trials: tuple[Trial, ...] = ()
+    tier: int | None = None
+    outcome_id: str | None = None
 
     @property
     def total_cost(self) -> Cost | None:
-        """Cost of every attempt together; None where no attempt's cost is known."""
-        costs = [attempt.cost for attempt in self.attempts if attempt.cost is not None]
-        if not costs:
-            return self.cost
-        return Cost(sum(cost.usd for cost in costs), any(cost.estimated for cost in costs))
+        """Cost of every attempt together, the judge's among them; None where no attempt's cost is known."""
+        deciding = () if self.decision is None else self.decision.attempts
+        return total_cost((*deciding, *self.attempts)) or self.cost

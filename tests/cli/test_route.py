@@ -16,7 +16,7 @@ from semroute.router import Router
 COMMAND = [sys.executable, "-m", "semroute.cli.main"]
 KEYS = {
     "query", "category", "model", "score", "confidence", "threshold", "is_fallback", "categories", "candidates",
-    "strategy", "reason", "elapsed_ms", "steps_ms",
+    "strategy", "reason", "elapsed_ms", "steps_ms", "opinions",
 }  # fmt: skip
 
 
