@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from semroute.config.deciding import Judge, Semantic
 from semroute.config.load import load_config
 from semroute.config.places import Deployment, Limits, ModelSpec, Price, Timeouts
 from semroute.config.problem import Problem
 from semroute.config.resilience import BreakerRules, Hedging, Retries, Selection, Weights
+from semroute.config.rules import Condition, Keywords, Range, Rule
 from semroute.config.schema import CategoryOverride, Config, Fallback
 from semroute.config.vendors import VENDORS, Vendor
 
@@ -13,16 +15,22 @@ __all__ = [
     "VENDORS",
     "BreakerRules",
     "CategoryOverride",
+    "Condition",
     "Config",
     "Deployment",
     "Fallback",
     "Hedging",
+    "Judge",
+    "Keywords",
     "Limits",
     "ModelSpec",
     "Price",
     "Problem",
+    "Range",
     "Retries",
+    "Rule",
     "Selection",
+    "Semantic",
     "Timeouts",
     "Vendor",
     "Weights",

@@ -21,7 +21,8 @@ def conflicts(data: object) -> list[Problem]:
     """What contradicts itself.
 
     Two deployments of one name, one key named twice, a deployment of a model that ``models``, where it lists any, does
-    not list; a group with the name of a model, or with a member that is no model; a budget for a key that nobody uses.
+    not list; a group with the name of a model, or with a member that is no model; a budget for a key that nobody uses;
+    a strategy that is asked twice, two rules of one name.
     """
     if not isinstance(data, Mapping):
         return []
@@ -32,6 +33,8 @@ def conflicts(data: object) -> list[Problem]:
         *_unlisted_models(deployments, data.get("models")),
         *_impossible_groups(data.get("groups"), _models(deployments, data.get("models"))),
         *_idle_budgets(data.get("budgets"), deployments),
+        *_repeated_strategies(data.get("strategies")),
+        *_repeated_rules(data.get("rules")),
     ]
 
 
@@ -119,6 +122,24 @@ def _idle_budgets(budgets: object, deployments: list[Placed]) -> Iterator[Proble
             meant = nearest(variable, filter(is_environment_name, used))
             fix = f'did you mean "{meant}"?' if meant else "name it in the api_key_env of a deployment, or remove it"
             yield Problem("error", dotted(("budgets", variable)), "no deployment uses a key of that name", fix)
+
+
+def _repeated_strategies(strategies: object) -> Iterator[Problem]:
+    for place, name in enumerate(_items(strategies)):
+        if isinstance(name, str) and name in _items(strategies)[:place]:
+            message = f'"{dotted([name])}" is in the list already'
+            yield Problem("error", dotted(("strategies", place)), message, "name each strategy once")
+
+
+def _repeated_rules(rules: object) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for position, rule in enumerate(_items(rules)):
+        name = rule.get("name") if isinstance(rule, Mapping) else None
+        if isinstance(name, str):
+            if name in first:
+                message = f'"{dotted([name])}" is already the name of rules.{first[name]}'
+                yield Problem("error", dotted(("rules", position, "name")), message, "give each rule its own name")
+            first.setdefault(name, position)
 
 
 def _variables(deployment: Mapping[object, object]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from semroute.config.problem import Problem, dotted, nearest
@@ -32,6 +33,8 @@ _LIMITS = {
     "greater_than_equal": ("must be at least {ge:g}", ""),
     "less_than": ("must be less than {lt:g}", ""),
     "less_than_equal": ("must be at most {le:g}", ""),
+    "string_too_short": ("must not be blank", "write something, or remove the key"),
+    "string_too_long": ("must have at most {max_length} characters", ""),
     "too_short": ("must not be empty", "list at least {min_length}, or remove the key"),
     "literal_error": ("must be {expected}", ""),
 }
@@ -76,7 +79,7 @@ def _words(detail: ErrorDetails) -> tuple[str, str]:
 
 
 def _unknown_key(location: tuple[str | int, ...]) -> tuple[str, str]:
-    known = sorted(_section(location[:-1]).model_fields)
+    known = sorted(field.alias or name for name, field in _section(location[:-1]).model_fields.items())
     meant = nearest(str(location[-1]), known)
     return "unknown key", f'did you mean "{meant}"?' if meant else f"known here: {', '.join(known)}"
 
@@ -86,7 +89,7 @@ def _section(location: Sequence[str | int]) -> type[BaseModel]:
     section: type[BaseModel] = Config
     parts = iter(location)
     for part in parts:
-        annotation = section.model_fields[str(part)].annotation
+        annotation = _field(section, str(part)).annotation
         inner = _model_in(annotation)
         if inner is None:
             break
@@ -94,6 +97,12 @@ def _section(location: Sequence[str | int]) -> type[BaseModel]:
             next(parts, None)  # the name or the position in the mapping or list
         section = inner
     return section
+
+
+def _field(section: type[BaseModel], key: str) -> FieldInfo:
+    """The field that the file calls ``key``."""
+    fields = section.model_fields
+    return fields[key] if key in fields else next(field for field in fields.values() if field.alias == key)
 
 
 def _optional(annotation: Any) -> bool:

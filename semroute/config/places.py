@@ -37,12 +37,14 @@ class ModelSpec(Section):
         context: the longest input and output together, in tokens.
         capabilities: such as ``tools``, ``vision``, ``json_schema``, ``logprobs``; None where they are not known.
         strengths: strength from 0 to 1 by field, such as ``{"reasoning": 0.9}``.
+        description: what it is good for, in words that a judge reads.
     """
 
     price: Price | None = None
     context: Count | None = None
     capabilities: Annotated[tuple[Name, ...], Field(strict=False)] | None = None
     strengths: Mapping[Name, Annotated[Number, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    description: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
 
 
 class Limits(Section):

@@ -14,8 +14,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from semroute.config.conflicts import conflicts
+from semroute.config.deciding import DEFAULT_STRATEGIES, Judge, Semantic, StrategyNames
 from semroute.config.places import Deployment, Dollars, ModelSpec, Variable
 from semroute.config.resilience import BreakerRules, Hedging, Retries, Selection
+from semroute.config.rules import Rule
 from semroute.config.sections import Name, Names, Number, Section
 from semroute.config.values import folder, state_address
 
@@ -46,6 +48,10 @@ class Config(Section):
         deployments: where models can be called.
         categories: what overrides the category files, by category.
         fallback: where queries go that fit no category.
+        strategies: what decides, in the order in which it is asked.
+        rules: conditions and what follows from them; the first that decides wins.
+        semantic: whether the categories decide or narrow.
+        judge: a small model that chooses where nothing else has decided.
         selection: how a deployment is chosen among those of a model.
         retries: going on after a failure.
         hedging: second attempts before the first token.
@@ -61,6 +67,10 @@ class Config(Section):
     deployments: Annotated[tuple[Deployment, ...], Field(strict=False)] = ()
     categories: Mapping[Name, CategoryOverride] = Field(default_factory=dict)
     fallback: Fallback = Fallback()
+    strategies: StrategyNames = DEFAULT_STRATEGIES
+    rules: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
+    semantic: Semantic = Semantic()
+    judge: Judge = Judge()
     selection: Selection = Selection()
     retries: Retries = Retries()
     hedging: Hedging = Hedging()

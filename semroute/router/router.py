@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -15,14 +13,15 @@ from pathlib import Path
 from semroute import bridge
 from semroute.config import Config, load_config
 from semroute.dispatch import Constraints, Dispatcher
+from semroute.dispatch.constraints import ANYTHING
 from semroute.errors import QueryError
 from semroute.index.manifest import MANIFEST
+from semroute.router.deciding import Calling, arun, chain_of, query_of, request_of, run
 from semroute.router.live import LiveIndex
 from semroute.router.locate import ENVIRONMENT, Progress, locate_index, shipped_index
 from semroute.router.reload import Reloader
-from semroute.router.staged import score_texts
-from semroute.router.text import as_messages, routed_text
-from semroute.strategies import Verdict
+from semroute.router.text import routed_text
+from semroute.strategies.chain import Deciding
 from semroute.types import Completion, Decision, Delta, Query, Request
 
 
@@ -35,15 +34,23 @@ class Router:
         reloader: notices that the artifact was replaced, and switches to the new one in the background; None never
             looks.
         state_file: see :class:`~semroute.dispatch.Dispatcher`.
+        calling: makes what a judge calls models by, within the limits of the request; None: a judge always passes.
     """
 
     def __init__(
-        self, live: LiveIndex, config: Config, *, reloader: Reloader | None = None, state_file: Path | None = None
+        self,
+        live: LiveIndex,
+        config: Config,
+        *,
+        reloader: Reloader | None = None,
+        state_file: Path | None = None,
+        calling: Calling | None = None,
     ) -> None:
-        self._live = live
+        self._live, self._chain = live, chain_of(live, config)
         self._config = config
         self._reloader = reloader
         self._state_file = state_file
+        self._calling = calling
         self._dispatcher: Dispatcher | None = None
         self._replacing = threading.Lock()
 
@@ -87,16 +94,18 @@ class Router:
         """The configuration."""
         return self._config
 
-    def route(self, query: Query) -> Decision:
+    def route(self, query: Query | Request) -> Decision:
         """Decide where a string, or the last user turn of chat messages, goes.
+
+        A :class:`~semroute.types.Request` also shows the rules tools, a schema and what is known of the caller.
 
         Raises:
             QueryError: the query is empty, or is neither text nor messages.
             EncoderError: a remote encoder did not answer.
         """
-        return self._decide(self._current(), [routed_text(query)])[0]
+        return run(self._deciding([query], [routed_text(query_of(query))], ANYTHING))[0]
 
-    def route_many(self, queries: Sequence[Query]) -> list[Decision]:
+    def route_many(self, queries: Sequence[Query | Request]) -> list[Decision]:
         """:meth:`route` for many queries at once, in their order; ``elapsed_ms`` is each one's share of the time.
 
         Raises:
@@ -104,11 +113,12 @@ class Router:
         """
         if isinstance(queries, str):
             raise QueryError("route_many takes a list of queries, not one string; give that to route")
-        return self._decide(self._current(), [_text_of(query, place) for place, query in enumerate(queries)])
+        texts = [_text_of(query, place) for place, query in enumerate(queries)]
+        return run(self._deciding(queries, texts, ANYTHING)) if texts else []
 
-    async def aroute(self, query: Query) -> Decision:
-        """:meth:`route` without blocking the event loop."""
-        return await asyncio.to_thread(self.route, query)
+    async def aroute(self, query: Query | Request, *, constraints: Constraints = ANYTHING) -> Decision:
+        """:meth:`route` without blocking the event loop; ``constraints`` bound a judge's call too."""
+        return (await arun(self._deciding([query], [routed_text(query_of(query))], constraints)))[0]
 
     @property
     def dispatcher(self) -> Dispatcher:
@@ -139,20 +149,22 @@ class Router:
         self, query: Query | Request, *, model: str | None = None, constraints: Constraints | None = None
     ) -> Completion:
         """:meth:`complete` for asynchronous callers."""
-        request = _request_of(query)
-        decision = await self.aroute(_query_of(query))
+        request = request_of(query)
+        constraints = constraints or ANYTHING
+        decision = await self.aroute(request, constraints=constraints)
         candidates = decision.candidates if model is None else (model,)
-        answer = await self.dispatcher.complete(request, candidates, constraints or Constraints())
+        answer = await self.dispatcher.complete(request, candidates, constraints)
         return replace(answer, decision=decision)
 
     async def astream(
         self, query: Query | Request, *, model: str | None = None, constraints: Constraints | None = None
     ) -> AsyncGenerator[Delta | Completion]:
         """:meth:`acomplete`, with the answer's pieces as they arrive; the completion comes last."""
-        request = _request_of(query)
-        decision = await self.aroute(_query_of(query))
+        request = request_of(query)
+        constraints = constraints or ANYTHING
+        decision = await self.aroute(request, constraints=constraints)
         candidates = decision.candidates if model is None else (model,)
-        pieces = self.dispatcher.stream(request, candidates, constraints or Constraints())
+        pieces = self.dispatcher.stream(request, candidates, constraints)
         async with aclosing(pieces) as events:
             async for event in events:
                 yield replace(event, decision=decision) if isinstance(event, Completion) else event
@@ -164,57 +176,24 @@ class Router:
             ArtifactError, EncoderError: the new one cannot be used; the old one goes on serving.
         """
         with self._replacing:
-            self._live = LiveIndex.open(self._live.artifact.folder, self._config)
+            live = LiveIndex.open(self._live.artifact.folder, self._config)
+            self._chain, self._live = chain_of(live, self._config), live
 
-    def _current(self) -> LiveIndex:
+    def _deciding(self, queries: Sequence[Query | Request], texts: Sequence[str], constraints: Constraints) -> Deciding:
         if self._reloader is not None:
             self._reloader.look(self.reload)
         # One read: a query sees the old artifact or the new one, never parts of both.
-        return self._live
-
-    def _decide(self, live: LiveIndex, texts: list[str]) -> list[Decision]:
-        if not texts:
-            return []
-        staged = score_texts(live, texts)
-        scored = time.perf_counter()
-        verdicts = live.semantic.decide(staged.scores, staged.confidence, staged.first)
-        by_first, by_second = staged.steps_ms(time.perf_counter() - scored)
-        rows = zip(texts, verdicts, staged.first.tolist(), strict=True)
-        return [_decision(live, text, verdict, by_first if first else by_second) for text, verdict, first in rows]
+        chain = self._chain
+        # Without a judge no dispatcher is opened for a decision.
+        caller = self._calling(self.dispatcher, constraints) if self._calling and chain.asks else None
+        return chain.decide(texts, list(map(request_of, queries)), caller)
 
 
-def _request_of(query: Query | Request) -> Request:
-    return query if isinstance(query, Request) else Request(as_messages(query))
-
-
-def _query_of(query: Query | Request) -> Query:
-    return query.messages if isinstance(query, Request) else query
-
-
-def _text_of(query: Query, place: int) -> str:
+def _text_of(query: Query | Request, place: int) -> str:
     try:
-        return routed_text(query)
+        return routed_text(query_of(query))
     except QueryError as error:
         raise QueryError(f"queries[{place}]: {error}") from None
-
-
-def _decision(live: LiveIndex, text: str, verdict: Verdict, steps: dict[str, float]) -> Decision:
-    candidates = live.fallback if verdict.category is None else live.models[verdict.category]
-    return Decision(
-        query=text,
-        category=verdict.category,
-        model=candidates[0],
-        score=verdict.score,
-        threshold=verdict.threshold,
-        confidence=verdict.confidence,
-        is_fallback=verdict.category is None,
-        categories=verdict.categories,
-        candidates=candidates,
-        strategy=live.semantic.name,
-        reason=verdict.reason,
-        elapsed_ms=sum(steps.values()),
-        steps_ms=steps,
-    )
 
 
 def route(query: Query, *, index: Path | str | None = None, config: Path | str | None = None) -> Decision:

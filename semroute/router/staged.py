@@ -24,6 +24,7 @@ class Staged:
         first: ``(n,)`` whether the first stage answered.
         first_s: wall time of the first stage, seconds; None where the index has none.
         second_s: wall time of the index's own encoder and scorer by step, seconds; empty where no text came so far.
+        vectors: ``(m, d)`` by the index's own encoder, of those that the first stage did not answer, in their order.
     """
 
     scores: Matrix
@@ -31,6 +32,7 @@ class Staged:
     first: NDArray[np.bool_]
     first_s: float | None
     second_s: Mapping[str, float]
+    vectors: Matrix
 
     def steps_ms(self, deciding_s: float) -> tuple[dict[str, float], dict[str, float]]:
         """A text's share of each step, milliseconds: one that the first stage answered, and any other one.
@@ -61,11 +63,11 @@ def score_texts(live: LiveIndex, texts: Sequence[str]) -> Staged:
     answered = answers(scores, live.semantic.thresholds, live.first.bar)
     first_s = time.perf_counter() - start
     if answered.all():
-        return Staged(scores, confidence, answered, first_s, {})
+        return Staged(scores, confidence, answered, first_s, {}, np.empty((0, live.encoder.dimensions), np.float32))
     rest = np.flatnonzero(~answered)
     second = _by_second(live, [texts[row] for row in rest.tolist()])
     scores[rest], confidence[rest] = second.scores, second.confidence
-    return Staged(scores, confidence, answered, first_s, second.second_s)
+    return Staged(scores, confidence, answered, first_s, second.second_s, second.vectors)
 
 
 def _by_second(live: LiveIndex, texts: Sequence[str]) -> Staged:
@@ -75,4 +77,4 @@ def _by_second(live: LiveIndex, texts: Sequence[str]) -> Staged:
     scores = live.scorer.scores(vectors)
     confidence = live.scorer.confidence(scores)
     steps = {"encode": encoded - start, "score": time.perf_counter() - encoded}
-    return Staged(scores, confidence, np.zeros(len(texts), dtype=np.bool_), None, steps)
+    return Staged(scores, confidence, np.zeros(len(texts), dtype=np.bool_), None, steps, vectors)

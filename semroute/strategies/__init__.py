@@ -1,5 +1,19 @@
-"""What turns a query into a decision. Semantic routing is the first; each strategy is a module."""
+"""What turns a query into a decision: strategies, each a module or a folder, and the chain that asks them in order."""
 
+from semroute.strategies.chain import FALLBACK, Chain
+from semroute.strategies.pool import Pool
 from semroute.strategies.semantic import Ranking, SemanticStrategy, Verdict
+from semroute.strategies.strategy import AskingStrategy, Case, LocalStrategy, Strategy
 
-__all__ = ["Ranking", "SemanticStrategy", "Verdict"]
+__all__ = [
+    "FALLBACK",
+    "AskingStrategy",
+    "Case",
+    "Chain",
+    "LocalStrategy",
+    "Pool",
+    "Ranking",
+    "SemanticStrategy",
+    "Strategy",
+    "Verdict",
+]

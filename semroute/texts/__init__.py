@@ -1,6 +1,16 @@
-"""What can be seen in a text without a model: its language, and whether it holds code."""
+"""What can be seen in a text without a model: its language, code, keywords, patterns."""
 
 from semroute.texts.code import looks_like_code
+from semroute.texts.keywords import folded, has_words
 from semroute.texts.language import LANGUAGES, detect_language
+from semroute.texts.pattern import LinearPattern, PatternError
 
-__all__ = ["LANGUAGES", "detect_language", "looks_like_code"]
+__all__ = [
+    "LANGUAGES",
+    "LinearPattern",
+    "PatternError",
+    "detect_language",
+    "folded",
+    "has_words",
+    "looks_like_code",
+]

@@ -1,0 +1,157 @@
+"""The chain of strategies over one index and one configuration, and the ways to run it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import TypeAlias, cast
+
+from semroute import bridge
+from semroute.config import Config
+from semroute.config.deciding import StrategyName
+from semroute.dispatch import Constraints, Dispatcher
+from semroute.router.live import LiveIndex
+from semroute.router.staged import score_texts
+from semroute.router.text import as_messages
+from semroute.strategies import Chain, Pool, Strategy, Verdict
+from semroute.strategies.chain import Asking, Deciding
+from semroute.strategies.judge import JudgeStrategy, descriptions
+from semroute.strategies.rules import RulesStrategy
+from semroute.strategies.strategy import Case, Vector
+from semroute.types import Caller, Decision, Opinion, OpinionKind, Query, Request
+
+Maker: TypeAlias = Callable[[LiveIndex, Config, Pool], "Strategy | None"]
+"""Makes a strategy; None where the configuration or the index has nothing for it, and it is left out in silence."""
+
+
+Calling: TypeAlias = Callable[[Dispatcher, Constraints], Caller]
+"""Makes what a judge calls models by, within the limits of one request."""
+
+
+class SemanticStep:
+    """The categories' scores as a strategy: embeds, scores, and decides or narrows.
+
+    Args:
+        live: what scores.
+        narrows: whether the category's models are left to the strategies after it.
+    """
+
+    name = "semantic"
+    needs_vectors = False
+
+    def __init__(self, live: LiveIndex, *, narrows: bool) -> None:
+        self._live = live
+        self._narrows = narrows
+
+    def consult(self, cases: Sequence[Case]) -> list[Opinion]:
+        """An opinion on each case; leaves verdict, steps and, where it was made, the vector with it."""
+        staged = score_texts(self._live, [case.text for case in cases])
+        scored = time.perf_counter()
+        verdicts = self._live.semantic.decide(staged.scores, staged.confidence, staged.first)
+        by_first, by_second = staged.steps_ms(time.perf_counter() - scored)
+        vectors = iter(staged.vectors)
+        rows = zip(cases, verdicts, staged.first.tolist(), strict=True)
+        return [
+            self._opinion(case, verdict, by_first) if first else self._opinion(case, verdict, by_second, next(vectors))
+            for case, verdict, first in rows
+        ]
+
+    def _opinion(
+        self, case: Case, verdict: Verdict, steps: Mapping[str, float], vector: Vector | None = None
+    ) -> Opinion:
+        case.verdict, case.vector = verdict, vector
+        case.steps_ms.update(steps)
+        elapsed_ms = sum(steps.values())
+        if verdict.category is None:
+            return Opinion(self.name, "passed", verdict.reason, elapsed_ms=elapsed_ms)
+        kind: OpinionKind = "narrowed" if self._narrows else "decided"
+        models = self._live.models[verdict.category]
+        return Opinion(self.name, kind, verdict.reason, models, verdict.category, elapsed_ms)
+
+
+def _rules(live: LiveIndex, config: Config, pool: Pool) -> Strategy | None:
+    return RulesStrategy(config.rules, pool, live.models) if config.rules else None
+
+
+def _semantic(live: LiveIndex, config: Config, pool: Pool) -> Strategy | None:
+    return SemanticStep(live, narrows=config.semantic.mode == "narrow")
+
+
+def _judge(live: LiveIndex, config: Config, pool: Pool) -> Strategy | None:
+    if config.judge.model is None:
+        return None
+    candidates = config.judge.candidates or judged(live, config, pool)
+    about = descriptions((*pool.names, *pool.models(pool.names)), config, live.models)
+    return JudgeStrategy(config, pool, candidates, about)
+
+
+MAKERS: dict[StrategyName, Maker] = {"rules": _rules, "semantic": _semantic, "judge": _judge}
+"""How each strategy of the configuration is made; one that is not here, or has nothing to do, is left out."""
+
+
+def chain_of(live: LiveIndex, config: Config) -> Chain:
+    """The strategies that the configuration names and that have something to do, in its order.
+
+    Raises:
+        ConfigError: a rule names a category that the index lacks.
+        MissingExtraError: a rule needs an extra that is not installed.
+    """
+    pool = Pool(config.members, _names(live, config))
+    made = [MAKERS[name](live, config, pool) for name in config.strategies if name in MAKERS]
+    strategies = [strategy for strategy in made if strategy is not None]
+    return Chain(strategies, pool, live.fallback, live.models, live.encoder.encode)
+
+
+def judged(live: LiveIndex, config: Config, pool: Pool) -> tuple[str, ...]:
+    """What a judge chooses from unless it is told: what a category or the fallback names, and can be called."""
+    callable_models = {deployment.model for deployment in config.deployments}
+    named = dict.fromkeys((*chain.from_iterable(live.models.values()), *live.fallback))
+    return tuple(name for name in named if not callable_models.isdisjoint(pool.models([name])))
+
+
+def _names(live: LiveIndex, config: Config) -> Iterator[str]:
+    """Every model and group that a query can go to: of categories, fallback, rules and judge, and with a deployment."""
+    yield from chain.from_iterable(live.models.values())
+    yield from live.fallback
+    yield from chain.from_iterable(rule.use or rule.only or () for rule in config.rules)
+    yield from config.judge.candidates or ()
+    yield from (deployment.model for deployment in config.deployments)
+
+
+def run(deciding: Deciding) -> list[Decision]:
+    """Decide from synchronous code; what has to be awaited runs on the shared loop."""
+    try:
+        asking = next(deciding)
+        while True:
+            asking = deciding.send(bridge.run(asking))
+    except StopIteration as end:
+        return cast(list[Decision], end.value)
+
+
+async def arun(deciding: Deciding) -> list[Decision]:
+    """Decide without blocking the event loop: what computes runs in a thread, what calls a model on this loop."""
+    asking, decisions = await asyncio.to_thread(_step, deciding, None)
+    while asking is not None:
+        asking, decisions = await asyncio.to_thread(_step, deciding, await asking)
+    return decisions
+
+
+def _step(deciding: Deciding, answer: list[Opinion] | None) -> tuple[Asking | None, list[Decision]]:
+    """What has to be awaited next, or None and the decisions: StopIteration must not leave a thread of a loop."""
+    try:
+        # A generator that has not begun takes nothing but None.
+        return deciding.send(cast(list[Opinion], answer)), []
+    except StopIteration as end:
+        return None, end.value
+
+
+def request_of(query: Query | Request) -> Request:
+    """A query as a request; a conversation is sent whole."""
+    return query if isinstance(query, Request) else Request(as_messages(query))
+
+
+def query_of(query: Query | Request) -> Query:
+    """What of a request is routed."""
+    return query.messages if isinstance(query, Request) else query

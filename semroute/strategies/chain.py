@@ -1,0 +1,185 @@
+"""The strategies in order: each decides, narrows what those after it choose from, or passes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias, cast
+
+from semroute.strategies.pool import Pool
+from semroute.strategies.strategy import AskingStrategy, Case, LocalStrategy, Strategy
+from semroute.types import Caller, Decision, Matrix, Opinion, Request
+
+TOGETHER = 16
+"""Queries of a batch about which a model is asked at the same time."""
+
+FALLBACK = "fallback"
+"""Named as the strategy where none that was asked has decided."""
+
+Asking: TypeAlias = Coroutine[Any, Any, list[Opinion]]
+Deciding: TypeAlias = Generator[Asking, list[Opinion], list[Decision]]
+"""Yields what must be awaited, is sent its result, and returns the decisions.
+
+So the one chain serves synchronous callers, who bridge what it yields, and asynchronous ones, who await it.
+"""
+
+
+class Chain:
+    """Asks strategies in their order until one decides. Safe to share between threads.
+
+    Args:
+        strategies: in the order in which they are asked.
+        pool: what candidates' names stand for.
+        fallback: models for queries on which no strategy decides.
+        models: models of each category, for what a narrowing strategy has found.
+        embed: makes the vectors of texts, ``(n, d)``, for a strategy that needs them.
+
+    Attributes:
+        strategies: see above.
+        pool: see above.
+        asks: whether a strategy asks a model.
+    """
+
+    def __init__(
+        self,
+        strategies: Sequence[Strategy],
+        pool: Pool,
+        fallback: tuple[str, ...],
+        models: Mapping[str, tuple[str, ...]],
+        embed: Callable[[Sequence[str]], Matrix],
+    ) -> None:
+        self.strategies = tuple(strategies)
+        # Asked once: a protocol's isinstance looks at every member.
+        self._is_local = tuple(isinstance(strategy, LocalStrategy) for strategy in strategies)
+        self.asks = not all(self._is_local)
+        self.pool = pool
+        self._fallback = fallback
+        self._models = models
+        self._embed = embed
+
+    def decide(self, texts: Sequence[str], requests: Sequence[Request], caller: Caller | None) -> Deciding:
+        """Decide where queries go; the same query and configuration give the same decision.
+
+        Args:
+            texts: the routed texts.
+            requests: all that is asked with each.
+            caller: for strategies that ask a model; None: they pass.
+        """
+        cases = [Case(text, request, self._fallback) for text, request in zip(texts, requests, strict=True)]
+        undecided = cases
+        for strategy, is_local in zip(self.strategies, self._is_local, strict=True):
+            if not undecided:
+                break
+            if is_local:
+                opinions = self._consult(cast(LocalStrategy, strategy), undecided)
+            elif caller is None:
+                opinions = [Opinion(strategy.name, "passed", "there is nothing to call a model by")] * len(undecided)
+            else:
+                opinions = yield _ask_all(cast(AskingStrategy, strategy), undecided, caller)
+            for case, opinion in zip(undecided, opinions, strict=True):
+                self._take(case, opinion)
+            undecided = [case for case in undecided if case.decision is None]
+        return [self._decision(case) for case in cases]
+
+    def _consult(self, strategy: LocalStrategy, cases: Sequence[Case]) -> list[Opinion]:
+        if strategy.needs_vectors:
+            self._fill_vectors(cases)
+        start = time.perf_counter()
+        opinions = strategy.consult(cases)
+        if opinions[0].elapsed_ms:  # it has measured its steps itself
+            return opinions
+        spent_ms = (time.perf_counter() - start) * 1000.0 / len(cases)
+        for case in cases:
+            case.steps_ms[strategy.name] = spent_ms
+        return [replace(opinion, elapsed_ms=spent_ms) for opinion in opinions]
+
+    def _fill_vectors(self, cases: Sequence[Case]) -> None:
+        missing = [case for case in cases if case.vector is None]
+        if not missing:
+            return
+        start = time.perf_counter()
+        vectors = self._embed([case.text for case in missing])
+        spent_ms = (time.perf_counter() - start) * 1000.0 / len(missing)
+        for case, vector in zip(missing, vectors, strict=True):
+            case.vector = vector
+            case.steps_ms["encode"] = case.steps_ms.get("encode", 0.0) + spent_ms
+
+    def _take(self, case: Case, opinion: Opinion) -> None:
+        """Keep an opinion, bounded by what the strategies before have left."""
+        bounded = opinion if opinion.kind == "passed" else self._bounded(case, opinion)
+        case.opinions.append(bounded)
+        if bounded.kind == "decided":
+            case.decision = bounded
+        elif bounded.kind == "narrowed":
+            case.left = bounded.candidates
+            case.category = bounded.category or case.category
+            case.default = self._default(case)
+
+    def _bounded(self, case: Case, opinion: Opinion) -> Opinion:
+        kept = self.pool.kept(opinion.candidates, case.left)
+        if kept == opinion.candidates and kept:
+            return opinion
+        if kept:
+            reason = f"{opinion.reason}; of its models {', '.join(kept)} may be used"
+            return replace(opinion, candidates=kept, reason=reason)
+        if case.left is None:
+            return replace(opinion, kind="passed", reason=f"{opinion.reason}; it leaves no model")
+        # What was left before is a bound that the user has set: nobody steps over it.
+        reason = f"{opinion.reason}; none of its models may be used, so those that may are: {', '.join(case.left)}"
+        return replace(opinion, candidates=case.left, reason=reason)
+
+    def _default(self, case: Case) -> tuple[str, ...]:
+        names = self._fallback if case.category is None else self._models[case.category]
+        return self.pool.kept(names, case.left) or case.left or names
+
+    def _decision(self, case: Case) -> Decision:
+        verdict, opinion = case.verdict, case.decision
+        if opinion is not None:
+            candidates, category = opinion.candidates, opinion.category or case.category
+            strategy, reason = opinion.strategy, opinion.reason
+        else:
+            candidates, category = case.default, case.category
+            strategy, reason = _undecided(case)
+        return Decision(
+            query=case.text,
+            category=category,
+            model=candidates[0],
+            score=None if verdict is None else verdict.score,
+            threshold=None if verdict is None else verdict.threshold,
+            confidence=None if verdict is None else verdict.confidence,
+            is_fallback=opinion is None and category is None,
+            categories=() if verdict is None else verdict.categories,
+            candidates=candidates,
+            strategy=strategy,
+            reason=reason,
+            elapsed_ms=sum(case.steps_ms.values()),
+            steps_ms=case.steps_ms,
+            opinions=tuple(case.opinions),
+        )
+
+
+def _undecided(case: Case) -> tuple[str, str]:
+    """The strategy and the reason of a query on which none has decided."""
+    reason = "no strategy has decided" if case.verdict is None else case.verdict.reason
+    narrowed = [opinion for opinion in case.opinions if opinion.kind == "narrowed"]
+    if case.category is not None:
+        reason = f"{reason}; no strategy after it has decided, so the order of its models stands"
+    elif narrowed:
+        reason = f"{reason}; {narrowed[-1].reason}"
+    return FALLBACK if case.verdict is None else "semantic", reason
+
+
+async def _ask_all(strategy: AskingStrategy, cases: Sequence[Case], caller: Caller) -> list[Opinion]:
+    turn = asyncio.Semaphore(TOGETHER)
+
+    async def ask(case: Case) -> Opinion:
+        async with turn:
+            start = time.perf_counter()
+            opinion = await strategy.ask(case, caller)
+            spent_ms = (time.perf_counter() - start) * 1000.0
+            case.steps_ms[strategy.name] = spent_ms
+            return replace(opinion, elapsed_ms=spent_ms)
+
+    return list(await asyncio.gather(*map(ask, cases)))

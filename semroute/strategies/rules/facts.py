@@ -1,0 +1,65 @@
+"""What rules ask of a query, each worked out when it is first asked for and only once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+from semroute.catalog import estimate_tokens
+from semroute.texts import detect_language, folded, looks_like_code
+from semroute.types import Request
+
+
+class Facts:
+    """The facts of one query.
+
+    Args:
+        text: the routed text.
+        request: all that is asked.
+    """
+
+    def __init__(self, text: str, request: Request) -> None:
+        self.text = text
+        self.request = request
+
+    @property
+    def chars(self) -> int:
+        """Characters of the routed text."""
+        return len(self.text)
+
+    @cached_property
+    def tokens(self) -> int:
+        """Estimated tokens of messages, tools and schema."""
+        return estimate_tokens(self.request)
+
+    @cached_property
+    def turns(self) -> int:
+        """Turns of the user in the conversation."""
+        return sum(message.get("role") == "user" for message in self.request.messages)
+
+    @cached_property
+    def folded(self) -> str:
+        """The routed text in which equal words are spelt alike."""
+        return folded(self.text)
+
+    @cached_property
+    def code(self) -> bool:
+        """Whether the routed text holds code."""
+        return looks_like_code(self.text)
+
+    @cached_property
+    def language(self) -> str | None:
+        """The routed text's language, an ISO 639-1 code; None where it is not known."""
+        return detect_language(self.text)
+
+    @cached_property
+    def attachments(self) -> tuple[str, ...]:
+        """Types of the parts that are not text, such as ``image_url``, each once."""
+        return tuple(dict.fromkeys(kind for kind in _part_types(self.request) if kind != "text"))
+
+
+def _part_types(request: Request) -> Iterator[str]:
+    for message in request.messages:
+        content = message.get("content")
+        if isinstance(content, list | tuple):
+            yield from (str(part.get("type")) for part in content if isinstance(part, Mapping))
