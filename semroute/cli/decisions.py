@@ -12,10 +12,11 @@ from rich.text import Text
 
 from semroute.categories.notes import shortened
 from semroute.cli.tables import number
+from semroute.types import total_cost
 
 if TYPE_CHECKING:
     from semroute.router.explain import NearestExample
-    from semroute.types import Decision
+    from semroute.types import Decision, Opinion
 
 WIDEST = 110
 """Columns that the panel takes at most: longer lines are hard to read."""
@@ -24,20 +25,24 @@ WIDEST = 110
 def decision_panel(decision: Decision, nearest: Sequence[NearestExample]) -> RenderableType:
     """Everything of a decision that a person wants to see."""
     colour = "yellow" if decision.is_fallback else "green"
-    title = Text(decision.category or "no category: fallback", style=f"bold {colour}")
+    title = Text(decision.category or _uncategorised(decision), style=f"bold {colour}")
     body: list[RenderableType] = [_facts(decision, colour)]
-    if nearest:
-        best = decision.categories[0].category if decision.categories else ""
+    if nearest and decision.categories:  # else the examples had no part in it
+        best = decision.categories[0].category
         body += [Text(), Text("nearest examples", style="bold"), _examples(nearest, best)]
     return Panel(Group(*body), title=title, title_align="left", border_style=colour, width=None, expand=False)
 
 
 def decision_line(decision: Decision, width: int) -> str:
     """Category, model, score, confidence and the start of the query; ``width`` is that of the category's column."""
-    category = decision.category or "(fallback)"
+    category = decision.category or ("(fallback)" if decision.is_fallback else f"({decision.strategy})")
     score, confidence = number(decision.score), "-" if decision.confidence is None else f"{decision.confidence:.0%}"
     figures = f"{score:>6} {confidence:>4}"
     return f"{category:<{width}}  {decision.model:<16} {figures}  {shortened(decision.query)}"
+
+
+def _uncategorised(decision: Decision) -> str:
+    return "no category: fallback" if decision.is_fallback else f"no category: decided by {decision.strategy}"
 
 
 def _facts(decision: Decision, colour: str) -> Table:
@@ -48,11 +53,20 @@ def _facts(decision: Decision, colour: str) -> Table:
     table.add_row("model", Text.assemble((decision.model, "bold"), *_then(decision.candidates[1:])))
     if decision.categories:
         _add_scores(table, decision, colour)
-    for opinion in decision.opinions if len(decision.opinions) > 1 else ():
-        table.add_row(opinion.strategy, Text.assemble(opinion.kind, (f"  {opinion.reason}", "dim")))
+    # Where semantic routing alone was asked, the lines above say it all.
+    for opinion in decision.opinions if [said.strategy for said in decision.opinions] != ["semantic"] else ():
+        table.add_row(opinion.strategy, _said(opinion))
     steps = ", ".join(f"{step} {spent:.2f}" for step, spent in decision.steps_ms.items())
     table.add_row("time", Text.assemble(f"{decision.elapsed_ms:.2f} ms", (f"  ({steps})", "dim")))
     return table
+
+
+def _said(opinion: Opinion) -> Text:
+    style = {"decided": "green", "narrowed": "cyan"}.get(opinion.kind, "")
+    cost = total_cost(opinion.attempts)
+    paid = [] if cost is None else [(f"  {'about ' if cost.estimated else ''}{cost.usd:.6f} USD", "dim")]
+    left = f" to {', '.join(opinion.candidates)}" if opinion.kind == "narrowed" else ""
+    return Text.assemble((opinion.kind + left, style), (f"  {opinion.reason}", "dim"), *paid)
 
 
 def _add_scores(table: Table, decision: Decision, colour: str) -> None:
@@ -78,9 +92,10 @@ def _examples(nearest: Sequence[NearestExample], best: str) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", no_wrap=True, min_width=6)
     table.add_column(no_wrap=True, min_width=min(24, max(len(example.category) for example in nearest)))
-    table.add_column(no_wrap=True, overflow="ellipsis", max_width=WIDEST - 30)
+    # Its texts, and not the column, refuse to wrap: else all columns give way in a narrow terminal, not this one alone.
+    table.add_column(max_width=WIDEST - 30)
     for example in nearest:
         style = "green" if example.category == best else "yellow"
-        text = Text(shortened(example.query, 120))
+        text = Text(shortened(example.query, 120), no_wrap=True, overflow="ellipsis")
         table.add_row(f"{example.similarity:.3f}", Text(example.category, style=style), text)
     return table

@@ -17,6 +17,7 @@ _COMMANDS = {
     "config": ("semroute.cli.config:config", "Work with semroute.yaml."),
     "build-index": ("semroute.cli.build_index:build_index", "Build an index from a folder of categories."),
     "route": ("semroute.cli.route:route", "Say which category and model a query goes to, and why."),
+    "rules": ("semroute.cli.rules:rules", "Show which rule of semroute.yaml a query meets."),
     "ask": ("semroute.cli.ask:ask", "Route a query, call the model and print its answer."),
     "providers": ("semroute.cli.providers:providers", "Check the deployments, and show how they stand."),
     "evaluate": ("semroute.cli.evaluate:evaluate", "Measure an index on labelled queries."),

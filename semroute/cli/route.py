@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, index_option, json_option
+from semroute.cli.options import config_option, index_option, json_option, metadata_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,15 @@ NEAREST = 5
 @index_option
 @config_option
 @json_option
-def route(query: str | None, file: Path | None, index: Path | None, config_path: Path | None, as_json: bool) -> None:
+@metadata_option
+def route(
+    query: str | None,
+    file: Path | None,
+    index: Path | None,
+    config_path: Path | None,
+    as_json: bool,
+    metadata: dict[str, str],
+) -> None:
     """Say which category and model QUERY goes to, and why.
 
     With --file, one line (with --json, one JSON object) for every row, in the order of the file and as soon as the row
@@ -44,14 +52,16 @@ def route(query: str | None, file: Path | None, index: Path | None, config_path:
     if (query is None) == (file is None):
         raise click.UsageError("give either a QUERY or --file FILE")
     if file is not None:
-        _route_file(file, index, config_path, as_json)
+        _route_file(file, index, config_path, as_json, metadata)
         return
     assert query is not None
     _refuse_empty(query)
     from semroute.router.explain import nearest_examples
+    from semroute.router.text import as_messages
+    from semroute.types import Request
 
     router = open_router(index, config_path)
-    decision = router.route(query)
+    decision = router.route(Request(as_messages(query), metadata=metadata))
     nearest = nearest_examples(router.live, decision.query, NEAREST)
     if as_json:
         examples = [{"category": e.category, "query": e.query, "similarity": e.similarity} for e in nearest]
@@ -70,26 +80,28 @@ def _refuse_empty(query: str) -> None:
     routed_text(query)
 
 
-def _route_file(file: Path, index: Path | None, config_path: Path | None, as_json: bool) -> None:
+def _route_file(
+    file: Path, index: Path | None, config_path: Path | None, as_json: bool, metadata: dict[str, str]
+) -> None:
     from semroute.cli.console import print_json, print_text
     from semroute.cli.decisions import decision_line
     from semroute.cli.routers import open_router
 
     router = open_router(index, config_path)
     width = max(map(len, (*router.live.models, "(fallback)")))
-    for decision in _decisions(router, file):
+    for decision in _decisions(router, file, metadata):
         if as_json:
             print_json(decision.to_dict())
         else:
             print_text(decision_line(decision, width))
 
 
-def _decisions(router: Router, file: Path) -> Iterator[Decision]:
+def _decisions(router: Router, file: Path, metadata: dict[str, str]) -> Iterator[Decision]:
     from semroute.categories import iter_queries
     from semroute.categories.arriving import ArrivingLines
     from semroute.router.stream import route_stream
 
     if str(file) != "-":
-        return route_stream(router, iter_queries(file), source=file)
+        return route_stream(router, iter_queries(file), source=file, metadata=metadata)
     lines = ArrivingLines(sys.stdin.buffer)
-    return route_stream(router, iter_queries(file, lines), source="<stdin>", ready=lines.ready)
+    return route_stream(router, iter_queries(file, lines), source="<stdin>", ready=lines.ready, metadata=metadata)

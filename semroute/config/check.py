@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from semroute.config.deciding_check import check_deciding, named_models
 from semroute.config.problem import Problem, dotted, nearest
 from semroute.config.schema import Config
 
@@ -19,14 +20,15 @@ def check_config(
         env: the environment in which queries will be answered.
 
     Returns:
-        Errors first: a category or the fallback none of whose models can be called, a category that the index lacks.
-        Warnings: one model of several that cannot be called, a key that is not set, a deployment that nothing uses.
-        A group stands for its members.
+        Errors first: a category, a rule, the judge or the fallback none of whose models can be called, a category that
+        the index lacks. Warnings: one model of several that cannot be called, a key that is not set, a deployment that
+        nothing uses, a rule that never applies. A group stands for its members.
     """
     users = _users(config, category_models or {})
     problems = [
         *_uncallable(config, users),
         *_unknown_categories(config, category_models),
+        *check_deciding(config, category_models, _known(config, category_models or {})),
         *_unset_keys(config, env),
         *(_unused(config, users) if category_models is not None else ()),
     ]
@@ -34,12 +36,19 @@ def check_config(
 
 
 def _users(config: Config, category_models: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    """The models of the fallback and of every category, by the words that name the user; groups are their members."""
-    named: dict[str, Sequence[str]] = {"the fallback": config.fallback.models}
+    """The models of all who use any, by the words that name the user; groups are their members."""
+    named: dict[str, Sequence[str]] = {"the fallback": config.fallback.models, **named_models(config)}
     overrides = {name: own.models for name, own in config.categories.items() if own.models is not None}
     for name, models in {**category_models, **overrides}.items():
         named[f'category "{dotted([name])}"'] = models
     return {user: [member for name in names for member in config.members(name)] for user, names in named.items()}
+
+
+def _known(config: Config, category_models: Mapping[str, Sequence[str]]) -> set[str]:
+    """Every name of a model or group."""
+    used = _users(config, category_models).values()
+    placed = {deployment.model for deployment in config.deployments}
+    return {*config.groups, *config.models, *placed, *(model for models in used for model in models)}
 
 
 def _uncallable(config: Config, users: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
@@ -87,7 +96,7 @@ def _unused(config: Config, users: Mapping[str, Sequence[str]]) -> Iterator[Prob
     used = {model for models in users.values() for model in models}
     for position, deployment in enumerate(config.deployments):
         if deployment.model not in used:
-            message = f'no category and no fallback uses model "{dotted([deployment.model])}"'
+            message = f'no category, rule or fallback uses model "{dotted([deployment.model])}"'
             fix = _meant(deployment.model, used) or "remove the deployment, or name its model in a category"
             yield Problem("warning", dotted(("deployments", position, "model")), message, fix)
 

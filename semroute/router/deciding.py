@@ -71,7 +71,7 @@ class SemanticStep:
         return Opinion(self.name, kind, verdict.reason, models, verdict.category, elapsed_ms)
 
 
-def _rules(live: LiveIndex, config: Config, pool: Pool) -> Strategy | None:
+def _rules(live: LiveIndex, config: Config, pool: Pool) -> RulesStrategy | None:
     return RulesStrategy(config.rules, pool, live.models) if config.rules else None
 
 
@@ -102,6 +102,15 @@ def chain_of(live: LiveIndex, config: Config) -> Chain:
     made = [MAKERS[name](live, config, pool) for name in config.strategies if name in MAKERS]
     strategies = [strategy for strategy in made if strategy is not None]
     return Chain(strategies, pool, live.fallback, live.models, live.encoder.encode)
+
+
+def rules_of(live: LiveIndex, config: Config) -> RulesStrategy:
+    """The rules alone, to see what becomes of each.
+
+    Raises:
+        ConfigError, MissingExtraError: as :func:`chain_of`.
+    """
+    return RulesStrategy(config.rules, Pool(config.members, _names(live, config)), live.models)
 
 
 def judged(live: LiveIndex, config: Config, pool: Pool) -> tuple[str, ...]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from semroute.errors import DataError, QueryError
 from semroute.router.router import Router
-from semroute.router.text import routed_text
-from semroute.types import Decision, Query
+from semroute.router.text import as_messages, routed_text
+from semroute.types import Decision, Query, Request
 
 CHUNK = 64
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def route_stream(
@@ -19,6 +21,7 @@ def route_stream(
     *,
     source: Path | str,
     ready: Callable[[], bool] = lambda: True,
+    metadata: Mapping[str, str] = NOTHING,
 ) -> Iterator[Decision]:
     """Decide query after query, in their order.
 
@@ -29,6 +32,7 @@ def route_stream(
         queries: line numbers and queries, as :func:`semroute.categories.iter_queries` yields them.
         source: where they come from, for messages.
         ready: whether the next query can be had without waiting.
+        metadata: what is known of the caller, for rules.
 
     Raises:
         DataError: a line is malformed or holds nothing to route, with file and line; the decisions on all lines before
@@ -36,29 +40,30 @@ def route_stream(
     """
     rows = iter(queries)
     while True:
-        texts: list[str] = []
+        requests: list[Request] = []
         failure: DataError | None = None
         ended = False
-        while len(texts) < CHUNK and (not texts or ready()):
+        while len(requests) < CHUNK and (not requests or ready()):
             try:
                 row = next(rows, None)
                 if row is None:
                     ended = True
                     break
-                texts.append(_text(row, source))
+                requests.append(_request(row, source, metadata))
             except DataError as error:
                 failure = error
                 break
-        yield from router.route_many(texts)
+        yield from router.route_many(requests)
         if failure is not None:
             raise failure
         if ended:
             return
 
 
-def _text(row: tuple[int, Query], source: Path | str) -> str:
+def _request(row: tuple[int, Query], source: Path | str, metadata: Mapping[str, str]) -> Request:
     line, query = row
     try:
-        return routed_text(query)
+        routed_text(query)
     except QueryError as error:
         raise DataError(str(error), path=source, line=line) from error
+    return Request(as_messages(query), metadata=metadata)

@@ -122,7 +122,7 @@ class Chain:
         if kept == opinion.candidates and kept:
             return opinion
         if kept:
-            reason = f"{opinion.reason}; of its models {', '.join(kept)} may be used"
+            reason = f"{opinion.reason}; of its models only {', '.join(kept)} may be used"
             return replace(opinion, candidates=kept, reason=reason)
         if case.left is None:
             return replace(opinion, kind="passed", reason=f"{opinion.reason}; it leaves no model")

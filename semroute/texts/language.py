@@ -56,13 +56,13 @@ def detect_language(text: str) -> str | None:
     return language if confidence >= LEAST_CONFIDENCE and language != _NOT_A_LANGUAGE else None
 
 
-def require_language_detection() -> None:
-    """See that :func:`detect_language` can be called, without loading the model.
+def prepare_language_detection() -> None:
+    """Load the model now, so that no query waits for it.
 
     Raises:
         MissingExtraError: the extra "language" is not installed.
     """
-    require("py3langid", what="telling languages apart", extra="language")
+    _load()
 
 
 def _load() -> _Classify:

@@ -82,7 +82,7 @@ def test_without_the_extra_the_error_names_it(monkeypatch):
     with pytest.raises(MissingExtraError, match=r"semroute\[language\]"):
         detect_language("Guten Morgen")
     with pytest.raises(MissingExtraError, match=r"semroute\[language\]"):
-        language.require_language_detection()
+        language.prepare_language_detection()
 
 
 def test_importing_texts_loads_no_model():

@@ -9,7 +9,7 @@ from typing import Protocol
 from semroute.config import Condition, Keywords, Range
 from semroute.strategies.rules.facts import Facts
 from semroute.texts import LinearPattern, folded, has_words
-from semroute.texts.language import require_language_detection
+from semroute.texts.language import prepare_language_detection
 
 
 class Criterion(Protocol):
@@ -29,23 +29,21 @@ class Leaf:
     """One key of a condition.
 
     Attributes:
-        wanted: the key with what it asks for.
         check: whether a query fulfils it.
-        found: what the query has instead; None where saying whether it holds says it all.
+        say: what the query has.
+        wanted: what it should have instead, said where it does not; empty where ``say`` tells enough.
     """
 
-    wanted: str
     check: Callable[[Facts], bool]
-    found: Callable[[Facts], str] | None = None
+    say: Callable[[Facts], str]
+    wanted: str = ""
 
     def holds(self, facts: Facts) -> bool:
         return self.check(facts)
 
     def why(self, facts: Facts) -> str:
-        holds = self.check(facts)
-        if self.found is None:
-            return self.wanted if holds else f"not {self.wanted}"
-        return f"{self.wanted} ({'' if holds else 'not: '}{self.found(facts)})"
+        said = self.say(facts)
+        return said if not self.wanted or self.check(facts) else f"{said}, not {self.wanted}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,7 @@ def _parts(condition: Condition) -> Iterator[Criterion]:
     if condition.keywords is not None:
         yield _keywords(condition.keywords)
     if condition.regex is not None:
-        yield Leaf(f"regex {condition.regex}", _Found(LinearPattern(condition.regex)))
+        yield _pattern(condition.regex)
     if condition.code is not None:
         yield _flag("code", condition.code, lambda facts: facts.code)
     if condition.language is not None:
@@ -135,36 +133,23 @@ def _parts(condition: Condition) -> Iterator[Criterion]:
         yield Not(compiled(condition.not_))
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """Whether a pattern is found in the routed text."""
-
-    pattern: LinearPattern
-
-    def __call__(self, facts: Facts) -> bool:
-        return self.pattern.found_in(facts.text)
-
-
 def _flag(key: str, wanted: bool, has: Callable[[Facts], bool]) -> Leaf:
-    return Leaf(key if wanted else f"no {key}", lambda facts: has(facts) is wanted)
+    return Leaf(lambda facts: has(facts) is wanted, lambda facts: key if has(facts) else f"no {key}")
 
 
 def _range(key: str, bounds: Range, measure: Callable[[Facts], int]) -> Leaf:
     least, most = bounds.min, bounds.max
-    said = f"at most {most}" if least is None else f"at least {least}" if most is None else f"{least} to {most}"
+    wanted = f"at most {most}" if least is None else f"at least {least}" if most is None else f"{least} to {most}"
 
     def within(facts: Facts) -> bool:
         number = measure(facts)
         return (least is None or number >= least) and (most is None or number <= most)
 
-    return Leaf(f"{key} {said}", within, lambda facts: str(measure(facts)))
+    return Leaf(within, lambda facts: f"{key} {measure(facts)}", wanted)
 
 
 def _keywords(wanted: Keywords) -> Leaf:
     some, every = tuple(map(folded, wanted.any)), tuple(map(folded, wanted.all))
-
-    def found(facts: Facts) -> list[str]:
-        return [word for word in dict.fromkeys((*some, *every)) if has_words(facts.folded, word)]
 
     def hold(facts: Facts) -> bool:
         text = facts.folded
@@ -172,44 +157,56 @@ def _keywords(wanted: Keywords) -> Leaf:
             not some or any(has_words(text, word) for word in some)
         )
 
+    def say(facts: Facts) -> str:
+        found = [word for word in dict.fromkeys((*some, *every)) if has_words(facts.folded, word)]
+        return f"keywords {', '.join(found)}" if found else "no keyword"
+
     said = [f"any of {', '.join(some)}" if some else "", f"all of {', '.join(every)}" if every else ""]
-    return Leaf(f"keywords {' and '.join(filter(None, said))}", hold, lambda facts: ", ".join(found(facts)) or "none")
+    return Leaf(hold, say, " and ".join(filter(None, said)))
+
+
+def _pattern(regex: str) -> Leaf:
+    pattern = LinearPattern(regex)
+
+    def found(facts: Facts) -> bool:
+        return pattern.found_in(facts.text)
+
+    return Leaf(found, lambda facts: f"regex {regex} {'found' if found(facts) else 'not found'}")
 
 
 def _language(codes: tuple[str, ...]) -> Leaf:
-    require_language_detection()
+    prepare_language_detection()
     return Leaf(
-        f"language {' or '.join(codes)}",
         lambda facts: facts.language in codes,
-        lambda facts: facts.language or "not known",
+        lambda facts: f"language {facts.language or 'not known'}",
+        " or ".join(codes),
     )
 
 
 def _attachments(wanted: str) -> Leaf:
-    def found(facts: Facts) -> str:
-        return ", ".join(facts.attachments) or "none"
+    def say(facts: Facts) -> str:
+        return f"attachments {', '.join(facts.attachments)}" if facts.attachments else "no attachments"
 
     if wanted == "image":
-        return Leaf("attachments image", lambda facts: "image_url" in facts.attachments, found)
-    return Leaf(f"attachments {wanted}", lambda facts: bool(facts.attachments) is (wanted == "any"), found)
+        return Leaf(lambda facts: "image_url" in facts.attachments, say, "an image")
+    return Leaf(lambda facts: bool(facts.attachments) is (wanted == "any"), say)
 
 
 def _tools(wanted: bool | tuple[str, ...]) -> Leaf:
     def offered(facts: Facts) -> list[str]:
         return [tool.name for tool in facts.request.tools]
 
+    def say(facts: Facts) -> str:
+        return f"tools {', '.join(offered(facts))}" if facts.request.tools else "no tools"
+
     if isinstance(wanted, bool):
-        return Leaf("tools" if wanted else "no tools", lambda facts: bool(facts.request.tools) is wanted)
-    return Leaf(
-        f"tools {' or '.join(wanted)}",
-        lambda facts: not set(wanted).isdisjoint(offered(facts)),
-        lambda facts: ", ".join(offered(facts)) or "none",
-    )
+        return Leaf(lambda facts: bool(facts.request.tools) is wanted, say)
+    return Leaf(lambda facts: not set(wanted).isdisjoint(offered(facts)), say, " or ".join(wanted))
 
 
 def _metadata(key: str, values: tuple[str, ...]) -> Leaf:
     return Leaf(
-        f"metadata {key} {' or '.join(values)}",
         lambda facts: facts.request.metadata.get(key) in values,
-        lambda facts: facts.request.metadata.get(key, "not given"),
+        lambda facts: f"{key} {facts.request.metadata.get(key, 'not given')}",
+        " or ".join(values),
     )

@@ -11,7 +11,7 @@ from semroute.strategies.pool import Pool
 from semroute.strategies.rules.conditions import Criterion, compiled
 from semroute.strategies.rules.facts import Facts
 from semroute.strategies.strategy import Case
-from semroute.types import Opinion, OpinionKind
+from semroute.types import Opinion, OpinionKind, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,9 @@ class RulesStrategy:
         """An opinion on each case: of the first rule that decides, else of those that narrow."""
         return [self._opinion(Facts(case.text, case.request)) for case in cases]
 
-    def trace(self, case: Case) -> list[RuleTrace]:
-        """What became of each rule, up to the first that decides."""
-        facts = Facts(case.text, case.request)
+    def trace(self, text: str, request: Request) -> list[RuleTrace]:
+        """What becomes of each rule, up to the first that decides, for a routed text and all that is asked with it."""
+        facts = Facts(text, request)
         traces: list[RuleTrace] = []
         for entry, holds in self._tried(facts):
             why = entry.criterion.why(facts)

@@ -1,0 +1,74 @@
+"""What rules and judge still lack before queries can be decided as they say."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from semroute.config.problem import Problem, dotted, nearest
+from semroute.config.schema import Config
+
+
+def named_models(config: Config) -> dict[str, Sequence[str]]:
+    """The models and groups that rules and judge use, by the words that name the user."""
+    named: dict[str, Sequence[str]] = {}
+    for rule in config.rules:
+        if rule.use or rule.only:
+            named[f'rule "{dotted([rule.name])}"'] = rule.models
+    if config.judge.model is not None:
+        named["the judge"] = (config.judge.model,)
+        if config.judge.candidates is not None:
+            named["the choice of the judge"] = config.judge.candidates
+    return named
+
+
+def check_deciding(
+    config: Config, category_models: Mapping[str, Sequence[str]] | None, known_models: Collection[str]
+) -> Iterator[Problem]:
+    """Rules of unknown categories, rules that exclude what there is not, rules that can never apply.
+
+    Args:
+        config: a valid configuration.
+        category_models: categories of the index; None where there is no index to ask.
+        known_models: every model and group that anything names.
+    """
+    if category_models is not None:
+        yield from _unknown_categories(config, category_models)
+    yield from _unknown_exceptions(config, known_models)
+    yield from _unreachable(config)
+    yield from _unasked(config)
+
+
+def _unknown_categories(config: Config, known: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    for position, rule in enumerate(config.rules):
+        if rule.category is not None and rule.category not in known:
+            meant = nearest(rule.category, known)
+            fix = f'did you mean "{dotted([meant])}"?' if meant else "build the index with that category"
+            key = dotted(("rules", position, "category"))
+            yield Problem("error", key, f'the index has no category "{dotted([rule.category])}"', fix)
+
+
+def _unknown_exceptions(config: Config, known: Collection[str]) -> Iterator[Problem]:
+    for position, rule in enumerate(config.rules):
+        for place, model in enumerate(rule.except_ or ()):
+            if model not in known:
+                meant = nearest(model, known)
+                fix = f'did you mean "{dotted([meant])}"?' if meant else "remove it"
+                key = dotted(("rules", position, "except", place))
+                yield Problem("warning", key, f'nothing else names a model "{dotted([model])}"', fix)
+
+
+def _unreachable(config: Config) -> Iterator[Problem]:
+    decided_by: str | None = None
+    for position, rule in enumerate(config.rules):
+        if decided_by is not None:
+            message = f'never applies: rule "{dotted([decided_by])}" before it decides on every query'
+            yield Problem("warning", dotted(("rules", position)), message, "move it up, or give that one a condition")
+        elif rule.decides and rule.when.is_unconditional:
+            decided_by = rule.name
+
+
+def _unasked(config: Config) -> Iterator[Problem]:
+    if config.rules and "rules" not in config.strategies:
+        yield Problem("warning", "rules", 'they are not asked: strategies does not name "rules"', "add it there")
+    if config.judge.model is not None and "judge" not in config.strategies:
+        yield Problem("warning", "judge", 'it is not asked: strategies does not name "judge"', "add it there")
