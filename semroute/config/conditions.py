@@ -39,8 +39,7 @@ def pattern(value: str) -> str:
     try:
         LinearPattern(value)
     except PatternError as error:
-        fix = "RE2's syntax has neither look-around nor back-references: https://github.com/google/re2/wiki/Syntax"
-        raise bad_value(str(error), fix) from None
+        raise bad_value(error.message, error.fix) from None
     except MissingExtraError:
         pass
     return value

@@ -20,8 +20,20 @@ MOST_INSTRUCTIONS = 2000
 """Larger patterns are refused: they would read less than 4,000 bytes."""
 
 
+_SYNTAX = "it has neither look-around nor back-references: https://github.com/google/re2/wiki/Syntax"
+
+
 class PatternError(ValueError):
-    """A pattern that RE2 does not take, or that is too large; the message says why."""
+    """A pattern that RE2 does not take, or that is too large.
+
+    Args:
+        message: what is wrong.
+        fix: what to do about it.
+    """
+
+    def __init__(self, message: str, fix: str) -> None:
+        self.message, self.fix = message, fix
+        super().__init__(f"{message}; {fix}")
 
 
 class LinearPattern:
@@ -43,7 +55,8 @@ class LinearPattern:
         compiled = _compile(pattern)
         size = max(int(compiled.programsize), 1)
         if size > MOST_INSTRUCTIONS:
-            raise PatternError(f"is too large: {size} instructions, and {MOST_INSTRUCTIONS} are allowed")
+            too_large = f"is too large: {size} instructions of RE2, and {MOST_INSTRUCTIONS} are allowed"
+            raise PatternError(too_large, "count less: .* in place of .{0,500}, for example")
         self._search = compiled.search
         self._reads = MOST_WORK // size
 
@@ -69,8 +82,8 @@ def _compile(pattern: str) -> Any:
     try:
         return re2.compile(pattern.encode("utf-8"), options)
     except UnicodeEncodeError:
-        raise PatternError("holds half a character (a lone surrogate)") from None
+        raise PatternError("holds half a character (a lone surrogate)", "remove it") from None
     except re2.error as error:
         reason = error.args[0] if error.args else error
         said = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        raise PatternError(f"is not a pattern that RE2 takes: {said}") from None
+        raise PatternError(f"is not a pattern that RE2 takes: {said}", _SYNTAX) from None

@@ -9,6 +9,9 @@ from semroute.catalog import estimate_tokens
 from semroute.texts import detect_language, folded, looks_like_code
 from semroute.types import Request
 
+_FOR_WORDS = 50_000
+"""Characters at each end of a text in which keywords are looked for, so that a hostile one takes milliseconds."""
+
 
 class Facts:
     """The facts of one query.
@@ -39,8 +42,9 @@ class Facts:
 
     @cached_property
     def folded(self) -> str:
-        """The routed text in which equal words are spelt alike."""
-        return folded(self.text)
+        """The routed text in which equal words are spelt alike; of a long one its ends."""
+        text = self.text
+        return folded(text if len(text) <= 2 * _FOR_WORDS else f"{text[:_FOR_WORDS]}\n{text[-_FOR_WORDS:]}")
 
     @cached_property
     def code(self) -> bool:

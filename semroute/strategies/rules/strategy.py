@@ -71,7 +71,7 @@ class RulesStrategy:
 
     def consult(self, cases: Sequence[Case]) -> list[Opinion]:
         """An opinion on each case: of the first rule that decides, else of those that narrow."""
-        return [self._opinion(Facts(case.text, case.request)) for case in cases]
+        return [self._opinion(Facts(case.text, case.request), case.left) for case in cases]
 
     def trace(self, text: str, request: Request) -> list[RuleTrace]:
         """What becomes of each rule, up to the first that decides, for a routed text and all that is asked with it."""
@@ -92,13 +92,13 @@ class RulesStrategy:
             if holds and entry.kind == "decided":
                 return
 
-    def _opinion(self, facts: Facts) -> Opinion:
+    def _opinion(self, facts: Facts, left_before: tuple[str, ...] | None) -> Opinion:
         left: tuple[str, ...] | None = None
         said: list[str] = []
         for entry, holds in self._tried(facts):
             if not holds:
                 continue
-            rule, kept = entry.rule, self._pool.kept(entry.models, left)
+            rule, kept = entry.rule, self._kept(entry, left, left_before)
             said.append(f'rule "{rule.name}": {entry.criterion.why(facts)}')
             if not kept:
                 said[-1] += ", but that leaves no model"
@@ -108,6 +108,14 @@ class RulesStrategy:
         if left is None:
             return Opinion(self.name, "passed", "; ".join(said) or "no rule applies")
         return Opinion(self.name, "narrowed", "; ".join(said), left)
+
+    def _kept(
+        self, entry: _Compiled, left: tuple[str, ...] | None, left_before: tuple[str, ...] | None
+    ) -> tuple[str, ...]:
+        if entry.rule.except_ is None:
+            return self._pool.kept(entry.models, left)
+        # An exception has no order of its own: what it leaves keeps the one that it had.
+        return self._pool.without(left or left_before or entry.models, entry.rule.except_)
 
 
 def _models(rule: Rule, number: int, pool: Pool, models: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

@@ -1,0 +1,40 @@
+"""A caller over a dispatcher, for what is handed one: calls reach a real server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+from semroute.catalog import estimated_cost, needs_of
+from semroute.dispatch import Constraints, Dispatcher
+from semroute.types import Completion, Delta, Outlook, Request
+
+
+class DispatchCaller:
+    """Calls by ``dispatcher`` within ``constraints``; counts what it was asked."""
+
+    def __init__(self, dispatcher: Dispatcher, constraints: Constraints | None = None) -> None:
+        self.dispatcher = dispatcher
+        self.constraints = constraints
+        self.completed: list[Request] = []
+
+    async def complete(
+        self, request: Request, candidates: Sequence[str], *, deadline_s: float | None = None
+    ) -> Completion:
+        self.completed.append(request)
+        return await self.dispatcher.complete(request, candidates, Constraints(deadline_s=deadline_s))
+
+    async def stream(
+        self, request: Request, candidates: Sequence[str], *, deadline_s: float | None = None
+    ) -> AsyncGenerator[Delta | Completion]:
+        async for event in self.dispatcher.stream(request, candidates, Constraints(deadline_s=deadline_s)):
+            yield event
+
+    async def outlook(self, request: Request, candidates: Sequence[str]) -> Outlook:
+        needs, config = needs_of(request), self.dispatcher.config
+        costs = [
+            cost.usd
+            for name in candidates
+            for place in config.deployments_of(name)
+            if (cost := estimated_cost(place, config, needs.input_tokens, needs.max_output_tokens)) is not None
+        ]
+        return Outlook(usd=min(costs, default=None))
