@@ -65,6 +65,11 @@ class Resampling:
         )
         return cls(batch.astype(np.int64), weights.astype(np.float64))
 
+    @property
+    def batch_counts(self) -> Floats:
+        """``(batches,)`` rows in each batch."""
+        return np.bincount(self.batch, minlength=self.weights.shape[1]).astype(np.float64)
+
     def batch_sums(self, values: NDArray[np.floating]) -> Floats:
         """``(batches, k)`` sums of ``(n, k)`` values."""
         sums = np.empty((self.weights.shape[1], values.shape[1]))
@@ -78,8 +83,7 @@ class Resampling:
 
     def means(self, values: NDArray[np.floating]) -> Floats:
         """``(1 + resamples, k)`` means of ``(n, k)`` values: over all rows, then over every resample."""
-        counts = np.bincount(self.batch, minlength=self.weights.shape[1]).astype(np.float64)
-        return self.sums(values) / self.resampled(counts[:, None])
+        return self.sums(values) / self.resampled(self.batch_counts[:, None])
 
     def resampled(self, batch_sums: NDArray[Any]) -> Floats:
         """``(1 + resamples, k)`` totals of ``(batches, k)`` sums: over all batches, then over every resample."""

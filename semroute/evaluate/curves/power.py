@@ -13,8 +13,8 @@ def outcomes_needed(difference: NDArray[np.floating], half_width: float, *, leve
     """Queries for an interval of ``+- half_width`` around the mean difference of two policies.
 
     ``n = (z * s / half_width)^2`` with ``s`` the standard deviation of the difference query by query, which is smaller
-    than that of two separate samples where the policies mostly agree (Cochran, "Sampling Techniques", 1977, section
-    4.7). At least 1.
+    than that of two separate samples where the policies mostly agree (Cochran, "Sampling Techniques",
+    1977, chapter 4). At least 1.
 
     Args:
         difference: ``(n,)`` quality of one policy less that of the other on the same query.
@@ -30,8 +30,8 @@ def outcomes_to_detect(
 ) -> int:
     """Queries with which a true mean difference of ``effect`` is told from 0 with probability ``power``.
 
-    ``n = ((z_level + z_power) * s / effect)^2``, for a two-sided test (Cohen, "Statistical Power Analysis", 1988,
-    section 2.3, for paired observations).
+    ``n = ((z_level + z_power) * s / effect)^2``, for a two-sided test (Cohen, "Statistical Power Analysis for the
+    Behavioral Sciences", 1988, chapter 2, for paired observations).
     """
     z = NormalDist().inv_cdf((1 + level) / 2) + NormalDist().inv_cdf(power)
     return max(1, math.ceil((z * _deviation(difference) / effect) ** 2))
