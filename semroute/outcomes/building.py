@@ -32,7 +32,7 @@ class TableBuilder:
     do, the numbers are averaged and the first response is kept.
 
     Args:
-        count: counts the tokens of a response whose ``output_tokens`` are not known; None leaves them unknown.
+        count: counts the tokens of a response whose cost and ``output_tokens`` are not told; None leaves them unknown.
         keep_responses: whether the table gets the responses.
     """
 
@@ -74,7 +74,9 @@ class TableBuilder:
             value = numbers.get(name)
             values.append(_NAN if value is None else value)
         if response is not None:
-            self._take_response(cell, column, response, is_counted=numbers.get("output_tokens") is None)
+            # Where the cost is told nobody asks for the tokens.
+            wanted = numbers.get("output_tokens") is None and numbers.get("cost_usd") is None
+            self._take_response(cell, column, response, is_counted=wanted)
         return is_new
 
     def table(self, findings: tuple[Finding, ...] = ()) -> OutcomeTable:

@@ -52,7 +52,7 @@ def read_outcomes(
 
     Args:
         paths: ``.jsonl``, ``.csv`` or ``.parquet`` files.
-        count: counts the tokens of responses that come without ``output_tokens``; None leaves them unknown.
+        count: counts the tokens of responses without cost and ``output_tokens``; None leaves them unknown.
         keep_responses: whether the table gets the responses.
 
     Raises:

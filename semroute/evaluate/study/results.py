@@ -105,6 +105,15 @@ class Study:
     duplicates: Duplicates
     dropped: int
 
+    @property
+    def subject(self) -> PolicyResult:
+        """What the comparison is about; where nothing was given, the baseline of the highest AIQ but the oracle."""
+        given = [policy for policy in self.policies if policy.is_subject]
+        if given:
+            return given[0]
+        within_reach = [policy for policy in self.policies if policy.name != ORACLE] or list(self.policies)
+        return max(within_reach, key=lambda policy: policy.figures.aiq.value)
+
 
 @dataclass(frozen=True, slots=True)
 class Policies:
