@@ -45,6 +45,7 @@ def study_dict(study: Study) -> dict[str, object]:
             "cost_usd": interval_dict(study.best_cost),
         },
         "zero_router": {"aiq": interval_dict(study.zero_aiq)},
+        "random_mixing": {"aiq": interval_dict(study.mixing_aiq)},
         "policies": {policy.name: policy_dict(policy, study.models) for policy in study.policies},
     }
 

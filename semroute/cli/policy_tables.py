@@ -46,7 +46,8 @@ def headline(study: Study) -> Table:
         f"{study.plan.resamples:,} paired resamples; 95% intervals",
         duplicates=f"{found.same_text:,} of equal text, {near}; kept on one side of every split",
         best_single=f"quality {_number(study.best_quality)}, USD {price} for 1,000; chosen on training folds",
-        zero_router=f"AIQ {_number(study.zero_aiq)} (the models mixed at random)",
+        random_mixing=f"AIQ {_number(study.mixing_aiq)} of cheapest and strongest, {_number(study.zero_aiq)} of all "
+        "models as well as can be (zero router)",
         outcomes_needed=f"{need.for_interval:,} for an interval of +-{need.half_width:g} around {subject.name} less "
         f"best single in quality; {need.to_detect:,} to detect {need.half_width:g} at 80% power",
     )

@@ -37,9 +37,9 @@ class Reference:
         low, high = cost.min(axis=1), cost.max(axis=1)
         return cls(quality, cost, best, _aiqs(cost, quality, low, high))
 
-    def aiqs(self, curve: Curve) -> Floats:
-        """``(1 + resamples,)`` AIQ of a curve, from the cheapest model's cost to the dearest's."""
-        return _aiqs(curve.cost, curve.quality, self.cost.min(axis=1), self.cost.max(axis=1))
+    def aiqs(self, cost: Floats, quality: Floats) -> Floats:
+        """``(1 + resamples,)`` AIQ of ``(1 + resamples, k)`` points, between the cheapest and the dearest cost."""
+        return _aiqs(cost, quality, self.cost.min(axis=1), self.cost.max(axis=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def curve_figures(curve: Curve, reference: Reference, frontier: tuple[Floats, Fl
         frontier: ``(1 + resamples, p)`` cost and quality of the points that make the frontier.
     """
     best_quality, best_cost = reference.best.T
-    areas = reference.aiqs(curve)
+    areas = reference.aiqs(curve.cost, curve.quality)
     rows = zip(curve.cost, curve.quality, *frontier, strict=True)
     distances = np.array([pareto_distance(*row) for row in rows])
     return CurveFigures(

@@ -86,6 +86,7 @@ class Study:
         quality, cost: by model, mean and interval; USD a query.
         best_quality, best_cost: of the best single model, chosen on the training rows of each fold.
         zero_aiq: AIQ of the zero router.
+        mixing_aiq: AIQ of the cheapest and the strongest model mixed at random.
         policies: curves, the subject first, then baselines.
         duplicates: queries that say the same; none of them is in both parts of a split.
         dropped: training rows left out because they say the same as a test row of another task, over all folds.
@@ -101,6 +102,7 @@ class Study:
     best_quality: Interval
     best_cost: Interval
     zero_aiq: Interval
+    mixing_aiq: Interval
     policies: tuple[PolicyResult, ...]
     duplicates: Duplicates
     dropped: int

@@ -90,6 +90,7 @@ class _Studying:
         best = self.resampling.means(np.column_stack([replay(self.quality, self.best), replay(self.cost, self.best)]))
         reference = Reference.of(means[:, :m], means[:, m:], best)
         models = self.costs.table.models
+        ends = [self.roles.cheapest, self.roles.strongest]
         return Study(
             plan=self.plan,
             n=len(self.quality),
@@ -101,6 +102,7 @@ class _Studying:
             best_quality=interval(best[:, 0]),
             best_cost=interval(best[:, 1]),
             zero_aiq=interval(reference.zero),
+            mixing_aiq=interval(reference.aiqs(reference.cost[:, ends], reference.quality[:, ends])),
             policies=self._results(reference),
             duplicates=self.duplicates,
             dropped=sum(len(self.quality) - len(fold.train) - len(fold.test) for fold in self.folds),

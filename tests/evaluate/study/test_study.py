@@ -38,6 +38,9 @@ def test_the_models_have_their_roles_and_figures(study: Study) -> None:
     costs, qualities = mixing(study)
     np.testing.assert_allclose(costs, [0.001, 0.010], rtol=1e-6)
     np.testing.assert_allclose(qualities, [study.quality[model].value for model in MODELS])
+    # Of two models the zero router has nothing else to mix.
+    assert study.mixing_aiq == study.zero_aiq
+    assert study.mixing_aiq.value == pytest.approx(qualities.mean())
 
 
 def test_good_predictions_keep_quality_and_save_money(study: Study) -> None:
