@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from semroute.categories.notes import Report, shortened
@@ -11,8 +11,12 @@ from semroute.extras import require
 COLUMNS = ("query", "category")
 
 
-def parquet_rows(path: Path, report: Report) -> Iterator[tuple[int, dict[str, object]]]:
-    """The 1-based number of every row and its values under :data:`COLUMNS`; no other column is read.
+def parquet_rows(
+    path: Path, report: Report, *, required: Sequence[str] = COLUMNS, optional: Sequence[str] = ()
+) -> Iterator[tuple[int, dict[str, object]]]:
+    """The 1-based number of every row and its values under ``required`` and ``optional``; no other column is read.
+
+    A ``required`` column that is missing or repeated is reported, as is an ``optional`` one that is repeated.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -23,14 +27,15 @@ def parquet_rows(path: Path, report: Report) -> Iterator[tuple[int, dict[str, ob
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            missing = [name for name in COLUMNS if names.count(name) != 1]
+            wanted = [*required, *(name for name in optional if name in names)]
+            missing = [name for name in wanted if names.count(name) != 1]
             if missing:
                 columns = shortened(", ".join(names))
                 message = f'must have one column "{missing[0]}" (its columns: {columns}); rename or add it'
                 report(message, None)
                 return
             number = 0
-            for batch in file.iter_batches(columns=list(COLUMNS)):
+            for batch in file.iter_batches(columns=wanted):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row

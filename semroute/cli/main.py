@@ -21,6 +21,10 @@ _COMMANDS = {
     "ask": ("semroute.cli.ask:ask", "Route a query, call the model and print its answer."),
     "providers": ("semroute.cli.providers:providers", "Check the deployments, and show how they stand."),
     "evaluate": ("semroute.cli.evaluate:evaluate", "Measure an index on labelled queries."),
+    "evaluate-policy": (
+        "semroute.cli.evaluate_policy:evaluate_policy",
+        "Replay policies over outcomes: quality against cost.",
+    ),
     "tune": ("semroute.cli.tune:tune", "Choose thresholds on labelled queries."),
     "add": ("semroute.cli.change:add", "Add examples to an index without building it again."),
     "remove": ("semroute.cli.change:remove", "Remove a category or examples from an index."),

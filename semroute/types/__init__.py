@@ -32,6 +32,7 @@ from semroute.types.outcome import (
     Outcome,
     OutcomeSink,
 )
+from semroute.types.prediction import QualityPredictor, TokenCounter
 from semroute.types.vectors import CategoryScorer, Encoder, Head, Matrix
 
 __all__ = [
@@ -64,10 +65,12 @@ __all__ = [
     "Outlook",
     "Pass",
     "Place",
+    "QualityPredictor",
     "Query",
     "Refusal",
     "Request",
     "Standing",
+    "TokenCounter",
     "TokenLogprob",
     "Tool",
     "ToolCall",

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from semroute.categories import read_labelled
+from semroute.categories.notes import Notes
+from semroute.categories.parquet import parquet_rows
 from semroute.errors import MissingExtraError
 
 
@@ -15,3 +17,11 @@ def test_without_pyarrow_the_error_names_the_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(MissingExtraError, match=r'Parquet file needs the extra "parquet": pip install'):
         read_labelled(tmp_path / "l.parquet")
+
+
+def test_optional_columns_are_read_where_the_file_has_them(tmp_path: Path) -> None:
+    path = tmp_path / "l.parquet"
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"query": ["a"], "task": ["t"], "other": [1]}), path)
+    rows = parquet_rows(path, Notes(path).problem, required=("query",), optional=("task", "absent"))
+    assert list(rows) == [(1, {"query": "a", "task": "t"})]

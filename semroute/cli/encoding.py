@@ -1,0 +1,108 @@
+"""Vectors and token counts for commands that read outcomes; the encoder is opened when it is first needed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from semroute.errors import InputError
+
+if TYPE_CHECKING:
+    from semroute.types import Encoder, Matrix
+
+Progress = Callable[[str, int, int], None]
+
+
+class Encoding:
+    """The encoder that ``--index`` and ``--config`` name; the shipped categories' where there is none.
+
+    Args:
+        index: folder of the index artifact.
+        config_path: the configuration.
+    """
+
+    def __init__(self, index: Path | None, config_path: Path | None) -> None:
+        self._index = index
+        self._config_path = config_path
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder, opened once."""
+        from semroute.cli.routers import any_artifact
+        from semroute.router.live import open_encoder
+
+        return open_encoder(any_artifact(self._index, self._config_path))
+
+    @cached_property
+    def tokenizer(self) -> str:
+        """What counts tokens, for people."""
+        return f"the tokenizer of {self.encoder.name}" if self._tokens is not None else "a rough estimate by characters"
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each text, by the encoder's tokenizer; of an encoder that has none here, roughly."""
+        if self._tokens is not None:
+            return [len(ids) for ids in self._tokens(texts)]
+        from semroute.catalog.tokens import estimate_text_tokens
+
+        return [estimate_text_tokens(text) for text in texts]
+
+    @cached_property
+    def _tokens(self) -> Any:
+        from semroute.encoders.tokens import Tokens
+
+        path = getattr(getattr(self.encoder, "encoder", self.encoder), "tokenizer_path", None)
+        # Counted to the end, however long the text is.
+        return None if path is None else Tokens(path, max_tokens=1 << 30, special=False)
+
+    def vectors(self, queries: Sequence[str], store: Path | None, progress: Progress) -> Matrix:
+        """``(n, d)`` vectors, from ``store`` where it holds those of these queries; else made, and kept there.
+
+        Args:
+            queries: ``n`` texts.
+            store: a ``.npz`` file; None keeps nothing.
+            progress: called with what is done and how many of how many are.
+
+        Raises:
+            InputError: ``store`` cannot be read or written.
+        """
+        from semroute.learn.build import embed
+
+        print_of = fingerprint(queries)
+        if store is not None and store.exists():
+            found = _stored(store, print_of)
+            if found is not None:
+                return found
+        vectors = embed(self.encoder, queries, progress)
+        if store is not None:
+            _keep(store, print_of, vectors)
+        return vectors
+
+
+def fingerprint(queries: Sequence[str]) -> str:
+    """SHA-256 of the queries in their order, in hex."""
+    digest = hashlib.sha256()
+    for query in queries:
+        raw = query.encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    return digest.hexdigest()
+
+
+def _stored(store: Path, print_of: str) -> Matrix | None:
+    try:
+        with np.load(store, allow_pickle=False) as arrays:
+            return np.asarray(arrays["vectors"], np.float32) if str(arrays["queries"]) == print_of else None
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise InputError(f"{store}: cannot be read as stored vectors ({error}); remove it, or name another") from error
+
+
+def _keep(store: Path, print_of: str, vectors: Matrix) -> None:
+    try:
+        with store.open("wb") as stream:
+            np.savez(stream, queries=np.array(print_of), vectors=vectors)
+    except OSError as error:
+        raise InputError(f"{store}: the vectors cannot be written ({error.strerror or error})") from error

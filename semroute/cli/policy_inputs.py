@@ -1,0 +1,177 @@
+"""What ``semroute evaluate-policy`` reads, made ready for a comparison, with what there is to say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from semroute.cli.encoding import Encoding
+
+if TYPE_CHECKING:
+    from semroute.config import Price
+    from semroute.evaluate.study.completing import Selected
+    from semroute.evaluate.study.results import Plan, Policies, Study
+    from semroute.outcomes.costs import Costs
+    from semroute.types import Matrix
+
+Progress = Callable[[str, int, int], None]
+
+MOST_ENCODED = 20_000
+"""Queries that are encoded for the baselines alone, some three minutes; more must come with their vectors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What is compared, and on what.
+
+    Attributes:
+        title: of plots and pages.
+        costs: the outcomes that can be used.
+        selected: how they were picked.
+        policies: what is compared.
+        vectors: ``(n, d)``; None where there are none.
+        notes: what a reader of the figures must know.
+        findings: what is remarkable in the files.
+    """
+
+    title: str
+    costs: Costs
+    selected: Selected
+    policies: Policies
+    vectors: Matrix | None
+    notes: tuple[str, ...]
+    findings: tuple[str, ...]
+
+    def study(self, plan: Plan, progress: Progress, *, leave_tasks_out: bool = False) -> Study:
+        """The comparison, cut by queries or by whole tasks."""
+        from semroute.evaluate.study.study import run_study
+
+        plan = replace(plan, leave_tasks_out=leave_tasks_out)
+        method = self.selected.method
+        return run_study(self.costs, self.policies, plan, vectors=self.vectors, method=method, progress=progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the command was told.
+
+    Attributes:
+        outcomes: files of outcomes.
+        prices: file of prices; None takes those of the configuration.
+        predictions: file of predicted quality, if there is one.
+        models: names with commas between them; None takes all.
+        baselines: names of those to compare with; None takes all that can be had.
+        store: where vectors are kept.
+        index: folder of the index artifact whose encoder is taken.
+        config_path: the configuration.
+    """
+
+    outcomes: Sequence[Path]
+    prices: Path | None
+    predictions: Path | None
+    models: str | None
+    baselines: frozenset[str] | None
+    store: Path | None
+    index: Path | None
+    config_path: Path | None
+
+    @property
+    def wants_vectors(self) -> bool:
+        """Whether anything is compared that looks at vectors."""
+        return self.baselines is None or "cluster table" in self.baselines
+
+
+def gather(source: Source, progress: Progress) -> Inputs:
+    """Read the files and make them ready.
+
+    Raises:
+        InputError: a file cannot be used, a model has neither price nor cost, or no row is complete.
+    """
+    from semroute.evaluate.study.completing import select
+    from semroute.evaluate.study.results import Policies
+    from semroute.outcomes.costs import with_costs
+    from semroute.outcomes.files import read_outcomes
+    from semroute.outcomes.predictions import read_predictions
+
+    known = _prices(source.prices, source.config_path)
+    encoding = Encoding(source.index, source.config_path)
+    progress("reading", 0, 1)
+    table = read_outcomes(source.outcomes, count=encoding.count)
+    if source.models is not None:
+        table = table.with_models([name.strip() for name in source.models.split(",")])
+    selected = select(table)
+    costs = with_costs(selected.table, known, encoding.count)
+    progress("reading", 1, 1)
+    given: dict[str, Matrix] = {}
+    if source.predictions is not None:
+        given["predictions"] = read_predictions(source.predictions, costs.table.queries, costs.table.models)
+    vectors = _vectors(costs.table.queries, source, encoding, progress)
+    return Inputs(
+        title=", ".join(path.name for path in source.outcomes),
+        costs=costs,
+        selected=selected,
+        policies=Policies(predictions=given, baselines=source.baselines),
+        vectors=vectors,
+        notes=tuple(_notes(selected, costs, encoding, source, vectors is None)),
+        findings=tuple(map(str, table.findings)),
+    )
+
+
+def _prices(path: Path | None, config_path: Path | None) -> dict[str, Price]:
+    from semroute.config import load_config
+    from semroute.outcomes.prices import configured_prices, read_prices
+
+    return read_prices(path) if path is not None else configured_prices(load_config(config_path))
+
+
+def _vectors(queries: Sequence[str], source: Source, encoding: Encoding, progress: Progress) -> Matrix | None:
+    if not source.wants_vectors or (source.store is None and len(queries) > MOST_ENCODED):
+        return None
+    return encoding.vectors(queries, source.store, progress)
+
+
+def _notes(selected: Selected, costs: Costs, encoding: Encoding, source: Source, lacks_vectors: bool) -> list[str]:
+    found = [_rows_note(selected)]
+    if costs.is_estimated:
+        found.append(_costs_note(costs, encoding))
+    if source.predictions is not None:
+        found.append(
+            f"the predictions of {source.predictions.name} are taken as they are: they tell something of new queries "
+            "only where what made them was not trained on these outcomes"
+        )
+    if lacks_vectors and source.wants_vectors:
+        found.append(
+            f"no cluster table, and near-duplicates told by text alone: more than {MOST_ENCODED:,} queries are encoded "
+            "only for --vectors FILE.npz, which keeps them"
+        )
+    return found
+
+
+def _rows_note(selected: Selected) -> str:
+    left = selected.left_out
+    if selected.method == "doubly robust":
+        out = f", and {left:,} rows that know no model left out" if left else ""
+        return (
+            "rows do not know every model: quality and cost are doubly robust estimates (DR) from the probabilities "
+            f"that the outcomes tell{out}; there is no oracle, and single queries mean nothing"
+        )
+    if left:
+        whole = left + len(selected.table)
+        return f"complete rows only: {left:,} of {whole:,} queries lack the quality of a model and were left out"
+    return "complete rows: the quality of every model is known for every query"
+
+
+def _costs_note(costs: Costs, encoding: Encoding) -> str:
+    from semroute.outcomes.costs import ASSUMED_TOKENS
+
+    cells = costs.table.cost.size
+    parts = []
+    if costs.counted:
+        parts.append(f"{costs.counted / cells:.0%} from tokens counted with {encoding.tokenizer}")
+    if costs.averaged:
+        parts.append(f"{costs.averaged / cells:.0%} with the mean output of the model and task")
+    if costs.assumed:
+        parts.append(f"{costs.assumed / cells:.0%} with {ASSUMED_TOKENS} output tokens assumed for every model")
+    return f"costs are estimates: {', '.join(parts)}"

@@ -1,0 +1,1 @@
+"""A comparison of policies over outcomes: what ``semroute evaluate-policy`` shows."""

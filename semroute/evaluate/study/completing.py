@@ -1,0 +1,90 @@
+"""Rows that do not know every model: left out, or completed by the doubly robust estimate, and which of the two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.errors import InputError
+from semroute.evaluate.offpolicy import completed_by_prediction
+from semroute.evaluate.replay.contenders import Known, out_of_fold, task_table
+from semroute.evaluate.replay.folds import Fold
+from semroute.outcomes.costs import Costs
+from semroute.outcomes.table import OutcomeTable
+from semroute.types import Matrix
+
+Method: TypeAlias = Literal["complete rows", "doubly robust"]
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The rows that a comparison is made on.
+
+    Attributes:
+        table: those rows.
+        rows: ``(len(table),)`` their numbers in the table they come from.
+        method: "complete rows" where each of them knows every model.
+        left_out: rows that were left out.
+    """
+
+    table: OutcomeTable
+    rows: NDArray[np.int64]
+    method: Method
+    left_out: int
+
+
+def select(table: OutcomeTable) -> Selected:
+    """All rows where all are complete or each known answer of an incomplete row has its probability; else the complete.
+
+    Raises:
+        InputError: no row can be used.
+    """
+    complete = table.is_complete
+    every = np.arange(len(table))
+    if complete.all() and len(table):
+        return Selected(table, every, "complete rows", 0)
+    known = np.isfinite(table.quality)
+    told = (np.isfinite(table.probability) | ~known)[~complete].all()
+    if known.any() and told:
+        rows = np.flatnonzero(known.any(axis=1))
+        return Selected(table.take(rows), rows, "doubly robust", len(table) - len(rows))
+    rows = np.flatnonzero(complete)
+    if not len(rows):
+        raise InputError(
+            f"none of the {len(table):,} queries has the quality of all {len(table.models)} models; ask the missing "
+            'models too, name fewer with --models, or give each outcome the "probability" with which it was chosen'
+        )
+    return Selected(table.take(rows), rows, "complete rows", len(table) - len(rows))
+
+
+def complete(costs: Costs, method: Method, folds: Sequence[Fold]) -> tuple[Matrix, Matrix]:
+    """``(n, m)`` quality and cost with which a replay is exact, or in the mean over queries unbiased.
+
+    Of the doubly robust estimate the predictions are the mean quality of the model in the task, from other folds, and
+    the cost as it was reckoned for answers that are not known.
+    """
+    table = costs.table
+    if method == "complete rows":
+        return table.quality, table.cost
+    probability = probabilities(table)
+    known = Known(table.queries, table.tasks, None, table.quality)
+    predicted = out_of_fold(task_table, known, folds)
+    paid = np.where(np.isfinite(table.quality), table.cost, np.nan).astype(np.float32)
+    return (
+        completed_by_prediction(table.quality, probability, predicted),
+        completed_by_prediction(paid, probability, table.cost),
+    )
+
+
+def probabilities(table: OutcomeTable) -> Matrix:
+    """``(n, m)`` probability that a cell is known; 1 in a complete row that tells none."""
+    return np.where(np.isfinite(table.probability), table.probability, 1).astype(np.float32)
+
+
+def on_rows(costs: Costs, table: OutcomeTable) -> Costs:
+    """The costs for another table of the same models, such as some of the rows."""
+    return replace(costs, table=table)

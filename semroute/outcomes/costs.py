@@ -1,0 +1,140 @@
+"""What every cell of a table cost: as told, or reckoned from tokens and prices, and how much of it was estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.errors import InputError
+from semroute.outcomes.groups import group_means, numbered
+from semroute.outcomes.table import Floats, OutcomeTable
+
+if TYPE_CHECKING:
+    from semroute.config import Price
+    from semroute.types import TokenCounter
+
+ASSUMED_TOKENS = 256
+"""Output tokens of a cell where no response of any model tells of a length; the same for all models, so that the order
+of models by cost is that of their prices."""
+
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """A table whose costs are known, and where they come from.
+
+    Attributes:
+        table: the outcomes; ``cost`` is finite everywhere, ``input_tokens`` and ``output_tokens`` are filled in where
+            they were needed.
+        input_price: ``(m,)`` float64, USD per input token; 0 where no price is known.
+        told: cells whose cost the outcomes tell.
+        reckoned: cells whose cost comes from told tokens and prices.
+        counted: cells with input or output tokens counted here, with another tokenizer than the model's.
+        averaged: cells whose output tokens are the mean of the model and task, or of a wider group.
+        assumed: cells whose output tokens are :data:`ASSUMED_TOKENS`.
+    """
+
+    table: OutcomeTable
+    input_price: NDArray[np.float64]
+    told: int
+    reckoned: int
+    counted: int
+    averaged: int
+    assumed: int
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether the cost of any cell rests on tokens that nobody told."""
+        return self.counted + self.averaged + self.assumed > 0
+
+
+def with_costs(table: OutcomeTable, prices: Mapping[str, Price], count: TokenCounter | None = None) -> Costs:
+    """Fill in the cost of every cell.
+
+    A cost that the outcomes tell is kept. Any other is ``input_tokens * input price + output_tokens * output price``.
+    Input tokens that are not told are counted in the query; output tokens that are not known are the mean over the
+    known ones of the same model and task, else of the model, else of the task, else of all, else
+    :data:`ASSUMED_TOKENS`.
+
+    Args:
+        table: the outcomes.
+        prices: of models, USD per million tokens; more than the table's do no harm.
+        count: counts tokens of queries.
+
+    Raises:
+        InputError: a model has cells without a cost and no price, or tokens must be counted and ``count`` is None.
+    """
+    told = np.isfinite(table.cost)
+    _check_prices(table, told, prices)
+    needed = ~told
+    input_tokens, was_counted = _input_tokens(table, needed, count)
+    output_tokens, source = _output_tokens(table)
+    both = [prices.get(model) for model in table.models]
+    per_input = np.array([0.0 if price is None else price.input / _MILLION for price in both])
+    per_output = np.array([0.0 if price is None else price.output / _MILLION for price in both])
+    cost = np.where(told, table.cost, input_tokens * per_input + output_tokens * per_output)
+    averaged, assumed = needed & (source == _AVERAGED), needed & (source == _ASSUMED)
+    counted = needed & (was_counted[:, None] | table.counted) & ~averaged & ~assumed
+    return Costs(
+        table=replace(
+            table,
+            cost=cost.astype(np.float32),
+            input_tokens=input_tokens.astype(np.float32),
+            output_tokens=output_tokens.astype(np.float32),
+        ),
+        input_price=per_input,
+        told=int(told.sum()),
+        reckoned=int((needed & ~counted & ~averaged & ~assumed).sum()),
+        counted=int(counted.sum()),
+        averaged=int(averaged.sum()),
+        assumed=int(assumed.sum()),
+    )
+
+
+def _check_prices(table: OutcomeTable, told: NDArray[np.bool_], prices: Mapping[str, Price]) -> None:
+    lacking = [
+        model for model, column in zip(table.models, told.T, strict=True) if model not in prices and not column.all()
+    ]
+    if lacking:
+        names = ", ".join(f'"{model}"' for model in lacking)
+        raise InputError(
+            f"no price for {names}, and the outcomes do not tell the cost of every call; add the price in USD per "
+            'million tokens ("model: [input, output]"), or "cost_usd" to the outcomes'
+        )
+
+
+def _input_tokens(
+    table: OutcomeTable, needed: NDArray[np.bool_], count: TokenCounter | None
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """``(n, m)`` tokens, and ``(n,)`` whether those of a row were counted here."""
+    rows = np.asarray((needed & ~np.isfinite(table.input_tokens)).any(axis=1))
+    tokens = table.input_tokens.copy()
+    if not rows.any():
+        return np.nan_to_num(tokens, copy=False), rows
+    if count is None:
+        raise InputError('the outcomes tell no "input_tokens" and there is no tokenizer to count them with')
+    numbers = np.flatnonzero(rows)
+    counts = np.array(count([table.queries[row] for row in numbers.tolist()]), np.float32)
+    tokens[numbers] = np.where(np.isfinite(tokens[numbers]), tokens[numbers], counts[:, None])
+    return np.nan_to_num(tokens, copy=False), rows
+
+
+_KNOWN, _AVERAGED, _ASSUMED = 0, 1, 2
+
+
+def _output_tokens(table: OutcomeTable) -> tuple[Floats, NDArray[np.int8]]:
+    """``(n, m)`` tokens and, for each, whether it is known, a mean or the assumption."""
+    known = np.isfinite(table.output_tokens)
+    source = np.where(known, _KNOWN, _AVERAGED).astype(np.int8)
+    if known.all():
+        return table.output_tokens, source
+    if not known.any():
+        return np.full(known.shape, ASSUMED_TOKENS, np.float32), np.full(known.shape, _ASSUMED, np.int8)
+    names, tasks = numbered(table.tasks)
+    means = group_means(table.output_tokens, tasks, len(names))
+    return np.where(known, table.output_tokens, means[tasks]).astype(np.float32), source

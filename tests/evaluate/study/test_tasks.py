@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from semroute.evaluate.study.needed import needed
+from semroute.evaluate.study.tasks import task_figures
+
+
+def test_by_hand() -> None:
+    policy = [np.array([1.0, 0.0, 1.0, 1.0]), np.array([1.0, 2.0, 3.0, 4.0])]
+    single = [np.array([1.0, 1.0, 0.0, 0.5]), np.array([5.0, 5.0, 5.0, 5.0])]
+    one, other = task_figures(["b", "b", "b", "a"], policy, single)
+    assert (one.task, one.n, one.quality, one.best_quality) == ("b", 3, pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert (one.cost, one.best_cost) == (pytest.approx(2.0), pytest.approx(5.0))
+    # The differences 0, -1 and 1 have the standard deviation 1.
+    assert one.error == pytest.approx(1 / np.sqrt(3))
+    assert (other.task, other.n) == ("a", 1)
+    assert np.isnan(other.error)
+
+
+def test_what_is_needed_grows_with_the_deviation() -> None:
+    small, large = needed(np.tile([0.1, -0.1], 50), 0.01), needed(np.tile([0.5, -0.5], 50), 0.01)
+    assert small.deviation == pytest.approx(0.1, abs=1e-3)
+    assert large.for_interval == pytest.approx(25 * small.for_interval, rel=0.02)
+    assert large.to_detect > large.for_interval

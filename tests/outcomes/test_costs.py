@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from semroute.config import Price
+from semroute.errors import InputError
+from semroute.outcomes.building import TableBuilder
+from semroute.outcomes.costs import ASSUMED_TOKENS, with_costs
+from semroute.outcomes.table import OutcomeTable
+
+PRICES = {"small": Price(input=1.0, output=2.0), "large": Price(input=10.0, output=30.0)}
+
+
+def _words(texts: Sequence[str]) -> list[int]:
+    return [len(text.split()) for text in texts]
+
+
+def _table(*cells: tuple[str, str, str, dict[str, float | None], str | None]) -> OutcomeTable:
+    builder = TableBuilder(_words)
+    for query, task, model, numbers, response in cells:
+        builder.add(builder.row(query, task), model, {"quality": 1.0} | numbers, response)
+    return builder.table()
+
+
+def test_a_told_cost_is_kept_and_told_tokens_are_priced() -> None:
+    table = _table(
+        ("q", "t", "small", {"cost_usd": 0.5, "input_tokens": 9, "output_tokens": 9}, None),
+        ("q", "t", "large", {"input_tokens": 100, "output_tokens": 20}, None),
+    )
+    costs = with_costs(table, PRICES)
+    np.testing.assert_allclose(costs.table.cost, [[0.5, (100 * 10 + 20 * 30) / 1e6]], rtol=1e-6)
+    assert (costs.told, costs.reckoned, costs.is_estimated) == (1, 1, False)
+    np.testing.assert_allclose(costs.input_price, [1e-6, 1e-5])
+
+
+def test_what_is_not_told_is_counted_then_averaged_over_model_and_task() -> None:
+    table = _table(
+        ("one two three", "t", "small", {}, "a b"),
+        ("four", "t", "small", {}, "a b c d"),
+        ("five", "t", "small", {}, None),
+        ("six", "u", "small", {}, None),
+    )
+    costs = with_costs(table, PRICES, _words)
+    tokens = [(3, 2), (1, 4), (1, 3), (1, 3)]
+    np.testing.assert_allclose(costs.table.cost[:, 0] * 1e6, [i * 1 + o * 2 for i, o in tokens], rtol=1e-5)
+    assert (costs.told, costs.reckoned, costs.counted, costs.averaged, costs.assumed) == (0, 0, 2, 2, 0)
+    assert costs.is_estimated
+
+
+def test_without_any_response_the_same_length_is_assumed_for_all_models() -> None:
+    table = _table(("q", "", "small", {"input_tokens": 5}, None), ("q", "", "large", {"input_tokens": 5}, None))
+    costs = with_costs(table, PRICES)
+    assert costs.assumed == 2
+    assert costs.table.output_tokens.tolist() == [[ASSUMED_TOKENS, ASSUMED_TOKENS]]
+
+
+def test_a_cell_that_a_row_lacks_has_a_cost_all_the_same() -> None:
+    told = {"input_tokens": 10.0, "output_tokens": 10.0}
+    table = _table(("a", "t", "small", told, None), ("a", "t", "large", told, None), ("b", "t", "large", told, None))
+    costs = with_costs(table, PRICES, _words)
+    assert np.isfinite(costs.table.cost).all()
+    assert costs.averaged == 1
+
+
+def test_free_models_cost_nothing() -> None:
+    costs = with_costs(_table(("q", "", "small", {}, "a")), {"small": Price(input=0, output=0)}, _words)
+    assert costs.table.cost.tolist() == [[0.0]]
+
+
+def test_a_model_without_price_is_refused_unless_every_call_tells_its_cost() -> None:
+    table = _table(("q", "", "odd", {}, "a"), ("q", "", "small", {}, "a"))
+    with pytest.raises(InputError, match='no price for "odd", and the outcomes do not tell'):
+        with_costs(table, PRICES, _words)
+    assert with_costs(_table(("q", "", "odd", {"cost_usd": 0.25}, None)), {}).table.cost.tolist() == [[0.25]]
+
+
+def test_without_a_tokenizer_uncounted_queries_are_refused() -> None:
+    with pytest.raises(InputError, match='no "input_tokens"'):
+        with_costs(_table(("q", "", "small", {}, "a")), PRICES)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from semroute.errors import DataError
+from semroute.outcomes.predictions import read_predictions
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_lines_are_matched_by_query_and_columns_by_model(tmp_path: Path) -> None:
+    path = _write(
+        tmp_path / "p.jsonl",
+        '{"query": " b ", "quality": {"x": 0.25, "y": 1, "z": 7}, "model": "x"}\n'
+        '{"query": "other", "quality": {}}\n'
+        '{"query": "a", "quality": {"y": 0, "x": 0.5}}\n',
+    )
+    assert read_predictions(path, ["a", "b", "a"], ["y", "x"]).tolist() == [[0, 0.5], [1, 0.25], [0, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"query": "a", "quality": {"y": 1}}', ':1: "quality" must have a number from 0 to 1 for "x", not null'),
+        ('{"query": "a", "quality": {"x": 1.5}}', 'for "x", not 1.5'),
+        ('{"query": "a", "quality": {"x": NaN}}', 'for "x", not nan'),
+        ('{"query": "a", "quality": {"x": true}}', 'for "x", not true or false'),
+        ('{"query": "a", "quality": [1]}', '"quality" must be an object with a number for each model, not a list'),
+        ('{"query": "a"}', "not null"),
+        ('{"query": "b", "quality": {"x": 1}}', 'lacks 1 of the 1 queries, such as "a"; predict them too'),
+        ("{", ":1: malformed JSON"),
+    ],
+)
+def test_what_cannot_be_used_is_named(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read_predictions(_write(tmp_path / "p.jsonl", text + "\n"), ["a"], ["x"])
+    assert said in str(caught.value)
