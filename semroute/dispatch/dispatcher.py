@@ -18,6 +18,7 @@ from semroute.config import Config
 from semroute.dispatch.attempt import Record, Scene, attempt
 from semroute.dispatch.clients import shared_client
 from semroute.dispatch.constraints import ANYTHING, Constraints
+from semroute.dispatch.outlook import outlook_of
 from semroute.dispatch.plan import Plan, Planner
 from semroute.dispatch.race import Events, race
 from semroute.dispatch.reporting import Reporter
@@ -27,7 +28,7 @@ from semroute.errors import AuthenticationError, DeadlineError, DispatchError, Q
 from semroute.providers import Target
 from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget
 from semroute.resilience.open import open_gates
-from semroute.types import Completion, Delta, Gates, Request
+from semroute.types import Completion, Delta, Gates, Outlook, Request
 
 BEATEN_S = 0.01
 """Longest pause before another look at places whose room other requests took in the meantime, seconds."""
@@ -112,6 +113,22 @@ class Dispatcher:
             async for event in events:
                 yield event
 
+    async def outlook(
+        self,
+        request: Request,
+        candidates: Sequence[str],
+        constraints: Constraints = ANYTHING,
+        *,
+        streaming: bool = False,
+    ) -> Outlook:
+        """What a call would mean now; makes none and reserves nothing."""
+        await self._know_models()
+        try:
+            plan = self._planner.plan(request, candidates, constraints)
+        except DispatchError as error:
+            return Outlook(closed=str(error))
+        return await outlook_of(plan, self.gates, self.latencies, streaming=streaming)
+
     async def close(self) -> None:
         """Report for the last time and release the gates' connections."""
         await self._reporter.report()
@@ -121,10 +138,7 @@ class Dispatcher:
         self, request: Request, candidates: Sequence[str], constraints: Constraints, *, streaming: bool
     ) -> Events:
         started = time.monotonic()
-        if not self._knows_models:
-            # The first look at the price list takes a third of a second, in which no other request should stand still.
-            await asyncio.to_thread(self._planner.know_models)
-            self._knows_models = True
+        await self._know_models()
         plan = self._planner.plan(request, candidates, constraints)
         rules = self.config.retries
         limit_s = rules.deadline_s if constraints.deadline_s is None else min(constraints.deadline_s, rules.deadline_s)
@@ -155,6 +169,12 @@ class Dispatcher:
                 if is_heard or record.final is not None:
                     raise _with_attempts(error if is_heard else record.final or error, record) from None
                 last = error
+
+    async def _know_models(self) -> None:
+        if not self._knows_models:
+            # The first look at the price list takes a third of a second, in which no other request should stand still.
+            await asyncio.to_thread(self._planner.know_models)
+            self._knows_models = True
 
     async def _next(self, turns: Turns, record: Record, last: DispatchError | None, deadline: float) -> Turn:
         while True:

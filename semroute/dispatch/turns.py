@@ -11,14 +11,12 @@ from random import Random
 from semroute.config import Config
 from semroute.dispatch.attempt import Record
 from semroute.dispatch.choice import Ready, Scored, draw, rank
+from semroute.dispatch.outlook import expected_s, named
 from semroute.dispatch.plan import Option, Plan, Stage
 from semroute.errors import AllClosedError
 from semroute.resilience.latency import LatencyWindows
 from semroute.resilience.retry_budget import RetryBudget
-from semroute.types import Gates, Pass, Place
-
-USUAL_ANSWER = 200
-"""Output tokens with which places are compared when the request does not limit its answer."""
+from semroute.types import Gates, Pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ class Turns:
             return None
         waits = [standing.wait_s for standing in standings if standing.wait_s is not None]
         reasons = "; ".join(
-            f"{_named(place)}: {standing.reason or 'closed'}" for place, standing in zip(places, standings, strict=True)
+            f"{named(place)}: {standing.reason or 'closed'}" for place, standing in zip(places, standings, strict=True)
         )
         when = f"the first may open in {min(waits):.1f} s" if waits else "waiting will not open one"
         return AllClosedError(
@@ -128,7 +126,7 @@ class Turns:
         while options:
             standings = await self._gates.standings([o.place for o in options], self._plan.tokens, _prices(options))
             ready = [
-                Ready(option, standing, self._expected_s(option))
+                Ready(option, standing, expected_s(self._latencies, option, self._plan.needs, self._streaming))
                 for option, standing in zip(options, standings, strict=True)
                 if standing.wait_s == 0.0
             ]
@@ -144,21 +142,6 @@ class Turns:
             # Another request took the room between the look and the step.
             options = [other for other in options if other is not option]
         return None
-
-    def _expected_s(self, option: Option) -> float | None:
-        needs = self._plan.needs
-        estimate = self._latencies.estimate(
-            option.deployment.name, streaming=self._streaming, prompt_tokens=needs.input_tokens
-        )
-        if estimate is None:
-            return None
-        if not self._streaming or estimate.first_token_p50_s is None or estimate.per_token_p50_s is None:
-            return estimate.total_p50_s
-        return estimate.first_token_p50_s + estimate.per_token_p50_s * min(needs.max_output_tokens, USUAL_ANSWER)
-
-
-def _named(place: Place) -> str:
-    return place.deployment if place.credential is None else f"{place.deployment} with {place.credential}"
 
 
 def _prices(options: Sequence[Option]) -> list[float]:

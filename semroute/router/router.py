@@ -16,6 +16,7 @@ from semroute.dispatch import Constraints, Dispatcher
 from semroute.dispatch.constraints import ANYTHING
 from semroute.errors import QueryError
 from semroute.index.manifest import MANIFEST
+from semroute.router.calling import judging_caller
 from semroute.router.deciding import Calling, arun, chain_of, query_of, request_of, run
 from semroute.router.live import LiveIndex
 from semroute.router.locate import ENVIRONMENT, Progress, locate_index, shipped_index
@@ -34,7 +35,7 @@ class Router:
         reloader: notices that the artifact was replaced, and switches to the new one in the background; None never
             looks.
         state_file: see :class:`~semroute.dispatch.Dispatcher`.
-        calling: makes what a judge calls models by, within the limits of the request; None: a judge always passes.
+        calling: makes what a judge calls models by, within the limits of the request.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Router:
         *,
         reloader: Reloader | None = None,
         state_file: Path | None = None,
-        calling: Calling | None = None,
+        calling: Calling = judging_caller,
     ) -> None:
         self._live, self._chain = live, chain_of(live, config)
         self._config = config
@@ -149,22 +150,18 @@ class Router:
         self, query: Query | Request, *, model: str | None = None, constraints: Constraints | None = None
     ) -> Completion:
         """:meth:`complete` for asynchronous callers."""
-        request = request_of(query)
-        constraints = constraints or ANYTHING
-        decision = await self.aroute(request, constraints=constraints)
-        candidates = decision.candidates if model is None else (model,)
-        answer = await self.dispatcher.complete(request, candidates, constraints)
+        request, limits = request_of(query), _pinned(constraints or ANYTHING, model)
+        decision = await self.aroute(request, constraints=limits)
+        answer = await self.dispatcher.complete(request, decision.candidates, limits)
         return replace(answer, decision=decision)
 
     async def astream(
         self, query: Query | Request, *, model: str | None = None, constraints: Constraints | None = None
     ) -> AsyncGenerator[Delta | Completion]:
         """:meth:`acomplete`, with the answer's pieces as they arrive; the completion comes last."""
-        request = request_of(query)
-        constraints = constraints or ANYTHING
-        decision = await self.aroute(request, constraints=constraints)
-        candidates = decision.candidates if model is None else (model,)
-        pieces = self.dispatcher.stream(request, candidates, constraints)
+        request, limits = request_of(query), _pinned(constraints or ANYTHING, model)
+        decision = await self.aroute(request, constraints=limits)
+        pieces = self.dispatcher.stream(request, decision.candidates, limits)
         async with aclosing(pieces) as events:
             async for event in events:
                 yield replace(event, decision=decision) if isinstance(event, Completion) else event
@@ -184,9 +181,14 @@ class Router:
             self._reloader.look(self.reload)
         # One read: a query sees the old artifact or the new one, never parts of both.
         chain = self._chain
-        # Without a judge no dispatcher is opened for a decision.
-        caller = self._calling(self.dispatcher, constraints) if self._calling and chain.asks else None
+        # Without a judge no dispatcher is opened for a decision; where the model is pinned, there is nothing to judge.
+        asks = chain.asks and constraints.model is None and constraints.deployment is None
+        caller = self._calling(self.dispatcher, constraints) if asks else None
         return chain.decide(texts, list(map(request_of, queries)), caller)
+
+
+def _pinned(constraints: Constraints, model: str | None) -> Constraints:
+    return constraints if model is None else replace(constraints, model=model)
 
 
 def _text_of(query: Query | Request, place: int) -> str:
