@@ -133,7 +133,12 @@ class DispatchError(SemrouteError):
 
     Attributes:
         attempts: every attempt that was made before this error was raised.
+        is_final: whether no other model can mend it, since the request itself is at fault.
     """
+
+    @property
+    def is_final(self) -> bool:
+        return False
 
     def __init__(
         self,
@@ -174,17 +179,36 @@ class AuthenticationError(DispatchError):
 class RequestError(DispatchError):
     """The provider refused the request itself (400, 404, 413, 422)."""
 
+    NOT_FOUND: ClassVar[tuple[int, ...]] = (404, 405, 410)
+    """Statuses of a deployment whose address or model name is wrong: no request can succeed there."""
+
+    @property
+    def is_final(self) -> bool:
+        return self.status not in self.NOT_FOUND
+
 
 class ContextLengthError(RequestError):
     """The request is longer than the model takes."""
+
+    @property
+    def is_final(self) -> bool:
+        return False
 
 
 class ContentFilterError(RequestError):
     """The provider's content filter stopped the request or its answer."""
 
+    @property
+    def is_final(self) -> bool:
+        return True
+
 
 class CapabilityError(RequestError):
     """The request asks for what the deployment, or its wire format, cannot do."""
+
+    @property
+    def is_final(self) -> bool:
+        return False
 
 
 class RateLimitError(DispatchError):

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from semroute.config.cascade import Cascade
 from semroute.config.problem import Problem, dotted, nearest
 from semroute.config.schema import Config
 
 
+def cascades(config: Config) -> dict[str, Cascade]:
+    """The general cascade and those of categories, by their keys."""
+    own = {
+        dotted(["categories", name, "cascade"]): override.cascade
+        for name, override in config.categories.items()
+        if override.cascade is not None
+    }
+    return {"cascade": config.cascade, **own}
+
+
 def named_models(config: Config) -> dict[str, Sequence[str]]:
-    """The models and groups that rules and judge use, by the words that name the user."""
+    """The models and groups that rules, judge and cascades use, by the words that name the user."""
     named: dict[str, Sequence[str]] = {}
     for rule in config.rules:
         if rule.use or rule.only:
@@ -18,6 +29,9 @@ def named_models(config: Config) -> dict[str, Sequence[str]]:
         named["the judge"] = (config.judge.model,)
         if config.judge.candidates is not None:
             named["the choice of the judge"] = config.judge.candidates
+    for key, cascade in cascades(config).items():
+        for position, tier in enumerate(cascade.tiers):
+            named[f"tier {position} of {key}"] = (tier.use,)
     return named
 
 
@@ -36,6 +50,8 @@ def check_deciding(
     yield from _unknown_exceptions(config, known_models)
     yield from _unreachable(config)
     yield from _unasked(config)
+    for key, cascade in cascades(config).items():
+        yield from _idle_cascade(key, cascade)
 
 
 def _unknown_categories(config: Config, known: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
@@ -65,6 +81,20 @@ def _unreachable(config: Config) -> Iterator[Problem]:
             yield Problem("warning", dotted(("rules", position)), message, "move it up, or give that one a condition")
         elif rule.decides and rule.when.is_unconditional:
             decided_by = rule.name
+
+
+def _idle_cascade(key: str, cascade: Cascade) -> Iterator[Problem]:
+    """Cascades in which nothing can happen."""
+    if len(cascade.tiers) == 1:
+        yield Problem("warning", f"{key}.tiers", "one tier alone is no cascade", "add the tier that comes after it")
+    used = [tier.use for tier in cascade.tiers]
+    for position, name in enumerate(used):
+        if name in used[:position]:
+            message = f'"{dotted([name])}" is a tier already, and would answer the same again'
+            yield Problem("warning", f"{key}.tiers.{position}", message, "name each model once")
+    if cascade.value_per_quality is not None and all(tier.quality is None for tier in cascade.tiers):
+        fix = "give the tiers a quality, such as {use: large, quality: 0.9}"
+        yield Problem("warning", f"{key}.value_per_quality", "no tier says how good it is expected to be", fix)
 
 
 def _unasked(config: Config) -> Iterator[Problem]:

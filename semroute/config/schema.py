@@ -13,6 +13,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from semroute.config.cascade import Cascade, no_cascade
 from semroute.config.conflicts import conflicts
 from semroute.config.deciding import DEFAULT_STRATEGIES, Judge, Semantic, StrategyNames
 from semroute.config.places import Deployment, Dollars, ModelSpec, Variable
@@ -25,11 +26,13 @@ from semroute.config.values import folder, state_address
 class CategoryOverride(Section):
     """What the configuration says of a category, over the category's own file.
 
-    ``threshold`` is None where the built threshold holds; 0.0 is a threshold like any other.
+    ``threshold`` is None where the built threshold holds; 0.0 is a threshold like any other. ``cascade`` stands in
+    place of the general one; None takes that, and false is none at all.
     """
 
     models: Names | None = None
     threshold: Annotated[Number, Field(ge=-1, le=1)] | None = None
+    cascade: Annotated[Cascade | None, BeforeValidator(no_cascade)] = None
 
 
 class Fallback(Section):
@@ -52,6 +55,7 @@ class Config(Section):
         rules: conditions and what follows from them; the first that decides wins.
         semantic: whether the categories decide or narrow.
         judge: a small model that chooses where nothing else has decided.
+        cascade: tiers that are tried until an answer is good enough, for categories and fallback without their own.
         selection: how a deployment is chosen among those of a model.
         retries: going on after a failure.
         hedging: second attempts before the first token.
@@ -71,6 +75,7 @@ class Config(Section):
     rules: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
     semantic: Semantic = Semantic()
     judge: Judge = Judge()
+    cascade: Annotated[Cascade, BeforeValidator(no_cascade)] = Cascade()
     selection: Selection = Selection()
     retries: Retries = Retries()
     hedging: Hedging = Hedging()

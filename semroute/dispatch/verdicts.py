@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from semroute.errors import (
     AuthenticationError,
-    CapabilityError,
-    ContentFilterError,
-    ContextLengthError,
     DispatchError,
     MalformedResponseError,
     ProviderTimeoutError,
@@ -21,8 +18,6 @@ from semroute.types import Ending
 
 UNHINTED_S = 1.0
 """How long a place is left alone after a 429 that says nothing about waiting, seconds."""
-NOT_FOUND = (404, 405, 410)
-"""Statuses of a deployment whose address or model name is wrong: no request can succeed there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +47,10 @@ def judge(error: DispatchError) -> Verdict:
         case RateLimitError():
             # The throttle's business alone: a breaker that opened on 429 would outlast the provider's own hint.
             return Verdict(Ending.NEUTRAL, UNHINTED_S if error.wait_s is None else error.wait_s, is_the_keys=True)
-        case ContextLengthError() | CapabilityError():
-            return Verdict(Ending.NEUTRAL)
-        case ContentFilterError():
-            return Verdict(Ending.NEUTRAL, elsewhere=False)
-        case RequestError() if error.status in NOT_FOUND:
+        case RequestError() if error.status in RequestError.NOT_FOUND and type(error) is RequestError:
             return Verdict(Ending.FAILURE)
         case RequestError():
-            return Verdict(Ending.NEUTRAL, elsewhere=False)
+            return Verdict(Ending.NEUTRAL, elsewhere=not error.is_final)
         case ProviderTimeoutError() if error.is_cut_short:
             return Verdict(Ending.NEUTRAL)  # our own deadline says nothing of the place
         case ProviderTimeoutError():

@@ -16,6 +16,7 @@ from semroute.dispatch import Constraints, Dispatcher
 from semroute.dispatch.constraints import ANYTHING
 from semroute.errors import QueryError
 from semroute.index.manifest import MANIFEST
+from semroute.router.answering import Answering
 from semroute.router.calling import judging_caller
 from semroute.router.deciding import Calling, arun, chain_of, query_of, request_of, run
 from semroute.router.live import LiveIndex
@@ -48,6 +49,7 @@ class Router:
         calling: Calling = judging_caller,
     ) -> None:
         self._live, self._chain = live, chain_of(live, config)
+        self._answering = Answering(config, self._chain.pool)
         self._config = config
         self._reloader = reloader
         self._state_file = state_file
@@ -152,7 +154,12 @@ class Router:
         """:meth:`complete` for asynchronous callers."""
         request, limits = request_of(query), _pinned(constraints or ANYTHING, model)
         decision = await self.aroute(request, constraints=limits)
-        answer = await self.dispatcher.complete(request, decision.candidates, limits)
+        answer: Completion | None = None
+        events = self._answering.answer(request, decision, self.dispatcher, limits, streaming=False)
+        async with aclosing(events):
+            async for event in events:
+                answer = event if isinstance(event, Completion) else None
+        assert answer is not None  # answering ends with a completion or raises
         return replace(answer, decision=decision)
 
     async def astream(
@@ -161,8 +168,9 @@ class Router:
         """:meth:`acomplete`, with the answer's pieces as they arrive; the completion comes last."""
         request, limits = request_of(query), _pinned(constraints or ANYTHING, model)
         decision = await self.aroute(request, constraints=limits)
-        pieces = self.dispatcher.stream(request, decision.candidates, limits)
-        async with aclosing(pieces) as events:
+        async with aclosing(
+            self._answering.answer(request, decision, self.dispatcher, limits, streaming=True)
+        ) as events:
             async for event in events:
                 yield replace(event, decision=decision) if isinstance(event, Completion) else event
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from semroute.testing import gemini_checks
 from semroute.testing.http11 import HttpRequest
-from semroute.testing.neutral import Answer, Ask, Event, Failure, alternatives, encode, logprob, pieces
+from semroute.testing.neutral import Answer, Ask, Event, Failure, alternatives, encode, pieces
 
 _STATUSES = {
     400: "INVALID_ARGUMENT",
@@ -52,7 +52,7 @@ def whole(ask: Ask, answer: Answer) -> dict[str, object]:
     parts: list[dict[str, object]] = [{"text": answer.text}] if answer.text and not answer.refused else []
     parts += _calls(answer)
     measured = None if ask.top_logprobs is None else pieces(answer.text)
-    candidate = _candidate(ask, parts, measured) | _finished(answer)
+    candidate = _candidate(ask, answer, parts, measured) | _finished(answer)
     return _response(ask, answer, [] if answer.hollow else [candidate], last=True)
 
 
@@ -61,15 +61,15 @@ def events(ask: Ask, answer: Answer) -> Iterator[Event]:
     opening = b"["
     for piece in [] if answer.refused else pieces(answer.text):
         measured = None if ask.top_logprobs is None else [piece]
-        candidate = _candidate(ask, [{"text": piece}], measured)
+        candidate = _candidate(ask, answer, [{"text": piece}], measured)
         body = _response(ask, answer, [] if answer.hollow else [candidate], last=False)
         yield Event(_framed(ask, body, opening), "piece")
         opening = b",\r\n"
     for part in _calls(answer):
-        body = _response(ask, answer, [_candidate(ask, [part], None)], last=False)
+        body = _response(ask, answer, [_candidate(ask, answer, [part], None)], last=False)
         yield Event(_framed(ask, body, opening), "piece")
         opening = b",\r\n"
-    candidate = _candidate(ask, [] if answer.refused else [{"text": ""}], None) | _finished(answer)
+    candidate = _candidate(ask, answer, [] if answer.refused else [{"text": ""}], None) | _finished(answer)
     body = _response(ask, answer, [] if answer.hollow else [candidate], last=True)
     yield Event(_framed(ask, body, opening), "finish")
     if ask.as_list:
@@ -129,16 +129,19 @@ def _finished(answer: Answer) -> dict[str, object]:
     return {"finishReason": _FINISHES[answer.finish]}
 
 
-def _candidate(ask: Ask, parts: list[dict[str, object]], measured: list[str] | None) -> dict[str, object]:
+def _candidate(
+    ask: Ask, answer: Answer, parts: list[dict[str, object]], measured: list[str] | None
+) -> dict[str, object]:
     candidate: dict[str, object] = {"content": {"parts": parts, "role": "model"} if parts else {"role": "model"}}
     candidate["index"] = 0
     if measured:
-        candidate["avgLogprobs"] = sum(map(logprob, measured)) / len(measured)
+        values = list(map(answer.logprob_of, measured))
+        candidate["avgLogprobs"] = sum(values) / len(values)
         candidate["logprobsResult"] = {
-            "chosenCandidates": [_token(piece, logprob(piece)) for piece in measured],
+            "chosenCandidates": list(map(_token, measured, values)),
             "topCandidates": [
-                {"candidates": [_token(*other) for other in alternatives(piece, max(ask.top_logprobs or 0, 1))]}
-                for piece in measured
+                {"candidates": [_token(*other) for other in alternatives(piece, value, max(ask.top_logprobs or 0, 1))]}
+                for piece, value in zip(measured, values, strict=True)
             ],
         }
     return candidate

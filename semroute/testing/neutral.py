@@ -79,6 +79,7 @@ class Answer:
         matched: the stop text that ended it.
         model: name that it answers under; None repeats the request's.
         counted: whether usage is sent.
+        logprob: log probability of every token; None makes one up from the token.
         hollow: whether the place of the answer (choices, content, candidates) is empty.
     """
 
@@ -95,6 +96,11 @@ class Answer:
     reasoning_tokens: int = 0
     counted: bool = True
     hollow: bool = False
+    logprob: float | None = None
+
+    def logprob_of(self, token: str) -> float:
+        """The log probability of one of its tokens."""
+        return logprob(token) if self.logprob is None else self.logprob
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +154,9 @@ def logprob(token: str) -> float:
     return -hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()[0] / 256
 
 
-def alternatives(token: str, count: int) -> list[tuple[str, float]]:
-    """The token itself and made-up ones that are less likely, with their log probabilities."""
-    return [(token if rank == 0 else f"{token}~{rank}", logprob(token) - 2.0 * rank) for rank in range(count)]
+def alternatives(token: str, value: float, count: int) -> list[tuple[str, float]]:
+    """The token itself, of the log probability ``value``, and made-up ones that are less likely, with theirs."""
+    return [(token if rank == 0 else f"{token}~{rank}", value - 2.0 * rank) for rank in range(count)]
 
 
 def encode(value: object) -> bytes:

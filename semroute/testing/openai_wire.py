@@ -13,7 +13,7 @@ from typing import Any
 
 from semroute.testing import openai_checks
 from semroute.testing.http11 import HttpRequest
-from semroute.testing.neutral import Answer, Ask, Event, Failure, alternatives, encode, logprob, pieces
+from semroute.testing.neutral import Answer, Ask, Event, Failure, alternatives, encode, pieces
 
 _CODES = {"key": "invalid_api_key", "context_length": "context_length_exceeded", "content_filter": "content_filter"}
 read = openai_checks.read
@@ -41,7 +41,7 @@ def whole(ask: Ask, answer: Answer) -> dict[str, object]:
         ]
     choice = {"index": 0, "message": message, "finish_reason": answer.finish, "logprobs": None}
     if ask.top_logprobs is not None:
-        choice["logprobs"] = _logprobs(pieces(answer.text), ask.top_logprobs)
+        choice["logprobs"] = _logprobs(answer, pieces(answer.text), ask.top_logprobs)
     body = _frame(ask, answer, "chat.completion") | {"choices": [] if answer.hollow else [choice]}
     return body | {"usage": _usage(answer)} if answer.counted else body
 
@@ -59,7 +59,7 @@ def events(ask: Ask, answer: Answer) -> Iterator[Event]:
     yield Event(chunk({"role": "assistant", "content": None if answer.calls else "", "refusal": None}), "frame")
     name = "refusal" if answer.refused else "content"
     for piece in pieces(answer.text):
-        measured = None if ask.top_logprobs is None else _logprobs([piece], ask.top_logprobs)
+        measured = None if ask.top_logprobs is None else _logprobs(answer, [piece], ask.top_logprobs)
         yield Event(chunk({name: piece}, logprobs=measured), "piece")
     for index, call in enumerate(answer.calls):
         function = {"name": call.name, "arguments": ""}
@@ -138,10 +138,11 @@ def _usage(answer: Answer) -> dict[str, object]:
     return usage
 
 
-def _logprobs(tokens: list[str], top: int) -> dict[str, object]:
+def _logprobs(answer: Answer, tokens: list[str], top: int) -> dict[str, object]:
+    measured = [(token, answer.logprob_of(token)) for token in tokens]
     content = [
-        {**_token(token, logprob(token)), "top_logprobs": [_token(*other) for other in alternatives(token, top)]}
-        for token in tokens
+        {**_token(token, value), "top_logprobs": [_token(*other) for other in alternatives(token, value, top)]}
+        for token, value in measured
     ]
     return {"content": content, "refusal": None}
 

@@ -75,8 +75,12 @@ def answer(
     model: str = "scripted",
     finish: Finish | None = None,
     usage: bool = True,
+    logprob: float | None = None,
 ) -> Reply:
-    """An answer with this text, or these calls of tools; ``usage=False`` leaves the counts out."""
+    """An answer with this text, or these calls of tools; ``usage=False`` leaves the counts out.
+
+    ``logprob`` is the log probability of every token, where they are asked for: how sure the model is.
+    """
     told = Answer(
         text,
         tuple(calls),
@@ -87,6 +91,7 @@ def answer(
         cached_tokens=cached_tokens,
         cache_write_tokens=cache_write_tokens,
         reasoning_tokens=reasoning_tokens,
+        logprob=logprob,
     )
     return Reply(answer=told, counted=usage)
 

@@ -2,7 +2,7 @@
 
 from semroute.texts.code import looks_like_code
 from semroute.texts.keywords import folded, has_words
-from semroute.texts.language import LANGUAGES, detect_language
+from semroute.texts.language import LANGUAGES, detect_language, prepare_language_detection
 from semroute.texts.pattern import LinearPattern, PatternError
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "folded",
     "has_words",
     "looks_like_code",
+    "prepare_language_detection",
 ]

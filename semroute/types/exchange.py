@@ -79,9 +79,10 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a streamed answer, as it arrives."""
+    """A piece of a streamed answer, as it arrives; ``logprobs`` of its tokens, where they were asked for and given."""
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,3 +132,29 @@ def test_a_misspelt_group_gets_the_nearest_name() -> None:
 def test_errors_come_before_warnings() -> None:
     config = Config(deployments=(deployment("a", "x", "KEY"),), fallback=Fallback(models=("y",)))
     assert [p.severity for p in check_config(config, category_models={}, env={})] == ["error", "warning", "warning"]
+
+
+def test_a_cascade_whose_tier_nobody_serves_is_an_error() -> None:
+    config = Config.model_validate(
+        {"deployments": [LARGE.model_dump()], "cascade": {"tiers": ["smal", "large"]}, "models": {}}
+    )
+    problems = check_config(config, category_models=None, env={})
+    assert [(problem.severity, problem.key) for problem in problems] == [("error", "deployments")]
+    assert "tier 0 of cascade cannot be answered" in problems[0].message
+
+
+def test_cascades_in_which_nothing_can_happen_are_warned_about() -> None:
+    config = Config.model_validate(
+        {
+            "deployments": [LARGE.model_dump()],
+            "cascade": {"tiers": ["large", "large"], "value_per_quality": 1.0},
+            "categories": {"code": {"cascade": {"tiers": ["large"]}}},
+        }
+    )
+    problems = check_config(config, category_models={"code": ["large"]}, env={})
+    assert [problem.key for problem in problems] == [
+        "cascade.tiers.1",
+        "cascade.value_per_quality",
+        "categories.code.cascade.tiers",
+    ]
+    assert {problem.severity for problem in problems} == {"warning"}

@@ -69,7 +69,7 @@ def test_the_suggestion_comes_from_the_section_that_holds_the_key(
 
 
 def test_a_key_like_no_other_gets_the_list_of_known_ones(tmp_path: Path) -> None:
-    assert "known here: models, threshold" in str(refusal(tmp_path, "categories: {code: {zzz: 1}}\n"))
+    assert "known here: cascade, models, threshold" in str(refusal(tmp_path, "categories: {code: {zzz: 1}}\n"))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from semroute.providers.conversation.messages import ends_with_result
 from semroute.providers.target import Target
 from semroute.providers.transport.http import failure_in_200, has_error, quote, read_json
 from semroute.providers.transport.sse import Event
-from semroute.types import Completion, Request, ToolCall, Usage
+from semroute.types import Completion, Request, TokenLogprob, ToolCall, Usage
 
 _MAY_BE_EMPTY = frozenset({"max_tokens", "model_context_window_exceeded", "stop_sequence", "refusal"})
 """Reasons with which a message without text is an answer all the same."""
@@ -53,6 +53,10 @@ class Answer:
         self._stop_reason: str | None = None
         self._refusal: str | None = None
         self._counts = wire.Counts()
+
+    def logprobs_since(self, start: int) -> tuple[TokenLogprob, ...]:
+        """None: the format has none."""
+        return ()
 
     @property
     def usage(self) -> Usage | None:

@@ -52,6 +52,10 @@ class Answer:
         """Whether a first piece of text or of a tool call has come."""
         return bool(self._texts or self._calls)
 
+    def logprobs_since(self, start: int) -> tuple[TokenLogprob, ...]:
+        """Log probabilities of the tokens from the ``start``-th on."""
+        return tuple(self._logprobs[start:])
+
     def feed(self, event: Event) -> str:
         """Take an event in and return the text that it brings.
 

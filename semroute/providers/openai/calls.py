@@ -58,6 +58,7 @@ async def stream(
     """
     started = time.perf_counter()
     first_token_ms: float | None = None
+    told = 0
     assembly = Assembly()
     async with aclosing(_open(client, target, request, within_s=within_s)) as events:
         try:
@@ -66,7 +67,9 @@ async def stream(
                 if first_token_ms is None and assembly.has_content:
                     first_token_ms = _since(started)
                 if text:
-                    yield Delta(text)
+                    logprobs = assembly.logprobs_since(told)
+                    told += len(logprobs)
+                    yield Delta(text, logprobs)
             completion = read_stream_end(assembly, target, _since(started), first_token_ms)
         except DispatchError as error:
             error.usage = error.usage or assembly.usage

@@ -62,6 +62,10 @@ class Assembly:
         """Of all tokens so far."""
         return tuple(self._logprobs)
 
+    def logprobs_since(self, start: int) -> tuple[TokenLogprob, ...]:
+        """Of the tokens from the ``start``-th on."""
+        return tuple(self._logprobs[start:])
+
     def _take(self, choice: wire.ChunkChoice) -> str:
         self.has_choice = True
         self.finish_reason = choice.finish_reason or self.finish_reason

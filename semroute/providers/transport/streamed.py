@@ -10,7 +10,7 @@ from typing import Protocol
 from semroute.errors import DispatchError
 from semroute.providers.transport.http import drain
 from semroute.providers.transport.sse import Event
-from semroute.types import Completion, Delta, Usage
+from semroute.types import Completion, Delta, TokenLogprob, Usage
 
 
 class Reader(Protocol):
@@ -29,6 +29,10 @@ class Reader(Protocol):
     @property
     def usage(self) -> Usage | None:
         """Tokens counted so far."""
+        ...
+
+    def logprobs_since(self, start: int) -> tuple[TokenLogprob, ...]:
+        """Log probabilities of the tokens from the ``start``-th on; none where the format has none."""
         ...
 
     def feed(self, event: Event) -> str:
@@ -57,6 +61,7 @@ async def read_stream(
     that were counted before it, and with the status of the answer that it broke off, 200.
     """
     first_token_ms: float | None = None
+    told = 0
     async with aclosing(events):
         try:
             async for event in events:
@@ -64,7 +69,9 @@ async def read_stream(
                 if first_token_ms is None and reader.has_content:
                     first_token_ms = since(started)
                 if text:
-                    yield Delta(text)
+                    logprobs = reader.logprobs_since(told)
+                    told += len(logprobs)
+                    yield Delta(text, logprobs)
                 if reader.is_done:
                     break
             completion = reader.completion(since(started), first_token_ms)

@@ -1,0 +1,7 @@
+"""The cascade: ask the cheapest tier, check its answer, go on to the next where it is not good enough."""
+
+from __future__ import annotations
+
+from semroute.cascade.ladder import Ladder, Rung
+
+__all__ = ["Ladder", "Rung"]

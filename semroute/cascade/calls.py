@@ -1,0 +1,133 @@
+"""The calls of one query's tiers: what is asked, what is let out of a stream, and what all of it was charged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+
+from semroute.cascade.check import Sampler
+from semroute.cascade.early import is_clear
+from semroute.cascade.ladder import Ladder, Rung
+from semroute.errors import DispatchError
+from semroute.types import Attempt, Caller, Completion, Delta, Outlook, Request
+
+LEAST_S = 0.001
+"""Handed to a call whose time is up: its own error says more than ours would."""
+
+
+class Calls:
+    """Calls tiers for one query and keeps account.
+
+    Attributes:
+        attempts: every attempt of every tier, failed ones and samples among them.
+        is_given_out: whether a piece of an answer has left: no other tier may be called then.
+    """
+
+    def __init__(self, ladder: Ladder, request: Request, caller: Caller, deadline_s: float, streaming: bool) -> None:
+        self.attempts: list[Attempt] = []
+        self.is_given_out = False
+        self._ladder = ladder
+        self._request = request
+        self._caller = caller
+        self._deadline = time.monotonic() + deadline_s
+        self._streaming = streaming
+
+    @property
+    def left_s(self) -> float:
+        """Time that is left for the query, seconds; negative once it is over."""
+        return self._deadline - time.monotonic()
+
+    async def prepare(self, rung: Rung) -> tuple[Request, Outlook]:
+        """What to ask of a tier, and what that would mean: log probabilities only where they are to be had."""
+        wants = rung.acceptance.wants_logprobs or self._may_be_early(rung)
+        if wants and not self._request.logprobs and rung.name not in self._ladder.refusing:
+            asked = replace(self._request, logprobs=True)
+            outlook = await self._caller.outlook(asked, rung.candidates)
+            if outlook.closed is None:
+                return asked, outlook
+        return self._request, await self._caller.outlook(self._request, rung.candidates)
+
+    async def answer(self, rung: Rung, request: Request) -> AsyncGenerator[Delta | Completion]:
+        """The tier's answer, last; pieces only of one that is given out before it is whole.
+
+        A provider that refuses log probabilities is asked once more without, and not for them again.
+
+        Raises:
+            DispatchError: no place of the tier answered.
+        """
+        is_our_wish = request.logprobs and not self._request.logprobs
+        try:
+            async with aclosing(self._call(rung, request)) as events:
+                async for event in events:
+                    yield event
+            return
+        except DispatchError as error:
+            if not (error.is_final and is_our_wish) or self.is_given_out:
+                raise
+        async with aclosing(self._call(rung, self._request)) as events:
+            async for event in events:
+                yield event
+        # Only now is it known that nothing else was wrong with the request.
+        self._ladder.refusing.add(rung.name)
+
+    def sampler(self, rung: Rung) -> Sampler | None:
+        """Draws further answers of a tier; None where the verdict on the first changes nothing any more."""
+        if self.is_given_out or rung is self._ladder.rungs[-1]:
+            return None
+
+        async def sample(temperature: float) -> Completion | None:
+            if self.left_s <= 0:
+                return None
+            try:
+                return await self._complete(rung, replace(self._request, temperature=temperature))
+            except DispatchError:
+                return None
+
+        return sample
+
+    async def _call(self, rung: Rung, request: Request) -> AsyncGenerator[Delta | Completion]:
+        passes = self._streaming and rung is self._ladder.rungs[-1]
+        if not passes and not self._may_be_early(rung):
+            yield await self._complete(rung, request)
+            return
+        events = self._caller.stream(request, rung.candidates, deadline_s=max(self.left_s, LEAST_S))
+        try:
+            async with aclosing(events):
+                async for event in self._let_out(rung, events, at_once=passes):
+                    yield event
+        except DispatchError as error:
+            self.attempts += error.attempts
+            raise
+
+    async def _complete(self, rung: Rung, request: Request) -> Completion:
+        try:
+            answer = await self._caller.complete(request, rung.candidates, deadline_s=max(self.left_s, LEAST_S))
+        except DispatchError as error:
+            self.attempts += error.attempts
+            raise
+        self.attempts += answer.attempts
+        return answer
+
+    async def _let_out(
+        self, rung: Rung, events: AsyncIterator[Delta | Completion], *, at_once: bool
+    ) -> AsyncGenerator[Delta | Completion]:
+        """Hold pieces back until it is clear that they may be given out, or the answer is whole."""
+        held: list[Delta] = []
+        async for event in events:
+            if isinstance(event, Completion):
+                self.attempts += event.attempts
+                yield event
+            elif self.is_given_out:
+                yield event
+            else:
+                held.append(event)
+                if at_once or is_clear(held, self._ladder.stream_after_tokens, rung.acceptance.least_confidence):
+                    self.is_given_out = True
+                    for piece in held:
+                        yield piece
+
+    def _may_be_early(self, rung: Rung) -> bool:
+        after = self._ladder.stream_after_tokens
+        return self._streaming and after is not None and rung.acceptance.least_confidence is not None

@@ -1,0 +1,57 @@
+"""Confidence from the log probabilities of an answer's tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from semroute.cascade.check import Answered, Check
+from semroute.types import Checked, TokenLogprob
+
+
+def confidence(logprobs: Sequence[TokenLogprob]) -> float:
+    """``exp(mean(log p))``: the geometric mean of the tokens' probabilities, 0 to 1; the inverse of perplexity.
+
+    See Jurafsky and Martin, Speech and Language Processing, 3rd ed., 3.3. Servers write a probability of 0 as a large
+    negative number (OpenAI: -9999), which counts as it is.
+
+    Raises:
+        ValueError: there are no tokens.
+    """
+    if not logprobs:
+        raise ValueError("no tokens")
+    return math.exp(min(0.0, math.fsum(token.logprob for token in logprobs) / len(logprobs)))
+
+
+class ConfidenceCheck:
+    """Accepts from a confidence on.
+
+    Args:
+        threshold: least confidence.
+        instead: what judges where there are no log probabilities: another check, or a verdict.
+    """
+
+    name = "confidence"
+    wants_logprobs = True
+
+    def __init__(self, threshold: float, instead: Check | Literal["accept", "escalate"]) -> None:
+        self._threshold = threshold
+        self._instead = instead
+
+    async def judge(self, answered: Answered) -> Checked:
+        """The verdict by log probabilities, or by what stands in for them."""
+        logprobs = answered.completion.logprobs
+        if logprobs:
+            measured = confidence(logprobs)
+            accepted = measured >= self._threshold
+            sign = "reaches" if accepted else "is below"
+            reason = f"confidence {measured:.3f} {sign} {self._threshold:g}"
+            return Checked(self.name, accepted, reason, measured, self._threshold)
+        if answered.completion.tool_calls and not answered.completion.text:
+            return Checked(self.name, True, "a call of a tool has no log probabilities to judge by")
+        if self._instead == "accept":
+            return Checked(self.name, True, "the model gave no log probabilities, and that is taken as accepted")
+        if self._instead == "escalate":
+            return Checked(self.name, False, "the model gave no log probabilities, and that is taken as rejected")
+        return await self._instead.judge(answered)

@@ -1,0 +1,102 @@
+"""The tiers of a cascade, made once from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from semroute.cascade.acceptance import Acceptance, acceptance_of
+from semroute.config.cascade import Cascade
+from semroute.types import Caller, Completion, Delta, Request
+
+Kept: TypeAlias = Callable[[Sequence[str], Sequence[str]], tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A tier.
+
+    Attributes:
+        tier: position in the configuration; 0 is the cheapest.
+        candidates: models and groups that it calls, in order.
+        acceptance: what its answers must pass.
+        quality: share of queries that it answers well, where it is known.
+    """
+
+    tier: int
+    candidates: tuple[str, ...]
+    acceptance: Acceptance
+    quality: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What it calls, for a person."""
+        return ", ".join(self.candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """The rungs from the cheapest up, and the rules of climbing. Safe to share between requests.
+
+    Attributes:
+        rungs: the tiers.
+        stream_after_tokens, value_per_quality, max_usd: see :class:`semroute.config.cascade.Cascade`.
+        refusing: tiers that have refused to give log probabilities, by name; they are not asked again.
+    """
+
+    rungs: tuple[Rung, ...]
+    stream_after_tokens: int | None = None
+    value_per_quality: float | None = None
+    max_usd: float | None = None
+    refusing: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, cascade: Cascade) -> Ladder:
+        """The ladder of a section ``cascade``.
+
+        Raises:
+            MissingExtraError: a check needs an extra that is not installed.
+        """
+        general = acceptance_of(cascade.accept)
+        rungs = (
+            Rung(position, (tier.use,), general if tier.accept is None else acceptance_of(tier.accept), tier.quality)
+            for position, tier in enumerate(cascade.tiers)
+        )
+        return cls(tuple(rungs), cascade.stream_after_tokens, cascade.value_per_quality, cascade.max_usd)
+
+    def within(self, allowed: Sequence[str], kept: Kept) -> Ladder:
+        """The same with the models that are allowed; a tier of which nothing is left is left out.
+
+        Args:
+            allowed: models and groups.
+            kept: what of some names is among others.
+        """
+        rungs = (replace(rung, candidates=kept(rung.candidates, allowed)) for rung in self.rungs)
+        return replace(self, rungs=tuple(rung for rung in rungs if rung.candidates))
+
+    def climb(
+        self, text: str, request: Request, caller: Caller, *, deadline_s: float, streaming: bool = False
+    ) -> AsyncGenerator[Delta | Completion]:
+        """Answer a query: pieces where ``streaming``, and last the completion.
+
+        It carries every attempt of every tier, the tiers' trials, and the position of the one whose answer it is: the
+        accepted one, else the best. Once a piece was given out no other tier is tried.
+
+        Args:
+            text: the routed text.
+            request: what to ask.
+            caller: calls models.
+            deadline_s: longest time for all tiers together, seconds.
+            streaming: whether pieces are wanted.
+
+        Raises:
+            NoDeploymentError: no tier may be called; the message says why of each.
+            DispatchError: none answered: the last tier's error, with the attempts of all.
+        """
+        # These two know the ladder, so they are known here only when it is climbed.
+        from semroute.cascade.calls import Calls
+        from semroute.cascade.climb import Climb
+
+        calls = Calls(self, request, caller, deadline_s, streaming)
+        return Climb(self, text, request, calls, streaming=streaming).events()

@@ -1,0 +1,76 @@
+"""From a decision to an answer: by the cascade of its category, or by its candidates in their order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from semroute.cascade import Ladder
+from semroute.config import Config
+from semroute.dispatch import Constraints, Dispatcher
+from semroute.router.calling import BoundCaller
+from semroute.strategies import Pool
+from semroute.types import Completion, Decision, Delta, Request
+
+CHOSEN = frozenset({"judge", "classifier"})
+"""Strategies that choose a model and not a category: what they have chosen is called, and no tier below it."""
+
+
+class Answering:
+    """Answers decided queries. Safe to share between threads.
+
+    Args:
+        config: cascades, and the deadline.
+        pool: what the names of models and groups stand for.
+
+    Raises:
+        MissingExtraError: a check of a cascade needs an extra that is not installed.
+    """
+
+    def __init__(self, config: Config, pool: Pool) -> None:
+        self._config = config
+        self._pool = pool
+        self._general = Ladder.of(config.cascade)
+        self._own = {
+            name: Ladder.of(override.cascade)
+            for name, override in config.categories.items()
+            if override.cascade is not None
+        }
+
+    def answer(
+        self, request: Request, decision: Decision, dispatcher: Dispatcher, limits: Constraints, *, streaming: bool
+    ) -> AsyncGenerator[Delta | Completion]:
+        """The answer, last; before it pieces, where ``streaming``.
+
+        Raises:
+            DispatchError: no place could answer.
+        """
+        ladder = self._ladder(decision, limits)
+        if ladder is None:
+            return _dispatched(request, decision, dispatcher, limits, streaming)
+        most_s = self._config.retries.deadline_s
+        deadline_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
+        caller = BoundCaller(dispatcher, limits)
+        return ladder.climb(decision.query, request, caller, deadline_s=deadline_s, streaming=streaming)
+
+    def _ladder(self, decision: Decision, limits: Constraints) -> Ladder | None:
+        """The cascade that a decision goes through; None where there is none, or a model was chosen already."""
+        if limits.model is not None or limits.deployment is not None or decision.strategy in CHOSEN:
+            return None
+        if decision.strategy == "rules" and decision.category is None:
+            return None
+        ladder = self._own.get(decision.category or "", self._general)
+        # What a rule has left to choose from bounds the tiers as well.
+        for opinion in decision.opinions:
+            if opinion.strategy == "rules" and opinion.kind == "narrowed":
+                ladder = ladder.within(opinion.candidates, self._pool.kept)
+        return ladder if ladder.rungs else None
+
+
+async def _dispatched(
+    request: Request, decision: Decision, dispatcher: Dispatcher, limits: Constraints, streaming: bool
+) -> AsyncGenerator[Delta | Completion]:
+    if not streaming:
+        yield await dispatcher.complete(request, decision.candidates, limits)
+        return
+    async for event in dispatcher.stream(request, decision.candidates, limits):
+        yield event
