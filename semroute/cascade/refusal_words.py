@@ -1,7 +1,7 @@
 """How refusals and non-answers begin, in ten languages; small letters, straight apostrophes.
 
-Written from how assistants speak, and checked on the rows "dev" of the test's set; the rows "test" were written before
-and have not been looked at. A pattern is anchored at the start of a sentence or clause by its user.
+Written from how assistants speak, then mended where they failed on the rows "dev" of ``tests/data/refusals.jsonl``. The
+rows "test" are for measuring alone. A pattern is anchored at the start of a sentence or clause by its user.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ REFUSALS: tuple[str, ...] = (
     r"(?:can't|cannot|can not|don't have|do not have|am unable|am not able|'m not able|'m unable|won't|must|am not)",
     r"i(?:'m| am) (?:just |only )?an? (?:ai|language model|large language model)[^.;]{0,60}(?:can't|cannot|unable|not able|don't have)",
     r"(?:no,? )?i (?:refuse|decline) to ",
+    r"i (?:won't|will not) (?:write|create|generate|produce|build|make|tell|share|give|send|help) ",
+    r"i (?:don't|do not) have the ability to ",
     r"i(?:'m| am) (?:afraid|sorry to say) (?:that )?(?:i )?(?:can't|cannot|won't|am unable|am not able|'m not able|not)",
     r"(?:we|this (?:service|assistant)) (?:can't|cannot|are unable to|is unable to|does not|do not) (?:help|assist|provide|answer|support)",
     r"i don't have (?:access to|permission to|the (?:necessary )?(?:information|capability|tools|authority))",
@@ -111,11 +113,13 @@ REFUSALS: tuple[str, ...] = (
 
 NON_ANSWERS: tuple[str, ...] = (
     r"(?:sorry,? |hmm,? |honestly,? |well,? )?i (?:really |honestly |just )?(?:do not|don't) (?:really )?know(?: the answer| that| enough|\.|$|,)",
-    r"(?:sorry,? )?i(?:'m| am) not (?:sure|certain|familiar with)(?: what| how| which| about| the|\.|$| i)",
+    r"(?:sorry,? )?i(?:'m| am) not (?:(?:sure|certain)(?: what| how| which| about| the|\.|$| i)|familiar with (?:that|this|the|it))",
     r"i have no (?:idea|information)",
     r"(?:sorry,? )?(?:could|can|would) you (?:please )?(?:clarify|provide|give|share|tell|specify|elaborate|rephrase|explain)",
-    r"please (?:provide|clarify|share|specify|give|tell|rephrase|paste|upload)",
-    r"(?:what|which) (?:exactly )?(?:do|would|did) you (?:mean|like|want|need)",
+    r"please (?:clarify|specify|rephrase)\b",
+    r"please (?:provide|share|give|tell|paste|upload|send)\b[^.;]{0,60}\b(?:details|information|context|text|code|file|image|document|"
+    r"question|sentence|example|problem|link|data|article|passage|paragraph|what you|which|more)\b",
+    r"(?:what|which) (?:\w+ ){0,3}(?:do|would|did) you (?:mean|like|want|need)",
     r"(?:it|that) depends\.?$",
     r"(?:sure|certainly|of course|absolutely)[,!.]* ?(?:i(?:'d| would) be happy to help|what (?:can|would)|how can i|i can help)[^.]{0,60}[.!?]? ?"
     r"(?:please|could|what|how|$)",

@@ -25,7 +25,7 @@ MOST_WORDS_OF_NOTHING = 45
 _QUOTED = re.compile('["“„«][^"”“»]{0,2000}["”“»]|「[^」]{0,2000}」|```.*?(?:```|\\Z)|`[^`]{0,500}`', re.DOTALL)
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 _SPACE = re.compile(r"\s+")
-_DECORATION = re.compile(r"^[\W_]+")
+_DECORATION = re.compile(r"^[^\w\[<]+")
 
 
 def refusal_in(text: str) -> str | None:
@@ -51,7 +51,7 @@ def refusal_in(text: str) -> str | None:
 def _plain(text: str) -> str:
     """Without quotations, code and decoration; small letters, one kind of apostrophe and space."""
     said = _QUOTED.sub(" ", unicodedata.normalize("NFKC", text)).replace("’", "'").replace("‘", "'")
-    return _DECORATION.sub("", _SPACE.sub(" ", said).casefold())
+    return _DECORATION.sub("", _SPACE.sub(" ", said).lower())
 
 
 def _words(plain: str) -> int:
