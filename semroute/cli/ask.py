@@ -11,6 +11,7 @@ import click
 
 from semroute.cli.options import config_option, index_option, json_option
 from semroute.errors import QueryError
+from semroute.types import total_cost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from semroute.config import Config
     from semroute.dispatch import Constraints
     from semroute.router import Router
-    from semroute.types import Completion, Delta
+    from semroute.types import Completion, Delta, Trial
 
 
 @click.command()
@@ -74,6 +75,8 @@ def ask(
         print_text("")
     else:
         print_text(completion.text or completion.refusal or "")
+    for trial in completion.trials:
+        print_note(f"  {trial.candidate}: {trial.reason}")
     print_note(summary(completion))
 
 
@@ -91,8 +94,25 @@ def as_dict(completion: Completion) -> dict[str, object]:
         "refusal": completion.refusal,
         "cost_usd": None if completion.total_cost is None else completion.total_cost.usd,
         "cost_is_estimated": completion.total_cost is not None and completion.total_cost.estimated,
+        "tier": completion.tier,
+        "trials": [_trial(trial) for trial in completion.trials],
+        "outcome_id": completion.outcome_id,
         "attempts": [asdict(attempt) for attempt in completion.attempts],
         "decision": None if completion.decision is None else completion.decision.to_dict(),
+    }
+
+
+def _trial(trial: Trial) -> dict[str, object]:
+    cost = total_cost(trial.attempts)
+    return {
+        "tier": trial.tier,
+        "candidate": trial.candidate,
+        "called": trial.completion is not None or bool(trial.attempts),
+        "accepted": trial.accepted,
+        "reason": trial.reason,
+        "checks": [asdict(check) for check in trial.checks],
+        "latency_ms": trial.latency_ms,
+        "cost_usd": None if cost is None else cost.usd,
     }
 
 
@@ -106,7 +126,10 @@ def summary(completion: Completion) -> str:
     failed = sum(attempt.error_kind not in (None, "Abandoned") for attempt in completion.attempts)
     price = [] if cost is None else [f"{'about ' if cost.estimated else ''}{cost.usd:.6f} USD"]
     tries = [f"after {failed} failed {'attempt' if failed == 1 else 'attempts'}"] if failed else []
-    return " · ".join([*routed, completion.model, place, tokens, *price, f"{completion.latency_ms:.0f} ms", *tries])
+    tier = [] if completion.tier is None else [f"tier {completion.tier + 1}"]
+    return " · ".join(
+        [*routed, *tier, completion.model, place, tokens, *price, f"{completion.latency_ms:.0f} ms", *tries]
+    )
 
 
 def _text(query: str) -> str:

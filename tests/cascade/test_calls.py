@@ -8,7 +8,7 @@ import pytest
 
 from semroute.dispatch import Dispatcher
 from semroute.errors import BrokenStreamError
-from semroute.testing import answer, reset_after
+from semroute.testing import answer, truncated
 from semroute.types import Completion, Delta
 
 SURE, UNSURE = math.log(0.97), math.log(0.5)
@@ -87,7 +87,7 @@ def test_a_confident_refusal_does_not_start_early(bench: Any) -> None:
 
 
 def test_a_stream_that_breaks_after_its_first_piece_is_an_error_with_every_attempt(bench: Any) -> None:
-    bench.provider.script(answer(""), answer(""), reset_after(3, answer(LONG)))
+    bench.provider.script(answer(""), answer(""), truncated(3, answer(LONG)))
     seen: list[str] = []
     config = bench.config({})
 

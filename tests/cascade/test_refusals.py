@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from semroute.cascade.refusals import refusal_in
 
-ROWS = [json.loads(line) for line in (Path(__file__).parents[1] / "data" / "refusals.jsonl").open(encoding="utf-8")]
+DATA = Path(__file__).parents[1] / "data" / "refusals.jsonl"
+ROWS = [json.loads(line) for line in DATA.read_text(encoding="utf-8").splitlines()]
 """Refusals, non-answers and answers in eleven languages, in two parts by one hand; "test" was not tuned on."""
 
 
