@@ -12,7 +12,7 @@ BLOCKS = re.findall(r"^```yaml\n(.*?)^```", README.read_text(encoding="utf-8"), 
 
 
 def test_the_readme_shows_a_configuration() -> None:
-    assert BLOCKS
+    assert any("deployments:" in block for block in BLOCKS)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -20,4 +20,3 @@ def test_the_configuration_that_the_readme_shows_is_valid(block: str) -> None:
     config, problems = validate(block)
     assert not problems
     assert config is not None
-    assert config.deployments
