@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from semroute.config.deciding import Judge, Semantic
 from semroute.config.load import load_config
+from semroute.config.log import Log
 from semroute.config.places import Deployment, Limits, ModelSpec, Price, Timeouts
 from semroute.config.problem import Problem
 from semroute.config.resilience import BreakerRules, Hedging, Retries, Selection, Weights
@@ -23,6 +24,7 @@ __all__ = [
     "Judge",
     "Keywords",
     "Limits",
+    "Log",
     "ModelSpec",
     "Price",
     "Problem",

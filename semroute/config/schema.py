@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from semroute.config.cascade import Cascade, no_cascade
 from semroute.config.conflicts import conflicts
 from semroute.config.deciding import DEFAULT_STRATEGIES, Judge, Semantic, StrategyNames
+from semroute.config.log import Log
 from semroute.config.places import Deployment, Dollars, ModelSpec, Variable
 from semroute.config.resilience import BreakerRules, Hedging, Retries, Selection
 from semroute.config.rules import Rule
@@ -61,6 +62,7 @@ class Config(Section):
         hedging: second attempts before the first token.
         breaker: when a place is closed for its failures.
         budgets: USD that each key, by its environment variable, may spend in a calendar month (UTC).
+        log: the database of outcomes.
         state: ``memory``, or a ``redis://`` address that several replicas share.
         state_password_env: environment variable with the password of that Redis.
     """
@@ -81,6 +83,7 @@ class Config(Section):
     hedging: Hedging = Hedging()
     breaker: BreakerRules = BreakerRules()
     budgets: Mapping[Variable, Dollars] = Field(default_factory=dict)
+    log: Log = Log()
     state: Annotated[str, AfterValidator(state_address)] = "memory"
     state_password_env: Variable | None = None
 

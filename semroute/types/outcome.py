@@ -26,6 +26,7 @@ class Outcome:
         completion: the answer; None where no model was asked, or none answered.
         attempts: every call that was made for the answer, failed ones among them; the judge's are in ``decision``.
         latency_ms: wall time from arrival to the end, deciding included.
+        first_token_ms: wall time from arrival to the first piece that the caller saw; None where it was not streamed.
         error_kind: name of the error's class, where it failed.
         error: the error's message.
         baseline_model: the model that is held to be the strongest.
@@ -39,6 +40,7 @@ class Outcome:
     completion: Completion | None = None
     attempts: tuple[Attempt, ...] = ()
     latency_ms: float = 0.0
+    first_token_ms: float | None = None
     error_kind: str | None = None
     error: str | None = None
     baseline_model: str | None = None
@@ -122,6 +124,9 @@ class LoggedOutcome:
         accepted: whether a tier was accepted; None where there was no cascade.
         escalated: whether more than one tier was called.
         decide_ms: wall time of deciding.
+        categories: every category with score and threshold, best first.
+        opinions: what each strategy said, as :meth:`~semroute.types.Opinion.to_dict` tells it.
+        steps_ms: wall time of deciding by step, milliseconds.
         first_token_ms: from arrival to the first piece that the caller saw; None where it was not streamed.
         input_tokens, output_tokens: of the answer that was given.
         cost_usd: of all calls, the judge's among them; None where no price is known.
@@ -162,6 +167,9 @@ class LoggedOutcome:
     answer: str | None = None
     feedback: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    categories: tuple[tuple[str, float, float], ...] = ()
+    opinions: tuple[Mapping[str, object], ...] = ()
+    steps_ms: Mapping[str, float] = field(default_factory=dict)
     calls: tuple[LoggedCall, ...] = ()
     checks: tuple[LoggedCheck, ...] = ()
     trials: tuple[LoggedTrial, ...] = ()
