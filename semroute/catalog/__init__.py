@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from semroute.catalog.baseline import Baseline
 from semroute.catalog.capability import ModelCard, fits, model_card, strength
 from semroute.catalog.cost import cost_of, estimated_cost
 from semroute.catalog.needs import DEFAULT_OUTPUT_TOKENS, Needs, capabilities_of, needs_of
@@ -11,6 +12,7 @@ from semroute.catalog.tokens import IMAGE_TOKENS, estimate_text_tokens, estimate
 __all__ = [
     "DEFAULT_OUTPUT_TOKENS",
     "IMAGE_TOKENS",
+    "Baseline",
     "ModelCard",
     "Needs",
     "capabilities_of",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from semroute.config import Config
     from semroute.dispatch import Constraints
+    from semroute.outcomes.log import OutcomeLog
     from semroute.router import Router
     from semroute.types import Completion, Delta, Trial
 
@@ -52,7 +55,7 @@ def ask(
     """
     from semroute import bridge
     from semroute.cli.console import print_json, print_note, print_text
-    from semroute.cli.routers import open_router
+    from semroute.cli.routers import command_log, logging_router
     from semroute.config import load_config
     from semroute.dispatch import Constraints
     from semroute.dispatch.status import STATE_FILE
@@ -62,12 +65,12 @@ def ask(
     constraints = Constraints(
         model=model, deployment=deployment, regions=frozenset(regions), max_usd=max_usd, deadline_s=deadline
     )
-    pinned = model is not None or deployment is not None
-    if pinned:
-        events = _direct(text, config, constraints, stream)
+    if model is not None or deployment is not None:
+        with command_log(config) as log:
+            completion = bridge.run(_last(_direct(text, config, constraints, stream, log), echo=not as_json))
     else:
-        events = _routed(text, open_router(index, config_path, state_file=STATE_FILE), constraints, stream)
-    completion = bridge.run(_last(events, echo=not as_json))
+        with logging_router(index, config_path, state_file=STATE_FILE) as router:
+            completion = bridge.run(_last(_routed(text, router, constraints, stream), echo=not as_json))
     if as_json:
         print_json(as_dict(completion))
         return
@@ -174,19 +177,24 @@ async def _routed(
 
 
 async def _direct(
-    text: str, config: Config, constraints: Constraints, stream: bool
+    text: str, config: Config, constraints: Constraints, stream: bool, log: OutcomeLog | None
 ) -> AsyncIterator[Delta | Completion]:
+    """Call what is pinned: no index is opened, and nothing is decided."""
     from semroute.dispatch import Dispatcher
     from semroute.dispatch.status import STATE_FILE
+    from semroute.router.answering import dispatched, pinned_decision
+    from semroute.router.recording import Recorder
     from semroute.types import Request
 
+    started = time.perf_counter()
     dispatcher, request = Dispatcher(config, state_file=STATE_FILE), Request(({"role": "user", "content": text},))
-    candidates = () if constraints.model is None else (constraints.model,)
+    decision = pinned_decision(text, constraints, config)
     try:
-        if not stream:
-            yield await dispatcher.complete(request, candidates, constraints)
-            return
-        async for event in dispatcher.stream(request, candidates, constraints):
-            yield event
+        events = dispatched(request, decision, dispatcher, constraints, stream)
+        if log is not None:
+            events = Recorder(log, config).answered(events, decision, started)
+        async with aclosing(events):
+            async for event in events:
+                yield event
     finally:
         await dispatcher.close()

@@ -47,7 +47,7 @@ def route(
     is there. Rows have a "query": text, or a list of chat messages. "-" stands for standard input after --file only.
     """
     from semroute.cli.console import print_json
-    from semroute.cli.routers import open_router
+    from semroute.cli.routers import logging_router
 
     if (query is None) == (file is None):
         raise click.UsageError("give either a QUERY or --file FILE")
@@ -60,9 +60,9 @@ def route(
     from semroute.router.text import as_messages
     from semroute.types import Request
 
-    router = open_router(index, config_path)
-    decision = router.route(Request(as_messages(query), metadata=metadata))
-    nearest = nearest_examples(router.live, decision.query, NEAREST)
+    with logging_router(index, config_path) as router:
+        decision = router.route(Request(as_messages(query), metadata=metadata))
+        nearest = nearest_examples(router.live, decision.query, NEAREST)
     if as_json:
         examples = [{"category": e.category, "query": e.query, "similarity": e.similarity} for e in nearest]
         print_json({**decision.to_dict(), "nearest": examples})
@@ -85,15 +85,15 @@ def _route_file(
 ) -> None:
     from semroute.cli.console import print_json, print_text
     from semroute.cli.decisions import decision_line
-    from semroute.cli.routers import open_router
+    from semroute.cli.routers import logging_router
 
-    router = open_router(index, config_path)
-    width = max(map(len, (*router.live.models, "(fallback)")))
-    for decision in _decisions(router, file, metadata):
-        if as_json:
-            print_json(decision.to_dict())
-        else:
-            print_text(decision_line(decision, width))
+    with logging_router(index, config_path) as router:
+        width = max(map(len, (*router.live.models, "(fallback)")))
+        for decision in _decisions(router, file, metadata):
+            if as_json:
+                print_json(decision.to_dict())
+            else:
+                print_text(decision_line(decision, width))
 
 
 def _decisions(router: Router, file: Path, metadata: dict[str, str]) -> Iterator[Decision]:

@@ -62,6 +62,7 @@ class Config(Section):
         hedging: second attempts before the first token.
         breaker: when a place is closed for its failures.
         budgets: USD that each key, by its environment variable, may spend in a calendar month (UTC).
+        baseline: model or group that is held to be the strongest, for reports; None: the one that costs most.
         log: the database of outcomes.
         state: ``memory``, or a ``redis://`` address that several replicas share.
         state_password_env: environment variable with the password of that Redis.
@@ -83,6 +84,7 @@ class Config(Section):
     hedging: Hedging = Hedging()
     breaker: BreakerRules = BreakerRules()
     budgets: Mapping[Variable, Dollars] = Field(default_factory=dict)
+    baseline: Name | None = None
     log: Log = Log()
     state: Annotated[str, AfterValidator(state_address)] = "memory"
     state_password_env: Variable | None = None

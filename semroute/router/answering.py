@@ -14,6 +14,9 @@ from semroute.types import Completion, Decision, Delta, Request
 CHOSEN = frozenset({"judge", "classifier"})
 """Strategies that choose a model and not a category: what they have chosen is called, and no tier below it."""
 
+PINNED = "pinned"
+"""Named as the strategy where the caller, and no strategy, has chosen."""
+
 
 class Answering:
     """Answers decided queries. Safe to share between threads.
@@ -46,7 +49,7 @@ class Answering:
         """
         ladder = self._ladder(decision, limits)
         if ladder is None:
-            return _dispatched(request, decision, dispatcher, limits, streaming)
+            return dispatched(request, decision, dispatcher, limits, streaming)
         most_s = self._config.retries.deadline_s
         deadline_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
         caller = BoundCaller(dispatcher, limits)
@@ -66,9 +69,34 @@ class Answering:
         return ladder if ladder.rungs else None
 
 
-async def _dispatched(
+def pinned_decision(text: str, limits: Constraints, config: Config) -> Decision:
+    """The decision of a caller who pins a model or a deployment: nothing was routed."""
+    models = [place.model for place in config.deployments if place.name == limits.deployment]
+    candidates = tuple(filter(None, (limits.model or next(iter(models), limits.deployment),)))
+    return Decision(
+        query=text,
+        category=None,
+        model=candidates[0] if candidates else "",
+        score=None,
+        threshold=None,
+        confidence=None,
+        is_fallback=False,
+        categories=(),
+        candidates=candidates,
+        strategy=PINNED,
+        reason="the caller pins what is called",
+        elapsed_ms=0.0,
+    )
+
+
+async def dispatched(
     request: Request, decision: Decision, dispatcher: Dispatcher, limits: Constraints, streaming: bool
 ) -> AsyncGenerator[Delta | Completion]:
+    """The answer by the decision's candidates in their order, without a cascade.
+
+    Raises:
+        DispatchError: no place could answer.
+    """
     if not streaming:
         yield await dispatcher.complete(request, decision.candidates, limits)
         return

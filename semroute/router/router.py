@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -21,10 +22,11 @@ from semroute.router.calling import judging_caller
 from semroute.router.deciding import Calling, arun, chain_of, query_of, request_of, run
 from semroute.router.live import LiveIndex
 from semroute.router.locate import ENVIRONMENT, Progress, locate_index, shipped_index
+from semroute.router.recording import NOTHING, Recorder, opened_log
 from semroute.router.reload import Reloader
 from semroute.router.text import routed_text
 from semroute.strategies.chain import Deciding
-from semroute.types import Completion, Decision, Delta, Query, Request
+from semroute.types import Completion, Decision, Delta, OutcomeSink, Query, Request
 
 
 class Router:
@@ -37,6 +39,7 @@ class Router:
             looks.
         state_file: see :class:`~semroute.dispatch.Dispatcher`.
         calling: makes what a judge calls models by, within the limits of the request.
+        log: keeps the outcome of every query; None keeps none. The router closes it.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Router:
         reloader: Reloader | None = None,
         state_file: Path | None = None,
         calling: Calling = judging_caller,
+        log: OutcomeSink | None = None,
     ) -> None:
         self._live, self._chain = live, chain_of(live, config)
         self._answering = Answering(config, self._chain.pool)
@@ -54,6 +58,8 @@ class Router:
         self._reloader = reloader
         self._state_file = state_file
         self._calling = calling
+        self._log = log
+        self._recorder = None if log is None else Recorder(log, config)
         self._dispatcher: Dispatcher | None = None
         self._replacing = threading.Lock()
 
@@ -65,6 +71,7 @@ class Router:
         config: Config | Path | str | None = None,
         reload_every_s: float | None = None,
         state_file: Path | None = None,
+        log: OutcomeSink | bool | None = None,
         progress: Progress = lambda step, done, total: None,
     ) -> Router:
         """Open an artifact.
@@ -76,16 +83,20 @@ class Router:
             reload_every_s: look so often, in seconds, whether the artifact was replaced, and switch to the new one in
                 the background; None never looks.
             state_file: where the state of the deployments is left and taken up again; None neither reads nor writes.
+            log: whether outcomes are kept in the configuration's database, or what keeps them; None takes
+                ``log.enabled``, which is off unless it says so.
             progress: called with step, done and total while the shipped index is built.
 
         Raises:
             ConfigError, ArtifactError, EncoderError, MissingExtraError: each says what is wrong and what to do.
+            StateError: outcomes are to be kept, and their database cannot be opened.
         """
         settings = config if isinstance(config, Config) else load_config(config)
         folder = locate_index(index, settings) or shipped_index(progress)
         # Before opening: a replacement that arrives meanwhile must not be taken for what was opened.
         reloader = None if reload_every_s is None else Reloader(folder, reload_every_s)
-        return cls(LiveIndex.open(folder, settings), settings, reloader=reloader, state_file=state_file)
+        live, sink = LiveIndex.open(folder, settings), opened_log(log, settings)
+        return cls(live, settings, reloader=reloader, state_file=state_file, log=sink)
 
     @property
     def live(self) -> LiveIndex:
@@ -106,7 +117,7 @@ class Router:
             QueryError: the query is empty, or is neither text nor messages.
             EncoderError: a remote encoder did not answer.
         """
-        return run(self._deciding([query], [routed_text(query_of(query))], ANYTHING))[0]
+        return self._noted(run(self._deciding([query], [routed_text(query_of(query))], ANYTHING)), [query])[0]
 
     def route_many(self, queries: Sequence[Query | Request]) -> list[Decision]:
         """:meth:`route` for many queries at once, in their order; ``elapsed_ms`` is each one's share of the time.
@@ -117,11 +128,11 @@ class Router:
         if isinstance(queries, str):
             raise QueryError("route_many takes a list of queries, not one string; give that to route")
         texts = [_text_of(query, place) for place, query in enumerate(queries)]
-        return run(self._deciding(queries, texts, ANYTHING)) if texts else []
+        return self._noted(run(self._deciding(queries, texts, ANYTHING)), queries) if texts else []
 
     async def aroute(self, query: Query | Request, *, constraints: Constraints = ANYTHING) -> Decision:
         """:meth:`route` without blocking the event loop; ``constraints`` bound a judge's call too."""
-        return (await arun(self._deciding([query], [routed_text(query_of(query))], constraints)))[0]
+        return self._noted([await self._adecide(query, constraints)], [query])[0]
 
     @property
     def dispatcher(self) -> Dispatcher:
@@ -152,27 +163,39 @@ class Router:
         self, query: Query | Request, *, model: str | None = None, constraints: Constraints | None = None
     ) -> Completion:
         """:meth:`complete` for asynchronous callers."""
-        request, limits = request_of(query), _pinned(constraints or ANYTHING, model)
-        decision = await self.aroute(request, constraints=limits)
         answer: Completion | None = None
-        events = self._answering.answer(request, decision, self.dispatcher, limits, streaming=False)
-        async with aclosing(events):
+        limits = _pinned(constraints or ANYTHING, model)
+        async with aclosing(self._answer(query, limits, streaming=False)) as events:
             async for event in events:
                 answer = event if isinstance(event, Completion) else None
         assert answer is not None  # answering ends with a completion or raises
-        return replace(answer, decision=decision)
+        return answer
 
     async def astream(
         self, query: Query | Request, *, model: str | None = None, constraints: Constraints | None = None
     ) -> AsyncGenerator[Delta | Completion]:
         """:meth:`acomplete`, with the answer's pieces as they arrive; the completion comes last."""
-        request, limits = request_of(query), _pinned(constraints or ANYTHING, model)
-        decision = await self.aroute(request, constraints=limits)
-        async with aclosing(
-            self._answering.answer(request, decision, self.dispatcher, limits, streaming=True)
-        ) as events:
+        async with aclosing(self._answer(query, _pinned(constraints or ANYTHING, model), streaming=True)) as events:
+            async for event in events:
+                yield event
+
+    async def _answer(
+        self, query: Query | Request, limits: Constraints, *, streaming: bool
+    ) -> AsyncGenerator[Delta | Completion]:
+        started, request = time.perf_counter(), request_of(query)
+        decision = await self._adecide(request, limits)
+        events = self._answering.answer(request, decision, self.dispatcher, limits, streaming=streaming)
+        if self._recorder is not None:
+            events = self._recorder.answered(events, decision, started, request.metadata)
+        async with aclosing(events):
             async for event in events:
                 yield replace(event, decision=decision) if isinstance(event, Completion) else event
+
+    def close(self) -> None:
+        """Write what the log has not written yet, and let it go."""
+        close = getattr(self._log, "close", None)
+        if close is not None:
+            close()
 
     def reload(self) -> None:
         """Switch to the artifact that now lies in the folder; queries under way end with the old one.
@@ -183,6 +206,15 @@ class Router:
         with self._replacing:
             live = LiveIndex.open(self._live.artifact.folder, self._config)
             self._chain, self._live = chain_of(live, self._config), live
+
+    async def _adecide(self, query: Query | Request, constraints: Constraints) -> Decision:
+        return (await arun(self._deciding([query], [routed_text(query_of(query))], constraints)))[0]
+
+    def _noted(self, decisions: list[Decision], queries: Sequence[Query | Request]) -> list[Decision]:
+        if self._recorder is not None:
+            known = [query.metadata if isinstance(query, Request) else NOTHING for query in queries]
+            self._recorder.decided(decisions, known)
+        return decisions
 
     def _deciding(self, queries: Sequence[Query | Request], texts: Sequence[str], constraints: Constraints) -> Deciding:
         if self._reloader is not None:

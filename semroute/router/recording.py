@@ -1,0 +1,124 @@
+"""Outcomes as they happen, handed to a log."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
+from types import MappingProxyType
+
+from semroute.catalog import Baseline
+from semroute.config import Config
+from semroute.errors import DispatchError
+from semroute.outcomes.ids import new_id
+from semroute.types import Attempt, Completion, Decision, Delta, Outcome, OutcomeSink, Usage
+
+CANCELLED = "Cancelled"
+"""Kind of the error of a query whose caller left before its answer was whole."""
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class Recorder:
+    """Makes outcomes of decisions and answers, and hands them to a log. Safe to share between threads.
+
+    Args:
+        sink: keeps them.
+        config: what the strongest model is, and what it costs.
+    """
+
+    def __init__(self, sink: OutcomeSink, config: Config) -> None:
+        self._sink = sink
+        self._config = config
+
+    @cached_property
+    def _baseline(self) -> Baseline:
+        # On first use: the first look at the price list takes a third of a second.
+        return Baseline(self._config)
+
+    def decided(self, decisions: Sequence[Decision], metadata: Sequence[Mapping[str, str]]) -> None:
+        """Queries that were routed and not answered."""
+        now = time.time()
+        at = datetime.fromtimestamp(now, UTC)
+        for decision, known in zip(decisions, metadata, strict=True):
+            outcome = Outcome(new_id(now), at, decision, latency_ms=decision.elapsed_ms, metadata=known)
+            self._sink.record(outcome)
+
+    async def answered(
+        self,
+        events: AsyncGenerator[Delta | Completion],
+        decision: Decision,
+        started: float,
+        metadata: Mapping[str, str] = NOTHING,
+    ) -> AsyncGenerator[Delta | Completion]:
+        """Pass an answer on, and record how it ended: whole, failed, or left by its caller.
+
+        Args:
+            events: the answer; closed with this.
+            decision: what led to it.
+            started: when the query arrived, :func:`time.perf_counter`.
+            metadata: what is known of the caller.
+
+        Raises:
+            DispatchError: as ``events``.
+        """
+        name = new_id(time.time())
+        heard_ms: float | None = None
+        completion: Completion | None = None
+        attempts: tuple[Attempt, ...] = ()
+        kind: str | None = CANCELLED
+        message: str | None = None
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, Completion):
+                        completion = event = replace(event, outcome_id=name)
+                        attempts, kind = event.attempts, None
+                    elif heard_ms is None:
+                        heard_ms = (time.perf_counter() - started) * 1000
+                    yield event
+        except DispatchError as error:
+            attempts, kind, message = error.attempts, type(error).__name__, str(error)
+            raise
+        finally:
+            latency_ms = (time.perf_counter() - started) * 1000
+            cost = None if completion is None or completion.usage is None else self._compared(completion.usage)
+            outcome = Outcome(
+                id=name,
+                at=datetime.fromtimestamp(time.time() - latency_ms / 1000, UTC),
+                decision=decision,
+                completion=completion,
+                attempts=attempts,
+                latency_ms=latency_ms,
+                first_token_ms=heard_ms,
+                error_kind=kind,
+                error=message,
+                baseline_model=None if cost is None else self._baseline.model,
+                baseline_usd=cost,
+                metadata=metadata,
+            )
+            self._sink.record(outcome)
+
+    def _compared(self, usage: Usage) -> float | None:
+        cost = self._baseline.cost(usage)
+        return None if cost is None else cost.usd
+
+
+def opened_log(log: OutcomeSink | bool | None, config: Config) -> OutcomeSink | None:
+    """What keeps outcomes: what was given, or the configuration's database, or None.
+
+    Raises:
+        StateError: the database cannot be opened.
+        MissingExtraError: the extra "postgres" is not installed.
+    """
+    wanted = config.log.enabled if log is None else log
+    if not isinstance(wanted, bool):
+        return wanted
+    if not wanted:
+        return None
+    from semroute.outcomes.log import open_log
+
+    return open_log(config.log, os.environ)
