@@ -19,6 +19,8 @@ _COMMANDS = {
     "route": ("semroute.cli.route:route", "Say which category and model a query goes to, and why."),
     "rules": ("semroute.cli.rules:rules", "Show which rule of semroute.yaml a query meets."),
     "ask": ("semroute.cli.ask:ask", "Route a query, call the model and print its answer."),
+    "feedback": ("semroute.cli.feedback:feedback", "Say how good an answer was."),
+    "log": ("semroute.cli.log:log", "Look at the log of outcomes, export it, keep it small."),
     "providers": ("semroute.cli.providers:providers", "Check the deployments, and show how they stand."),
     "evaluate": ("semroute.cli.evaluate:evaluate", "Measure an index on labelled queries."),
     "evaluate-policy": (

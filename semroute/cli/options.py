@@ -24,6 +24,11 @@ config_option = click.option(
 )
 """``config_path: Path | None``."""
 
+log_option = click.option(
+    "--log", "log_url", metavar="URL", help="Database of the log (default: log.url, or .semroute/log.db)."
+)
+"""``log_url: str | None``."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 """``as_json: bool``."""
 

@@ -42,7 +42,7 @@ class Log(Section):
         password_env: environment variable with the password of PostgreSQL.
         text: of queries: in full, as a keyed hash, or not at all.
         answers: of models: in full, or not at all.
-        keep_days: age at which an outcome is deleted; None keeps all.
+        keep_days: age at which an outcome is deleted, or ``forever``.
     """
 
     enabled: bool | None = None
@@ -50,4 +50,4 @@ class Log(Section):
     password_env: Variable | None = None
     text: Literal["full", "hashed", "none"] = "full"
     answers: Literal["full", "none"] = "none"
-    keep_days: Positive | None = 90.0
+    keep_days: Positive | Literal["forever"] = 90.0

@@ -147,7 +147,12 @@ def open_log(log: Log, env: Mapping[str, str], *, must_exist: bool = False) -> O
     url = database_url(log, env)
     if must_exist and url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         raise StateError(f'{url.database}: there is no log yet; "semroute ask" and "semroute route" write it')
+    keep_days = None if log.keep_days == "forever" else log.keep_days
     engine = open_engine(log, env)
-    prepare(engine)
-    key = setting(engine, "hash_key", secrets.token_hex(32)) if log.text == "hashed" else ""
-    return OutcomeLog(engine, Keeping(log.text, log.answers == "full", key.encode()), log.keep_days)
+    try:
+        prepare(engine)
+        key = setting(engine, "hash_key", secrets.token_hex(32)) if log.text == "hashed" else ""
+    except BaseException:
+        engine.dispose()
+        raise
+    return OutcomeLog(engine, Keeping(log.text, log.answers == "full", key.encode()), keep_days)

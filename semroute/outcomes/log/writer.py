@@ -76,7 +76,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._is_closing = False
         self._written = self._dropped = 0
-        self._reported_at = float("-inf")
+        self._reported_at: dict[str, float] = {}
         self._failed_tries = 0
 
     def record(self, outcome: Outcome) -> None:
@@ -128,12 +128,13 @@ class Writer:
         while not (self._is_closing and not self._batch and not self._waiting):
             self._wake.wait(FLUSH_S if not self._failed_tries else self._pause_s())
             self._wake.clear()
+            before = self._written
             while self._take() and self._write():
                 pass
-            if not self._failed_tries:
-                self._tidy_up()
-            elif self._is_closing:
+            if self._failed_tries and self._is_closing:
                 return
+            if self._written > before:  # the database is there, and grows
+                self._tidy_up()
 
     def _take(self) -> bool:
         """Fill the batch; False where there is nothing to write."""
@@ -180,8 +181,8 @@ class Writer:
         self._batch = []
 
     def _report(self, message: str, *values: object) -> None:
-        if time.monotonic() - self._reported_at >= REPORT_S:
-            self._reported_at = time.monotonic()
+        if time.monotonic() - self._reported_at.get(message, float("-inf")) >= REPORT_S:
+            self._reported_at[message] = time.monotonic()
             log.warning(message, *values)
 
     def _tidy_up(self) -> None:

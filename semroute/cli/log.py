@@ -1,0 +1,167 @@
+"""``semroute log``: look at the log of outcomes, export it, keep it small."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from semroute.cli.options import config_option, json_option, log_option
+from semroute.cli.times import since_option, until_option
+
+if TYPE_CHECKING:
+    from semroute.outcomes.log import OutcomeLog
+    from semroute.types import LoggedOutcome
+
+FOLLOW_S = 0.5
+"""How often ``--follow`` looks for new outcomes."""
+
+SHOWN = 16
+"""Digits of an id that are shown: time and counter, by which one process never names two outcomes alike."""
+
+
+@click.group()
+def log() -> None:
+    """Look at the log of outcomes, export it, keep it small."""
+
+
+@log.command()
+@click.option("-n", "count", type=click.IntRange(1), default=20, show_default=True, help="Outcomes to show.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with those that come, until Ctrl-C.")
+@log_option
+@config_option
+@json_option
+def tail(count: int, follow: bool, log_url: str | None, config_path: Path | None, as_json: bool) -> None:
+    """Show the last outcomes, one a line: id, time, category, model, cost, time taken, query."""
+    from semroute.cli.console import print_json, print_text
+    from semroute.cli.logs import read_log
+    from semroute.outcomes.log.exporting import as_dict
+
+    opened, _ = read_log(log_url, config_path)
+    with opened:
+        for outcome in _tail(opened, count, follow):
+            if as_json:
+                print_json(as_dict(outcome))
+            else:
+                print_text(line(outcome))
+
+
+@log.command()
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", required=True, help="Where to write.")
+@click.option(
+    "--format", "kind", type=click.Choice(["jsonl", "parquet"]), help="Default: what the name of FILE ends in."
+)
+@click.option(
+    "--outcomes", "labelled", is_flag=True, help="Only judged answers, as rows to train and judge policies on."
+)
+@since_option
+@until_option
+@log_option
+@config_option
+def export(
+    out: Path,
+    kind: str | None,
+    labelled: bool,
+    since: datetime | None,
+    until: datetime | None,
+    log_url: str | None,
+    config_path: Path | None,
+) -> None:
+    """Write outcomes to a file, which appears whole or not at all."""
+    from semroute.cli.console import print_note
+    from semroute.cli.logs import read_log
+    from semroute.outcomes.log.exporting import as_dict, as_labelled, write_jsonl, write_parquet
+
+    kind = kind or ("parquet" if out.suffix == ".parquet" else "jsonl")
+    if labelled and kind == "parquet":
+        raise click.UsageError("--outcomes writes JSONL: name a .jsonl file")
+    opened, _ = read_log(log_url, config_path)
+    with opened:
+        found = opened.outcomes(since, until)
+        if labelled:
+            count = write_jsonl(filter(None, map(as_labelled, found)), out)
+        elif kind == "parquet":
+            count = write_parquet(found, out)
+        else:
+            count = write_jsonl(map(as_dict, found), out)
+    print_note(f"wrote {count:,} {'outcome' if count == 1 else 'outcomes'} to {out}")
+
+
+@log.command()
+@click.option("--keep-days", type=click.FloatRange(0), metavar="DAYS", help="Default: log.keep_days.")
+@log_option
+@config_option
+def prune(keep_days: float | None, log_url: str | None, config_path: Path | None) -> None:
+    """Delete outcomes that are too old; a log that is written does so by itself, a portion an hour."""
+    from semroute.cli.console import print_note
+    from semroute.cli.logs import read_log
+
+    opened, _ = read_log(log_url, config_path)
+    with opened:
+        print_note(f"deleted {opened.prune(keep_days):,} outcomes of {opened.place}")
+
+
+@log.command()
+@log_option
+@config_option
+@json_option
+def info(log_url: str | None, config_path: Path | None, as_json: bool) -> None:
+    """Say where the log is, how much it holds, and what of a query it keeps."""
+    from semroute.cli.console import print_json, stdout
+    from semroute.cli.logs import read_log
+    from semroute.cli.tables import figures
+
+    opened, config = read_log(log_url, config_path)
+    with opened:
+        count, first, last = opened.count()
+        place = opened.place
+    facts = {
+        "log": place,
+        "outcomes": count,
+        "first": None if first is None else _time(first),
+        "last": None if last is None else _time(last),
+        "text": config.log.text,
+        "answers": config.log.answers,
+        "keep_days": config.log.keep_days,
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        stdout().print(figures(**{key: "-" if value is None else str(value) for key, value in facts.items()}))
+
+
+def line(outcome: LoggedOutcome) -> str:
+    """An outcome in one line: the beginning of its id is enough for a person, the whole is in --json."""
+    from semroute.categories.notes import shortened
+
+    cost = "-" if outcome.cost_usd is None else f"{outcome.cost_usd:.6f}"
+    what = outcome.error_kind or outcome.model or f"({outcome.candidates[0] if outcome.candidates else '-'})"
+    tier = "" if outcome.tier is None else f"^{outcome.tier + 1}"
+    judged = "" if outcome.feedback is None else f" [{outcome.feedback:g}]"
+    query = shortened(outcome.query or outcome.query_hash or "", 60)
+    return (
+        f"{outcome.id[:SHOWN]} {outcome.at:%m-%d %H:%M:%S} {outcome.category or '-':<12.12} {what + tier:<14.14} "
+        f"{cost:>9} {outcome.latency_ms:7.0f} ms{judged}  {query}"
+    )
+
+
+def _tail(opened: OutcomeLog, count: int, follow: bool) -> Iterator[LoggedOutcome]:
+    shown = opened.newest(count)
+    yield from shown
+    seen = {outcome.id for outcome in shown}
+    last = shown[-1].at if shown else datetime.now(UTC)
+    while follow:
+        time.sleep(FOLLOW_S)
+        for outcome in opened.outcomes(since=last):
+            if outcome.id not in seen:
+                seen = {*seen, outcome.id} if outcome.at == last else {outcome.id}
+                last = outcome.at
+                yield outcome
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

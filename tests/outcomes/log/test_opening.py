@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from outcomes.log.made import outcome
+from sqlalchemy import create_engine, inspect, text
+
+from semroute.config import Log
+from semroute.errors import StateError
+from semroute.outcomes.log import open_log
+from semroute.outcomes.log.schema import HEAD, metadata
+
+
+def test_a_folder_that_is_not_there_is_made(tmp_path: Path) -> None:
+    with open_log(Log(url=f"sqlite:///{tmp_path}/a/b/log.db"), {}):
+        assert (tmp_path / "a" / "b" / "log.db").exists()
+
+
+def test_the_migrations_make_the_tables_of_the_schema(url: str) -> None:
+    with open_log(Log(url=url), {}):
+        pass
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    found = inspect(engine)
+    for table in metadata.sorted_tables:
+        assert [column["name"] for column in found.get_columns(table.name)] == [c.name for c in table.columns]
+        assert {c["name"] for c in found.get_columns(table.name) if not c["nullable"]} == {
+            c.name for c in table.columns if not c.nullable
+        }
+        assert {index["name"] for index in found.get_indexes(table.name)} == {index.name for index in table.indexes}
+    engine.dispose()
+
+
+def test_what_was_written_is_there_after_opening_again(url: str) -> None:
+    for _ in range(2):
+        with open_log(Log(url=url), {}) as log:
+            log.record(outcome())
+    with open_log(Log(url=url), {}) as log:
+        assert log.count()[0] == 2
+
+
+def test_a_database_of_a_newer_semroute_is_left_alone(url: str) -> None:
+    with open_log(Log(url=url), {}):
+        pass
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(StateError, match=f"newer semroute .form 9999, this one knows {HEAD}"):
+        open_log(Log(url=url), {})
+
+
+def test_tables_of_something_else_are_left_alone(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "log.db")
+    connection.execute("CREATE TABLE outcomes (x)")
+    connection.close()
+    with pytest.raises(StateError, match="something else"):
+        open_log(Log(url=f"sqlite:///{tmp_path}/log.db"), {})
+
+
+def test_a_file_that_is_no_database_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "log.db").write_text("not a database, but long enough to be taken for one" * 100)
+    with pytest.raises(StateError, match=r"log\.db cannot be opened"):
+        open_log(Log(url=f"sqlite:///{tmp_path}/log.db"), {})
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateError, match="folder cannot be made"):
+        open_log(Log(url=f"sqlite:///{tmp_path}/file/log.db"), {})
+
+
+def test_a_server_that_is_not_there_is_an_error_without_the_password() -> None:
+    section = Log(url="postgresql://someone@127.0.0.1:1/none", password_env="PASSWORD")
+    with pytest.raises(StateError, match="cannot be opened") as caught:
+        open_log(section, {"PASSWORD": "hunter2-secret"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_several_processes_may_open_it_for_the_first_time_at_once(url: str) -> None:
+    code = "import sys; from semroute.config import Log; from semroute.outcomes.log import open_log; " \
+           "open_log(Log(url=sys.argv[1]), {}).close()"  # fmt: skip
+    running = [subprocess.Popen([sys.executable, "-c", code, url]) for _ in range(4)]
+    assert [process.wait(60) for process in running] == [0] * 4
+    with open_log(Log(url=url), {}) as log:
+        assert log.count()[0] == 0
+
+
+def test_a_log_that_must_be_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="there is no log yet"):
+        open_log(Log(url=f"sqlite:///{tmp_path}/log.db"), {}, must_exist=True)
+    assert not list(tmp_path.iterdir())
