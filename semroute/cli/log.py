@@ -142,9 +142,9 @@ def line(outcome: LoggedOutcome) -> str:
     what = outcome.error_kind or outcome.model or f"({outcome.candidates[0] if outcome.candidates else '-'})"
     tier = "" if outcome.tier is None else f"^{outcome.tier + 1}"
     judged = "" if outcome.feedback is None else f" [{outcome.feedback:g}]"
-    query = shortened(outcome.query or outcome.query_hash or "", 60)
+    query = shortened(outcome.query or outcome.query_hash or "", 50)
     return (
-        f"{outcome.id[:SHOWN]} {outcome.at:%m-%d %H:%M:%S} {outcome.category or '-':<12.12} {what + tier:<14.14} "
+        f"{outcome.id[:SHOWN]} {outcome.at:%m-%d %H:%M:%S} {outcome.category or '-':<12.12} {what + tier:<16.16} "
         f"{cost:>9} {outcome.latency_ms:7.0f} ms{judged}  {query}"
     )
 

@@ -1,0 +1,130 @@
+"""What the log of outcomes takes, and what it costs those who answer queries.
+
+    python scripts/bench_log.py [--index INDEX] [--postgres URL] [--rate 10000] [--seconds 30] [--rounds 5]
+
+Three parts, as Markdown: (a) the writer alone, fed at a rate and as fast as it goes; an outcome is one query with one
+tier, one call and one check, so four rows, and its decision names twelve categories. (b) A process is killed (SIGKILL)
+while it records: how much is missing, against what its writer may hold. (c) ``Router.route`` with and without the log,
+in turns; needs --index. ``--postgres`` names an empty database, such as ``postgresql://postgres@127.0.0.1/bench``.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import click
+
+from semroute.config import Log
+from semroute.outcomes.log import OutcomeLog, open_log
+from semroute.outcomes.log.writer import BATCH, FLUSH_S
+from semroute.router import Router
+
+sys.path.insert(0, str(Path(__file__).parent))
+from log_bench.made import outcome
+
+QUERIES = ["how do I boil an egg", "my loop never ends", "is my lease binding", "integrate x squared", "hello there"]
+
+
+@click.command()
+@click.option("--index", type=click.Path(exists=True, file_okay=False, path_type=Path), help="For part (c).")
+@click.option("--postgres", metavar="URL", help="An empty database.")
+@click.option("--rate", type=click.IntRange(1), default=10_000, show_default=True, help="Outcomes a second.")
+@click.option("--seconds", type=click.IntRange(1), default=30, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
+def main(index: Path | None, postgres: str | None, rate: int, seconds: int, rounds: int) -> None:
+    """Measure, and print."""
+    with TemporaryDirectory() as folder:
+        places = {"SQLite": f"sqlite:///{folder}/log.db", **({"PostgreSQL": postgres} if postgres else {})}
+        click.echo(
+            "| writer alone | fed | written a second | most waiting | dropped |\n| --- | --- | --- | --- | --- |"
+        )
+        for name, url in places.items():
+            for paced in (True, False):
+                click.echo(f"| {name} | {_alone(url, rate if paced else None, seconds)} |")
+        click.echo(f"\n| killed while recording | recorded | missing | the writer waits {FLUSH_S:g} s or {BATCH} |")
+        click.echo("| --- | --- | --- | --- |")
+        for name, url in places.items():
+            click.echo(f"| {name} | {_killed(url)} | |")
+        if index is not None:
+            click.echo("\n| route() | queries a second, without and with the log | more time with it |")
+            click.echo("| --- | --- | --- |")
+            for name, url in places.items():
+                click.echo(f"| {name} | {_routed(index, url, rounds)} |")
+
+
+def _alone(url: str, rate: int | None, seconds: int) -> str:
+    made = [outcome() for _ in range(1000)]
+    with open_log(Log(url=url, keep_days="forever"), {}) as log:
+        before, most, fed = log.count()[0], 0, 0
+        start = time.perf_counter()
+        while (spent := time.perf_counter() - start) < seconds:
+            due = int(spent * rate) if rate else fed + (1000 if log.counts.waiting < 20_000 else 0)
+            while fed < due:
+                log.record(outcome(made[fed % 1000]))
+                fed += 1
+            most = max(most, log.counts.waiting)
+            time.sleep(0.001)
+        log.flush(60)
+        took = time.perf_counter() - start
+        found, dropped = log.count()[0] - before, log.counts.dropped
+    words = f"{rate:,} a second" if rate else "as fast as it goes"
+    return f"{words}, {seconds} s | {found / took:,.0f} | {most:,} | {dropped:,}"
+
+
+def _killed(url: str) -> str:
+    code = (
+        "import sys, time; sys.path.insert(0, sys.argv[2])\n"
+        "from log_bench.made import outcome\nfrom semroute.config import Log\n"
+        "from semroute.outcomes.log import open_log\nlog = open_log(Log(url=sys.argv[1]), {})\nn = 0\n"
+        "while True:\n    for _ in range(10): log.record(outcome())\n    n += 10\n    print(n, flush=True)\n"
+        "    time.sleep(0.01)\n"
+    )
+    with open_log(Log(url=url, keep_days="forever"), {}) as log:
+        before = log.count()[0]
+    command = [sys.executable, "-c", code, url, str(Path(__file__).parent)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    time.sleep(5)
+    process.kill()
+    recorded = int(re.findall(r"\d+(?=\n)", process.communicate()[0])[-1])
+    with open_log(Log(url=url, keep_days="forever"), {}) as log:
+        return f"{recorded:,} at about 1,000 a second | {recorded - (log.count()[0] - before):,}"
+
+
+def _routed(index: Path, url: str, rounds: int) -> str:
+    with open_log(Log(url=url, keep_days="forever"), {}) as log:
+        without, with_log = [], []
+        for _ in range(rounds):
+            without.append(_rate(index, None))
+            with_log.append(_rate(index, log))
+    ratio = median(one / other for one, other in zip(without, with_log, strict=True))
+    return f"{median(without):,.0f} and {median(with_log):,.0f} | {ratio - 1:+.1%} (median of {rounds} pairs)"
+
+
+def _rate(index: Path, log: OutcomeLog | None) -> float:
+    router = Router.load(index, log=log or False)
+    queries = _queries()
+    for _ in range(200):
+        router.route(next(queries))
+    start, count = time.perf_counter(), 2000
+    for _ in range(count):
+        router.route(next(queries))
+    return count / (time.perf_counter() - start)
+
+
+def _queries() -> Iterator[str]:
+    """Each another text, so that none has its vector in the cache."""
+    number = 0
+    while True:
+        yield f"{QUERIES[number % len(QUERIES)]} {number}"
+        number += 1
+
+
+if __name__ == "__main__":
+    main()

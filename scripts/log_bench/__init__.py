@@ -1,0 +1,1 @@
+"""What the benchmark of the log is made of."""

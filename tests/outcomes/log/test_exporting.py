@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as parquet
+import pytest
+from outcomes.log.made import outcome
+
+from semroute.config import Log
+from semroute.outcomes.files import read_outcomes
+from semroute.outcomes.log import OutcomeLog, open_log
+from semroute.outcomes.log.exporting import as_dict, as_labelled, write_jsonl, write_parquet
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[OutcomeLog]:
+    section = Log(url=f"sqlite:///{tmp_path}/log.db", keep_days="forever", answers="full")
+    with open_log(section, {}) as opened:
+        for number in range(3):
+            opened.record(outcome(f"query {number}", at=1_700_000_000.0 + number))
+        opened.flush()
+        opened.judge("last", 0.5)
+        yield opened
+
+
+def test_jsonl_has_everything(log: OutcomeLog, tmp_path: Path) -> None:
+    assert write_jsonl(map(as_dict, log.outcomes()), tmp_path / "x.jsonl") == 3
+    rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert [row["query"] for row in rows] == ["query 0", "query 1", "query 2"]
+    assert rows[0]["at"] == "2023-11-14T22:13:20.000+00:00"
+    assert rows[2]["feedback"] == 0.5
+    assert [call["role"] for call in rows[0]["calls"]] == ["judge", "answer", "sample", "answer", "answer"]
+
+
+def test_parquet_has_a_row_for_each_and_what_is_nested_as_json(log: OutcomeLog, tmp_path: Path) -> None:
+    assert write_parquet(log.outcomes(), tmp_path / "x.parquet") == 3
+    rows: list[dict[str, Any]] = parquet.read_table(tmp_path / "x.parquet").to_pylist()
+    assert [row["cost_usd"] for row in rows] == pytest.approx([0.331] * 3)
+    assert rows[0]["at"] == next(log.outcomes()).at
+    assert json.loads(rows[0]["calls"])[1]["score"] == {"cost": 1.0, "total": 0.9}
+
+
+def test_an_empty_log_makes_a_file_without_rows(tmp_path: Path) -> None:
+    assert write_parquet(iter(()), tmp_path / "x.parquet") == 0
+    assert parquet.read_table(tmp_path / "x.parquet").num_rows == 0
+
+
+def test_judged_answers_are_rows_that_policies_are_judged_on(log: OutcomeLog, tmp_path: Path) -> None:
+    path = tmp_path / "outcomes.jsonl"
+    assert write_jsonl(filter(None, map(as_labelled, log.outcomes())), path) == 1
+    row = json.loads(path.read_text())
+    assert (row["query"], row["task"]) == ("query 2", "cooking")
+    assert row["outcomes"] == {
+        "large": {"quality": 0.5, "cost_usd": 0.3, "input_tokens": 10, "output_tokens": 50, "latency_ms": 90.0,
+                  "response": "eight minutes"}
+    }  # fmt: skip
+    assert list(read_outcomes(path).models) == ["large"]
+
+
+def test_a_file_appears_whole_or_not_at_all(log: OutcomeLog, tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("old")
+
+    def broken() -> Iterator[dict[str, Any]]:
+        yield {"a": 1}
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError):
+        write_jsonl(broken(), path)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir() if "x.jsonl" in entry.name] == ["x.jsonl"]
