@@ -22,13 +22,14 @@ from tempfile import TemporaryDirectory
 import click
 
 from semroute.config import Log
-from semroute.outcomes.log import OutcomeLog, open_log
+from semroute.outcomes.log import open_log
 from semroute.outcomes.log.writer import BATCH, FLUSH_S
 from semroute.router import Router
 
 sys.path.insert(0, str(Path(__file__).parent))
 from log_bench.made import outcome
 
+BLOCK, PAIRS = 250, 8
 QUERIES = ["how do I boil an egg", "my loop never ends", "is my lease binding", "integrate x squared", "hello there"]
 
 
@@ -53,7 +54,7 @@ def main(index: Path | None, postgres: str | None, rate: int, seconds: int, roun
         for name, url in places.items():
             click.echo(f"| {name} | {_killed(url)} | |")
         if index is not None:
-            click.echo("\n| route() | queries a second, without and with the log | more time with it |")
+            click.echo("\n| route() | ms a query, without and with the log | more time with it: median (quartiles) |")
             click.echo("| --- | --- | --- |")
             for name, url in places.items():
                 click.echo(f"| {name} | {_routed(index, url, rounds)} |")
@@ -98,24 +99,22 @@ def _killed(url: str) -> str:
 
 
 def _routed(index: Path, url: str, rounds: int) -> str:
+    """Short blocks in turns, since the speed of the machine drifts by more than what is measured."""
     with open_log(Log(url=url, keep_days="forever"), {}) as log:
-        without, with_log = [], []
-        for _ in range(rounds):
-            without.append(_rate(index, None))
-            with_log.append(_rate(index, log))
-    ratio = median(one / other for one, other in zip(without, with_log, strict=True))
-    return f"{median(without):,.0f} and {median(with_log):,.0f} | {ratio - 1:+.1%} (median of {rounds} pairs)"
-
-
-def _rate(index: Path, log: OutcomeLog | None) -> float:
-    router = Router.load(index, log=log or False)
-    queries = _queries()
-    for _ in range(200):
-        router.route(next(queries))
-    start, count = time.perf_counter(), 2000
-    for _ in range(count):
-        router.route(next(queries))
-    return count / (time.perf_counter() - start)
+        routers = {"without": Router.load(index, log=False), "with": Router.load(index, log=log)}
+        queries, spent = _queries(), dict[str, list[float]](without=[], **{"with": []})
+        for number in range(rounds * PAIRS + 1):
+            for name in sorted(routers, reverse=bool(number % 2)):
+                start = time.perf_counter()
+                for _ in range(BLOCK):
+                    routers[name].route(next(queries))
+                log.flush()  # what a block has recorded is written in its own time
+                if number:  # the first warms up
+                    spent[name].append((time.perf_counter() - start) / BLOCK)
+        ratios = sorted(b / a for a, b in zip(spent["without"], spent["with"], strict=True))
+    low, high = (ratios[int(len(ratios) * share)] - 1 for share in (0.25, 0.75))
+    both = f"{1e3 * median(spent['without']):.2f} and {1e3 * median(spent['with']):.2f}"
+    return f"{both} | {median(ratios) - 1:+.1%} ({low:+.1%} to {high:+.1%}, {len(ratios)} pairs)"
 
 
 def _queries() -> Iterator[str]:

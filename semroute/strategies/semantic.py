@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -39,6 +39,11 @@ class Ranking(Sequence[CategoryScore]):
         if isinstance(place, slice):
             return tuple(self._entry(number) for number in self._order[place])
         return self._entry(self._order[place])
+
+    def __iter__(self) -> Iterator[CategoryScore]:
+        order = self._order
+        names = [self._names[number] for number in order.tolist()]
+        return map(CategoryScore, names, self._scores[order].tolist(), self._thresholds[order].tolist())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(a == b for a, b in zip(self, other))  # noqa: B905

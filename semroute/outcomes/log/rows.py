@@ -76,7 +76,7 @@ def _outcome(outcome: Outcome, trials: tuple[Trial, ...], keep: Keeping) -> Row:
 def _details(decision: Decision, keep: Keeping) -> str:
     """What of a decision is looked at and never searched: every category's score and bar, the steps, the opinions."""
     opinions = [{**opinion.to_dict(), "reason": keep.reason(opinion.reason)} for opinion in decision.opinions]
-    categories = [(entry.category, round(entry.score, 6), round(entry.threshold, 6)) for entry in decision.categories]
+    categories = [(entry.category, entry.score, entry.threshold) for entry in decision.categories]
     return storable(_dumps({"categories": categories, "steps_ms": dict(decision.steps_ms), "opinions": opinions}))
 
 

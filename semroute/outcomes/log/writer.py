@@ -21,9 +21,9 @@ from semroute.types import Outcome
 
 BATCH = 1000
 """Most outcomes that are written in one transaction."""
-FLUSH_S = 0.2
+FLUSH_S = 0.5
 """Longest time that an outcome waits for others, seconds. What a killed process loses is what came within this time and
-the duration of one transaction, so at a thousand outcomes a second a few hundred."""
+the duration of one transaction, so at a thousand outcomes a second some five hundred."""
 CAPACITY = 50_000
 """Most outcomes that wait while the database is away; those after them are dropped, and counted."""
 LEAST_PAUSE_S, MOST_PAUSE_S = 0.5, 30.0
