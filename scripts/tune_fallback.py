@@ -68,7 +68,7 @@ def tune_fallback(
     points = sweep(scored, threshold_grid(scored))
     best = recommend(points, oos_recall)
     if plot is not None:
-        from semroute.evaluate.plots import plot_sweep
+        from semroute.evaluate.plots.sweep import plot_sweep
 
         plot_sweep(points, best, plot, title=f"Fallback threshold on {len(rows):,} queries of {labelled.name}")
     if write:

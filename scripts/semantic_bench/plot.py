@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from semantic_bench.scale import FIXED_CATEGORIES, FIXED_PROTOTYPES, GOAL_MS, Cost
-from semroute.evaluate.plots import BLUE, GREEN, GREY, ORANGE
+from semroute.evaluate.plots.drawing import BLUE, GREEN, GREY, ORANGE
 from semroute.extras import require
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from semroute.catalog.baseline import Baseline
+from semroute.catalog.baseline import Baseline, cheapest_cost
 from semroute.catalog.capability import ModelCard, fits, model_card, strength
 from semroute.catalog.cost import cost_of, estimated_cost
 from semroute.catalog.needs import DEFAULT_OUTPUT_TOKENS, Needs, capabilities_of, needs_of
@@ -16,6 +16,7 @@ __all__ = [
     "ModelCard",
     "Needs",
     "capabilities_of",
+    "cheapest_cost",
     "cost_of",
     "estimate_text_tokens",
     "estimate_tokens",

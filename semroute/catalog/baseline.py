@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from semroute.catalog.cost import cost_of
 from semroute.catalog.prices import price_of
-from semroute.config import Config, Deployment
+from semroute.config import Config
 from semroute.types import Cost, Usage
 
 
@@ -22,8 +22,6 @@ class Baseline:
     def __init__(self, config: Config) -> None:
         self._config = config
         self.model = config.baseline or _dearest(config)
-        places = () if self.model is None else config.deployments_of(self.model)
-        self._places: tuple[Deployment, ...] = tuple(places)
 
     def cost(self, usage: Usage) -> Cost | None:
         """What the same tokens would have cost at the cheapest place of the strongest model; None without a price.
@@ -31,8 +29,13 @@ class Baseline:
         The answer is taken to be as long as the one that was given. Input that was read from a cache is charged as
         such: a cache works for the strongest model as well.
         """
-        costs = [cost for place in self._places if (cost := cost_of(place, self._config, usage)) is not None]
-        return min(costs, key=lambda cost: cost.usd, default=None)
+        return None if self.model is None else cheapest_cost(self._config, self.model, usage)
+
+
+def cheapest_cost(config: Config, name: str, usage: Usage) -> Cost | None:
+    """What a call with these tokens costs at the cheapest place of a model or group; None where no price is known."""
+    costs = [cost for place in config.deployments_of(name) if (cost := cost_of(place, config, usage)) is not None]
+    return min(costs, key=lambda cost: cost.usd, default=None)
 
 
 def _dearest(config: Config) -> str | None:

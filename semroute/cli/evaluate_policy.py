@@ -98,10 +98,10 @@ def evaluate_policy(
 def _check_targets(html: Path | None, plot: Path | None) -> None:
     """Refuse what could not be written before the work is done."""
     from semroute.errors import InputError
-    from semroute.evaluate.policy_plot import FORMATS
+    from semroute.evaluate.plots.drawing import check_format
 
-    if plot is not None and plot.suffix.lower() not in FORMATS:
-        raise InputError(f"{plot}: a plot is one of {', '.join(FORMATS)}; name it so")
+    if plot is not None:
+        check_format(plot)
     for path in (html, plot):
         if path is not None and not path.parent.is_dir():
             raise InputError(f"{path}: there is no folder {path.parent}; make it first")
@@ -109,11 +109,11 @@ def _check_targets(html: Path | None, plot: Path | None) -> None:
 
 def _write(study: Study, unseen: Study | None, inputs: Inputs, html: Path | None, plot: Path | None) -> None:
     if plot is not None:
-        from semroute.evaluate.policy_plot import plot_study
+        from semroute.evaluate.plots.policy import plot_study
 
         plot_study(study, plot, title=inputs.title)
     if html is not None:
-        from semroute.evaluate.policy_page import write_page
+        from semroute.evaluate.pages.policy import write_page
 
         write_page(study, unseen, html, title=inputs.title, notes=inputs.notes)
 

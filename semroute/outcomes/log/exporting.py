@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from semroute.extras import require
-from semroute.outcomes.log.whole import whole_file
+from semroute.outcomes.whole import whole_file
 from semroute.types import LoggedOutcome
 
 PORTION = 2000

@@ -10,7 +10,7 @@ from evaluate.study.outcomes import logged, made_up
 
 from semroute.errors import InputError, MissingExtraError
 from semroute.evaluate.curves.bootstrap import Interval
-from semroute.evaluate.policy_page import figure, page, span, write_page
+from semroute.evaluate.pages.policy import figure, page, span, write_page
 from semroute.evaluate.study.results import Plan, Policies, Study
 from semroute.evaluate.study.study import run_study
 

@@ -9,7 +9,7 @@ import pytest
 from evaluate.study.outcomes import made_up
 
 from semroute.errors import InputError, MissingExtraError
-from semroute.evaluate.policy_plot import plot_study, svg
+from semroute.evaluate.plots.policy import plot_study, svg
 from semroute.evaluate.study.results import Plan, Policies, Study
 from semroute.evaluate.study.study import run_study
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from semroute.errors import InputError, MissingExtraError
-from semroute.evaluate.plots import plot_sweep
+from semroute.evaluate.plots.sweep import plot_sweep
 from semroute.evaluate.semantic import Scored
 from semroute.evaluate.sweep import SweepPoint, recommend, sweep, threshold_grid
 

@@ -1,4 +1,4 @@
-"""Curves as PNG files; needs the extra "plot". Draws what others computed."""
+"""The sweep of a threshold, as a picture."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from semroute.errors import InputError
+from semroute.evaluate.plots.drawing import BLUE, GREEN, GREY, ORANGE, new_figure, percent_axis, without_frame
 from semroute.evaluate.sweep import SweepPoint
-from semroute.extras import require
-
-# Okabe and Ito's palette, which the colour-blind can tell apart: https://jfly.uni-koeln.de/color/
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7f7f7f"
 
 
 def plot_sweep(points: Sequence[SweepPoint], recommended: SweepPoint, path: Path, *, title: str) -> None:
@@ -27,8 +24,7 @@ def plot_sweep(points: Sequence[SweepPoint], recommended: SweepPoint, path: Path
         MissingExtraError: the extra "plot" is not installed.
         InputError: the file cannot be written.
     """
-    figure_module = require("matplotlib.figure", what="drawing a curve", extra="plot")
-    figure = figure_module.Figure(figsize=(8, 5), dpi=150, layout="constrained")
+    figure = new_figure(8, 5)
     axes = figure.subplots()
     for name, colour, style in _CURVES:
         _curve(axes, points, recommended, name, colour, style)
@@ -46,11 +42,8 @@ def plot_sweep(points: Sequence[SweepPoint], recommended: SweepPoint, path: Path
     axes.set(xlabel="fallback threshold (score)", ylabel="share of queries", title=title)
     axes.set_ylim(-0.02, 1.07)
     axes.set_xlim(points[0].threshold, points[-1].threshold)
-    axes.yaxis.set_major_formatter(
-        require("matplotlib.ticker", what="drawing a curve", extra="plot").PercentFormatter(1)
-    )
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.yaxis.set_major_formatter(percent_axis())
+    without_frame(axes)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
     try:
         figure.savefig(path, format="png")

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from semroute.errors import InputError
 from semroute.evaluate.curves.hull import hull
-from semroute.evaluate.plots import BLUE, GREEN, GREY, ORANGE
+from semroute.evaluate.plots.drawing import (
+    COLOURS,
+    GREY,
+    check_format,
+    new_figure,
+    percent_axis,
+    svg_element,
+    without_frame,
+    write,
+)
 from semroute.evaluate.study.results import ORACLE, PolicyResult, Study
 from semroute.evaluate.study.study import mixing
-from semroute.extras import require
 
-FORMATS = (".png", ".svg")
 _THOUSAND = 1000
-# More of Okabe and Ito's palette.
-_COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_WHAT = "drawing a curve"
 
 
 def plot_study(study: Study, path: Path, *, title: str) -> None:
@@ -29,13 +31,8 @@ def plot_study(study: Study, path: Path, *, title: str) -> None:
         MissingExtraError: the extra "plot" is not installed.
         InputError: the file is neither PNG nor SVG, or cannot be written.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise InputError(f"{path}: a plot is one of {', '.join(FORMATS)}; name it so")
-    figure = _figure(study, title)
-    try:
-        figure.savefig(path, format=path.suffix[1:].lower())
-    except OSError as error:
-        raise InputError(f"{path}: the plot cannot be written ({error.strerror or error})") from error
+    check_format(path)
+    write(_figure(study, title), path)
 
 
 def svg(study: Study, *, title: str) -> str:
@@ -44,18 +41,12 @@ def svg(study: Study, *, title: str) -> str:
     Raises:
         MissingExtraError: the extra "plot" is not installed.
     """
-    matplotlib = require("matplotlib", what=_WHAT, extra="plot")
-    stream = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "semroute"}):
-        _figure(study, title).savefig(stream, format="svg", metadata={"Date": None})
-    text = stream.getvalue()
-    return text[text.index("<svg") :]
+    return svg_element(_figure(study, title))
 
 
 def _figure(study: Study, title: str) -> Any:
-    figure_module = require("matplotlib.figure", what=_WHAT, extra="plot")
     has_pair = study.roles.pair is not None
-    figure = figure_module.Figure(figsize=(14 if has_pair else 9, 6), dpi=150, layout="constrained")
+    figure = new_figure(14 if has_pair else 9, 6)
     axes = figure.subplots(1, 2 if has_pair else 1, squeeze=False)[0]
     figure.suptitle(title)
     _cost_axes(axes[0], study)
@@ -65,7 +56,7 @@ def _figure(study: Study, title: str) -> Any:
 
 
 def _cost_axes(axes: Any, study: Study) -> None:
-    for colour, policy in zip(_COLOURS, study.policies, strict=False):
+    for colour, policy in zip(COLOURS, study.policies, strict=False):
         _curve(axes, policy, colour)
     costs = np.array([study.cost[model].value for model in study.models]) * _THOUSAND
     qualities = np.array([study.quality[model].value for model in study.models])
@@ -114,7 +105,7 @@ def _names(axes: Any, study: Study, costs: Any, qualities: Any) -> None:
 def _share_axes(axes: Any, study: Study) -> None:
     assert study.roles.pair is not None
     weak, strong = (study.models[column] for column in study.roles.pair)
-    for colour, policy in zip(_COLOURS, study.policies, strict=False):
+    for colour, policy in zip(COLOURS, study.policies, strict=False):
         if policy.pair is not None:
             style = ":" if policy.name == ORACLE else "-"
             label = f"{policy.name} (APGR {policy.pair.apgr.value:.3f})"
@@ -123,11 +114,10 @@ def _share_axes(axes: Any, study: Study) -> None:
     ends = [study.quality[weak].value, study.quality[strong].value]
     axes.plot([0, 1], ends, color=GREY, linestyle=":", linewidth=1.2, label="random (APGR 0.5)")
     axes.set(xlabel=f"share of queries that {strong} answers", ylabel="mean quality")
-    axes.xaxis.set_major_formatter(require("matplotlib.ticker", what=_WHAT, extra="plot").PercentFormatter(1))
+    axes.xaxis.set_major_formatter(percent_axis())
     _tidy(axes)
 
 
 def _tidy(axes: Any) -> None:
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    without_frame(axes)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False, fontsize=8.5)

@@ -1,0 +1,1 @@
+"""Where a cascade pays and where it does not, from logged outcomes."""
