@@ -21,6 +21,8 @@ _COMMANDS = {
     "ask": ("semroute.cli.ask:ask", "Route a query, call the model and print its answer."),
     "feedback": ("semroute.cli.feedback:feedback", "Say how good an answer was."),
     "log": ("semroute.cli.log:log", "Look at the log of outcomes, export it, keep it small."),
+    "report": ("semroute.cli.report:report", "Say what was paid, what was saved, and how long it took."),
+    "advise": ("semroute.cli.advise:advise", "Say where a cascade pays, and where it wastes money."),
     "providers": ("semroute.cli.providers:providers", "Check the deployments, and show how they stand."),
     "evaluate": ("semroute.cli.evaluate:evaluate", "Measure an index on labelled queries."),
     "evaluate-policy": (

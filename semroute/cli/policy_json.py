@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING
+
+from semroute.evaluate.plain import finite
 
 if TYPE_CHECKING:
     from semroute.cli.policy_inputs import Inputs
@@ -69,16 +70,16 @@ def policy_dict(policy: PolicyResult, models: tuple[str, ...]) -> dict[str, obje
             model: {"auroc": interval_dict(of.auroc), "ece": interval_dict(of.ece)}
             for model, of in policy.predictions.items()
         },
-        "tasks": [{name: _finite(value) for name, value in asdict(task).items()} for task in policy.tasks],
+        "tasks": [{name: finite(value) for name, value in asdict(task).items()} for task in policy.tasks],
         "needed": asdict(policy.needed),
         "estimates": {
-            name: {key: _finite(value) for key, value in asdict(of).items()} for name, of in policy.estimates.items()
+            name: {key: finite(value) for key, value in asdict(of).items()} for name, of in policy.estimates.items()
         },
         "matching": figures.matching,
         "curve": [
             {
                 # JSON has no infinity: null is the end at which only quality counts.
-                "value_usd": _finite(float(value)),
+                "value_usd": finite(float(value)),
                 "quality": float(quality),
                 "cost_usd": float(cost),
                 "shares": dict(zip(models, map(float, shares), strict=True)),
@@ -90,8 +91,4 @@ def policy_dict(policy: PolicyResult, models: tuple[str, ...]) -> dict[str, obje
 
 def interval_dict(figure: Interval) -> dict[str, object]:
     """A figure with its interval."""
-    return {"value": _finite(figure.value), "low": _finite(figure.low), "high": _finite(figure.high)}
-
-
-def _finite(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return {"value": finite(figure.value), "low": finite(figure.low), "high": finite(figure.high)}

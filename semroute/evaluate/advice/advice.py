@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from semroute.evaluate.advice.tally import PriceOf, Tally
 from semroute.evaluate.curves.bootstrap import Interval
+from semroute.evaluate.plain import finite
 from semroute.evaluate.rate import Rate
 from semroute.evaluate.report.latency import Times
 from semroute.types import LoggedOutcome
@@ -181,3 +182,8 @@ def overrides(advices: Iterable[Advice]) -> Mapping[str, Mapping[str, object]]:
         for advice in advices
         if advice.verdict == "straight" and advice.category
     }
+
+
+def as_dict(advice: Advice) -> dict[str, object]:
+    """JSON-ready values; what is not defined is None."""
+    return {name: finite(value) for name, value in asdict(advice).items()}

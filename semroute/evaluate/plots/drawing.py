@@ -35,6 +35,7 @@ def percent_axis() -> Any:
 
 def without_frame(axes: Any) -> None:
     """A light grid, and no box around it."""
+    axes.set_axisbelow(True)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 import numpy as np
 
 from semroute.evaluate.curves.bootstrap import Interval
+from semroute.evaluate.plain import finite, plain
 from semroute.evaluate.rate import Rate
 from semroute.evaluate.report.columns import PURPOSES, Columns, Spent, columns
 from semroute.evaluate.report.latency import Latency, latency
@@ -68,10 +69,10 @@ class Report:
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready values; what is not defined is None."""
-        told = {name: _plain(getattr(self, name)) for name in self.__slots__ if name != "columns"}
+        told = {name: plain(getattr(self, name)) for name in self.__slots__ if name != "columns"}
         told["saving"] = {**asdict(self.saving), "saved_usd": self.saving.saved_usd, "is_short": self.saving.is_short}
         told["latency"] = {**asdict(self.latency), "hides": self.latency.hides}
-        return {name: _finite(value) for name, value in told.items()}
+        return {name: finite(value) for name, value in told.items()}
 
 
 def report(outcomes: Iterable[LoggedOutcome]) -> Report:
@@ -149,22 +150,3 @@ def _mean(values: Iterable[float]) -> Interval | None:
     mean = fmean(known)
     half = 1.96 * stdev(known) / math.sqrt(len(known)) if len(known) > 1 else math.nan
     return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
-    if hasattr(value, "__dataclass_fields__"):
-        return asdict(value)  # type: ignore[call-overload]
-    return value
-
-
-def _finite(value: object) -> object:
-    """NaN is no JSON."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value

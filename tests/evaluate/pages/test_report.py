@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from evaluate.logged import climbed, outcome
+
+from semroute.errors import InputError
+from semroute.evaluate.pages.report import page, write_page
+from semroute.evaluate.plots import report as plots
+from semroute.evaluate.report.report import Report, report
+
+BASELINE = {"baseline_model": "large", "baseline_usd": 1.0}
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def made() -> Report:
+    plain = [climbed(0.1, hours=place, category="<b>cooking</b>", **BASELINE) for place in range(60)]
+    return report([*plain, *(climbed(0.1, 1.0, hours=place, latency_ms=900.0, **BASELINE) for place in range(10))])
+
+
+def test_the_page_fetches_nothing_and_escapes_what_others_named(made: Report) -> None:
+    text = page(made, title="all queries")
+    assert "http" not in text.replace("http://www.w3.org/", "").replace("http://purl.org/", "").replace(
+        "http://creativecommons.org/", ""
+    ).replace("https://matplotlib.org/", "")
+    assert "<script" not in text
+    assert "<b>cooking" not in text
+    assert "&lt;b&gt;cooking&lt;/b&gt;" in text
+
+
+def test_the_page_tells_the_saving_the_split_and_the_warning(made: Report) -> None:
+    text = page(made, title="all queries")
+    assert made.saving.share is not None
+    assert f"{made.saving.share.value:.1%}" in text
+    for words in ("not escalated", "rejected answers", "9.0 times as slow", "is taken to use the tokens"):
+        assert words in text
+    assert text.count("<svg") == 4
+
+
+@pytest.mark.parametrize("outcomes", [[], [outcome(model=None, error_kind="TimedOutError")], [climbed(0.1)]])
+def test_a_log_with_hardly_anything_makes_a_page(outcomes: list[object]) -> None:
+    assert "<h1>Report: law</h1>" in page(report(outcomes), title="law")  # type: ignore[arg-type]
+
+
+def test_pictures_are_well_formed_and_the_same_each_time(made: Report) -> None:
+    for draw in (plots.spending, plots.by_day, plots.times, plots.escalation):
+        first = draw(made)
+        assert first is not None
+        assert ElementTree.fromstring(first).tag == f"{SVG}svg"
+        assert draw(made) == first
+
+
+def test_a_million_points_are_thinned_to_a_page() -> None:
+    made = report(climbed(0.1, hours=place / 10, **BASELINE) for place in range(5000))
+    assert len(page(made, title="x")) < 500_000
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing(made: Report, tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    write_page(made, target, title="x")
+    assert target.read_text("utf-8").startswith("<!doctype html>")
+    folder = tmp_path / "taken"
+    folder.mkdir()
+    with pytest.raises(InputError, match="cannot be written"):
+        write_page(made, folder, title="x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "taken"]

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from semroute.errors import InputError
+from semroute.evaluate.bill import Bill
+from semroute.evaluate.plots.bill import plot_bill
+
+BILL = Bill(500_000, 6000.0, 0.75, 5.0, 0.15)
+
+
+def test_both_points_where_a_cascade_stops_paying_are_marked(tmp_path: Path) -> None:
+    plot_bill(BILL, 0.25, tmp_path / "bill.svg")
+    text = (tmp_path / "bill.svg").read_text()
+    ElementTree.fromstring(text)
+    assert "<!-- 97.0% -->" in text
+    assert "<!-- 24.2% -->" in text
+
+
+def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\.png, \.svg"):
+        plot_bill(BILL, 0.25, tmp_path / "bill.pdf")

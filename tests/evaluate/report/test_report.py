@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from evaluate.logged import call, climbed, outcome
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semroute.evaluate.report.notes import notes, warnings
+from semroute.evaluate.report.report import report
+
+BASELINE = {"baseline_model": "large", "baseline_usd": 1.0}
+
+
+def test_the_bill_is_the_sum_of_all_calls_and_is_held_against_the_strongest_model() -> None:
+    made = report([
+        climbed(0.1, **BASELINE),
+        climbed(0.1, 1.0, hours=24, **BASELINE, more=(call("judge", 0.05, role="judge"),)),
+    ])  # fmt: skip
+    assert made.saving.usd == pytest.approx(1.25)
+    assert made.saving.baseline_usd == pytest.approx(2.0)
+    assert made.saving.share is not None
+    assert made.saving.share.value == pytest.approx(0.375)
+    # Worked by hand: r = .625, the differences c - r b are -.525 and .525, their variance (n - 1) is .55125, the error
+    # of the share sqrt(2 * .55125) / 2 = .525.
+    assert made.saving.share.high - made.saving.share.value == pytest.approx(1.96 * 0.525)
+    assert made.saving.days == 1.0
+    assert made.saving.monthly_usd == pytest.approx(1.25 * 30.44)
+    assert {group.name: group.spent.usd for group in made.models} == pytest.approx(
+        {"large": 1.0, "small": 0.2, "judge": 0.05}
+    )
+    assert [(group.name, group.spent.calls) for group in made.purposes] == [
+        ("answers", 2), ("rejected answers", 1), ("judge", 1),
+    ]  # fmt: skip
+    assert sum(group.share for group in made.purposes) == pytest.approx(1.0)
+
+
+def test_what_failed_and_what_was_sampled_is_told_apart() -> None:
+    failed = call("small", None, tier=0, error_kind="UnavailableError")
+    sample = call("small", 0.1, tier=0, role="sample")
+    made = report([climbed(0.1, more=(failed, sample))])
+    assert {group.name: group.spent.calls for group in made.purposes} == {
+        "answers": 1, "failed calls": 1, "samples": 1,
+    }  # fmt: skip
+
+
+def test_an_outcome_whose_cost_is_not_known_is_in_neither_bill_and_that_is_said() -> None:
+    made = report([outcome(call("small", None), **BASELINE), outcome(call("small", 0.5), **BASELINE)])
+    assert (made.saving.compared, made.saving.answered) == (1, 2)
+    assert (made.saving.usd, made.saving.baseline_usd) == (0.5, 1.0)
+    assert made.unpriced_calls == 1
+    assert any("1 answers are not compared" in words for words in notes(made))
+    assert any("1 calls have no known price" in words for words in warnings(made))
+
+
+def test_a_median_that_hides_slow_escalated_answers_is_warned_of() -> None:
+    plain = [climbed(0.1, latency_ms=100.0) for _ in range(95)]
+    made = report([*plain, *(climbed(0.1, 1.0, latency_ms=900.0) for _ in range(5))])
+    of = made.latency
+    assert (of.total.p50, of.not_escalated.p99, of.escalated.p50) == (100.0, 100.0, 900.0)
+    assert of.total.p99 == pytest.approx(900.0)
+    assert of.hides
+    assert any("9.0 times as slow" in words for words in warnings(made))
+    assert not report(plain).latency.hides
+
+
+def test_escalation_counts_only_queries_that_went_up_a_cascade() -> None:
+    made = report([climbed(0.1), climbed(0.1, 1.0), outcome(call("small", 0.1), category=None)])
+    assert (made.escalation.hits, made.escalation.n) == (1, 2)
+    by_name = {group.name: group for group in made.categories}
+    assert by_name["law"].escalation is not None
+    assert by_name["law"].escalation.value == 0.5
+    assert by_name[""].escalation is None
+    assert made.checks["confidence"].value == pytest.approx(2 / 3)
+
+
+def test_failed_queries_are_counted_by_kind_and_are_in_no_time_of_answers() -> None:
+    made = report([outcome(model=None, error_kind="UnavailableError", latency_ms=5e4), climbed(0.1)])
+    assert made.errors == {"UnavailableError": 1}
+    assert made.latency.total.n == 1
+    assert made.queries == 2
+
+
+def test_feedback_is_shown_by_the_model_that_answered() -> None:
+    made = report([climbed(0.1, feedback=1.0), climbed(0.1, feedback=0.0), climbed(0.1, 1.0, feedback=1.0)])
+    by_name = {group.name: group for group in made.models}
+    assert by_name["small"].feedback is not None
+    assert (by_name["small"].feedback.value, by_name["small"].judged) == (0.5, 2)
+    assert by_name["large"].judged == 1
+
+
+def test_a_log_of_one_moment_promises_no_month() -> None:
+    made = report([climbed(0.1, **BASELINE)])
+    assert made.saving.monthly_usd is None
+    assert made.saving.is_short
+    assert made.saving.share is not None
+    assert math.isnan(made.saving.share.low)
+
+
+def test_an_empty_log_is_reported_as_such() -> None:
+    made = report([])
+    assert (made.queries, made.first, made.saving.share) == (0, None, None)
+    assert json.loads(json.dumps(made.to_dict(), allow_nan=False))["escalation"]["value"] is None
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.booleans(), st.sampled_from(["law", "code", None])), max_size=30))
+def test_every_way_of_cutting_the_bill_adds_up_to_it(rows: list[tuple[float, bool, str | None]]) -> None:
+    made = report(
+        climbed(usd, *([1.0] if more else []), hours=place, category=category, **BASELINE)
+        for place, (usd, more, category) in enumerate(rows)
+    )
+    total = sum(usd + more for usd, more, _ in rows)
+    for groups in (made.models, made.categories, made.purposes):
+        assert sum(group.spent.usd for group in groups) == pytest.approx(total)
+    assert sum(group.queries or 0 for group in made.categories) == len(rows)
+    assert made.latency.escalated.n + made.latency.not_escalated.n == made.latency.total.n == len(rows)
+    json.dumps(made.to_dict(), allow_nan=False)
