@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
 
 from semroute.cascade.check import Answered, Check
 from semroute.cascade.confidence import ConfidenceCheck
 from semroute.cascade.consistency import ConsistencyCheck
 from semroute.cascade.format import FormatCheck
-from semroute.config.cascade import Accept
-from semroute.types import Checked
+from semroute.cascade.quality import QualityCheck
+from semroute.config.cascade import Accept, Unmeasured
+from semroute.errors import ConfigError
+from semroute.types import AnswerScorer, Checked
+
+ScorerOf: TypeAlias = Callable[[Path], AnswerScorer]
+"""Reads the classifier of a folder."""
 
 USUAL_AGREEMENT = 0.7
 """Asked of two answers that stand in for log probabilities, where the configuration names no agreement."""
@@ -39,25 +45,46 @@ class Acceptance:
         return tuple(verdicts)
 
 
-def acceptance_of(accept: Accept) -> Acceptance:
+def no_scorer(folder: Path) -> AnswerScorer:
+    """For a cascade whose configuration names no classifier."""
+    raise ConfigError(f"nothing here reads the classifier {folder}", key="cascade.accept.quality")
+
+
+def acceptance_of(accept: Accept, scorer_of: ScorerOf = no_scorer) -> Acceptance:
     """The checks that a section ``accept`` asks for.
+
+    Args:
+        accept: the section.
+        scorer_of: reads the classifier of a folder.
 
     Raises:
         MissingExtraError: one of them needs an extra that is not installed.
+        ArtifactError: a classifier cannot be read.
     """
     checks: list[Check] = []
     if accept.format is not None:
         checks.append(FormatCheck(accept.format))
+    quality = None
+    if accept.quality is not None:
+        quality = QualityCheck(scorer_of(accept.quality.classifier), accept.quality.threshold)
+        if not accept.asks_quality_instead:
+            checks.append(quality)
     agreement = USUAL_AGREEMENT if accept.consistency is None else accept.consistency
     consistency = ConsistencyCheck(agreement, accept.sample_temperature)
     if accept.confidence is not None:
-        instead: Check | Literal["accept", "escalate"] = (
-            consistency if accept.without_logprobs == "consistency" else accept.without_logprobs
-        )
-        checks.append(ConfidenceCheck(accept.confidence, instead))
+        checks.append(ConfidenceCheck(accept.confidence, _instead(accept.without_logprobs, consistency, quality)))
     if accept.consistency is not None:
         checks.append(consistency)
     return Acceptance(checks, accept.confidence)
+
+
+def _instead(named: Unmeasured, consistency: Check, quality: Check | None) -> Check | Literal["accept", "escalate"]:
+    if named == "consistency":
+        return consistency
+    if named == "quality":
+        assert quality is not None  # the configuration has been checked
+        return quality
+    return named
 
 
 def score(checks: Sequence[Checked]) -> float:

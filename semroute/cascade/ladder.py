@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from semroute.cascade.acceptance import Acceptance, acceptance_of
+from semroute.cascade.acceptance import Acceptance, ScorerOf, acceptance_of, no_scorer
 from semroute.config.cascade import Cascade
 from semroute.types import Caller, Completion, Delta, Request
 
@@ -52,16 +52,17 @@ class Ladder:
     refusing: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, cascade: Cascade) -> Ladder:
-        """The ladder of a section ``cascade``.
+    def of(cls, cascade: Cascade, scorer_of: ScorerOf = no_scorer) -> Ladder:
+        """The ladder of a section ``cascade``; ``scorer_of`` reads the classifier of a folder.
 
         Raises:
             MissingExtraError: a check needs an extra that is not installed.
+            ArtifactError: a classifier cannot be read.
         """
-        general = acceptance_of(cascade.accept)
+        accepts = [cascade.accept if tier.accept is None else tier.accept for tier in cascade.tiers]
         rungs = (
-            Rung(position, (tier.use,), general if tier.accept is None else acceptance_of(tier.accept), tier.quality)
-            for position, tier in enumerate(cascade.tiers)
+            Rung(position, (tier.use,), acceptance_of(accept, scorer_of), tier.quality)
+            for position, (tier, accept) in enumerate(zip(cascade.tiers, accepts, strict=True))
         )
         return cls(tuple(rungs), cascade.stream_after_tokens, cascade.value_per_quality, cascade.max_usd)
 

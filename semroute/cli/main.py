@@ -29,6 +29,7 @@ _COMMANDS = {
         "semroute.cli.evaluate_policy:evaluate_policy",
         "Replay policies over outcomes: quality against cost.",
     ),
+    "train-checks": ("semroute.cli.train_checks:train_checks", "Train a classifier of answers for cascades."),
     "tune": ("semroute.cli.tune:tune", "Choose thresholds on labelled queries."),
     "add": ("semroute.cli.change:add", "Add examples to an index without building it again."),
     "remove": ("semroute.cli.change:remove", "Remove a category or examples from an index."),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from semroute.config.conditions import language
 from semroute.config.places import Dollars
 from semroute.config.rules import Pattern
 from semroute.config.sections import Count, Name, Positive, Section, Share
+from semroute.config.values import bad_value, folder
 
-Unmeasured: TypeAlias = Literal["consistency", "accept", "escalate"]
-"""What is done with an answer that comes without log probabilities: a second sample is compared, or none is."""
+Unmeasured: TypeAlias = Literal["consistency", "quality", "accept", "escalate"]
+"""What is done with an answer that comes without log probabilities: a second sample is compared, a classifier asked, or
+neither.
+"""
 
 SAME = "same"
 """As the language of an answer: that of the query."""
@@ -53,23 +57,55 @@ def _switch(value: object) -> object:
     return {} if value is True else None if value is False else value
 
 
+class Quality(Section):
+    """A trained classifier of answers; its folder alone is the classifier with its own threshold.
+
+    Attributes:
+        classifier: folder that ``semroute train-checks`` has written, relative to the working folder.
+        threshold: least probability that an answer is acceptable; None: what was chosen when it was trained.
+    """
+
+    classifier: Annotated[Path, BeforeValidator(folder)]
+    threshold: Share | None = None
+
+
+def _classifier(value: object) -> object:
+    return {"classifier": value} if isinstance(value, str) else value
+
+
 class Accept(Section):
     """When the answer of a tier is good enough; every check that is named must pass.
 
     Attributes:
         format: true, false, or which of its parts.
         confidence: least geometric mean of the tokens' probabilities; None asks for none.
+        quality: classifier of answers that must find it acceptable; None asks none.
         consistency: least agreement, 0 to 1, with a second answer that is drawn at a higher temperature; None draws
             none, but see ``without_logprobs``.
-        without_logprobs: what stands in for ``confidence`` where a model gives no log probabilities.
+        without_logprobs: what stands in for ``confidence`` where a model gives no log probabilities; ``quality`` asks
+            the classifier only there.
         sample_temperature: of the second answer.
     """
 
     format: Annotated[Format | None, BeforeValidator(_switch)] = Format()
     confidence: Share | None = None
+    quality: Annotated[Quality | None, BeforeValidator(_classifier)] = None
     consistency: Share | None = None
     without_logprobs: Unmeasured = "consistency"
     sample_temperature: Annotated[float, Field(allow_inf_nan=False, gt=0, le=2)] = 0.7
+
+    @property
+    def asks_quality_instead(self) -> bool:
+        """Whether the classifier only stands in for log probabilities."""
+        return self.confidence is not None and self.without_logprobs == "quality"
+
+    @model_validator(mode="after")
+    def _has_what_it_asks(self) -> Self:
+        if self.without_logprobs == "quality" and self.quality is None:
+            raise bad_value(
+                '"without_logprobs: quality" needs a classifier', 'add "quality: DIR", from semroute train-checks'
+            )
+        return self
 
 
 def _named(value: object) -> object:

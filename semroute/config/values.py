@@ -91,7 +91,7 @@ def folder(value: object) -> Path:
     if not isinstance(value, str | Path):
         raise bad_value("must be the path of a folder", "write it as text")
     if not str(value).strip() or "\0" in str(value):
-        raise bad_value("must be the path of a folder", "or remove the key to use .semroute/index")
+        raise bad_value("must be the path of a folder", "or remove the key")
     try:
         return Path(value).expanduser()
     except RuntimeError:

@@ -6,7 +6,7 @@ Cells go into flat arrays as they come, 36 bytes each: a million rows of diction
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +33,7 @@ class TableBuilder:
 
     Args:
         count: counts the tokens of a response whose cost and ``output_tokens`` are not told; None leaves them unknown.
-        keep_responses: whether the table gets the responses.
+        keep_responses: whether the table gets the responses and the log probabilities of their tokens.
     """
 
     def __init__(self, count: TokenCounter | None = None, *, keep_responses: bool = False) -> None:
@@ -49,6 +49,7 @@ class TableBuilder:
         self._counted = array("q")
         self._waiting: list[tuple[int, str]] = []
         self._responses: list[dict[int, str]] | None = [] if keep_responses else None
+        self._logprobs: dict[tuple[int, int], Sequence[float]] = {}
 
     def row(self, query: str, task: str) -> int:
         """The number of the query's row, which is made where there is none yet."""
@@ -62,7 +63,14 @@ class TableBuilder:
                 self._responses.append({})
         return place
 
-    def add(self, row: int, model: str, numbers: Mapping[str, float | None], response: str | None) -> bool:
+    def add(
+        self,
+        row: int,
+        model: str,
+        numbers: Mapping[str, float | None],
+        response: str | None,
+        logprobs: Sequence[float] | None = None,
+    ) -> bool:
         """Add a cell to a row; numbers that are None or left out are not known. False where the row had the model."""
         column = self._models.setdefault(model, len(self._models))
         is_new = not self._told[row] >> column & 1
@@ -77,6 +85,8 @@ class TableBuilder:
             # Where the cost is told nobody asks for the tokens.
             wanted = numbers.get("output_tokens") is None and numbers.get("cost_usd") is None
             self._take_response(cell, column, response, is_counted=wanted)
+            if logprobs is not None and is_new and self._responses is not None:
+                self._logprobs[row, column] = array("f", logprobs)
         return is_new
 
     def table(self, findings: tuple[Finding, ...] = ()) -> OutcomeTable:
@@ -103,6 +113,9 @@ class TableBuilder:
             probability=means["probability"],
             counted=counted,
             responses=None if responses is None else [tuple(map(row.get, columns)) for row in responses],
+            logprobs=[tuple(self._logprobs.get((row, column)) for column in columns) for row in range(shape[0])]
+            if self._logprobs
+            else None,
             findings=findings,
         )
 

@@ -45,6 +45,23 @@ def cell_response(cell: Mapping[str, object], model: str, line: int, report: Rep
     return None
 
 
+def cell_logprobs(cell: Mapping[str, object], model: str, line: int, report: Report) -> list[float] | None:
+    """The log probabilities of a cell, None where there are none; also, with a report, where they are no such list."""
+    values = cell.get("logprobs")
+    if values is None:
+        return None
+    if isinstance(values, list) and all(_is_logprob(value) for value in values):
+        return [min(0.0, float(value)) for value in values]
+    report(f'"logprobs" of {shortened(model)} must be a list of natural logarithms of probabilities, 0 at most', line)
+    return None
+
+
+def _is_logprob(value: object) -> bool:
+    # Servers round: a little above 0 is 0.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and -MOST <= value <= 1e-3  # type: ignore[operator]  # it is a number
+
+
 def _problem(name: str, value: object) -> str | None:
     most = _LIMITS.get(name, MOST)
     reach = f"a number from 0 to {most:g}" if name in _LIMITS else "a number from 0"

@@ -6,7 +6,8 @@ A row holds a query with all its models::
 
 or, as always in CSV, a query with one model: ``query``, ``task``, ``model``, ``quality``, ``cost_usd``,
 ``input_tokens``, ``output_tokens``, ``latency_ms``, ``probability``, ``response``. Only ``query``, the model and its
-``quality`` are required; a quality of null (in CSV an empty field) was not judged. Other keys are ignored.
+``quality`` are required; a quality of null (in CSV an empty field) was not judged. An outcome may tell
+the ``logprobs`` of its response, a list with one for each token (not in CSV). Other keys are ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from semroute.categories.rfc4180 import csv_rows
 from semroute.categories.rows import kind, query_text, usable
 from semroute.errors import DataError
 from semroute.outcomes.building import NUMBERS, TableBuilder
-from semroute.outcomes.cells import cell_numbers, cell_response
+from semroute.outcomes.cells import cell_logprobs, cell_numbers, cell_response
 from semroute.outcomes.table import OutcomeTable
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def read_outcomes(
     Args:
         paths: ``.jsonl``, ``.csv`` or ``.parquet`` files.
         count: counts the tokens of responses without cost and ``output_tokens``; None leaves them unknown.
-        keep_responses: whether the table gets the responses.
+        keep_responses: whether the table gets the responses and the log probabilities of their tokens.
 
     Raises:
         DataError: a file cannot be used. The message has one line for each problem, with the line (of Parquet the
@@ -107,8 +108,9 @@ class _FileReader:
         for model, cell in cells:
             numbers = cell_numbers(cell, model, number, self._report)
             response = cell_response(cell, model, number, self._report)
+            logprobs = cell_logprobs(cell, model, number, self._report)
             if numbers is not None:
-                repeats |= not self._builder.add(place, model, numbers, response)
+                repeats |= not self._builder.add(place, model, numbers, response, logprobs)
         if repeats:
             self._repeated.append(number)
 

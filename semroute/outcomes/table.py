@@ -31,6 +31,7 @@ class OutcomeTable:
             by the estimates from incomplete rows (:mod:`semroute.evaluate.offpolicy`).
         counted: ``(n, m)`` whether ``output_tokens`` were counted here, with another tokenizer than the model's.
         responses: ``n`` tuples of ``m`` answers, None for those that are not known; None where they were not kept.
+        logprobs: like ``responses``, the natural-log probabilities of an answer's tokens.
         findings: what is remarkable in the files, though it can be used.
     """
 
@@ -45,6 +46,7 @@ class OutcomeTable:
     probability: Floats
     counted: NDArray[np.bool_]
     responses: list[tuple[str | None, ...]] | None = None
+    logprobs: list[tuple[Sequence[float] | None, ...]] | None = None
     findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:
@@ -64,6 +66,7 @@ class OutcomeTable:
             queries=[self.queries[row] for row in kept],
             tasks=[self.tasks[row] for row in kept],
             responses=None if self.responses is None else [self.responses[row] for row in kept],
+            logprobs=None if self.logprobs is None else [self.logprobs[row] for row in kept],
             **{name: getattr(self, name)[numbers] for name in ARRAYS},
         )
 
@@ -77,11 +80,12 @@ class OutcomeTable:
         if missing:
             raise InputError(f'the outcomes hold no model "{missing[0]}"; they hold {", ".join(self.models)}')
         columns = [self.models.index(model) for model in models]
-        responses = self.responses
+        responses, logprobs = self.responses, self.logprobs
         return replace(
             self,
             models=tuple(models),
             responses=None if responses is None else [tuple(row[column] for column in columns) for row in responses],
+            logprobs=None if logprobs is None else [tuple(row[column] for column in columns) for row in logprobs],
             **{name: getattr(self, name)[:, columns] for name in ARRAYS},
         )
 

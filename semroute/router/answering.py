@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from functools import cache
 
 from semroute.cascade import Ladder
 from semroute.config import Config
 from semroute.dispatch import Constraints, Dispatcher
+from semroute.heads.answers import read_classifier
 from semroute.router.calling import BoundCaller
 from semroute.strategies import Pool
 from semroute.types import Completion, Decision, Delta, Request
@@ -27,14 +29,17 @@ class Answering:
 
     Raises:
         MissingExtraError: a check of a cascade needs an extra that is not installed.
+        ArtifactError: a classifier of answers cannot be read.
     """
 
     def __init__(self, config: Config, pool: Pool) -> None:
         self._config = config
         self._pool = pool
-        self._general = Ladder.of(config.cascade)
+        # Tiers often share a classifier.
+        scorer_of = cache(read_classifier)
+        self._general = Ladder.of(config.cascade, scorer_of)
         self._own = {
-            name: Ladder.of(override.cascade)
+            name: Ladder.of(override.cascade, scorer_of)
             for name, override in config.categories.items()
             if override.cascade is not None
         }

@@ -33,9 +33,11 @@ from semroute.types.outcome import (
     OutcomeSink,
 )
 from semroute.types.prediction import QualityPredictor, TokenCounter
+from semroute.types.scorer import AnswerScorer
 from semroute.types.vectors import CategoryScorer, Encoder, Head, Matrix
 
 __all__ = [
+    "AnswerScorer",
     "Attempt",
     "BreakerState",
     "CallRole",

@@ -8,7 +8,7 @@ from typing import Any
 
 from semroute.errors import InputError
 from semroute.extras import require
-from semroute.outcomes.whole import whole_file
+from semroute.whole import whole_file
 
 
 def render(template: str, filters: Mapping[str, Callable[..., str]], **values: object) -> str:

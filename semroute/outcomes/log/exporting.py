@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from semroute.extras import require
-from semroute.outcomes.whole import whole_file
 from semroute.types import LoggedOutcome
+from semroute.whole import whole_file
 
 PORTION = 2000
 """Outcomes of a row group of Parquet."""
