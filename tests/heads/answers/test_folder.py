@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from heads.answers.made import made
+
+from semroute.errors import ArtifactError, InputError
+from semroute.heads.answers import AnswerClassifier, read_classifier, write_classifier
+from semroute.heads.answers.folder import MANIFEST
+from semroute.learn.answers.training import train
+
+
+@pytest.fixture(scope="module")
+def classifier() -> AnswerClassifier:
+    return train(made(100), ("shape", "words"), folds=3).classifier
+
+
+@pytest.fixture
+def folder(classifier: AnswerClassifier, tmp_path: Path) -> Path:
+    write_classifier(classifier, tmp_path / "c", report={"trained": {"answers": 100}})
+    return tmp_path / "c"
+
+
+def test_what_is_read_is_what_was_written(classifier: AnswerClassifier, folder: Path) -> None:
+    found = read_classifier(folder)
+    for field in fields(found):
+        assert np.array_equal(getattr(found, field.name), getattr(classifier, field.name))
+    assert found.probability("1 and 1?", "1 + 1 = 2") == classifier.probability("1 and 1?", "1 + 1 = 2")
+    assert json.loads((folder / MANIFEST).read_text())["trained"] == {"answers": 100}
+
+
+def test_a_new_one_replaces_the_old_and_leaves_nothing_of_it(classifier: AnswerClassifier, folder: Path) -> None:
+    write_classifier(replace(classifier, weights=classifier.weights * 2, threshold=0.7), folder, report={})
+    assert read_classifier(folder).threshold == 0.7
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_folder_with_other_files_is_not_written_to(classifier: AnswerClassifier, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds other files"):
+        write_classifier(classifier, tmp_path, report={})
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_damaged_file_is_noticed(folder: Path) -> None:
+    (arrays,) = folder.glob("weights-*.npz")
+    content = bytearray(arrays.read_bytes())
+    content[len(content) // 2] ^= 1
+    arrays.write_bytes(content)
+    with pytest.raises(ArtifactError, match="SHA-256"):
+        read_classifier(folder)
+    arrays.unlink()
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        read_classifier(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("format", "other", "not the manifest"),
+        ("version", 2, "version 2"),
+        ("features", ["one"], "other features"),
+        ("blocks", ["shape"], None),
+        ("bias", "much", "not the arrays"),
+    ],
+)
+def test_a_manifest_that_is_not_ours_is_refused(folder: Path, key: str, value: object, words: str | None) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | {key: value}))
+    if words is None:  # the words are not looked at then, which is a classifier as well
+        assert read_classifier(folder).blocks == ("shape",)
+        return
+    with pytest.raises(ArtifactError, match=words):
+        read_classifier(folder)
+
+
+def test_a_missing_one_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="semroute train-checks"):
+        read_classifier(tmp_path / "none")
+    (tmp_path / MANIFEST).write_text("{")
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        read_classifier(tmp_path)
