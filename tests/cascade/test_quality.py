@@ -50,7 +50,7 @@ def test_it_is_shown_query_answer_and_log_probabilities() -> None:
     scorer = Words(wants_logprobs=True)
     check = QualityCheck(scorer, None)
     assert check.wants_logprobs
-    await check.judge(answered("twelve", logprobs=(TokenLogprob("twelve", -0.25),)))
+    asyncio.run(check.judge(answered("twelve", logprobs=(TokenLogprob("twelve", -0.25),))))
     assert scorer.shown == [("how many?", "twelve", [-0.25])]
 
 
