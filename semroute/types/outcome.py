@@ -96,7 +96,7 @@ class LoggedCheck:
 
 @dataclass(frozen=True, slots=True)
 class LoggedTrial:
-    """A tier as the log keeps it; ``answer`` where the log keeps answers."""
+    """A tier as the log keeps it; ``answer``, and ``logprobs`` of its tokens, where the log keeps answers."""
 
     tier: int
     candidate: str
@@ -106,6 +106,7 @@ class LoggedTrial:
     reason: str
     latency_ms: float
     answer: str | None = None
+    logprobs: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

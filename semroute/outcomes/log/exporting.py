@@ -38,6 +38,7 @@ def as_labelled(outcome: LoggedOutcome) -> dict[str, Any] | None:
         "output_tokens": outcome.output_tokens,
         "latency_ms": calls[-1].latency_ms if calls else None,
         "response": outcome.answer,
+        "logprobs": next((trial.logprobs for trial in outcome.trials if trial.tier == outcome.tier), None),
     }
     told = {key: value for key, value in known.items() if value is not None}
     task = {} if outcome.category is None else {"task": outcome.category}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,6 +47,10 @@ class Keeping:
     def answer(self, text: str | None) -> str | None:
         """An answer, where they are kept."""
         return storable(text) if text is not None and self.answers else None
+
+    def logprobs(self, values: Sequence[float]) -> str | None:
+        """Log probabilities of an answer's tokens as JSON, to four decimals, where answers are kept."""
+        return json.dumps([round(value, 4) for value in values]) if values and self.answers else None
 
 
 def storable(text: str) -> str:

@@ -105,9 +105,14 @@ def _outcome(
         "checks": tuple(
             LoggedCheck(**_plain(LoggedCheck, check) | {"check": check["check_name"]}) for check in of_checks
         ),
-        "trials": tuple(LoggedTrial(**_plain(LoggedTrial, trial)) for trial in of_trials),
+        "trials": tuple(_trial(trial) for trial in of_trials),
     }
     return LoggedOutcome(**plain)
+
+
+def _trial(row: RowMapping) -> LoggedTrial:
+    logprobs = None if row["logprobs"] is None else tuple(json.loads(row["logprobs"]))
+    return LoggedTrial(**_plain(LoggedTrial, row) | {"logprobs": logprobs})
 
 
 def _plain(kind: type[Any], row: RowMapping) -> dict[str, Any]:

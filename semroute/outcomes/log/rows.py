@@ -135,6 +135,7 @@ def _trial(outcome_id: str, n: int, trial: Trial, keep: Keeping) -> Row:
         keep.reason(trial.reason),
         trial.latency_ms,
         None if answer is None else keep.answer(answer.text),
+        None if answer is None else keep.logprobs([token.logprob for token in answer.logprobs or ()]),
     )
 
 

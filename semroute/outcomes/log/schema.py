@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration."""
 
 metadata = MetaData()
@@ -123,6 +123,7 @@ trials = Table(
     Column("reason", Text, nullable=False),
     Column("latency_ms", Double, nullable=False),
     Column("answer", Text),
+    Column("logprobs", Text),
     PrimaryKeyConstraint("outcome_id", "n"),
 )
 

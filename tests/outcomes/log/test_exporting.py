@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from semroute.config import Log
 from semroute.outcomes.files import read_outcomes
 from semroute.outcomes.log import OutcomeLog, open_log
 from semroute.outcomes.log.exporting import as_dict, as_labelled, write_jsonl, write_parquet
+from semroute.types import TokenLogprob
 
 
 @pytest.fixture
@@ -58,6 +60,26 @@ def test_judged_answers_are_rows_that_policies_are_judged_on(log: OutcomeLog, tm
                   "response": "eight minutes"}
     }  # fmt: skip
     assert list(read_outcomes(path).models) == ["large"]
+
+
+def test_log_probabilities_of_the_answer_come_along_to_train_checks_on(tmp_path: Path) -> None:
+    made = outcome()
+    assert made.completion is not None
+    first, last = made.completion.trials
+    assert last.completion is not None
+    told = replace(last.completion, logprobs=(TokenLogprob("eight", -0.123456), TokenLogprob(" minutes", -2.0)))
+    made = replace(made, completion=replace(made.completion, trials=(first, replace(last, completion=told))))
+    for answers, logprobs in (("full", (-0.1235, -2.0)), ("none", None)):
+        section = Log.model_validate({"url": f"sqlite:///{tmp_path}/{answers}.db", "answers": answers})
+        with open_log(section, {}) as log:
+            log.record(made)
+            log.flush()
+            log.judge("last", 1.0)
+            (found,) = log.outcomes()
+        assert found.trials[1].logprobs == logprobs
+        row = as_labelled(found)
+        assert row is not None
+        assert row["outcomes"]["large"].get("logprobs") == logprobs
 
 
 def test_a_file_appears_whole_or_not_at_all(log: OutcomeLog, tmp_path: Path) -> None:

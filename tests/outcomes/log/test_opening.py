@@ -42,6 +42,23 @@ def test_what_was_written_is_there_after_opening_again(url: str) -> None:
         assert log.count()[0] == 2
 
 
+def test_a_log_of_the_first_form_is_brought_to_todays_and_keeps_what_it_holds(url: str) -> None:
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with open_log(Log(url=url, answers="full"), {}) as log:
+        log.record(outcome())
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE trials DROP COLUMN logprobs"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    engine.dispose()
+    with open_log(Log(url=url, answers="full"), {}) as log:
+        log.record(outcome())
+        log.flush()
+        old, new = log.outcomes()
+    assert [trial.answer for trial in old.trials] == ["perhaps", "eight minutes"]
+    assert old.trials[0].logprobs is None
+    assert new.trials[0].candidate == "small"
+
+
 def test_a_database_of_a_newer_semroute_is_left_alone(url: str) -> None:
     with open_log(Log(url=url), {}):
         pass

@@ -1,0 +1,14 @@
+"""Log probabilities of a tier's answer, to train checks on."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Add the column; what was logged before has none."""
+    op.add_column("trials", sa.Column("logprobs", sa.Text))
