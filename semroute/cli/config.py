@@ -60,6 +60,7 @@ def _compared(config: Config, index: Path | None) -> list[Problem]:
     from semroute.catalog.check import check_catalog
     from semroute.config import Problem
     from semroute.config.check import check_config
+    from semroute.heads.answers.check import check_classifiers
 
     manifest = (config.index if index is None else index) / "manifest.json"
     try:
@@ -69,7 +70,8 @@ def _compared(config: Config, index: Path | None) -> list[Problem]:
         fix = "build the index again"
         unreadable = [Problem("warning", "index", f"{manifest} cannot be read ({type(error).__name__})", fix)]
     checked = check_config(config, category_models=models, env=os.environ)
-    return [*checked, *check_catalog(config), *unreadable]
+    found = [*checked, *check_classifiers(config), *check_catalog(config), *unreadable]
+    return sorted(found, key=lambda problem: problem.severity)  # "error" sorts before "warning"; stable otherwise
 
 
 def _category_models(manifest: Path) -> dict[str, list[str]] | None:
