@@ -24,8 +24,8 @@ class Needs:
         input_tokens: estimated, rather too many.
         max_output_tokens: the longest answer; :data:`DEFAULT_OUTPUT_TOKENS` where the request sets none.
         output_is_set: whether the request itself sets the longest answer.
-        strengths: fields in which a strong model is wanted, among ``long_context``, ``structured_output``, ``tools``,
-            ``vision``.
+        strengths: fields in which a strong model is wanted: ``long_context``, ``structured_output``, ``tools`` and
+            ``vision`` where the request shows it, and what else the caller or the category names.
     """
 
     capabilities: frozenset[str] = frozenset()
@@ -56,8 +56,13 @@ def capabilities_of(request: Request) -> frozenset[str]:
     return frozenset(name for name, is_asked in asked.items() if is_asked)
 
 
-def needs_of(request: Request) -> Needs:
-    """What ``request`` asks of a model; estimates its tokens, which is linear in its length."""
+def needs_of(request: Request, wants: frozenset[str] = frozenset()) -> Needs:
+    """What ``request`` asks of a model; estimates its tokens, which is linear in its length.
+
+    Args:
+        request: what is asked.
+        wants: further fields in which a strong model is wanted, which a request does not show: ``reasoning``, say.
+    """
     capabilities = capabilities_of(request)
     input_tokens = estimate_tokens(request)
     strengths = {_STRENGTHS[capability] for capability in capabilities if capability in _STRENGTHS}
@@ -68,7 +73,7 @@ def needs_of(request: Request) -> Needs:
         input_tokens=input_tokens,
         max_output_tokens=DEFAULT_OUTPUT_TOKENS if request.max_tokens is None else request.max_tokens,
         output_is_set=request.max_tokens is not None,
-        strengths=frozenset(strengths),
+        strengths=wants | strengths,
     )
 
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 @click.option("--region", "regions", metavar="NAME", multiple=True, help="Only deployments there; may be repeated.")
 @click.option("--max-usd", type=click.FloatRange(0), metavar="USD", help="Highest cost of one attempt.")
 @click.option("--deadline", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Longest time for it all.")
+@click.option(
+    "--wants", multiple=True, metavar="STRENGTH", help="Prefer models strong in it, such as reasoning (repeatable)."
+)
 @click.option("--stream", is_flag=True, help="Print the answer as it arrives.")
 def ask(
     query: str,
@@ -46,6 +49,7 @@ def ask(
     regions: tuple[str, ...],
     max_usd: float | None,
     deadline: float | None,
+    wants: tuple[str, ...],
     stream: bool,
 ) -> None:
     """Route QUERY, call the model that it goes to, and print the answer.
@@ -63,7 +67,12 @@ def ask(
     text = _text(query)
     config = load_config(config_path)
     constraints = Constraints(
-        model=model, deployment=deployment, regions=frozenset(regions), max_usd=max_usd, deadline_s=deadline
+        model=model,
+        deployment=deployment,
+        regions=frozenset(regions),
+        max_usd=max_usd,
+        deadline_s=deadline,
+        wants=frozenset(wants),
     )
     if model is not None or deployment is not None:
         with command_log(config) as log:

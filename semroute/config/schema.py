@@ -28,12 +28,14 @@ class CategoryOverride(Section):
     """What the configuration says of a category, over the category's own file.
 
     ``threshold`` is None where the built threshold holds; 0.0 is a threshold like any other. ``cascade`` stands in
-    place of the general one; None takes that, and false is none at all.
+    place of the general one; None takes that, and false is none at all. ``wants`` are fields in which its queries
+    want a strong model, as ``models.NAME.strengths`` has them.
     """
 
     models: Names | None = None
     threshold: Annotated[Number, Field(ge=-1, le=1)] | None = None
     cascade: Annotated[Cascade | None, BeforeValidator(no_cascade)] = None
+    wants: Annotated[tuple[Name, ...], Field(strict=False)] = ()
 
 
 class Fallback(Section):

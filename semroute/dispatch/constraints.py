@@ -22,6 +22,8 @@ class Constraints:
         max_usd: highest cost of one attempt, reckoned with the longest answer; a deployment whose price is not known
             is left out.
         deadline_s: longest time for the whole request, seconds; None takes the configuration's.
+        wants: fields in which a strong model is preferred, such as ``reasoning``, as ``models.NAME.strengths`` has
+            them; no filter, but a part of the score.
     """
 
     model: str | None = None
@@ -31,6 +33,7 @@ class Constraints:
     regions: frozenset[str] = frozenset()
     max_usd: float | None = None
     deadline_s: float | None = None
+    wants: frozenset[str] = frozenset()
 
     def against(self, deployment: Deployment, cost: Cost | None, names: frozenset[str]) -> Iterator[str]:
         """Why a deployment may not be called; nothing where it may.

@@ -107,7 +107,7 @@ class Planner:
             CapabilityError: there are deployments, but none of them can do what the request needs.
         """
         names = self._names(candidates, constraints)
-        needs = needs_of(request)
+        needs = needs_of(request, constraints.wants)
         stages, refused = [], list[tuple[Deployment, str, bool]]()
         for name in names:
             options: list[Option] = []

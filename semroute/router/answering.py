@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from functools import cache
 
 from semroute.cascade import Ladder
@@ -52,6 +53,9 @@ class Answering:
         Raises:
             DispatchError: no place could answer.
         """
+        own = self._config.categories.get(decision.category or "")
+        if own is not None and own.wants:
+            limits = replace(limits, wants=limits.wants.union(own.wants))
         ladder = self._ladder(decision, limits)
         if ladder is None:
             return dispatched(request, decision, dispatcher, limits, streaming)

@@ -114,3 +114,11 @@ def test_a_group_may_be_allowed_and_denied() -> None:
 def test_a_deployment_that_there_is_not_is_named_with_those_that_there_are() -> None:
     with pytest.raises(NoDeploymentError, match='"typo"; there are a, b, c'):
         plan("small", constraints=Constraints(deployment="typo"))
+
+
+def test_what_a_caller_wants_counts_among_the_models_strengths() -> None:
+    models = {"small": {"strengths": {"reasoning": 0.3}}, "large": {"strengths": {"reasoning": 0.9}}, "claude": {}}
+    wanted = plan("small", "large", "claude", constraints=Constraints(wants=frozenset({"reasoning"})), models=models)
+    strengths = {option.place.deployment: option.strength for option in wanted.options}
+    assert strengths == {"a": 0.3, "b": 0.9, "c": 0.5}
+    assert {option.strength for option in plan("small", "large", models=models).options} == {0.5}

@@ -113,3 +113,18 @@ def test_an_accepted_answer_is_streamed_and_its_decision_comes_with_it(
     assert isinstance(last, Completion)
     assert last.decision is not None
     assert (last.tier, last.decision.category) == (1, "cooking")
+
+
+def test_what_a_category_wants_is_part_of_the_score_of_its_places(routing_index: Path, provider: FakeProvider) -> None:
+    routes = router(
+        routing_index,
+        provider,
+        groups={"any": ["small", "large"]},
+        models={"small": {"strengths": {"reasoning": 0.2}}, "large": {"strengths": {"reasoning": 0.9}}, "coder": {}},
+        categories={"law": {"models": ["any"], "wants": ["reasoning"]}, "code": {"models": ["any"]}},
+    )
+    provider.always(answer("fine"))
+    (attempt,) = routes.complete("appeal a court ruling").attempts
+    assert attempt.score["capability"] == {"small": 0.2, "large": 0.9}[attempt.model]
+    (attempt,) = routes.complete("why does my loop never end").attempts
+    assert attempt.score["capability"] == 0.5
