@@ -420,7 +420,10 @@ def test_hedges_are_capped_as_a_share_of_the_requests(first: FakeProvider, secon
     where = config(cheap("a", first), dear("b", second), hedging={"enabled": True, "most": 0.02, "quantile": 0.01})
 
     async def many(dispatcher: Dispatcher) -> list[Completion]:
-        return [await dispatcher.complete(HELLO, ("large",)) for _ in range(150)]
+        usual = [await dispatcher.complete(HELLO, ("large",)) for _ in range(50)]
+        # Far slower than what was measured, so that each of them would be hedged if it were not for the cap.
+        first.script(*[hang(0.02)] * 100)
+        return usual + [await dispatcher.complete(HELLO, ("large",)) for _ in range(100)]
 
     hedges = [attempt for answer in run(where, many) for attempt in answer.attempts if attempt.hedge]
     assert 0 < len(hedges) <= 3

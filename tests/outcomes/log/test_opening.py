@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,16 @@ def test_a_log_that_must_be_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="there is no log yet"):
         open_log(Log(url=f"sqlite:///{tmp_path}/log.db"), {}, must_exist=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_database_that_another_process_just_opens_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE x (y)")  # a new database, not yet with a write-ahead log
+    other.execute("BEGIN IMMEDIATE")  # SQLite does not wait for such a lock when the mode is to change, but fails
+    release = threading.Timer(0.3, other.close)
+    release.start()
+    with open_log(Log(url=f"sqlite:///{path}"), {}) as log:
+        log.record(outcome())
+        assert log.flush()
+    release.join()
