@@ -41,7 +41,7 @@ def headline(report: Report) -> Table:
     saving = report.saving
     rows = {"queries": f"{report.queries:,}, {saving.answered:,} answered{_span(report)}"}
     strongest = ", ".join(saving.baseline_models) or "strongest model"
-    rows["paid"] = f"USD {usd(saving.usd)}, for {saving.compared:,} answers whose costs are known"
+    rows["paid"] = f"USD {usd(saving.usd)}; costs are known of {saving.compared:,} of {saving.answered:,} answers"
     if saving.share is not None:
         share = saving.share
         rows[f"{strongest} alone"] = f"USD {usd(saving.baseline_usd)}"

@@ -54,7 +54,9 @@ def test_numbers_are_read_with_commas_and_decimals() -> None:
     assert numbers("1,200.5 of 3 items, v2, 10.") == [1200.5, 3.0, 10.0]
 
 
-@pytest.mark.parametrize("unit", ["1+", "1", "(", "1 + 1 = ", "1,", "9.9.", "- ", "1 + ", "( 1 % ) + ", "1 1 ", "(1 + (1 + "])
+@pytest.mark.parametrize(
+    "unit", ["1+", "1", "(", "1 + 1 = ", "1,", "9.9.", "- ", "1 + ", "( 1 % ) + ", "1 1 ", "(1 + (1 + "]
+)
 def test_hostile_texts_take_no_time(unit: str) -> None:
     started = time.perf_counter()
     arithmetic(unit * 50_000)

@@ -11,7 +11,7 @@ def usd(value: float | None) -> str:
         return "-"
     if value == 0 or abs(value) >= 1:
         return f"{value:,.2f}"
-    return f"{value:.4f}" if abs(value) >= 0.001 else f"{value:.2g}"
+    return f"{value:.4f}" if abs(value) >= 0.001 else f"{value:.7f}"
 
 
 def percent(value: float | None) -> str:
