@@ -13,7 +13,8 @@ _TERM = r"\(?[ ]?[-$€£]{0,2}\d[\d,]{0,15}(?:\.\d{1,9})?[ ]?%?[ ]?\)?"
 # A sum is taken as far as it goes and never tried in parts (an atomic group): its many spaces that may be there or not
 # would otherwise be tried in every combination before a text without "=" is given up.
 _STATED = re.compile(
-    rf"(?<![\d.,])((?>{_TERM}(?:[ ]?[-+*/x×÷][ ]?{_TERM}){{1,12}}))[ ]?=[ ]?[$€£]?[ ]?(-?\d[\d,]{{0,15}}(?:\.\d{{1,9}})?)"
+    rf"(?<![\d.,])((?>{_TERM}(?:[ ]?[-+*/x×÷][ ]?{_TERM}){{1,12}}))"
+    r"[ ]?=[ ]?[$€£]?[ ]?(-?\d[\d,]{0,15}(?:\.\d{1,9})?)"
     r"(?![\d,.]{0,15}\d|[ ]?%?[ ]?[-+*/x×÷(])"
 )
 _TOKEN = re.compile(r"\d[\d,]*(?:\.\d+)?|[-+*/()%]")
