@@ -5,32 +5,44 @@
 DIR holds ``routellm/mmlu.jsonl`` and ``routellm/gsm8k.jsonl`` (github.com/lm-sys/RouteLLM, Apache-2.0),
 ``llmrouter/nine_models.jsonl`` (github.com/ulab-uiuc/LLMRouter, MIT) and ``prices.yaml``, in semroute's format for
 outcomes. Everything that is fitted is judged on folds that it was not fitted on, and on whole tasks that were left out.
-Trained classifiers are added to :data:`CONTENDERS`. Costs rest on tokens that are counted with the built-in encoder's
+The classifier is trained anew on every fold. Costs rest on tokens that are counted with the built-in encoder's
 tokenizer, or where a file holds no responses on the same length for every model. About two minutes, most of it for
 vectors, which ``--vectors`` keeps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
+import numpy as np
 
 from semroute.cli.encoding import Encoding
 from semroute.evaluate.curves.bootstrap import Interval
-from semroute.evaluate.replay.contenders import Contender
+from semroute.evaluate.replay.contenders import Contender, fitted
 from semroute.evaluate.study.results import Plan, Policies, Study
 from semroute.evaluate.study.study import run_study
+from semroute.heads.queries.costs import CallCosts
+from semroute.learn.queries.training import Setting, TrainingRows, train_queries
 from semroute.outcomes.costs import with_costs
 from semroute.outcomes.files import read_outcomes
 from semroute.outcomes.prices import read_prices
+from semroute.types import Matrix, QualityPredictor
 
-CONTENDERS: dict[str, Contender] = {}
-"""Trained policies by name, each fitted anew on the training rows of every fold
-(:func:`semroute.evaluate.replay.contenders.fitted` makes one of a trainer)."""
+
+def _classifier(queries: Sequence[str], vectors: Matrix, quality: Matrix) -> QualityPredictor:
+    """What ``semroute train`` makes, of models that have numbers for names."""
+    models = tuple(map(str, range(quality.shape[1])))
+    nothing = CallCosts(models, (), np.zeros((2, len(models))), *np.zeros((2, 1, len(models))))
+    setting = Setting("", nothing, np.zeros((0, vectors.shape[1]), np.float32))
+    return train_queries(TrainingRows(queries, vectors, quality.astype(np.float64), models), setting).classifier
+
+
+CONTENDERS: dict[str, Contender] = {"classifier": fitted(_classifier)}
+"""Trained policies by name, each fitted anew on the training rows of every fold."""
 
 FILES = {"mmlu": "routellm/mmlu.jsonl", "gsm8k": "routellm/gsm8k.jsonl", "nine": "llmrouter/nine_models.jsonl"}
 ALONE = {"nine": 14}

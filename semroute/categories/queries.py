@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,21 @@ if TYPE_CHECKING:
 STDIN = "-"
 
 
+@dataclass(frozen=True, slots=True)
+class QueryRow:
+    """A row of a file of queries.
+
+    Attributes:
+        line: 1-based.
+        query: text or chat messages.
+        task: its name; the empty string where none is given.
+    """
+
+    line: int
+    query: Query
+    task: str = ""
+
+
 def iter_queries(source: Path | str, stdin: Iterable[bytes] | None = None) -> Iterator[tuple[int, Query]]:
     """Yield the 1-based line and the query of every row, each as soon as its line is there.
 
@@ -31,6 +47,15 @@ def iter_queries(source: Path | str, stdin: Iterable[bytes] | None = None) -> It
 
     Raises:
         DataError: the source cannot be opened, or a line is malformed; the queries before it have been yielded.
+    """
+    return ((row.line, row.query) for row in iter_query_rows(source, stdin))
+
+
+def iter_query_rows(source: Path | str, stdin: Iterable[bytes] | None = None) -> Iterator[QueryRow]:
+    """Yield every row as :func:`iter_queries` does, with its ``task`` where it has one.
+
+    Raises:
+        DataError: as :func:`iter_queries`.
     """
     if str(source) == STDIN:
         report = stop_at_first(Path("<stdin>"))
@@ -49,15 +74,15 @@ def iter_queries(source: Path | str, stdin: Iterable[bytes] | None = None) -> It
     raise DataError("a file of queries is one of .jsonl, .csv, .txt; convert it and name it so", path=path)
 
 
-def _from_text(lines: Lines) -> Iterator[tuple[int, Query]]:
-    return ((number, text.strip()) for number, text in lines if text.strip())
+def _from_text(lines: Lines) -> Iterator[QueryRow]:
+    return (QueryRow(number, text.strip()) for number, text in lines if text.strip())
 
 
-def _from_rows(rows: Iterable[tuple[int, Mapping[str, object]]], report: Report) -> Iterator[tuple[int, Query]]:
+def _from_rows(rows: Iterable[tuple[int, Mapping[str, object]]], report: Report) -> Iterator[QueryRow]:
     for number, row in rows:
-        query = row.get("query")
+        query, task = row.get("query"), row.get("task")
         if isinstance(query, str) or (isinstance(query, list) and all(isinstance(part, dict) for part in query)):
-            yield number, query
+            yield QueryRow(number, query, task.strip() if isinstance(task, str) else "")
         elif "query" in row:
             report(f'"query" must be text or a list of chat messages, not {kind(query)}', number)
         else:

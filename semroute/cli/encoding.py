@@ -13,6 +13,7 @@ import numpy as np
 from semroute.errors import InputError
 
 if TYPE_CHECKING:
+    from semroute.index import Artifact
     from semroute.types import Encoder, Matrix
 
 Progress = Callable[[str, int, int], None]
@@ -31,12 +32,28 @@ class Encoding:
         self._config_path = config_path
 
     @cached_property
+    def _artifact(self) -> Artifact:
+        from semroute.cli.routers import any_artifact
+
+        return any_artifact(self._index, self._config_path)
+
+    @cached_property
     def encoder(self) -> Encoder:
         """The encoder, opened once."""
-        from semroute.cli.routers import any_artifact
         from semroute.router.live import open_encoder
 
-        return open_encoder(any_artifact(self._index, self._config_path))
+        return open_encoder(self._artifact)
+
+    @cached_property
+    def categories(self) -> Matrix:
+        """``(c, d)`` unit rows, the middle of each category of the user's own index; none where he has no index."""
+        from semroute.config import load_config
+        from semroute.router.live import open_scorer
+        from semroute.router.locate import locate_index
+
+        if locate_index(self._index, load_config(self._config_path)) is None:
+            return np.zeros((0, self.encoder.dimensions), np.float32)
+        return open_scorer(self._artifact).prototypes.centroids()
 
     @cached_property
     def tokenizer(self) -> str:

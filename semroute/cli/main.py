@@ -29,6 +29,8 @@ _COMMANDS = {
         "semroute.cli.evaluate_policy:evaluate_policy",
         "Replay policies over outcomes: quality against cost.",
     ),
+    "train": ("semroute.cli.train:train", "Train a classifier that predicts each model's quality."),
+    "predict": ("semroute.cli.predict:predict", "Predict each model's quality, and choose one."),
     "train-checks": ("semroute.cli.train_checks:train_checks", "Train a classifier of answers for cascades."),
     "tune": ("semroute.cli.tune:tune", "Choose thresholds on labelled queries."),
     "add": ("semroute.cli.change:add", "Add examples to an index without building it again."),

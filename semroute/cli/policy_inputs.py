@@ -95,7 +95,7 @@ def gather(source: Source, progress: Progress) -> Inputs:
     from semroute.outcomes.files import read_outcomes
     from semroute.outcomes.predictions import read_predictions
 
-    known = _prices(source.prices, source.config_path)
+    known = known_prices(source.prices, source.config_path)
     encoding = Encoding(source.index, source.config_path)
     progress("reading", 0, 1)
     table = read_outcomes(source.outcomes, count=encoding.count)
@@ -119,7 +119,12 @@ def gather(source: Source, progress: Progress) -> Inputs:
     )
 
 
-def _prices(path: Path | None, config_path: Path | None) -> dict[str, Price]:
+def known_prices(path: Path | None, config_path: Path | None) -> dict[str, Price]:
+    """The prices of the file; without one those of the configuration.
+
+    Raises:
+        InputError: either cannot be used.
+    """
     from semroute.config import load_config
     from semroute.outcomes.prices import configured_prices, read_prices
 

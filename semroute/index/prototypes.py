@@ -82,6 +82,12 @@ class PrototypeIndex:
         np.maximum.at(best, (np.arange(len(vectors))[:, None], self._owners[places]), found)
         return best
 
+    def centroids(self) -> Matrix:
+        """``(categories, d)`` float32 unit rows: the mean direction of each category's prototypes."""
+        rows = self._index.reconstruct_n(0, self._index.ntotal) if self._rows is None else self._rows
+        sums = np.add.reduceat(rows, self._starts, axis=0)
+        return np.asarray(sums / np.linalg.norm(sums, axis=1, keepdims=True), np.float32)
+
     def write(self, path: Path) -> None:
         """Write the FAISS index to ``path``.
 

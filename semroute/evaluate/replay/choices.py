@@ -17,6 +17,7 @@ POINTS = 41
 
 _SAMPLE = 20_000
 _CHUNK = 65_536
+_HALVINGS = 40
 
 
 def choose(predicted: Matrix, expected_cost: Matrix, value: float) -> NDArray[np.int64]:
@@ -40,6 +41,30 @@ def _choose(predicted: NDArray[np.float64], cost: NDArray[np.float64], value: fl
     worth = predicted if np.isinf(value) else value * predicted - cost
     best = worth.max(axis=1, keepdims=True)
     return np.asarray(np.where(worth == best, cost, np.inf).argmin(axis=1))
+
+
+def value_within(predicted: Matrix, expected_cost: Matrix, budget: float) -> float | None:
+    """The highest value whose choices are expected to cost at most ``budget`` USD a query, on average.
+
+    Higher values never choose cheaper models, so it is found by halving. None where even the cheapest are too dear.
+    """
+
+    def spent(value: float) -> float:
+        choice = choose(predicted, expected_cost, value)
+        return float(np.take_along_axis(expected_cost, choice[:, None], axis=1).mean(dtype=np.float64))
+
+    if spent(0.0) > budget:
+        return None
+    if spent(np.inf) <= budget:
+        return float(np.inf)
+    turns = values(predicted, expected_cost)[1:-1]
+    low, high = 0.0, float(turns[-1]) * 2.0 if len(turns) else 1.0
+    while spent(high) <= budget:
+        low, high = high, high * 2.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if spent(middle) <= budget else (low, middle)
+    return low
 
 
 def values(predicted: Matrix, expected_cost: Matrix, points: int = POINTS, *, seed: int = 0) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from heads.answers.made import made
 
 from semroute.errors import ArtifactError, InputError
 from semroute.heads.answers import AnswerClassifier, read_classifier, write_classifier
-from semroute.heads.answers.folder import MANIFEST
+from semroute.heads.folder import MANIFEST
 from semroute.learn.answers.training import train
 
 

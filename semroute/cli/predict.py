@@ -1,0 +1,133 @@
+"""``semroute predict``: each model's predicted quality, and the choice that follows from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from semroute.cli.options import config_option, index_option, json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from semroute.cli.encoding import Encoding
+    from semroute.heads.queries import QueryClassifier
+    from semroute.types import Matrix, Query
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("queries", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--classifier", "folder", type=_FILE, metavar="DIR", required=True, help="From semroute train.")
+@click.option("--prices", type=_FILE, metavar="FILE", help="Other prices than those it was trained with.")
+@click.option("--models", metavar="A,B", help="Choose among these only.")
+@click.option("--value", type=click.FloatRange(0), metavar="USD", help="What +1.0 of quality is worth (or: inf).")
+@click.option("--max-cost", type=click.FloatRange(0), metavar="USD", help="Most to spend a query, on average over all.")
+@index_option
+@config_option
+@json_option
+def predict(
+    queries: Path,
+    folder: Path,
+    prices: Path | None,
+    models: str | None,
+    value: float | None,
+    max_cost: float | None,
+    index: Path | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Predict how good each model's answer to each query will be, and choose a model.
+
+    QUERIES is a .jsonl, .csv or .txt file, or "-" for JSONL on standard input; a "task" in a row tells what answers
+    cost there. The model with the highest value of quality less cost is chosen. With --max-cost the value is the
+    highest that keeps to it on average over all rows; without either it is the one that training found.
+    """
+    from semroute.categories.queries import iter_query_rows
+    from semroute.cli.encoding import Encoding
+    from semroute.cli.progress import progress_bars
+    from semroute.evaluate.replay.choices import choose
+    from semroute.heads.queries import read_query_classifier
+    from semroute.outcomes.prices import read_prices
+    from semroute.router.text import routed_text
+
+    if value is not None and max_cost is not None:
+        raise click.UsageError("give --value or --max-cost, not both")
+    classifier = read_query_classifier(folder)
+    encoding = Encoding(index, config_path)
+    _check_encoder(classifier, encoding, folder)
+    rows = list(iter_query_rows(queries))
+    texts = [routed_text(row.query) for row in rows]
+    with progress_bars() as progress:
+        predicted = classifier.predict(texts, encoding.vectors(texts, None, progress))
+    costs = classifier.costs if prices is None else classifier.costs.with_prices(read_prices(prices))
+    expected = costs.expected(encoding.count(texts), [row.task for row in rows]).astype("float32")
+    kept = _columns(classifier, models)
+    worth = _value(classifier, value, max_cost, predicted[:, kept], expected[:, kept])
+    choice = [kept[place] for place in choose(predicted[:, kept], expected[:, kept], worth).tolist()]
+    _print(classifier.models, [row.query for row in rows], predicted, expected, choice, as_json)
+
+
+def _check_encoder(classifier: QueryClassifier, encoding: Encoding, folder: Path) -> None:
+    from semroute.errors import InputError
+
+    if encoding.encoder.fingerprint != classifier.encoder:
+        raise InputError(
+            f"{folder}: trained on vectors of another encoder than {encoding.encoder.name}; name the index that it was "
+            "trained with (--index), or train it again"
+        )
+
+
+def _columns(classifier: QueryClassifier, models: str | None) -> list[int]:
+    from semroute.errors import InputError
+
+    if models is None:
+        return list(range(len(classifier.models)))
+    names = [name.strip() for name in models.split(",")]
+    unknown = [name for name in names if name not in classifier.models]
+    if unknown:
+        raise InputError(f'the classifier knows no model "{unknown[0]}"; it knows {", ".join(classifier.models)}')
+    return [classifier.models.index(name) for name in dict.fromkeys(names)]
+
+
+def _value(
+    classifier: QueryClassifier, value: float | None, max_cost: float | None, predicted: Matrix, expected: Matrix
+) -> float:
+    """What quality is worth.
+
+    Raises:
+        InputError: even the cheapest choices cost more than ``max_cost``.
+    """
+    from semroute.errors import InputError
+    from semroute.evaluate.replay.choices import value_within
+
+    if max_cost is None:
+        return classifier.value if value is None else value
+    found = value_within(predicted, expected, max_cost) if len(predicted) else 0.0
+    if found is None:
+        least = float(expected.min(axis=1).mean(dtype="float64"))
+        raise InputError(f"not reachable: the cheapest models cost USD {least:.3g} a query, more than {max_cost:.3g}")
+    return found
+
+
+def _print(
+    models: tuple[str, ...],
+    queries: Sequence[Query],
+    predicted: Matrix,
+    expected: Matrix,
+    choice: Sequence[int],
+    as_json: bool,
+) -> None:
+    from semroute.cli.console import print_json, print_text
+
+    width = max(map(len, models))
+    for query, quality, cost, column in zip(queries, predicted.tolist(), expected.tolist(), choice, strict=True):
+        if as_json:
+            said = {name: round(value, 6) for name, value in zip(models, quality, strict=True)}
+            print_json({"query": query, "quality": said, "model": models[column], "cost_usd": cost[column]})
+        else:
+            text = " ".join(query.split()) if isinstance(query, str) else "(a conversation)"
+            print_text(f"{models[column]:<{width}}  {quality[column]:.3f}  USD {cost[column]:.6f}  {text[:60]}")

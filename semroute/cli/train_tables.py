@@ -1,0 +1,62 @@
+"""What came of a training, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from semroute.cli.tables import figures, number, percent, plain_table
+
+if TYPE_CHECKING:
+    from semroute.learn.queries.training import TrainedQueries, TrainingRows
+    from semroute.learn.queries.value import Worth
+
+
+def training_tables(
+    trained: TrainedQueries, rows: TrainingRows, worth: Worth | None, left_out: int
+) -> Iterator[Table | Text]:
+    """Heads, models, and what the choices are worth; all on queries that were left out."""
+    yield _heads(trained)
+    yield _models(trained, rows)
+    if worth is not None:
+        yield _worth(worth)
+    note = (
+        f"{len(rows.queries):,} queries; all figures on queries that heads, weights and calibration were not fitted on"
+    )
+    yield Text(note + (f"; {left_out:,} more were not used" if left_out else ""), style="dim")
+
+
+def _heads(trained: TrainedQueries) -> Table:
+    table = plain_table("squared error", "weight", first="head")
+    for name, loss in trained.stack.losses.items():
+        weight = trained.stack.weights.get(name)
+        is_chosen = name == trained.stack.chosen
+        table.add_row(f"{name} *" if is_chosen else name, number(loss, 4), "" if weight is None else number(weight, 2))
+    table.caption, table.caption_justify = "* chosen; the smaller the error the better", "left"
+    return table
+
+
+def _models(trained: TrainedQueries, rows: TrainingRows) -> Table:
+    from semroute.learn.queries.report import model_figures
+
+    table = plain_table("known", "quality", "AUROC", "calibration error (ECE)", first="model")
+    for model, of in model_figures(trained, rows).items():
+        table.add_row(Text(model), f"{of.known:,}", percent(of.mean), number(of.auroc), number(of.ece))
+    return table
+
+
+def _worth(worth: Worth) -> Table:
+    value = "quality alone counts" if worth.value == float("inf") else f"USD {worth.value:.4g} for +1.0 of quality"
+    single, ours = (
+        f"quality {quality:.1%} at USD {1000 * cost:.4f} for 1,000 queries"
+        for quality, cost in ((worth.single_quality, worth.single_cost), (worth.quality, worth.cost))
+    )
+    share = f" ({worth.cost / worth.single_cost:.0%} of its cost)" if worth.single_cost > 0 else ""
+    return figures(
+        best_single_model=single,
+        choices_of_the_classifier=ours + share,
+        value_that_gives_them=f"{value}, which it takes unless told otherwise",
+    )

@@ -1,0 +1,92 @@
+"""A classifier of queries as a folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.errors import ArtifactError
+from semroute.heads.folder import ArrayFolder
+from semroute.heads.queries.classifier import QueryClassifier
+from semroute.heads.queries.clusters import ClusterHead
+from semroute.heads.queries.costs import CallCosts
+from semroute.heads.queries.features import FEATURES
+from semroute.heads.queries.head import QueryHead
+from semroute.heads.queries.linear import LinearHead
+from semroute.heads.queries.neighbours import NeighbourHead
+from semroute.heads.queries.trees import TreesHead
+
+FOLDER = ArrayFolder(
+    format="semroute-query-classifier",
+    version=1,
+    what="classifier of queries",
+    command="semroute train OUTCOMES --out",
+    keys=frozenset({"models", "features", "heads", "encoder", "tasks", "value"}),
+)
+KINDS: Mapping[str, type[QueryHead]] = {head.kind: head for head in (LinearHead, NeighbourHead, ClusterHead, TreesHead)}
+_OWN = ("prior", "weights", "slope", "shift")
+
+
+def write_query_classifier(classifier: QueryClassifier, folder: Path, *, report: Mapping[str, Any]) -> None:
+    """Write a classifier; one that is there already is replaced in one step.
+
+    Args:
+        classifier: what was trained.
+        folder: made where it is missing.
+        report: what it was trained on, and how good it is; JSON-ready.
+
+    Raises:
+        InputError: the folder holds something else, or cannot be written.
+    """
+    arrays: dict[str, NDArray[Any]] = {name: getattr(classifier, name) for name in _OWN}
+    arrays["categories"] = classifier.categories
+    arrays |= {f"costs.{name}": values for name, values in classifier.costs.arrays().items()}
+    for place, head in enumerate(classifier.heads):
+        arrays |= {f"{place}.{name}": values for name, values in head.arrays().items()}
+    manifest = {
+        "models": list(classifier.models), "heads": [head.kind for head in classifier.heads],
+        "encoder": classifier.encoder, "tasks": list(classifier.costs.tasks), "features": list(FEATURES),
+        "value": classifier.value if math.isfinite(classifier.value) else None, **report,
+    }  # fmt: skip
+    FOLDER.write(folder, manifest, arrays)
+
+
+def read_query_classifier(folder: Path) -> QueryClassifier:
+    """Read what :func:`write_query_classifier` wrote, and check that it is whole.
+
+    Raises:
+        ArtifactError: it is missing, damaged, foreign, or of another version; the message says what to do.
+    """
+    manifest, arrays = FOLDER.read(folder)
+    if tuple(manifest["features"]) != FEATURES:
+        raise ArtifactError(f"{folder}: trained with other features than this version's; train it again")
+    try:
+        models, tasks = tuple(map(str, manifest["models"])), tuple(map(str, manifest["tasks"]))
+        heads = tuple(_head(str(kind), place, arrays) for place, kind in enumerate(manifest["heads"]))
+        own = {name: np.asarray(arrays[name], np.float64) for name in _OWN}
+        costs = {name: np.asarray(arrays[f"costs.{name}"], np.float64) for name in ("price", "tokens", "flat")}
+        widths = {len(models), *(len(own[name]) for name in _OWN if name != "weights"), costs["price"].shape[1]}
+        if len(widths) != 1 or len(own["weights"]) != len(heads):
+            raise ValueError("arrays of different widths")
+        return QueryClassifier(
+            models=models,
+            heads=heads,
+            categories=np.asarray(arrays["categories"], np.float32),
+            encoder=str(manifest["encoder"]),
+            costs=CallCosts(models, tasks, **costs),
+            value=math.inf if manifest["value"] is None else float(manifest["value"]),
+            **own,
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{folder}: not the arrays of a classifier of queries; train it again") from error
+
+
+def _head(kind: str, place: int, arrays: Mapping[str, NDArray[Any]]) -> QueryHead:
+    prefix = f"{place}."
+    own = {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
+    return KINDS[kind].from_arrays(own)

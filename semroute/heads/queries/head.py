@@ -1,0 +1,39 @@
+"""What a head is: predicts every model's quality from the inputs, and is made of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.heads.queries.inputs import Inputs
+
+Quality = NDArray[np.float64]
+"""``(n, m)`` float64; a prediction may leave 0..1 by a little."""
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class QueryHead(Protocol):
+    """A trained head, as it serves."""
+
+    kind: ClassVar[str]
+
+    def predict(self, inputs: Inputs) -> Quality:
+        """``(n, m)`` predicted quality."""
+        ...
+
+    def arrays(self) -> Arrays:
+        """Everything that it is made of, by name."""
+        ...
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """The head that :meth:`arrays` was called on.
+
+        Raises:
+            KeyError, ValueError: they are not the arrays of such a head.
+        """
+        ...

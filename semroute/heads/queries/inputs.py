@@ -1,0 +1,47 @@
+"""What the heads look at: a query's vector, and the features of its text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.heads.queries.features import feature_matrix
+from semroute.types import Matrix
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Of ``n`` queries.
+
+    Attributes:
+        vectors: ``(n, d)`` float32, unit rows.
+        features: ``(n, f)`` float32: those of the text, then the similarity to each category that is known.
+    """
+
+    vectors: Matrix
+    features: Matrix
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @classmethod
+    def of(cls, queries: Sequence[str], vectors: Matrix, categories: Matrix) -> Inputs:
+        """The inputs of some queries.
+
+        Args:
+            queries: ``n`` texts.
+            vectors: ``(n, d)`` unit rows.
+            categories: ``(c, d)`` unit rows, one for each category; none where there are no categories.
+        """
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        written = feature_matrix(queries)
+        return cls(vectors, np.hstack([written, vectors @ categories.T]) if len(categories) else written)
+
+    def take(self, rows: Rows) -> Inputs:
+        """Those of some rows."""
+        return Inputs(self.vectors[rows], self.features[rows])

@@ -1,0 +1,87 @@
+"""Many small decision trees over features and the main directions of vectors; the sum of what their leaves say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.heads.queries.head import Arrays, Quality
+from semroute.heads.queries.inputs import Inputs
+from semroute.types import Matrix
+
+LEAF = -1
+_CHUNK = 512
+
+
+@dataclass(frozen=True)
+class TreesHead:
+    """Trees as arrays of nodes. A forest's leaves hold their share of the mean; those of boosting, their step.
+
+    Attributes:
+        directions: ``(d, p)`` float32: vectors times these stand after the features.
+        feature: ``(nodes,)`` int32, the column that a node asks about; :data:`LEAF` for leaves.
+        threshold: ``(nodes,)`` float32; up to it the left child is next.
+        left, right: ``(nodes,)`` int32 numbers of the children; a leaf's are its own.
+        values: ``(nodes, m)`` float32, what a leaf adds.
+        roots: ``(trees,)`` int32.
+        bias: ``(m,)`` float64.
+    """
+
+    directions: Matrix
+    feature: NDArray[np.int32]
+    threshold: NDArray[np.float32]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    values: Matrix
+    roots: NDArray[np.int32]
+    bias: NDArray[np.float64]
+
+    kind: ClassVar[str] = "trees"
+
+    def predict(self, inputs: Inputs) -> Quality:
+        """``(n, m)`` predicted quality."""
+        columns = tree_columns(inputs, self.directions)
+        found = np.empty((len(inputs), len(self.bias)))
+        for start in range(0, len(inputs), _CHUNK):
+            part = columns[start : start + _CHUNK]
+            found[start : start + _CHUNK] = self.values[self._leaves(part)].sum(axis=1, dtype=np.float64)
+        return found + self.bias
+
+    def _leaves(self, columns: Matrix) -> NDArray[np.int32]:
+        """``(n, trees)`` the leaf of each row in each tree: all trees go down a level at a time."""
+        nodes = np.broadcast_to(self.roots, (len(columns), len(self.roots)))
+        rows = np.arange(len(columns))[:, None]
+        while True:
+            asked = self.feature[nodes]
+            if (asked == LEAF).all():
+                return nodes
+            # A leaf asks about the last column, and both its children are itself.
+            goes_left = columns[rows, asked] <= self.threshold[nodes]
+            nodes = np.where(goes_left, self.left[nodes], self.right[nodes])
+
+    def arrays(self) -> Arrays:
+        """Everything that it is made of, by name."""
+        return {name: getattr(self, name) for name in _TYPES}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """The head of these arrays."""
+        found = {name: np.asarray(arrays[name], dtype) for name, dtype in _TYPES.items()}
+        nodes = len(found["feature"])
+        if {len(found[name]) for name in ("threshold", "left", "right", "values")} != {nodes}:
+            raise ValueError("the arrays of trees are of different lengths")
+        return cls(**found)
+
+
+_TYPES: dict[str, type[np.generic]] = {
+    "directions": np.float32, "feature": np.int32, "threshold": np.float32, "left": np.int32, "right": np.int32,
+    "values": np.float32, "roots": np.int32, "bias": np.float64,
+}  # fmt: skip
+
+
+def tree_columns(inputs: Inputs, directions: Matrix) -> Matrix:
+    """``(n, f + p)`` float32: what the trees ask about."""
+    return np.hstack([inputs.features, inputs.vectors @ directions]).astype(np.float32)

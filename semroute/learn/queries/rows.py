@@ -1,0 +1,60 @@
+"""The rows that a classifier of queries is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.errors import InputError
+from semroute.outcomes.table import OutcomeTable
+
+LEAST_QUERIES = 50
+"""Queries below which nothing is trained."""
+LEAST_KNOWN = 30
+"""Answers of a model below which it is not trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """Which rows can be trained on.
+
+    Attributes:
+        rows: their numbers in the table.
+        left_out: rows that were left out: those that know no quality, and those beyond the most.
+    """
+
+    rows: NDArray[np.int64]
+    left_out: int
+
+
+def usable_rows(table: OutcomeTable, *, most: int, seed: int) -> Usable:
+    """The rows that know the quality of a model; a sample of them where there are more than ``most``.
+
+    Raises:
+        InputError: too few, or a model with too few answers.
+    """
+    known = np.isfinite(table.quality)
+    rows = np.flatnonzero(known.any(axis=1))
+    if len(rows) > most:
+        rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
+    if len(rows) < LEAST_QUERIES:
+        raise InputError(
+            f"{len(rows)} queries with the quality of an answer, and at least {LEAST_QUERIES} are needed to train; "
+            "give more outcomes"
+        )
+    _check_models(table.models, known[rows])
+    return Usable(rows, len(table) - len(rows))
+
+
+def _check_models(models: Sequence[str], known: NDArray[np.bool_]) -> None:
+    few = [(model, int(count)) for model, count in zip(models, known.sum(axis=0), strict=True) if count < LEAST_KNOWN]
+    if few:
+        model, count = few[0]
+        others = ",".join(name for name in models if name not in dict(few))
+        raise InputError(
+            f'the quality of "{model}" is known for {count} queries, and at least {LEAST_KNOWN} are needed; give more '
+            f"outcomes of it, or leave it out with --models {others or 'A,B'}"
+        )
