@@ -61,6 +61,7 @@ def _compared(config: Config, index: Path | None) -> list[Problem]:
     from semroute.config import Problem
     from semroute.config.check import check_config
     from semroute.heads.answers.check import check_classifiers
+    from semroute.heads.queries.check import check_query_classifier
 
     manifest = (config.index if index is None else index) / "manifest.json"
     try:
@@ -70,7 +71,8 @@ def _compared(config: Config, index: Path | None) -> list[Problem]:
         fix = "build the index again"
         unreadable = [Problem("warning", "index", f"{manifest} cannot be read ({type(error).__name__})", fix)]
     checked = check_config(config, category_models=models, env=os.environ)
-    found = [*checked, *check_classifiers(config), *check_catalog(config), *unreadable]
+    classifiers = [*check_classifiers(config), *check_query_classifier(config)]
+    found = [*checked, *classifiers, *check_catalog(config), *unreadable]
     return sorted(found, key=lambda problem: problem.severity)  # "error" sorts before "warning"; stable otherwise
 
 

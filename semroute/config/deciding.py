@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from semroute.config.places import Dollars
 from semroute.config.sections import Name, Names, Positive, Section
+from semroute.config.values import optional_folder
 
 StrategyName: TypeAlias = Literal["rules", "semantic", "classifier", "judge"]
 StrategyNames: TypeAlias = Annotated[tuple[StrategyName, ...], Field(strict=False, min_length=1)]
@@ -24,6 +26,26 @@ class Semantic(Section):
     """
 
     mode: Literal["decide", "narrow"] = "decide"
+
+
+class Classifier(Section):
+    """The strategy that predicts how good each model's answer would be.
+
+    Attributes:
+        folder: from ``semroute train``; None turns it off.
+        value: USD that +1.0 of quality is worth; None takes what training found.
+        candidates: models and groups that it chooses from where nothing before it has narrowed them; None: those that
+            it knows and that have a deployment.
+    """
+
+    folder: Annotated[Path | None, BeforeValidator(optional_folder)] = None
+    value: Dollars | None = None
+    candidates: Names | None = None
+
+
+def named_folder(value: object) -> object:
+    """The folder alone is a classifier with the value that training found."""
+    return {"folder": value} if isinstance(value, str) else value
 
 
 class Judge(Section):

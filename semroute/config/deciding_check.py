@@ -29,6 +29,8 @@ def named_models(config: Config) -> dict[str, Sequence[str]]:
         named["the judge"] = (config.judge.model,)
         if config.judge.candidates is not None:
             named["the choice of the judge"] = config.judge.candidates
+    if config.classifier.folder is not None and config.classifier.candidates is not None:
+        named["the choice of the classifier"] = config.classifier.candidates
     for key, cascade in cascades(config).items():
         for position, tier in enumerate(cascade.tiers):
             named[f"tier {position} of {key}"] = (tier.use,)

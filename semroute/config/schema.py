@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from semroute.config.cascade import Cascade, no_cascade
 from semroute.config.conflicts import conflicts
-from semroute.config.deciding import DEFAULT_STRATEGIES, Judge, Semantic, StrategyNames
+from semroute.config.deciding import DEFAULT_STRATEGIES, Classifier, Judge, Semantic, StrategyNames, named_folder
 from semroute.config.log import Log
 from semroute.config.places import Deployment, Dollars, ModelSpec, Variable
 from semroute.config.resilience import BreakerRules, Hedging, Retries, Selection
@@ -57,6 +57,7 @@ class Config(Section):
         strategies: what decides, in the order in which it is asked.
         rules: conditions and what follows from them; the first that decides wins.
         semantic: whether the categories decide or narrow.
+        classifier: predicts each model's quality, and chooses by it and by cost.
         judge: a small model that chooses where nothing else has decided.
         cascade: tiers that are tried until an answer is good enough, for categories and fallback without their own.
         selection: how a deployment is chosen among those of a model.
@@ -79,6 +80,7 @@ class Config(Section):
     strategies: StrategyNames = DEFAULT_STRATEGIES
     rules: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
     semantic: Semantic = Semantic()
+    classifier: Annotated[Classifier, BeforeValidator(named_folder)] = Classifier()
     judge: Judge = Judge()
     cascade: Annotated[Cascade, BeforeValidator(no_cascade)] = Cascade()
     selection: Selection = Selection()

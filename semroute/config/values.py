@@ -98,6 +98,11 @@ def folder(value: object) -> Path:
         raise bad_value('starts with "~", but the home folder is not known', "write the whole path") from None
 
 
+def optional_folder(value: object) -> Path | None:
+    """A folder's path, or none."""
+    return None if value is None else folder(value)
+
+
 def bad_value(message: str, fix: str, **context: str) -> PydanticCustomError:
     """An error for pydantic to report.
 

@@ -12,6 +12,7 @@ from semroute import bridge
 from semroute.config import Config
 from semroute.config.deciding import StrategyName
 from semroute.dispatch import Constraints, Dispatcher
+from semroute.router.classifying import classifier_strategy
 from semroute.router.live import LiveIndex
 from semroute.router.staged import score_texts
 from semroute.router.text import as_messages
@@ -87,19 +88,25 @@ def _judge(live: LiveIndex, config: Config, pool: Pool) -> Strategy | None:
     return JudgeStrategy(config, pool, candidates, about)
 
 
-MAKERS: dict[StrategyName, Maker] = {"rules": _rules, "semantic": _semantic, "judge": _judge}
-"""How each strategy of the configuration is made; one that is not here, or has nothing to do, is left out."""
+MAKERS: dict[StrategyName, Maker] = {
+    "rules": _rules,
+    "semantic": _semantic,
+    "classifier": classifier_strategy,
+    "judge": _judge,
+}
+"""How each strategy of the configuration is made; one that has nothing to do is left out."""
 
 
 def chain_of(live: LiveIndex, config: Config) -> Chain:
     """The strategies that the configuration names and that have something to do, in its order.
 
     Raises:
-        ConfigError: a rule names a category that the index lacks.
+        ConfigError: a rule names a category that the index lacks, or the classifier knows none of the models.
+        ArtifactError: the classifier cannot be used with this index.
         MissingExtraError: a rule needs an extra that is not installed.
     """
     pool = Pool(config.members, _names(live, config))
-    made = [MAKERS[name](live, config, pool) for name in config.strategies if name in MAKERS]
+    made = [MAKERS[name](live, config, pool) for name in config.strategies]
     strategies = [strategy for strategy in made if strategy is not None]
     return Chain(strategies, pool, live.fallback, live.models, live.encoder.encode)
 
@@ -125,6 +132,7 @@ def _names(live: LiveIndex, config: Config) -> Iterator[str]:
     yield from chain.from_iterable(live.models.values())
     yield from live.fallback
     yield from chain.from_iterable(rule.use or rule.only or () for rule in config.rules)
+    yield from config.classifier.candidates or ()
     yield from config.judge.candidates or ()
     yield from (deployment.model for deployment in config.deployments)
 

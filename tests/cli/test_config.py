@@ -124,3 +124,12 @@ def test_a_manifest_that_cannot_be_read_is_a_warning(content: str) -> None:
 def test_a_named_file_that_is_missing_is_an_error() -> None:
     done = CliRunner().invoke(cli, ["config", "check", "--config", "none.yaml"])
     assert "none.yaml: no such file" in str(done.exception)
+
+
+def test_a_classifier_of_queries_that_is_not_there_is_named() -> None:
+    Path("semroute.yaml").write_text("classifier: nowhere\n")
+    done = run()
+    assert done.exit_code != 0
+    assert "classifier.folder" in done.output
+    Path("semroute.yaml").write_text("classifier: nowhere\nstrategies: [semantic]\n")
+    assert "it is not asked" in " ".join(run().output.split())

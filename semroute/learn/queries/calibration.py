@@ -31,7 +31,7 @@ def calibration(raw: Quality, quality: Known) -> tuple[NDArray[np.float64], NDAr
     for model, known in enumerate(quality.T):
         rows = np.isfinite(known)
         good = known[rows]
-        if np.ptp(good) == 0:
+        if not len(good) or np.ptp(good) == 0:
             continue
         # Nearly no penalty: two numbers from many rows need none.
         column = np.tile(score[rows, model], 2)[:, None]

@@ -11,6 +11,8 @@ from semroute.heads.queries.inputs import Inputs
 from semroute.heads.queries.linear import LinearHead, lined_up
 from semroute.learn.queries.estimator import Known, together
 
+LEAST = 5
+"""Rows below which a model has its mean in place of a line."""
 PENALTIES = (300.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0)
 
 
@@ -33,6 +35,9 @@ class LinearEstimator:
         columns = lined_up(inputs, mean, scale)
         weights, bias = np.zeros((columns.shape[1], quality.shape[1])), np.zeros(quality.shape[1])
         for models, rows in together(quality):
+            if len(rows) < LEAST:
+                bias[models] = quality[np.ix_(rows, models)].mean(axis=0)
+                continue
             ridge = linear.RidgeCV(alphas=self.penalties).fit(columns[rows], quality[np.ix_(rows, models)])
             weights[:, models] = np.reshape(ridge.coef_, (len(models), -1)).T
             bias[models] = ridge.intercept_

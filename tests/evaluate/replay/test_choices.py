@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from semroute.evaluate.replay.choices import choose, values
+from semroute.evaluate.replay.choices import choose, value_within, values
 
 PREDICTED = np.array([[0.5, 0.9], [0.8, 0.8], [0.9, 0.2]], np.float32)
 COST = np.array([[1.0, 3.0], [1.0, 3.0], [1.0, 3.0]], np.float32)
@@ -51,3 +53,19 @@ def test_more_value_never_buys_less_quality_or_costs_less(predicted: np.ndarray,
             assert (now[0] >= before[0] - 1e-6).all()
             assert (now[1] >= before[1] - 1e-6).all()
         before = now
+
+
+@given(st.integers(0, 500), st.floats(0.05, 5))
+def test_the_value_within_a_budget_keeps_to_it_and_a_higher_one_does_not(seed: int, budget: float) -> None:
+    random = np.random.default_rng(seed)
+    predicted, cost = random.random((40, 3)).astype(np.float32), random.uniform(0.1, 4, (40, 3)).astype(np.float32)
+
+    def spent(value: float) -> float:
+        return float(np.take_along_axis(cost, choose(predicted, cost, value)[:, None], 1).mean(dtype=np.float64))
+
+    found = value_within(predicted, cost, budget)
+    if found is None:
+        assert spent(0.0) > budget
+    else:
+        assert spent(found) <= budget
+        assert math.isinf(found) or spent(found * 1.001 + 1e-6) > budget

@@ -1,0 +1,56 @@
+"""The classifier that the configuration names, brought to life as a strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.catalog.tokens import estimate_tokens
+from semroute.config import Config
+from semroute.errors import ArtifactError, ConfigError
+from semroute.heads.queries import QueryClassifier, read_query_classifier
+from semroute.outcomes.prices import configured_prices
+from semroute.router.live import LiveIndex
+from semroute.strategies import Pool
+from semroute.strategies.classifier import ClassifierStrategy
+from semroute.types import Request
+
+
+def classifier_strategy(live: LiveIndex, config: Config, pool: Pool) -> ClassifierStrategy | None:
+    """The strategy; None where the configuration names no classifier.
+
+    Raises:
+        ArtifactError: the classifier cannot be read, or was trained on another encoder's vectors.
+        ConfigError: it knows none of the models that it could choose.
+    """
+    section = config.classifier
+    if section.folder is None:
+        return None
+    classifier = read_query_classifier(section.folder)
+    if classifier.encoder != live.encoder.fingerprint:
+        raise ArtifactError(
+            f"{section.folder}: trained on vectors of another encoder than {live.encoder.name}, which the index "
+            f"{live.artifact.folder} has; train it again with --index {live.artifact.folder}"
+        )
+    candidates = section.candidates or _callable(classifier, config)
+    if not set(pool.models(candidates)) & set(classifier.models):
+        names = ", ".join(candidates or sorted({deployment.model for deployment in config.deployments}))
+        raise ConfigError(
+            f"the classifier knows none of {names}; it knows {', '.join(classifier.models)}",
+            key="classifier.candidates",
+        )
+    costs = classifier.costs.with_prices(configured_prices(config))
+
+    def expected_cost(requests: Sequence[Request]) -> NDArray[np.float64]:
+        return costs.expected([estimate_tokens(request) for request in requests])
+
+    value = classifier.value if section.value is None else section.value
+    return ClassifierStrategy(classifier, expected_cost, pool, candidates, value)
+
+
+def _callable(classifier: QueryClassifier, config: Config) -> tuple[str, ...]:
+    """The classifier's models that have a deployment; all of them where there are no deployments at all."""
+    placed = {deployment.model for deployment in config.deployments}
+    return tuple(model for model in classifier.models if model in placed or not placed)

@@ -1,0 +1,82 @@
+"""The classifier as a strategy: the model whose predicted quality is worth most of what it costs.
+
+With quality worth ``value`` USD per +1.0, the models stand in the order of ``value * quality - cost`` (Hu et al.,
+RouterBench, 2024: willingness to pay). Prices enter here and not in training, so they may change at any time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.strategies.pool import Pool
+from semroute.strategies.strategy import Case
+from semroute.types import Opinion, QualityPredictor, Request
+
+ExpectedCost: TypeAlias = Callable[[Sequence[Request]], NDArray[np.float64]]
+"""``n`` requests to ``(n, m)`` USD that a call of each of the predictor's models is expected to cost."""
+
+
+class ClassifierStrategy:
+    """Decides by predicted quality and expected cost.
+
+    Args:
+        predictor: predicts the quality of its models.
+        expected_cost: of a call of each of them.
+        pool: what names of groups stand for.
+        candidates: models and groups to choose from where nothing before has narrowed them.
+        value: USD that +1.0 of quality is worth; infinity where only quality counts.
+
+    Attributes:
+        name: as ``strategies`` in the configuration has it.
+        needs_vectors: True.
+    """
+
+    name = "classifier"
+    needs_vectors = True
+
+    def __init__(
+        self,
+        predictor: QualityPredictor,
+        expected_cost: ExpectedCost,
+        pool: Pool,
+        candidates: Sequence[str],
+        value: float,
+    ) -> None:
+        self._predictor = predictor
+        self._expected_cost = expected_cost
+        self._pool = pool
+        self._candidates = tuple(candidates)
+        self._value = value
+        self._places = {model: place for place, model in enumerate(predictor.models)}
+
+    def consult(self, cases: Sequence[Case]) -> list[Opinion]:
+        """An opinion on each case, in their order."""
+        vectors = np.stack([case.vector for case in cases if case.vector is not None])
+        predicted = self._predictor.predict([case.text for case in cases], vectors).astype(np.float64)
+        costs = self._expected_cost([case.request for case in cases])
+        return [self._opinion(*one) for one in zip(cases, predicted, costs, strict=True)]
+
+    def _opinion(self, case: Case, quality: NDArray[np.float64], cost: NDArray[np.float64]) -> Opinion:
+        allowed = self._candidates if case.left is None else case.left
+        known = [model for model in self._pool.models(allowed) if model in self._places]
+        if not known:
+            return Opinion(self.name, "passed", f"it knows none of {', '.join(allowed)}")
+        places = [self._places[model] for model in known]
+        order = best_first(quality[places], cost[places], self._value)
+        best, price = known[order[0]], float(cost[places][order[0]])
+        reason = f"quality {quality[self._places[best]]:.2f} of {best} for USD {price:.2g} is worth most"
+        if len(order) > 1:
+            second = known[order[1]]
+            reason += f", before {quality[self._places[second]]:.2f} of {second} for {cost[self._places[second]]:.2g}"
+        return Opinion(self.name, "decided", reason, tuple(known[place] for place in order))
+
+
+def best_first(quality: NDArray[np.float64], cost: NDArray[np.float64], value: float) -> list[int]:
+    """The places of ``(m,)`` models, the one that is worth most first; of equals the cheaper, then the first."""
+    worth = quality if math.isinf(value) else value * quality - cost
+    return [int(place) for place in np.lexsort((cost, -worth))]

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from heads.queries.made import MODELS, made
+
+from semroute.cli.main import cli, main
+from semroute.heads.queries import read_query_classifier
+
+HEADS = ("--head", "linear", "--head", "neighbours")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+
+@pytest.fixture(autouse=True)
+def _index(routing_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEMROUTE_INDEX", str(routing_index))
+
+
+@pytest.fixture
+def outcomes() -> Path:
+    return written(Path("outcomes.jsonl"))
+
+
+def written(path: Path, n: int = 160) -> Path:
+    data = made(n, noise=0.0)
+    with path.open("w") as file:
+        for query, quality in zip(data.queries, data.quality.tolist(), strict=True):
+            cells = {
+                model: {"quality": value, "output_tokens": 50} for model, value in zip(MODELS, quality, strict=True)
+            }
+            file.write(json.dumps({"query": query, "task": query.split()[0], "outcomes": cells}) + "\n")
+    return path
+
+
+@pytest.fixture
+def prices() -> Path:
+    path = Path("prices.yaml")
+    path.write_text("small: [0.1, 0.4]\nlarge: [5, 15]\n")
+    return path
+
+
+def test_a_classifier_is_trained_shown_and_written(
+    outcomes: Path, prices: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run("train", str(outcomes), "--prices", str(prices), "--out", "c")
+    assert shown.exit_code == 0
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    for words in ("forest", "stack", "AUROC", "best single model", "160 queries"):
+        assert words in shown.stdout
+    assert "classifier: {folder: c}" in shown.stderr
+    found = read_query_classifier(Path("c"))
+    assert found.models == MODELS
+    assert found.costs.tasks == ("Calculate", "Tell")
+    assert len(found.categories) == 3, "those of the index that SEMROUTE_INDEX names"
+
+
+def test_as_json_the_report_is_that_of_the_artifact(outcomes: Path, prices: Path) -> None:
+    told = json.loads(run("train", str(outcomes), "--prices", str(prices), "--out", "c", *HEADS, "--json").stdout)
+    kept = json.loads(Path("c/classifier.json").read_text())
+    assert told["validation"] == kept["validation"]
+    assert told["trained"]["queries"] == 160
+    assert told["validation"]["models"]["small"]["auroc"] > 0.8
+    assert told["validation"]["worth"]["rows"] == 160
+
+
+def test_predictions_stand_in_the_order_of_the_queries_with_choice_and_cost(outcomes: Path, prices: Path) -> None:
+    run("train", str(outcomes), "--prices", str(prices), "--out", "c", *HEADS)
+    queries = Path("queries.jsonl")
+    asked = ["Calculate 4 + 12 = x^2 about cats number 3", "Tell me about cats, please, 7 times"]
+    queries.write_text("".join(json.dumps({"query": query}) + "\n" for query in asked))
+    lines = [
+        json.loads(line) for line in run("predict", str(queries), "--classifier", "c", "--json").stdout.splitlines()
+    ]
+    assert [line["query"] for line in lines] == asked
+    assert [line["model"] for line in lines] == ["large", "small"]
+    for line in lines:
+        assert set(line) == {"query", "quality", "model", "cost_usd"}
+        assert set(line["quality"]) == set(MODELS)
+        assert all(0 <= value <= 1 for value in line["quality"].values())
+    assert lines[0]["cost_usd"] > lines[1]["cost_usd"] > 50 * 0.4e-6
+    plain = run("predict", str(queries), "--classifier", "c").stdout.splitlines()
+    assert plain[0].startswith("large  ")
+    assert "Tell me about cats" in plain[1]
+
+
+def test_value_prices_models_and_a_ceiling_change_the_choice_without_training(outcomes: Path, prices: Path) -> None:
+    run("train", str(outcomes), "--prices", str(prices), "--out", "c", *HEADS)
+
+    def models(*more: str) -> list[str]:
+        shown = run("predict", str(outcomes), "--classifier", "c", "--json", *more).stdout
+        return [json.loads(line)["model"] for line in shown.splitlines()]
+
+    assert set(models("--value", "0")) == {"small"}
+    assert set(models("--value", "inf", "--models", "large")) == {"large"}
+    free = Path("free.yaml")
+    free.write_text("large: [0, 0]\n")
+    assert set(models("--value", "0", "--prices", str(free))) == {"large"}
+    rows = [
+        json.loads(line)
+        for line in run(
+            "predict", str(outcomes), "--classifier", "c", "--json", "--max-cost", "0.0003"
+        ).stdout.splitlines()
+    ]
+    assert 0.0002 < sum(row["cost_usd"] for row in rows) / len(rows) <= 0.0003
+    assert {row["model"] for row in rows} == set(MODELS)
+
+
+def test_what_cannot_be_done_is_said(
+    outcomes: Path, prices: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def error(*arguments: str, code: int = 2) -> str:
+        assert main(arguments) == code
+        return capsys.readouterr().err
+
+    few = written(Path("few.jsonl"), 10)
+    assert "at least 50 are needed" in error("train", str(few), "--prices", str(prices), "--out", "x")
+    priceless = Path("priceless.yaml")
+    priceless.write_text("small: [1, 1]\n")
+    assert 'no price for "large"' in error("train", str(outcomes), "--prices", str(priceless), "--out", "x")
+    assert 'no model "huge"' in error("train", str(outcomes), "--prices", str(prices), "--models", "huge", "--out", "x")
+    latin = Path("latin.jsonl")
+    latin.write_bytes(b'{"query": "caf\xe9", "outcomes": {"small": {"quality": 1}}}\n')
+    assert "latin.jsonl:1" in error("train", str(latin), "--prices", str(prices), "--out", "x")
+    assert not Path("x").exists()
+    assert main(["train", str(outcomes), "--prices", str(prices), "--out", "c", *HEADS]) == 0
+    capsys.readouterr()
+    assert "semroute train" in error("predict", str(outcomes), "--classifier", "nowhere", code=1)
+    assert "not both" in error("predict", str(outcomes), "--classifier", "c", "--value", "1", "--max-cost", "1")
+    assert "not reachable" in error("predict", str(outcomes), "--classifier", "c", "--max-cost", "1e-9")
+    assert 'no model "huge"' in error("predict", str(outcomes), "--classifier", "c", "--models", "huge")
+    manifest = json.loads(Path("c/classifier.json").read_text())
+    Path("c/classifier.json").write_text(json.dumps({**manifest, "encoder": "other"}))
+    assert "another encoder" in error("predict", str(outcomes), "--classifier", "c")

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from heads.queries.made import DIMENSIONS, MODELS, costs_of, made, no_categories
+
+from semroute.errors import ArtifactError, InputError
+from semroute.heads.folder import MANIFEST
+from semroute.heads.queries import QueryClassifier, read_query_classifier, write_query_classifier
+from semroute.learn.queries.training import Setting, TrainingRows, train_queries
+
+
+@pytest.fixture(scope="module")
+def classifier() -> QueryClassifier:
+    data = made(240)
+    setting = Setting("print", costs_of(), np.eye(2, DIMENSIONS, dtype=np.float32))
+    return train_queries(TrainingRows(data.queries, data.vectors, data.quality, MODELS), setting).classifier
+
+
+def test_a_classifier_comes_back_as_it_was_written(classifier: QueryClassifier, tmp_path: Path) -> None:
+    write_query_classifier(replace(classifier, value=0.25), tmp_path / "c", report={"said": "something"})
+    again, data = read_query_classifier(tmp_path / "c"), made(20, seed=1)
+    np.testing.assert_array_equal(
+        again.predict(data.queries, data.vectors), classifier.predict(data.queries, data.vectors)
+    )
+    assert (again.models, again.encoder, again.value) == (MODELS, "print", 0.25)
+    np.testing.assert_array_equal(again.costs.expected([5]), classifier.costs.expected([5]))
+    assert json.loads((tmp_path / "c" / MANIFEST).read_text())["said"] == "something"
+
+
+def test_an_infinite_value_is_null_in_the_manifest_and_infinite_again(
+    classifier: QueryClassifier, tmp_path: Path
+) -> None:
+    write_query_classifier(classifier, tmp_path, report={})
+    assert json.loads((tmp_path / MANIFEST).read_text())["value"] is None
+    assert read_query_classifier(tmp_path).value == float("inf")
+
+
+def test_a_second_training_replaces_the_first_whole(classifier: QueryClassifier, tmp_path: Path) -> None:
+    write_query_classifier(classifier, tmp_path, report={})
+    write_query_classifier(replace(classifier, slope=classifier.slope * 2), tmp_path, report={})
+    assert len(list(tmp_path.iterdir())) == 2
+    np.testing.assert_array_equal(read_query_classifier(tmp_path).slope, classifier.slope * 2)
+
+
+def test_damage_is_named_with_what_to_do(classifier: QueryClassifier, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="semroute train OUTCOMES --out"):
+        read_query_classifier(tmp_path / "nowhere")
+    write_query_classifier(classifier, tmp_path, report={})
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    for change, said in (
+        ({"features": ["other"]}, "other features"),
+        ({"version": 99}, "version 99"),
+        ({"format": "x"}, "not the manifest"),
+        ({"models": ["one"]}, "train it again"),
+        ({"heads": ["unheard of"]}, "train it again"),
+    ):
+        (tmp_path / MANIFEST).write_text(json.dumps({**manifest, **change}))
+        with pytest.raises(ArtifactError, match=said):
+            read_query_classifier(tmp_path)
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    arrays = tmp_path / manifest["arrays"]["file"]
+    arrays.write_bytes(arrays.read_bytes()[:-1])
+    with pytest.raises(ArtifactError, match="SHA-256"):
+        read_query_classifier(tmp_path)
+
+
+def test_a_folder_with_other_files_is_left_alone(classifier: QueryClassifier, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("x")
+    with pytest.raises(InputError, match="holds other files"):
+        write_query_classifier(classifier, tmp_path, report={})
+
+
+def test_predictions_are_probabilities_and_tell_what_was_learned(classifier: QueryClassifier) -> None:
+    data = made(200, seed=5, noise=0.0)
+    found = classifier.predict(data.queries, data.vectors)
+    assert found.dtype == np.float32
+    assert ((found > 0) & (found < 1)).all()
+    good = data.quality[:, 0] > 0.5
+    assert found[good, 0].mean() > 0.75
+    assert found[~good, 0].mean() < 0.25
+    assert classifier.predict([], no_categories()).shape == (0, 2)

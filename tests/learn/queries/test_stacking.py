@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semroute.learn.queries.stacking import STACK, choose_stack, squared_error
+
+N = 300
+FOLD = np.arange(N) % 3
+
+
+def truth(seed: int = 0) -> np.ndarray:
+    """Quality of two models."""
+    return np.random.default_rng(seed).random((N, 2))
+
+
+def test_two_heads_that_err_apart_are_better_together() -> None:
+    quality, random = truth(), np.random.default_rng(1)
+    heads = {name: quality + random.normal(0, 0.3, (N, 2)) for name in ("one", "other")}
+    stack = choose_stack(heads, quality, quality.mean(axis=0), FOLD)
+    assert stack.chosen == STACK
+    assert set(stack.weights) == {"one", "other"}
+    assert stack.losses[STACK] < min(stack.losses["one"], stack.losses["other"])
+    assert squared_error(stack.left_out, quality) == pytest.approx(stack.losses[STACK])
+
+
+def test_where_one_head_knows_all_it_is_chosen_alone() -> None:
+    quality = truth()
+    heads = {"knows": quality.copy(), "noise": np.random.default_rng(2).random((N, 2))}
+    stack = choose_stack(heads, quality, quality.mean(axis=0), FOLD)
+    assert stack.chosen in ("knows", STACK)
+    assert stack.weights["knows"] == pytest.approx(1.0, abs=1e-6)
+    alone = choose_stack({"noise": heads["noise"]}, quality, quality.mean(axis=0), FOLD)
+    assert (alone.chosen, alone.weights) == ("noise", {"noise": 1.0})
+
+
+def test_a_stack_of_heads_that_know_nothing_is_the_prior() -> None:
+    random = np.random.default_rng(3)
+    quality, prior = truth(), truth().mean(axis=0)
+    heads = {name: random.normal(0.5, 2.0, (N, 2)) for name in "ab"}
+    stack = choose_stack(heads, quality, prior, FOLD)
+    assert stack.losses[STACK] < 0.12, "the heads alone are off by more than 4"
+
+
+@given(st.integers(0, 1000))
+def test_weights_are_never_below_zero_and_unknown_cells_do_not_count(seed: int) -> None:
+    quality, random = truth(seed), np.random.default_rng(seed)
+    heads = {name: random.random((N, 2)) for name in "abc"}
+    holes = np.where(random.random((N, 2)) < 0.3, np.nan, quality)
+    stack = choose_stack(heads, holes, np.nanmean(holes, axis=0), FOLD)
+    assert all(weight >= 0 for weight in stack.weights.values())
+    assert np.isfinite(stack.left_out).all()

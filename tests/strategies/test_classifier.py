@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semroute.strategies.classifier import ClassifierStrategy, best_first
+from semroute.strategies.pool import Pool
+from semroute.strategies.strategy import Case, LocalStrategy
+from semroute.types import Matrix, QualityPredictor, Request
+
+GROUPS = {"frontier": ("large", "huge")}
+COSTS = np.array([0.001, 0.01, 0.1])
+
+
+class Predictor:
+    """Easy queries are easy for all; hard ones are not."""
+
+    models = ("small", "large", "huge")
+
+    def predict(self, texts: Sequence[str], vectors: Matrix) -> Matrix:
+        assert vectors.shape == (len(texts), 2)
+        rows = [[0.9, 0.92, 0.93] if text == "easy" else [0.2, 0.8, 0.9] for text in texts]
+        return np.array(rows, np.float32)
+
+
+def strategy(value: float, candidates: Sequence[str] = ("small", "large", "huge")) -> ClassifierStrategy:
+    pool = Pool(lambda name: GROUPS.get(name, (name,)), candidates)
+    return ClassifierStrategy(Predictor(), lambda requests: np.tile(COSTS, (len(requests), 1)), pool, candidates, value)
+
+
+def case(text: str, left: tuple[str, ...] | None = None) -> Case:
+    request = Request(({"role": "user", "content": text},))
+    return Case(text, request, ("large",), left=left, vector=np.array([1.0, 0.0], np.float32))
+
+
+def test_it_is_a_local_strategy_that_wants_vectors() -> None:
+    assert isinstance(strategy(1.0), LocalStrategy)
+    assert isinstance(Predictor(), QualityPredictor)
+    assert strategy(1.0).needs_vectors
+
+
+def test_an_easy_query_goes_to_the_cheap_model_and_a_hard_one_to_what_is_worth_its_price() -> None:
+    easy, hard = strategy(0.1).consult([case("easy"), case("hard")])
+    assert easy.kind == hard.kind == "decided"
+    assert easy.candidates == ("small", "large", "huge")
+    assert hard.candidates == ("large", "small", "huge")
+    assert "0.80 of large for USD 0.01" in hard.reason
+
+
+@pytest.mark.parametrize(("value", "first"), [(0.0, "small"), (math.inf, "huge")])
+def test_the_ends_are_cost_alone_and_quality_alone(value: float, first: str) -> None:
+    assert strategy(value).consult([case("hard")])[0].candidates[0] == first
+
+
+def test_it_chooses_among_what_is_left_and_members_of_groups() -> None:
+    opinion = strategy(math.inf).consult([case("hard", left=("small", "frontier"))])[0]
+    assert opinion.candidates == ("huge", "large", "small")
+    assert strategy(math.inf).consult([case("hard", left=("large",))])[0].candidates == ("large",)
+
+
+def test_what_it_knows_nothing_of_it_leaves_to_others() -> None:
+    opinion = strategy(1.0).consult([case("hard", left=("stranger",))])[0]
+    assert opinion.kind == "passed"
+    assert "stranger" in opinion.reason
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 10)), min_size=1, max_size=6),
+    st.floats(0, 1e3) | st.just(math.inf),
+)
+def test_the_first_is_worth_most_and_of_equals_the_cheapest(models: list[tuple[float, float]], value: float) -> None:
+    quality, cost = (np.array(column) for column in zip(*models, strict=True))
+    order = best_first(quality, cost, value)
+    assert sorted(order) == list(range(len(models)))
+    worth = quality if math.isinf(value) else value * quality - cost
+    assert worth[order[0]] == worth.max()
+    assert cost[order[0]] == cost[worth == worth.max()].min()
