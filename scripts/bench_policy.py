@@ -38,7 +38,8 @@ def _classifier(queries: Sequence[str], vectors: Matrix, quality: Matrix) -> Qua
     models = tuple(map(str, range(quality.shape[1])))
     nothing = CallCosts(models, (), np.zeros((2, len(models))), *np.zeros((2, 1, len(models))))
     setting = Setting("", nothing, np.zeros((0, vectors.shape[1]), np.float32))
-    return train_queries(TrainingRows(queries, vectors, quality.astype(np.float64), models), setting).classifier
+    rows = TrainingRows.of(queries, vectors, quality.astype(np.float64), models, setting.categories)
+    return train_queries(rows, setting).classifier
 
 
 CONTENDERS: dict[str, Contender] = {"classifier": fitted(_classifier)}

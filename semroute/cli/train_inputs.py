@@ -83,6 +83,7 @@ def gather(source: TrainSource, encoding: Encoding, config_path: Path | None, pr
     costs = with_costs(table.take(usable.rows), prices, encoding.count)
     progress("reading", 1, 1)
     vectors = encoding.vectors(costs.table.queries, source.store, progress)
-    rows = TrainingRows(costs.table.queries, vectors, costs.table.quality.astype("float64"), costs.table.models)
+    table = costs.table
+    rows = TrainingRows.of(table.queries, vectors, table.quality.astype("float64"), table.models, encoding.categories)
     setting = Setting(encoding.encoder.fingerprint, call_costs(costs, prices), encoding.categories)
     return TrainInputs(rows, setting, costs, usable.left_out)

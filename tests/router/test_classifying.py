@@ -33,7 +33,7 @@ def folder(routing_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     price = np.array([[1e-6, 1e-6, 1e-4]] * 2)
     costs = CallCosts(MODELS, (), price, np.full((1, 3), 100.0), np.zeros((1, 3)))
     setting = Setting(encoder.fingerprint, costs, np.zeros((0, encoder.dimensions), np.float32))
-    rows = TrainingRows(queries, encoder.encode(queries), quality, MODELS)
+    rows = TrainingRows.of(queries, encoder.encode(queries), quality, MODELS, setting.categories)
     trained = train_queries(rows, setting, heads={"linear": LinearEstimator()})
     path = tmp_path_factory.mktemp("classifier") / "c"
     write_query_classifier(replace(trained.classifier, value=1.0), path, report={})

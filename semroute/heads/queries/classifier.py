@@ -50,7 +50,10 @@ class QueryClassifier:
 
     def predict(self, texts: Sequence[str], vectors: Matrix) -> Matrix:
         """``(n, m)`` float32 in 0..1 from ``n`` texts and their ``(n, d)`` unit vectors."""
-        inputs = Inputs.of(texts, vectors, self.categories)
+        return self.predict_inputs(Inputs.of(texts, vectors, self.categories))
+
+    def predict_inputs(self, inputs: Inputs) -> Matrix:
+        """The same from inputs that are there already, with the similarity to these categories."""
         raw = stacked([head.predict(inputs) for head in self.heads], self.prior, self.weights)
         return calibrated(raw, self.slope, self.shift).astype(np.float32)
 

@@ -48,15 +48,22 @@ class TrainingRows:
 
     Attributes:
         queries: ``n`` texts.
-        vectors: ``(n, d)`` unit rows.
+        inputs: their vectors and features.
         quality: ``(n, m)``, NaN where it is not known; every row and every model is known somewhere.
         models: ``m`` names.
     """
 
     queries: Sequence[str]
-    vectors: Matrix
+    inputs: Inputs
     quality: Known
     models: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, queries: Sequence[str], vectors: Matrix, quality: Known, models: tuple[str, ...], categories: Matrix
+    ) -> TrainingRows:
+        """The rows of ``n`` texts and their ``(n, d)`` unit vectors; ``categories`` as of :class:`Setting`."""
+        return cls(queries, Inputs.of(queries, vectors, categories), quality, models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +114,9 @@ def train_queries(
         MissingExtraError: the extra "build" is not installed.
     """
     tried = dict(heads or estimators(seed))
-    inputs = Inputs.of(rows.queries, rows.vectors, setting.categories)
-    quality = np.asarray(rows.quality, np.float64)
+    inputs, quality = rows.inputs, np.asarray(rows.quality, np.float64)
     prior = np.asarray(np.nanmean(quality, axis=0))
-    parts = k_folds(duplicates(rows.queries, rows.vectors).group, folds, seed=seed)
+    parts = k_folds(duplicates(rows.queries, inputs.vectors).group, folds, seed=seed)
     total, done = len(tried) * (len(parts) + 1), 0
     predictions: dict[str, Quality] = {name: np.empty(quality.shape) for name in tried}
     for name, estimator in tried.items():

@@ -18,7 +18,9 @@ from semroute.learn.queries.training import Setting, TrainingRows, train_queries
 def classifier() -> QueryClassifier:
     data = made(240)
     setting = Setting("print", costs_of(), np.eye(2, DIMENSIONS, dtype=np.float32))
-    return train_queries(TrainingRows(data.queries, data.vectors, data.quality, MODELS), setting).classifier
+    return train_queries(
+        TrainingRows.of(data.queries, data.vectors, data.quality, MODELS, setting.categories), setting
+    ).classifier
 
 
 def test_a_classifier_comes_back_as_it_was_written(classifier: QueryClassifier, tmp_path: Path) -> None:

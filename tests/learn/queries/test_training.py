@@ -18,7 +18,7 @@ SETTING = Setting("print", costs_of(), no_categories())
 def rows(n: int = 300, seed: int = 0) -> TrainingRows:
     """Rows to train on."""
     data = made(n, seed=seed)
-    return TrainingRows(data.queries, data.vectors, data.quality, MODELS)
+    return TrainingRows.of(data.queries, data.vectors, data.quality, MODELS, no_categories())
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def trained() -> TrainedQueries:
 
 def test_what_is_said_of_left_out_rows_is_as_good_as_what_is_said_of_new_ones(trained: TrainedQueries) -> None:
     new = rows(600, seed=9)
-    said = trained.classifier.predict(new.queries, new.vectors)
+    said = trained.classifier.predict(new.queries, new.inputs.vectors)
     ahead = squared_error(trained.left_out, rows().quality)
     assert squared_error(said, new.quality) == pytest.approx(ahead, abs=0.03)
     assert ahead < squared_error(np.repeat(rows().quality.mean(axis=0)[None], 300, axis=0), rows().quality) - 0.03
@@ -36,7 +36,9 @@ def test_what_is_said_of_left_out_rows_is_as_good_as_what_is_said_of_new_ones(tr
 
 def test_the_same_rows_and_seed_give_the_same_classifier() -> None:
     data = rows(120)
-    one, other = (train_queries(data, SETTING, seed=4).classifier.predict(data.queries, data.vectors) for _ in "ab")
+    one, other = (
+        train_queries(data, SETTING, seed=4).classifier.predict(data.queries, data.inputs.vectors) for _ in "ab"
+    )
     np.testing.assert_array_equal(one, other)
 
 
@@ -50,8 +52,8 @@ def test_a_new_model_joins_from_a_few_outcomes() -> None:
     data = rows(400)
     known = data.quality.copy()
     known[60:, 1] = np.nan  # the large model has joined late
-    found = train_queries(TrainingRows(data.queries, data.vectors, known, MODELS), SETTING)
-    said = found.classifier.predict(data.queries, data.vectors)
+    found = train_queries(TrainingRows(data.queries, data.inputs, known, MODELS), SETTING)
+    said = found.classifier.predict(data.queries, data.inputs.vectors)
     assert abs(said[60:, 1].mean() - data.quality[60:, 1].mean()) < 0.1
     assert squared_error(said[60:, :1], data.quality[60:, :1]) < 0.15
 
@@ -61,13 +63,15 @@ def test_a_model_that_only_one_part_knows_does_not_stop_the_training() -> None:
     known = data.quality.copy()
     known[1:, 1] = np.nan
     heads = {"linear": LinearEstimator(), "neighbours": NeighbourEstimator()}
-    found = train_queries(TrainingRows(data.queries, data.vectors, known, MODELS), SETTING, heads=heads)
-    assert np.isfinite(found.classifier.predict(data.queries, data.vectors)).all()
+    found = train_queries(TrainingRows(data.queries, data.inputs, known, MODELS), SETTING, heads=heads)
+    assert np.isfinite(found.classifier.predict(data.queries, data.inputs.vectors)).all()
 
 
 def test_one_query_said_over_and_over_cannot_be_split() -> None:
     data = rows(60)
-    same = TrainingRows(["the same"] * 60, np.repeat(data.vectors[:1], 60, axis=0), data.quality, MODELS)
+    same = TrainingRows.of(
+        ["the same"] * 60, np.repeat(data.inputs.vectors[:1], 60, axis=0), data.quality, MODELS, no_categories()
+    )
     with pytest.raises(InputError, match="1 different queries cannot be split into 3 folds"):
         train_queries(same, SETTING)
 

@@ -1,0 +1,72 @@
+"""Whether a policy keeps a promise, in the long run and over the next so many queries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.evaluate.risk.betting import mean_is_below
+
+Named = TypeVar("Named")
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """How sure one must be.
+
+    Attributes:
+        confidence: that the promise is kept, in 0..1.
+        ahead: queries over whose mean it is to be kept; None: in the long run alone.
+    """
+
+    confidence: float = 0.95
+    ahead: int | None = None
+
+    def is_kept(self, shortfall: NDArray[np.floating], low: float, high: float) -> bool:
+        """Whether the mean shortfall is shown to be at most 0.
+
+        Two bounds must both say so: betting (exact, of the long run), and Student's prediction bound for the mean of
+        the next ``ahead`` rows, ``mean + t * s * sqrt(1 / n + 1 / ahead)`` (Hahn and Meeker, "Statistical Intervals",
+        1991, section 4.7): what is seen next is drawn too, and twice as uncertain as the long run where as many are
+        seen.
+
+        Args:
+            shortfall: ``(n,)`` independent rows in random order; a row that never falls short is no shortfall at all.
+            low: no value is lower.
+            high: no value is higher.
+        """
+        if len(shortfall) and shortfall.max() <= 0:
+            return True
+        if not mean_is_below(shortfall, 0.0, low, high, 1.0 - self.confidence):
+            return False
+        return self.upper(shortfall) <= 0
+
+    def upper(self, values: NDArray[np.floating]) -> float:
+        """Student's upper bound of the mean, of the next ``ahead`` rows or of the long run."""
+        from scipy.stats import t
+
+        count = len(values)
+        if count < 2:
+            return math.inf
+        spread = float(np.std(values, ddof=1)) * math.sqrt(1.0 / count + (1.0 / self.ahead if self.ahead else 0.0))
+        return float(np.mean(values, dtype=np.float64)) + float(t.ppf(self.confidence, count - 1)) * spread
+
+
+def last_kept(tests: Iterable[tuple[Named, bool]]) -> Named | None:
+    """The last of a sequence that passes before the first that fails; None where the first fails.
+
+    Fixed sequence testing: where the order was set without the rows that test, the error of the whole sequence is that
+    of a single test (Angelopoulos et al., "Learn then Test", 2021, https://arxiv.org/abs/2110.01052). Tests after the
+    first failure are not made.
+    """
+    found = None
+    for name, is_kept in tests:
+        if not is_kept:
+            break
+        found = name
+    return found

@@ -1,0 +1,61 @@
+"""The rows that policies are replayed on, with all that a policy may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.evaluate.replay.curve import replay
+from semroute.types import Matrix
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """``n`` rows and ``m`` models.
+
+    Attributes:
+        quality, cost: ``(n, m)`` float32, what came of asking each model.
+        predicted: ``(n, m)`` float32 predicted quality, by what was not fitted on the row.
+        expected: ``(n, m)`` float32 USD that a call was expected to cost.
+        scores: ``(n, c)`` float32 of the categories.
+        acceptance: by model, ``(n,)`` probability that its answer is acceptable, told by a classifier of answers that
+            was not fitted on the row; models without answers are missing.
+    """
+
+    quality: Matrix
+    cost: Matrix
+    predicted: Matrix
+    expected: Matrix
+    scores: Matrix
+    acceptance: Mapping[int, Numbers]
+
+    def __len__(self) -> int:
+        return len(self.quality)
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What a policy gives on the rows of a part.
+
+    Attributes:
+        quality: ``(n,)`` of the answers that are given.
+        cost: ``(n,)`` USD, rejected answers included.
+    """
+
+    quality: Numbers
+    cost: Numbers
+
+    @classmethod
+    def of(cls, part: Part, choice: NDArray[np.int64]) -> Played:
+        """What choosing one model for each row gives."""
+        return cls(replay(part.quality, choice), replay(part.cost, choice))
+
+    @property
+    def point(self) -> tuple[float, float]:
+        """Mean quality, and mean USD a query."""
+        return float(self.quality.mean()), float(self.cost.mean())

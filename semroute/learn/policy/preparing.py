@@ -1,0 +1,187 @@
+"""From outcomes to the two parts of rows that a policy is tuned on and tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.errors import InputError
+from semroute.evaluate.replay.duplicates import duplicates
+from semroute.heads.answers import AnswerClassifier
+from semroute.heads.queries import QueryClassifier
+from semroute.heads.queries.inputs import Inputs
+from semroute.learn.answers.rows import judged_answers
+from semroute.learn.answers.training import train
+from semroute.learn.policy.part import Part
+from semroute.learn.queries.costs import call_costs
+from semroute.learn.queries.estimator import Estimator
+from semroute.learn.queries.rows import LEAST_QUERIES
+from semroute.learn.queries.training import Setting, TrainingRows, train_queries
+from semroute.outcomes.costs import Costs
+from semroute.types import Matrix
+
+if TYPE_CHECKING:
+    from semroute.config import Price
+
+Rows = NDArray[np.int64]
+Progress: TypeAlias = Callable[[str, int, int], None]
+
+ACCEPTABLE = 0.5
+"""Quality from which an answer is one that a cascade should accept."""
+_BLOCKS = ("shape", "words")
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What policies are made of.
+
+    Attributes:
+        costs: complete outcomes with their costs.
+        inputs: vectors and features of the queries.
+        scores: ``(n, c)`` of the categories; no columns where there are none.
+        prices: of models.
+        encoder: fingerprint of the encoder.
+        categories: ``(c, d)`` unit rows for the classifier's features; may have no rows.
+    """
+
+    costs: Costs
+    inputs: Inputs
+    scores: Matrix
+    prices: Mapping[str, Price]
+    encoder: str
+    categories: Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Both parts, and what was trained on the first.
+
+    Attributes:
+        tuning: rows that policies are made and ordered on.
+        held: rows that promises are tested on, in random order.
+        classifier: of queries.
+        checks: classifiers of answers, by number of the model.
+    """
+
+    tuning: Part
+    held: Part
+    classifier: QueryClassifier
+    checks: Mapping[int, AnswerClassifier] = field(default_factory=dict)
+
+
+def split(queries: Sequence[str], vectors: Matrix, share: float, seed: int) -> tuple[Rows, Rows]:
+    """Rows to tune on, and ``share`` of the rows to test on; queries that say the same are on one side.
+
+    Raises:
+        InputError: too few queries for two parts.
+    """
+    group = duplicates(queries, vectors).group
+    sizes = np.bincount(group)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    is_held = np.zeros(len(sizes), np.bool_)
+    is_held[order[np.cumsum(sizes[order]) <= share * len(queries)]] = True
+    held = np.flatnonzero(is_held[group])
+    tuning = np.flatnonzero(~is_held[group])
+    if min(len(held), len(tuning)) < LEAST_QUERIES:
+        raise InputError(
+            f"{len(queries)} queries with the quality of every model give {len(tuning)} to tune on and {len(held)} to "
+            f"test on, and each part needs {LEAST_QUERIES}; give more outcomes"
+        )
+    # In random order: the test by betting looks at one after the other.
+    return tuning, np.random.default_rng(seed + 1).permutation(held)
+
+
+def prepare(
+    material: Material,
+    tuning: Rows,
+    held: Rows,
+    *,
+    heads: Mapping[str, Estimator] | None = None,
+    seed: int = 0,
+    progress: Progress = lambda step, done, total: None,
+) -> Prepared:
+    """Train on the tuning rows, and predict both parts; each row by what was not fitted on it.
+
+    Args:
+        material: of all rows.
+        tuning: row numbers.
+        held: row numbers.
+        heads: of the classifier of queries; None tries all.
+        seed: of all that is drawn.
+        progress: called with what is done and how many of how many are.
+    """
+    own = material.costs.table.take(tuning)
+    calls = call_costs(_costs(material, tuning), material.prices)
+    rows = TrainingRows(own.queries, material.inputs.take(tuning), own.quality.astype(np.float64), own.models)
+    setting = Setting(material.encoder, calls, material.categories)
+    trained = train_queries(
+        rows, setting, heads=heads, seed=seed, progress=lambda done, total: progress("training", done, total)
+    )
+    predicted = trained.classifier.predict_inputs(material.inputs.take(held))
+    checks, said, judged = _checks(material, tuning, held, seed, progress)
+    return Prepared(
+        tuning=_part(material, tuning, trained.left_out.astype(np.float32), trained.classifier, said),
+        held=_part(material, held, predicted, trained.classifier, judged),
+        classifier=trained.classifier,
+        checks=checks,
+    )
+
+
+def _costs(material: Material, rows: Rows) -> Costs:
+    from semroute.evaluate.study.completing import on_rows
+
+    return on_rows(material.costs, material.costs.table.take(rows))
+
+
+def _part(
+    material: Material,
+    rows: Rows,
+    predicted: Matrix,
+    classifier: QueryClassifier,
+    acceptance: Mapping[int, NDArray[np.float64]],
+) -> Part:
+    table = material.costs.table.take(rows)
+    # Without tasks: who routes a query does not know its task.
+    expected = classifier.costs.expected(table.input_tokens[:, 0].tolist())
+    return Part(table.quality, table.cost, predicted, expected.astype(np.float32), material.scores[rows], acceptance)
+
+
+_Acceptance: TypeAlias = dict[int, NDArray[np.float64]]
+
+
+def _checks(
+    material: Material, tuning: Rows, held: Rows, seed: int, progress: Progress
+) -> tuple[dict[int, AnswerClassifier], _Acceptance, _Acceptance]:
+    """Classifiers of the answers of all models but the dearest, where outcomes tell them; what they say of each row."""
+    table = material.costs.table
+    if table.responses is None:
+        return {}, {}, {}
+    dearest = int(table.cost.mean(axis=0, dtype=np.float64).argmax())
+    checks: dict[int, AnswerClassifier] = {}
+    said: _Acceptance = {}
+    judged: _Acceptance = {}
+    told = [
+        number
+        for number in range(len(table.models))
+        if number != dearest and all(answers[number] is not None for answers in table.responses)
+    ]
+    for done, number in enumerate(told):
+        progress("checks", done, len(told))
+        try:
+            rows = judged_answers(table.take(tuning), [table.models[number]], ACCEPTABLE)
+        except InputError:  # too few answers of a kind: there is no telling them apart
+            continue
+        trained = train(rows, _BLOCKS, seed=seed)
+        checks[number], said[number] = trained.classifier, trained.left_out
+        judged[number] = np.array(
+            [
+                trained.classifier.probability(table.queries[row], table.responses[row][number] or "")
+                for row in held.tolist()
+            ]
+        )
+    progress("checks", len(told), len(told))
+    return checks, said, judged

@@ -1,0 +1,108 @@
+"""The cheapest policy that keeps a promise: the order is set by the tuning rows, the promise tested on others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.evaluate.risk.promise import Promise, last_kept
+from semroute.learn.policy.families import Family
+from semroute.learn.policy.part import Part, Played
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A policy on the curve.
+
+    Attributes:
+        family: what kind it is.
+        parameter: which of them.
+        quality, cost: means on the tuning rows; USD a query.
+    """
+
+    family: Family
+    parameter: Any
+    quality: float
+    cost: float
+
+    def play(self, part: Part) -> Played:
+        """What it gives on some rows."""
+        return self.family.play(self.parameter, part)
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """Quality that must be kept: ``fraction`` of the quality of the model ``strongest``, by number."""
+
+    fraction: float
+    strongest: int
+
+    def shortfall(self, played: Played, part: Part) -> NDArray[np.float64]:
+        """``(n,)`` by how much each answer is below the floor; below 0 where it is above."""
+        return self.fraction * part.quality[:, self.strongest].astype(np.float64) - played.quality
+
+
+def points(families: Sequence[Family], tuning: Part) -> list[Point]:
+    """Every policy of the families, played on the tuning rows."""
+    return [
+        Point(family, parameter, *family.play(parameter, tuning).point)
+        for family in families
+        for parameter in family.parameters(tuning)
+    ]
+
+
+def frontier(found: Sequence[Point]) -> list[Point]:
+    """Those that none of the others outdoes in both, the best (and dearest) first.
+
+    Of equal points the first is kept: families stand in the order of their simplicity.
+    """
+    kept: list[Point] = []
+    for point in sorted(found, key=lambda point: (point.cost, -point.quality)):
+        if not kept or point.quality > kept[-1].quality:
+            kept.append(point)
+    return kept[::-1]
+
+
+def cheapest_above(found: Sequence[Point], held: Part, floor: Floor, promise: Promise) -> Point | None:
+    """The cheapest point of the frontier that keeps the floor on rows that nothing was tuned on.
+
+    From the best point on, one after the other is tested until the first that fails. Points that are better than the
+    strongest model, or as good, come before it; where none passes and the floor is at most the strongest model, that
+    model alone is the answer, for it keeps its own floor by definition.
+
+    Returns:
+        None where the floor cannot be shown to be reachable.
+    """
+
+    def tests() -> Iterator[tuple[Point, bool]]:
+        for point in frontier(found):
+            shortfall = floor.shortfall(point.play(held), held)
+            yield point, promise.is_kept(shortfall, -1.0, max(floor.fraction, 0.0))
+
+    chosen = last_kept(tests())
+    if chosen is not None or floor.fraction > 1.0:
+        return chosen
+    alone = [point for point in found if point.family.name == "one model" and point.parameter == floor.strongest]
+    return alone[0] if alone else None
+
+
+def best_below(found: Sequence[Point], held: Part, budget: float, promise: Promise) -> Point | None:
+    """The best point whose mean cost is shown to be at most ``budget`` USD; from the cheapest on, as above."""
+    rising = frontier(found)[::-1]
+
+    def tests() -> Iterator[tuple[Point, bool]]:
+        for point in rising:
+            over = point.play(held).cost - budget
+            # A call may cost anything: there is no bound for betting, so that Student's stands alone.
+            yield point, bool(promise.upper(over) <= 0 or over.max() <= 0)
+
+    return last_kept(tests())
+
+
+def worth_most(found: Sequence[Point], value: float) -> Point:
+    """The point with the highest ``value * quality - cost`` on the tuning rows."""
+    return max(found, key=lambda point: (value * point.quality - point.cost, -point.cost))

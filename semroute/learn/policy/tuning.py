@@ -1,0 +1,109 @@
+"""The whole of tuning: families out of what was prepared, the point that keeps the goal, and what each part adds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.evaluate.risk.promise import Promise
+from semroute.learn.policy.families import ByCategory, ByClassifier, Cascade, Family, SingleModels
+from semroute.learn.policy.part import Part
+from semroute.learn.policy.preparing import Prepared
+from semroute.learn.policy.search import Floor, Point, best_below, cheapest_above, points, worth_most
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is wanted; exactly one of the three.
+
+    Attributes:
+        min_quality: as a fraction of the strongest model's.
+        max_cost: mean USD a query.
+        value: USD per +1.0 of quality.
+    """
+
+    min_quality: float | None = None
+    max_cost: float | None = None
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What came of it.
+
+    Attributes:
+        chosen: the policy; None where the goal cannot be reached.
+        points: everything that was tried.
+        by_family: what would be chosen with one family alone (and single models), by its name; None where it cannot.
+        strongest: number of the model that the floor is a fraction of.
+    """
+
+    chosen: Point | None
+    points: tuple[Point, ...]
+    by_family: Mapping[str, Point | None]
+    strongest: int
+
+
+def families(
+    models: Sequence[str], prepared: Prepared, categories: Sequence[str], thresholds: NDArray[np.float64], folder: str
+) -> list[Family]:
+    """Everything that can be tried, the simplest first.
+
+    Args:
+        models: names.
+        prepared: both parts.
+        categories: names of those that are scored; may be none.
+        thresholds: of the categories.
+        folder: where the classifiers will lie.
+    """
+    cost = prepared.tuning.cost.mean(axis=0, dtype=np.float64)
+    pairs = product(prepared.checks, range(len(models)))
+    found: list[Family] = [SingleModels(models)]
+    if len(categories):
+        found.append(ByCategory(models, categories, thresholds))
+    found.append(ByClassifier(models, f"{folder}/classifier"))
+    found += [
+        Cascade(models, first, second, f"{folder}/checks-{first}")
+        for first, second in pairs
+        if cost[first] < cost[second]
+    ]
+    return found
+
+
+def tune(tried: Sequence[Family], prepared: Prepared, goal: Goal, strongest: int, promise: Promise) -> Tuned:
+    """Choose the policy.
+
+    Args:
+        tried: the families, single models among them.
+        prepared: both parts.
+        goal: what is wanted.
+        strongest: number of the model that quality is measured against.
+        promise: how sure one must be of a floor or a budget.
+    """
+    found = points(tried, prepared.tuning)
+    alone = [point for point in found if isinstance(point.family, SingleModels)]
+    by_family: dict[str, Point | None] = {}
+    for family in tried:
+        own = [point for point in found if point.family is family]
+        some = own if isinstance(family, SingleModels) else alone + own
+        by_family[family.name] = _chosen(some, prepared.held, goal, strongest, promise)
+    return Tuned(_chosen(found, prepared.held, goal, strongest, promise), tuple(found), by_family, strongest)
+
+
+def _chosen(found: Sequence[Point], held: Part, goal: Goal, strongest: int, promise: Promise) -> Point | None:
+    if goal.min_quality is not None:
+        return cheapest_above(found, held, Floor(goal.min_quality, strongest), promise)
+    if goal.max_cost is not None:
+        return best_below(found, held, goal.max_cost, promise)
+    assert goal.value is not None
+    return worth_most(found, goal.value)
+
+
+def strongest_model(part: Part) -> int:
+    """The model of the best mean quality; of equals the cheaper."""
+    quality, cost = (cells.mean(axis=0, dtype=np.float64) for cells in (part.quality, part.cost))
+    return int(np.lexsort((cost, -quality))[0])
