@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from semroute.errors import InputError
 
@@ -54,6 +55,22 @@ class Encoding:
         if locate_index(self._index, load_config(self._config_path)) is None:
             return np.zeros((0, self.encoder.dimensions), np.float32)
         return open_scorer(self._artifact).prototypes.centroids()
+
+    @cached_property
+    def thresholds(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """The categories of the index, and ``(c,)`` their thresholds; the configuration's go over the index's."""
+        from semroute.config import load_config
+
+        entries, own = self._artifact.manifest.categories, load_config(self._config_path).categories
+        found = {name: entry.threshold for name, entry in entries.items()}
+        found |= {name: one.threshold for name, one in own.items() if one.threshold is not None and name in found}
+        return tuple(found), np.array(list(found.values()), np.float64)
+
+    def scores(self, vectors: Matrix) -> Matrix:
+        """``(n, c)`` scores of the index's categories for ``(n, d)`` vectors of its encoder."""
+        from semroute.router.live import open_scorer
+
+        return open_scorer(self._artifact).scores(vectors)
 
     @cached_property
     def tokenizer(self) -> str:

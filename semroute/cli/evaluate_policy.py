@@ -74,11 +74,11 @@ def evaluate_policy(
     on queries that it was not fitted on, and predictions from a file are taken for such.
     """
     from semroute.cli.console import print_json
-    from semroute.cli.policy_inputs import Source, gather
+    from semroute.cli.policy_inputs import Source, check_targets, gather
     from semroute.cli.progress import progress_bars
     from semroute.evaluate.study.results import Plan
 
-    _check_targets(html, plot)
+    check_targets(html, plot)
     plan = Plan(folds, seed=seed, resamples=resamples, strongest=strongest, half_width=half_width)
     wanted = frozenset(name.replace("-", " ") for name in baselines) or None
     with progress_bars() as progress:
@@ -93,18 +93,6 @@ def evaluate_policy(
         print_json(comparison_dict(study, unseen, inputs))
     else:
         _print(study, unseen, inputs)
-
-
-def _check_targets(html: Path | None, plot: Path | None) -> None:
-    """Refuse what could not be written before the work is done."""
-    from semroute.errors import InputError
-    from semroute.evaluate.plots.drawing import check_format
-
-    if plot is not None:
-        check_format(plot)
-    for path in (html, plot):
-        if path is not None and not path.parent.is_dir():
-            raise InputError(f"{path}: there is no folder {path.parent}; make it first")
 
 
 def _write(study: Study, unseen: Study | None, inputs: Inputs, html: Path | None, plot: Path | None) -> None:

@@ -29,6 +29,7 @@ _COMMANDS = {
         "semroute.cli.evaluate_policy:evaluate_policy",
         "Replay policies over outcomes: quality against cost.",
     ),
+    "tune-policy": ("semroute.cli.tune_policy:tune_policy", "Find the cheapest policy that keeps a floor of quality."),
     "train": ("semroute.cli.train:train", "Train a classifier that predicts each model's quality."),
     "predict": ("semroute.cli.predict:predict", "Predict each model's quality, and choose one."),
     "train-checks": ("semroute.cli.train_checks:train_checks", "Train a classifier of answers for cascades."),

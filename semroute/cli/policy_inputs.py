@@ -180,3 +180,15 @@ def _costs_note(costs: Costs, encoding: Encoding) -> str:
     if costs.assumed:
         parts.append(f"{costs.assumed / cells:.0%} with {ASSUMED_TOKENS} output tokens assumed for every model")
     return f"costs are estimates: {', '.join(parts)}"
+
+
+def check_targets(html: Path | None, plot: Path | None) -> None:
+    """Refuse what could not be written before the work is done."""
+    from semroute.errors import InputError
+    from semroute.evaluate.plots.drawing import check_format
+
+    if plot is not None:
+        check_format(plot)
+    for path in (html, plot):
+        if path is not None and not path.parent.is_dir():
+            raise InputError(f"{path}: there is no folder {path.parent}; make it first")

@@ -20,6 +20,8 @@ OFFSETS = (0.0, -0.1, 0.1)
 """Added to the thresholds of all categories."""
 THRESHOLDS = tuple(np.round(np.arange(0.05, 1.0, 0.05), 2).tolist())
 """Of a cascade's check."""
+PARTS = 5
+"""Of the tuning rows, for tables that are fitted to them."""
 PRIOR = 10.0
 """Rows of the overall mean that a category's mean is mixed with."""
 
@@ -34,8 +36,8 @@ class Family(Protocol):
         """For people."""
         ...
 
-    def parameters(self, tuning: Part) -> Iterator[Any]:
-        """What can be tried; set by the tuning rows alone."""
+    def tried(self, tuning: Part) -> Iterator[tuple[Any, Played]]:
+        """Every parameter with what it gives on the tuning rows, each row as if it had not been tuned on."""
         ...
 
     def play(self, parameter: Any, part: Part) -> Played:
@@ -54,9 +56,10 @@ class SingleModels:
     models: Sequence[str]
     name: str = "one model"
 
-    def parameters(self, tuning: Part) -> Iterator[int]:
+    def tried(self, tuning: Part) -> Iterator[tuple[int, Played]]:
         """Every model."""
-        yield from range(len(self.models))
+        for number in range(len(self.models)):
+            yield number, self.play(number, tuning)
 
     def play(self, parameter: int, part: Part) -> Played:
         """Every query goes to that model."""
@@ -75,9 +78,10 @@ class ByClassifier:
     folder: str
     name: str = "classifier"
 
-    def parameters(self, tuning: Part) -> Iterator[float]:
-        """Values at which equally many queries change their model."""
-        yield from values(tuning.predicted, tuning.expected, POINTS).tolist()
+    def tried(self, tuning: Part) -> Iterator[tuple[float, Played]]:
+        """Values at which equally many queries change their model; no row's prediction was fitted on it."""
+        for value in values(tuning.predicted, tuning.expected, POINTS).tolist():
+            yield value, self.play(value, tuning)
 
     def play(self, parameter: float, part: Part) -> Played:
         """Each query goes to the model that is worth most."""
@@ -120,16 +124,24 @@ class ByCategory:
     thresholds: NDArray[np.float64]
     name: str = "categories"
 
-    def parameters(self, tuning: Part) -> Iterator[CategoryTable]:
-        """For every offset the tables along the curve of values, each once."""
+    def tried(self, tuning: Part) -> Iterator[tuple[CategoryTable, Played]]:
+        """For every offset the tables along the curve of values, each once.
+
+        A row is played with the table that the rows of other parts give at the same value: the table of all has been
+        fitted to the row, and looks better on it than it is.
+        """
+        part = np.arange(len(tuning)) % PARTS
         for offset in OFFSETS:
-            quality, cost = self._means(tuning, offset)
+            group = self._category(tuning, offset)
+            quality, cost = self._means(tuning, group, np.ones(len(tuning), np.bool_))
+            others = [self._means(tuning, group, part != number) for number in range(PARTS)]
             seen: set[tuple[int, ...]] = set()
             for value in values(quality, cost, POINTS).tolist():
                 choice = tuple(choose(quality, cost, value).tolist())
                 if choice not in seen:
                     seen.add(choice)
-                    yield CategoryTable(value, offset, choice)
+                    tables = np.array([choose(*means, value) for means in others])
+                    yield CategoryTable(value, offset, choice), Played.of(tuning, tables[part, group])
 
     def play(self, parameter: CategoryTable, part: Part) -> Played:
         """Each query goes to its category's model."""
@@ -153,13 +165,13 @@ class ByCategory:
         fits = score >= np.clip(self.thresholds[best] + offset, -1.0, 1.0)
         return np.where(fits, best, len(self.categories))
 
-    def _means(self, tuning: Part, offset: float) -> tuple[Matrix, Matrix]:
-        """``(c + 1, m)`` mean quality and cost of each category, mixed with those of all rows."""
-        group, count = self._category(tuning, offset), len(self.categories) + 1
-        sizes = np.bincount(group, minlength=count)[:, None]
+    def _means(self, tuning: Part, group: NDArray[np.int64], rows: NDArray[np.bool_]) -> tuple[Matrix, Matrix]:
+        """``(c + 1, m)`` mean quality and cost of each category over some rows, mixed with those of all of them."""
+        count = len(self.categories) + 1
+        sizes = np.bincount(group[rows], minlength=count)[:, None]
         mixed = []
-        for cells in (tuning.quality, tuning.cost):
-            means = group_means(cells, group, count)
+        for cells in (tuning.quality[rows], tuning.cost[rows]):
+            means = group_means(cells, group[rows], count)
             overall = cells.mean(axis=0, dtype=np.float64)
             mixed.append(((means * sizes + PRIOR * overall) / (sizes + PRIOR)).astype(np.float32))
         return mixed[0], mixed[1]
@@ -185,9 +197,10 @@ class Cascade:
         """For people."""
         return f"cascade {self.models[self.first]}, {self.models[self.second]}"
 
-    def parameters(self, tuning: Part) -> Iterator[float]:
-        """A grid of thresholds."""
-        yield from THRESHOLDS
+    def tried(self, tuning: Part) -> Iterator[tuple[float, Played]]:
+        """A grid of thresholds; what the check says of a row's answer was not fitted on it."""
+        for threshold in THRESHOLDS:
+            yield threshold, self.play(threshold, tuning)
 
     def play(self, parameter: float, part: Part) -> Played:
         """Answers below the threshold are paid for, and asked for again."""

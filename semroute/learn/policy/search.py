@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,14 @@ class Point:
         family: what kind it is.
         parameter: which of them.
         quality, cost: means on the tuning rows; USD a query.
+        tuned: what it gives on them, each row as if it had not been tuned on.
     """
 
     family: Family
     parameter: Any
     quality: float
     cost: float
+    tuned: Played = field(repr=False, compare=False)
 
     def play(self, part: Part) -> Played:
         """What it gives on some rows."""
@@ -49,9 +51,9 @@ class Floor:
 def points(families: Sequence[Family], tuning: Part) -> list[Point]:
     """Every policy of the families, played on the tuning rows."""
     return [
-        Point(family, parameter, *family.play(parameter, tuning).point)
+        Point(family, parameter, *played.point, played)
         for family in families
-        for parameter in family.parameters(tuning)
+        for parameter, played in family.tried(tuning)
     ]
 
 
@@ -67,8 +69,21 @@ def frontier(found: Sequence[Point]) -> list[Point]:
     return kept[::-1]
 
 
-def cheapest_above(found: Sequence[Point], held: Part, floor: Floor, promise: Promise) -> Point | None:
-    """The cheapest point of the frontier that keeps the floor on rows that nothing was tuned on.
+@dataclass(frozen=True, slots=True)
+class Test:
+    """Rows that a promise is tested on.
+
+    Attributes:
+        part: the rows.
+        play: what a point gives on them.
+    """
+
+    part: Part
+    play: Callable[[Point], Played]
+
+
+def cheapest_above(found: Sequence[Point], test: Test, floor: Floor, promise: Promise) -> Point | None:
+    """The cheapest point of the frontier that keeps the floor.
 
     From the best point on, one after the other is tested until the first that fails. Points that are better than the
     strongest model, or as good, come before it; where none passes and the floor is at most the strongest model, that
@@ -80,7 +95,7 @@ def cheapest_above(found: Sequence[Point], held: Part, floor: Floor, promise: Pr
 
     def tests() -> Iterator[tuple[Point, bool]]:
         for point in frontier(found):
-            shortfall = floor.shortfall(point.play(held), held)
+            shortfall = floor.shortfall(test.play(point), test.part)
             yield point, promise.is_kept(shortfall, -1.0, max(floor.fraction, 0.0))
 
     chosen = last_kept(tests())
@@ -90,13 +105,13 @@ def cheapest_above(found: Sequence[Point], held: Part, floor: Floor, promise: Pr
     return alone[0] if alone else None
 
 
-def best_below(found: Sequence[Point], held: Part, budget: float, promise: Promise) -> Point | None:
+def best_below(found: Sequence[Point], test: Test, budget: float, promise: Promise) -> Point | None:
     """The best point whose mean cost is shown to be at most ``budget`` USD; from the cheapest on, as above."""
     rising = frontier(found)[::-1]
 
     def tests() -> Iterator[tuple[Point, bool]]:
         for point in rising:
-            over = point.play(held).cost - budget
+            over = test.play(point).cost - budget
             # A call may cost anything: there is no bound for betting, so that Student's stands alone.
             yield point, bool(promise.upper(over) <= 0 or over.max() <= 0)
 

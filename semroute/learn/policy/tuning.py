@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -13,7 +14,7 @@ from semroute.evaluate.risk.promise import Promise
 from semroute.learn.policy.families import ByCategory, ByClassifier, Cascade, Family, SingleModels
 from semroute.learn.policy.part import Part
 from semroute.learn.policy.preparing import Prepared
-from semroute.learn.policy.search import Floor, Point, best_below, cheapest_above, points, worth_most
+from semroute.learn.policy.search import Floor, Point, Test, best_below, cheapest_above, points, worth_most
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,10 @@ def families(
 def tune(tried: Sequence[Family], prepared: Prepared, goal: Goal, strongest: int, promise: Promise) -> Tuned:
     """Choose the policy.
 
+    The tuning rows choose a family: the one that would win if they tested the promise. Only its sequence of
+    points (with single models) then counts on the held-out rows, so that one test does not have to answer for several;
+    mixed in one sequence, the first family to fail would stop the others.
+
     Args:
         tried: the families, single models among them.
         prepared: both parts.
@@ -86,19 +91,36 @@ def tune(tried: Sequence[Family], prepared: Prepared, goal: Goal, strongest: int
     """
     found = points(tried, prepared.tuning)
     alone = [point for point in found if isinstance(point.family, SingleModels)]
+    by_tuning = Test(prepared.tuning, lambda point: point.tuned)
+    by_others = Test(prepared.held, lambda point: point.play(prepared.held))
+    ahead: dict[str, Point | None] = {}
     by_family: dict[str, Point | None] = {}
     for family in tried:
         own = [point for point in found if point.family is family]
         some = own if isinstance(family, SingleModels) else alone + own
-        by_family[family.name] = _chosen(some, prepared.held, goal, strongest, promise)
-    return Tuned(_chosen(found, prepared.held, goal, strongest, promise), tuple(found), by_family, strongest)
+        ahead[family.name] = _chosen(some, by_tuning, goal, strongest, promise)
+        by_family[family.name] = _chosen(some, by_others, goal, strongest, promise)
+    reachable = [name for name, point in ahead.items() if point is not None]
+    # Where nothing seems to be within reach, the best that there is may still show that it is.
+    best = max(reachable or list(ahead), key=lambda name: _rank(ahead[name], goal))
+    return Tuned(by_family[best], tuple(found), by_family, strongest)
 
 
-def _chosen(found: Sequence[Point], held: Part, goal: Goal, strongest: int, promise: Promise) -> Point | None:
+def _rank(point: Point | None, goal: Goal) -> tuple[float, float]:
+    """The higher, the better for the goal."""
+    if point is None:
+        return -math.inf, -math.inf
     if goal.min_quality is not None:
-        return cheapest_above(found, held, Floor(goal.min_quality, strongest), promise)
+        return -point.cost, point.quality
+    worth = point.quality if goal.value is None else goal.value * point.quality - point.cost
+    return worth, -point.cost
+
+
+def _chosen(found: Sequence[Point], test: Test, goal: Goal, strongest: int, promise: Promise) -> Point | None:
+    if goal.min_quality is not None:
+        return cheapest_above(found, test, Floor(goal.min_quality, strongest), promise)
     if goal.max_cost is not None:
-        return best_below(found, held, goal.max_cost, promise)
+        return best_below(found, test, goal.max_cost, promise)
     assert goal.value is not None
     return worth_most(found, goal.value)
 

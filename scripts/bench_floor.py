@@ -1,0 +1,128 @@
+"""Whether the floor holds: a policy tuned on one half of the outcomes, and looked at on the other, over and over.
+
+    python scripts/bench_floor.py --data DIR [--file mmlu] [--splits 200] [--plot floor.png] [--out floor.md]
+
+DIR is that of ``scripts/bench_policy.py``, which says where the data comes from. For every split half of the queries is
+drawn at random. On them ``semroute tune-policy --min-quality 0.95`` does what it does for a user: it trains the
+classifier on a part, orders policies by that part, and tests the floor on the rest, for as many queries to come as the
+other half has. The policy is then replayed on the other half, which nothing of this has seen: the floor is kept where
+its mean quality is at least 0.95 times that of the strongest model there. At 95% confidence 190 of 200 are promised;
+the splits share their rows, so that the count is not a binomial one. About a quarter of an hour on two cores, most of
+it training (``--heads`` trains fewer kinds). The plot has a point for each split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from bench_policy import FILES
+from floor_bench.plot import plot
+
+from semroute.cli.encoding import Encoding
+from semroute.evaluate.risk.promise import Promise
+from semroute.heads.queries.inputs import Inputs
+from semroute.learn.policy.part import Part
+from semroute.learn.policy.preparing import Material, Prepared, prepare, split
+from semroute.learn.policy.tuning import Goal, families, strongest_model, tune
+from semroute.learn.queries.training import estimators
+from semroute.outcomes.costs import with_costs
+from semroute.outcomes.files import read_outcomes
+from semroute.outcomes.prices import read_prices
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One split.
+
+    Attributes:
+        ratio: quality on the unseen half, as a fraction of the strongest model's there.
+        saved: share of the strongest model's cost there.
+    """
+
+    ratio: float
+    saved: float
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@click.option("--file", "name", type=click.Choice(list(FILES)), default="mmlu", show_default=True)
+@click.option("--splits", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--min-quality", type=click.FloatRange(0, min_open=True), default=0.95, show_default=True)
+@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True)
+@click.option("--heads", default=",".join(estimators()), show_default=True, help="Kinds that are trained.")
+@click.option("--vectors", type=click.Path(file_okay=False, path_type=Path), help="Folder that keeps vectors.")
+@click.option("--plot", "picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the splits.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the table here too.")
+def main(
+    data: Path, name: str, splits: int, min_quality: float, confidence: float, heads: str, vectors: Path | None,
+    picture: Path | None, out: Path | None,
+) -> None:  # fmt: skip
+    """Tune on one half, look at the other, and print Markdown."""
+    store = None if vectors is None else vectors / f"{name}.npz"
+    material = _material(data, name, store)
+    rounds = []
+    for seed in range(splits):
+        rounds.append(_round(material, min_quality, confidence, heads.split(","), seed))
+        click.echo(f"{seed} {rounds[-1].ratio:.4f} {rounds[-1].saved:.3f}", err=True)
+    lines = list(_lines(rounds, name, len(material.costs.table), min_quality, confidence))
+    click.echo("\n".join(lines))
+    if out is not None:
+        out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if picture is not None:
+        plot([one.ratio for one in rounds], [one.saved for one in rounds], min_quality, picture)
+
+
+def _material(data: Path, name: str, store: Path | None) -> Material:
+    encoding, prices = Encoding(None, None), read_prices(data / "prices.yaml")
+    costs = with_costs(read_outcomes(data / FILES[name], count=encoding.count), prices, encoding.count)
+    queries = costs.table.queries
+    vectors = encoding.vectors(queries, store, lambda *_: None)
+    nothing = np.zeros((0, vectors.shape[1]), np.float32)
+    inputs = Inputs.of(queries, vectors, nothing)
+    return Material(costs, inputs, np.zeros((len(queries), 0), np.float32), prices, "", nothing)
+
+
+def _round(material: Material, floor: float, confidence: float, heads: list[str], seed: int) -> Round:
+    table = material.costs.table
+    order = np.random.default_rng(seed).permutation(len(table))
+    own, unseen = np.sort(order[: len(order) // 2]), order[len(order) // 2 :]
+    tuning, held = split([table.queries[row] for row in own.tolist()], material.inputs.vectors[own], 0.5, seed)
+    tried = {name: made for name, made in estimators(seed).items() if name in heads}
+    prepared = prepare(material, own[tuning], own[held], heads=tried, seed=seed)
+    known = families(table.models, prepared, (), np.zeros(0), "policy")
+    strongest = strongest_model(prepared.tuning)
+    found = tune(known, prepared, Goal(min_quality=floor), strongest, Promise(confidence, len(unseen))).chosen
+    assert found is not None  # the strongest model alone keeps a floor below 1
+    part = _unseen(material, prepared, unseen)
+    played = found.play(part)
+    single = part.quality[:, strongest].mean(dtype=np.float64), part.cost[:, strongest].mean(dtype=np.float64)
+    return Round(float(played.quality.mean() / single[0]), float(1.0 - played.cost.mean() / single[1]))
+
+
+def _unseen(material: Material, prepared: Prepared, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Part:
+    table, classifier = material.costs.table.take(rows), prepared.classifier
+    expected = classifier.costs.expected(table.input_tokens[:, 0].tolist()).astype(np.float32)
+    predicted = classifier.predict_inputs(material.inputs.take(rows))
+    return Part(table.quality, table.cost, predicted, expected, material.scores[rows], {})
+
+
+def _lines(rounds: list[Round], name: str, queries: int, floor: float, confidence: float) -> Iterator[str]:
+    ratios, saved = (np.array([getattr(one, field) for one in rounds]) for field in ("ratio", "saved"))
+    kept = int((ratios >= floor).sum())
+    low, high = np.quantile(saved, [0.025, 0.975])
+    yield f"{name}: {queries:,} queries, {len(rounds)} random halves, floor {floor:g} at {confidence:.0%} confidence.\n"
+    yield "| figure | value |"
+    yield "| --- | --- |"
+    yield f"| floor kept on the unseen half | {kept} of {len(rounds)} ({kept / len(rounds):.1%}) |"
+    yield f"| quality there, of the strongest model's: mean, lowest | {ratios.mean():.1%}, {ratios.min():.1%} |"
+    spread = f"{saved.mean():.1%}, {low:.1%} to {high:.1%}"
+    yield f"| cost saved against always the strongest: mean, 95% of splits | {spread} |"
+    yield f"| splits in which nothing was saved | {int((saved <= 0).sum())} |"
+
+
+if __name__ == "__main__":
+    main()

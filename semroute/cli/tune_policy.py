@@ -1,0 +1,112 @@
+"""``semroute tune-policy``: the cheapest policy that keeps a floor of quality, with stated confidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from semroute.cli.options import config_option, index_option, json_option
+
+if TYPE_CHECKING:
+    from semroute.cli.tune_policy_inputs import Tuning
+
+HEADS = ("linear", "neighbours", "clusters", "boosting", "forest")
+_FILE = click.Path(path_type=Path)
+
+
+@click.command("tune-policy")
+@click.argument("outcomes", nargs=-1, required=True, type=_FILE)
+@click.option("--min-quality", type=click.FloatRange(0, min_open=True), help="Of the strongest model's, such as 0.95.")
+@click.option("--max-cost", type=click.FloatRange(0, min_open=True), metavar="USD", help="Mean cost of a query.")
+@click.option("--value", type=click.FloatRange(0), metavar="USD", help="What +1.0 of quality is worth.")
+@click.option("--out", type=_FILE, metavar="DIR", required=True, help="Folder to write the policy to.")
+@click.option("--prices", type=_FILE, metavar="FILE", help='YAML, "model: [input, output]", USD per million tokens.')
+@click.option(
+    "--confidence", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True, help="That the goal is kept."
+)
+@click.option(
+    "--ahead", type=click.IntRange(1), metavar="N", help="Queries to keep it over (default: as many as given)."
+)
+@click.option("--strongest", metavar="MODEL", help="What quality is measured against (default: the best).")
+@click.option("--models", metavar="A,B", help="Only these models of the outcomes.")
+@click.option("--head", "heads", multiple=True, type=click.Choice(HEADS), help="As of semroute train.")
+@click.option(
+    "--held-out", type=click.FloatRange(0.1, 0.9), default=0.5, show_default=True, help="Share that tests the promise."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything drawn.")
+@click.option("--vectors", type=_FILE, metavar="FILE.npz", help="Keep the queries' vectors in this file.")
+@click.option("--plot", type=_FILE, metavar="FILE", help="Draw the choice on the curve, .svg or .png.")
+@index_option
+@config_option
+@json_option
+def tune_policy(
+    outcomes: tuple[Path, ...],
+    min_quality: float | None,
+    max_cost: float | None,
+    value: float | None,
+    out: Path,
+    prices: Path | None,
+    confidence: float,
+    ahead: int | None,
+    strongest: str | None,
+    models: str | None,
+    heads: tuple[str, ...],
+    held_out: float,
+    seed: int,
+    vectors: Path | None,
+    plot: Path | None,
+    index: Path | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Search for the policy to run: single models, a model for each category, the classifier, cascades.
+
+    OUTCOMES tell how good every model's answer to each query was. On one part of them policies are made and put in
+    order; on the rest the goal is tested, from the best policy to the cheapest, until it fails. What is written is the
+    cheapest that passed: with the confidence asked for it keeps the floor, or the budget, over the queries to come.
+    Cascades are tried where outcomes tell the answers.
+    """
+    from semroute.cli.console import print_json, print_note, stdout
+    from semroute.cli.policy_inputs import check_targets
+    from semroute.cli.progress import progress_bars
+    from semroute.cli.tune_policy_inputs import TuneSource, tuning
+    from semroute.cli.tune_policy_tables import tuning_dict, tuning_tables
+    from semroute.learn.policy.tuning import Goal
+
+    if sum(goal is not None for goal in (min_quality, max_cost, value)) != 1:
+        raise click.UsageError("give one of --min-quality, --max-cost and --value")
+    check_targets(None, plot)
+    goal = Goal(min_quality, max_cost, value)
+    source = TuneSource(
+        outcomes, prices, models, strongest, heads or HEADS, held_out, confidence, ahead, seed, vectors, out
+    )
+    with progress_bars() as progress:
+        found = tuning(source, goal, index, config_path, progress)
+    _write(found, out, plot)
+    if as_json:
+        print_json({"policy": str(out), **tuning_dict(found)})
+        return
+    for part in tuning_tables(found):
+        stdout().print(part)
+        stdout().print()
+    print_note(f"wrote {out}; put what {out / 'policy.yaml'} says into semroute.yaml")
+
+
+def _write(found: Tuning, out: Path, plot: Path | None) -> None:
+    """Write policy and picture.
+
+    Raises:
+        InputError: the goal cannot be reached, or a file cannot be written.
+    """
+    from semroute.cli.tune_policy_tables import headline, tuning_dict
+    from semroute.evaluate.plots.tuned import plot_tuned
+    from semroute.learn.policy.writing import write_policy
+
+    if plot is not None:
+        plot_tuned(found.curves(), found.marks(), found.floor, plot, title=found.title)
+    chosen = found.tuned.chosen
+    if chosen is None:
+        raise found.not_reachable()
+    write_policy(chosen, found.prepared, out, head=headline(found), report=tuning_dict(found))

@@ -1,0 +1,167 @@
+"""What ``semroute tune-policy`` reads and finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from semroute.cli.encoding import Encoding, Progress
+from semroute.errors import InputError
+
+if TYPE_CHECKING:
+    from semroute.evaluate.risk.promise import Promise
+    from semroute.learn.policy.preparing import Material, Prepared
+    from semroute.learn.policy.summary import Summary
+    from semroute.learn.policy.tuning import Goal, Tuned
+
+Spot = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class TuneSource:
+    """What the command was told; names as its options."""
+
+    outcomes: Sequence[Path]
+    prices: Path | None
+    models: str | None
+    strongest: str | None
+    heads: Sequence[str]
+    held_out: float
+    confidence: float
+    ahead: int | None
+    seed: int
+    store: Path | None
+    out: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What came of it.
+
+    Attributes:
+        title: of the picture.
+        models: names.
+        goal: what was wanted.
+        promise: how sure one is.
+        prepared: both parts, and the classifiers.
+        tuned: the choice.
+        summary: its figures.
+        left_out: queries that lack the quality of a model.
+    """
+
+    title: str
+    models: tuple[str, ...]
+    goal: Goal
+    promise: Promise
+    prepared: Prepared
+    tuned: Tuned
+    summary: Summary
+    left_out: int
+
+    @property
+    def floor(self) -> float | None:
+        """The quality that must be kept, on the tuning rows."""
+        if self.goal.min_quality is None:
+            return None
+        return self.goal.min_quality * float(self.prepared.tuning.quality[:, self.tuned.strongest].mean())
+
+    def curves(self) -> dict[str, list[Spot]]:
+        """The points that were tried by family, on the tuning rows."""
+        found: dict[str, list[Spot]] = {}
+        for point in self.tuned.points:
+            found.setdefault(point.family.name, []).append((point.cost, point.quality))
+        return found
+
+    def marks(self) -> dict[str, Spot]:
+        """The choice, the strongest model and the point of most quality per dollar, on the tuning rows."""
+        part, column, dense = self.prepared.tuning, self.tuned.strongest, self.summary.densest
+        found = {} if self.tuned.chosen is None else {"chosen": (self.tuned.chosen.cost, self.tuned.chosen.quality)}
+        single = float(part.cost[:, column].mean()), float(part.quality[:, column].mean())
+        return {
+            **found,
+            f"always {self.models[column]}": single,
+            "most quality per dollar": (dense.cost, dense.quality),
+        }
+
+    def not_reachable(self) -> InputError:
+        """Why there is no choice."""
+        confidence = f"{self.promise.confidence:.0%} confidence"
+        if self.goal.max_cost is not None:
+            least = min(point.cost for point in self.tuned.points)
+            said = f"the cheapest costs USD {least:.3g} a query, and USD {self.goal.max_cost:.3g} cannot be kept"
+            return InputError(f"not reachable: {said} with {confidence}")
+        best = max(point.quality for point in self.tuned.points)
+        strongest = float(self.prepared.tuning.quality[:, self.tuned.strongest].mean())
+        return InputError(
+            f"not reachable: the best policy has {best / strongest:.1%} of the quality of "
+            f"{self.models[self.tuned.strongest]} on the tuning rows, and {self.goal.min_quality:.1%} cannot be shown "
+            f"with {confidence} on {len(self.prepared.held):,} others"
+        )
+
+
+def tuning(source: TuneSource, goal: Goal, index: Path | None, config_path: Path | None, progress: Progress) -> Tuning:
+    """Read, train, search and test.
+
+    Raises:
+        InputError: a file cannot be used, or there is too little.
+    """
+    from semroute.evaluate.risk.promise import Promise
+    from semroute.learn.policy.preparing import prepare, split
+    from semroute.learn.policy.summary import summarise
+    from semroute.learn.policy.tuning import families, strongest_model, tune
+    from semroute.learn.queries.training import estimators
+
+    encoding = Encoding(index, config_path)
+    material, left_out = _material(source, encoding, config_path, progress)
+    table = material.costs.table
+    rows = split(table.queries, material.inputs.vectors, source.held_out, source.seed)
+    heads = {name: made for name, made in estimators(source.seed).items() if name in source.heads}
+    prepared = prepare(material, *rows, heads=heads, seed=source.seed, progress=progress)
+    strongest = _strongest(source.strongest, table.models)
+    strongest = strongest_model(prepared.tuning) if strongest is None else strongest
+    promise = Promise(source.confidence, source.ahead or len(table))
+    tried = families(table.models, prepared, *encoding.thresholds, str(source.out))
+    tuned = tune(tried, prepared, goal, strongest, promise)
+    summary = summarise(tuned, prepared.tuning, prepared.held, promise, seed=source.seed)
+    title = ", ".join(path.name for path in source.outcomes)
+    return Tuning(title, table.models, goal, promise, prepared, tuned, summary, left_out)
+
+
+def _material(
+    source: TuneSource, encoding: Encoding, config_path: Path | None, progress: Progress
+) -> tuple[Material, int]:
+    from semroute.cli.policy_inputs import known_prices
+    from semroute.heads.queries.inputs import Inputs
+    from semroute.learn.policy.preparing import Material
+    from semroute.outcomes.costs import with_costs
+    from semroute.outcomes.files import read_outcomes
+
+    prices = known_prices(source.prices, config_path)
+    progress("reading", 0, 1)
+    table = read_outcomes(source.outcomes, count=encoding.count, keep_responses=True)
+    if source.models is not None:
+        table = table.with_models([name.strip() for name in source.models.split(",")])
+    complete = table.is_complete
+    costs = with_costs(table.take(complete), prices, encoding.count)
+    progress("reading", 1, 1)
+    queries = costs.table.queries
+    if not queries:
+        raise InputError(
+            f"none of the {len(table):,} queries has the quality of all {len(table.models)} models; ask the missing "
+            "models too, or name fewer with --models"
+        )
+    vectors = encoding.vectors(queries, source.store, progress)
+    inputs = Inputs.of(queries, vectors, encoding.categories)
+    scores = encoding.scores(vectors)
+    material = Material(costs, inputs, scores, prices, encoding.encoder.fingerprint, encoding.categories)
+    return material, int((~complete).sum())
+
+
+def _strongest(name: str | None, models: Sequence[str]) -> int | None:
+    if name is None:
+        return None
+    if name not in models:
+        raise InputError(f'no model "{name}" among the outcomes; they hold {", ".join(models)}')
+    return models.index(name)

@@ -1,0 +1,52 @@
+"""A tuned policy on the curve of all that was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from semroute.evaluate.plots.drawing import COLOURS, check_format, new_figure, percent_axis, without_frame, write
+
+_THOUSAND = 1000
+Spot = tuple[float, float]
+"""Mean USD a query, and mean quality."""
+
+
+def plot_tuned(
+    curves: Mapping[str, Sequence[Spot]], marks: Mapping[str, Spot], floor: float | None, path: Path, *, title: str
+) -> None:
+    """Write the picture.
+
+    Args:
+        curves: by family, the points that were tried.
+        marks: by name, single points: the choice, the strongest model, the point of most quality per dollar.
+        floor: quality that must be kept; None draws none.
+        path: ``.png`` or ``.svg``.
+        title: above the picture.
+
+    Raises:
+        MissingExtraError: the extra "plot" is not installed.
+        InputError: the file is neither PNG nor SVG, or cannot be written.
+    """
+    check_format(path)
+    figure = new_figure(9, 6)
+    axes = figure.subplots()
+    axes.set_title(title, loc="left")
+    for colour, (name, spots) in zip(COLOURS, curves.items(), strict=False):
+        ordered = sorted(spots)
+        cost, quality = [_THOUSAND * spot[0] for spot in ordered], [spot[1] for spot in ordered]
+        axes.scatter(cost, quality, s=14, color=colour, alpha=0.6, linewidths=0, label=name)
+    for marker, (name, spot) in zip("*sD", marks.items(), strict=False):
+        size = 220 if marker == "*" else 70
+        axes.scatter(
+            [_THOUSAND * spot[0]], [spot[1]], s=size, marker=marker, color="black", facecolors="none", linewidths=1.5,
+            label=name, zorder=3,
+        )  # fmt: skip
+    if floor is not None:
+        axes.axhline(floor, color="black", linewidth=1, linestyle="--", label="floor")
+    axes.set_xlabel("USD for 1,000 queries")
+    axes.set_ylabel("mean quality")
+    axes.yaxis.set_major_formatter(percent_axis())
+    axes.legend(frameon=False)
+    without_frame(axes)
+    write(figure, path)
