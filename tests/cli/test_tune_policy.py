@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from heads.queries.made import MODELS, made
+
+from semroute.cli.main import cli, main
+from semroute.config import load_config
+from semroute.router import Router
+
+HEADS = ("--head", "linear", "--head", "neighbours")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+
+@pytest.fixture(autouse=True)
+def _index(routing_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEMROUTE_INDEX", str(routing_index))
+
+
+def written(path: Path, n: int, *, answers: bool = False) -> Path:
+    data = made(n, noise=0.02)
+    if answers:  # what no query tells, and every answer does
+        data.quality[:, 0] = np.random.default_rng(0).permutation(np.arange(n) % 3 > 0)
+    with path.open("w") as file:
+        for query, quality in zip(data.queries, data.quality.tolist(), strict=True):
+            cells = {
+                model: {"quality": value, "output_tokens": 50, "input_tokens": 20}
+                for model, value in zip(MODELS, quality, strict=True)
+            }
+            if answers:
+                cells["small"]["response"] = f"It is 2 + 2 = {4 if quality[0] else 9}."
+            file.write(json.dumps({"query": query, "outcomes": cells}) + "\n")
+    return path
+
+
+@pytest.fixture
+def outcomes() -> Path:
+    Path("prices.yaml").write_text("small: [0.1, 0.4]\nlarge: [5, 15]\n")
+    return written(Path("outcomes.jsonl"), 500)
+
+
+def tune(outcomes: Path, *more: str) -> tuple[str, ...]:
+    return ("tune-policy", str(outcomes), "--prices", "prices.yaml", "--out", "policy", *HEADS, *more)
+
+
+def test_the_policy_that_is_written_runs(outcomes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    done = run(*tune(outcomes, "--min-quality", "0.85", "--plot", "curve.png"))
+    assert done.exit_code == 0
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for words in ("always large", "one model or classifier", "most quality per dollar", "Learn then Test"):
+        assert words in " ".join(done.stdout.split())
+    assert Path("curve.png").read_bytes().startswith(b"\x89PNG")
+    text = Path("policy/policy.yaml").read_text()
+    assert text.startswith("# at least 85.0% of the quality of large, with 95% confidence over the next 500 queries\n")
+    Path("semroute.yaml").write_text(text)
+    router = Router.load(config=load_config(Path("semroute.yaml")))
+    models = {
+        router.route(query).model for query in ("Calculate 3 + 9 = x^2 about cats number 3", "Tell me about cats")
+    }
+    assert models == set(MODELS)
+
+
+def test_as_json_everything_is_told_and_kept(outcomes: Path) -> None:
+    told = json.loads(
+        run(*tune(outcomes, "--min-quality", "0.85", "--confidence", "0.9", "--ahead", "300", "--json")).stdout
+    )
+    assert told["strongest"] == "large"
+    assert (told["confidence"], told["ahead"]) == (0.9, 300)
+    assert told["promised"] >= 0.85
+    assert told["figures"]["saved"]["value"] > 0.1
+    assert told["tuned_on"]["queries"] + told["tuned_on"]["tested_on"] == 500
+    kept = json.loads(Path("policy/policy.json").read_text())
+    assert {"policy": "policy", **kept} == told
+    assert yaml.safe_load(Path("policy/policy.yaml").read_text()) == told["config"]
+
+
+def test_a_second_policy_takes_the_place_of_the_first_with_what_it_asked(outcomes: Path) -> None:
+    run(*tune(outcomes, "--min-quality", "0.85"))
+    assert Path("policy/classifier").is_dir()
+    run(*tune(outcomes, "--value", "0"))
+    assert not Path("policy/classifier").exists()
+    assert yaml.safe_load(Path("policy/policy.yaml").read_text())["fallback"] == {"models": ["small"]}
+
+
+def test_where_answers_are_told_a_cascade_is_tried_and_written_with_its_check() -> None:
+    Path("prices.yaml").write_text("small: [0.1, 0.4]\nlarge: [5, 15]\n")
+    answered = written(Path("answered.jsonl"), 500, answers=True)
+    assert run(*tune(answered, "--min-quality", "0.95")).exit_code == 0
+    said = yaml.safe_load(Path("policy/policy.yaml").read_text())
+    assert said["cascade"]["tiers"] == ["small", "large"]
+    assert Path(said["cascade"]["accept"]["quality"]["classifier"], "classifier.json").is_file()
+
+
+def test_what_cannot_be_done_is_said(outcomes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def error(*arguments: str) -> str:
+        assert main(arguments) == 2
+        return capsys.readouterr().err
+
+    assert "give one of" in error(*tune(outcomes))
+    assert "give one of" in error(*tune(outcomes, "--value", "1", "--max-cost", "1"))
+    assert "not reachable" in error(*tune(outcomes, "--min-quality", "1.5"))
+    assert "not reachable" in error(*tune(outcomes, "--max-cost", "1e-9"))
+    assert 'no model "huge"' in error(*tune(outcomes, "--min-quality", "0.9", "--strongest", "huge"))
+    assert "name it so" in error(*tune(outcomes, "--min-quality", "0.9", "--plot", "curve.pdf"))
+    few = written(Path("few.jsonl"), 60)
+    assert "each part needs 50" in error(*tune(few, "--min-quality", "0.9"))
+    assert not Path("policy").exists()
+    Path("policy").mkdir()
+    Path("policy/thesis.txt").write_text("x")
+    assert "holds other files" in error(*tune(outcomes, "--value", "0"))

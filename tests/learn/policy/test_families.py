@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from learn.policy.made import MODELS, part
+
+from semroute.config import Config
+from semroute.learn.policy.families import ByCategory, ByClassifier, Cascade, Family, SingleModels
+from semroute.learn.policy.part import Part
+
+FAMILIES: list[Family] = [
+    SingleModels(MODELS),
+    ByClassifier(MODELS, "policy/classifier"),
+    ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5])),
+    Cascade(MODELS, 0, 1, "policy/checks-0"),
+]
+NAMES = [family.name for family in FAMILIES]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=NAMES)
+def test_every_point_is_played_and_written_as_a_configuration_that_is_valid(family: Family) -> None:
+    rows = part(400)
+    tried = list(family.tried(rows))
+    assert tried
+    for parameter, played in tried:
+        assert played.quality.shape == played.cost.shape == (400,)
+        assert ((played.quality >= 0) & (played.quality <= 1)).all()
+        document: dict[str, Any] = {
+            **family.config(parameter),
+            "deployments": [
+                {
+                    "name": name,
+                    "model": name,
+                    "format": "openai",
+                    "base_url": "http://localhost:1/v1",
+                    "api_key_env": "K",
+                }
+                for name in MODELS
+            ],
+        }
+        assert Config.model_validate(document).fallback.models
+
+
+def test_single_models_give_their_own_quality_and_cost() -> None:
+    rows = part(100)
+    (_, small), (_, large) = SingleModels(MODELS).tried(rows)
+    np.testing.assert_array_equal(small.quality, rows.quality[:, 0])
+    np.testing.assert_array_equal(large.cost, rows.cost[:, 1].astype(np.float64))
+
+
+def test_the_classifier_runs_from_the_cheapest_to_the_best() -> None:
+    rows = part(400)
+    points = [played.point for _, played in ByClassifier(MODELS, "c").tried(rows)]
+    costs = [cost for _, cost in points]
+    assert costs == sorted(costs)
+    assert costs[0] == pytest.approx(0.001)
+    assert points[-1][0] > 0.95
+
+
+def test_a_cascade_pays_for_the_answers_that_it_rejects() -> None:
+    rows = part(400)
+    played = Cascade(MODELS, 0, 1, "c").play(0.5, rows)
+    rejected = rows.acceptance[0] < 0.5
+    assert rejected.any()
+    np.testing.assert_allclose(played.cost[rejected], 0.021, rtol=1e-5)
+    np.testing.assert_array_equal(played.quality[rejected], rows.quality[rejected, 1])
+    np.testing.assert_array_equal(played.quality[~rejected], rows.quality[~rejected, 0])
+
+
+def test_categories_send_hard_ones_to_the_better_model_and_what_fits_none_to_the_fallback() -> None:
+    family = ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5]))
+    tables = {parameter.choice for parameter, _ in family.tried(part(400)) if parameter.offset == 0}
+    assert any(choice[:2] == (0, 1) for choice in tables)
+    parameter = next(one for one, _ in family.tried(part(400)) if one.choice[:2] == (0, 1) and one.offset == 0)
+    said = family.config(parameter)["categories"]
+    assert said == {"easy": {"models": ["small"]}, "hard": {"models": ["large"]}}
+    moved = next(one for one, _ in family.tried(part(400)) if one.offset == 0.1)
+    assert family.config(moved)["categories"]["easy"]["threshold"] == pytest.approx(0.6)
+    rows = part(50)
+    nothing = Part(rows.quality, rows.cost, rows.predicted, rows.expected, rows.scores * 0, {})
+    played = family.play(parameter, nothing)
+    np.testing.assert_array_equal(played.quality, nothing.quality[:, parameter.choice[-1]])
+
+
+def test_a_table_looks_no_better_on_its_own_rows_than_it_is() -> None:
+    random = np.random.default_rng(0)
+    many = tuple(f"c{number}" for number in range(100))
+    seen, new = [], []
+    for _ in range(20):
+        quality = (random.random((600, 2)) < 0.5).astype(np.float32)  # nothing to learn
+        scores = np.eye(100, dtype=np.float32)[random.integers(0, 100, 600)]
+        cost = np.tile(np.array([1, 1], np.float32), (600, 1))
+        rows = Part(quality, cost, quality, cost, scores, {})
+        played = [one.quality.mean() for _, one in ByCategory(many and MODELS, many, np.zeros(100)).tried(rows)]
+        seen.append(max(played))
+        new.append(quality.mean())
+    assert np.mean(seen) - np.mean(new) < 0.04

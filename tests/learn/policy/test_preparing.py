@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from heads.queries.made import DIMENSIONS, MODELS, made, no_categories
+
+from semroute.config import Price
+from semroute.errors import InputError
+from semroute.heads.queries.inputs import Inputs
+from semroute.learn.policy.preparing import Material, prepare, split
+from semroute.learn.queries.linear import LinearEstimator
+from semroute.outcomes.building import TableBuilder
+from semroute.outcomes.costs import with_costs
+
+PRICES = {"small": Price(input=1, output=1), "large": Price(input=10, output=10)}
+
+
+def material(n: int = 240, *, answers: bool = False) -> Material:
+    data = made(n)
+    builder = TableBuilder(keep_responses=True)
+    for number, (query, quality) in enumerate(zip(data.queries, data.quality.tolist(), strict=True)):
+        row = builder.row(query, "")
+        for model, value in zip(MODELS, quality, strict=True):
+            numbers = {"quality": value, "input_tokens": 10.0, "output_tokens": 20.0}
+            text = f"The answer is {number} + 1 = {number + (1 if value else 7)}." if answers else None
+            builder.add(row, model, numbers, text)
+    costs = with_costs(builder.table(), PRICES)
+    inputs = Inputs.of(data.queries, data.vectors, no_categories())
+    return Material(costs, inputs, np.zeros((n, 0), np.float32), PRICES, "print", no_categories())
+
+
+def test_the_parts_share_no_row_and_none_that_says_the_same() -> None:
+    queries = [f"query {number // 2}" for number in range(400)]
+    vectors = np.random.default_rng(0).normal(size=(400, DIMENSIONS)).astype(np.float32)
+    tuning, held = split(queries, vectors / np.linalg.norm(vectors, axis=1, keepdims=True), 0.5, 0)
+    assert sorted([*tuning, *held]) == list(range(400))
+    assert not {queries[row] for row in tuning} & {queries[row] for row in held}
+    assert 190 <= len(held) <= 200
+    assert held.tolist() != sorted(held), "in random order"
+
+
+def test_too_few_rows_for_two_parts_are_said() -> None:
+    data = made(80)
+    with pytest.raises(InputError, match="each part needs 50"):
+        split(data.queries, data.vectors, 0.5, 0)
+
+
+def test_both_parts_are_predicted_by_what_was_not_fitted_on_them() -> None:
+    whole = material()
+    rows = split(whole.costs.table.queries, whole.inputs.vectors, 0.5, 0)
+    found = prepare(whole, *rows, heads={"linear": LinearEstimator()})
+    assert len(found.tuning) + len(found.held) == 240
+    for part in (found.tuning, found.held):
+        good = part.quality[:, 0] > 0.5
+        assert part.predicted[good, 0].mean() > part.predicted[~good, 0].mean() + 0.2
+        np.testing.assert_allclose(part.expected, [[30e-6, 300e-6]] * len(part), rtol=1e-5)
+    again = found.classifier.predict_inputs(whole.inputs.take(rows[1]))
+    np.testing.assert_array_equal(again, found.held.predicted)
+    assert found.checks == {}
+
+
+def test_where_answers_are_told_those_of_the_cheaper_model_are_checked() -> None:
+    whole = material(answers=True)
+    rows = split(whole.costs.table.queries, whole.inputs.vectors, 0.5, 0)
+    found = prepare(whole, *rows, heads={"linear": LinearEstimator()})
+    assert set(found.checks) == {0}, "the dearest model's answers are never rejected"
+    good = found.held.quality[:, 0] > 0.5
+    assert found.held.acceptance[0][good].mean() > found.held.acceptance[0][~good].mean() + 0.5
