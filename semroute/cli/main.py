@@ -29,6 +29,8 @@ _COMMANDS = {
         "semroute.cli.evaluate_policy:evaluate_policy",
         "Replay policies over outcomes: quality against cost.",
     ),
+    "collect": ("semroute.cli.collect:collect", "Ask every model a sample of queries, within a budget."),
+    "label": ("semroute.cli.label:label", "Judge answers, by hand or by a model."),
     "tune-policy": ("semroute.cli.tune_policy:tune_policy", "Find the cheapest policy that keeps a floor of quality."),
     "train": ("semroute.cli.train:train", "Train a classifier that predicts each model's quality."),
     "predict": ("semroute.cli.predict:predict", "Predict each model's quality, and choose one."),

@@ -1,0 +1,149 @@
+"""``semroute collect``: ask every model a sample of queries, within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from semroute.cli.options import config_option, json_option, log_option
+
+if TYPE_CHECKING:
+    from semroute.config import Config
+    from semroute.router.collecting import Asked, Collector
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--out", type=_FILE, metavar="FILE.jsonl", required=True, help="Outcomes; a file that is there goes on.")
+@click.option("--queries", type=_FILE, metavar="FILE", help="Ask these (.jsonl, .csv, .txt), not those of the log.")
+@click.option("--max-usd", type=click.FloatRange(0, min_open=True), metavar="USD", required=True, help="The budget.")
+@click.option("--models", metavar="A,B", help="Whom to ask (default: every model that has a deployment).")
+@click.option("--sample", type=click.IntRange(1), default=500, show_default=True, help="Queries to draw.")
+@click.option("--max-tokens", type=click.IntRange(1), default=1024, show_default=True, help="Longest answer.")
+@click.option("--together", type=click.IntRange(1), default=4, show_default=True, help="Queries asked at a time.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the draw.")
+@log_option
+@config_option
+@json_option
+def collect(
+    out: Path,
+    queries: Path | None,
+    max_usd: float,
+    models: str | None,
+    sample: int,
+    max_tokens: int,
+    together: int,
+    seed: int,
+    log_url: str | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Ask every model the same queries, and keep what they answer.
+
+    A log knows of each query only the models that were tried, and comparing models by it is biased. The answers are
+    written as outcomes whose quality nobody has judged yet: "semroute label" does that. A query is asked only where
+    the longest answers to it would still be paid by what is left of the budget. What is in the file already is not
+    asked again, so that a run that was stopped can go on.
+    """
+    from semroute import bridge
+    from semroute.cli.console import print_json, print_note, print_warning
+    from semroute.config import load_config
+    from semroute.dispatch import Dispatcher
+    from semroute.errors import InputError
+    from semroute.outcomes.appending import written_rows
+    from semroute.router.collecting import Collector
+
+    config = load_config(config_path)
+    asked = _models(models, config)
+    done = {str(row.get("query")) for row in written_rows(out) if set(asked) <= set(row.get("outcomes") or ())}
+    found = list(_from_file(queries) if queries is not None else _from_log(log_url, config_path))
+    chosen = _drawn(found, sample, seed)
+    left = [one for one in chosen if one.text not in done]
+    if not chosen:
+        raise InputError("no queries to ask; keep them in the log (log: {text: full}), or give --queries FILE")
+    dispatcher = Dispatcher(config)
+    collector = Collector(dispatcher, asked, max_usd, max_tokens, together)
+    rows, failures = bridge.run(_collect(collector, left, out))
+    for model, (count, why) in failures.items():
+        print_warning(f"{model}: {count:,} queries were not answered, such as: {why}")
+    told = {
+        "path": str(out), "asked": rows, "known_before": len(chosen) - len(left), "spent_usd": collector.spent,
+        "budget_is_spent": collector.is_spent, "models": list(asked),
+    }  # fmt: skip
+    if as_json:
+        print_json(told)
+        return
+    print_note(f"asked {len(asked)} models {rows:,} queries for USD {collector.spent:.4f}, in {out}")
+    if collector.is_spent:
+        print_warning(f"the budget of USD {max_usd:g} is spent: {len(left) - rows:,} queries were not asked")
+
+
+def _models(models: str | None, config: Config) -> tuple[str, ...]:
+    from semroute.errors import InputError
+
+    placed = tuple(dict.fromkeys(deployment.model for deployment in config.deployments))
+    if not placed:
+        raise InputError("no model can be called: semroute.yaml names no deployments (semroute init writes one)")
+    if models is None:
+        return placed
+    wanted = tuple(dict.fromkeys(name.strip() for name in models.split(",")))
+    unknown = [name for name in wanted if name not in placed]
+    if unknown:
+        raise InputError(f'no deployment serves "{unknown[0]}"; there are {", ".join(placed)}')
+    return wanted
+
+
+def _from_file(path: Path) -> Iterator[Asked]:
+    from semroute.categories.queries import iter_query_rows
+    from semroute.router.collecting import Asked
+    from semroute.router.text import routed_text
+
+    for row in iter_query_rows(path):
+        yield Asked(routed_text(row.query).strip(), row.query, row.task)
+
+
+def _from_log(log_url: str | None, config_path: Path | None) -> Iterator[Asked]:
+    from semroute.cli.logs import read_log
+    from semroute.router.collecting import Asked
+
+    opened, _ = read_log(log_url, config_path)
+    with opened:
+        for outcome in opened.outcomes():
+            if outcome.query is not None and outcome.query.strip():
+                yield Asked(outcome.query.strip(), outcome.query, outcome.category or "")
+
+
+def _drawn(found: Sequence[Asked], sample: int, seed: int) -> list[Asked]:
+    """A sample without repeats, in random order; the same for the same queries and seed."""
+    from random import Random
+
+    once = list({one.text: one for one in found}.values())
+    return Random(seed).sample(once, min(sample, len(once)))
+
+
+async def _collect(collector: Collector, queries: Sequence[Asked], out: Path) -> tuple[int, dict[str, tuple[int, str]]]:
+    """Write every row as it comes; how many there were, and by model how often and why it did not answer."""
+    from contextlib import aclosing
+
+    from semroute.cli.progress import progress_bars
+    from semroute.outcomes.appending import append_row
+
+    count = 0
+    failures: dict[str, tuple[int, str]] = {}
+    try:
+        with progress_bars() as progress:
+            async with aclosing(collector.collect(queries)) as rows:
+                async for row in rows:
+                    for model, why in row.failures.items():
+                        failures[model] = failures.get(model, (0, why))[0] + 1, why
+                    if row.completions:
+                        append_row(out, row.row())
+                    count += 1
+                    progress("asking", count, len(queries))
+    finally:
+        await collector.dispatcher.close()
+    return count, failures

@@ -1,0 +1,115 @@
+"""``semroute label``: judge answers, by hand or by a model, and say how far the two agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from semroute.cli.options import config_option, index_option, json_option
+
+if TYPE_CHECKING:
+    from semroute.cli.label_rows import Sheet
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("outcomes", nargs=-1, required=True, type=_FILE)
+@click.option("--out", type=_FILE, metavar="FILE.jsonl", required=True, help="Judged outcomes; what is there goes on.")
+@click.option("--judge", metavar="MODEL", help="Let this model of semroute.yaml judge.")
+@click.option("--golden", type=_FILE, metavar="FILE", help="With --judge: what a person judged, to compare with.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Judge so many queries and stop.")
+@click.option("--max-usd", type=click.FloatRange(0, min_open=True), metavar="USD", help="With --judge: the budget.")
+@click.option("--classifier", type=_FILE, metavar="DIR", help="Prefer queries of which this classifier is not sure.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of what is drawn.")
+@index_option
+@config_option
+@json_option
+def label(
+    outcomes: tuple[Path, ...],
+    out: Path,
+    judge: str | None,
+    golden: Path | None,
+    limit: int | None,
+    max_usd: float | None,
+    classifier: Path | None,
+    seed: int,
+    index: Path | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Judge answers: a golden set by hand, or everything by a model.
+
+    OUTCOMES are files with responses, such as "semroute collect" writes. By hand: queries come in the order in which
+    they are worth your time (answers disagree, the query is rare, a classifier is not sure), every other one at
+    random, so that the random half tells of all queries ("picked" in every row). Answers stand in random order without
+    their models' names; keys mark them. With --judge a model grades every answer, and --golden says how far it agrees
+    with you. Both go on where they stopped.
+    """
+    from semroute.cli.console import print_json, print_note, stdout
+    from semroute.cli.label_rows import read_sheet
+
+    sheet = read_sheet(outcomes, out)
+    if judge is not None:
+        from semroute.cli.label_judge import agreement_dict, agreement_table, judge_all
+
+        told = judge_all(sheet, judge, limit, max_usd, config_path)
+        compared = None if golden is None else agreement_dict(sheet, golden)
+        if as_json:
+            print_json({**told, "agreement": compared})
+            return
+        print_note(f"{judge} judged {told['judged']:,} answers for USD {told['spent_usd']:.4f}, in {out}")
+        if compared is not None:
+            stdout().print(agreement_table(compared))
+        return
+    if golden is not None or max_usd is not None:
+        raise click.UsageError("--golden and --max-usd go with --judge")
+    judged = _by_hand(sheet, limit, classifier, index, config_path, seed)
+    if as_json:
+        print_json({"path": str(out), "judged": judged})
+    else:
+        print_note(f"{judged:,} queries judged, in {out}")
+
+
+def _by_hand(
+    sheet: Sheet, limit: int | None, classifier: Path | None, index: Path | None, config_path: Path | None, seed: int
+) -> int:
+    """Show one query after the other; how many were judged."""
+    from random import Random
+
+    from semroute.cli.console import stdout
+    from semroute.cli.label_screen import MOST_ANSWERS, Action, Judging, shown
+
+    picks = sheet.picks(classifier, index, config_path, seed)
+    wanted = len(picks) if limit is None else min(limit, len(picks))
+    done: list[int] = []
+    place, console = 0, stdout()
+    while place < len(picks) and len(done) < wanted:
+        pick, random = picks[place], Random(f"{seed} {picks[place].row}")
+        models = sheet.models_of(pick.row)
+        order = random.sample(models, min(len(models), MOST_ANSWERS))
+        judging, action = Judging.of(sheet.query(pick.row), [sheet.answer(pick.row, model) for model in order]), None
+        while action is None:
+            console.clear()
+            console.print(shown(judging, done=len(done), wanted=wanted, reason=pick.reason, width=console.width))
+            judging, action = judging.press(click.getchar())
+        if action is Action.QUIT:
+            break
+        if action is Action.UNDO:
+            if done:
+                sheet.take_back()
+                place = done.pop()
+            continue
+        if action is Action.SAVE:
+            marks = dict(zip(order, _marks(judging.marks), strict=True))
+            sheet.keep(pick.row, marks, judged_by="human", picked=pick.reason)
+            done.append(place)
+        place += 1
+    return len(done)
+
+
+def _marks(marks: Sequence[float | None]) -> list[float]:
+    return [0.0 if mark is None else mark for mark in marks]

@@ -1,0 +1,51 @@
+"""A file of outcomes that grows line by line, and may be gone on with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from semroute.errors import InputError
+
+
+def written_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows that a file holds already; none where it is not there.
+
+    A last line without its end was being written when the program was stopped: it is cut off.
+
+    Raises:
+        InputError: the file cannot be read, or a line is no JSON object.
+    """
+    try:
+        raw = path.read_bytes() if path.exists() else b""
+        whole = raw[: raw.rfind(b"\n") + 1]
+        if len(whole) < len(raw):
+            with path.open("r+b") as file:
+                file.truncate(len(whole))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be used ({error.strerror or error})") from error
+    rows = []
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise InputError(f"{path}:{number}: not a line of outcomes; name another file, or remove the line")
+        rows.append(row)
+    return rows
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a line, whole.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    try:
+        with path.open("ab") as file:
+            file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from semroute.cli.main import cli, main
+from semroute.outcomes.files import read_outcomes
+from semroute.testing import FakeProvider, RecordedRequest, answer, fail
+
+PRICE = {"input": 100, "output": 100}
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with FakeProvider() as running:
+        yield running
+
+
+def configure(provider: FakeProvider, **more: Any) -> None:
+    deployments = [
+        {"name": f"{model}-1", "model": model, "upstream_model": model, "base_url": provider.base_url, "price": PRICE}
+        for model in ("small", "large")
+    ]
+    Path("semroute.yaml").write_text(yaml.safe_dump({"deployments": deployments, "retries": {"same_place": 0}, **more}))
+
+
+def queries(n: int = 5) -> str:
+    Path("queries.jsonl").write_text("".join(json.dumps({"query": f"query {i}", "task": "t"}) + "\n" for i in range(n)))
+    return "queries.jsonl"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+
+def collect(*more: str) -> dict[str, Any]:
+    done = run("collect", "--out", "out.jsonl", "--queries", queries(), "--max-usd", "10", "--json", *more)
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert isinstance(told, dict)
+    return told
+
+
+def test_every_model_is_asked_every_query_and_the_answers_wait_to_be_judged(provider: FakeProvider) -> None:
+    configure(provider)
+    told = collect()
+    assert (told["asked"], told["models"], told["budget_is_spent"]) == (5, ["small", "large"], False)
+    table = read_outcomes("out.jsonl", keep_responses=True)
+    assert len(table) == 5
+    assert table.models == ("small", "large")
+    assert table.tasks == ["t"] * 5
+    assert table.responses is not None
+    assert all(all(answers) for answers in table.responses)
+    assert not table.is_complete.any(), "nobody has judged them"
+    assert told["spent_usd"] == pytest.approx(float(table.cost.sum()), rel=1e-4)
+    assert sorted(str(one.body["model"]) for one in provider.requests) == ["large"] * 5 + ["small"] * 5
+    assert {one.body["max_tokens"] for one in provider.requests} == {1024}
+
+
+def test_a_run_that_was_stopped_goes_on_with_what_is_left(provider: FakeProvider) -> None:
+    configure(provider)
+    assert collect("--sample", "2")["asked"] == 2
+    asked = len(provider.requests)
+    again = collect()
+    assert (again["asked"], again["known_before"]) == (3, 2)
+    assert len(provider.requests) == asked + 6
+    assert collect()["asked"] == 0
+
+
+def test_the_budget_is_never_passed(provider: FakeProvider) -> None:
+    configure(provider)
+    # The longest answers to a query cost 2 models x (about 10 + 100 tokens) x 100 USD a million = 0.022 USD.
+    told = collect("--max-usd", "0.0235", "--max-tokens", "100", "--together", "1")
+    assert told["budget_is_spent"], told
+    assert 0 < told["spent_usd"] <= 0.0235
+    assert told["asked"] < 5
+    shown = run("collect", "--out", "new.jsonl", "--queries", queries(), "--max-usd", "0.001")
+    assert "the budget of USD 0.001 is spent: 5 queries were not asked" in shown.stderr
+
+
+def test_a_model_that_fails_is_reported_left_out_of_the_row_and_asked_again_next_time(provider: FakeProvider) -> None:
+    configure(provider)
+
+    def reply(request: RecordedRequest) -> Any:
+        return fail(400) if request.body["model"] == "large" else answer("fine")
+
+    provider.always(reply)
+    done = run("collect", "--out", "out.jsonl", "--queries", queries(2), "--max-usd", "10")
+    assert done.exit_code == 0
+    assert "large: 2 queries were not answered" in " ".join(done.stderr.split())
+    assert read_outcomes("out.jsonl").models == ("small",)
+    provider.always(None)
+    run("collect", "--out", "out.jsonl", "--queries", queries(2), "--max-usd", "10")
+    assert set(read_outcomes("out.jsonl").models) == {"small", "large"}
+
+
+def test_queries_of_the_log_are_asked_once_each(provider: FakeProvider, routing_index: Path) -> None:
+    configure(provider, index=str(routing_index), fallback={"models": ["large"]})
+    for query in ("how long should I boil potatoes", "how long should I boil potatoes", "hello there"):
+        run("route", query)
+    done = run("collect", "--out", "out.jsonl", "--max-usd", "10", "--models", "large", "--json")
+    assert json.loads(done.stdout)["asked"] == 2
+    assert "cooking" in read_outcomes("out.jsonl").tasks
+
+
+def test_what_cannot_be_done_is_said(provider: FakeProvider, capsys: pytest.CaptureFixture[str]) -> None:
+    def error(*arguments: str, code: int = 2) -> str:
+        assert main(["collect", "--out", "out.jsonl", "--max-usd", "1", *arguments]) == code
+        return capsys.readouterr().err
+
+    assert "names no deployments" in error("--queries", queries())
+    configure(provider)
+    assert 'no deployment serves "huge"' in error("--queries", queries(), "--models", "huge")
+    assert "there is no log yet" in error(code=1)
+    Path("out.jsonl").write_text("not json\n")
+    assert "out.jsonl:1" in error("--queries", queries())
+    Path("out.jsonl").unlink()
+    Path("semroute.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "deployments": [
+                    {"name": "m", "model": "m", "upstream_model": "unheard-of-9", "base_url": provider.base_url}
+                ]
+            }
+        )
+    )
+    assert 'the price of "m" is not known' in error("--queries", queries())
+    assert not Path("out.jsonl").exists()

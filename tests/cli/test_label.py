@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from semroute.cli.label_screen import Action, Judging, shown
+from semroute.cli.main import cli, main
+from semroute.outcomes.files import read_outcomes
+from semroute.testing import FakeProvider, RecordedRequest, answer
+
+ENTER = "\r"
+
+
+@pytest.fixture(autouse=True)
+def _index(routing_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEMROUTE_INDEX", str(routing_index))
+
+
+@pytest.fixture
+def outcomes() -> str:
+    with Path("collected.jsonl").open("w") as file:
+        for number in range(6):
+            cells = {
+                "small": {"quality": None, "cost_usd": 0.001, "response": f"small says {number}"},
+                "large": {"quality": None, "cost_usd": 0.01, "response": f"large answers {number} at length"},
+            }
+            file.write(json.dumps({"query": f"question {number}", "task": "t", "outcomes": cells}) + "\n")
+    return "collected.jsonl"
+
+
+def run(*arguments: str, keys: str = "") -> Result:
+    return CliRunner().invoke(cli, arguments, input=keys, catch_exceptions=False)
+
+
+def rows() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path("golden.jsonl").read_text().splitlines()]
+
+
+def test_keys_mark_answers_and_enter_keeps_them(outcomes: str) -> None:
+    done = run("label", outcomes, "--out", "golden.jsonl", keys=f"1{ENTER}2{ENTER}a{ENTER}n{ENTER}q")
+    assert done.exit_code == 0
+    # Enter keeps nothing until every answer has a mark: "1" marks one of two, and "2" the other.
+    judged = rows()
+    assert len(judged) == 3
+    assert [{cell["quality"] for cell in row["outcomes"].values()} for row in judged] == [{1.0}, {1.0}, {0.0}]
+    assert {row["judged_by"] for row in judged} == {"human"}
+    assert judged[1]["picked"] == "random"
+    assert judged[0]["picked"] != "random"
+    table = read_outcomes("golden.jsonl", keep_responses=True)
+    assert table.is_complete.all()
+    assert table.cost[0].tolist() == pytest.approx([0.001, 0.01]) or table.cost[0].tolist() == pytest.approx(
+        [0.01, 0.001]
+    )
+
+
+def test_it_goes_on_where_it_stopped_and_stops_at_the_limit(outcomes: str) -> None:
+    run("label", outcomes, "--out", "golden.jsonl", keys=f"a{ENTER}q")
+    told = json.loads(
+        run(
+            "label", outcomes, "--out", "golden.jsonl", "--limit", "2", "--json", keys=f"a{ENTER}a{ENTER}"
+        ).stdout.splitlines()[-1]
+    )
+    assert told["judged"] == 2
+    assert len({row["query"] for row in rows()}) == 3
+    run("label", outcomes, "--out", "golden.jsonl", keys=f"a{ENTER}" * 3)
+    assert len(rows()) == 6
+
+
+def test_the_last_one_can_be_taken_back_and_one_can_be_skipped(outcomes: str) -> None:
+    run("label", outcomes, "--out", "golden.jsonl", keys=f"a{ENTER}un{ENTER}sa{ENTER}q")
+    judged = rows()
+    assert len(judged) == 2
+    assert {cell["quality"] for cell in judged[0]["outcomes"].values()} == {0.0}
+
+
+def test_marks_go_round_and_other_keys_do_nothing() -> None:
+    judging = Judging.of("q", ["one", "two"])
+    seen = []
+    for _ in range(4):
+        judging, action = judging.press("1")
+        assert action is None
+        seen.append(judging.marks[0])
+    assert seen == [1.0, 0.0, 0.5, 1.0]
+    assert judging.press("3") == judging.press("x") == judging.press("") == judging.press("²") == (judging, None)
+    assert judging.press(ENTER) == (judging, None)
+    assert judging.press("q")[1] is Action.QUIT
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_the_screen_shows_answers_without_the_names_of_models(width: int) -> None:
+    judging = Judging.of("What is it?", ["this\nand that", "x" * 5000, "other"])
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(shown(judging, done=0, wanted=5, reason="rare", width=width))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= width
+    for words in ("What is it?", "this", "[…]", "other", "1 of 5", "picked as rare"):
+        assert words in text
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with FakeProvider() as running:
+        place = {"name": "j", "model": "judge", "base_url": running.base_url, "price": {"input": 10, "output": 10}}
+        Path("semroute.yaml").write_text(yaml.safe_dump({"deployments": [place]}))
+        yield running
+
+
+def test_a_model_judges_all_and_its_agreement_with_a_person_is_told(outcomes: str, provider: FakeProvider) -> None:
+    def reply(request: RecordedRequest) -> Any:
+        asked = request.body["messages"][1]["content"]
+        return answer("nonsense" if "small says 5" in asked else "9" if "large answers" in asked else "2")
+
+    provider.always(reply)
+    run("label", outcomes, "--out", "golden.jsonl", keys=f"a{ENTER}a{ENTER}q")
+    told = json.loads(
+        run("label", outcomes, "--out", "judged.jsonl", "--judge", "judge", "--golden", "golden.jsonl", "--json").stdout
+    )
+    assert (told["judged"], told["without_grade"]) == (11, 1)
+    assert told["spent_usd"] > 0
+    table = read_outcomes("judged.jsonl")
+    assert table.quality[:, table.models.index("large")].tolist() == pytest.approx([0.9] * 6)
+    assert told["agreement"]["same"]["value"] == pytest.approx(0.5, abs=0.2)
+    assert told["agreement"]["too_strict"]["n"] >= 3
+    shown = run("label", outcomes, "--out", "judged.jsonl", "--judge", "judge", "--golden", "golden.jsonl")
+    assert "same as the person" in shown.stdout
+    assert "judged 0 answers" in shown.stderr
+
+
+def test_a_judge_keeps_to_its_budget(outcomes: str, provider: FakeProvider) -> None:
+    provider.always(answer("5"))
+
+    def judged(out: str, *more: str) -> dict[str, Any]:
+        shown = run("label", outcomes, "--out", out, "--judge", "judge", "--json", *more).stdout
+        told = json.loads(shown)
+        assert isinstance(told, dict)
+        return told
+
+    whole = judged("all.jsonl")
+    # What a row may cost at most is far more than what it does cost, since the longest grade is reckoned with.
+    budget = whole["spent_usd"] / 2 + 0.0095
+    told = judged("some.jsonl", "--max-usd", str(budget))
+    assert 0 < told["judged"] < whole["judged"] == 12
+    assert told["spent_usd"] <= budget
+
+
+def test_what_cannot_be_done_is_said(outcomes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def error(*arguments: str) -> str:
+        assert main(["label", *arguments]) == 2
+        return capsys.readouterr().err
+
+    assert "name another file" in error(outcomes, "--out", outcomes)
+    Path("plain.jsonl").write_text('{"query": "q", "outcomes": {"m": {"quality": 1}}}\n')
+    assert 'hold no "response"' in error("plain.jsonl", "--out", "golden.jsonl")
+    assert 'no deployment serves the judge "judge"' in error(outcomes, "--out", "golden.jsonl", "--judge", "judge")
+    assert "go with --judge" in error(outcomes, "--out", "golden.jsonl", "--golden", "x.jsonl")

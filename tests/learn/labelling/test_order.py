@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semroute.learn.labelling.order import RANDOM, disagreement, picks, rarity
+
+
+def test_answers_that_share_no_word_disagree_wholly() -> None:
+    assert disagreement(["yes it is", "no never"]) == 1.0
+    assert disagreement(["Yes it is", "yes it is"]) == 0.0
+    assert disagreement(["a b", "a c"]) == 1 - 1 / 3
+    assert disagreement(["alone"]) == disagreement([]) == 0.0
+
+
+def test_what_lies_apart_is_rare() -> None:
+    vectors = np.eye(3, dtype=np.float32)[[0, 0, 0, 1]]
+    found = rarity(vectors)
+    assert found.argmax() == 3
+    assert found[:3].max() < found[3]
+
+
+def test_every_other_pick_is_random_and_the_rest_begin_with_the_hardest() -> None:
+    answers = [["same", "same"]] * 6 + [["one", "other"]] * 2
+    found = picks(answers, None, None)
+    assert [pick.reason == RANDOM for pick in found] == [False, True] * 4
+    assert found[0].row == 6
+    assert found[0].reason == "disagreeing"
+    assert {pick.row for pick in found[:3] if pick.reason != RANDOM} <= {6, 7}
+
+
+def test_of_what_agrees_the_one_that_nobody_is_sure_of_comes_first() -> None:
+    predicted = np.array([[0.99, 0.98], [0.5, 0.5], [0.9, 0.95]], np.float32)
+    first = picks([["same", "same"]] * 3, None, predicted)[0]
+    assert (first.row, first.reason) == (1, "uncertain")
+
+
+@given(st.integers(0, 30), st.integers(0, 100))
+def test_every_row_is_picked_once_and_the_seed_tells_the_order(count: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    vectors = random.normal(size=(count, 4)).astype(np.float32)
+    answers = [[f"word{random.integers(9)}" for _ in range(2)] for _ in range(count)]
+    found = picks(answers, vectors, None, seed=seed)
+    assert sorted(pick.row for pick in found) == list(range(count))
+    assert found == picks(answers, vectors, None, seed=seed)
