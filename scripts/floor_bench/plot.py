@@ -15,7 +15,7 @@ def plot(ratios: Sequence[float], saved: Sequence[float], floor: float, path: Pa
     colours = [BLUE if ratio >= floor else ORANGE for ratio in ratios]
     axes.scatter(saved, ratios, s=18, c=colours, alpha=0.7, linewidths=0)
     axes.axhline(floor, color="black", linewidth=1, linestyle="--")
-    axes.text(max(saved), floor, f"floor {floor:.0%} ", ha="right", va="bottom")
+    axes.text(min(saved), floor, f"floor {floor:.0%}", va="bottom")
     kept = sum(ratio >= floor for ratio in ratios)
     axes.set_title(f"The floor is kept in {kept} of {len(ratios)} unseen halves", loc="left", fontsize=11)
     axes.set_xlabel("cost saved against always the strongest model")

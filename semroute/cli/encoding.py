@@ -72,6 +72,13 @@ class Encoding:
 
         return open_scorer(self._artifact).scores(vectors)
 
+    def best_scores(self, vectors: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:
+        """``(n,)`` the best category's score of each vector, and whether it stays below its threshold."""
+        scores, (_, thresholds) = self.scores(vectors), self.thresholds
+        best = scores.argmax(axis=1)
+        top = scores[np.arange(len(scores)), best]
+        return top, np.asarray(top < thresholds[best])
+
     @cached_property
     def tokenizer(self) -> str:
         """What counts tokens, for people."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, json_option, log_option
+from semroute.cli.options import config_option, index_option, json_option, log_option
 from semroute.cli.times import since_option, until_option
 
 if TYPE_CHECKING:
+    from semroute.evaluate.drift import Baseline, Drift
     from semroute.evaluate.report.report import Report
 
 
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 @since_option
 @until_option
 @click.option("--category", metavar="NAME", help="Only queries of this category.")
+@click.option(
+    "--policy", type=click.Path(path_type=Path), metavar="DIR", help="From semroute tune-policy: does it still fit?"
+)
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as one page.")
+@index_option
 @log_option
 @config_option
 @json_option
@@ -27,7 +32,9 @@ def report(
     since: datetime | None,
     until: datetime | None,
     category: str | None,
+    policy: Path | None,
     html: Path | None,
+    index: Path | None,
     log_url: str | None,
     config_path: Path | None,
     as_json: bool,
@@ -35,7 +42,8 @@ def report(
     """Report from the log: cost by model and category, the saving, escalation, and times split by escalation.
 
     The saving is against sending every query to the strongest model: "baseline" in semroute.yaml, else the one that
-    costs most.
+    costs most. With --policy: whether queries, quality and prices are still those that the policy was tuned on, and
+    why it should be tuned again where they are not.
     """
     from semroute.cli.console import print_json, print_note
     from semroute.cli.logs import read_log
@@ -44,19 +52,38 @@ def report(
 
     if html is not None and not html.parent.is_dir():
         raise InputError(f"{html}: there is no folder {html.parent}; make it first")
+    from semroute.cli.drift import drift_dict, measure, read_baseline
+
+    baseline = None if policy is None else read_baseline(policy)
     opened, _ = read_log(log_url, config_path)
     with opened:
         place = opened.place
         made = report_on(opened.outcomes(since, until, category=category))
+        drift = None
+        if baseline is not None:
+            drift = measure(baseline, list(opened.outcomes(since, until, category=category)), index, config_path)
     if html is not None:
         from semroute.evaluate.pages.report import write_page
 
         write_page(made, html, title=category or "all queries")
         print_note(f"wrote {html}")
     if as_json:
-        print_json(made.to_dict())
-    else:
-        _print(made, place)
+        print_json({**made.to_dict(), **({} if drift is None else {"drift": drift_dict(drift)})})
+        return
+    _print(made, place)
+    if baseline is not None and drift is not None:
+        _print_drift(drift, baseline)
+
+
+def _print_drift(drift: Drift, baseline: Baseline) -> None:
+    from semroute.cli.console import print_note, print_warning, stdout
+    from semroute.cli.drift import drift_table
+
+    stdout().print(drift_table(drift, baseline))
+    for reason in drift.reasons:
+        print_warning(f"tune the policy again: {reason}")
+    if not drift.reasons:
+        print_note("the policy fits: nothing that is known has moved far from what it was tuned on")
 
 
 def _print(made: Report, place: str) -> None:

@@ -11,6 +11,7 @@ from semroute.cli.encoding import Encoding, Progress
 from semroute.errors import InputError
 
 if TYPE_CHECKING:
+    from semroute.evaluate.drift import Baseline
     from semroute.evaluate.risk.promise import Promise
     from semroute.learn.policy.preparing import Material, Prepared
     from semroute.learn.policy.summary import Summary
@@ -49,6 +50,7 @@ class Tuning:
         tuned: the choice.
         summary: its figures.
         left_out: queries that lack the quality of a model.
+        baseline: what drift is told by; None without a choice.
     """
 
     title: str
@@ -59,6 +61,7 @@ class Tuning:
     tuned: Tuned
     summary: Summary
     left_out: int
+    baseline: Baseline | None
 
     @property
     def floor(self) -> float | None:
@@ -107,6 +110,7 @@ def tuning(source: TuneSource, goal: Goal, index: Path | None, config_path: Path
     Raises:
         InputError: a file cannot be used, or there is too little.
     """
+    from semroute.evaluate.drift import Baseline
     from semroute.evaluate.risk.promise import Promise
     from semroute.learn.policy.preparing import prepare, split
     from semroute.learn.policy.summary import summarise
@@ -126,7 +130,15 @@ def tuning(source: TuneSource, goal: Goal, index: Path | None, config_path: Path
     tuned = tune(tried, prepared, goal, strongest, promise)
     summary = summarise(tuned, prepared.tuning, prepared.held, promise, seed=source.seed)
     title = ", ".join(path.name for path in source.outcomes)
-    return Tuning(title, table.models, goal, promise, prepared, tuned, summary, left_out)
+    baseline = None
+    if summary.chosen is not None:
+        prices = {
+            model: (price.input, price.output) for model, price in material.prices.items() if model in table.models
+        }
+        chosen = summary.chosen
+        best = encoding.best_scores(material.inputs.vectors)
+        baseline = Baseline.of(*best, chosen.quality, chosen.cost.value, prices)
+    return Tuning(title, table.models, goal, promise, prepared, tuned, summary, left_out, baseline)
 
 
 def _material(

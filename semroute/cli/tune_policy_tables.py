@@ -129,6 +129,7 @@ def tuning_dict(found: Tuning) -> dict[str, Any]:
         "most_quality_per_dollar": {
             "policy": point_words(summary.densest, found.models), **_plain(summary.densest_figures)
         },
+        "baseline": None if found.baseline is None else found.baseline.to_dict(),
         "parts": {name: None if of is None else _plain(of) for name, of in summary.parts.items()},
         "tuned_on": {
             "queries": summary.tuning_rows,

@@ -136,7 +136,7 @@ def test_a_model_judges_all_and_its_agreement_with_a_person_is_told(outcomes: st
 
 
 def test_a_judge_keeps_to_its_budget(outcomes: str, provider: FakeProvider) -> None:
-    provider.always(answer("5"))
+    provider.always(answer("5", input_tokens=300, output_tokens=30))
 
     def judged(out: str, *more: str) -> dict[str, Any]:
         shown = run("label", outcomes, "--out", out, "--judge", "judge", "--json", *more).stdout

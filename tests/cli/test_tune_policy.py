@@ -117,3 +117,34 @@ def test_what_cannot_be_done_is_said(outcomes: Path, capsys: pytest.CaptureFixtu
     Path("policy").mkdir()
     Path("policy/thesis.txt").write_text("x")
     assert "holds other files" in error(*tune(outcomes, "--value", "0"))
+
+
+def test_the_report_tells_whether_the_policy_still_fits(
+    outcomes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    prices = {
+        "models": {"small": {"price": {"input": 0.1, "output": 0.4}}, "large": {"price": {"input": 5, "output": 15}}}
+    }
+    Path("semroute.yaml").write_text(yaml.safe_dump(prices))
+    run(*tune(outcomes, "--min-quality", "0.85"))
+    with Path("same.jsonl").open("w") as file:
+        file.writelines(json.dumps({"query": query}) + "\n" for query in made(150, seed=5).queries)
+    with Path("other.jsonl").open("w") as file:
+        file.writelines(json.dumps({"query": f"how do I boil {number} eggs"}) + "\n" for number in range(150))
+    run("route", "--file", "same.jsonl")
+    shown = run("report", "--policy", "policy")
+    assert "the policy fits" in shown.stderr
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    Path(".semroute/log.db").unlink()
+    run("route", "--file", "other.jsonl")
+    prices["models"]["large"]["price"]["input"] = 2
+    Path("semroute.yaml").write_text(yaml.safe_dump(prices))
+    told = json.loads(run("report", "--policy", "policy", "--json").stdout)["drift"]
+    assert told["queries"] == 150
+    assert told["stability"] > 0.2
+    assert told["prices"] == {"large": [[5.0, 15.0], [2.0, 15.0]]}
+    assert len(told["reasons"]) >= 2
+    assert "tune the policy again" in " ".join(run("report", "--policy", "policy").stderr.split())
+    assert main(["report", "--policy", "nowhere"]) == 1
+    assert "semroute tune-policy OUTCOMES --out nowhere" in capsys.readouterr().err

@@ -1,0 +1,93 @@
+"""What ``semroute report --policy`` adds: whether the policy still fits what comes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semroute.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from semroute.evaluate.drift import Baseline, Drift
+    from semroute.types import LoggedOutcome
+
+MOST = 2_000
+"""Newest queries that are embedded."""
+
+
+def read_baseline(folder: Path) -> Baseline:
+    """What a policy was tuned on.
+
+    Raises:
+        ArtifactError: the folder holds no policy.
+    """
+    from semroute.evaluate.drift import Baseline
+    from semroute.learn.policy.writing import REPORT
+
+    path = folder / REPORT
+    try:
+        told = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        message = "no tuned policy is there; make one with: semroute tune-policy OUTCOMES --out"
+        raise ArtifactError(f"{folder}: {message} {folder}") from None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); tune the policy again") from error
+    try:
+        return Baseline.from_dict(told.get("baseline") if isinstance(told, dict) else None)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from error
+
+
+def measure(
+    baseline: Baseline, outcomes: Sequence[LoggedOutcome], index: Path | None, config_path: Path | None
+) -> Drift:
+    """The drift of logged outcomes; their newest queries are embedded where the log keeps text."""
+    from semroute.cli.encoding import Encoding
+    from semroute.cli.policy_inputs import known_prices
+    from semroute.evaluate.drift import drift
+
+    texts = [outcome.query for outcome in outcomes if outcome.query is not None and outcome.query.strip()][-MOST:]
+    scores = below = None
+    if texts:
+        encoding = Encoding(index, config_path)
+        scores, below = encoding.best_scores(encoding.encoder.encode(texts))
+    prices = {model: (price.input, price.output) for model, price in known_prices(None, config_path).items()}
+    return drift(
+        baseline,
+        scores,
+        below,
+        [outcome.feedback for outcome in outcomes if outcome.feedback is not None],
+        [outcome.cost_usd for outcome in outcomes if outcome.cost_usd is not None],
+        prices,
+    )
+
+
+def drift_dict(found: Drift) -> dict[str, Any]:
+    """JSON-ready."""
+    from semroute.evaluate.plain import finite
+
+    told = finite(asdict(found))
+    assert isinstance(told, dict)
+    return told
+
+
+def drift_table(found: Drift, then: Baseline) -> Table:
+    """Then and now."""
+    from semroute.cli.tables import number, percent, plain_table
+
+    table = plain_table("tuned on", "now", first="drift")
+    table.add_row("queries", f"{then.rows:,}", f"{found.queries:,}")
+    table.add_row("their stability index", "", number(found.stability, 2))
+    table.add_row("fit no category", percent(then.below), "-" if found.below is None else percent(found.below.value))
+    quality = "-" if found.quality is None else f"{found.quality.value:.1%} of {found.judged:,} judged"
+    table.add_row("quality", percent(then.quality), quality)
+    cost = "-" if found.cost_usd is None else f"{1000 * found.cost_usd:.4f}"
+    table.add_row("USD for 1,000 queries", f"{1000 * then.cost_usd:.4f}", cost)
+    for model, (old, new) in found.prices.items():
+        table.add_row(f"price of {model}", f"{old[0]:g}, {old[1]:g}", f"{new[0]:g}, {new[1]:g}")
+    return table
