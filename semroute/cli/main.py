@@ -23,6 +23,7 @@ _COMMANDS = {
     "log": ("semroute.cli.log:log", "Look at the log of outcomes, export it, keep it small."),
     "report": ("semroute.cli.report:report", "Say what was paid, what was saved, and how long it took."),
     "advise": ("semroute.cli.advise:advise", "Say where a cascade pays, and where it wastes money."),
+    "trial": ("semroute.cli.trial:trial", "Show a policy on trial, and change its share of the queries."),
     "providers": ("semroute.cli.providers:providers", "Check the deployments, and show how they stand."),
     "evaluate": ("semroute.cli.evaluate:evaluate", "Measure an index on labelled queries."),
     "evaluate-policy": (

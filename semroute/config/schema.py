@@ -21,6 +21,7 @@ from semroute.config.places import Deployment, Dollars, ModelSpec, Variable
 from semroute.config.resilience import BreakerRules, Hedging, Retries, Selection
 from semroute.config.rules import Rule
 from semroute.config.sections import Name, Names, Number, Section
+from semroute.config.trial import Trial
 from semroute.config.values import folder, state_address
 
 
@@ -67,6 +68,7 @@ class Config(Section):
         budgets: USD that each key, by its environment variable, may spend in a calendar month (UTC).
         baseline: model or group that is held to be the strongest, for reports; None: the one that costs most.
         log: the database of outcomes.
+        trial: a new policy beside this one.
         state: ``memory``, or a ``redis://`` address that several replicas share.
         state_password_env: environment variable with the password of that Redis.
     """
@@ -90,6 +92,7 @@ class Config(Section):
     budgets: Mapping[Variable, Dollars] = Field(default_factory=dict)
     baseline: Name | None = None
     log: Log = Log()
+    trial: Trial = Trial()
     state: Annotated[str, AfterValidator(state_address)] = "memory"
     state_password_env: Variable | None = None
 

@@ -49,23 +49,38 @@ class LiveIndex:
         """
         artifact = open_artifact(folder)
         encoder, scorer, first = open_encoder(artifact), open_scorer(artifact), open_first_stage(artifact)
-        entries = artifact.manifest.categories
-        unknown = sorted(set(config.categories) - set(entries))
-        if unknown:
-            known = ", ".join(entries)
-            raise ConfigError(
-                f"the index {folder} has no such category; it has {known}", key=f"categories.{unknown[0]}"
-            )
-        models, thresholds = {}, []
-        for name, entry in entries.items():
-            override = config.categories.get(name)
-            models[name] = (override and override.models) or entry.models or config.fallback.models
-            pinned = None if override is None else override.threshold
-            thresholds.append(entry.threshold if pinned is None else pinned)
-        semantic = SemanticStrategy(tuple(entries), np.array(thresholds, dtype=np.float64))
         if first is not None:
             first = replace(first, encoder=CachedEncoder(first.encoder))
+        semantic, models = _laid_over(artifact, config)
         return cls(artifact, CachedEncoder(encoder), scorer, first, semantic, models, config.fallback.models)
+
+    def under(self, config: Config) -> LiveIndex:
+        """The same artifact and encoders under another configuration; vectors that one has made serve the other.
+
+        Raises:
+            ConfigError: the configuration speaks of a category that the index lacks.
+        """
+        semantic, models = _laid_over(self.artifact, config)
+        return replace(self, semantic=semantic, models=models, fallback=config.fallback.models)
+
+
+def _laid_over(artifact: Artifact, config: Config) -> tuple[SemanticStrategy, dict[str, tuple[str, ...]]]:
+    """Thresholds and models of the categories, with the configuration over the artifact."""
+    entries = artifact.manifest.categories
+    unknown = sorted(set(config.categories) - set(entries))
+    if unknown:
+        known = ", ".join(entries)
+        raise ConfigError(
+            f"the index {artifact.folder} has no such category; it has {known}", key=f"categories.{unknown[0]}"
+        )
+    models: dict[str, tuple[str, ...]] = {}
+    thresholds = []
+    for name, entry in entries.items():
+        override = config.categories.get(name)
+        models[name] = (override and override.models) or entry.models or config.fallback.models
+        pinned = None if override is None else override.threshold
+        thresholds.append(entry.threshold if pinned is None else pinned)
+    return SemanticStrategy(tuple(entries), np.array(thresholds, dtype=np.float64)), models
 
 
 def open_encoder(artifact: Artifact) -> Encoder:

@@ -25,6 +25,7 @@ from semroute.router.locate import ENVIRONMENT, Progress, locate_index, shipped_
 from semroute.router.recording import NOTHING, Recorder, opened_log
 from semroute.router.reload import Reloader
 from semroute.router.text import routed_text
+from semroute.router.trial import LiveShare, TrialRun, is_by_trial, tried_config
 from semroute.strategies.chain import Deciding
 from semroute.types import Completion, Decision, Delta, OutcomeSink, Query, Request
 
@@ -54,6 +55,8 @@ class Router:
     ) -> None:
         self._live, self._chain = live, chain_of(live, config)
         self._answering = Answering(config, self._chain.pool)
+        self._share = LiveShare(config.trial.state, config.trial.share)
+        self._trial = self._trial_of(live, config)
         self._config = config
         self._reloader = reloader
         self._state_file = state_file
@@ -184,7 +187,9 @@ class Router:
     ) -> AsyncGenerator[Delta | Completion]:
         started, request = time.perf_counter(), request_of(query)
         decision = await self._adecide(request, limits)
-        events = self._answering.answer(request, decision, self.dispatcher, limits, streaming=streaming)
+        trial = self._trial
+        answering = trial.answering if trial is not None and is_by_trial(decision) else self._answering
+        events = answering.answer(request, decision, self.dispatcher, limits, streaming=streaming)
         if self._recorder is not None:
             events = self._recorder.answered(events, decision, started, request.metadata)
         async with aclosing(events):
@@ -205,7 +210,15 @@ class Router:
         """
         with self._replacing:
             live = LiveIndex.open(self._live.artifact.folder, self._config)
-            self._chain, self._live = chain_of(live, self._config), live
+            trial = self._trial_of(live, self._config)
+            self._chain, self._live, self._trial = chain_of(live, self._config), live, trial
+
+    def _trial_of(self, live: LiveIndex, config: Config) -> TrialRun | None:
+        tried = tried_config(config)
+        if tried is None:
+            return None
+        chain = chain_of(live.under(tried), tried)
+        return TrialRun(chain, Answering(tried, chain.pool), self._share)
 
     async def _adecide(self, query: Query | Request, constraints: Constraints) -> Decision:
         return (await arun(self._deciding([query], [routed_text(query_of(query))], constraints)))[0]
@@ -220,11 +233,13 @@ class Router:
         if self._reloader is not None:
             self._reloader.look(self.reload)
         # One read: a query sees the old artifact or the new one, never parts of both.
-        chain = self._chain
+        chain, trial = self._chain, self._trial
         # Without a judge no dispatcher is opened for a decision; where the model is pinned, there is nothing to judge.
-        asks = chain.asks and constraints.model is None and constraints.deployment is None
-        caller = self._calling(self.dispatcher, constraints) if asks else None
-        return chain.decide(texts, list(map(request_of, queries)), caller)
+        asks = chain.asks or (trial is not None and trial.asks)
+        asks = asks and constraints.model is None and constraints.deployment is None
+        caller, requests = self._calling(self.dispatcher, constraints) if asks else None, list(map(request_of, queries))
+        deciding = chain.decide(texts, requests, caller)
+        return deciding if trial is None else trial.decide(deciding, texts, requests, caller)
 
 
 def _pinned(constraints: Constraints, model: str | None) -> Constraints:

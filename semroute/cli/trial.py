@@ -1,0 +1,94 @@
+"""``semroute trial``: how a policy on trial does, and what share of the queries it decides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from semroute.cli.options import config_option, json_option, log_option
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from semroute.evaluate.report.trial import TrialReport
+
+
+@click.group()
+def trial() -> None:
+    """Work with a policy on trial: "trial" in semroute.yaml."""
+
+
+@trial.command()
+@click.argument("share", type=click.FloatRange(0, 1))
+@config_option
+def share(share: float, config_path: Path | None) -> None:
+    """Let the policy on trial decide SHARE of the queries, 0 to 1.
+
+    Routers that run take it up within a second: 0 takes everything back at once, 1 hands everything over.
+    """
+    from semroute.cli.console import print_note
+    from semroute.config import load_config
+    from semroute.errors import InputError
+    from semroute.whole import whole_file
+
+    section = load_config(config_path).trial
+    if section.policy is None:
+        raise InputError("no policy is on trial; name one in semroute.yaml: trial: {policy: FILE}")
+    try:
+        section.state.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(section.state) as part:
+            part.write_text(json.dumps({"share": share}) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{section.state}: cannot be written ({error.strerror or error})") from error
+    print_note(f"{section.policy} decides {share:.0%} of the queries, from now on")
+
+
+@trial.command()
+@log_option
+@config_option
+@json_option
+def status(log_url: str | None, config_path: Path | None, as_json: bool) -> None:
+    """Show the share, and from the log how both policies do."""
+    from semroute.cli.console import print_json, print_note, stdout
+    from semroute.cli.logs import read_log
+    from semroute.config import load_config
+    from semroute.errors import InputError
+    from semroute.evaluate.report.trial import trial_report
+    from semroute.router.trial import read_share
+
+    section = load_config(config_path).trial
+    if section.policy is None:
+        raise InputError("no policy is on trial; name one in semroute.yaml: trial: {policy: FILE}")
+    try:
+        now = read_share(section.state, section.share)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{section.state}: cannot be read ({error}); run: semroute trial share 0") from error
+    opened, _ = read_log(log_url, config_path)
+    with opened:
+        made = trial_report(opened.outcomes())
+    if as_json:
+        print_json({"policy": str(section.policy), "share": now, **made.to_dict()})
+        return
+    print_note(f"{section.policy} decides {now:.0%} of the queries")
+    stdout().print(_table(made))
+
+
+def _table(made: TrialReport) -> Table:
+    from semroute.cli.tables import plain_table
+
+    table = plain_table("queries", "USD for 1,000", "good answers", "escalated", first="decided by")
+    for name, arm in (("the policy that serves", made.serving), ("the policy on trial", made.trying)):
+        cost = "-" if arm.cost is None else f"{1000 * arm.cost.value:.4f}"
+        good = "-" if arm.feedback is None else f"{arm.feedback.value:.1%} of {arm.judged:,}"
+        table.add_row(name, f"{arm.queries:,}", cost, good, f"{arm.escalated.value:.1%}" if arm.escalated.n else "-")
+    agree = made.agreement
+    table.caption = (
+        f"both name the same model for {agree.value:.1%} ({agree.low:.1%} to {agree.high:.1%}) of {agree.n:,} queries"
+        if agree.n
+        else "no query was decided by both yet"
+    )
+    table.caption_justify = "left"
+    return table

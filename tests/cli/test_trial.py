@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from semroute.cli.main import cli, main
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+
+@pytest.fixture
+def policy(routing_index: Path) -> Path:
+    path = Path("policy.yaml")
+    path.write_text("strategies: [rules]\nfallback: {models: [tiny]}\n")
+    Path("semroute.yaml").write_text(yaml.safe_dump({"index": str(routing_index), "trial": {"policy": "policy.yaml"}}))
+    return path
+
+
+def test_the_share_is_set_shown_and_followed(policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert json.loads(run("route", "--json", "how to boil an egg").stdout)["model"] == "small"
+    assert "decides 100% of the queries" in run("trial", "share", "1").stderr
+    assert json.loads(run("route", "--json", "how to boil an egg").stdout)["model"] == "tiny"
+    shown = run("trial", "status")
+    assert "both name the same model for 0.0%" in " ".join(shown.stdout.split())
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    told = json.loads(run("trial", "status", "--json").stdout)
+    assert (told["share"], told["serving"]["queries"], told["trying"]["queries"]) == (1.0, 1, 1)
+    run("trial", "share", "0")
+    assert json.loads(run("route", "--json", "how to boil an egg").stdout)["model"] == "small"
+
+
+def test_what_cannot_be_done_is_said(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trial", "share", "1.5"]) == 2
+    Path(".semroute").mkdir(exist_ok=True)
+    Path(".semroute/trial.json").write_text("x")
+    assert main(["trial", "status"]) == 2
+    assert "semroute trial share 0" in capsys.readouterr().err
+    Path("semroute.yaml").write_text("{}\n")
+    for command in (["trial", "share", "1"], ["trial", "status"]):
+        assert main(command) == 2
+        assert "no policy is on trial" in capsys.readouterr().err

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semroute.config import Config
+from semroute.errors import ConfigError
+from semroute.router import Router
+from semroute.router.trial import LOOK_S, LiveShare, is_by_trial, place_of, read_share
+from semroute.testing import FakeProvider, answer
+
+QUERIES = [f"how long should I boil {number} potatoes" for number in range(60)]
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "policy.yaml"
+    path.write_text("strategies: [rules]\nfallback: {models: [tiny]}\n")
+    return path
+
+
+def router(index: Path, policy: Path, share: float, tmp_path: Path, **more: Any) -> Router:
+    trial = {"policy": str(policy), "share": share, "state": str(tmp_path / "trial.json")}
+    return Router.load(index, config=Config.model_validate({"trial": trial, **more}))
+
+
+def test_in_shadow_it_is_noted_and_changes_nothing(routing_index: Path, policy: Path, tmp_path: Path) -> None:
+    alone = Router.load(routing_index, config=Config())
+    watched = router(routing_index, policy, 0.0, tmp_path)
+    for query in QUERIES[:5]:
+        decision = watched.route(query)
+        assert (decision.model, decision.category) == (alone.route(query).model, "cooking")
+        assert not is_by_trial(decision)
+        said = decision.opinions[-1]
+        assert (said.strategy, said.kind, said.candidates) == ("trial", "passed", ("tiny",))
+        assert "only watched" in said.reason
+        assert decision.steps_ms["trial"] >= 0
+
+
+def test_a_share_of_the_queries_goes_where_it_says_and_always_the_same_ones(
+    routing_index: Path, policy: Path, tmp_path: Path
+) -> None:
+    half, most = (router(routing_index, policy, share, tmp_path) for share in (0.5, 0.8))
+    taken = [is_by_trial(decision) for decision in half.route_many(QUERIES)]
+    assert 15 <= sum(taken) <= 45
+    assert taken == [is_by_trial(half.route(query)) for query in QUERIES]
+    more = [is_by_trial(decision) for decision in most.route_many(QUERIES)]
+    assert all(later or not before for before, later in zip(taken, more, strict=True)), "a larger share only adds"
+    decision = next(one for one in half.route_many(QUERIES) if is_by_trial(one))
+    assert decision.model == "tiny"
+    assert decision.opinions[-1].candidates == ("small",), "what the serving policy would have done is noted"
+
+
+def test_the_share_changes_while_it_runs_and_goes_back_at_once(
+    routing_index: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = router(routing_index, policy, 0.0, tmp_path)
+    assert running.route(QUERIES[0]).model == "small"
+    (tmp_path / "trial.json").write_text('{"share": 1}')
+    start = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: start + LOOK_S + 1)
+    assert running.route(QUERIES[0]).model == "tiny"
+    (tmp_path / "trial.json").write_text('{"share": 0}')
+    monkeypatch.setattr(time, "monotonic", lambda: start + 2 * LOOK_S + 2)
+    assert running.route(QUERIES[0]).model == "small"
+
+
+def test_a_broken_file_leaves_the_share_as_it_was(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "trial.json"
+    share = LiveShare(path, 0.3)
+    assert share.now() == 0.3
+    for text in ("{", "[1]", '{"share": 2}', '{"share": true}'):
+        path.write_text(text)
+        with pytest.raises(ValueError):  # noqa: PT011 - the message is JSON's own
+            read_share(path, 0.0)
+        assert LiveShare(path, 0.3).now() == 0.3
+    assert "the trial keeps its share" in caplog.text
+
+
+@given(st.text())
+def test_every_text_has_its_place(text: str) -> None:
+    assert 0 <= place_of(text) < 1
+    assert place_of(text) == place_of(text)
+
+
+def test_the_answers_of_its_queries_go_up_its_own_cascade(
+    routing_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    path = tmp_path / "policy.yaml"
+    path.write_text(
+        "strategies: [rules]\nfallback: {models: [tiny]}\n"
+        'cascade: {tiers: [tiny, large], accept: {format: {pattern: "yes"}}}\n'
+    )
+    with FakeProvider() as provider:
+        places = [{"name": name, "model": name, "base_url": provider.base_url} for name in ("tiny", "large", "small")]
+        running = router(routing_index, path, 1.0, tmp_path, deployments=places)
+        provider.script(answer("no"), answer("yes"))
+        completion = running.complete(QUERIES[0])
+        assert (completion.text, completion.model, len(completion.trials)) == ("yes", "large", 2)
+        assert completion.decision is not None
+        assert is_by_trial(completion.decision)
+
+
+def test_a_policy_that_cannot_be_used_is_refused_when_the_router_is_loaded(
+    routing_index: Path, policy: Path, tmp_path: Path
+) -> None:
+    policy.write_text("strategies: [guess]\n")
+    with pytest.raises(ConfigError, match=r"policy\.yaml:1"):
+        router(routing_index, policy, 0.0, tmp_path)
+    policy.write_text("categories: {nowhere: {models: [a]}}\n")
+    with pytest.raises(ConfigError, match="no such category"):
+        router(routing_index, policy, 0.0, tmp_path)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_log_tells_how_both_do(routing_index: Path, policy: Path, here: Path) -> None:
+    from semroute.evaluate.report.trial import trial_report
+    from semroute.outcomes.log import open_log
+
+    config = Config.model_validate({"trial": {"policy": str(policy), "share": 0.5, "state": "t.json"}})
+    with open_log(config.log, {}) as log:
+        running = Router.load(routing_index, config=config, log=log)
+        running.route_many(QUERIES)
+        log.flush()
+        made = trial_report(log.outcomes())
+    assert made.serving.queries + made.trying.queries == 60
+    assert made.trying.queries > 10
+    assert made.agreement.n == 60
+    assert made.agreement.value == 0, "they never name the same model"
+    assert json.loads(json.dumps(made.to_dict()))["trying"]["judged"] == 0
