@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import numpy as np
@@ -39,7 +39,24 @@ class TreesHead:
     roots: NDArray[np.int32]
     bias: NDArray[np.float64]
 
+    _asked: NDArray[np.int32] = field(init=False, repr=False, compare=False)
+    _children: NDArray[np.int32] = field(init=False, repr=False, compare=False)
+    _depth: int = field(init=False, repr=False, compare=False)
+
     kind: ClassVar[str] = "trees"
+
+    def __post_init__(self) -> None:
+        # A leaf asks about the first column, and both its children are itself: all trees go down equally far.
+        object.__setattr__(self, "_asked", np.maximum(self.feature, 0))
+        object.__setattr__(self, "_children", np.column_stack([self.right, self.left]).reshape(-1))
+        object.__setattr__(self, "_depth", self._levels())
+
+    def _levels(self) -> int:
+        levels, nodes = 0, self.roots
+        while len(nodes := nodes[self.feature[nodes] != LEAF]):
+            nodes = np.concatenate([self.left[nodes], self.right[nodes]])
+            levels += 1
+        return levels
 
     def predict(self, inputs: Inputs) -> Quality:
         """``(n, m)`` predicted quality."""
@@ -51,16 +68,17 @@ class TreesHead:
         return found + self.bias
 
     def _leaves(self, columns: Matrix) -> NDArray[np.int32]:
-        """``(n, trees)`` the leaf of each row in each tree: all trees go down a level at a time."""
-        nodes = np.broadcast_to(self.roots, (len(columns), len(self.roots)))
-        rows = np.arange(len(columns))[:, None]
-        while True:
-            asked = self.feature[nodes]
-            if (asked == LEAF).all():
-                return nodes
-            # A leaf asks about the last column, and both its children are itself.
-            goes_left = columns[rows, asked] <= self.threshold[nodes]
-            nodes = np.where(goes_left, self.left[nodes], self.right[nodes])
+        """``(n, trees)`` the leaf of each row in each tree: all trees go down a level at a time.
+
+        ``take`` from flat arrays is several times as fast as indexing with pairs, which counts for a single query.
+        """
+        flat, width = np.ascontiguousarray(columns).reshape(-1), columns.shape[1]
+        offset = (np.arange(len(columns), dtype=np.int32) * width)[:, None]
+        nodes = np.repeat(self.roots[None], len(columns), axis=0)
+        for _ in range(self._depth):
+            goes_left = flat.take(self._asked.take(nodes) + offset) <= self.threshold.take(nodes)
+            nodes = self._children.take(2 * nodes + goes_left)
+        return nodes
 
     def arrays(self) -> Arrays:
         """Everything that it is made of, by name."""
