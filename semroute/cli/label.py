@@ -95,7 +95,7 @@ def _by_hand(
         while action is None:
             console.clear()
             console.print(shown(judging, done=len(done), wanted=wanted, reason=pick.reason, width=console.width))
-            judging, action = judging.press(click.getchar())
+            judging, action = judging.press(_key())
         if action is Action.QUIT:
             break
         if action is Action.UNDO:
@@ -109,6 +109,20 @@ def _by_hand(
             done.append(place)
         place += 1
     return len(done)
+
+
+def _key() -> str:
+    """The next key.
+
+    Raises:
+        InputError: there is no terminal to press keys at.
+    """
+    from semroute.errors import InputError
+
+    try:
+        return click.getchar()
+    except OSError as error:
+        raise InputError("judging by hand needs a terminal; --judge MODEL does not") from error
 
 
 def _marks(marks: Sequence[float | None]) -> list[float]:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,6 +152,15 @@ def test_a_judge_keeps_to_its_budget(outcomes: str, provider: FakeProvider) -> N
     told = judged("some.jsonl", "--max-usd", str(budget))
     assert 0 < told["judged"] < whole["judged"] == 12
     assert told["spent_usd"] <= budget
+
+
+def test_without_a_terminal_it_says_so(outcomes: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "semroute.cli.main", "label", outcomes, "--out", "golden.jsonl"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, start_new_session=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "needs a terminal" in done.stderr
 
 
 def test_what_cannot_be_done_is_said(outcomes: str, capsys: pytest.CaptureFixture[str]) -> None:
