@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import resource
 import subprocess
 import sys
@@ -59,9 +60,17 @@ def test_vectors_are_those_of_the_torch_model_but_for_int8(
 ) -> None:
     expected = sentence_transformer.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False)
     cosines = (encoder.encode(TEXTS) * expected).sum(axis=1)
-    assert np.median(cosines) >= 0.999
-    assert cosines.min() >= 0.99  # a text of one token has nothing over which the rounding could average
-    assert all(cosine >= 0.998 for cosine, text in zip(cosines, TEXTS, strict=True) if len(text) > 20)
+    median, least, of_sentences = (0.998, 0.985, 0.995) if _saturates() else (0.999, 0.99, 0.998)
+    assert np.median(cosines) >= median
+    assert cosines.min() >= least  # a text of one token has nothing over which the rounding could average
+    assert all(cosine >= of_sentences for cosine, text in zip(cosines, TEXTS, strict=True) if len(text) > 20)
+
+
+def _saturates() -> bool:
+    """Whether this is an x86 without VNNI, whose products of bytes are summed in 16 bits and cut there."""
+    path = Path("/proc/cpuinfo")
+    flags = path.read_text() if platform.machine() in ("x86_64", "AMD64") and path.exists() else "vnni"
+    return "vnni" not in flags
 
 
 def test_a_vector_does_not_depend_on_its_neighbours(encoder: OnnxEncoder) -> None:
