@@ -19,18 +19,16 @@ class ForestEstimator:
     Args:
         trees: how many.
         leaf: least rows of a leaf.
-        depth: most levels of a tree: a single query is taken down level by level, and deeper trees predict no better.
         directions: main directions of vectors.
         share: of the columns that a split chooses from.
         seed: of all that is drawn.
     """
 
     def __init__(
-        self, trees: int = 150, leaf: int = 8, depth: int = 20, directions: int = 48, share: float = 0.25, seed: int = 0
+        self, trees: int = 150, leaf: int = 8, directions: int = 48, share: float = 0.25, seed: int = 0
     ) -> None:
         self.trees = trees
         self.leaf = leaf
-        self.depth = depth
         self.directions = directions
         self.share = share
         self.seed = seed
@@ -43,7 +41,7 @@ class ForestEstimator:
         grove = Grove(quality.shape[1])
         for models, rows in together(quality):
             forest = ensemble.ExtraTreesRegressor(
-                self.trees, max_depth=self.depth, min_samples_leaf=self.leaf, max_features=self.share, n_jobs=-1,
+                self.trees, min_samples_leaf=self.leaf, max_features=self.share, n_jobs=-1,
                 random_state=self.seed,
             )  # fmt: skip
             known = quality[np.ix_(rows, models)]

@@ -60,9 +60,7 @@ def test_a_forest_says_what_scikit_learns_says() -> None:
     inputs, quality = given(200)
     head = ForestEstimator(trees=20, leaf=3, directions=4, seed=3).fit(inputs, quality).head_
     columns = tree_columns(inputs, head.directions)
-    forest = ExtraTreesRegressor(20, max_depth=20, min_samples_leaf=3, max_features=0.25, random_state=3).fit(
-        columns, quality
-    )
+    forest = ExtraTreesRegressor(20, min_samples_leaf=3, max_features=0.25, random_state=3).fit(columns, quality)
     np.testing.assert_allclose(head.predict(inputs), forest.predict(columns), atol=1e-5)
 
 
