@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,9 +71,22 @@ def _compared(config: Config, index: Path | None) -> list[Problem]:
         fix = "build the index again"
         unreadable = [Problem("warning", "index", f"{manifest} cannot be read ({type(error).__name__})", fix)]
     checked = check_config(config, category_models=models, env=os.environ)
-    classifiers = [*check_classifiers(config), *check_query_classifier(config)]
+    classifiers = [*check_classifiers(config), *check_query_classifier(config), *_trial(config)]
     found = [*checked, *classifiers, *check_catalog(config), *unreadable]
     return sorted(found, key=lambda problem: problem.severity)  # "error" sorts before "warning"; stable otherwise
+
+
+def _trial(config: Config) -> Iterator[Problem]:
+    """An error where the policy on trial cannot be laid over the configuration."""
+    from semroute.config import Problem
+    from semroute.config.overlay import overlaid
+    from semroute.errors import ConfigError
+
+    if config.trial.policy is not None:
+        try:
+            overlaid(config, config.trial.policy)
+        except ConfigError as error:
+            yield Problem("error", "trial.policy", str(error))
 
 
 def _category_models(manifest: Path) -> dict[str, list[str]] | None:

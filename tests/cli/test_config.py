@@ -133,3 +133,14 @@ def test_a_classifier_of_queries_that_is_not_there_is_named() -> None:
     assert "classifier.folder" in done.output
     Path("semroute.yaml").write_text("classifier: nowhere\nstrategies: [semantic]\n")
     assert "it is not asked" in " ".join(run().output.split())
+
+
+def test_a_policy_on_trial_that_cannot_be_used_is_named() -> None:
+    Path("semroute.yaml").write_text("trial: {policy: policy.yaml}\n")
+    assert "trial.policy" in run().output
+    Path("policy.yaml").write_text("strategies: [guess]\n")
+    done = run()
+    assert done.exit_code != 0
+    assert "policy.yaml:1" in "".join(done.output.split())
+    Path("policy.yaml").write_text("strategies: [rules]\n")
+    assert "trial.policy" not in run().output
