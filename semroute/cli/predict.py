@@ -12,6 +12,10 @@ from semroute.cli.options import config_option, index_option, json_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from semroute.categories.queries import QueryRow
     from semroute.cli.encoding import Encoding
     from semroute.heads.queries import QueryClassifier
     from semroute.types import Matrix, Query
@@ -52,7 +56,6 @@ def predict(
     from semroute.evaluate.replay.choices import choose
     from semroute.heads.queries import read_query_classifier
     from semroute.outcomes.prices import read_prices
-    from semroute.router.text import routed_text
 
     if value is not None and max_cost is not None:
         raise click.UsageError("give --value or --max-cost, not both")
@@ -60,15 +63,26 @@ def predict(
     encoding = Encoding(index, config_path)
     _check_encoder(classifier, encoding, folder)
     rows = list(iter_query_rows(queries))
-    texts = [routed_text(row.query) for row in rows]
+    texts = [_routed(row, queries) for row in rows]
     with progress_bars() as progress:
         predicted = classifier.predict(texts, encoding.vectors(texts, None, progress))
     costs = classifier.costs if prices is None else classifier.costs.with_prices(read_prices(prices))
-    expected = costs.expected(encoding.count(texts), [row.task for row in rows]).astype("float32")
+    expected = costs.expected(encoding.count(texts), [row.task for row in rows])
     kept = _columns(classifier, models)
-    worth = _value(classifier, value, max_cost, predicted[:, kept], expected[:, kept])
-    choice = [kept[place] for place in choose(predicted[:, kept], expected[:, kept], worth).tolist()]
+    among = predicted[:, kept], expected[:, kept].astype("float32")
+    worth = _value(classifier, value, max_cost, *among)
+    choice = [kept[place] for place in choose(*among, worth).tolist()]
     _print(classifier.models, [row.query for row in rows], predicted, expected, choice, as_json)
+
+
+def _routed(row: QueryRow, path: Path) -> str:
+    from semroute.errors import DataError, QueryError
+    from semroute.router.text import routed_text
+
+    try:
+        return routed_text(row.query)
+    except QueryError as error:
+        raise DataError(str(error), path=path, line=row.line) from None
 
 
 def _check_encoder(classifier: QueryClassifier, encoding: Encoding, folder: Path) -> None:
@@ -117,7 +131,7 @@ def _print(
     models: tuple[str, ...],
     queries: Sequence[Query],
     predicted: Matrix,
-    expected: Matrix,
+    expected: NDArray[np.float64],
     choice: Sequence[int],
     as_json: bool,
 ) -> None:
