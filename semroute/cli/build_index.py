@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, json_option
+from semroute.cli.options import config_option, json_option, seed_option
 
 if TYPE_CHECKING:
     from semroute.categories import LabelledQuery
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Share of out-of-scope queries to reject, with --validation.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything drawn.")
+@seed_option
 @config_option
 @json_option
 def build_index(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, json_option, log_option
+from semroute.cli.options import config_option, json_option, log_option, names_option, seed_option
 
 if TYPE_CHECKING:
     from semroute.config import Config
@@ -21,11 +21,11 @@ _FILE = click.Path(path_type=Path)
 @click.option("--out", type=_FILE, metavar="FILE.jsonl", required=True, help="Outcomes; a file that is there goes on.")
 @click.option("--queries", type=_FILE, metavar="FILE", help="Ask these (.jsonl, .csv, .txt), not those of the log.")
 @click.option("--max-usd", type=click.FloatRange(0, min_open=True), metavar="USD", required=True, help="The budget.")
-@click.option("--models", metavar="A,B", help="Whom to ask (default: every model that has a deployment).")
+@names_option("--models", "Whom to ask (default: every model that has a deployment).")
 @click.option("--sample", type=click.IntRange(1), default=500, show_default=True, help="Queries to draw.")
 @click.option("--max-tokens", type=click.IntRange(1), default=1024, show_default=True, help="Longest answer.")
 @click.option("--together", type=click.IntRange(1), default=4, show_default=True, help="Queries asked at a time.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the draw.")
+@seed_option
 @log_option
 @config_option
 @json_option
@@ -33,7 +33,7 @@ def collect(
     out: Path,
     queries: Path | None,
     max_usd: float,
-    models: str | None,
+    models: tuple[str, ...] | None,
     sample: int,
     max_tokens: int,
     together: int,
@@ -82,7 +82,7 @@ def collect(
         print_warning(f"the budget of USD {max_usd:g} is spent: {len(left) - rows:,} queries were not asked")
 
 
-def _models(models: str | None, config: Config) -> tuple[str, ...]:
+def _models(models: tuple[str, ...] | None, config: Config) -> tuple[str, ...]:
     from semroute.errors import InputError
 
     placed = tuple(dict.fromkeys(deployment.model for deployment in config.deployments))
@@ -90,11 +90,10 @@ def _models(models: str | None, config: Config) -> tuple[str, ...]:
         raise InputError("no model can be called: semroute.yaml names no deployments (semroute init writes one)")
     if models is None:
         return placed
-    wanted = tuple(dict.fromkeys(name.strip() for name in models.split(",")))
-    unknown = [name for name in wanted if name not in placed]
+    unknown = [name for name in models if name not in placed]
     if unknown:
         raise InputError(f'no deployment serves "{unknown[0]}"; there are {", ".join(placed)}')
-    return wanted
+    return models
 
 
 def _from_file(path: Path) -> Iterator[Asked]:

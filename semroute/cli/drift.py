@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,28 +45,44 @@ def read_baseline(folder: Path) -> Baseline:
         raise ArtifactError(f"{path}: {error}") from error
 
 
-def measure(
-    baseline: Baseline, outcomes: Sequence[LoggedOutcome], index: Path | None, config_path: Path | None
-) -> Drift:
-    """The drift of logged outcomes; their newest queries are embedded where the log keeps text."""
+@dataclass(slots=True)
+class Recent:
+    """What drift is told by, kept while a log is read for something else.
+
+    Attributes:
+        texts: newest queries, of those whose text the log keeps.
+        feedback: judgements of answers.
+        costs: USD of queries.
+    """
+
+    texts: deque[str] = field(default_factory=lambda: deque(maxlen=MOST))
+    feedback: array[float] = field(default_factory=lambda: array("d"))
+    costs: array[float] = field(default_factory=lambda: array("d"))
+
+    def seen(self, outcomes: Iterable[LoggedOutcome]) -> Iterator[LoggedOutcome]:
+        """Hand outcomes on as they come."""
+        for outcome in outcomes:
+            if outcome.query is not None and outcome.query.strip():
+                self.texts.append(outcome.query)
+            if outcome.feedback is not None:
+                self.feedback.append(outcome.feedback)
+            if outcome.cost_usd is not None:
+                self.costs.append(outcome.cost_usd)
+            yield outcome
+
+
+def measure(baseline: Baseline, recent: Recent, index: Path | None, config_path: Path | None) -> Drift:
+    """The drift of what came lately; queries are embedded where the log keeps their text."""
     from semroute.cli.encoding import Encoding
     from semroute.cli.policy_inputs import known_prices
     from semroute.evaluate.drift import drift
 
-    texts = [outcome.query for outcome in outcomes if outcome.query is not None and outcome.query.strip()][-MOST:]
     scores = below = None
-    if texts:
+    if recent.texts:
         encoding = Encoding(index, config_path)
-        scores, below = encoding.best_scores(encoding.encoder.encode(texts))
+        scores, below = encoding.best_of(encoding.scores(encoding.encoder.encode(list(recent.texts))))
     prices = {model: (price.input, price.output) for model, price in known_prices(None, config_path).items()}
-    return drift(
-        baseline,
-        scores,
-        below,
-        [outcome.feedback for outcome in outcomes if outcome.feedback is not None],
-        [outcome.cost_usd for outcome in outcomes if outcome.cost_usd is not None],
-        prices,
-    )
+    return drift(baseline, scores, below, recent.feedback, recent.costs, prices)
 
 
 def drift_dict(found: Drift) -> dict[str, Any]:

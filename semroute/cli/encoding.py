@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from semroute.errors import InputError
 
 if TYPE_CHECKING:
-    from semroute.index import Artifact
+    from semroute.index import Artifact, Scorer
     from semroute.types import Encoder, Matrix
 
 Progress = Callable[[str, int, int], None]
@@ -49,12 +49,11 @@ class Encoding:
     def categories(self) -> Matrix:
         """``(c, d)`` unit rows, the middle of each category of the user's own index; none where he has no index."""
         from semroute.config import load_config
-        from semroute.router.live import open_scorer
         from semroute.router.locate import locate_index
 
         if locate_index(self._index, load_config(self._config_path)) is None:
             return np.zeros((0, self.encoder.dimensions), np.float32)
-        return open_scorer(self._artifact).prototypes.centroids()
+        return self._scorer.prototypes.centroids()
 
     @cached_property
     def thresholds(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
@@ -68,13 +67,17 @@ class Encoding:
 
     def scores(self, vectors: Matrix) -> Matrix:
         """``(n, c)`` scores of the index's categories for ``(n, d)`` vectors of its encoder."""
+        return self._scorer.scores(vectors)
+
+    @cached_property
+    def _scorer(self) -> Scorer:
         from semroute.router.live import open_scorer
 
-        return open_scorer(self._artifact).scores(vectors)
+        return open_scorer(self._artifact)
 
-    def best_scores(self, vectors: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:
-        """``(n,)`` the best category's score of each vector, and whether it stays below its threshold."""
-        scores, (_, thresholds) = self.scores(vectors), self.thresholds
+    def best_of(self, scores: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:
+        """``(n,)`` the best category's score of each row, and whether it stays below its threshold."""
+        _, thresholds = self.thresholds
         best = scores.argmax(axis=1)
         top = scores[np.arange(len(scores)), best]
         return top, np.asarray(top < thresholds[best])
@@ -113,7 +116,8 @@ class Encoding:
         """
         from semroute.learn.build import embed
 
-        print_of = fingerprint(queries)
+        # Of these queries and of this encoder: another index has other vectors for the same queries.
+        print_of = fingerprint([self.encoder.fingerprint, *queries])
         if store is not None and store.exists():
             found = _stored(store, print_of)
             if found is not None:
@@ -124,11 +128,11 @@ class Encoding:
         return vectors
 
 
-def fingerprint(queries: Sequence[str]) -> str:
-    """SHA-256 of the queries in their order, in hex."""
+def fingerprint(texts: Sequence[str]) -> str:
+    """SHA-256 of the texts in their order, in hex."""
     digest = hashlib.sha256()
-    for query in queries:
-        raw = query.encode("utf-8", "surrogatepass")
+    for text in texts:
+        raw = text.encode("utf-8", "surrogatepass")
         digest.update(len(raw).to_bytes(8, "big") + raw)
     return digest.hexdigest()
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, index_option, json_option
+from semroute.cli.options import (
+    config_option,
+    index_option,
+    json_option,
+    models_option,
+    prices_option,
+    seed_option,
+    vectors_option,
+)
 
 if TYPE_CHECKING:
     from semroute.cli.policy_inputs import Inputs
@@ -19,7 +27,7 @@ _FILE = click.Path(path_type=Path)
 
 @click.command("evaluate-policy")
 @click.argument("outcomes", nargs=-1, required=True, type=_FILE)
-@click.option("--prices", type=_FILE, metavar="FILE", help='YAML, "model: [input, output]", USD per million tokens.')
+@prices_option
 @click.option("--predictions", type=_FILE, metavar="FILE", help="Predicted quality, from semroute predict --json.")
 @click.option(
     "--policy",
@@ -28,7 +36,7 @@ _FILE = click.Path(path_type=Path)
     type=click.Choice([name.replace(" ", "-") for name in BASELINES]),
     help="Compare with this one only (repeatable; default: all that can be had).",
 )
-@click.option("--models", metavar="A,B", help="Only these models of the outcomes.")
+@models_option
 @click.option("--strongest", metavar="MODEL", help="What would be called without a router (default: the dearest).")
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Parts to cross-validate with.")
 @click.option("--leave-tasks-out", is_flag=True, help="Compare on tasks that were never seen, too.")
@@ -41,8 +49,8 @@ _FILE = click.Path(path_type=Path)
     help="Wanted half width of the interval of quality; says how many outcomes that takes.",
 )
 @click.option("--resamples", type=click.IntRange(100), default=1000, show_default=True, help="Of the bootstrap.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything drawn.")
-@click.option("--vectors", type=_FILE, metavar="FILE.npz", help="Keep the queries' vectors in this file.")
+@seed_option
+@vectors_option
 @click.option("--html", type=_FILE, metavar="FILE", help="Write the report as one page.")
 @click.option("--plot", type=_FILE, metavar="FILE", help="Draw the curves, .svg or .png.")
 @index_option
@@ -53,7 +61,7 @@ def evaluate_policy(
     prices: Path | None,
     predictions: Path | None,
     baselines: tuple[str, ...],
-    models: str | None,
+    models: tuple[str, ...] | None,
     strongest: str | None,
     folds: int,
     leave_tasks_out: bool,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, index_option, json_option
+from semroute.cli.options import config_option, index_option, json_option, seed_option
 
 if TYPE_CHECKING:
     from semroute.cli.label_rows import Sheet
@@ -24,7 +24,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Judge so many queries and stop.")
 @click.option("--max-usd", type=click.FloatRange(0, min_open=True), metavar="USD", help="With --judge: the budget.")
 @click.option("--classifier", type=_FILE, metavar="DIR", help="Prefer queries of which this classifier is not sure.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of what is drawn.")
+@seed_option
 @index_option
 @config_option
 @json_option

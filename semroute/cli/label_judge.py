@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from semroute.cli.label_rows import Sheet
+    from semroute.dispatch import Dispatcher
     from semroute.types import Caller
 
 
@@ -39,10 +40,11 @@ def judge_all(
 
 
 async def _judge(
-    sheet: Sheet, judge: str, limit: int | None, max_usd: float | None, dispatcher: Any, as_json: bool
+    sheet: Sheet, judge: str, limit: int | None, max_usd: float | None, dispatcher: Dispatcher, as_json: bool
 ) -> dict[str, Any]:
     import asyncio
 
+    from semroute.cli.console import print_warning
     from semroute.cli.progress import progress_bars
     from semroute.dispatch import Constraints
     from semroute.learn.labelling.grading import grade
@@ -70,8 +72,8 @@ async def _judge(
                 if marks:
                     sheet.keep(row, marks, judged_by=f"model: {judge}")
                 progress("judging", done + 1, len(rows))
-    except DispatchError as error:
-        error.add_note(f"{judged:,} answers were judged before that")
+    except DispatchError:
+        print_warning(f"{judged:,} answers were judged before {judge} stopped answering, and are kept")
         raise
     finally:
         await dispatcher.close()

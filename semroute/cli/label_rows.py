@@ -44,7 +44,7 @@ class Sheet:
         """The rows that are left, in the order in which they should be judged."""
         from semroute.cli.encoding import Encoding
         from semroute.cli.progress import progress_bars
-        from semroute.heads.queries import read_query_classifier
+        from semroute.heads.queries import check_encoder, read_query_classifier
         from semroute.learn.labelling.order import Pick, picks
 
         queries = [self.query(row) for row in self.rows]
@@ -55,8 +55,7 @@ class Sheet:
         predicted = None
         if classifier is not None:
             predictor = read_query_classifier(classifier)
-            if predictor.encoder != encoding.encoder.fingerprint:
-                raise InputError(f"{classifier}: trained on vectors of another encoder than {encoding.encoder.name}")
+            check_encoder(predictor, encoding.encoder, classifier)
             predicted = predictor.predict(queries, vectors)
         return [Pick(self.rows[pick.row], pick.reason) for pick in picks(answers, vectors, predicted, seed=seed)]
 

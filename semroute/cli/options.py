@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 index_option = click.option(
     "--index",
@@ -51,3 +54,42 @@ metadata_option = click.option(
     help="What is known of the caller, for rules; may be repeated.",
 )
 """``metadata: dict[str, str]``."""
+
+
+def _names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+
+
+def names_option(flag: str, help: str) -> Callable[[Function], Function]:
+    """An option of names with commas between them: ``tuple[str, ...] | None``."""
+    return click.option(flag, metavar="A,B", callback=_names, help=help)
+
+
+models_option = names_option("--models", "Only these models of the outcomes.")
+"""``models: tuple[str, ...] | None``."""
+
+prices_option = click.option(
+    "--prices",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help='YAML, "model: [input, output]", USD per million tokens.',
+)
+"""``prices: Path | None``."""
+
+vectors_option = click.option(
+    "--vectors", type=click.Path(path_type=Path), metavar="FILE.npz", help="Keep the queries' vectors in this file."
+)
+"""``vectors: Path | None``."""
+
+seed_option = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything drawn."
+)
+"""``seed: int``."""
+
+HEADS = ("linear", "neighbours", "clusters", "boosting", "forest")
+"""Names of :func:`semroute.learn.queries.training.estimators`, which imports too much to be asked for a help text."""
+
+heads_option = click.option(
+    "--head", "heads", multiple=True, type=click.Choice(HEADS), help="Try only this one (repeatable; default: all)."
+)
+"""``heads: tuple[str, ...]``; empty for all."""

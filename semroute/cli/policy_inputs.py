@@ -61,7 +61,7 @@ class Source:
         outcomes: files of outcomes.
         prices: file of prices; None takes those of the configuration.
         predictions: file of predicted quality, if there is one.
-        models: names with commas between them; None takes all.
+        models: names; None takes all.
         baselines: names of those to compare with; None takes all that can be had.
         store: where vectors are kept.
         index: folder of the index artifact whose encoder is taken.
@@ -71,7 +71,7 @@ class Source:
     outcomes: Sequence[Path]
     prices: Path | None
     predictions: Path | None
-    models: str | None
+    models: tuple[str, ...] | None
     baselines: frozenset[str] | None
     store: Path | None
     index: Path | None
@@ -100,7 +100,7 @@ def gather(source: Source, progress: Progress) -> Inputs:
     progress("reading", 0, 1)
     table = read_outcomes(source.outcomes, count=encoding.count)
     if source.models is not None:
-        table = table.with_models([name.strip() for name in source.models.split(",")])
+        table = table.with_models(source.models)
     selected = select(table)
     costs = with_costs(selected.table, known, encoding.count)
     progress("reading", 1, 1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, index_option, json_option
+from semroute.cli.options import config_option, index_option, json_option, names_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from semroute.categories.queries import QueryRow
-    from semroute.cli.encoding import Encoding
     from semroute.heads.queries import QueryClassifier
     from semroute.types import Matrix, Query
 
@@ -27,7 +26,7 @@ _FILE = click.Path(path_type=Path)
 @click.argument("queries", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--classifier", "folder", type=_FILE, metavar="DIR", required=True, help="From semroute train.")
 @click.option("--prices", type=_FILE, metavar="FILE", help="Other prices than those it was trained with.")
-@click.option("--models", metavar="A,B", help="Choose among these only.")
+@names_option("--models", "Choose among these only.")
 @click.option("--value", type=click.FloatRange(0), metavar="USD", help="What +1.0 of quality is worth (or: inf).")
 @click.option("--max-cost", type=click.FloatRange(0), metavar="USD", help="Most to spend a query, on average over all.")
 @index_option
@@ -37,7 +36,7 @@ def predict(
     queries: Path,
     folder: Path,
     prices: Path | None,
-    models: str | None,
+    models: tuple[str, ...] | None,
     value: float | None,
     max_cost: float | None,
     index: Path | None,
@@ -54,14 +53,14 @@ def predict(
     from semroute.cli.encoding import Encoding
     from semroute.cli.progress import progress_bars
     from semroute.evaluate.replay.choices import choose
-    from semroute.heads.queries import read_query_classifier
+    from semroute.heads.queries import check_encoder, read_query_classifier
     from semroute.outcomes.prices import read_prices
 
     if value is not None and max_cost is not None:
         raise click.UsageError("give --value or --max-cost, not both")
     classifier = read_query_classifier(folder)
     encoding = Encoding(index, config_path)
-    _check_encoder(classifier, encoding, folder)
+    check_encoder(classifier, encoding.encoder, folder)
     rows = list(iter_query_rows(queries))
     texts = [_routed(row, queries) for row in rows]
     with progress_bars() as progress:
@@ -85,26 +84,15 @@ def _routed(row: QueryRow, path: Path) -> str:
         raise DataError(str(error), path=path, line=row.line) from None
 
 
-def _check_encoder(classifier: QueryClassifier, encoding: Encoding, folder: Path) -> None:
-    from semroute.errors import InputError
-
-    if encoding.encoder.fingerprint != classifier.encoder:
-        raise InputError(
-            f"{folder}: trained on vectors of another encoder than {encoding.encoder.name}; name the index that it was "
-            "trained with (--index), or train it again"
-        )
-
-
-def _columns(classifier: QueryClassifier, models: str | None) -> list[int]:
+def _columns(classifier: QueryClassifier, models: tuple[str, ...] | None) -> list[int]:
     from semroute.errors import InputError
 
     if models is None:
         return list(range(len(classifier.models)))
-    names = [name.strip() for name in models.split(",")]
-    unknown = [name for name in names if name not in classifier.models]
+    unknown = [name for name in models if name not in classifier.models]
     if unknown:
         raise InputError(f'the classifier knows no model "{unknown[0]}"; it knows {", ".join(classifier.models)}')
-    return [classifier.models.index(name) for name in dict.fromkeys(names)]
+    return [classifier.models.index(name) for name in models]
 
 
 def _value(

@@ -52,16 +52,15 @@ def report(
 
     if html is not None and not html.parent.is_dir():
         raise InputError(f"{html}: there is no folder {html.parent}; make it first")
-    from semroute.cli.drift import drift_dict, measure, read_baseline
+    from semroute.cli.drift import Recent, drift_dict, measure, read_baseline
 
     baseline = None if policy is None else read_baseline(policy)
     opened, _ = read_log(log_url, config_path)
     with opened:
         place = opened.place
-        made = report_on(opened.outcomes(since, until, category=category))
-        drift = None
-        if baseline is not None:
-            drift = measure(baseline, list(opened.outcomes(since, until, category=category)), index, config_path)
+        recent, outcomes = Recent(), opened.outcomes(since, until, category=category)
+        made = report_on(outcomes if baseline is None else recent.seen(outcomes))
+    drift = None if baseline is None else measure(baseline, recent, index, config_path)
     if html is not None:
         from semroute.evaluate.pages.report import write_page
 

@@ -6,9 +6,18 @@ from pathlib import Path
 
 import click
 
-from semroute.cli.options import config_option, index_option, json_option
+from semroute.cli.options import (
+    HEADS,
+    config_option,
+    heads_option,
+    index_option,
+    json_option,
+    models_option,
+    prices_option,
+    seed_option,
+    vectors_option,
+)
 
-HEADS = ("linear", "neighbours", "clusters", "boosting", "forest")
 MOST = 50_000
 _FILE = click.Path(path_type=Path)
 
@@ -16,15 +25,13 @@ _FILE = click.Path(path_type=Path)
 @click.command()
 @click.argument("outcomes", nargs=-1, required=True, type=_FILE)
 @click.option("--out", type=_FILE, metavar="DIR", required=True, help="Folder to write the classifier to.")
-@click.option("--prices", type=_FILE, metavar="FILE", help='YAML, "model: [input, output]", USD per million tokens.')
-@click.option("--models", metavar="A,B", help="Only these models of the outcomes.")
-@click.option(
-    "--head", "heads", multiple=True, type=click.Choice(HEADS), help="Try only this one (repeatable; default: all)."
-)
+@prices_option
+@models_option
+@heads_option
 @click.option("--most", type=click.IntRange(50), default=MOST, show_default=True, help="Queries to train on, drawn.")
 @click.option("--folds", type=click.IntRange(2), default=3, show_default=True, help="Parts to cross-validate with.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything drawn.")
-@click.option("--vectors", type=_FILE, metavar="FILE.npz", help="Keep the queries' vectors in this file.")
+@seed_option
+@vectors_option
 @index_option
 @config_option
 @json_option
@@ -32,7 +39,7 @@ def train(
     outcomes: tuple[Path, ...],
     out: Path,
     prices: Path | None,
-    models: str | None,
+    models: tuple[str, ...] | None,
     heads: tuple[str, ...],
     most: int,
     folds: int,

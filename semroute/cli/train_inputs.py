@@ -22,7 +22,7 @@ class TrainSource:
     Attributes:
         outcomes: files of outcomes.
         prices: file of prices; None takes those of the configuration.
-        models: names with commas between them; None takes all.
+        models: names; None takes all.
         most: queries to train on; a sample is drawn of more.
         seed: of the sample.
         store: where vectors are kept.
@@ -30,7 +30,7 @@ class TrainSource:
 
     outcomes: Sequence[Path]
     prices: Path | None
-    models: str | None
+    models: tuple[str, ...] | None
     most: int
     seed: int
     store: Path | None
@@ -78,7 +78,7 @@ def gather(source: TrainSource, encoding: Encoding, config_path: Path | None, pr
     progress("reading", 0, 1)
     table = read_outcomes(source.outcomes, count=encoding.count)
     if source.models is not None:
-        table = table.with_models([name.strip() for name in source.models.split(",")])
+        table = table.with_models(source.models)
     usable = usable_rows(table, most=source.most, seed=source.seed)
     costs = with_costs(table.take(usable.rows), prices, encoding.count)
     progress("reading", 1, 1)

@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, index_option, json_option
+from semroute.cli.options import (
+    HEADS,
+    config_option,
+    heads_option,
+    index_option,
+    json_option,
+    models_option,
+    prices_option,
+    seed_option,
+    vectors_option,
+)
 
 if TYPE_CHECKING:
     from semroute.cli.tune_policy_inputs import Tuning
 
-HEADS = ("linear", "neighbours", "clusters", "boosting", "forest")
 _FILE = click.Path(path_type=Path)
 
 
@@ -22,7 +31,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--max-cost", type=click.FloatRange(0, min_open=True), metavar="USD", help="Mean cost of a query.")
 @click.option("--value", type=click.FloatRange(0), metavar="USD", help="What +1.0 of quality is worth.")
 @click.option("--out", type=_FILE, metavar="DIR", required=True, help="Folder to write the policy to.")
-@click.option("--prices", type=_FILE, metavar="FILE", help='YAML, "model: [input, output]", USD per million tokens.')
+@prices_option
 @click.option(
     "--confidence", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True, help="That the goal is kept."
 )
@@ -30,13 +39,13 @@ _FILE = click.Path(path_type=Path)
     "--ahead", type=click.IntRange(1), metavar="N", help="Queries to keep it over (default: as many as given)."
 )
 @click.option("--strongest", metavar="MODEL", help="What quality is measured against (default: the best).")
-@click.option("--models", metavar="A,B", help="Only these models of the outcomes.")
-@click.option("--head", "heads", multiple=True, type=click.Choice(HEADS), help="As of semroute train.")
+@models_option
+@heads_option
 @click.option(
     "--held-out", type=click.FloatRange(0.1, 0.9), default=0.5, show_default=True, help="Share that tests the promise."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything drawn.")
-@click.option("--vectors", type=_FILE, metavar="FILE.npz", help="Keep the queries' vectors in this file.")
+@seed_option
+@vectors_option
 @click.option("--plot", type=_FILE, metavar="FILE", help="Draw the choice on the curve, .svg or .png.")
 @index_option
 @config_option
@@ -51,7 +60,7 @@ def tune_policy(
     confidence: float,
     ahead: int | None,
     strongest: str | None,
-    models: str | None,
+    models: tuple[str, ...] | None,
     heads: tuple[str, ...],
     held_out: float,
     seed: int,

@@ -26,7 +26,7 @@ class TuneSource:
 
     outcomes: Sequence[Path]
     prices: Path | None
-    models: str | None
+    models: tuple[str, ...] | None
     strongest: str | None
     heads: Sequence[str]
     held_out: float
@@ -136,7 +136,7 @@ def tuning(source: TuneSource, goal: Goal, index: Path | None, config_path: Path
             model: (price.input, price.output) for model, price in material.prices.items() if model in table.models
         }
         chosen = summary.chosen
-        best = encoding.best_scores(material.inputs.vectors)
+        best = encoding.best_of(material.scores)
         baseline = Baseline.of(*best, chosen.quality, chosen.cost.value, prices)
     return Tuning(title, table.models, goal, promise, prepared, tuned, summary, left_out, baseline)
 
@@ -154,7 +154,7 @@ def _material(
     progress("reading", 0, 1)
     table = read_outcomes(source.outcomes, count=encoding.count, keep_responses=True)
     if source.models is not None:
-        table = table.with_models([name.strip() for name in source.models.split(",")])
+        table = table.with_models(source.models)
     complete = table.is_complete
     costs = with_costs(table.take(complete), prices, encoding.count)
     progress("reading", 1, 1)

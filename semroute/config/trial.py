@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from semroute.config.sections import Number, Section
-from semroute.config.values import folder, optional_folder
+from semroute.config.values import file, optional_file
 
 
 class Trial(Section):
@@ -21,6 +21,6 @@ class Trial(Section):
         state: file in which ``semroute trial share`` leaves another share for routers that run; it goes over ``share``.
     """
 
-    policy: Annotated[Path | None, BeforeValidator(optional_folder)] = None
+    policy: Annotated[Path | None, BeforeValidator(optional_file)] = None
     share: Annotated[Number, Field(ge=0, le=1)] = 0.0
-    state: Annotated[Path, BeforeValidator(folder)] = Path(".semroute/trial.json")
+    state: Annotated[Path, BeforeValidator(file)] = Path(".semroute/trial.json")

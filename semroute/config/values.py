@@ -88,10 +88,19 @@ def state_address(value: str) -> str:
 
 def folder(value: object) -> Path:
     """A folder's path; ``~`` is the home folder."""
+    return _path(value, "folder")
+
+
+def file(value: object) -> Path:
+    """A file's path; ``~`` is the home folder."""
+    return _path(value, "file")
+
+
+def _path(value: object, what: str) -> Path:
     if not isinstance(value, str | Path):
-        raise bad_value("must be the path of a folder", "write it as text")
+        raise bad_value(f"must be the path of a {what}", "write it as text")
     if not str(value).strip() or "\0" in str(value):
-        raise bad_value("must be the path of a folder", "or remove the key")
+        raise bad_value(f"must be the path of a {what}", "or remove the key")
     try:
         return Path(value).expanduser()
     except RuntimeError:
@@ -101,6 +110,11 @@ def folder(value: object) -> Path:
 def optional_folder(value: object) -> Path | None:
     """A folder's path, or none."""
     return None if value is None else folder(value)
+
+
+def optional_file(value: object) -> Path | None:
+    """A file's path, or none."""
+    return None if value is None else file(value)
 
 
 def bad_value(message: str, fix: str, **context: str) -> PydanticCustomError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from semroute.errors import ArtifactError
 from semroute.evaluate.curves.bootstrap import Interval
+from semroute.evaluate.mean import mean_interval
 from semroute.evaluate.rate import Rate
 
 Numbers = NDArray[np.float64] | NDArray[np.float32]
@@ -26,6 +26,8 @@ SHIFT = 0.05
 """By how much the share below the threshold, or a price (of itself), may move."""
 DEARER = 1.25
 """Mean cost of a query, of what it was, from which it counts."""
+
+_FOREIGN = "not what semroute tune-policy keeps of its tuning; tune the policy again"
 
 Prices = Mapping[str, tuple[float, float]]
 
@@ -77,13 +79,14 @@ class Baseline:
         Raises:
             ArtifactError: it is no baseline.
         """
+        if not isinstance(told, dict):
+            raise ArtifactError(_FOREIGN)
         try:
-            assert isinstance(told, dict)
             prices = {str(model): (float(one[0]), float(one[1])) for model, one in told["prices"].items()}
             numbers = {name: float(told[name]) for name in ("below", "quality", "quality_low", "cost_usd")}
             return cls(cuts=tuple(map(float, told["cuts"])), prices=prices, rows=int(told["rows"]), **numbers)
-        except (AssertionError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise ArtifactError("not what semroute tune-policy keeps of its tuning; tune the policy again") from error
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise ArtifactError(_FOREIGN) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,7 @@ def drift(
         if model in prices and _moved(then, prices[model])
     }
     cost = float(np.mean(costs)) if len(costs) else None
-    quality = _mean(feedback)
+    quality = mean_interval(feedback, low=0, high=1)
     reasons = tuple(_reasons(baseline, stable, share if count >= LEAST else None, quality, len(feedback), cost, moved))
     return Drift(count, stable, share, quality, len(feedback), cost, moved, reasons)
 
@@ -179,12 +182,3 @@ def _reasons(
 
 def _moved(then: tuple[float, float], now: tuple[float, float]) -> bool:
     return any(abs(new - old) > SHIFT * max(old, 1e-9) for old, new in zip(then, now, strict=True))
-
-
-def _mean(values: Sequence[float]) -> Interval | None:
-    """A mean with its 95% normal interval."""
-    if not values:
-        return None
-    half = 1.96 * float(np.std(values)) / math.sqrt(len(values))
-    mean = float(np.mean(values))
-    return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))

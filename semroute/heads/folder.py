@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.errors import ArtifactError, InputError
-from semroute.whole import whole_file
+from semroute.whole import own_folder, whole_file
 
 MANIFEST = "classifier.json"
 Arrays = Mapping[str, NDArray[Any]]
@@ -51,9 +51,7 @@ class ArrayFolder:
             InputError: the folder holds something else, or cannot be written.
         """
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-                raise InputError(f"{folder}: holds other files; name a new folder")
+            own_folder(folder, MANIFEST)
             stream = io.BytesIO()
             named: dict[str, Any] = dict(arrays)
             np.savez_compressed(stream, **named)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from semroute.catalog.tokens import estimate_tokens
 from semroute.config import Config
-from semroute.errors import ArtifactError, ConfigError
-from semroute.heads.queries import QueryClassifier, read_query_classifier
+from semroute.errors import ConfigError
+from semroute.heads.queries import QueryClassifier, check_encoder, read_query_classifier
 from semroute.outcomes.prices import configured_prices
 from semroute.router.live import LiveIndex
 from semroute.strategies import Pool
@@ -29,11 +29,7 @@ def classifier_strategy(live: LiveIndex, config: Config, pool: Pool) -> Classifi
     if section.folder is None:
         return None
     classifier = read_query_classifier(section.folder)
-    if classifier.encoder != live.encoder.fingerprint:
-        raise ArtifactError(
-            f"{section.folder}: trained on vectors of another encoder than {live.encoder.name}, which the index "
-            f"{live.artifact.folder} has; train it again with --index {live.artifact.folder}"
-        )
+    check_encoder(classifier, live.encoder, section.folder)
     candidates = section.candidates or _callable(classifier, config)
     if not set(pool.models(candidates)) & set(classifier.models):
         names = ", ".join(candidates or sorted({deployment.model for deployment in config.deployments}))

@@ -21,9 +21,8 @@ from semroute.errors import SemrouteError
 from semroute.router.answering import Answering
 from semroute.strategies import Chain
 from semroute.strategies.chain import Deciding
-from semroute.types import Caller, Decision, Opinion, Request
+from semroute.types import TRIAL, Caller, Decision, Opinion, Request
 
-TRIAL = "trial"
 LOOK_S = 1.0
 """How often the file with the share is looked at."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from semroute.types.attempt import Attempt, Cost, Usage, total_cost
 from semroute.types.caller import Caller, Outlook
-from semroute.types.decision import CategoryScore, Decision, Opinion, OpinionKind
+from semroute.types.decision import TRIAL, CategoryScore, Decision, Opinion, OpinionKind
 from semroute.types.exchange import (
     Checked,
     Completion,
@@ -37,6 +37,7 @@ from semroute.types.scorer import AnswerScorer
 from semroute.types.vectors import CategoryScorer, Encoder, Head, Matrix
 
 __all__ = [
+    "TRIAL",
     "AnswerScorer",
     "Attempt",
     "BreakerState",

@@ -12,6 +12,10 @@ OpinionKind: TypeAlias = Literal["decided", "narrowed", "passed"]
 """Whether a strategy settled the matter, left fewer candidates to the strategies after it, or had nothing to say."""
 
 
+TRIAL = "trial"
+"""Named as the strategy where the other policy of a trial has its say."""
+
+
 @dataclass(frozen=True, slots=True)
 class CategoryScore:
     """How well a query fits one category, and the score at which it counts as fitting."""

@@ -3,12 +3,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from heads.queries.made import MODELS, made
 
+from semroute.cli.encoding import Encoding
 from semroute.cli.main import cli, main
+from semroute.cli.options import HEADS as HEADS_OF_OPTION
+from semroute.encoders.static import StaticEncoder
 from semroute.heads.queries import read_query_classifier
+from semroute.learn.queries.training import estimators
 
 HEADS = ("--head", "linear", "--head", "neighbours")
 
@@ -140,4 +145,17 @@ def test_what_cannot_be_done_is_said(
     assert "blank.jsonl:2" in error("predict", str(blank), "--classifier", "c")
     manifest = json.loads(Path("c/classifier.json").read_text())
     Path("c/classifier.json").write_text(json.dumps({**manifest, "encoder": "other"}))
-    assert "another encoder" in error("predict", str(outcomes), "--classifier", "c")
+    assert "another encoder" in error("predict", str(outcomes), "--classifier", "c", code=1)
+
+
+def test_the_heads_that_can_be_asked_for_are_those_that_there_are() -> None:
+    assert tuple(estimators()) == HEADS_OF_OPTION
+
+
+def test_kept_vectors_are_those_of_one_encoder(routing_index: Path, static_encoder: StaticEncoder) -> None:
+    queries, store = ["one", "two"], Path("vectors.npz")
+    by_index, other = Encoding(routing_index, None), Encoding(routing_index, None)
+    other.__dict__["encoder"] = static_encoder
+    kept = by_index.vectors(queries, store, lambda *_: None)
+    np.testing.assert_array_equal(by_index.vectors(queries, store, lambda *_: None), kept)
+    np.testing.assert_array_equal(other.vectors(queries, store, lambda *_: None), static_encoder.encode(queries))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from semroute.evaluate.replay.choices import choose
 from semroute.strategies.classifier import ClassifierStrategy, best_first
 from semroute.strategies.pool import Pool
 from semroute.strategies.strategy import Case, LocalStrategy
@@ -80,3 +81,12 @@ def test_the_first_is_worth_most_and_of_equals_the_cheapest(models: list[tuple[f
     worth = quality if math.isinf(value) else value * quality - cost
     assert worth[order[0]] == worth.max()
     assert cost[order[0]] == cost[worth == worth.max()].min()
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1, width=32), st.floats(0, 8, width=32)), min_size=1, max_size=6),
+    st.floats(0, 1e3) | st.just(math.inf),
+)
+def test_it_chooses_as_the_replay_does(models: list[tuple[float, float]], value: float) -> None:
+    quality, cost = (np.array([column]) for column in zip(*models, strict=True))
+    assert best_first(quality[0], cost[0], value)[0] == choose(quality, cost, value)[0]

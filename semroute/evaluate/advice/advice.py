@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias
@@ -11,6 +10,7 @@ import numpy as np
 
 from semroute.evaluate.advice.tally import PriceOf, Tally
 from semroute.evaluate.curves.bootstrap import Interval
+from semroute.evaluate.mean import mean_interval
 from semroute.evaluate.plain import finite
 from semroute.evaluate.rate import Rate
 from semroute.evaluate.report.latency import Times
@@ -99,7 +99,8 @@ def _advice(name: str, tally: Tally, others: int) -> Advice:
     usd, first = np.array(tally.usd), np.array(tally.first_usd)
     straight = [_filled(np.array(column)) for column in tally.straight_usd]
     escalated = np.array(tally.escalated, dtype=bool)
-    saved = _mean(straight[-1] - usd)
+    differences = straight[-1] - usd
+    saved = mean_interval(differences[np.isfinite(differences)].tolist())
     return Advice(
         category=name,
         tiers=tuple(
@@ -154,15 +155,6 @@ def _filled(column: np.ndarray) -> np.ndarray:
 def _known(column: np.ndarray) -> float | None:
     finite = column[np.isfinite(column)]
     return float(finite.mean()) if len(finite) else None
-
-
-def _mean(column: np.ndarray) -> Interval | None:
-    finite = column[np.isfinite(column)]
-    if not len(finite):
-        return None
-    mean = float(finite.mean())
-    half = 1.96 * float(finite.std(ddof=1)) / math.sqrt(len(finite)) if len(finite) > 1 else math.inf
-    return Interval(mean, mean - half, mean + half)
 
 
 def _verdict(queries: int, saved: Interval | None) -> Verdict:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from statistics import fmean, stdev
 
 import numpy as np
 
 from semroute.evaluate.curves.bootstrap import Interval
+from semroute.evaluate.mean import mean_interval
 from semroute.evaluate.plain import finite, plain
 from semroute.evaluate.rate import Rate
 from semroute.evaluate.report.columns import PURPOSES, Columns, Spent, columns
@@ -87,8 +87,8 @@ def report(outcomes: Iterable[LoggedOutcome]) -> Report:
         last=float(at.max()) if len(made) else None,
         saving=saving(made),
         models=_sorted(
-            Group(name, spent, _share(spent.usd, total), feedback=_mean(made.judged.get(name, ())),
-                  judged=len(made.judged.get(name, ())))
+            Group(name, spent, _share(spent.usd, total), judged=len(made.judged.get(name, ())),
+                  feedback=mean_interval(made.judged.get(name, ()), low=0, high=1))
             for name, spent in made.by_model.items()
         ),
         categories=_sorted(_categories(made, total, cascaded, escalated)),
@@ -140,13 +140,3 @@ def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:
 
 def _share(part: float, whole: float) -> float:
     return part / whole if whole > 0 else math.nan
-
-
-def _mean(values: Iterable[float]) -> Interval | None:
-    """A mean with its normal interval, cut to 0 to 1; none without values, and no width from one alone."""
-    known = list(values)
-    if not known:
-        return None
-    mean = fmean(known)
-    half = 1.96 * stdev(known) / math.sqrt(len(known)) if len(known) > 1 else math.nan
-    return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))

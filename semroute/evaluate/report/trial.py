@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-import numpy as np
-
 from semroute.evaluate.curves.bootstrap import Interval
+from semroute.evaluate.mean import mean_interval
 from semroute.evaluate.plain import finite
 from semroute.evaluate.rate import Rate
-from semroute.types import LoggedOutcome
-
-TRIAL = "trial"
+from semroute.types import TRIAL, LoggedOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +72,13 @@ class _Gathered:
     @property
     def arm(self) -> Arm:
         escalated = Rate.of(self.escalated, self.cascaded)
-        return Arm(self.queries, _mean(self.costs), _mean(self.feedback), len(self.feedback), escalated)
+        return Arm(
+            self.queries,
+            mean_interval(self.costs, low=0),
+            mean_interval(self.feedback, low=0, high=1),
+            len(self.feedback),
+            escalated,
+        )
 
 
 def trial_report(outcomes: Iterable[LoggedOutcome]) -> TrialReport:
@@ -97,12 +99,3 @@ def trial_report(outcomes: Iterable[LoggedOutcome]) -> TrialReport:
 
 def _of_trial(opinions: Sequence[Mapping[str, object]]) -> Mapping[str, object] | None:
     return next((opinion for opinion in opinions if opinion.get("strategy") == TRIAL), None)
-
-
-def _mean(values: Sequence[float]) -> Interval | None:
-    """A mean with its 95% normal interval."""
-    if not values:
-        return None
-    mean = float(np.mean(values))
-    half = 1.96 * float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return Interval(mean, mean - half, mean + half)

@@ -20,6 +20,7 @@ from semroute.heads.queries.head import QueryHead
 from semroute.heads.queries.linear import LinearHead
 from semroute.heads.queries.neighbours import NeighbourHead
 from semroute.heads.queries.trees import TreesHead
+from semroute.types import Encoder
 
 FOLDER = ArrayFolder(
     format="semroute-query-classifier",
@@ -84,6 +85,19 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
         )
     except (KeyError, ValueError, TypeError) as error:
         raise ArtifactError(f"{folder}: not the arrays of a classifier of queries; train it again") from error
+
+
+def check_encoder(classifier: QueryClassifier, encoder: Encoder, folder: Path) -> None:
+    """Refuse a classifier that was trained on the vectors of another encoder.
+
+    Raises:
+        ArtifactError: it was.
+    """
+    if encoder.fingerprint != classifier.encoder:
+        raise ArtifactError(
+            f"{folder}: trained on vectors of another encoder than {encoder.name}; name the index that it was trained "
+            "with (--index), or train it again with this one"
+        )
 
 
 def _head(kind: str, place: int, arrays: Mapping[str, NDArray[Any]]) -> QueryHead:

@@ -16,7 +16,7 @@ from semroute.heads.queries import write_query_classifier
 from semroute.learn.policy.families import ByClassifier, Cascade
 from semroute.learn.policy.preparing import Prepared
 from semroute.learn.policy.search import Point
-from semroute.whole import whole_file
+from semroute.whole import own_folder, whole_file
 
 POLICY, REPORT = "policy.yaml", "policy.json"
 
@@ -35,9 +35,7 @@ def write_policy(point: Point, prepared: Prepared, folder: Path, *, head: str, r
         InputError: the folder cannot be written, or holds something else.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()) and not (folder / REPORT).is_file():
-            raise InputError(f"{folder}: holds other files; name a new folder")
+        own_folder(folder, REPORT)
         if isinstance(point.family, ByClassifier):
             write_query_classifier(prepared.classifier, folder / "classifier", report={})
         if isinstance(point.family, Cascade):
