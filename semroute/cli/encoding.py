@@ -97,7 +97,7 @@ class Encoding:
 
     @cached_property
     def _tokens(self) -> Any:
-        from semroute.encoders.tokens import Tokens
+        from semroute.inference.tokens import Tokens
 
         path = getattr(getattr(self.encoder, "encoder", self.encoder), "tokenizer_path", None)
         # Counted to the end, however long the text is.

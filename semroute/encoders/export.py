@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +13,7 @@ from semroute.encoders import fingerprint
 from semroute.encoders.onnx import OnnxEncoder
 from semroute.encoders.quantize import quantize
 from semroute.encoders.sentence import load, name_of
-from semroute.errors import EncoderError
+from semroute.encoders.tracing import plain_attention, traced, unsupported
 from semroute.extras import require
 
 if TYPE_CHECKING:
@@ -84,13 +80,13 @@ def export_onnx(
     onnx = require("onnx", what="exporting an encoder", extra="build")
     sentence = load(model, what="exporting an encoder")
     name = name or name_of(model)
-    _refuse_unsupported(sentence, name)
+    refuse_unsupported(sentence, name)
     folder.mkdir(parents=True, exist_ok=True)
     graph = _graph(sentence, name)
     quantize(graph)
     model_path, tokenizer_path = folder / "encoder.onnx", folder / "tokenizer.json"
     onnx.save(graph, str(model_path))
-    _save_tokenizer(sentence, tokenizer_path)
+    save_tokenizer(sentence, tokenizer_path)
     exported = ExportedEncoder(
         model_path,
         tokenizer_path,
@@ -103,28 +99,29 @@ def export_onnx(
     return exported
 
 
-def _refuse_unsupported(sentence: SentenceTransformer, name: str) -> None:
+def refuse_unsupported(sentence: SentenceTransformer, name: str) -> None:
+    """Refuse a model that would not be exported faithfully.
+
+    Raises:
+        EncoderError: it has other modules, poolings or prompts than are known, or no fast tokenizer.
+    """
     pipeline: list[Any] = list(sentence)
     for module in pipeline:
         kind = type(module).__name__
         if kind not in MODULES:
-            raise _unsupported(name, f"it has a {kind} module")
+            raise unsupported(name, f"it has a {kind} module")
         if kind == "Pooling":
             modes = {module.pooling_mode} if isinstance(module.pooling_mode, str) else set(module.pooling_mode)
             if not modes <= POOLINGS:
-                raise _unsupported(name, f"it pools by {', '.join(sorted(modes - POOLINGS))}")
+                raise unsupported(name, f"it pools by {', '.join(sorted(modes - POOLINGS))}")
     if sentence.default_prompt_name:
-        raise _unsupported(name, "it puts a prompt before every text")
+        raise unsupported(name, "it puts a prompt before every text")
     if not getattr(sentence.tokenizer, "is_fast", False):
-        raise _unsupported(name, "its tokenizer has no tokenizer.json")
-
-
-def _unsupported(name: str, why: str) -> EncoderError:
-    return EncoderError(f'model "{name}" cannot be exported to ONNX: {why}; use the torch encoder instead')
+        raise unsupported(name, "its tokenizer has no tokenizer.json")
 
 
 def _graph(sentence: SentenceTransformer, name: str) -> Any:
-    """The whole pipeline, ending in unit vectors, as an fp32 ``onnx.ModelProto`` without traces of this machine."""
+    """The whole pipeline, ending in unit vectors, as an fp32 ``onnx.ModelProto``."""
     import torch
 
     class UnitVectors(torch.nn.Module):
@@ -137,44 +134,13 @@ def _graph(sentence: SentenceTransformer, name: str) -> Any:
             return torch.nn.functional.normalize(features["sentence_embedding"], dim=-1)
 
     pipeline: Any = copy.deepcopy(sentence).to("cpu").float().eval()
-    # As plain MatMul and Softmax, attention is faster in ONNX Runtime on a CPU than as its Attention operator.
-    pipeline[0].auto_model.set_attn_implementation("eager")
-    # Two tensors: the tracer takes one that is given twice for a single input.
-    example = torch.ones(2, 9, dtype=torch.long), torch.ones(2, 9, dtype=torch.long)
-    dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
-    try:
-        with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                UnitVectors(pipeline).eval(),
-                example,
-                input_names=["input_ids", "attention_mask"],
-                # Not "embedding": torch gives that name to the rows of the embedding table, and does not rename.
-                output_names=["unit_vectors"],
-                dynamic_shapes=(dynamic, dynamic),
-                opset_version=20,
-                dynamo=True,
-                verbose=False,
-            )
-    except Exception as error:  # the exporter's errors have no common class
-        raise _unsupported(name, f"torch.onnx says {str(error).strip().splitlines()[0]}") from error
-    assert program is not None
-    return _without_traces(program.model_proto)
+    plain_attention(pipeline)
+    # Not "embedding": torch gives that name to the rows of the embedding table, and does not rename.
+    return traced(UnitVectors(pipeline).eval(), output="unit_vectors", name=name)
 
 
-def _without_traces(model: Any) -> Any:
-    """Drop the exporter's notes: stack traces with paths, which would make the bytes depend on the machine."""
-    del model.metadata_props[:]
-    del model.graph.metadata_props[:]
-    del model.graph.value_info[:]
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
-        del value.metadata_props[:]
-    return model
-
-
-def _save_tokenizer(sentence: SentenceTransformer, path: Path) -> None:
+def save_tokenizer(sentence: SentenceTransformer, path: Path) -> None:
+    """Write the model's tokenizer as a ``tokenizer.json`` that neither cuts nor pads."""
     from tokenizers import Tokenizer
 
     # A copy, so that the model keeps its own settings.
@@ -188,19 +154,4 @@ def _check(exported: ExportedEncoder, sentence: SentenceTransformer) -> None:
     expected = np.asarray(sentence.encode(list(PROBES), normalize_embeddings=True, show_progress_bar=False))
     cosines = (exported.load(threads=1).encode(PROBES) * expected).sum(axis=1)
     if not cosines.min() > LOWEST_COSINE:
-        raise _unsupported(exported.name, f"its exported vectors differ from its own (cosine {cosines.min():.3f})")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back what the exporter reports of itself: the absence of torchvision, and its own deprecated calls."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
-            warnings.filterwarnings("ignore", message=".*axis name", category=UserWarning)
-            yield
-    finally:
-        logger.setLevel(level)
+        raise unsupported(exported.name, f"its exported vectors differ from its own (cosine {cosines.min():.3f})")

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from semroute import bridge
 from semroute.encoders import fingerprint
-from semroute.encoders.text import clean, clip_characters
 from semroute.errors import EncoderError
+from semroute.texts.clean import clean, clip_characters
 from semroute.types import Matrix
 
 BATCH = 256

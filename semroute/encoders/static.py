@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from semroute.encoders.tokens import Tokens
 from semroute.errors import EncoderError
+from semroute.inference.tokens import Tokens
 from semroute.types import Matrix
 
 MAX_TOKENS = 512

@@ -12,7 +12,7 @@ import numpy as np
 
 from semroute.encoders import fingerprint
 from semroute.encoders.sentence import load, name_of
-from semroute.encoders.text import head_and_tail_text, prepare
+from semroute.texts.clean import head_and_tail_text, prepare
 from semroute.types import Matrix
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from semroute.encoders.text import clean
 from semroute.errors import QueryError
+from semroute.texts.clean import clean
 from semroute.types import Message, Query
 
 STANDS_ALONE_WORDS = 4

@@ -191,7 +191,7 @@ def test_damaged_or_missing_files_are_named(exported_encoder: ExportedEncoder, t
 
 
 def test_a_graph_of_other_dimensions_is_refused(exported_encoder: ExportedEncoder) -> None:
-    with pytest.raises(EncoderError, match="384 dimensions, not 383"):
+    with pytest.raises(EncoderError, match="rows of 384 numbers, not 383"):
         make(exported_encoder.model_path, exported_encoder.tokenizer_path, 383)
 
 

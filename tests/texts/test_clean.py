@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.encoders.text import clean, clip, clip_characters, head_and_tail, head_and_tail_text, prepare
+from semroute.texts.clean import clean, clip, clip_characters, head_and_tail, head_and_tail_text, prepare
 
 ANY_TEXT = st.text(st.characters(codec=None, categories=None))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from semroute.encoders.text import head_and_tail, prepare
 from semroute.errors import EncoderError
+from semroute.texts.clean import head_and_tail, prepare
 
 
 class Tokens:

@@ -1,0 +1,142 @@
+"""A transformer as one ONNX graph, run by ONNX Runtime on the CPU: texts in, a row of numbers for each out."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.errors import EncoderError
+from semroute.inference.tokens import Tokens
+from semroute.types import Matrix
+
+BATCH = 24
+"""Most texts, of similar length, in one run: more gain nothing on a CPU, and cost padding."""
+
+BATCH_TOKENS = 1024
+"""Most tokens in one run, unless a single text has more: what bounds the memory."""
+
+
+class TextGraph:
+    """Text to rows of numbers by an ONNX graph and the tokenizer that it was made with.
+
+    The graph takes ``input_ids`` and ``attention_mask`` (and ``token_type_ids`` where it has that input), int64
+    ``(batch, tokens)``, and gives float32 ``(batch, width)``. Safe to share between threads.
+
+    Args:
+        model_path: the ``.onnx`` file.
+        tokenizer_path: its ``tokenizer.json``.
+        width: of a row.
+        max_tokens: longer texts keep head and tail.
+        threads: threads that share many texts; as many as there are cores when None.
+        threads_in_run: threads that share one run. A short text of a small transformer is done before a second thread
+            has woken up; a graph whose weights are beyond the cache gains from a second core's memory accesses.
+
+    Raises:
+        EncoderError: a file is missing or damaged, or the graph's output has another width.
+    """
+
+    def __init__(
+        self,
+        model_path: Path,
+        tokenizer_path: Path,
+        *,
+        width: int,
+        max_tokens: int,
+        threads: int | None = None,
+        threads_in_run: int = 1,
+    ) -> None:
+        self.width = width
+        self._threads = threads or available_cores()
+        self._tokens = Tokens(tokenizer_path, max_tokens)
+        self._session = _session(model_path, threads_in_run)
+        self._inputs = {graph_input.name for graph_input in self._session.get_inputs()}
+        self._lock = threading.Lock()
+        self._workers: ThreadPoolExecutor | None = None
+        found = self._session.get_outputs()[0].shape[-1]
+        if found != width:
+            raise EncoderError(f"{model_path}: gives rows of {found} numbers, not {width}")
+
+    def __call__(self, texts: Sequence[str]) -> Matrix:
+        """``(len(texts), width)`` float32, in the order of ``texts``."""
+        # A text without a token still needs one position; id 0 is the padding or the unknown token by custom.
+        ids = [tokens or [0] for tokens in self._tokens(texts)]
+        if len(ids) == 1:
+            return self._run(ids)
+        # Small batches when there are few texts, so that all threads have work.
+        batches = length_batches([len(tokens) for tokens in ids], min(BATCH, -(-len(ids) // self._threads)))
+        rows = np.empty((len(ids), self.width), dtype=np.float32)
+        parts = self._pool().map(lambda batch: self._run([ids[row] for row in batch]), batches)
+        for batch, part in zip(batches, parts, strict=True):
+            rows[batch] = part
+        return rows
+
+    def _pool(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._workers is None:
+                self._workers = ThreadPoolExecutor(self._threads, thread_name_prefix="semroute-encode")
+            return self._workers
+
+    def _run(self, ids: Sequence[Sequence[int]]) -> Matrix:
+        input_ids, mask = padded(ids)
+        feed: dict[str, NDArray[np.int64]] = {"input_ids": input_ids, "attention_mask": mask}
+        if "token_type_ids" in self._inputs:
+            feed["token_type_ids"] = np.zeros_like(input_ids)
+        output: Matrix = self._session.run(None, feed)[0]
+        return output
+
+
+def padded(ids: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """``(n, longest)`` int64 ids, 0 where a text has ended, and the mask that is 1 where it has not."""
+    length = max(len(tokens) for tokens in ids)
+    input_ids = np.zeros((len(ids), length), dtype=np.int64)
+    mask = np.zeros((len(ids), length), dtype=np.int64)
+    for row, tokens in enumerate(ids):
+        input_ids[row, : len(tokens)] = tokens
+        mask[row, : len(tokens)] = 1
+    return input_ids, mask
+
+
+def length_batches(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Row numbers in groups of similar length, longest first, so that the last groups to finish are short ones."""
+    batches: list[list[int]] = []
+    room = 0
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row], reverse=True):
+        if not room:
+            batches.append([])
+            room = max(1, min(size, BATCH_TOKENS // lengths[row]))
+        batches[-1].append(row)
+        room -= 1
+    return batches
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _session(path: Path, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # Idle threads of a run would spin for 10 ms of CPU after it. Many texts are faster as several runs of one thread
+    # each than as one run of several threads.
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(
+            str(path),
+            options,
+            providers=["CPUExecutionProvider"],
+            # The fused kernel takes 5 times as long as the Add and the LayerNormalization that it replaces.
+            disabled_optimizers=["SkipLayerNormFusion"],
+        )
+    except Exception as error:  # every failure of ONNX Runtime is a class of its own under Exception
+        raise EncoderError(f"{path}: not a usable ONNX model ({error})") from error
