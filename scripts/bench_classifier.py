@@ -127,7 +127,7 @@ def _without(inputs: Inputs, *blocks: str) -> Inputs:
     for column, name in enumerate(FEATURES):
         if name.split(":")[0] in blocks:
             features[:, column] = 0.0
-    return Inputs(np.zeros_like(vectors) + vectors[:1] if "vectors" in blocks else vectors, features)
+    return Inputs(np.zeros_like(vectors) + vectors[:1] if "vectors" in blocks else vectors, features, inputs.queries)
 
 
 def _apgrs(

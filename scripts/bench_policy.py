@@ -26,7 +26,8 @@ from semroute.evaluate.replay.contenders import Contender, fitted
 from semroute.evaluate.study.results import Plan, Policies, Study
 from semroute.evaluate.study.study import run_study
 from semroute.heads.queries.costs import CallCosts
-from semroute.learn.queries.training import Setting, TrainingRows, train_queries
+from semroute.learn.queries.rows import TrainingRows
+from semroute.learn.queries.training import Setting, train_queries
 from semroute.outcomes.costs import with_costs
 from semroute.outcomes.files import read_outcomes
 from semroute.outcomes.prices import read_prices

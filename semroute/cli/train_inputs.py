@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from semroute.cli.encoding import Encoding, Progress
 
 if TYPE_CHECKING:
-    from semroute.learn.queries.training import Setting, TrainedQueries, TrainingRows
+    from semroute.learn.queries.rows import TrainingRows
+    from semroute.learn.queries.training import Setting, TrainedQueries
     from semroute.learn.queries.value import Worth
     from semroute.outcomes.costs import Costs
 
@@ -56,9 +57,10 @@ class TrainInputs:
         """The value at which the classifier's choices are as good as the best single model, on left-out rows."""
         from semroute.learn.queries.value import matching_value
 
-        table = self.costs.table
-        expected = self.setting.costs.expected(table.input_tokens[:, 0].tolist(), table.tasks)
-        return matching_value(trained.left_out, self.rows.quality, table.cost.astype("float64"), expected)
+        table, judged = self.costs.table, trained.judged
+        expected = self.setting.costs.expected(table.input_tokens[:, 0].tolist(), table.tasks)[judged]
+        quality, paid = self.rows.quality[judged], table.cost[judged].astype("float64")
+        return matching_value(trained.left_out, quality, paid, expected)
 
 
 def gather(source: TrainSource, encoding: Encoding, config_path: Path | None, progress: Progress) -> TrainInputs:
@@ -69,8 +71,8 @@ def gather(source: TrainSource, encoding: Encoding, config_path: Path | None, pr
     """
     from semroute.cli.policy_inputs import known_prices
     from semroute.learn.queries.costs import call_costs
-    from semroute.learn.queries.rows import usable_rows
-    from semroute.learn.queries.training import Setting, TrainingRows
+    from semroute.learn.queries.rows import TrainingRows, usable_rows
+    from semroute.learn.queries.training import Setting
     from semroute.outcomes.costs import with_costs
     from semroute.outcomes.files import read_outcomes
 

@@ -11,7 +11,8 @@ from rich.text import Text
 from semroute.cli.tables import figures, number, percent, plain_table
 
 if TYPE_CHECKING:
-    from semroute.learn.queries.training import TrainedQueries, TrainingRows
+    from semroute.learn.queries.rows import TrainingRows
+    from semroute.learn.queries.training import TrainedQueries
     from semroute.learn.queries.value import Worth
 
 
@@ -23,9 +24,10 @@ def training_tables(
     yield _models(trained, rows)
     if worth is not None:
         yield _worth(worth)
-    note = (
-        f"{len(rows.queries):,} queries; all figures on queries that heads, weights and calibration were not fitted on"
-    )
+    note = f"{len(rows.queries):,} queries; all figures on "
+    if len(trained.judged) < len(rows.queries):
+        note += f"{len(trained.judged):,} of them "
+    note += "that heads, weights and calibration were not fitted on"
     yield Text(note + (f"; {left_out:,} more were not used" if left_out else ""), style="dim")
 
 

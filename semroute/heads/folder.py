@@ -1,10 +1,12 @@
-"""What is trained as a folder: a JSON manifest for people and checks, and beside it the arrays, without pickle."""
+"""What is trained as a folder: a JSON manifest for people and checks, beside it the arrays, without pickle, and files
+that are no arrays. Each is named by its hash, and the manifest is replaced last."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from semroute.errors import ArtifactError, InputError
 from semroute.whole import own_folder, whole_file
 
 MANIFEST = "classifier.json"
+_OURS = re.compile(r"[a-z]+-[0-9a-f]{16}\.\w+")
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -39,13 +42,16 @@ class ArrayFolder:
     command: str
     keys: frozenset[str]
 
-    def write(self, folder: Path, manifest: Mapping[str, Any], arrays: Arrays) -> None:
+    def write(
+        self, folder: Path, manifest: Mapping[str, Any], arrays: Arrays, files: Mapping[str, Path] | None = None
+    ) -> None:
         """Write it; one that is there already is replaced in one step.
 
         Args:
             folder: made where it is missing.
             manifest: JSON-ready.
             arrays: by name.
+            files: copied into the folder, by name.
 
         Raises:
             InputError: the folder holds something else, or cannot be written.
@@ -55,20 +61,17 @@ class ArrayFolder:
             stream = io.BytesIO()
             named: dict[str, Any] = dict(arrays)
             np.savez_compressed(stream, **named)
-            content = stream.getvalue()
-            digest = hashlib.sha256(content).hexdigest()
-            path = folder / f"weights-{digest[:16]}.npz"
-            whole = {
-                "format": self.format, "version": self.version, "arrays": {"file": path.name, "sha256": digest},
-                **manifest,
-            }  # fmt: skip
-            with whole_file(path) as part:
-                part.write_bytes(content)
+            stored = {"arrays": _store(folder, "weights", ".npz", stream.getvalue())}
+            copied = {
+                name: _store(folder, name, path.suffix, path.read_bytes()) for name, path in (files or {}).items()
+            }
+            whole = {"format": self.format, "version": self.version, **stored, "files": copied, **manifest}
             # A reader begins with the manifest: until it is replaced, the old arrays are the ones that count.
             with whole_file(folder / MANIFEST) as part:
                 part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            for old in folder.glob("weights-*.npz"):
-                if old != path:
+            kept = {MANIFEST, *(entry["file"] for entry in (*stored.values(), *copied.values()))}
+            for old in folder.iterdir():
+                if old.name not in kept and _OURS.fullmatch(old.name):
                     old.unlink(missing_ok=True)
         except OSError as error:
             raise InputError(f"{folder}: the {self.what} cannot be written ({error.strerror or error})") from error
@@ -100,15 +103,41 @@ class ArrayFolder:
             ArtifactError: missing, damaged, foreign, or of another version; the message says what to do.
         """
         manifest = self.manifest(folder)
-        try:
-            path, wanted = folder / str(manifest["arrays"]["file"]), manifest["arrays"]["sha256"]
-            content = path.read_bytes()
-        except (OSError, KeyError, TypeError) as error:
-            raise ArtifactError(f"{folder}: its arrays cannot be read ({error}); train it again") from error
-        if hashlib.sha256(content).hexdigest() != wanted:
-            raise ArtifactError(f"{path}: damaged, its SHA-256 is not the one in {MANIFEST}; train it again")
+        path, content = _checked(folder, manifest["arrays"])
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 return manifest, {name: arrays[name] for name in arrays.files}
         except (ValueError, BadZipFile, EOFError) as error:
             raise ArtifactError(f"{path}: not the arrays of a {self.what}; train it again") from error
+
+    def files(self, folder: Path, manifest: Mapping[str, Any]) -> dict[str, Path]:
+        """The files beside the arrays, by name, checked to be whole.
+
+        Raises:
+            ArtifactError: one is missing or damaged.
+        """
+        entries = manifest.get("files", {})
+        if not isinstance(entries, dict):
+            raise ArtifactError(f"{folder}: {MANIFEST} does not tell its files; train it again")
+        return {str(name): _checked(folder, entry)[0] for name, entry in entries.items()}
+
+
+def _store(folder: Path, name: str, suffix: str, content: bytes) -> dict[str, str]:
+    """Write a file that is named by its hash; gives its entry in the manifest."""
+    digest = hashlib.sha256(content).hexdigest()
+    path = folder / f"{name}-{digest[:16]}{suffix}"
+    with whole_file(path) as part:
+        part.write_bytes(content)
+    return {"file": path.name, "sha256": digest}
+
+
+def _checked(folder: Path, entry: Any) -> tuple[Path, bytes]:
+    """The file of an entry, and what it holds."""
+    try:
+        path, wanted = folder / Path(str(entry["file"])).name, entry["sha256"]
+        content = path.read_bytes()
+    except (OSError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{folder}: a file of it cannot be read ({error}); train it again") from error
+    if hashlib.sha256(content).hexdigest() != wanted:
+        raise ArtifactError(f"{path}: damaged, its SHA-256 is not the one in {MANIFEST}; train it again")
+    return path, content

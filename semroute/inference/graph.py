@@ -22,6 +22,16 @@ BATCH = 24
 BATCH_TOKENS = 1024
 """Most tokens in one run, unless a single text has more: what bounds the memory."""
 
+LARGE = 64 * 1024 * 1024
+"""Bytes of a graph from which several threads share one run. The weights of a smaller one stay in the cache, and a
+short text is done before a second thread has woken up; a larger one waits for memory, which several cores read faster.
+"""
+
+MOST_SHARING = 4
+SPIN_US = 200
+"""For how long a thread waits awake for the next part of a run: longer than between two parts, and little CPU after a
+run. Asleep they would cost more than they gain, and ONNX Runtime's own wait burns 10 ms of CPU after each run."""
+
 
 class TextGraph:
     """Text to rows of numbers by an ONNX graph and the tokenizer that it was made with.
@@ -34,9 +44,8 @@ class TextGraph:
         tokenizer_path: its ``tokenizer.json``.
         width: of a row.
         max_tokens: longer texts keep head and tail.
-        threads: threads that share many texts; as many as there are cores when None.
-        threads_in_run: threads that share one run. A short text of a small transformer is done before a second thread
-            has woken up; a graph whose weights are beyond the cache gains from a second core's memory accesses.
+        threads: threads that share many texts, and those of a :data:`LARGE` graph a single one too; as many as there
+            are cores when None.
 
     Raises:
         EncoderError: a file is missing or damaged, or the graph's output has another width.
@@ -50,12 +59,14 @@ class TextGraph:
         width: int,
         max_tokens: int,
         threads: int | None = None,
-        threads_in_run: int = 1,
     ) -> None:
         self.width = width
-        self._threads = threads or available_cores()
+        threads = threads or available_cores()
         self._tokens = Tokens(tokenizer_path, max_tokens)
-        self._session = _session(model_path, threads_in_run)
+        is_large = model_path.is_file() and model_path.stat().st_size >= LARGE
+        sharing = min(threads, MOST_SHARING) if is_large else 1
+        self._threads = max(1, threads // sharing)
+        self._session = _session(model_path, sharing)
         self._inputs = {graph_input.name for graph_input in self._session.get_inputs()}
         self._lock = threading.Lock()
         self._workers: ThreadPoolExecutor | None = None
@@ -126,10 +137,9 @@ def _session(path: Path, threads: int) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # Idle threads of a run would spin for 10 ms of CPU after it. Many texts are faster as several runs of one thread
-    # each than as one run of several threads.
+    # Many texts are faster as several runs of one thread each than as one run of several threads.
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
     try:
         return onnxruntime.InferenceSession(
             str(path),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from semroute.strategies.pool import Pool
 from semroute.strategies.strategy import Case
-from semroute.types import Opinion, QualityPredictor, Request
+from semroute.types import Matrix, Opinion, QualityPredictor, Request
 
 ExpectedCost: TypeAlias = Callable[[Sequence[Request]], NDArray[np.float64]]
 """``n`` requests to ``(n, m)`` USD that a call of each of the predictor's models is expected to cost."""
@@ -33,11 +33,10 @@ class ClassifierStrategy:
 
     Attributes:
         name: as ``strategies`` in the configuration has it.
-        needs_vectors: True.
+        needs_vectors: whether the predictor does.
     """
 
     name = "classifier"
-    needs_vectors = True
 
     def __init__(
         self,
@@ -47,6 +46,7 @@ class ClassifierStrategy:
         candidates: Sequence[str],
         value: float,
     ) -> None:
+        self.needs_vectors = predictor.needs_vectors
         self._predictor = predictor
         self._expected_cost = expected_cost
         self._pool = pool
@@ -56,10 +56,14 @@ class ClassifierStrategy:
 
     def consult(self, cases: Sequence[Case]) -> list[Opinion]:
         """An opinion on each case, in their order."""
-        vectors = np.stack([case.vector for case in cases if case.vector is not None])
-        predicted = self._predictor.predict([case.text for case in cases], vectors).astype(np.float64)
+        predicted = self._predictor.predict([case.text for case in cases], self._vectors(cases)).astype(np.float64)
         costs = self._expected_cost([case.request for case in cases])
         return [self._opinion(*one) for one in zip(cases, predicted, costs, strict=True)]
+
+    def _vectors(self, cases: Sequence[Case]) -> Matrix:
+        if not self.needs_vectors:
+            return np.zeros((len(cases), 0), np.float32)
+        return np.stack([case.vector for case in cases if case.vector is not None])
 
     def _opinion(self, case: Case, quality: NDArray[np.float64], cost: NDArray[np.float64]) -> Opinion:
         allowed = self._candidates if case.left is None else case.left

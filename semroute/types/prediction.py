@@ -20,6 +20,11 @@ class QualityPredictor(Protocol):
         """The models, in the order of the columns that :meth:`predict` gives."""
         ...
 
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether :meth:`predict` looks at vectors; else they may have no columns."""
+        ...
+
     def predict(self, texts: Sequence[str], vectors: Matrix) -> Matrix:
         """``(n, models)`` float32 in 0..1 from ``n`` texts and their ``(n, d)`` unit vectors."""
         ...

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -159,3 +160,32 @@ def test_kept_vectors_are_those_of_one_encoder(routing_index: Path, static_encod
     kept = by_index.vectors(queries, store, lambda *_: None)
     np.testing.assert_array_equal(by_index.vectors(queries, store, lambda *_: None), kept)
     np.testing.assert_array_equal(other.vectors(queries, store, lambda *_: None), static_encoder.encode(queries))
+
+
+def test_a_tuned_encoder_is_a_head_more_and_serves_without_another(
+    tiny_model: Callable[..., Path], outcomes: Path, prices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = str(tiny_model(tmp_path / "backbone"))
+    given = ("--fine-tune", backbone, "--epochs", "1", "--head", "tuned")
+    shown = run("train", str(outcomes), "--prices", str(prices), "--out", "c", *given)
+    assert "32 of them" in " ".join(shown.stdout.split())
+    kept = json.loads(Path("c/classifier.json").read_text())
+    assert kept["heads"] == ["tuned"]
+    assert kept["trained"]["fine_tuned"] == backbone
+    assert kept["trained"]["judged_on"] == 32
+    monkeypatch.setattr(Encoding, "vectors", lambda *_: pytest.fail("no vectors are needed"))
+    Path("queries.jsonl").write_text('{"query": "Tell me about cats"}\n')
+    said = json.loads(run("predict", "queries.jsonl", "--classifier", "c", "--json").stdout)
+    assert set(said["quality"]) == set(MODELS)
+
+
+def test_the_tuned_head_wants_a_backbone(
+    outcomes: Path, prices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(outcomes), "--out", "c", "--head", "tuned"]) == 2
+    assert "--fine-tune BACKBONE" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    given = ["--prices", str(prices), "--out", "c", "--fine-tune", str(tmp_path / "empty")]
+    assert main(["train", str(outcomes), *given]) != 0
+    assert "unknown model" in capsys.readouterr().err
+    assert not Path("c").exists()

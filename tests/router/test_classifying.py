@@ -13,7 +13,8 @@ from semroute.heads.queries import read_query_classifier, write_query_classifier
 from semroute.heads.queries.costs import CallCosts
 from semroute.index import open_artifact
 from semroute.learn.queries.linear import LinearEstimator
-from semroute.learn.queries.training import Setting, TrainingRows, train_queries
+from semroute.learn.queries.rows import TrainingRows
+from semroute.learn.queries.training import Setting, train_queries
 from semroute.router import Router
 from semroute.router.opening import stage_encoder
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,15 +24,22 @@ class Predictor:
 
     models = ("small", "large", "huge")
 
+    def __init__(self, dimensions: int = 2) -> None:
+        self.dimensions = dimensions
+        self.needs_vectors = dimensions > 0
+
     def predict(self, texts: Sequence[str], vectors: Matrix) -> Matrix:
-        assert vectors.shape == (len(texts), 2)
+        assert vectors.shape == (len(texts), self.dimensions)
         rows = [[0.9, 0.92, 0.93] if text == "easy" else [0.2, 0.8, 0.9] for text in texts]
         return np.array(rows, np.float32)
 
 
-def strategy(value: float, candidates: Sequence[str] = ("small", "large", "huge")) -> ClassifierStrategy:
+def strategy(
+    value: float, candidates: Sequence[str] = ("small", "large", "huge"), predictor: Predictor | None = None
+) -> ClassifierStrategy:
     pool = Pool(lambda name: GROUPS.get(name, (name,)), candidates)
-    return ClassifierStrategy(Predictor(), lambda requests: np.tile(COSTS, (len(requests), 1)), pool, candidates, value)
+    predictor = predictor or Predictor()
+    return ClassifierStrategy(predictor, lambda requests: np.tile(COSTS, (len(requests), 1)), pool, candidates, value)
 
 
 def case(text: str, left: tuple[str, ...] | None = None) -> Case:
@@ -43,6 +51,13 @@ def test_it_is_a_local_strategy_that_wants_vectors() -> None:
     assert isinstance(strategy(1.0), LocalStrategy)
     assert isinstance(Predictor(), QualityPredictor)
     assert strategy(1.0).needs_vectors
+
+
+def test_a_predictor_that_looks_at_texts_alone_is_asked_without_vectors() -> None:
+    alone = strategy(0.1, predictor=Predictor(dimensions=0))
+    assert not alone.needs_vectors
+    bare = replace(case("easy"), vector=None)
+    assert alone.consult([bare])[0].candidates == ("small", "large", "huge")
 
 
 def test_an_easy_query_goes_to_the_cheap_model_and_a_hard_one_to_what_is_worth_its_price() -> None:

@@ -48,9 +48,15 @@ class QueryClassifier:
     costs: CallCosts
     value: float = math.inf
 
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether any head looks at vectors; else those that :meth:`predict` is given count for nothing."""
+        return any(head.needs_vectors for head in self.heads)
+
     def predict(self, texts: Sequence[str], vectors: Matrix) -> Matrix:
         """``(n, m)`` float32 in 0..1 from ``n`` texts and their ``(n, d)`` unit vectors."""
-        return self.predict_inputs(Inputs.of(texts, vectors, self.categories))
+        needed = self.needs_vectors
+        return self.predict_inputs(Inputs.of(texts, vectors, self.categories) if needed else Inputs.of_texts(texts))
 
     def predict_inputs(self, inputs: Inputs) -> Matrix:
         """The same from inputs that are there already, with the similarity to these categories."""

@@ -25,6 +25,7 @@ class ClusterHead:
     table: Matrix
 
     kind: ClassVar[str] = "clusters"
+    needs_vectors: ClassVar[bool] = True
 
     def predict(self, inputs: Inputs) -> Quality:
         """``(n, m)`` predicted quality."""

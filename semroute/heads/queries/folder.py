@@ -16,10 +16,11 @@ from semroute.heads.queries.classifier import QueryClassifier
 from semroute.heads.queries.clusters import ClusterHead
 from semroute.heads.queries.costs import CallCosts
 from semroute.heads.queries.features import FEATURES
-from semroute.heads.queries.head import QueryHead
+from semroute.heads.queries.head import ArrayHead, QueryHead
 from semroute.heads.queries.linear import LinearHead
 from semroute.heads.queries.neighbours import NeighbourHead
 from semroute.heads.queries.trees import TreesHead
+from semroute.heads.queries.tuned import TunedHead
 from semroute.types import Encoder
 
 FOLDER = ArrayFolder(
@@ -29,7 +30,7 @@ FOLDER = ArrayFolder(
     command="semroute train OUTCOMES --out",
     keys=frozenset({"models", "features", "heads", "encoder", "tasks", "value"}),
 )
-KINDS: Mapping[str, type[QueryHead]] = {head.kind: head for head in (LinearHead, NeighbourHead, ClusterHead, TreesHead)}
+KINDS: Mapping[str, type[ArrayHead]] = {head.kind: head for head in (LinearHead, NeighbourHead, ClusterHead, TreesHead)}
 _OWN = ("prior", "weights", "slope", "shift")
 
 
@@ -54,7 +55,7 @@ def write_query_classifier(classifier: QueryClassifier, folder: Path, *, report:
         "encoder": classifier.encoder, "tasks": list(classifier.costs.tasks), "features": list(FEATURES),
         "value": classifier.value if math.isfinite(classifier.value) else None, **report,
     }  # fmt: skip
-    FOLDER.write(folder, manifest, arrays)
+    FOLDER.write(folder, manifest, arrays, _files(classifier))
 
 
 def read_query_classifier(folder: Path) -> QueryClassifier:
@@ -68,7 +69,8 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
         raise ArtifactError(f"{folder}: trained with other features than this version's; train it again")
     try:
         models, tasks = tuple(map(str, manifest["models"])), tuple(map(str, manifest["tasks"]))
-        heads = tuple(_head(str(kind), place, arrays) for place, kind in enumerate(manifest["heads"]))
+        files = FOLDER.files(folder, manifest)
+        heads = tuple(_head(str(kind), place, arrays, files) for place, kind in enumerate(manifest["heads"]))
         own = {name: np.asarray(arrays[name], np.float64) for name in _OWN}
         costs = {name: np.asarray(arrays[f"costs.{name}"], np.float64) for name in ("price", "tokens", "flat")}
         widths = {len(models), *(len(own[name]) for name in _OWN if name != "weights"), costs["price"].shape[1]}
@@ -88,19 +90,27 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
 
 
 def check_encoder(classifier: QueryClassifier, encoder: Encoder, folder: Path) -> None:
-    """Refuse a classifier that was trained on the vectors of another encoder.
+    """Refuse a classifier that looks at the vectors of another encoder.
 
     Raises:
         ArtifactError: it was.
     """
-    if encoder.fingerprint != classifier.encoder:
+    if classifier.needs_vectors and encoder.fingerprint != classifier.encoder:
         raise ArtifactError(
             f"{folder}: trained on vectors of another encoder than {encoder.name}; name the index that it was trained "
             "with (--index), or train it again with this one"
         )
 
 
-def _head(kind: str, place: int, arrays: Mapping[str, NDArray[Any]]) -> QueryHead:
+def _files(classifier: QueryClassifier) -> dict[str, Path]:
+    """Those of the tuned encoder, of which there is one at most."""
+    tuned = [head for head in classifier.heads if isinstance(head, TunedHead)]
+    return {"encoder": tuned[0].model_path, "tokenizer": tuned[0].tokenizer_path} if tuned else {}
+
+
+def _head(kind: str, place: int, arrays: Mapping[str, NDArray[Any]], files: Mapping[str, Path]) -> QueryHead:
     prefix = f"{place}."
     own = {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
+    if kind == TunedHead.kind:
+        return TunedHead.open(files["encoder"], files["tokenizer"], own)
     return KINDS[kind].from_arrays(own)

@@ -1,4 +1,4 @@
-"""What a head is: predicts every model's quality from the inputs, and is made of arrays."""
+"""What a head is: predicts every model's quality from the inputs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,27 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class QueryHead(Protocol):
-    """A trained head, as it serves."""
+    """A trained head, as it serves.
+
+    Attributes:
+        kind: its name in an artifact.
+        needs_vectors: whether it looks at vectors and features; else at the texts alone.
+    """
 
     kind: ClassVar[str]
+    needs_vectors: ClassVar[bool]
 
     def predict(self, inputs: Inputs) -> Quality:
         """``(n, m)`` predicted quality."""
         ...
 
     def arrays(self) -> Arrays:
-        """Everything that it is made of, by name."""
+        """The arrays that it is made of, by name."""
         ...
+
+
+class ArrayHead(QueryHead, Protocol):
+    """A head that is made of arrays alone."""
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:

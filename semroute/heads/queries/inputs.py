@@ -1,4 +1,4 @@
-"""What the heads look at: a query's vector, and the features of its text."""
+"""What the heads look at: a query's text, its vector, and the features of the text."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ class Inputs:
     Attributes:
         vectors: ``(n, d)`` float32, unit rows.
         features: ``(n, f)`` float32: those of the text, then the similarity to each category that is known.
+        queries: the texts.
     """
 
     vectors: Matrix
     features: Matrix
+    queries: Sequence[str]
 
     def __len__(self) -> int:
-        return len(self.vectors)
+        return len(self.queries)
 
     @classmethod
     def of(cls, queries: Sequence[str], vectors: Matrix, categories: Matrix) -> Inputs:
@@ -40,8 +42,14 @@ class Inputs:
         """
         vectors = np.ascontiguousarray(vectors, np.float32)
         written = feature_matrix(queries)
-        return cls(vectors, np.hstack([written, vectors @ categories.T]) if len(categories) else written)
+        return cls(vectors, np.hstack([written, vectors @ categories.T]) if len(categories) else written, queries)
+
+    @classmethod
+    def of_texts(cls, queries: Sequence[str]) -> Inputs:
+        """The inputs of heads that look at the text alone: without vectors and features."""
+        nothing = np.zeros((len(queries), 0), np.float32)
+        return cls(nothing, nothing, queries)
 
     def take(self, rows: Rows) -> Inputs:
         """Those of some rows."""
-        return Inputs(self.vectors[rows], self.features[rows])
+        return Inputs(self.vectors[rows], self.features[rows], [self.queries[row] for row in rows.tolist()])

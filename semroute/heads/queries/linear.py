@@ -34,6 +34,7 @@ class LinearHead:
     bias: NDArray[np.float64]
 
     kind: ClassVar[str] = "linear"
+    needs_vectors: ClassVar[bool] = True
 
     def predict(self, inputs: Inputs) -> Quality:
         """``(n, m)`` predicted quality."""

@@ -37,6 +37,7 @@ class NeighbourHead:
     _index: Any = field(init=False, repr=False, compare=False)
 
     kind: ClassVar[str] = "neighbours"
+    needs_vectors: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         index = faiss.IndexFlatIP(self.vectors.shape[1])

@@ -44,6 +44,7 @@ class TreesHead:
     _depth: int = field(init=False, repr=False, compare=False)
 
     kind: ClassVar[str] = "trees"
+    needs_vectors: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         # A leaf asks about the first column, and both its children are itself: all trees go down equally far.

@@ -19,8 +19,8 @@ from semroute.learn.answers.training import train
 from semroute.learn.policy.part import Part
 from semroute.learn.queries.costs import call_costs
 from semroute.learn.queries.estimator import Estimator
-from semroute.learn.queries.rows import LEAST_QUERIES
-from semroute.learn.queries.training import Setting, TrainingRows, train_queries
+from semroute.learn.queries.rows import LEAST_QUERIES, TrainingRows
+from semroute.learn.queries.training import Setting, train_queries
 from semroute.outcomes.costs import Costs
 from semroute.types import Matrix
 

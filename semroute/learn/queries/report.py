@@ -9,7 +9,8 @@ import numpy as np
 
 from semroute.evaluate.metrics import auroc, expected_calibration_error
 from semroute.evaluate.plain import finite
-from semroute.learn.queries.training import TrainedQueries, TrainingRows
+from semroute.learn.queries.rows import TrainingRows
+from semroute.learn.queries.training import TrainedQueries
 from semroute.learn.queries.value import Worth
 
 GOOD = 0.5
@@ -22,7 +23,7 @@ class ModelFigures:
 
     Attributes:
         known: rows where its quality is known.
-        mean: mean quality.
+        mean: mean quality; NaN where none is known.
         auroc: probability that a good answer was predicted better than a bad one; None where there is one kind only.
         ece: calibration error, 15 bins.
     """
@@ -37,12 +38,13 @@ def model_figures(trained: TrainedQueries, rows: TrainingRows) -> dict[str, Mode
     """The figures of every model."""
     found = {}
     for column, model in enumerate(rows.models):
-        known = np.isfinite(rows.quality[:, column])
-        said, truth = trained.left_out[known, column], rows.quality[known, column]
+        quality = rows.quality[trained.judged, column]
+        known = np.isfinite(quality)
+        said, truth = trained.left_out[known, column], quality[known]
         good = truth >= GOOD
         found[model] = ModelFigures(
             known=int(known.sum()),
-            mean=float(truth.mean()),
+            mean=float(truth.mean()) if len(truth) else float("nan"),
             auroc=auroc(said[good], said[~good]),
             ece=expected_calibration_error(said, truth),
         )
@@ -50,9 +52,9 @@ def model_figures(trained: TrainedQueries, rows: TrainingRows) -> dict[str, Mode
 
 
 def training_report(
-    trained: TrainedQueries, rows: TrainingRows, worth: Worth | None, *, seed: int
+    trained: TrainedQueries, rows: TrainingRows, worth: Worth | None, *, backbone: str | None = None, seed: int
 ) -> dict[str, object]:
-    """JSON-ready; what is infinite is null."""
+    """JSON-ready; what is infinite is null. ``backbone`` names the encoder that was tuned, if any."""
     import semroute
 
     return {
@@ -60,6 +62,8 @@ def training_report(
             "semroute": semroute.__version__,
             "queries": len(rows.queries),
             "data_sha256": data_fingerprint(rows),
+            "judged_on": len(trained.judged),
+            "fine_tuned": backbone,
             "seed": seed,
         },
         "validation": {

@@ -9,12 +9,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.errors import InputError
+from semroute.heads.queries.inputs import Inputs
+from semroute.learn.queries.estimator import Known
 from semroute.outcomes.table import OutcomeTable
+from semroute.types import Matrix
 
 LEAST_QUERIES = 50
 """Queries below which nothing is trained."""
 LEAST_KNOWN = 30
 """Answers of a model below which it is not trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRows:
+    """What is trained on.
+
+    Attributes:
+        queries: ``n`` texts.
+        inputs: their vectors and features.
+        quality: ``(n, m)``, NaN where it is not known; every row and every model is known somewhere.
+        models: ``m`` names.
+    """
+
+    queries: Sequence[str]
+    inputs: Inputs
+    quality: Known
+    models: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, queries: Sequence[str], vectors: Matrix, quality: Known, models: tuple[str, ...], categories: Matrix
+    ) -> TrainingRows:
+        """The rows of ``n`` texts and their ``(n, d)`` unit vectors; ``categories`` as of :class:`Setting`."""
+        return cls(queries, Inputs.of(queries, vectors, categories), quality, models)
 
 
 @dataclass(frozen=True, slots=True)

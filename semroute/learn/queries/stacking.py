@@ -19,6 +19,9 @@ from semroute.learn.queries.estimator import Known
 
 STACK = "stack"
 
+NEGLIGIBLE = 0.001
+"""By how much of it the squared error may grow for the sake of fewer heads: each costs time in every decision."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stack:
@@ -26,7 +29,7 @@ class Stack:
 
     Attributes:
         chosen: the stack, or the name of the one head that did as well.
-        weights: by head; one of 1 and no other where a single head was chosen.
+        weights: by head, of those that are kept; one of 1 and no other where a single head was chosen.
         losses: mean squared error on left-out rows, of each head and of the stack.
         left_out: ``(n, m)`` what the choice says of rows that neither heads nor weights were fitted on.
     """
@@ -40,7 +43,7 @@ class Stack:
 def choose_stack(
     predictions: Mapping[str, Quality], quality: Known, prior: NDArray[np.float64], fold: NDArray[np.int64]
 ) -> Stack:
-    """Weigh the heads, or choose one of them where the stack is no better.
+    """Weigh the heads, or choose one of them where the stack is no better; heads that add next to nothing are dropped.
 
     Args:
         predictions: by head, ``(n, m)`` what it says of rows that it was not fitted on.
@@ -49,19 +52,41 @@ def choose_stack(
         fold: ``(n,)`` number of the part that a row was left out with; the weights that judge the stack on a part are
             fitted on the others.
     """
-    names, guesses = list(predictions), list(predictions.values())
+    losses = {name: squared_error(guess, quality) for name, guess in predictions.items()}
+    best = min(losses, key=lambda name: losses[name])
+    if len(predictions) == 1:
+        return Stack(best, {best: 1.0}, losses, predictions[best])
+
+    def crossed(names: Sequence[str]) -> Quality:
+        return _crossed([predictions[name] for name in names], quality, prior, fold)
+
+    kept, whole = list(predictions), crossed(list(predictions))
+    losses[STACK] = squared_error(whole, quality)
+    bound = losses[STACK] * (1.0 + NEGLIGIBLE)
+    while len(kept) > 1:
+        fewer = {name: crossed([other for other in kept if other != name]) for name in kept}
+        dropped = min(fewer, key=lambda name: squared_error(fewer[name], quality))
+        if squared_error(fewer[dropped], quality) > bound:
+            break
+        kept.remove(dropped)
+        whole = fewer[dropped]
+    losses[STACK] = squared_error(whole, quality)
+    if losses[STACK] >= losses[best]:
+        return Stack(best, {best: 1.0}, losses, predictions[best])
+    weights = _weights([predictions[name] for name in kept], quality, prior)
+    return Stack(STACK, dict(zip(kept, weights.tolist(), strict=True)), losses, whole)
+
+
+def _crossed(
+    guesses: Sequence[Quality], quality: Known, prior: NDArray[np.float64], fold: NDArray[np.int64]
+) -> Quality:
+    """``(n, m)`` what the stack of some heads says of each part, with weights that were fitted on the others."""
     whole = np.empty(quality.shape)
     for number in np.unique(fold):
         own, others = fold == number, fold != number
         weights = _weights([guess[others] for guess in guesses], quality[others], prior)
         whole[own] = stacked([guess[own] for guess in guesses], prior, weights)
-    losses = {name: squared_error(guess, quality) for name, guess in predictions.items()}
-    best = min(losses, key=lambda name: losses[name])
-    losses[STACK] = squared_error(whole, quality)
-    if len(names) > 1 and losses[STACK] < losses[best]:
-        weights = _weights(guesses, quality, prior)
-        return Stack(STACK, dict(zip(names, weights.tolist(), strict=True)), losses, whole)
-    return Stack(best, {best: 1.0}, losses, predictions[best])
+    return whole
 
 
 def squared_error(predicted: Quality, quality: Known) -> float:

@@ -13,8 +13,8 @@ from semroute.evaluate.replay.duplicates import duplicates
 from semroute.evaluate.replay.folds import Fold, k_folds
 from semroute.heads.queries.classifier import QueryClassifier
 from semroute.heads.queries.costs import CallCosts
-from semroute.heads.queries.head import Quality
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.head import Quality, QueryHead
+from semroute.heads.queries.tuned import TunedHead
 from semroute.learn.queries.boosting import BoostingEstimator
 from semroute.learn.queries.calibration import calibration, cross_calibrated
 from semroute.learn.queries.clusters import ClusterEstimator
@@ -22,7 +22,9 @@ from semroute.learn.queries.estimator import Estimator, Known, left_out
 from semroute.learn.queries.forest import ForestEstimator
 from semroute.learn.queries.linear import LinearEstimator
 from semroute.learn.queries.neighbours import NeighbourEstimator
+from semroute.learn.queries.rows import TrainingRows
 from semroute.learn.queries.stacking import Stack, choose_stack
+from semroute.learn.queries.tuned_part import TunedPart
 from semroute.types import Matrix
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -43,30 +45,6 @@ def estimators(seed: int = 0) -> dict[str, Estimator]:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingRows:
-    """What is trained on.
-
-    Attributes:
-        queries: ``n`` texts.
-        inputs: their vectors and features.
-        quality: ``(n, m)``, NaN where it is not known; every row and every model is known somewhere.
-        models: ``m`` names.
-    """
-
-    queries: Sequence[str]
-    inputs: Inputs
-    quality: Known
-    models: tuple[str, ...]
-
-    @classmethod
-    def of(
-        cls, queries: Sequence[str], vectors: Matrix, quality: Known, models: tuple[str, ...], categories: Matrix
-    ) -> TrainingRows:
-        """The rows of ``n`` texts and their ``(n, d)`` unit vectors; ``categories`` as of :class:`Setting`."""
-        return cls(queries, Inputs.of(queries, vectors, categories), quality, models)
-
-
-@dataclass(frozen=True, slots=True)
 class Setting:
     """What a classifier knows beside the rows.
 
@@ -83,16 +61,18 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class TrainedQueries:
-    """A classifier, and what it says of each training row when that row was left out.
+    """A classifier, and what it says of training rows when they were left out.
 
     Attributes:
-        classifier: fitted on all rows.
+        classifier: fitted on all rows, but for a tuned encoder.
         stack: what was chosen.
-        left_out: ``(n, m)`` calibrated; heads, weights and calibration were fitted on other rows.
+        judged: ``(k,)`` numbers of the rows that it was judged on: all, or those that a tuned encoder has not seen.
+        left_out: ``(k, m)`` calibrated; heads, weights and calibration were fitted on other rows.
     """
 
     classifier: QueryClassifier
     stack: Stack
+    judged: NDArray[np.int64]
     left_out: Quality
 
 
@@ -101,6 +81,7 @@ def train_queries(
     setting: Setting,
     *,
     heads: Mapping[str, Estimator] | None = None,
+    tuned: TunedPart | None = None,
     folds: int = FOLDS,
     seed: int = 0,
     progress: Progress = lambda done, total: None,
@@ -109,14 +90,24 @@ def train_queries(
 
     Queries that say the same are left out together.
 
+    Args:
+        rows: what is trained on.
+        setting: what is known beside them.
+        heads: what is tried, by name; all that there are when None.
+        tuned: an encoder that was tuned on a part of these rows, one head more.
+        folds: parts to leave out in turn.
+        seed: of the parts.
+        progress: called with the fits done and their total.
+
     Raises:
         InputError: fewer different queries than folds.
         MissingExtraError: the extra "build" is not installed.
     """
-    tried = dict(heads or estimators(seed))
+    tried = dict(estimators(seed) if heads is None else heads)
     inputs, quality = rows.inputs, np.asarray(rows.quality, np.float64)
     prior = np.asarray(np.nanmean(quality, axis=0))
-    parts = k_folds(duplicates(rows.queries, inputs.vectors).group, folds, seed=seed)
+    group = duplicates(rows.queries, inputs.vectors).group
+    parts = k_folds(group, folds, seed=seed)
     total, done = len(tried) * (len(parts) + 1), 0
     predictions: dict[str, Quality] = {name: np.empty(quality.shape) for name in tried}
     for name, estimator in tried.items():
@@ -126,14 +117,20 @@ def train_queries(
             predictions[name][part.test] = left_out(estimator, inputs, filled, part.train, part.test)
             done += 1
             progress(done, total)
-    fold = _numbers(parts, len(quality))
-    stack = choose_stack(predictions, quality, prior, fold)
-    fitted = []
+    judged = np.arange(len(quality)) if tuned is None else tuned.judged
+    said = {name: predicted[judged] for name, predicted in predictions.items()}
+    if tuned is not None:
+        said[TunedHead.kind] = tuned.predicted
+    # Parts of the judged rows alone: those that a tuned encoder has not seen may all lie in one of the parts above.
+    _, own_group = np.unique(group[judged], return_inverse=True)
+    known, fold = quality[judged], _numbers(k_folds(own_group, folds, seed=seed), len(judged))
+    stack = choose_stack(said, known, prior, fold)
+    fitted: list[QueryHead] = []
     for name in stack.weights:
-        fitted.append(tried[name].fit(inputs, quality).head_)
+        fitted.append(tuned.head if tuned is not None and name not in tried else tried[name].fit(inputs, quality).head_)
         done += 1
         progress(done, total)
-    slope, shift = calibration(stack.left_out, quality)
+    slope, shift = calibration(stack.left_out, known)
     classifier = QueryClassifier(
         models=rows.models,
         prior=prior,
@@ -146,7 +143,7 @@ def train_queries(
         costs=setting.costs,
     )
     progress(total, total)
-    return TrainedQueries(classifier, stack, cross_calibrated(stack.left_out, quality, fold))
+    return TrainedQueries(classifier, stack, judged, cross_calibrated(stack.left_out, known, fold))
 
 
 def _with_known(quality: Known, train: NDArray[np.int64], prior: NDArray[np.float64]) -> Known:

@@ -78,6 +78,7 @@ def test_a_trainer_sees_its_training_rows_only() -> None:
 
     class Constant:
         models = ("x", "y")
+        needs_vectors = True
 
         def predict(self, texts: Sequence[str], vectors: Matrix) -> Matrix:
             return np.full((len(texts), 2), 0.25, np.float32)

@@ -11,7 +11,8 @@ from heads.queries.made import DIMENSIONS, MODELS, costs_of, made, no_categories
 from semroute.errors import ArtifactError, InputError
 from semroute.heads.folder import MANIFEST
 from semroute.heads.queries import QueryClassifier, read_query_classifier, write_query_classifier
-from semroute.learn.queries.training import Setting, TrainingRows, train_queries
+from semroute.learn.queries.rows import TrainingRows
+from semroute.learn.queries.training import Setting, train_queries
 
 
 @pytest.fixture(scope="module")

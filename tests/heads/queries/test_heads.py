@@ -17,7 +17,8 @@ AXES = np.eye(DIMENSIONS, dtype=np.float32)
 def inputs(vectors: np.ndarray, features: np.ndarray | None = None) -> Inputs:
     """Inputs of vectors, with features that are all 0 unless they are given."""
     vectors = np.asarray(vectors, np.float32)
-    return Inputs(vectors, np.zeros((len(vectors), 2), np.float32) if features is None else features)
+    written = np.zeros((len(vectors), 2), np.float32) if features is None else features
+    return Inputs(vectors, written, [""] * len(vectors))
 
 
 def test_inputs_are_vectors_features_and_similarity_to_categories() -> None:

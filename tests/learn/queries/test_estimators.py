@@ -93,7 +93,7 @@ def test_few_rows_make_one_cluster() -> None:
 
 def test_a_feature_that_never_changes_does_no_harm_to_a_line() -> None:
     inputs, quality = given(60)
-    same = Inputs(inputs.vectors, np.ones((60, 3), np.float32))
+    same = Inputs(inputs.vectors, np.ones((60, 3), np.float32), inputs.queries)
     assert np.isfinite(LinearEstimator().fit(same, quality).head_.predict(same)).all()
 
 

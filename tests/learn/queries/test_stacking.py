@@ -44,6 +44,20 @@ def test_a_stack_of_heads_that_know_nothing_is_the_prior() -> None:
     assert stack.losses[STACK] < 0.12, "the heads alone are off by more than 4"
 
 
+def test_a_head_that_adds_next_to_nothing_is_dropped() -> None:
+    quality, random = truth(), np.random.default_rng(5)
+    heads = {name: quality + random.normal(0, 0.3, (N, 2)) for name in ("one", "other")}
+    heads["echo"] = heads["one"] + random.normal(0, 0.01, (N, 2))
+    heads["noise"] = random.random((N, 2))
+    stack = choose_stack(heads, quality, quality.mean(axis=0), FOLD)
+    assert stack.chosen == STACK
+    assert "noise" not in stack.weights
+    assert len(stack.weights) == 2, "one of the two that say the same"
+    assert "other" in stack.weights
+    alone = choose_stack({"one": heads["one"], "other": heads["other"]}, quality, quality.mean(axis=0), FOLD)
+    assert stack.losses[STACK] <= alone.losses[STACK] * 1.001
+
+
 @given(st.integers(0, 1000))
 def test_weights_are_never_below_zero_and_unknown_cells_do_not_count(seed: int) -> None:
     quality, random = truth(seed), np.random.default_rng(seed)
@@ -51,4 +65,5 @@ def test_weights_are_never_below_zero_and_unknown_cells_do_not_count(seed: int) 
     holes = np.where(random.random((N, 2)) < 0.3, np.nan, quality)
     stack = choose_stack(heads, holes, np.nanmean(holes, axis=0), FOLD)
     assert all(weight >= 0 for weight in stack.weights.values())
+    assert stack.losses[stack.chosen] <= min(stack.losses[name] for name in heads)
     assert np.isfinite(stack.left_out).all()

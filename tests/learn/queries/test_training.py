@@ -8,8 +8,9 @@ from semroute.errors import InputError
 from semroute.learn.queries.linear import LinearEstimator
 from semroute.learn.queries.neighbours import NeighbourEstimator
 from semroute.learn.queries.report import data_fingerprint, model_figures, training_report
+from semroute.learn.queries.rows import TrainingRows
 from semroute.learn.queries.stacking import squared_error
-from semroute.learn.queries.training import Setting, TrainedQueries, TrainingRows, train_queries
+from semroute.learn.queries.training import Setting, TrainedQueries, train_queries
 from semroute.learn.queries.value import matching_value
 
 SETTING = Setting("print", costs_of(), no_categories())
