@@ -1,8 +1,8 @@
 """Our figures beside those that the authors' own programs gave for the same points.
 
 RouteLLM: ``generate_results`` of ``routellm/evals/evaluate.py``, package routellm 0.2.0 from PyPI, given every point of
-the curve. RouterBench: ``calc_AIQ`` of ``evaluation/AIQ.py`` in github.com/withmartian/routerbench at 30e0925. Both were
-run once, with numpy 1.26, on the points that are drawn here.
+the curve. RouterBench: ``calc_AIQ`` of ``evaluation/AIQ.py`` in github.com/withmartian/routerbench at 30e0925. Both ran
+once, with numpy 1.26, on the points that are drawn here.
 """
 
 from __future__ import annotations
