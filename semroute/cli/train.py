@@ -36,7 +36,7 @@ _FILE = click.Path(path_type=Path)
 @models_option
 @choose_heads("tuned")
 @click.option("--fine-tune", "backbone", metavar="BACKBONE", help="Tune this encoder too: a model's name or folder.")
-@click.option("--epochs", type=click.IntRange(1), default=3, show_default=True, help="Passes of tuning.")
+@click.option("--epochs", type=click.IntRange(1), default=2, show_default=True, help="Passes of tuning.")
 @click.option("--most", type=click.IntRange(50), default=MOST, show_default=True, help="Queries to train on, drawn.")
 @click.option("--folds", type=click.IntRange(2), default=3, show_default=True, help="Parts to cross-validate with.")
 @seed_option

@@ -43,7 +43,7 @@ class FineTuning:
         seed: of batches and dropout.
     """
 
-    epochs: int = 3
+    epochs: int = 2
     batch: int = 32
     rate: float = 1e-4
     line_rate: float = 1e-3
