@@ -54,9 +54,9 @@ def point_words(point: Point, models: tuple[str, ...]) -> str:
         worth = f"USD {point.parameter:.4g} for +1.0" if math.isfinite(point.parameter) else "everything"
         return f"the classifier, with quality worth {worth}"
     if isinstance(point.family, ByCategory):
-        names = ", ".join(dict.fromkeys(models[number] for number in point.parameter.choice))
+        ways = "; ".join(dict.fromkeys(way.words(models) for way in point.parameter.choice))
         moved = f", thresholds moved by {point.parameter.offset:+.2g}" if point.parameter.offset else ""
-        return f"a model for each category ({names}){moved}"
+        return f"a model or cascade for each category ({ways}){moved}"
     return f"{point.family.name}, accepting from {point.parameter:.2f}"
 
 

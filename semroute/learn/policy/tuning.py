@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semroute.evaluate.risk.promise import Promise
 from semroute.learn.policy.families import ByCategory, ByClassifier, Cascade, Family, SingleModels
+from semroute.learn.policy.families.ways import tiers_of
 from semroute.learn.policy.part import Part
 from semroute.learn.policy.preparing import Prepared
 from semroute.learn.policy.search import Floor, Point, Test, best_below, cheapest_above, points, worth_most
@@ -59,19 +59,16 @@ def families(
         prepared: both parts.
         categories: names of those that are scored; may be none.
         thresholds: of the categories.
-        folder: where the classifiers will lie.
+        folder: of the policy, where the classifiers will lie.
     """
-    cost = prepared.tuning.cost.mean(axis=0, dtype=np.float64)
-    pairs = product(prepared.checks, range(len(models)))
+    pairs = list(tiers_of(prepared.tuning))
     found: list[Family] = [SingleModels(models)]
     if len(categories):
         found.append(ByCategory(models, categories, thresholds))
     found.append(ByClassifier(models, f"{folder}/classifier"))
-    found += [
-        Cascade(models, first, second, f"{folder}/checks-{first}")
-        for first, second in pairs
-        if cost[first] < cost[second]
-    ]
+    found += [Cascade(models, *pair, folder) for pair in pairs]
+    if len(categories) and pairs:
+        found.append(ByCategory(models, categories, thresholds, folder, with_tiers=True))
     return found
 
 

@@ -13,7 +13,7 @@ import yaml
 from semroute.errors import InputError
 from semroute.heads.answers import write_classifier
 from semroute.heads.queries import write_query_classifier
-from semroute.learn.policy.families import ByClassifier, Cascade
+from semroute.learn.policy.families import ByClassifier
 from semroute.learn.policy.preparing import Prepared
 from semroute.learn.policy.search import Point
 from semroute.whole import own_folder, whole_file
@@ -38,8 +38,7 @@ def write_policy(point: Point, prepared: Prepared, folder: Path, *, head: str, r
         own_folder(folder, REPORT)
         if isinstance(point.family, ByClassifier):
             write_query_classifier(prepared.classifier, folder / "classifier", report={})
-        if isinstance(point.family, Cascade):
-            number = point.family.first
+        for number in point.family.checks(point.parameter):
             write_classifier(prepared.checks[number], folder / f"checks-{number}", report={})
         text = "".join(f"# {line}\n" for line in head.splitlines())
         text += yaml.safe_dump(dict(point.family.config(point.parameter)), sort_keys=False, allow_unicode=True)

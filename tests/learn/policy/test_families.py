@@ -7,14 +7,16 @@ import pytest
 from learn.policy.made import MODELS, part
 
 from semroute.config import Config
-from semroute.learn.policy.families import ByCategory, ByClassifier, Cascade, Family, SingleModels
+from semroute.learn.policy.families import ByCategory, ByClassifier, Cascade, CategoryTable, Family, SingleModels
+from semroute.learn.policy.families.ways import Way
 from semroute.learn.policy.part import Part
 
 FAMILIES: list[Family] = [
     SingleModels(MODELS),
     ByClassifier(MODELS, "policy/classifier"),
     ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5])),
-    Cascade(MODELS, 0, 1, "policy/checks-0"),
+    Cascade(MODELS, 0, 1, "policy"),
+    ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5]), "policy", with_tiers=True),
 ]
 NAMES = [family.name for family in FAMILIES]
 
@@ -41,6 +43,9 @@ def test_every_point_is_played_and_written_as_a_configuration_that_is_valid(fami
             ],
         }
         assert Config.model_validate(document).fallback.models
+        written = str(document)
+        assert all(f"policy/checks-{number}" in written for number in family.checks(parameter))
+        assert ("checks-" in written) == bool(family.checks(parameter))
 
 
 def test_single_models_give_their_own_quality_and_cost() -> None:
@@ -71,9 +76,8 @@ def test_a_cascade_pays_for_the_answers_that_it_rejects() -> None:
 
 def test_categories_send_hard_ones_to_the_better_model_and_what_fits_none_to_the_fallback() -> None:
     family = ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5]))
-    tables = {parameter.choice for parameter, _ in family.tried(part(400)) if parameter.offset == 0}
-    assert any(choice[:2] == (0, 1) for choice in tables)
-    parameter = next(one for one, _ in family.tried(part(400)) if one.choice[:2] == (0, 1) and one.offset == 0)
+    split = (Way(0), Way(1))
+    parameter = next(one for one, _ in family.tried(part(400)) if one.choice[:2] == split and one.offset == 0)
     said = family.config(parameter)["categories"]
     assert said == {"easy": {"models": ["small"]}, "hard": {"models": ["large"]}}
     moved = next(one for one, _ in family.tried(part(400)) if one.offset == 0.1)
@@ -81,7 +85,43 @@ def test_categories_send_hard_ones_to_the_better_model_and_what_fits_none_to_the
     rows = part(50)
     nothing = Part(rows.quality, rows.cost, rows.predicted, rows.expected, rows.scores * 0, {})
     played = family.play(parameter, nothing)
-    np.testing.assert_array_equal(played.quality, nothing.quality[:, parameter.choice[-1]])
+    np.testing.assert_array_equal(played.quality, nothing.quality[:, parameter.choice[-1].first])
+
+
+def test_a_category_may_have_a_cascade_and_others_none() -> None:
+    family = ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5]), "p", with_tiers=True)
+    rows = part(400)
+    mixed = CategoryTable(1.0, 0.0, (Way(0), Way(0, 1, 0.5), Way(1)))
+    said = family.config(mixed)["categories"]
+    assert said["easy"] == {"models": ["small"]}
+    assert said["hard"]["cascade"]["tiers"] == ["small", "large"]
+    assert said["hard"]["cascade"]["accept"]["quality"]["classifier"] == "p/checks-0"
+    assert family.checks(mixed) == {0}
+    hard = rows.scores.argmax(axis=1) == 1
+    rejected = hard & (rows.acceptance[0] < mixed.choice[1].threshold)
+    played = family.play(mixed, rows)
+    np.testing.assert_allclose(played.cost[rejected], 0.021, rtol=1e-5)
+    np.testing.assert_allclose(played.cost[~hard], rows.cost[~hard, mixed.choice[0].first], rtol=1e-5)
+
+
+def test_a_cascade_of_the_fallback_is_not_that_of_categories_that_have_none() -> None:
+    family = ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5]), "p", with_tiers=True)
+    parameter = CategoryTable(1.0, 0.0, (Way(0), Way(1), Way(0, 1, 0.5)))
+    said = family.config(parameter)
+    assert said["cascade"]["tiers"] == ["small", "large"]
+    assert said["categories"]["easy"] == {"models": ["small"], "cascade": False}
+    assert not Config.model_validate({"categories": said["categories"]}).categories["easy"].cascade.tiers  # type: ignore[union-attr]
+
+
+def test_cascades_where_they_help_are_found_by_the_search() -> None:
+    rows = part(800, skill=0.9)
+    singles = ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5]))
+    tiers = ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5]), "p", with_tiers=True)
+
+    def cheapest(family: Family) -> float:
+        return min(played.point[1] for _, played in family.tried(rows) if played.point[0] >= 0.94)
+
+    assert cheapest(tiers) < 0.9 * cheapest(singles)
 
 
 def test_a_table_looks_no_better_on_its_own_rows_than_it_is() -> None:

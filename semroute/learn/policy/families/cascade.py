@@ -1,0 +1,56 @@
+"""One cascade for everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from semroute.learn.policy.families.family import Config
+from semroute.learn.policy.families.ways import Way
+from semroute.learn.policy.part import Part, Played
+
+THRESHOLDS = tuple(np.round(np.arange(0.05, 1.0, 0.05), 2).tolist())
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """Two tiers, and the classifier of answers between them; the parameter is its threshold.
+
+    Attributes:
+        models: names.
+        first, second: numbers of the tiers' models.
+        folder: of the policy.
+    """
+
+    models: Sequence[str]
+    first: int
+    second: int
+    folder: str
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"cascade {self.models[self.first]}, {self.models[self.second]}"
+
+    def tried(self, tuning: Part) -> Iterator[tuple[float, Played]]:
+        """A grid of thresholds; what the check says of a row's answer was not fitted on it."""
+        for threshold in THRESHOLDS:
+            yield threshold, self.play(threshold, tuning)
+
+    def play(self, parameter: float, part: Part) -> Played:
+        """Answers below the threshold are paid for, and asked for again."""
+        return self._way(parameter).play(part)
+
+    def config(self, parameter: float) -> Config:
+        """All goes to the fallback, which is the cascade."""
+        section = self._way(parameter).cascade(self.models, self.folder)
+        return {"strategies": ["rules"], "fallback": {"models": [self.models[self.first]]}, "cascade": section}
+
+    def checks(self, parameter: float) -> frozenset[int]:
+        """The first tier's."""
+        return frozenset({self.first})
+
+    def _way(self, threshold: float) -> Way:
+        return Way(self.first, self.second, threshold)

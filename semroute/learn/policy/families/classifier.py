@@ -1,0 +1,39 @@
+"""The classifier of queries, before any model is asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from semroute.evaluate.replay.choices import choose, values
+from semroute.learn.policy.families.family import POINTS, Config
+from semroute.learn.policy.part import Part, Played
+
+
+@dataclass(frozen=True)
+class ByClassifier:
+    """The classifier of queries; the parameter is the value of quality in USD."""
+
+    models: Sequence[str]
+    folder: str
+    name: str = "classifier"
+
+    def tried(self, tuning: Part) -> Iterator[tuple[float, Played]]:
+        """Values at which equally many queries change their model; no row's prediction was fitted on it."""
+        for value in values(tuning.predicted, tuning.expected, POINTS).tolist():
+            yield value, self.play(value, tuning)
+
+    def play(self, parameter: float, part: Part) -> Played:
+        """Each query goes to the model that is worth most."""
+        return Played.of(part, choose(part.predicted, part.expected, parameter))
+
+    def config(self, parameter: float) -> Config:
+        """Where quality alone counts, a value that no price outweighs stands for infinity, which YAML has not."""
+        value = parameter if math.isfinite(parameter) else 1e6
+        section = {"folder": self.folder, "value": value, "candidates": list(self.models)}
+        return {"strategies": ["classifier"], "classifier": section, "fallback": {"models": [self.models[-1]]}}
+
+    def checks(self, parameter: float) -> frozenset[int]:
+        """None."""
+        return frozenset()

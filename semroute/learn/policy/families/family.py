@@ -1,0 +1,38 @@
+"""What a family of policies is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from semroute.learn.policy.part import Part, Played
+
+POINTS = 41
+"""Values of quality that are tried along a curve."""
+
+Config = Mapping[str, Any]
+
+
+class Family(Protocol):
+    """A kind of policy with one parameter or several."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        ...
+
+    def tried(self, tuning: Part) -> Iterator[tuple[Any, Played]]:
+        """Every parameter with what it gives on the tuning rows, each row as if it had not been tuned on."""
+        ...
+
+    def play(self, parameter: Any, part: Part) -> Played:
+        """What a parameter gives on some rows."""
+        ...
+
+    def config(self, parameter: Any) -> Config:
+        """Sections of ``semroute.yaml``."""
+        ...
+
+    def checks(self, parameter: Any) -> frozenset[int]:
+        """Numbers of the models whose answers are checked, by classifiers that the configuration names."""
+        ...

@@ -1,0 +1,36 @@
+"""One model for everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from semroute.learn.policy.families.family import Config
+from semroute.learn.policy.part import Part, Played
+
+
+@dataclass(frozen=True)
+class SingleModels:
+    """One model for everything; the parameter is its number."""
+
+    models: Sequence[str]
+    name: str = "one model"
+
+    def tried(self, tuning: Part) -> Iterator[tuple[int, Played]]:
+        """Every model."""
+        for number in range(len(self.models)):
+            yield number, self.play(number, tuning)
+
+    def play(self, parameter: int, part: Part) -> Played:
+        """Every query goes to that model."""
+        return Played.of(part, np.full(len(part), parameter))
+
+    def config(self, parameter: int) -> Config:
+        """No strategy decides, so all goes to the fallback."""
+        return {"strategies": ["rules"], "fallback": {"models": [self.models[parameter]]}}
+
+    def checks(self, parameter: int) -> frozenset[int]:
+        """None."""
+        return frozenset()
