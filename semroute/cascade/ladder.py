@@ -10,6 +10,7 @@ from semroute.cascade.acceptance import Acceptance, ScorerOf, acceptance_of, no_
 from semroute.config.cascade import Cascade
 from semroute.types import Caller, Completion, Delta, Request
 
+ModelsOf: TypeAlias = Callable[[Sequence[str]], Sequence[str]]
 Kept: TypeAlias = Callable[[Sequence[str], Sequence[str]], tuple[str, ...]]
 
 
@@ -75,6 +76,16 @@ class Ladder:
         """
         rungs = (replace(rung, candidates=kept(rung.candidates, allowed)) for rung in self.rungs)
         return replace(self, rungs=tuple(rung for rung in rungs if rung.candidates))
+
+    def starting_at(self, model: str, models: ModelsOf) -> Ladder:
+        """The same from the first tier on that calls ``model``; without rungs where none does.
+
+        Args:
+            model: a name.
+            models: the models that names of models and groups stand for.
+        """
+        places = (place for place, rung in enumerate(self.rungs) if model in models(rung.candidates))
+        return replace(self, rungs=self.rungs[next(places, len(self.rungs)) :])
 
     def climb(
         self, text: str, request: Request, caller: Caller, *, deadline_s: float, streaming: bool = False

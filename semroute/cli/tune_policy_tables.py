@@ -46,18 +46,24 @@ def goal_words(found: Tuning) -> str:
 
 def point_words(point: Point, models: tuple[str, ...]) -> str:
     """A policy in words."""
-    from semroute.learn.policy.families import ByCategory, ByClassifier, SingleModels
+    from semroute.learn.policy.families import ByCategory, ByClassifier, ByClassifierAndCascade, SingleModels
 
     if isinstance(point.family, SingleModels):
         return f"always {models[point.parameter]}"
     if isinstance(point.family, ByClassifier):
-        worth = f"USD {point.parameter:.4g} for +1.0" if math.isfinite(point.parameter) else "everything"
-        return f"the classifier, with quality worth {worth}"
+        return f"the classifier, with quality worth {_worth(point.parameter)}"
     if isinstance(point.family, ByCategory):
         ways = "; ".join(dict.fromkeys(way.words(models) for way in point.parameter.choice))
         moved = f", thresholds moved by {point.parameter.offset:+.2g}" if point.parameter.offset else ""
         return f"a model or cascade for each category ({ways}){moved}"
+    if isinstance(point.family, ByClassifierAndCascade):
+        value, threshold = point.parameter
+        return f"{point.family.name}: quality worth {_worth(value)}, accepting from {threshold:.2f}"
     return f"{point.family.name}, accepting from {point.parameter:.2f}"
+
+
+def _worth(value: float) -> str:
+    return f"USD {value:.4g} for +1.0" if math.isfinite(value) else "everything"
 
 
 def tuning_tables(found: Tuning) -> Iterator[Table | Text]:

@@ -132,6 +132,8 @@ class Cascade(Section):
     Attributes:
         tiers: cheapest first; without any there is no cascade.
         accept: what an answer must be like.
+        start: ``cheapest``, where the classifier or the judge have chosen a model this is called without a cascade; or
+            ``decided``: what they have chosen is the tier to start at, unless it is none.
         stream_after_tokens: a tier whose first so many tokens are clearly confident is streamed from there on, and not
             left any more; None: an answer is checked whole before it is given out.
         value_per_quality: USD that +1.0 of quality is worth for one query: the next tier is tried only where what it is
@@ -141,6 +143,7 @@ class Cascade(Section):
 
     tiers: Annotated[tuple[Annotated[Tier, BeforeValidator(_named)], ...], Field(strict=False)] = ()
     accept: Accept = Accept()
+    start: Literal["cheapest", "decided"] = "cheapest"
     stream_after_tokens: Count | None = None
     value_per_quality: Positive | None = None
     max_usd: Dollars | None = None

@@ -15,7 +15,8 @@ from semroute.strategies import Pool
 from semroute.types import Completion, Decision, Delta, Request
 
 CHOSEN = frozenset({"judge", "classifier"})
-"""Strategies that choose a model and not a category: what they have chosen is called, and no tier below it."""
+"""Strategies that choose a model and not a category: what they have chosen is called, and no tier below it; and none
+above it but where ``cascade.start`` is ``decided``."""
 
 PINNED = "pinned"
 """Named as the strategy where the caller, and no strategy, has chosen."""
@@ -65,17 +66,25 @@ class Answering:
         return ladder.climb(decision.query, request, caller, deadline_s=deadline_s, streaming=streaming)
 
     def _ladder(self, decision: Decision, limits: Constraints) -> Ladder | None:
-        """The cascade that a decision goes through; None where there is none, or a model was chosen already."""
-        if limits.model is not None or limits.deployment is not None or decision.strategy in CHOSEN:
+        """The cascade that a decision goes through; None where there is none, or the decision needs no other model."""
+        if limits.model is not None or limits.deployment is not None:
             return None
-        if decision.strategy == "rules" and decision.category is None:
+        if decision.strategy in CHOSEN:
+            ladder = self._from_chosen(decision.candidates[0])
+        elif decision.strategy == "rules" and decision.category is None:
             return None
-        ladder = self._own.get(decision.category or "", self._general)
+        else:
+            ladder = self._own.get(decision.category or "", self._general)
         # What a rule has left to choose from bounds the tiers as well.
         for opinion in decision.opinions:
             if opinion.strategy == "rules" and opinion.kind == "narrowed":
                 ladder = ladder.within(opinion.candidates, self._pool.kept)
         return ladder if ladder.rungs else None
+
+    def _from_chosen(self, model: str) -> Ladder:
+        """The tiers from the one that has been chosen on; none where that is not wanted."""
+        is_wanted = self._config.cascade.start == "decided"
+        return self._general.starting_at(model, self._pool.models) if is_wanted else Ladder(())
 
 
 def pinned_decision(text: str, limits: Constraints, config: Config) -> Decision:

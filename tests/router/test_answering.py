@@ -29,7 +29,7 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
 def router(index: Path, provider: FakeProvider, **sections: Any) -> Router:
     places = [
         {"name": f"{model}-1", "model": model, "base_url": provider.base_url, "price": {"input": 1.0, "output": 1.0}}
-        for model in ("small", "large", "coder")
+        for model in ("small", "large", "coder", "other", "judging")
     ]
     return Router.load(index, config=Config.model_validate({"deployments": places, **sections}))
 
@@ -99,6 +99,32 @@ def test_what_a_rule_leaves_bounds_the_tiers(routing_index: Path, provider: Fake
     assert [trial.candidate for trial in completion.trials] == ["small"]
 
 
+@pytest.mark.parametrize(
+    ("start", "chosen", "calls"),
+    [
+        ("decided", "2", ["coder", "large"]),
+        ("decided", "3", ["large"]),
+        ("decided", "4", ["other"]),
+        ("cheapest", "2", ["coder"]),
+    ],
+)
+def test_what_the_judge_has_chosen_is_where_the_cascade_starts_if_it_is_told_so(
+    routing_index: Path, provider: FakeProvider, start: str, chosen: str, calls: list[str]
+) -> None:
+    names = ["small", "coder", "large", "other"]
+    routes = router(
+        routing_index,
+        provider,
+        cascade={"tiers": names[:3], "start": start},
+        strategies=["judge"],
+        judge={"model": "judging", "candidates": names},
+    )
+    provider.script(answer(chosen), answer("" if len(calls) == 2 else "fine"), answer("fine"))
+    completion = routes.complete(SOUP)
+    assert called(provider) == ["judging", *calls]
+    assert completion.model == calls[-1]
+
+
 def test_an_accepted_answer_is_streamed_and_its_decision_comes_with_it(
     routing_index: Path, provider: FakeProvider
 ) -> None:
@@ -120,7 +146,13 @@ def test_what_a_category_wants_is_part_of_the_score_of_its_places(routing_index:
         routing_index,
         provider,
         groups={"any": ["small", "large"]},
-        models={"small": {"strengths": {"reasoning": 0.2}}, "large": {"strengths": {"reasoning": 0.9}}, "coder": {}},
+        models={
+            "small": {"strengths": {"reasoning": 0.2}},
+            "large": {"strengths": {"reasoning": 0.9}},
+            "coder": {},
+            "other": {},
+            "judging": {},
+        },
         categories={"law": {"models": ["any"], "wants": ["reasoning"]}, "code": {"models": ["any"]}},
     )
     provider.always(answer("fine"))

@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.evaluate.risk.promise import Promise
-from semroute.learn.policy.families import ByCategory, ByClassifier, Cascade, Family, SingleModels
+from semroute.learn.policy.families import (
+    ByCategory,
+    ByClassifier,
+    ByClassifierAndCascade,
+    Cascade,
+    Family,
+    SingleModels,
+)
 from semroute.learn.policy.families.ways import tiers_of
 from semroute.learn.policy.part import Part
 from semroute.learn.policy.preparing import Prepared
@@ -69,6 +76,7 @@ def families(
     found += [Cascade(models, *pair, folder) for pair in pairs]
     if len(categories) and pairs:
         found.append(ByCategory(models, categories, thresholds, folder, with_tiers=True))
+    found += [ByClassifierAndCascade(models, *pair, folder) for pair in pairs]
     return found
 
 

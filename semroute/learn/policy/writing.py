@@ -13,7 +13,6 @@ import yaml
 from semroute.errors import InputError
 from semroute.heads.answers import write_classifier
 from semroute.heads.queries import write_query_classifier
-from semroute.learn.policy.families import ByClassifier
 from semroute.learn.policy.preparing import Prepared
 from semroute.learn.policy.search import Point
 from semroute.whole import own_folder, whole_file
@@ -36,7 +35,7 @@ def write_policy(point: Point, prepared: Prepared, folder: Path, *, head: str, r
     """
     try:
         own_folder(folder, REPORT)
-        if isinstance(point.family, ByClassifier):
+        if point.family.asks_classifier:
             write_query_classifier(prepared.classifier, folder / "classifier", report={})
         for number in point.family.checks(point.parameter):
             write_classifier(prepared.checks[number], folder / f"checks-{number}", report={})

@@ -7,7 +7,16 @@ import pytest
 from learn.policy.made import MODELS, part
 
 from semroute.config import Config
-from semroute.learn.policy.families import ByCategory, ByClassifier, Cascade, CategoryTable, Family, SingleModels
+from semroute.evaluate.replay.choices import choose
+from semroute.learn.policy.families import (
+    ByCategory,
+    ByClassifier,
+    ByClassifierAndCascade,
+    Cascade,
+    CategoryTable,
+    Family,
+    SingleModels,
+)
 from semroute.learn.policy.families.ways import Way
 from semroute.learn.policy.part import Part
 
@@ -17,6 +26,7 @@ FAMILIES: list[Family] = [
     ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5])),
     Cascade(MODELS, 0, 1, "policy"),
     ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5]), "policy", with_tiers=True),
+    ByClassifierAndCascade(MODELS, 0, 1, "policy"),
 ]
 NAMES = [family.name for family in FAMILIES]
 
@@ -46,6 +56,7 @@ def test_every_point_is_played_and_written_as_a_configuration_that_is_valid(fami
         written = str(document)
         assert all(f"policy/checks-{number}" in written for number in family.checks(parameter))
         assert ("checks-" in written) == bool(family.checks(parameter))
+        assert ("policy/classifier" in written) == family.asks_classifier
 
 
 def test_single_models_give_their_own_quality_and_cost() -> None:
@@ -122,6 +133,20 @@ def test_cascades_where_they_help_are_found_by_the_search() -> None:
         return min(played.point[1] for _, played in family.tried(rows) if played.point[0] >= 0.94)
 
     assert cheapest(tiers) < 0.9 * cheapest(singles)
+
+
+def test_what_the_classifier_holds_to_be_hard_skips_the_first_tier() -> None:
+    rows = part(400)
+    family = ByClassifierAndCascade(MODELS, 0, 1, "p")
+    value, threshold = 0.1, 0.5
+    played = family.play((value, threshold), rows)
+    skips = choose(rows.predicted, rows.expected, value) == 1
+    assert 0 < skips.sum() < 400
+    np.testing.assert_allclose(played.cost[skips], 0.02, rtol=1e-5)
+    tiers = Cascade(MODELS, 0, 1, "p").play(threshold, rows)
+    np.testing.assert_array_equal(played.cost[~skips], tiers.cost[~skips])
+    np.testing.assert_array_equal(played.quality[~skips], tiers.quality[~skips])
+    np.testing.assert_array_equal(family.play((0.0, threshold), rows).cost, tiers.cost)
 
 
 def test_a_table_looks_no_better_on_its_own_rows_than_it_is() -> None:

@@ -28,6 +28,7 @@ class Cascade:
     first: int
     second: int
     folder: str
+    asks_classifier: bool = False
 
     @property
     def name(self) -> str:

@@ -59,6 +59,7 @@ class ByCategory:
     thresholds: NDArray[np.float64]
     folder: str = ""
     with_tiers: bool = False
+    asks_classifier: bool = False
 
     @property
     def name(self) -> str:

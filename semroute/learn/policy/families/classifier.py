@@ -18,6 +18,7 @@ class ByClassifier:
     models: Sequence[str]
     folder: str
     name: str = "classifier"
+    asks_classifier: bool = True
 
     def tried(self, tuning: Part) -> Iterator[tuple[float, Played]]:
         """Values at which equally many queries change their model; no row's prediction was fitted on it."""
@@ -29,11 +30,15 @@ class ByClassifier:
         return Played.of(part, choose(part.predicted, part.expected, parameter))
 
     def config(self, parameter: float) -> Config:
-        """Where quality alone counts, a value that no price outweighs stands for infinity, which YAML has not."""
-        value = parameter if math.isfinite(parameter) else 1e6
-        section = {"folder": self.folder, "value": value, "candidates": list(self.models)}
+        """The classifier decides on everything."""
+        section = {"folder": self.folder, "value": value_in_yaml(parameter), "candidates": list(self.models)}
         return {"strategies": ["classifier"], "classifier": section, "fallback": {"models": [self.models[-1]]}}
 
     def checks(self, parameter: float) -> frozenset[int]:
         """None."""
         return frozenset()
+
+
+def value_in_yaml(value: float) -> float:
+    """Where quality alone counts, a value that no price outweighs stands for infinity, which YAML has not."""
+    return value if math.isfinite(value) else 1e6

@@ -17,6 +17,11 @@ class Family(Protocol):
     """A kind of policy with one parameter or several."""
 
     @property
+    def asks_classifier(self) -> bool:
+        """Whether the configuration names the classifier of queries."""
+        ...
+
+    @property
     def name(self) -> str:
         """For people."""
         ...

@@ -17,6 +17,7 @@ class SingleModels:
 
     models: Sequence[str]
     name: str = "one model"
+    asks_classifier: bool = False
 
     def tried(self, tuning: Part) -> Iterator[tuple[int, Played]]:
         """Every model."""
