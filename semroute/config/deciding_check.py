@@ -54,6 +54,8 @@ def check_deciding(
     yield from _unasked(config)
     for key, cascade in cascades(config).items():
         yield from _idle_cascade(key, cascade)
+        if cascade.start == "decided":
+            yield from _idle_start(key, config)
 
 
 def _unknown_categories(config: Config, known: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
@@ -97,6 +99,16 @@ def _idle_cascade(key: str, cascade: Cascade) -> Iterator[Problem]:
     if cascade.value_per_quality is not None and all(tier.quality is None for tier in cascade.tiers):
         fix = "give the tiers a quality, such as {use: large, quality: 0.9}"
         yield Problem("warning", f"{key}.value_per_quality", "no tier says how good it is expected to be", fix)
+
+
+def _idle_start(key: str, config: Config) -> Iterator[Problem]:
+    """Where nothing decides that could start a cascade."""
+    if key != "cascade":
+        message = "what the classifier or the judge have chosen starts the general cascade, never a category's"
+        yield Problem("warning", f"{key}.start", message, "set it under cascade")
+    elif not {"classifier", "judge"} & set(config.strategies):
+        message = 'strategies names neither "classifier" nor "judge", so that nothing else is decided'
+        yield Problem("warning", f"{key}.start", message, "add one of them there, or leave start out")
 
 
 def _unasked(config: Config) -> Iterator[Problem]:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from semroute.config import CategoryOverride, Config, Deployment, Fallback, ModelSpec, Problem
 from semroute.config.check import check_config
 
@@ -158,3 +162,21 @@ def test_cascades_in_which_nothing_can_happen_are_warned_about() -> None:
         "categories.code.cascade.tiers",
     ]
     assert {problem.severity for problem in problems} == {"warning"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "keys"),
+    [
+        ({"cascade": {"tiers": ["large", "small"], "start": "decided"}}, ["cascade.start"]),
+        ({"cascade": {"tiers": ["large", "small"], "start": "decided"}, "strategies": ["judge"]}, []),
+        (
+            {"categories": {"code": {"cascade": {"tiers": ["large", "small"], "start": "decided"}}}},
+            ["categories.code.cascade.start"],
+        ),
+    ],
+)
+def test_a_cascade_that_nothing_can_start_is_warned_about(sections: dict[str, Any], keys: list[str]) -> None:
+    small = {**LARGE.model_dump(), "name": "small-1", "model": "small"}
+    config = Config.model_validate({"deployments": [LARGE.model_dump(), small], **sections})
+    problems = check_config(config, category_models=None, env={})
+    assert [problem.key for problem in problems if problem.key.endswith(".start")] == keys
