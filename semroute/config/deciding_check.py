@@ -106,9 +106,11 @@ def _idle_start(key: str, config: Config) -> Iterator[Problem]:
     if key != "cascade":
         message = "what the classifier or the judge have chosen starts the general cascade, never a category's"
         yield Problem("warning", f"{key}.start", message, "set it under cascade")
-    elif not {"classifier", "judge"} & set(config.strategies):
-        message = 'strategies names neither "classifier" nor "judge", so that nothing else is decided'
-        yield Problem("warning", f"{key}.start", message, "add one of them there, or leave start out")
+        return
+    may_decide = {"classifier": config.classifier.folder, "judge": config.judge.model}
+    if not any(may_decide[name] for name in config.strategies if name in may_decide):
+        message = "neither a classifier nor a judge is asked, so that nothing decides where to start"
+        yield Problem("warning", f"{key}.start", message, "set one of them, or leave start out")
 
 
 def _unasked(config: Config) -> Iterator[Problem]:

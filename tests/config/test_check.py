@@ -168,7 +168,7 @@ def test_cascades_in_which_nothing_can_happen_are_warned_about() -> None:
     ("sections", "keys"),
     [
         ({"cascade": {"tiers": ["large", "small"], "start": "decided"}}, ["cascade.start"]),
-        ({"cascade": {"tiers": ["large", "small"], "start": "decided"}, "strategies": ["judge"]}, []),
+        ({"cascade": {"tiers": ["large", "small"], "start": "decided"}, "judge": {"model": "small"}}, []),
         (
             {"categories": {"code": {"cascade": {"tiers": ["large", "small"], "start": "decided"}}}},
             ["categories.code.cascade.start"],
