@@ -121,14 +121,27 @@ def prepare(
     trained = train_queries(
         rows, setting, heads=heads, seed=seed, progress=lambda done, total: progress("training", done, total)
     )
-    predicted = trained.classifier.predict_inputs(material.inputs.take(held))
-    checks, said, judged = _checks(material, tuning, held, seed, progress)
+    checks, said = _checks(material, tuning, seed, progress)
     return Prepared(
         tuning=_part(material, tuning, trained.left_out.astype(np.float32), trained.classifier, said),
-        held=_part(material, held, predicted, trained.classifier, judged),
+        held=seen_anew(material, held, trained.classifier, checks),
         classifier=trained.classifier,
         checks=checks,
     )
+
+
+def seen_anew(
+    material: Material, rows: Rows, classifier: QueryClassifier, checks: Mapping[int, AnswerClassifier]
+) -> Part:
+    """Rows that neither classifier was fitted on, with what these say of them."""
+    table = material.costs.table
+    predicted = classifier.predict_inputs(material.inputs.take(rows))
+    acceptance = {}
+    for number, check in checks.items():
+        assert table.responses is not None  # the check was trained on some
+        answers = [(table.queries[row], table.responses[row][number] or "") for row in rows.tolist()]
+        acceptance[number] = np.array([check.probability(*one) for one in answers])
+    return _part(material, rows, predicted, classifier, acceptance)
 
 
 def _costs(material: Material, rows: Rows) -> Costs:
@@ -154,16 +167,16 @@ _Acceptance: TypeAlias = dict[int, NDArray[np.float64]]
 
 
 def _checks(
-    material: Material, tuning: Rows, held: Rows, seed: int, progress: Progress
-) -> tuple[dict[int, AnswerClassifier], _Acceptance, _Acceptance]:
-    """Classifiers of the answers of all models but the dearest, where outcomes tell them; what they say of each row."""
+    material: Material, tuning: Rows, seed: int, progress: Progress
+) -> tuple[dict[int, AnswerClassifier], _Acceptance]:
+    """Classifiers of the answers of all models but the dearest, where outcomes tell them; what they say of each row
+    when it was left out."""
     table = material.costs.table
     if table.responses is None:
-        return {}, {}, {}
+        return {}, {}
     dearest = int(table.cost.mean(axis=0, dtype=np.float64).argmax())
     checks: dict[int, AnswerClassifier] = {}
     said: _Acceptance = {}
-    judged: _Acceptance = {}
     told = [
         number
         for number in range(len(table.models))
@@ -177,11 +190,5 @@ def _checks(
             continue
         trained = train(rows, _BLOCKS, seed=seed)
         checks[number], said[number] = trained.classifier, trained.left_out
-        judged[number] = np.array(
-            [
-                trained.classifier.probability(table.queries[row], table.responses[row][number] or "")
-                for row in held.tolist()
-            ]
-        )
     progress("checks", len(told), len(told))
-    return checks, said, judged
+    return checks, said
