@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from semroute.extras import require
 from semroute.learn.prototypes import spherical_kmeans
+from semroute.learn.schedule import warmed_up
 from semroute.types import Matrix
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def tune_encoder(
         random = np.random.default_rng(plan.seed)
         weights = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(weights, lr=plan.learning_rate, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmed_up(step, steps))
         tuned.train()
         for step in range(steps):
             chosen = random.choice(len(groups), size=min(plan.groups, len(groups)), replace=False)
@@ -177,8 +178,3 @@ def _embed(model: SentenceTransformer, texts: list[str], max_tokens: int) -> tor
         parts.append(model(features)["sentence_embedding"])
     back = torch.from_numpy(np.argsort(order))
     return torch.nn.functional.normalize(torch.cat(parts)[back], dim=1)
-
-
-def _rate(step: int, steps: int) -> float:
-    warm_up = max(1, steps // 10)
-    return (step + 1) / warm_up if step < warm_up else max(0.0, (steps - step) / max(1, steps - warm_up))

@@ -19,6 +19,7 @@ from semroute.extras import require
 from semroute.heads.queries.tuned import TunedHead
 from semroute.learn.queries.estimator import Known
 from semroute.learn.queries.quality_model import WHAT, QualityModel
+from semroute.learn.schedule import warmed_up
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -104,7 +105,7 @@ def _train(model: QualityModel, queries: Sequence[str], quality: Known, plan: Fi
         {"params": body, "lr": plan.rate * min(1.0, 384 / model.width)}, {"params": lines, "lr": plan.line_rate}
     ]  # fmt: skip
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmed_up(step, steps))
     model.module.train()
     for done, rows in enumerate(_batches([len(one) for one in ids], plan), start=1):
         with _half():
@@ -150,8 +151,3 @@ def _half() -> AbstractContextManager[Any]:
     if features.get("avx512_bf16") or features.get("amx_bf16"):
         return torch.autocast("cpu", dtype=torch.bfloat16)
     return nullcontext()
-
-
-def _rate(step: int, steps: int) -> float:
-    warm_up = max(1, steps // 10)
-    return (step + 1) / warm_up if step < warm_up else max(0.0, (steps - step) / max(1, steps - warm_up))
