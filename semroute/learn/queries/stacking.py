@@ -19,8 +19,10 @@ from semroute.learn.queries.estimator import Known
 
 STACK = "stack"
 
-NEGLIGIBLE = 0.001
-"""By how much of it the squared error may grow for the sake of fewer heads: each costs time in every decision."""
+NEGLIGIBLE = 0.05
+"""Share of all weight below which a head is dropped: it would cost time in every decision. (To drop whatever the
+cross-validated error can spare was tried, and cost accuracy on new queries: that error cannot tell so finely.)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +59,17 @@ def choose_stack(
     if len(predictions) == 1:
         return Stack(best, {best: 1.0}, losses, predictions[best])
 
-    def crossed(names: Sequence[str]) -> Quality:
-        return _crossed([predictions[name] for name in names], quality, prior, fold)
-
-    kept, whole = list(predictions), crossed(list(predictions))
-    losses[STACK] = squared_error(whole, quality)
-    bound = losses[STACK] * (1.0 + NEGLIGIBLE)
-    while len(kept) > 1:
-        fewer = {name: crossed([other for other in kept if other != name]) for name in kept}
-        dropped = min(fewer, key=lambda name: squared_error(fewer[name], quality))
-        if squared_error(fewer[dropped], quality) > bound:
-            break
-        kept.remove(dropped)
-        whole = fewer[dropped]
+    weights = _weights(list(predictions.values()), quality, prior)
+    least = NEGLIGIBLE * weights.sum()
+    # Where no head tells anything, all weights are 0 and none is dropped.
+    kept = [name for name, weight in zip(predictions, weights, strict=True) if weight > least] or list(predictions)
+    guesses = [predictions[name] for name in kept]
+    whole = _crossed(guesses, quality, prior, fold)
     losses[STACK] = squared_error(whole, quality)
     if losses[STACK] >= losses[best]:
         return Stack(best, {best: 1.0}, losses, predictions[best])
-    weights = _weights([predictions[name] for name in kept], quality, prior)
-    return Stack(STACK, dict(zip(kept, weights.tolist(), strict=True)), losses, whole)
+    again = _weights(guesses, quality, prior).tolist()
+    return Stack(STACK, dict(zip(kept, again, strict=True)), losses, whole)
 
 
 def _crossed(

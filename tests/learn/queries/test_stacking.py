@@ -47,15 +47,13 @@ def test_a_stack_of_heads_that_know_nothing_is_the_prior() -> None:
 def test_a_head_that_adds_next_to_nothing_is_dropped() -> None:
     quality, random = truth(), np.random.default_rng(5)
     heads = {name: quality + random.normal(0, 0.3, (N, 2)) for name in ("one", "other")}
-    heads["echo"] = heads["one"] + random.normal(0, 0.01, (N, 2))
     heads["noise"] = random.random((N, 2))
     stack = choose_stack(heads, quality, quality.mean(axis=0), FOLD)
     assert stack.chosen == STACK
-    assert "noise" not in stack.weights
-    assert len(stack.weights) == 2, "one of the two that say the same"
-    assert "other" in stack.weights
+    assert set(stack.weights) == {"one", "other"}
     alone = choose_stack({"one": heads["one"], "other": heads["other"]}, quality, quality.mean(axis=0), FOLD)
-    assert stack.losses[STACK] <= alone.losses[STACK] * 1.001
+    assert stack.losses[STACK] == alone.losses[STACK]
+    assert stack.weights == alone.weights
 
 
 @given(st.integers(0, 1000))
