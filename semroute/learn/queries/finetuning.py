@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Progress: TypeAlias = Callable[[int, int], None]
 
+PROBES = 64
+"""Queries on which the exported graph is held against the model."""
+
 WINDOW = 16
 """Batches that are sorted by length together: little padding, and still other batches in every pass."""
 
@@ -87,10 +90,6 @@ def fine_tune(
     return model.export(queries[:PROBES])
 
 
-PROBES = 64
-"""Queries on which the exported graph is held against the model."""
-
-
 def _train(model: QualityModel, queries: Sequence[str], quality: Known, plan: FineTuning, progress: Progress) -> None:
     import torch
 
@@ -144,10 +143,11 @@ def _batches(lengths: Sequence[int], plan: FineTuning) -> Iterator[NDArray[np.in
 
 
 def _half() -> AbstractContextManager[Any]:
-    """bfloat16 in matrix products where the processor computes with it: twice as fast, and as good for training."""
+    """bfloat16 in matrix products where the processor computes with it, twice as fast; weights stay float32."""
     import torch
 
-    features = torch.cpu.get_capabilities()
+    # Older releases of torch do not tell.
+    features = getattr(torch.cpu, "get_capabilities", dict)()
     if features.get("avx512_bf16") or features.get("amx_bf16"):
         return torch.autocast("cpu", dtype=torch.bfloat16)
     return nullcontext()
