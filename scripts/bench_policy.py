@@ -6,7 +6,7 @@ DIR holds ``routellm/mmlu.jsonl`` and ``routellm/gsm8k.jsonl`` (github.com/lm-sy
 ``llmrouter/nine_models.jsonl`` (github.com/ulab-uiuc/LLMRouter, MIT) and ``prices.yaml``, in semroute's format for
 outcomes. Everything that is fitted is judged on folds that it was not fitted on, and on whole tasks that were left out.
 The classifier is trained anew on every fold. Costs rest on tokens that are counted with the built-in encoder's
-tokenizer, or where a file holds no responses on the same length for every model. About a quarter of an hour on two
+tokenizer, or where a file holds no responses on the same length for every model. About ten minutes on two
 cores, most of it training; ``--vectors`` keeps the vectors.
 """
 
