@@ -147,7 +147,7 @@ def _half() -> AbstractContextManager[Any]:
     import torch
 
     # Older releases of torch do not tell.
-    features = getattr(torch.cpu, "get_capabilities", dict)()
+    features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     if features.get("avx512_bf16") or features.get("amx_bf16"):
         return torch.autocast("cpu", dtype=torch.bfloat16)
     return nullcontext()
