@@ -20,7 +20,7 @@ def training_tables(
     trained: TrainedQueries, rows: TrainingRows, worth: Worth | None, left_out: int
 ) -> Iterator[Table | Text]:
     """Heads, models, and what the choices are worth; all on queries that were left out."""
-    yield _heads(trained)
+    yield _heads(trained, len(rows.queries))
     yield _models(trained, rows)
     if worth is not None:
         yield _worth(worth)
@@ -31,13 +31,16 @@ def training_tables(
     yield Text(note + (f"; {left_out:,} more were not used" if left_out else ""), style="dim")
 
 
-def _heads(trained: TrainedQueries) -> Table:
+def _heads(trained: TrainedQueries, queries: int) -> Table:
     table = plain_table("squared error", "weight", first="head")
     for name, loss in trained.stack.losses.items():
         weight = trained.stack.weights.get(name)
         is_chosen = name == trained.stack.chosen
         table.add_row(f"{name} *" if is_chosen else name, number(loss, 4), "" if weight is None else number(weight, 2))
-    table.caption, table.caption_justify = "* chosen; the smaller the error the better", "left"
+    caption = "* chosen; the smaller the error the better"
+    if trained.compared < queries:
+        caption += f"; errors on {trained.compared:,} queries that the tuned encoder has not seen"
+    table.caption, table.caption_justify = caption, "left"
     return table
 
 

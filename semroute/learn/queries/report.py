@@ -70,6 +70,7 @@ def training_report(
             "chosen": trained.stack.chosen,
             "weights": dict(trained.stack.weights),
             "squared_error": dict(trained.stack.losses),
+            "squared_error_on": trained.compared,
             "models": finite({model: asdict(figures) for model, figures in model_figures(trained, rows).items()}),
             "worth": None if worth is None else finite(asdict(worth)),
         },

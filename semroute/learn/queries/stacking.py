@@ -7,7 +7,7 @@ Machine Learning 24, 1996, found best.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from semroute.heads.queries.head import Quality
 from semroute.learn.queries.estimator import Known
 
 STACK = "stack"
+OTHERS = "others"
 
 NEGLIGIBLE = 0.05
 """Share of all weight below which a head is dropped: it would cost time in every decision. (To drop whatever the
@@ -70,6 +71,32 @@ def choose_stack(
         return Stack(best, {best: 1.0}, losses, predictions[best])
     again = _weights(guesses, quality, prior).tolist()
     return Stack(STACK, dict(zip(kept, again, strict=True)), losses, whole)
+
+
+def join(
+    stack: Stack, name: str, guess: Quality, quality: Known, prior: NDArray[np.float64], fold: NDArray[np.int64]
+) -> Stack:
+    """Weigh one head more against all the others, as few of whose rows can judge it: their weights among themselves,
+    from all rows, stay, and only how much the new head counts beside them is fitted.
+
+    Args:
+        stack: of the others; ``left_out`` holds the ``k`` rows that the new head was not fitted on.
+        name: of the new head.
+        guess: ``(k, m)`` what it says.
+        quality: ``(k, m)``, NaN where it is not known.
+        prior: ``(m,)`` mean quality.
+        fold: ``(k,)`` as of ``choose_stack``.
+
+    Returns:
+        ``stack`` itself where the new head adds next to nothing.
+    """
+    found = choose_stack({OTHERS: stack.left_out, name: guess}, quality, prior, fold)
+    if name not in found.weights:
+        return stack
+    # A stack is the prior and weighted differences from it, so that weights of weights are their products.
+    beside = found.weights.get(OTHERS, 0.0)
+    others = {head: beside * weight for head, weight in stack.weights.items()} if beside > 0 else {}
+    return replace(found, chosen=STACK if others else name, weights=others | {name: found.weights[name]})
 
 
 def _crossed(

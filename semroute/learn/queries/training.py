@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.evaluate.replay.duplicates import duplicates
-from semroute.evaluate.replay.folds import Fold, k_folds
+from semroute.evaluate.replay.folds import k_folds
 from semroute.heads.queries.classifier import QueryClassifier
 from semroute.heads.queries.costs import CallCosts
 from semroute.heads.queries.head import Quality, QueryHead
-from semroute.heads.queries.tuned import TunedHead
 from semroute.learn.queries.boosting import BoostingEstimator
 from semroute.learn.queries.calibration import calibration, cross_calibrated
+from semroute.learn.queries.choice import Grouping, choose_heads
 from semroute.learn.queries.clusters import ClusterEstimator
 from semroute.learn.queries.estimator import Estimator, Known, left_out
 from semroute.learn.queries.forest import ForestEstimator
 from semroute.learn.queries.linear import LinearEstimator
 from semroute.learn.queries.neighbours import NeighbourEstimator
 from semroute.learn.queries.rows import TrainingRows
-from semroute.learn.queries.stacking import Stack, choose_stack
+from semroute.learn.queries.stacking import Stack
 from semroute.learn.queries.tuned_part import TunedPart
 from semroute.types import Matrix
 
@@ -66,14 +66,17 @@ class TrainedQueries:
     Attributes:
         classifier: fitted on all rows, but for a tuned encoder.
         stack: what was chosen.
-        judged: ``(k,)`` numbers of the rows that it was judged on: all, or those that a tuned encoder has not seen.
+        judged: ``(k,)`` numbers of the rows that it was judged on: all, or, where a tuned encoder is among its heads,
+            those that this has not seen.
         left_out: ``(k, m)`` calibrated; heads, weights and calibration were fitted on other rows.
+        compared: rows that the heads' losses are means over: all, or those that a tuned encoder has not seen.
     """
 
     classifier: QueryClassifier
     stack: Stack
     judged: NDArray[np.int64]
     left_out: Quality
+    compared: int
 
 
 def train_queries(
@@ -117,14 +120,8 @@ def train_queries(
             predictions[name][part.test] = left_out(estimator, inputs, filled, part.train, part.test)
             done += 1
             progress(done, total)
-    judged = np.arange(len(quality)) if tuned is None else tuned.judged
-    said = {name: predicted[judged] for name, predicted in predictions.items()}
-    if tuned is not None:
-        said[TunedHead.kind] = tuned.predicted
-    # Parts of the judged rows alone: those that a tuned encoder has not seen may all lie in one of the parts above.
-    _, own_group = np.unique(group[judged], return_inverse=True)
-    known, fold = quality[judged], _numbers(k_folds(own_group, folds, seed=seed), len(judged))
-    stack = choose_stack(said, known, prior, fold)
+    choice = choose_heads(predictions, tuned, quality, prior, Grouping(group, folds, seed))
+    stack, judged, known = choice.stack, choice.judged, quality[choice.judged]
     fitted: list[QueryHead] = []
     for name in stack.weights:
         fitted.append(tuned.head if tuned is not None and name not in tried else tried[name].fit(inputs, quality).head_)
@@ -143,7 +140,9 @@ def train_queries(
         costs=setting.costs,
     )
     progress(total, total)
-    return TrainedQueries(classifier, stack, judged, cross_calibrated(stack.left_out, known, fold))
+    return TrainedQueries(
+        classifier, stack, judged, cross_calibrated(stack.left_out, known, choice.fold), choice.compared
+    )
 
 
 def _with_known(quality: Known, train: NDArray[np.int64], prior: NDArray[np.float64]) -> Known:
@@ -154,10 +153,3 @@ def _with_known(quality: Known, train: NDArray[np.int64], prior: NDArray[np.floa
     filled = quality.copy()
     filled[train[0], lacking] = prior[lacking]
     return filled
-
-
-def _numbers(parts: Sequence[Fold], count: int) -> NDArray[np.int64]:
-    found = np.zeros(count, np.int64)
-    for number, part in enumerate(parts):
-        found[part.test] = number
-    return found

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.learn.queries.stacking import STACK, choose_stack, squared_error
+from semroute.learn.queries.stacking import STACK, choose_stack, join, squared_error
 
 N = 300
 FOLD = np.arange(N) % 3
@@ -65,3 +65,26 @@ def test_weights_are_never_below_zero_and_unknown_cells_do_not_count(seed: int) 
     assert all(weight >= 0 for weight in stack.weights.values())
     assert stack.losses[stack.chosen] <= min(stack.losses[name] for name in heads)
     assert np.isfinite(stack.left_out).all()
+
+
+def test_a_head_that_joins_leaves_the_others_weights_among_themselves() -> None:
+    quality, random = truth(), np.random.default_rng(6)
+    prior = quality.mean(axis=0)
+    heads = {name: quality + random.normal(0, 0.3, (N, 2)) for name in ("one", "other")}
+    stack = choose_stack(heads, quality, prior, FOLD)
+    joined = join(stack, "new", quality + random.normal(0, 0.2, (N, 2)), quality, prior, FOLD)
+    assert joined.chosen == STACK
+    assert set(joined.weights) == {"one", "other", "new"}
+    ratio = stack.weights["one"] / stack.weights["other"]
+    assert joined.weights["one"] / joined.weights["other"] == pytest.approx(ratio)
+    assert squared_error(joined.left_out, quality) < squared_error(stack.left_out, quality)
+
+
+def test_a_head_that_joins_and_knows_nothing_or_all_leaves_one_side_alone() -> None:
+    quality, random = truth(), np.random.default_rng(7)
+    prior = quality.mean(axis=0)
+    heads = {name: quality + random.normal(0, 0.1, (N, 2)) for name in ("one", "other")}
+    stack = choose_stack(heads, quality, prior, FOLD)
+    assert join(stack, "new", random.random((N, 2)), quality, prior, FOLD) is stack
+    knows = join(stack, "new", quality.copy(), quality, prior, FOLD)
+    assert (knows.chosen, knows.weights) == ("new", {"new": pytest.approx(1.0)})
