@@ -7,7 +7,7 @@ Machine Learning 24, 1996, found best.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from semroute.heads.queries.head import Quality
 from semroute.learn.queries.estimator import Known
 
 STACK = "stack"
-OTHERS = "others"
 
 NEGLIGIBLE = 0.05
 """Share of all weight below which a head is dropped: it would cost time in every decision. (To drop whatever the
@@ -88,15 +87,18 @@ def join(
         fold: ``(k,)`` as of ``choose_stack``.
 
     Returns:
-        ``stack`` itself where the new head adds next to nothing.
+        ``stack`` itself where the new head adds next to nothing, or the error with it is no smaller. The new head alone
+        is never preferred for its smaller error: on few rows that is often luck. Losses are not filled in.
     """
-    found = choose_stack({OTHERS: stack.left_out, name: guess}, quality, prior, fold)
-    if name not in found.weights:
+    guesses = [stack.left_out, guess]
+    beside, own = _weights(guesses, quality, prior).tolist()
+    whole = _crossed(guesses, quality, prior, fold)
+    least = NEGLIGIBLE * (beside + own)
+    if own <= least or squared_error(whole, quality) >= squared_error(stack.left_out, quality):
         return stack
     # A stack is the prior and weighted differences from it, so that weights of weights are their products.
-    beside = found.weights.get(OTHERS, 0.0)
-    others = {head: beside * weight for head, weight in stack.weights.items()} if beside > 0 else {}
-    return replace(found, chosen=STACK if others else name, weights=others | {name: found.weights[name]})
+    others = {head: beside * weight for head, weight in stack.weights.items()} if beside > least else {}
+    return Stack(STACK if others else name, others | {name: own}, {}, whole)
 
 
 def _crossed(
