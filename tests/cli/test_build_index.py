@@ -182,6 +182,18 @@ def test_a_folder_that_cannot_be_used_is_one_error(
     assert "Traceback" not in err
 
 
+def _interrupted(process: subprocess.Popen[str]) -> str:
+    """What stands on stderr at the end. Python drops an exception that falls into a destructor or a callback of a
+    library: where nothing came of the first Ctrl-C it is pressed again, as a person would."""
+    for _ in range(5):
+        process.send_signal(signal.SIGINT)
+        try:
+            return process.communicate(timeout=3)[1]
+        except subprocess.TimeoutExpired:
+            continue
+    return process.communicate(timeout=120)[1]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is a console event there")
 def test_ctrl_c_in_mid_build_keeps_the_old_index_and_leaves_nothing_behind(own_index: Path, tmp_path: Path) -> None:
     source = write_categories(tmp_path / "source")
@@ -198,8 +210,7 @@ def test_ctrl_c_in_mid_build_keeps_the_old_index_and_leaves_nothing_behind(own_i
     deadline = time.monotonic() + 120
     while not any(temporary.glob("semroute-*/*")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    err = _interrupted(process)
     assert process.returncode == 130, err
     assert err.rstrip().endswith("interrupted")
     assert list(temporary.glob("semroute-*")) == []
