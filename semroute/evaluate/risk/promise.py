@@ -36,12 +36,10 @@ class Promise:
         seen.
 
         Args:
-            shortfall: ``(n,)`` independent rows in random order; a row that never falls short is no shortfall at all.
+            shortfall: ``(n,)`` independent rows in random order. That none of a few falls short proves little.
             low: no value is lower.
             high: no value is higher.
         """
-        if len(shortfall) and shortfall.max() <= 0:
-            return True
         if not mean_is_below(shortfall, 0.0, low, high, 1.0 - self.confidence):
             return False
         return self.upper(shortfall) <= 0

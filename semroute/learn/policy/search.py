@@ -95,14 +95,20 @@ def cheapest_above(found: Sequence[Point], test: Test, floor: Floor, promise: Pr
 
     def tests() -> Iterator[tuple[Point, bool]]:
         for point in frontier(found):
+            if _is_alone(point, floor.strongest):
+                yield point, floor.fraction <= 1.0
+                continue
             shortfall = floor.shortfall(test.play(point), test.part)
             yield point, promise.is_kept(shortfall, -1.0, max(floor.fraction, 0.0))
 
     chosen = last_kept(tests())
     if chosen is not None or floor.fraction > 1.0:
         return chosen
-    alone = [point for point in found if point.family.name == "one model" and point.parameter == floor.strongest]
-    return alone[0] if alone else None
+    return next((point for point in found if _is_alone(point, floor.strongest)), None)
+
+
+def _is_alone(point: Point, model: int) -> bool:
+    return point.family.name == "one model" and point.parameter == model
 
 
 def best_below(found: Sequence[Point], test: Test, budget: float, promise: Promise) -> Point | None:
@@ -113,7 +119,7 @@ def best_below(found: Sequence[Point], test: Test, budget: float, promise: Promi
         for point in rising:
             over = test.play(point).cost - budget
             # A call may cost anything: there is no bound for betting, so that Student's stands alone.
-            yield point, bool(promise.upper(over) <= 0 or over.max() <= 0)
+            yield point, promise.upper(over) <= 0
 
     return last_kept(tests())
 
