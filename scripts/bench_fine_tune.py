@@ -100,7 +100,7 @@ def _predicted(
     quality = table.quality.astype(np.float64)
     found = [np.zeros(quality.shape) for _ in WAYS]
     models, weights = table.models, []
-    nothing = CallCosts(models, (), np.zeros((2, len(models))), *np.zeros((2, 1, len(models))))
+    nothing = CallCosts(models, (), np.zeros((2, len(models))), np.ones(len(models)), *np.zeros((2, 1, len(models))))
     setting = Setting("", nothing, np.zeros((0, inputs.vectors.shape[1]), np.float32))
     for fold in folds:
         rows, test = _rows(table, inputs, fold.train), inputs.take(fold.test)

@@ -37,7 +37,7 @@ from semroute.types import Matrix, QualityPredictor
 def _classifier(queries: Sequence[str], vectors: Matrix, quality: Matrix) -> QualityPredictor:
     """What ``semroute train`` makes, of models that have numbers for names."""
     models = tuple(map(str, range(quality.shape[1])))
-    nothing = CallCosts(models, (), np.zeros((2, len(models))), *np.zeros((2, 1, len(models))))
+    nothing = CallCosts(models, (), np.zeros((2, len(models))), np.ones(len(models)), *np.zeros((2, 1, len(models))))
     setting = Setting("", nothing, np.zeros((0, vectors.shape[1]), np.float32))
     rows = TrainingRows.of(queries, vectors, quality.astype(np.float64), models, setting.categories)
     return train_queries(rows, setting).classifier

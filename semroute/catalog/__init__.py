@@ -7,7 +7,7 @@ from semroute.catalog.capability import ModelCard, fits, model_card, strength
 from semroute.catalog.cost import cost_of, estimated_cost
 from semroute.catalog.needs import DEFAULT_OUTPUT_TOKENS, Needs, capabilities_of, needs_of
 from semroute.catalog.prices import price_of
-from semroute.catalog.tokens import IMAGE_TOKENS, estimate_text_tokens, estimate_tokens
+from semroute.catalog.tokens import IMAGE_TOKENS, estimate_query_tokens, estimate_text_tokens, estimate_tokens
 
 __all__ = [
     "DEFAULT_OUTPUT_TOKENS",
@@ -18,6 +18,7 @@ __all__ = [
     "capabilities_of",
     "cheapest_cost",
     "cost_of",
+    "estimate_query_tokens",
     "estimate_text_tokens",
     "estimate_tokens",
     "estimated_cost",

@@ -47,6 +47,14 @@ def estimate_tokens(request: Request) -> int:
     return int(total) + 1
 
 
+def estimate_query_tokens(query: str) -> int:
+    """The tokens of a request that is one turn of a user's and nothing else.
+
+    What is learned from logged queries must count as the router does when it decides; a tokenizer counts otherwise.
+    """
+    return estimate_tokens(Request(({"role": "user", "content": query},)))
+
+
 def estimate_text_tokens(text: str) -> int:
     """The tokens of a text alone."""
     return int(_text(text)) + 1 if text else 0

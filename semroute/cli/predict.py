@@ -51,12 +51,15 @@ def predict(
     """
     import numpy as np
 
+    from semroute.catalog import estimate_tokens
     from semroute.categories.queries import iter_query_rows
     from semroute.cli.encoding import Encoding
     from semroute.cli.progress import progress_bars
     from semroute.evaluate.replay.choices import choose
     from semroute.heads.queries import check_encoder, read_query_classifier
     from semroute.outcomes.prices import read_prices
+    from semroute.router.text import as_messages
+    from semroute.types import Request
 
     if value is not None and max_cost is not None:
         raise click.UsageError("give --value or --max-cost, not both")
@@ -71,7 +74,8 @@ def predict(
             texts, encoding.vectors(texts, None, progress) if classifier.needs_vectors else nothing
         )
     costs = classifier.costs if prices is None else classifier.costs.with_prices(read_prices(prices))
-    expected = costs.expected(encoding.count(texts), [row.task for row in rows])
+    asked = [estimate_tokens(Request(as_messages(row.query))) for row in rows]
+    expected = costs.expected(asked, [row.task for row in rows])
     kept = _columns(classifier, models)
     among = predicted[:, kept], expected[:, kept].astype("float32")
     worth = _value(classifier, value, max_cost, *among)

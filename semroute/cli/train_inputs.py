@@ -55,10 +55,12 @@ class TrainInputs:
 
     def worth(self, trained: TrainedQueries) -> Worth | None:
         """The value at which the classifier's choices are as good as the best single model, on left-out rows."""
+        from semroute.learn.queries.costs import asked_tokens
         from semroute.learn.queries.value import matching_value
 
         table, judged = self.costs.table, trained.judged
-        expected = self.setting.costs.expected(table.input_tokens[:, 0].tolist(), table.tasks)[judged]
+        # Without tasks: who routes a query does not know its task.
+        expected = self.setting.costs.expected(asked_tokens(table.queries))[judged]
         quality, paid = self.rows.quality[judged], table.cost[judged].astype("float64")
         return matching_value(trained.left_out, quality, paid, expected)
 
@@ -87,5 +89,5 @@ def gather(source: TrainSource, encoding: Encoding, config_path: Path | None, pr
     vectors = encoding.vectors(costs.table.queries, source.store, progress)
     table = costs.table
     rows = TrainingRows.of(table.queries, vectors, table.quality.astype("float64"), table.models, encoding.categories)
-    setting = Setting(encoding.encoder.fingerprint, call_costs(costs, prices), encoding.categories)
+    setting = Setting(encoding.encoder.fingerprint, call_costs(costs), encoding.categories)
     return TrainInputs(rows, setting, costs, usable.left_out)

@@ -30,8 +30,8 @@ class Costs:
 
     Attributes:
         table: the outcomes; ``cost`` is finite everywhere, ``input_tokens`` and ``output_tokens`` are filled in where
-            they were needed.
-        input_price: ``(m,)`` float64, USD per input token; 0 where no price is known.
+            a cost was reckoned from them and stay unknown elsewhere.
+        price: ``(2, m)`` float64, USD per token of input and of output; NaN where no price is known.
         told: cells whose cost the outcomes tell.
         reckoned: cells whose cost comes from told tokens and prices.
         counted: cells with input or output tokens counted here, with another tokenizer than the model's.
@@ -40,7 +40,7 @@ class Costs:
     """
 
     table: OutcomeTable
-    input_price: NDArray[np.float64]
+    price: NDArray[np.float64]
     told: int
     reckoned: int
     counted: int
@@ -74,26 +74,32 @@ def with_costs(table: OutcomeTable, prices: Mapping[str, Price], count: TokenCou
     needed = ~told
     input_tokens, was_counted = _input_tokens(table, needed, count)
     output_tokens, source = _output_tokens(table)
-    both = [prices.get(model) for model in table.models]
-    per_input = np.array([0.0 if price is None else price.input / _MILLION for price in both])
-    per_output = np.array([0.0 if price is None else price.output / _MILLION for price in both])
-    cost = np.where(told, table.cost, input_tokens * per_input + output_tokens * per_output)
+    price = _per_token(table, prices)
+    cost = np.where(told, table.cost, input_tokens * price[0] + output_tokens * price[1])
     averaged, assumed = needed & (source == _AVERAGED), needed & (source == _ASSUMED)
     counted = needed & (was_counted[:, None] | table.counted) & ~averaged & ~assumed
     return Costs(
         table=replace(
             table,
             cost=cost.astype(np.float32),
-            input_tokens=input_tokens.astype(np.float32),
-            output_tokens=output_tokens.astype(np.float32),
+            input_tokens=np.where(needed, input_tokens, table.input_tokens),
+            output_tokens=np.where(needed, output_tokens, table.output_tokens),
         ),
-        input_price=per_input,
+        price=price,
         told=int(told.sum()),
         reckoned=int((needed & ~counted & ~averaged & ~assumed).sum()),
         counted=int(counted.sum()),
         averaged=int(averaged.sum()),
         assumed=int(assumed.sum()),
     )
+
+
+def _per_token(table: OutcomeTable, prices: Mapping[str, Price]) -> NDArray[np.float64]:
+    found = np.full((2, len(table.models)), np.nan)
+    for column, model in enumerate(table.models):
+        if model in prices:
+            found[:, column] = prices[model].input / _MILLION, prices[model].output / _MILLION
+    return found
 
 
 def _check_prices(table: OutcomeTable, told: NDArray[np.bool_], prices: Mapping[str, Price]) -> None:
@@ -115,13 +121,13 @@ def _input_tokens(
     rows = np.asarray((needed & ~np.isfinite(table.input_tokens)).any(axis=1))
     tokens = table.input_tokens.copy()
     if not rows.any():
-        return np.nan_to_num(tokens, copy=False), rows
+        return tokens, rows
     if count is None:
         raise InputError('the outcomes tell no "input_tokens" and there is no tokenizer to count them with')
     numbers = np.flatnonzero(rows)
     counts = np.array(count([table.queries[row] for row in numbers.tolist()]), np.float32)
     tokens[numbers] = np.where(np.isfinite(tokens[numbers]), tokens[numbers], counts[:, None])
-    return np.nan_to_num(tokens, copy=False), rows
+    return tokens, rows
 
 
 _KNOWN, _AVERAGED, _ASSUMED = 0, 1, 2

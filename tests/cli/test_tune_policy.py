@@ -9,8 +9,14 @@ import yaml
 from click.testing import CliRunner, Result
 from heads.queries.made import MODELS, made
 
+from semroute.cli.encoding import Encoding
 from semroute.cli.main import cli, main
+from semroute.cli.tune_policy_inputs import TuneSource, tuning
 from semroute.config import load_config
+from semroute.evaluate.replay.choices import choose
+from semroute.heads.queries import write_query_classifier
+from semroute.learn.policy.preparing import split
+from semroute.learn.policy.tuning import Goal
 from semroute.router import Router
 
 HEADS = ("--head", "linear", "--head", "neighbours")
@@ -148,3 +154,33 @@ def test_the_report_tells_whether_the_policy_still_fits(
     assert "tune the policy again" in " ".join(run("report", "--policy", "policy").stderr.split())
     assert main(["report", "--policy", "nowhere"]) == 1
     assert "semroute tune-policy OUTCOMES --out nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tells", ["cost_usd", "response"])
+def test_the_router_decides_on_every_query_as_the_policy_was_tested(tells: str) -> None:
+    Path("prices.yaml").write_text("small: [2, 3]\nlarge: [5, 15]\n")
+    data = made(400, noise=0.02)
+    # Of all lengths, so that the input counts; told costs are not those of the list.
+    queries = [f"{query} {'and more ' * (number % 40)}".strip() for number, query in enumerate(data.queries)]
+    said: dict[str, tuple[object, ...]] = {"cost_usd": (1e-3, 2e-3), "response": ("a word " * 40, "a word " * 20)}
+    with Path("told.jsonl").open("w") as file:
+        for query, quality in zip(queries, data.quality.tolist(), strict=True):
+            cells = {
+                model: {"quality": value, tells: one}
+                for model, value, one in zip(MODELS, quality, said[tells], strict=True)
+            }
+            file.write(json.dumps({"query": query, "outcomes": cells}) + "\n")
+    source = TuneSource(
+        [Path("told.jsonl")], Path("prices.yaml"), None, None, ["linear"], 0.5, 0.95, None, 0, None, Path("policy")
+    )
+    found = tuning(source, Goal(value=0.0015), None, None, lambda *_: None)
+    family = next(point.family for point in found.tuned.points if point.family.asks_classifier)
+    write_query_classifier(found.prepared.classifier, Path("policy/classifier"), report={})
+    prices = {"small": {"price": {"input": 2, "output": 3}}, "large": {"price": {"input": 5, "output": 15}}}
+    Path("semroute.yaml").write_text(yaml.safe_dump({**family.config(0.0015), "models": prices}))
+    held = split(queries, Encoding(None, None).vectors(queries, None, lambda *_: None), 0.5, 0)[1]
+    part = found.prepared.held
+    played = [MODELS[place] for place in choose(part.predicted, part.expected, 0.0015).tolist()]
+    served = [one.model for one in Router.load().route_many([queries[row] for row in held.tolist()])]
+    assert set(played) == set(MODELS), "otherwise there is nothing to tell apart"
+    assert served == played

@@ -33,7 +33,7 @@ def test_a_told_cost_is_kept_and_told_tokens_are_priced() -> None:
     costs = with_costs(table, PRICES)
     np.testing.assert_allclose(costs.table.cost, [[0.5, (100 * 10 + 20 * 30) / 1e6]], rtol=1e-6)
     assert (costs.told, costs.reckoned, costs.is_estimated) == (1, 1, False)
-    np.testing.assert_allclose(costs.input_price, [1e-6, 1e-5])
+    np.testing.assert_allclose(costs.price, [[1e-6, 1e-5], [2e-6, 3e-5]])
 
 
 def test_what_is_not_told_is_counted_then_averaged_over_model_and_task() -> None:

@@ -32,7 +32,7 @@ def folder(routing_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     sums = np.arange(80) % 2 == 1
     quality = np.column_stack([~sums, ~sums, np.ones(80)]).astype(np.float64)
     price = np.array([[1e-6, 1e-6, 1e-4]] * 2)
-    costs = CallCosts(MODELS, (), price, np.full((1, 3), 100.0), np.zeros((1, 3)))
+    costs = CallCosts(MODELS, (), price, np.ones(3), np.full((1, 3), 100.0), np.zeros((1, 3)))
     setting = Setting(encoder.fingerprint, costs, np.zeros((0, encoder.dimensions), np.float32))
     rows = TrainingRows.of(queries, encoder.encode(queries), quality, MODELS, setting.categories)
     trained = train_queries(rows, setting, heads={"linear": LinearEstimator()})

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from semroute.types import Matrix
 
+Costs = NDArray[np.float32] | NDArray[np.float64]
 POINTS = 41
 """Values on a curve; the two ends among them."""
 
@@ -20,7 +21,7 @@ _CHUNK = 65_536
 _HALVINGS = 40
 
 
-def choose(predicted: Matrix, expected_cost: Matrix, value: float) -> NDArray[np.int64]:
+def choose(predicted: Matrix, expected_cost: Costs, value: float) -> NDArray[np.int64]:
     """``(n,)`` the chosen model of each query.
 
     Of models whose worth is equal, the cheaper is chosen, then the first.
@@ -43,7 +44,7 @@ def _choose(predicted: NDArray[np.float64], cost: NDArray[np.float64], value: fl
     return np.asarray(np.where(worth == best, cost, np.inf).argmin(axis=1))
 
 
-def value_within(predicted: Matrix, expected_cost: Matrix, budget: float) -> float | None:
+def value_within(predicted: Matrix, expected_cost: Costs, budget: float) -> float | None:
     """The highest value whose choices are expected to cost at most ``budget`` USD a query, on average.
 
     Higher values never choose cheaper models, so it is found by halving. None where even the cheapest are too dear.
@@ -67,7 +68,7 @@ def value_within(predicted: Matrix, expected_cost: Matrix, budget: float) -> flo
     return low
 
 
-def values(predicted: Matrix, expected_cost: Matrix, points: int = POINTS, *, seed: int = 0) -> NDArray[np.float64]:
+def values(predicted: Matrix, expected_cost: Costs, points: int = POINTS, *, seed: int = 0) -> NDArray[np.float64]:
     """``(points,)`` values from 0 to infinity at which equally many queries change their model.
 
     A query changes from one model to a better and dearer one at ``(difference of cost) / (difference of quality)``; the

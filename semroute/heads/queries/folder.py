@@ -25,7 +25,7 @@ from semroute.types import Encoder
 
 FOLDER = ArrayFolder(
     format="semroute-query-classifier",
-    version=1,
+    version=2,
     what="classifier of queries",
     command="semroute train OUTCOMES --out",
     keys=frozenset({"models", "features", "heads", "encoder", "tasks", "value"}),
@@ -72,8 +72,9 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
         files = FOLDER.files(folder, manifest)
         heads = tuple(_head(str(kind), place, arrays, files) for place, kind in enumerate(manifest["heads"]))
         own = {name: np.asarray(arrays[name], np.float64) for name in _OWN}
-        costs = {name: np.asarray(arrays[f"costs.{name}"], np.float64) for name in ("price", "tokens", "flat")}
-        widths = {len(models), *(len(own[name]) for name in _OWN if name != "weights"), costs["price"].shape[1]}
+        costs = {name: np.asarray(arrays[f"costs.{name}"], np.float64) for name in CallCosts.ARRAYS}
+        widths = {len(models), *(len(own[name]) for name in _OWN if name != "weights")}
+        widths |= {values.shape[-1] for values in costs.values()}
         if len(widths) != 1 or len(own["weights"]) != len(heads):
             raise ValueError("arrays of different widths")
         return QueryClassifier(
@@ -85,7 +86,7 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
             value=math.inf if manifest["value"] is None else float(manifest["value"]),
             **own,
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, IndexError) as error:
         raise ArtifactError(f"{folder}: not the arrays of a classifier of queries; train it again") from error
 
 

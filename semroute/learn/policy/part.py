@@ -21,7 +21,7 @@ class Part:
     Attributes:
         quality, cost: ``(n, m)`` float32, what came of asking each model.
         predicted: ``(n, m)`` float32 predicted quality, by what was not fitted on the row.
-        expected: ``(n, m)`` float32 USD that a call was expected to cost.
+        expected: ``(n, m)`` float64 USD that a call was expected to cost, as the router reckons it.
         scores: ``(n, c)`` float32 of the categories.
         acceptance: by model, ``(n,)`` probability that its answer is acceptable, told by a classifier of answers that
             was not fitted on the row; models without answers are missing.
@@ -30,7 +30,7 @@ class Part:
     quality: Matrix
     cost: Matrix
     predicted: Matrix
-    expected: Matrix
+    expected: Numbers
     scores: Matrix
     acceptance: Mapping[int, Numbers]
 

@@ -17,7 +17,7 @@ from semroute.heads.queries.inputs import Inputs
 from semroute.learn.answers.rows import judged_answers
 from semroute.learn.answers.training import train
 from semroute.learn.policy.part import Part
-from semroute.learn.queries.costs import call_costs
+from semroute.learn.queries.costs import asked_tokens, call_costs
 from semroute.learn.queries.estimator import Estimator
 from semroute.learn.queries.rows import LEAST_QUERIES, TrainingRows
 from semroute.learn.queries.training import Setting, train_queries
@@ -115,7 +115,7 @@ def prepare(
         progress: called with what is done and how many of how many are.
     """
     own = material.costs.table.take(tuning)
-    calls = call_costs(_costs(material, tuning), material.prices)
+    calls = call_costs(_costs(material, tuning))
     rows = TrainingRows(own.queries, material.inputs.take(tuning), own.quality.astype(np.float64), own.models)
     setting = Setting(material.encoder, calls, material.categories)
     trained = train_queries(
@@ -159,8 +159,8 @@ def _part(
 ) -> Part:
     table = material.costs.table.take(rows)
     # Without tasks: who routes a query does not know its task.
-    expected = classifier.costs.expected(table.input_tokens[:, 0].tolist())
-    return Part(table.quality, table.cost, predicted, expected.astype(np.float32), material.scores[rows], acceptance)
+    expected = classifier.costs.expected(asked_tokens(table.queries))
+    return Part(table.quality, table.cost, predicted, expected, material.scores[rows], acceptance)
 
 
 _Acceptance: TypeAlias = dict[int, NDArray[np.float64]]

@@ -51,7 +51,7 @@ def costs_of(models: tuple[str, ...] = MODELS) -> CallCosts:
     """A dollar a million tokens for the first model, ten times as much for each that follows; 100 tokens of output."""
     price = np.array([[10.0**place / 1e6 for place in range(len(models))]] * 2)
     row = np.full((1, len(models)), 100.0)
-    return CallCosts(models, (), price, row, row * 0.0)
+    return CallCosts(models, (), price, np.ones(len(models)), row, row * 0.0)
 
 
 def no_categories() -> Matrix:

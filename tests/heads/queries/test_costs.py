@@ -10,6 +10,7 @@ COSTS = CallCosts(
     models=("small", "told"),
     tasks=("code",),
     price=np.array([[1e-6, np.nan], [2e-6, np.nan]]),
+    scale=np.array([1.0, 0.5]),
     tokens=np.array([[100.0, 50.0], [300.0, np.nan]]),
     flat=np.array([[9.0, 0.01], [9.0, 0.02]]),
 )
@@ -27,7 +28,7 @@ def test_a_model_without_price_costs_what_its_calls_did_cost() -> None:
 def test_other_prices_count_at_once_and_the_rest_stays() -> None:
     changed = COSTS.with_prices({"told": Price(input=4, output=8), "nobody": Price(input=1, output=1)})
     found = changed.expected([10])
-    np.testing.assert_allclose(found[0], [210e-6, 10 * 4e-6 + 50 * 8e-6])
+    np.testing.assert_allclose(found[0], [210e-6, 10 * 0.5 * 4e-6 + 50 * 8e-6])
     assert COSTS.expected([10])[0, 1] == pytest.approx(0.01)
 
 
