@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from learn.policy.made import MODELS, part
 
 from semroute.config import Config
+from semroute.config.overlay import overlaid
 from semroute.evaluate.replay.choices import choose
 from semroute.learn.policy.families import (
     ByCategory,
@@ -20,12 +23,13 @@ from semroute.learn.policy.families import (
 from semroute.learn.policy.families.ways import Way
 from semroute.learn.policy.part import Part
 
+CATEGORIES = ("easy", "hard")
 FAMILIES: list[Family] = [
     SingleModels(MODELS),
     ByClassifier(MODELS, "policy/classifier"),
-    ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5])),
+    ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5])),
     Cascade(MODELS, 0, 1, "policy"),
-    ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5]), "policy", with_tiers=True),
+    ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), "policy", with_tiers=True),
     ByClassifierAndCascade(MODELS, 0, 1, "policy"),
 ]
 NAMES = [family.name for family in FAMILIES]
@@ -59,6 +63,23 @@ def test_every_point_is_played_and_written_as_a_configuration_that_is_valid(fami
         assert ("policy/classifier" in written) == family.asks_classifier
 
 
+@pytest.mark.parametrize("family", FAMILIES, ids=NAMES)
+def test_no_cascade_from_before_outlives_a_tuned_policy(family: Family, tmp_path: Path) -> None:
+    before = {"tiers": ["old", "older"], "start": "decided"}
+    config = Config.model_validate(
+        {"cascade": before, "categories": {name: {"cascade": before} for name in CATEGORIES}}
+    )
+    for number, (parameter, _) in enumerate(family.tried(part(400))):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(yaml.safe_dump(dict(family.config(parameter))))
+        after = overlaid(config, path)
+        # A query that the classifier or nothing decides on has no category.
+        asked: list[Any] = [after.cascade]
+        if "semantic" in after.strategies:
+            asked += [after.categories[name].cascade for name in CATEGORIES]
+        assert not any(tier.use in ("old", "older") for cascade in asked for tier in cascade.tiers)
+
+
 def test_single_models_give_their_own_quality_and_cost() -> None:
     rows = part(100)
     (_, small), (_, large) = SingleModels(MODELS).tried(rows)
@@ -86,11 +107,11 @@ def test_a_cascade_pays_for_the_answers_that_it_rejects() -> None:
 
 
 def test_categories_send_hard_ones_to_the_better_model_and_what_fits_none_to_the_fallback() -> None:
-    family = ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5]))
+    family = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]))
     split = (Way(0), Way(1))
     parameter = next(one for one, _ in family.tried(part(400)) if one.choice[:2] == split and one.offset == 0)
     said = family.config(parameter)["categories"]
-    assert said == {"easy": {"models": ["small"]}, "hard": {"models": ["large"]}}
+    assert said == {"easy": {"models": ["small"], "cascade": False}, "hard": {"models": ["large"], "cascade": False}}
     moved = next(one for one, _ in family.tried(part(400)) if one.offset == 0.1)
     assert family.config(moved)["categories"]["easy"]["threshold"] == pytest.approx(0.6)
     rows = part(50)
@@ -100,11 +121,11 @@ def test_categories_send_hard_ones_to_the_better_model_and_what_fits_none_to_the
 
 
 def test_a_category_may_have_a_cascade_and_others_none() -> None:
-    family = ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5]), "p", with_tiers=True)
+    family = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), "p", with_tiers=True)
     rows = part(400)
     mixed = CategoryTable(1.0, 0.0, (Way(0), Way(0, 1, 0.5), Way(1)))
     said = family.config(mixed)["categories"]
-    assert said["easy"] == {"models": ["small"]}
+    assert said["easy"] == {"models": ["small"], "cascade": False}
     assert said["hard"]["cascade"]["tiers"] == ["small", "large"]
     assert said["hard"]["cascade"]["accept"]["quality"]["classifier"] == "p/checks-0"
     assert family.checks(mixed) == {0}
@@ -116,7 +137,7 @@ def test_a_category_may_have_a_cascade_and_others_none() -> None:
 
 
 def test_a_cascade_of_the_fallback_is_not_that_of_categories_that_have_none() -> None:
-    family = ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5]), "p", with_tiers=True)
+    family = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), "p", with_tiers=True)
     parameter = CategoryTable(1.0, 0.0, (Way(0), Way(1), Way(0, 1, 0.5)))
     said = family.config(parameter)
     assert said["cascade"]["tiers"] == ["small", "large"]
@@ -126,8 +147,8 @@ def test_a_cascade_of_the_fallback_is_not_that_of_categories_that_have_none() ->
 
 def test_cascades_where_they_help_are_found_by_the_search() -> None:
     rows = part(800, skill=0.9)
-    singles = ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5]))
-    tiers = ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5]), "p", with_tiers=True)
+    singles = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]))
+    tiers = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), "p", with_tiers=True)
 
     def cheapest(family: Family) -> float:
         return min(played.point[1] for _, played in family.tried(rows) if played.point[0] >= 0.94)

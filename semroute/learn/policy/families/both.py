@@ -61,7 +61,7 @@ class ByClassifierAndCascade:
         """The cascade starts at the tier that the classifier has decided on."""
         value, threshold = parameter
         cascade = Way(self.first, self.second, threshold).cascade(self.models, self.folder)
-        assert cascade is not None
+        assert cascade is not False
         names = [self.models[self.first], self.models[self.second]]
         return {
             "strategies": ["classifier"],

@@ -98,23 +98,18 @@ class ByCategory:
     def config(self, parameter: CategoryTable) -> Config:
         """Models, cascades and, where they are moved, thresholds of the categories."""
         *own, last = parameter.choice
-        general = last.cascade(self.models, self.folder)
         sections: dict[str, Any] = {}
         for number, (name, way) in enumerate(zip(self.categories, own, strict=True)):
-            sections[name] = {"models": [self.models[way.first]]}
-            cascade = way.cascade(self.models, self.folder)
-            if cascade is not None or general is not None:
-                # The general cascade is for the fallback; what is to have none says so.
-                sections[name]["cascade"] = cascade or False
+            sections[name] = {"models": [self.models[way.first]], "cascade": way.cascade(self.models, self.folder)}
             if parameter.offset:
                 moved = float(np.clip(self.thresholds[number] + parameter.offset, -1.0, 1.0))
                 sections[name]["threshold"] = round(moved, 6)
-        whole: dict[str, Any] = {
+        return {
             "strategies": ["semantic"],
             "categories": sections,
             "fallback": {"models": [self.models[last.first]]},
+            "cascade": last.cascade(self.models, self.folder),
         }
-        return whole if general is None else {**whole, "cascade": general}
 
     def checks(self, parameter: CategoryTable) -> frozenset[int]:
         """The first tiers'."""

@@ -32,7 +32,12 @@ class ByClassifier:
     def config(self, parameter: float) -> Config:
         """The classifier decides on everything."""
         section = {"folder": self.folder, "value": value_in_yaml(parameter), "candidates": list(self.models)}
-        return {"strategies": ["classifier"], "classifier": section, "fallback": {"models": [self.models[-1]]}}
+        return {
+            "strategies": ["classifier"],
+            "classifier": section,
+            "fallback": {"models": [self.models[-1]]},
+            "cascade": False,
+        }
 
     def checks(self, parameter: float) -> frozenset[int]:
         """None."""

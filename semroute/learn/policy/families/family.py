@@ -35,7 +35,7 @@ class Family(Protocol):
         ...
 
     def config(self, parameter: Any) -> Config:
-        """Sections of ``semroute.yaml``."""
+        """Sections of ``semroute.yaml``; the cascade always among them, lest one from before be climbed still."""
         ...
 
     def checks(self, parameter: Any) -> frozenset[int]:

@@ -30,7 +30,7 @@ class SingleModels:
 
     def config(self, parameter: int) -> Config:
         """No strategy decides, so all goes to the fallback."""
-        return {"strategies": ["rules"], "fallback": {"models": [self.models[parameter]]}}
+        return {"strategies": ["rules"], "fallback": {"models": [self.models[parameter]]}, "cascade": False}
 
     def checks(self, parameter: int) -> frozenset[int]:
         """None."""

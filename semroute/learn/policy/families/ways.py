@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -35,15 +35,15 @@ class Way:
         cost = part.cost[:, self.first] + np.where(rejected, part.cost[:, self.second], 0.0)
         return Played(quality.astype(np.float64), cost.astype(np.float64))
 
-    def cascade(self, models: Sequence[str], folder: str) -> dict[str, Any] | None:
-        """The section of ``semroute.yaml``; None for one model.
+    def cascade(self, models: Sequence[str], folder: str) -> dict[str, Any] | Literal[False]:
+        """The section of ``semroute.yaml``; for one model false, so that none that stood there before stays.
 
         Args:
             models: names.
             folder: of the policy, where the classifiers of answers lie.
         """
         if self.second is None:
-            return None
+            return False
         quality = {"classifier": f"{folder}/checks-{self.first}", "threshold": self.threshold}
         tiers = [models[self.first], models[self.second]]
         return {"tiers": tiers, "accept": {"format": False, "quality": quality}}
