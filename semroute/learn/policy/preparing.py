@@ -74,7 +74,9 @@ class Prepared:
 
 
 def split(queries: Sequence[str], vectors: Matrix, share: float, seed: int) -> tuple[Rows, Rows]:
-    """Rows to tune on, and ``share`` of the rows to test on; queries that say the same are on one side.
+    """Rows to tune on, and ``share`` of the rows at most to test on; queries that say the same are on one side.
+
+    Groups of such queries are held in random order, each that still fits.
 
     Raises:
         InputError: too few queries for two parts.
@@ -83,7 +85,12 @@ def split(queries: Sequence[str], vectors: Matrix, share: float, seed: int) -> t
     sizes = np.bincount(group)
     order = np.random.default_rng(seed).permutation(len(sizes))
     is_held = np.zeros(len(sizes), np.bool_)
-    is_held[order[np.cumsum(sizes[order]) <= share * len(queries)]] = True
+    room = share * len(queries)
+    for group_number in order.tolist():
+        # One group that is too large must not keep the smaller ones behind it from being held.
+        if sizes[group_number] <= room:
+            is_held[group_number] = True
+            room -= sizes[group_number]
     held = np.flatnonzero(is_held[group])
     tuning = np.flatnonzero(~is_held[group])
     if min(len(held), len(tuning)) < LEAST_QUERIES:

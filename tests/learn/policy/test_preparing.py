@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from heads.queries.made import DIMENSIONS, MODELS, made, no_categories
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from semroute.catalog import estimate_query_tokens
 from semroute.config import Price
@@ -38,6 +40,28 @@ def test_the_parts_share_no_row_and_none_that_says_the_same() -> None:
     assert not {queries[row] for row in tuning} & {queries[row] for row in held}
     assert 190 <= len(held) <= 200
     assert held.tolist() != sorted(held), "in random order"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_group_that_is_too_large_to_be_held_does_not_keep_the_others_from_it(seed: int) -> None:
+    queries = ["the same"] * 150 + [f"query {number}" for number in range(150)]
+    vectors = np.eye(151, dtype=np.float32)[[0] * 150 + list(range(1, 151))]
+    tuning, held = split(queries, vectors, 0.4, seed)
+    assert len(held) == 120, "the share that was asked for"
+    assert set(range(150)) <= set(tuning.tolist()), "150 rows are more than the share of 300"
+
+
+@given(st.lists(st.integers(1, 60), min_size=10, max_size=40), st.integers(0, 50))
+def test_the_held_part_is_as_full_as_whole_groups_make_it(sizes: list[int], seed: int) -> None:
+    assume(sum(sizes) >= 250)
+    queries = [f"group {number}" for number, size in enumerate(sizes) for _ in range(size)]
+    vectors = np.eye(len(sizes), dtype=np.float32)[np.repeat(np.arange(len(sizes)), sizes)]
+    tuning, held = split(queries, vectors, 0.5, seed)
+    assert sorted([*tuning, *held]) == list(range(len(queries)))
+    assert len(held) <= len(queries) / 2
+    left = {queries[row] for row in tuning}
+    assert not left & {queries[row] for row in held}
+    assert all(len(held) + queries.count(name) > len(queries) / 2 for name in left), "no group fits any more"
 
 
 def test_too_few_rows_for_two_parts_are_said() -> None:
