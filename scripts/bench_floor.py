@@ -25,6 +25,7 @@ from bench_policy import FILES
 from floor_bench.plot import plot
 
 from semroute.cli.encoding import Encoding
+from semroute.evaluate.replay.duplicates import duplicates
 from semroute.evaluate.risk.promise import Promise
 from semroute.heads.queries.inputs import Inputs
 from semroute.learn.policy.preparing import Material, prepare, seen_anew, split
@@ -87,14 +88,16 @@ def _material(data: Path, name: str, store: Path | None) -> Material:
     vectors = encoding.vectors(queries, store, lambda *_: None)
     nothing = np.zeros((0, vectors.shape[1]), np.float32)
     inputs = Inputs.of(queries, vectors, nothing)
-    return Material(costs, inputs, np.zeros((len(queries), 0), np.float32), prices, "", nothing)
+    group = duplicates(queries, vectors).group
+    return Material(costs, group, inputs, np.zeros((len(queries), 0), np.float32), prices, "", nothing)
 
 
 def _round(material: Material, floor: float, confidence: float, heads: list[str], seed: int) -> Round:
     table = material.costs.table
     order = np.random.default_rng(seed).permutation(len(table))
     own, unseen = np.sort(order[: len(order) // 2]), order[len(order) // 2 :]
-    tuning, held = split([table.queries[row] for row in own.tolist()], material.inputs.vectors[own], 0.5, seed)
+    _, group = np.unique(material.group[own], return_inverse=True)
+    tuning, held = split(group, 0.5, seed)
     tried = {name: made for name, made in estimators(seed).items() if name in heads}
     prepared = prepare(material, own[tuning], own[held], heads=tried, seed=seed)
     known = families(table.models, prepared, (), np.zeros(0), "policy")

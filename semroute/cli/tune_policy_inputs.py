@@ -120,7 +120,7 @@ def tuning(source: TuneSource, goal: Goal, index: Path | None, config_path: Path
     encoding = Encoding(index, config_path)
     material, left_out = _material(source, encoding, config_path, progress)
     table = material.costs.table
-    rows = split(table.queries, material.inputs.vectors, source.held_out, source.seed)
+    rows = split(material.group, source.held_out, source.seed)
     heads = {name: made for name, made in estimators(source.seed).items() if name in source.heads}
     prepared = prepare(material, *rows, heads=heads, seed=source.seed, progress=progress)
     strongest = _strongest(source.strongest, table.models)
@@ -145,6 +145,7 @@ def _material(
     source: TuneSource, encoding: Encoding, config_path: Path | None, progress: Progress
 ) -> tuple[Material, int]:
     from semroute.cli.policy_inputs import known_prices
+    from semroute.evaluate.replay.duplicates import duplicates
     from semroute.heads.queries.inputs import Inputs
     from semroute.learn.policy.preparing import Material
     from semroute.outcomes.costs import with_costs
@@ -167,7 +168,8 @@ def _material(
     vectors = encoding.vectors(queries, source.store, progress)
     inputs = Inputs.of(queries, vectors, encoding.categories)
     scores = encoding.scores(vectors)
-    material = Material(costs, inputs, scores, prices, encoding.encoder.fingerprint, encoding.categories)
+    group = duplicates(queries, vectors).group
+    material = Material(costs, group, inputs, scores, prices, encoding.encoder.fingerprint, encoding.categories)
     return material, int((~complete).sum())
 
 

@@ -19,10 +19,16 @@ if TYPE_CHECKING:
     from semroute.learn.policy.search import Point
     from semroute.learn.policy.summary import Figures
 
-BOUND = (
+_BOUND = (
     "fixed sequence testing on the held-out rows (Learn then Test), each test by betting for the long run and by "
-    "Student's prediction bound for the queries ahead"
+    "Student's prediction bound for the queries ahead; queries that say the same count as one"
 )
+_BUDGET = "approximate: no query is taken to cost more than the dearest of these outcomes"
+
+
+def bound_words(found: Tuning) -> str:
+    """What the promise rests on."""
+    return f"{_BOUND}; {_BUDGET}" if found.goal.max_cost is not None else _BOUND
 
 
 def headline(found: Tuning) -> str:
@@ -83,7 +89,7 @@ def tuning_tables(found: Tuning) -> Iterator[Table | Text]:
     left = f"; {found.left_out:,} queries lack a model and were left out" if found.left_out else ""
     yield Text(
         f"tuned on {summary.tuning_rows:,} queries; all figures on {summary.held_rows:,} others, 95% intervals{left}; "
-        f"the promise by {BOUND}",
+        f"the promise by {bound_words(found)}",
         style="dim",
     )
 
@@ -124,7 +130,7 @@ def tuning_dict(found: Tuning) -> dict[str, Any]:
         "goal": asdict(found.goal),
         "confidence": found.promise.confidence,
         "ahead": found.promise.ahead,
-        "bound": BOUND,
+        "bound": bound_words(found),
         "models": list(found.models),
         "strongest": found.models[found.tuned.strongest],
         "chosen": None if chosen is None else point_words(chosen, found.models),

@@ -14,6 +14,7 @@ from semroute.cli.main import cli, main
 from semroute.cli.tune_policy_inputs import TuneSource, tuning
 from semroute.config import load_config
 from semroute.evaluate.replay.choices import choose
+from semroute.evaluate.replay.duplicates import duplicates
 from semroute.heads.queries import write_query_classifier
 from semroute.learn.policy.preparing import split
 from semroute.learn.policy.tuning import Goal
@@ -178,7 +179,7 @@ def test_the_router_decides_on_every_query_as_the_policy_was_tested(tells: str) 
     write_query_classifier(found.prepared.classifier, Path("policy/classifier"), report={})
     prices = {"small": {"price": {"input": 2, "output": 3}}, "large": {"price": {"input": 5, "output": 15}}}
     Path("semroute.yaml").write_text(yaml.safe_dump({**family.config(0.0015), "models": prices}))
-    held = split(queries, Encoding(None, None).vectors(queries, None, lambda *_: None), 0.5, 0)[1]
+    held = split(duplicates(queries, Encoding(None, None).vectors(queries, None, lambda *_: None)).group, 0.5, 0)[1]
     part = found.prepared.held
     played = [MODELS[place] for place in choose(part.predicted, part.expected, 0.0015).tolist()]
     served = [one.model for one in Router.load().route_many([queries[row] for row in held.tolist()])]

@@ -47,7 +47,7 @@ class Resampling:
     """Resamples of ``n`` rows.
 
     Attributes:
-        batch: ``(n,)`` int64, the batch of each row.
+        batch: ``(n,)`` int64, the batch of each row; rows of one group are in the same.
         weights: ``(resamples, batches)`` float64, how often each batch was drawn; rows sum to ``batches``.
     """
 
@@ -55,11 +55,30 @@ class Resampling:
     weights: NDArray[np.float64]
 
     @classmethod
-    def draw(cls, n: int, *, seed: int, resamples: int = RESAMPLES, batches: int = MOST_BATCHES) -> Resampling:
-        """Put ``n`` rows into batches at random, and draw batches with replacement ``resamples`` times."""
+    def draw(
+        cls,
+        n: int,
+        *,
+        seed: int,
+        resamples: int = RESAMPLES,
+        batches: int = MOST_BATCHES,
+        group: NDArray[np.int64] | None = None,
+    ) -> Resampling:
+        """Put ``n`` rows into batches at random, and draw batches with replacement ``resamples`` times.
+
+        Args:
+            n: rows.
+            seed: of the draw.
+            resamples: how many.
+            batches: at most.
+            group: ``(n,)`` of each row; rows of one group say the same, and are drawn together (Davison and Hinkley,
+                "Bootstrap Methods and their Application", 1997, section 3.8). None where every row is its own.
+        """
         random = np.random.default_rng(seed)
-        count = min(n, batches)
-        batch = random.permutation(n) % count if n else np.zeros(0, np.int64)
+        own = np.arange(n) if group is None else np.unique(group, return_inverse=True)[1]
+        groups = int(own.max()) + 1 if n else 0
+        count = min(groups, batches)
+        batch = random.permutation(groups)[own] % count if n else np.zeros(0, np.int64)
         weights = (
             random.multinomial(count, np.full(count, 1 / count), size=resamples) if n else np.zeros((resamples, 0))
         )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.evaluate.risk.betting import mean_is_below
+from semroute.evaluate.risk.units import Totals
 
 Named = TypeVar("Named")
 
@@ -27,32 +28,40 @@ class Promise:
     confidence: float = 0.95
     ahead: int | None = None
 
-    def is_kept(self, shortfall: NDArray[np.floating], low: float, high: float) -> bool:
+    def is_kept(
+        self, shortfall: NDArray[np.floating], low: float, high: float, group: NDArray[np.int64] | None = None
+    ) -> bool:
         """Whether the mean shortfall is shown to be at most 0.
 
         Two bounds must both say so: betting (exact, of the long run), and Student's prediction bound for the mean of
         the next ``ahead`` rows, ``mean + t * s * sqrt(1 / n + 1 / ahead)`` (Hahn and Meeker, "Statistical Intervals",
         1991, section 4.7): what is seen next is drawn too, and twice as uncertain as the long run where as many are
-        seen.
+        seen. Rows of one group count as one draw in both, as large as the group.
 
         Args:
-            shortfall: ``(n,)`` independent rows in random order. That none of a few falls short proves little.
+            shortfall: ``(n,)`` rows; their groups are independent and stand in random order. That none of a few falls
+                short proves little.
             low: no value is lower.
             high: no value is higher.
+            group: ``(n,)`` of each row; None where every row is its own.
         """
-        if not mean_is_below(shortfall, 0.0, low, high, 1.0 - self.confidence):
+        totals = Totals.of(shortfall, group)
+        largest = float(totals.size.max(initial=1.0))
+        if not mean_is_below(totals.value, 0.0, min(low, 0.0) * largest, high * largest, 1.0 - self.confidence):
             return False
-        return self.upper(shortfall) <= 0
+        return self.upper(shortfall, group) <= 0
 
-    def upper(self, values: NDArray[np.floating]) -> float:
+    def upper(self, values: NDArray[np.floating], group: NDArray[np.int64] | None = None) -> float:
         """Student's upper bound of the mean, of the next ``ahead`` rows or of the long run."""
         from scipy.stats import t
 
-        count = len(values)
+        totals = Totals.of(values, group)
+        count = len(totals.value)
         if count < 2:
             return math.inf
-        spread = float(np.std(values, ddof=1)) * math.sqrt(1.0 / count + (1.0 / self.ahead if self.ahead else 0.0))
-        return float(np.mean(values, dtype=np.float64)) + float(t.ppf(self.confidence, count - 1)) * spread
+        ahead = self.ahead * count / len(values) if self.ahead else math.inf
+        spread = float(np.std(totals.residual, ddof=1)) * math.sqrt(1.0 / count + 1.0 / ahead)
+        return float(totals.value.mean()) + float(t.ppf(self.confidence, count - 1)) * spread
 
 
 def last_kept(tests: Iterable[tuple[Named, bool]]) -> Named | None:

@@ -80,7 +80,8 @@ class _Studying:
         self.quality, self.cost = complete(costs, method, self.folds)
         self.known = Known(table.queries, table.tasks, vectors, self.quality, plan.seed)
         self.expected = expected_costs(costs, self.folds)
-        self.resampling = Resampling.draw(len(table), seed=plan.seed, resamples=plan.resamples)
+        group = self.duplicates.group
+        self.resampling = Resampling.draw(len(table), seed=plan.seed, resamples=plan.resamples, group=group)
         self.roles = roles(table.models, self.quality, self.cost, plan.strongest)
         self.best = best_single(self.quality, self.cost, self.folds)
 
@@ -143,7 +144,7 @@ class _Studying:
             pair=self._pair(name, guess),
             predictions={} if is_oracle else prediction_figures(guess, self.quality, table.models, self.resampling),
             tasks=task_figures(table.tasks, picked, single),
-            needed=needed(picked[0] - single[0], self.plan.half_width),
+            needed=needed(picked[0] - single[0], self.plan.half_width, self.duplicates.group),
             estimates={} if self.method == "complete rows" else self._estimates(guess, choice),
         )
 

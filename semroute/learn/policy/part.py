@@ -25,6 +25,8 @@ class Part:
         scores: ``(n, c)`` float32 of the categories.
         acceptance: by model, ``(n,)`` probability that its answer is acceptable, told by a classifier of answers that
             was not fitted on the row; models without answers are missing.
+        group: ``(n,)`` of each row: those of one group say the same, and count as one where it matters how many
+            independent rows there are.
     """
 
     quality: Matrix
@@ -33,6 +35,7 @@ class Part:
     expected: Numbers
     scores: Matrix
     acceptance: Mapping[int, Numbers]
+    group: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.quality)

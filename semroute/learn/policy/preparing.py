@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.errors import InputError
-from semroute.evaluate.replay.duplicates import duplicates
 from semroute.heads.answers import AnswerClassifier
 from semroute.heads.queries import QueryClassifier
 from semroute.heads.queries.inputs import Inputs
@@ -41,6 +40,7 @@ class Material:
 
     Attributes:
         costs: complete outcomes with their costs.
+        group: ``(n,)`` of each row: those of one group say the same.
         inputs: vectors and features of the queries.
         scores: ``(n, c)`` of the categories; no columns where there are none.
         prices: of models.
@@ -49,6 +49,7 @@ class Material:
     """
 
     costs: Costs
+    group: Rows
     inputs: Inputs
     scores: Matrix
     prices: Mapping[str, Price]
@@ -73,33 +74,42 @@ class Prepared:
     checks: Mapping[int, AnswerClassifier] = field(default_factory=dict)
 
 
-def split(queries: Sequence[str], vectors: Matrix, share: float, seed: int) -> tuple[Rows, Rows]:
+def split(group: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
     """Rows to tune on, and ``share`` of the rows at most to test on; queries that say the same are on one side.
 
-    Groups of such queries are held in random order, each that still fits.
+    Groups of such queries are held in random order, each that still fits; one of more than ``share`` of the rows never
+    is, and the promise does not speak of it.
+
+    Args:
+        group: ``(n,)`` of each row, as :func:`~semroute.evaluate.replay.duplicates.duplicates` numbers them.
+        share: of the rows, in 0..1.
+        seed: of the draw.
+
+    Returns:
+        Rows to tune on in their order, and rows to test on, group by group in random order.
 
     Raises:
-        InputError: too few queries for two parts.
+        InputError: too few different queries for two parts.
     """
-    group = duplicates(queries, vectors).group
     sizes = np.bincount(group)
     order = np.random.default_rng(seed).permutation(len(sizes))
     is_held = np.zeros(len(sizes), np.bool_)
-    room = share * len(queries)
+    room = share * len(group)
     for group_number in order.tolist():
         # One group that is too large must not keep the smaller ones behind it from being held.
         if sizes[group_number] <= room:
             is_held[group_number] = True
             room -= sizes[group_number]
-    held = np.flatnonzero(is_held[group])
-    tuning = np.flatnonzero(~is_held[group])
-    if min(len(held), len(tuning)) < LEAST_QUERIES:
+    count = int(is_held.sum())
+    if min(count, len(sizes) - count) < LEAST_QUERIES:
         raise InputError(
-            f"{len(queries)} queries with the quality of every model give {len(tuning)} to tune on and {len(held)} to "
-            f"test on, and each part needs {LEAST_QUERIES}; give more outcomes"
+            f"{len(sizes)} different queries with the quality of every model give {len(sizes) - count} to tune on and "
+            f"{count} to test on, and each part needs {LEAST_QUERIES}; give more outcomes"
         )
     # In random order: the test by betting looks at one after the other.
-    return tuning, np.random.default_rng(seed + 1).permutation(held)
+    place = np.random.default_rng(seed + 1).permutation(len(sizes))[group]
+    held = np.flatnonzero(is_held[group])
+    return np.flatnonzero(~is_held[group]), held[np.argsort(place[held], kind="stable")]
 
 
 def prepare(
@@ -167,7 +177,8 @@ def _part(
     table = material.costs.table.take(rows)
     # Without tasks: who routes a query does not know its task.
     expected = classifier.costs.expected(asked_tokens(table.queries))
-    return Part(table.quality, table.cost, predicted, expected, material.scores[rows], acceptance)
+    group = material.group[rows]
+    return Part(table.quality, table.cost, predicted, expected, material.scores[rows], acceptance, group)
 
 
 _Acceptance: TypeAlias = dict[int, NDArray[np.float64]]

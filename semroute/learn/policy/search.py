@@ -95,31 +95,34 @@ def cheapest_above(found: Sequence[Point], test: Test, floor: Floor, promise: Pr
 
     def tests() -> Iterator[tuple[Point, bool]]:
         for point in frontier(found):
-            if _is_alone(point, floor.strongest):
+            if is_alone(point, floor.strongest):
                 yield point, floor.fraction <= 1.0
                 continue
             shortfall = floor.shortfall(test.play(point), test.part)
-            yield point, promise.is_kept(shortfall, -1.0, max(floor.fraction, 0.0))
+            yield point, promise.is_kept(shortfall, -1.0, max(floor.fraction, 0.0), test.part.group)
 
     chosen = last_kept(tests())
     if chosen is not None or floor.fraction > 1.0:
         return chosen
-    return next((point for point in found if _is_alone(point, floor.strongest)), None)
+    return next((point for point in found if is_alone(point, floor.strongest)), None)
 
 
-def _is_alone(point: Point, model: int) -> bool:
+def is_alone(point: Point, model: int) -> bool:
+    """Whether it is one model and nothing else."""
     return point.family.name == "one model" and point.parameter == model
 
 
-def best_below(found: Sequence[Point], test: Test, budget: float, promise: Promise) -> Point | None:
-    """The best point whose mean cost is shown to be at most ``budget`` USD; from the cheapest on, as above."""
+def best_below(found: Sequence[Point], test: Test, budget: float, promise: Promise, most: float) -> Point | None:
+    """The best point whose mean cost is shown to be at most ``budget`` USD; from the cheapest on, as above.
+
+    A call may cost anything, and betting needs a bound: ``most`` USD, that no query is taken to exceed.
+    """
     rising = frontier(found)[::-1]
 
     def tests() -> Iterator[tuple[Point, bool]]:
         for point in rising:
             over = test.play(point).cost - budget
-            # A call may cost anything: there is no bound for betting, so that Student's stands alone.
-            yield point, promise.upper(over) <= 0
+            yield point, promise.is_kept(over, -budget, max(most - budget, 0.0), test.part.group)
 
     return last_kept(tests())
 

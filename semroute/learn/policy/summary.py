@@ -10,8 +10,12 @@ import numpy as np
 from semroute.evaluate.curves.bootstrap import Interval, Resampling, interval
 from semroute.evaluate.risk.promise import Promise
 from semroute.learn.policy.part import Part, Played
-from semroute.learn.policy.search import Point, frontier
+from semroute.learn.policy.search import Floor, Point, frontier, is_alone
 from semroute.learn.policy.tuning import Tuned
+
+_HALVINGS = 17
+_MOST_PROMISED = 64.0
+"""Where the strongest model of the tuning rows is next to never right on the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Summary:
 
 def summarise(tuned: Tuned, tuning: Part, held: Part, promise: Promise, *, seed: int = 0) -> Summary:
     """The figures of a tuning."""
-    resampling = Resampling.draw(len(held), seed=seed)
+    resampling = Resampling.draw(len(held), seed=seed, group=held.group)
     single = Played.of(held, np.full(len(held), tuned.strongest))
 
     def figures(point: Point | None) -> Figures | None:
@@ -70,19 +74,30 @@ def summarise(tuned: Tuned, tuning: Part, held: Part, promise: Promise, *, seed:
         held_rows=len(held),
         strongest=_figures(single, single, resampling),
         chosen=figures(tuned.chosen),
-        promised=None if tuned.chosen is None else _promised(tuned.chosen.play(held), single, promise),
+        promised=None if tuned.chosen is None else _promised(tuned.chosen, tuned.strongest, held, promise),
         densest=densest,
         densest_figures=_figures(densest.play(held), single, resampling),
         parts={name: figures(point) for name, point in tuned.by_family.items()},
     )
 
 
-def _promised(played: Played, single: Played, promise: Promise) -> float:
-    """The fraction that Student's bound gives: the shortfall's upper end over the strongest model's mean."""
-    reference = float(single.quality.mean())
-    if reference <= 0:
+def _promised(point: Point, strongest: int, held: Part, promise: Promise) -> float:
+    """The highest floor that passes the test by which floors are chosen, to a thousandth of a per cent."""
+    if is_alone(point, strongest):
         return 1.0
-    return 1.0 - promise.upper(single.quality - played.quality) / reference
+    played = point.play(held)
+
+    def is_kept(fraction: float) -> bool:
+        shortfall = Floor(fraction, strongest).shortfall(played, held)
+        return promise.is_kept(shortfall, -1.0, fraction, held.group)
+
+    low, high = 0.0, 1.0
+    while is_kept(high) and high < _MOST_PROMISED:
+        low, high = high, 2 * high
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_kept(middle) else (low, middle)
+    return low
 
 
 def _figures(played: Played, single: Played, resampling: Resampling) -> Figures:

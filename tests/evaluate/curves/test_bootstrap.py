@@ -44,6 +44,26 @@ def test_intervals_hold_what_they_promise() -> None:
     assert 0.90 <= held / 300 <= 0.98
 
 
+def test_rows_that_say_the_same_are_drawn_together() -> None:
+    random = np.random.default_rng(0)
+    group = np.repeat(np.arange(60), 10)
+    held = {"together": 0, "apart": 0}
+    for seed in range(300):
+        values = np.repeat(random.random(60), 10)[:, None]
+        for name, own in (("together", group), ("apart", None)):
+            drawn = Resampling.draw(600, seed=seed, resamples=300, group=own)
+            found = interval(drawn.means(values)[:, 0])
+            held[name] += found.low <= 0.5 <= found.high
+    assert 0.91 <= held["together"] / 300 <= 0.98
+    assert held["apart"] / 300 < 0.6, "which is what groups are for"
+
+
+def test_groups_of_one_row_change_nothing() -> None:
+    alone, none = (Resampling.draw(50, seed=3, group=group) for group in (np.arange(50), None))
+    np.testing.assert_array_equal(alone.batch, none.batch)
+    np.testing.assert_array_equal(alone.weights, none.weights)
+
+
 def test_the_same_seed_gives_the_same_resamples() -> None:
     one, other = Resampling.draw(100, seed=3), Resampling.draw(100, seed=3)
     np.testing.assert_array_equal(one.weights, other.weights)

@@ -16,7 +16,7 @@ def made_up(n: int = 600, *, seed: int = 0) -> tuple[Costs, np.ndarray, np.ndarr
     """Queries of two topics and three tasks: ``small`` is best at the first topic and fails at the second.
 
     Returns:
-        The outcomes, ``(n, 8)`` vectors that tell the topic, and ``(n, 2)`` the true probability of a good answer.
+        The outcomes, ``(n, 32)`` vectors that tell the topic, and ``(n, 2)`` the true probability of a good answer.
     """
     random = np.random.default_rng(seed)
     topic = random.integers(0, 2, n)
@@ -27,9 +27,9 @@ def made_up(n: int = 600, *, seed: int = 0) -> tuple[Costs, np.ndarray, np.ndarr
         place = builder.row(f"query {row} " + "long " * int(random.integers(1, 9)), f"task {row % 3}")
         for model, price, quality in zip(MODELS, PRICE, good[row], strict=True):
             builder.add(place, model, {"quality": float(quality), "cost_usd": price}, None)
-    vectors = np.zeros((n, 8))
+    vectors = np.zeros((n, 32))  # enough of them that no two queries of a topic say the same
     vectors[np.arange(n), topic] = 1
-    vectors += random.normal(0, 0.2, vectors.shape)
+    vectors += random.normal(0, 0.1, vectors.shape)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return with_costs(builder.table(), {}), vectors.astype(np.float32), chance.astype(np.float32)
 

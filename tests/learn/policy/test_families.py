@@ -115,7 +115,7 @@ def test_categories_send_hard_ones_to_the_better_model_and_what_fits_none_to_the
     moved = next(one for one, _ in family.tried(part(400)) if one.offset == 0.1)
     assert family.config(moved)["categories"]["easy"]["threshold"] == pytest.approx(0.6)
     rows = part(50)
-    nothing = Part(rows.quality, rows.cost, rows.predicted, rows.expected, rows.scores * 0, {})
+    nothing = Part(rows.quality, rows.cost, rows.predicted, rows.expected, rows.scores * 0, {}, rows.group)
     played = family.play(parameter, nothing)
     np.testing.assert_array_equal(played.quality, nothing.quality[:, parameter.choice[-1].first])
 
@@ -178,7 +178,7 @@ def test_a_table_looks_no_better_on_its_own_rows_than_it_is() -> None:
         quality = (random.random((600, 2)) < 0.5).astype(np.float32)  # nothing to learn
         scores = np.eye(100, dtype=np.float32)[random.integers(0, 100, 600)]
         cost = np.tile(np.array([1, 1], np.float32), (600, 1))
-        rows = Part(quality, cost, quality, cost, scores, {})
+        rows = Part(quality, cost, quality, cost, scores, {}, np.arange(600))
         played = [one.quality.mean() for _, one in ByCategory(many and MODELS, many, np.zeros(100)).tried(rows)]
         seen.append(max(played))
         new.append(quality.mean())

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from learn.policy.made import MODELS, part
 
 from semroute.evaluate.risk.promise import Promise
 from semroute.learn.policy.families import ByCategory, ByClassifier, Cascade, Family, SingleModels
+from semroute.learn.policy.part import Part
 from semroute.learn.policy.preparing import Prepared
 from semroute.learn.policy.search import frontier, points
 from semroute.learn.policy.summary import summarise
@@ -110,3 +114,36 @@ def test_few_rows_promise_less() -> None:
     assert few.chosen is not None
     assert many.chosen is not None
     assert few.chosen.cost > many.chosen.cost
+
+
+def test_what_a_model_without_a_failure_in_few_rows_promises_is_no_certainty() -> None:
+    rows = part(120)
+    rows.quality[:, 0] = rows.quality[:, 1]  # the cheap model is as good in every row that was seen
+    both = Prepared(rows, rows, classifier=None)  # type: ignore[arg-type]
+    found = tune([SingleModels(MODELS)], both, Goal(value=0.0), 1, SURE)
+    assert found.chosen is not None
+    assert found.chosen.parameter == 0
+    summary = summarise(found, rows, rows, SURE)
+    assert summary.promised is not None
+    assert 0.8 < summary.promised < 0.99
+    alone = tune([SingleModels(MODELS)], prepared(), Goal(value=10.0), 1, SURE)
+    assert summarise(alone, rows, rows, SURE).promised == 1.0
+
+
+def test_a_budget_is_not_believed_for_few_rows_without_a_dear_call() -> None:
+    random = np.random.default_rng(0)
+    broken = 0
+    for seed in range(40):
+        own = part(100, seed=seed)
+        # One call in fifty of the large model costs a hundred times as much; 0.059 in the mean.
+        own.cost[:, 1] = np.where(random.random(100) < 0.02, 2.0, 0.02)
+        own.cost[0, 1] = 2.0
+        tuning, held = (replace(own, **_rows(own, rows)) for rows in (np.arange(50), np.arange(50, 100)))
+        chosen = tune([SingleModels(MODELS)], Prepared(tuning, held, None), Goal(max_cost=0.03), 1, Promise()).chosen  # type: ignore[arg-type]
+        broken += chosen is not None and chosen.parameter == 1
+    assert broken == 0
+
+
+def _rows(own: Part, rows: np.ndarray) -> dict[str, Any]:
+    named = ("quality", "cost", "predicted", "expected", "scores", "group")
+    return {name: getattr(own, name)[rows] for name in named} | {"acceptance": {0: own.acceptance[0][rows]}}

@@ -72,7 +72,7 @@ class ByCategory:
         A row is played with the table that the rows of other parts give at the same value: the table of all has been
         fitted to the row, and looks better on it than it is.
         """
-        part = np.arange(len(tuning)) % PARTS
+        part = tuning.group % PARTS
         ways = self._ways(tuning)
         cells = _cells(ways, tuning)
         for offset in OFFSETS:
