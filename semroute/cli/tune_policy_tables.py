@@ -87,8 +87,11 @@ def tuning_tables(found: Tuning) -> Iterator[Table | Text]:
     )
     yield _table(found)
     left = f"; {found.left_out:,} queries lack a model and were left out" if found.left_out else ""
+    different = found.prepared.held.different
+    of_them = f", {different:,} of them different" if different < summary.held_rows else ""
     yield Text(
-        f"tuned on {summary.tuning_rows:,} queries; all figures on {summary.held_rows:,} others, 95% intervals{left}; "
+        f"tuned on {summary.tuning_rows:,} queries; all figures on {summary.held_rows:,} others{of_them} "
+        f"with 95% intervals{left}; "
         f"the promise by {bound_words(found)}",
         style="dim",
     )
@@ -146,6 +149,7 @@ def tuning_dict(found: Tuning) -> dict[str, Any]:
         "tuned_on": {
             "queries": summary.tuning_rows,
             "tested_on": summary.held_rows,
+            "different": found.prepared.held.different,
             "left_out": found.left_out,
             "mean_quality": dict(zip(found.models, part.quality.mean(axis=0, dtype="float64").tolist(), strict=True)),
             "mean_cost_usd": dict(zip(found.models, part.cost.mean(axis=0, dtype="float64").tolist(), strict=True)),

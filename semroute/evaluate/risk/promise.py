@@ -36,7 +36,8 @@ class Promise:
         Two bounds must both say so: betting (exact, of the long run), and Student's prediction bound for the mean of
         the next ``ahead`` rows, ``mean + t * s * sqrt(1 / n + 1 / ahead)`` (Hahn and Meeker, "Statistical Intervals",
         1991, section 4.7): what is seen next is drawn too, and twice as uncertain as the long run where as many are
-        seen. Rows of one group count as one draw in both, as large as the group.
+        seen. Rows of one group are one draw. Betting looks at the mean of each group, whatever its size: one that has
+        many rows would widen the bounds of all, and leave nothing to bet on. Student's bound weighs it by its rows.
 
         Args:
             shortfall: ``(n,)`` rows; their groups are independent and stand in random order. That none of a few falls
@@ -45,9 +46,7 @@ class Promise:
             high: no value is higher.
             group: ``(n,)`` of each row; None where every row is its own.
         """
-        totals = Totals.of(shortfall, group)
-        largest = float(totals.size.max(initial=1.0))
-        if not mean_is_below(totals.value, 0.0, min(low, 0.0) * largest, high * largest, 1.0 - self.confidence):
+        if not mean_is_below(Totals.of(shortfall, group).mean, 0.0, low, high, 1.0 - self.confidence):
             return False
         return self.upper(shortfall, group) <= 0
 

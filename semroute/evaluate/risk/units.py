@@ -35,6 +35,11 @@ class Totals:
         return cls(np.asarray(sums * share, np.float64), np.asarray(counts * share, np.float64))
 
     @property
+    def mean(self) -> Numbers:
+        """``(g,)`` mean of each group."""
+        return self.value / self.size
+
+    @property
     def residual(self) -> Numbers:
         """``(g,)`` each value less what its size alone lets expect: the spread of the mean is that of these.
 

@@ -40,6 +40,11 @@ class Part:
     def __len__(self) -> int:
         return len(self.quality)
 
+    @property
+    def different(self) -> int:
+        """How many rows there are of which no two say the same."""
+        return len(np.unique(self.group))
+
 
 @dataclass(frozen=True, slots=True)
 class Played:

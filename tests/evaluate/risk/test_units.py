@@ -14,6 +14,7 @@ def test_by_hand() -> None:
     # Group 7 first, with three rows of four; two groups, so two rows in the mean.
     np.testing.assert_allclose(found.value, [7 / 2, 5 / 2])
     np.testing.assert_allclose(found.size, [3 / 2, 1 / 2])
+    np.testing.assert_allclose(found.mean, [7 / 3, 5])
     np.testing.assert_allclose(found.residual, [7 / 2 - 3 * 3 / 2, 5 / 2 - 3 / 2])
 
 
@@ -40,6 +41,11 @@ def test_a_promise_on_queries_that_come_in_groups_is_broken_no_more_often_than_a
         broken["rows"] += Promise(0.95).is_kept(shortfall, -1.0, 1.0)
     assert broken["groups"] <= 0.05 * 400
     assert broken["rows"] > 0.15 * 400, "which is what groups are for"
+
+
+def test_one_query_that_comes_often_does_not_make_a_promise_impossible() -> None:
+    group = np.maximum(np.arange(430) - 29, 0)  # one of 30 rows, and 400 others
+    assert Promise(0.95, ahead=1000).is_kept(np.full(430, -0.1), -1.0, 0.9, group)
 
 
 def test_the_bound_of_the_next_rows_holds_where_they_come_in_groups() -> None:
