@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.evaluate.replay.folds import k_folds
+from semroute.evaluate.replay.folds import Fold, k_folds
 from semroute.heads.queries.head import Quality
 from semroute.heads.queries.tuned import TunedHead
 from semroute.learn.queries.estimator import Known
@@ -18,7 +19,7 @@ from semroute.learn.queries.tuned_part import TunedPart
 Rows = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Grouping:
     """How rows are parted.
 
@@ -32,13 +33,27 @@ class Grouping:
     folds: int
     seed: int
 
-    def numbers(self, rows: Rows) -> Rows:
-        """``(k,)`` for each of some rows the number of its part, where they alone are parted."""
+    @cached_property
+    def parts(self) -> list[Fold]:
+        """All rows in parts."""
+        return k_folds(self.group, self.folds, seed=self.seed)
+
+    @property
+    def fold(self) -> Rows:
+        """``(n,)`` the number of each row's part."""
+        return _numbers(self.parts, len(self.group))
+
+    def of_some(self, rows: Rows) -> Rows:
+        """``(k,)`` the number of the part of each of some rows, where these alone are parted."""
         _, own = np.unique(self.group[rows], return_inverse=True)
-        found = np.zeros(len(rows), np.int64)
-        for number, part in enumerate(k_folds(own, self.folds, seed=self.seed)):
-            found[part.test] = number
-        return found
+        return _numbers(k_folds(own, self.folds, seed=self.seed), len(rows))
+
+
+def _numbers(parts: Sequence[Fold], count: int) -> Rows:
+    found = np.zeros(count, np.int64)
+    for number, part in enumerate(parts):
+        found[part.test] = number
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +96,21 @@ def choose_heads(
         InputError: fewer groups than folds among the rows.
     """
     every = np.arange(len(quality))
-    fold = grouping.numbers(every)
+    fold = grouping.fold
     whole = choose_stack(predictions, quality, prior, fold) if predictions else None
     if tuned is None:
         assert whole is not None  # a classifier has a head
         return Choice(whole, every, fold, len(every))
     rows, name = tuned.judged, TunedHead.kind
-    known, own_fold = quality[rows], grouping.numbers(rows)
+    known, own_fold = quality[rows], grouping.of_some(rows)
     if whole is None:
         return Choice(choose_stack({name: tuned.predicted}, known, prior, own_fold), rows, own_fold, len(rows))
     here = replace(whole, left_out=whole.left_out[rows])
     found = join(here, name, tuned.predicted, known, prior, own_fold)
     losses = {head: squared_error(said[rows], known) for head, said in predictions.items()}
-    losses |= {name: squared_error(tuned.predicted, known), STACK: squared_error(found.left_out, known)}
+    losses[name] = squared_error(tuned.predicted, known)
+    if found is not here or len(here.weights) > 1:
+        losses[STACK] = squared_error(found.left_out, known)
     if found is here:
         return Choice(replace(whole, losses=losses), every, fold, len(rows))
     return Choice(replace(found, losses=losses), rows, own_fold, len(rows))

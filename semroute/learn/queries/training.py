@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count, product
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semroute.evaluate.replay.duplicates import duplicates
-from semroute.evaluate.replay.folds import k_folds
 from semroute.heads.queries.classifier import QueryClassifier
 from semroute.heads.queries.costs import CallCosts
 from semroute.heads.queries.head import Quality, QueryHead
@@ -109,24 +109,21 @@ def train_queries(
     tried = dict(estimators(seed) if heads is None else heads)
     inputs, quality = rows.inputs, np.asarray(rows.quality, np.float64)
     prior = np.asarray(np.nanmean(quality, axis=0))
-    group = duplicates(rows.queries, inputs.vectors).group
-    parts = k_folds(group, folds, seed=seed)
-    total, done = len(tried) * (len(parts) + 1), 0
+    grouping = Grouping(duplicates(rows.queries, inputs.vectors).group, folds, seed)
+    parts = grouping.parts
+    steps, total = count(1), len(tried) * (len(parts) + 1)
     predictions: dict[str, Quality] = {name: np.empty(quality.shape) for name in tried}
-    for name, estimator in tried.items():
-        for part in parts:
-            # A model that is not known in the other parts is predicted by its prior.
-            filled = _with_known(quality, part.train, prior)
-            predictions[name][part.test] = left_out(estimator, inputs, filled, part.train, part.test)
-            done += 1
-            progress(done, total)
-    choice = choose_heads(predictions, tuned, quality, prior, Grouping(group, folds, seed))
+    for (name, estimator), part in product(tried.items(), parts):
+        # A model that is not known in the other parts is predicted by its prior.
+        filled = _with_known(quality, part.train, prior)
+        predictions[name][part.test] = left_out(estimator, inputs, filled, part.train, part.test)
+        progress(next(steps), total)
+    choice = choose_heads(predictions, tuned, quality, prior, grouping)
     stack, judged, known = choice.stack, choice.judged, quality[choice.judged]
     fitted: list[QueryHead] = []
     for name in stack.weights:
         fitted.append(tuned.head if tuned is not None and name not in tried else tried[name].fit(inputs, quality).head_)
-        done += 1
-        progress(done, total)
+        progress(next(steps), total)
     slope, shift = calibration(stack.left_out, known)
     classifier = QueryClassifier(
         models=rows.models,

@@ -52,7 +52,7 @@ def test_a_tuned_encoder_can_be_all_there_is() -> None:
 
 def test_rows_that_say_the_same_lie_in_one_part() -> None:
     group = np.repeat(np.arange(100), 4)
-    numbers = Grouping(group, folds=3, seed=1).numbers(np.arange(0, N, 2))
+    numbers = Grouping(group, folds=3, seed=1).of_some(np.arange(0, N, 2))
     assert set(numbers.tolist()) == {0, 1, 2}
     pairs = numbers.reshape(-1, 2)
     np.testing.assert_array_equal(pairs[:, 0], pairs[:, 1])
