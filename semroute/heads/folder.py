@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.errors import ArtifactError, InputError
+from semroute.heads.kinds import OBJECT, Kind
 from semroute.whole import own_folder, whole_file
 
 MANIFEST = "classifier.json"
@@ -33,14 +34,14 @@ class ArrayFolder:
         version: of the format; others are refused.
         what: for people, such as "classifier of answers".
         command: makes one; the folder's name is put after it.
-        keys: of the manifest, beside ``format``, ``version`` and ``arrays``, that must be there.
+        keys: of the manifest, beside ``format``, ``version`` and ``arrays``, that must be there, and what they are.
     """
 
     format: str
     version: int
     what: str
     command: str
-    keys: frozenset[str]
+    keys: Mapping[str, Kind]
 
     def write(
         self, folder: Path, manifest: Mapping[str, Any], arrays: Arrays, files: Mapping[str, Path] | None = None
@@ -77,23 +78,29 @@ class ArrayFolder:
             raise InputError(f"{folder}: the {self.what} cannot be written ({error.strerror or error})") from error
 
     def manifest(self, folder: Path) -> dict[str, Any]:
-        """The manifest, checked for kind and version.
+        """The manifest, checked for kind and version, and its keys for what they must be.
 
         Raises:
-            ArtifactError: there is none, or it is not one of this kind.
+            ArtifactError: there is none, or it is not one of this kind; names the file, and the key that is wrong.
         """
         path = folder / MANIFEST
         try:
             found = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
             raise ArtifactError(f"{folder}: no {self.what} is there; make one with: {self.command} {folder}") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ArtifactError(f"{path}: cannot be read ({error}); train it again") from error
         is_ours = isinstance(found, dict) and found.get("format") == self.format
-        if not is_ours or not self.keys | {"arrays"} <= set(found):
+        if not is_ours or not {*self.keys, "arrays"} <= set(found):
             raise ArtifactError(f"{path}: not the manifest of a {self.what}")
-        if found.get("version") != self.version:
-            raise ArtifactError(f"{path}: version {found.get('version')}, and this is {self.version}; train it again")
+        version = found.get("version")
+        if isinstance(version, bool) or version != self.version:
+            raise ArtifactError(f"{path}: version {version}, and this is {self.version}; train it again")
+        for key, kind in {"arrays": OBJECT, "files": OBJECT, **self.keys}.items():
+            # Artifacts from before there were files have no such key.
+            problem = kind.problem(key, found.get(key, {}))
+            if problem is not None:
+                raise ArtifactError(f"{path}: {problem}; train it again")
         return dict(found)
 
     def read(self, folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -116,10 +123,7 @@ class ArrayFolder:
         Raises:
             ArtifactError: one is missing or damaged.
         """
-        entries = manifest.get("files", {})
-        if not isinstance(entries, dict):
-            raise ArtifactError(f"{folder}: {MANIFEST} does not tell its files; train it again")
-        return {str(name): _checked(folder, entry)[0] for name, entry in entries.items()}
+        return {name: _checked(folder, entry)[0] for name, entry in manifest.get("files", {}).items()}
 
 
 def _store(folder: Path, name: str, suffix: str, content: bytes) -> dict[str, str]:
@@ -136,7 +140,8 @@ def _checked(folder: Path, entry: Any) -> tuple[Path, bytes]:
     try:
         path, wanted = folder / Path(str(entry["file"])).name, entry["sha256"]
         content = path.read_bytes()
-    except (OSError, KeyError, TypeError) as error:
+    # ValueError: a name that no file can have.
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{folder}: a file of it cannot be read ({error}); train it again") from error
     if hashlib.sha256(content).hexdigest() != wanted:
         raise ArtifactError(f"{path}: damaged, its SHA-256 is not the one in {MANIFEST}; train it again")

@@ -11,14 +11,15 @@ import numpy as np
 from semroute.errors import ArtifactError
 from semroute.heads.answers.classifier import AnswerClassifier, feature_names
 from semroute.heads.answers.words import BUCKETS
-from semroute.heads.folder import ArrayFolder
+from semroute.heads.folder import MANIFEST, ArrayFolder
+from semroute.heads.kinds import NUMBER, SHARE, TEXTS
 
 FOLDER = ArrayFolder(
     format="semroute-answer-classifier",
     version=1,
     what="classifier of answers",
     command="semroute train-checks OUTCOMES --out",
-    keys=frozenset({"blocks", "features", "bias", "threshold"}),
+    keys={"blocks": TEXTS, "features": TEXTS, "bias": NUMBER, "threshold": SHARE},
 )
 _ARRAYS = ("mean", "scale", "weights", "answer_words", "query_words")
 
@@ -60,5 +61,5 @@ def read_classifier(folder: Path) -> AnswerClassifier:
         raise ArtifactError(f"{folder}: not the arrays of a classifier of answers; train it again") from error
     names = feature_names(classifier.blocks)
     if tuple(manifest["features"]) != names or sizes != {len(names)} or len(classifier.answer_words) != BUCKETS:
-        raise ArtifactError(f"{folder}: trained with other features than this version's; train it again")
+        raise ArtifactError(f"{folder / MANIFEST}: trained with other features than this version's; train it again")
     return classifier

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.errors import ArtifactError
-from semroute.heads.folder import ArrayFolder
+from semroute.heads.folder import MANIFEST, ArrayFolder
+from semroute.heads.kinds import TEXT, TEXTS, WORTH
 from semroute.heads.queries.classifier import QueryClassifier
 from semroute.heads.queries.clusters import ClusterHead
 from semroute.heads.queries.costs import CallCosts
@@ -28,7 +29,7 @@ FOLDER = ArrayFolder(
     version=2,
     what="classifier of queries",
     command="semroute train OUTCOMES --out",
-    keys=frozenset({"models", "features", "heads", "encoder", "tasks", "value"}),
+    keys={"models": TEXTS, "features": TEXTS, "heads": TEXTS, "encoder": TEXT, "tasks": TEXTS, "value": WORTH},
 )
 KINDS: Mapping[str, type[ArrayHead]] = {head.kind: head for head in (LinearHead, NeighbourHead, ClusterHead, TreesHead)}
 _OWN = ("prior", "weights", "slope", "shift")
@@ -66,22 +67,23 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
     """
     manifest, arrays = FOLDER.read(folder)
     if tuple(manifest["features"]) != FEATURES:
-        raise ArtifactError(f"{folder}: trained with other features than this version's; train it again")
+        raise ArtifactError(f"{folder / MANIFEST}: trained with other features than this version's; train it again")
     try:
-        models, tasks = tuple(map(str, manifest["models"])), tuple(map(str, manifest["tasks"]))
+        models, tasks = tuple(manifest["models"]), tuple(manifest["tasks"])
         files = FOLDER.files(folder, manifest)
-        heads = tuple(_head(str(kind), place, arrays, files) for place, kind in enumerate(manifest["heads"]))
+        heads = tuple(_head(kind, place, arrays, files) for place, kind in enumerate(manifest["heads"]))
         own = {name: np.asarray(arrays[name], np.float64) for name in _OWN}
         costs = {name: np.asarray(arrays[f"costs.{name}"], np.float64) for name in CallCosts.ARRAYS}
         widths = {len(models), *(len(own[name]) for name in _OWN if name != "weights")}
         widths |= {values.shape[-1] for values in costs.values()}
-        if len(widths) != 1 or len(own["weights"]) != len(heads):
+        heights = {1 + len(tasks), len(costs["tokens"]), len(costs["flat"])}
+        if len(widths) != 1 or len(heights) != 1 or len(own["weights"]) != len(heads):
             raise ValueError("arrays of different widths")
         return QueryClassifier(
             models=models,
             heads=heads,
             categories=np.asarray(arrays["categories"], np.float32),
-            encoder=str(manifest["encoder"]),
+            encoder=manifest["encoder"],
             costs=CallCosts(models, tasks, **costs),
             value=math.inf if manifest["value"] is None else float(manifest["value"]),
             **own,

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from heads.answers.made import made
+from heads.damaged import ANY_JSON, paths, read_damaged
+from hypothesis import given
+from hypothesis import strategies as st
 
 from semroute.errors import ArtifactError, InputError
 from semroute.heads.answers import AnswerClassifier, read_classifier, write_classifier
@@ -65,7 +68,12 @@ def test_a_damaged_file_is_noticed(folder: Path) -> None:
         ("version", 2, "version 2"),
         ("features", ["one"], "other features"),
         ("blocks", ["shape"], None),
-        ("bias", "much", "not the arrays"),
+        ("features", None, '"features" must be a list of texts, not null'),
+        ("blocks", "shape", '"blocks" must be a list of texts, not "shape"'),
+        ("blocks", ["unheard of"], "other features"),
+        ("bias", "much", '"bias" must be a number, not "much"'),
+        ("threshold", None, '"threshold" must be a number from 0 to 1, not null'),
+        ("threshold", 2, '"threshold" must be a number from 0 to 1, not 2'),
     ],
 )
 def test_a_manifest_that_is_not_ours_is_refused(folder: Path, key: str, value: object, words: str | None) -> None:
@@ -76,6 +84,21 @@ def test_a_manifest_that_is_not_ours_is_refused(folder: Path, key: str, value: o
         return
     with pytest.raises(ArtifactError, match=words):
         read_classifier(folder)
+
+
+@pytest.fixture(scope="module")
+def kept(classifier: AnswerClassifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("c")
+    write_classifier(classifier, folder, report={})
+    return folder
+
+
+@given(data=st.data())
+def test_whatever_stands_in_the_manifest_is_refused_or_serves(kept: Path, data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(paths(json.loads((kept / MANIFEST).read_text()))))
+    found = read_damaged(kept, path, data.draw(ANY_JSON), read_classifier)
+    if found is not None:
+        assert 0 <= found.probability("1 and 1?", "1 + 1 = 2") <= 1
 
 
 def test_a_missing_one_says_how_to_make_it(tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from heads.damaged import ANY_JSON, paths, read_damaged
 from heads.queries.made import DIMENSIONS, MODELS, costs_of, made, no_categories
+from hypothesis import given
+from hypothesis import strategies as st
 
 from semroute.errors import ArtifactError, InputError
 from semroute.heads.folder import MANIFEST
@@ -70,6 +73,63 @@ def test_damage_is_named_with_what_to_do(classifier: QueryClassifier, tmp_path: 
     arrays.write_bytes(arrays.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match="SHA-256"):
         read_query_classifier(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("features", None, '"features" must be a list of texts, not null'),
+        ("features", [1], '"features" must be a list of texts, not [1]'),
+        ("models", "ab", '"models" must be a list of texts, not "ab"'),
+        ("models", {"a": 1, "b": 2}, '"models" must be a list of texts, not {"a": 1, "b": 2}'),
+        ("tasks", 5, '"tasks" must be a list of texts, not 5'),
+        ("heads", None, '"heads" must be a list of texts, not null'),
+        ("encoder", None, '"encoder" must be text, not null'),
+        ("value", "0.5", '"value" must be a number from 0, or null, not "0.5"'),
+        ("value", True, '"value" must be a number from 0, or null, not true'),
+        ("value", -1.0, '"value" must be a number from 0, or null, not -1.0'),
+        ("arrays", None, '"arrays" must be an object, not null'),
+        ("files", [], '"files" must be an object, not []'),
+        ("version", True, "version True"),
+        ("tasks", ["one too many"], "not the arrays"),
+    ],
+)
+def test_a_value_of_another_kind_is_named_with_file_and_key(
+    classifier: QueryClassifier, tmp_path: Path, key: str, value: object, said: str
+) -> None:
+    write_query_classifier(classifier, tmp_path, report={})
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    (tmp_path / MANIFEST).write_text(json.dumps({**manifest, key: value}))
+    with pytest.raises(ArtifactError) as caught:
+        read_query_classifier(tmp_path)
+    assert said in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+    assert "train it again" in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def folder(classifier: QueryClassifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("c")
+    write_query_classifier(classifier, folder, report={})
+    return folder
+
+
+@given(data=st.data())
+def test_whatever_stands_in_the_manifest_is_refused_or_serves(folder: Path, data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(paths(json.loads((folder / MANIFEST).read_text()))))
+    found = read_damaged(folder, path, data.draw(ANY_JSON), read_query_classifier)
+    if found is not None:
+        queries = made(2, seed=1)
+        assert found.predict(queries.queries, queries.vectors).shape == (2, 2)
+        assert found.costs.expected([1, 1], [*found.costs.tasks, "a", "b"][:2]).shape == (2, 2)
+
+
+@given(raw=st.binary(max_size=30) | st.integers(0, 200_000).map(lambda depth: b"[" * depth))
+def test_whatever_is_no_manifest_is_refused(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
+    folder = tmp_path_factory.mktemp("none")
+    (folder / MANIFEST).write_bytes(raw)
+    with pytest.raises(ArtifactError, match=r"not the manifest|cannot be read"):
+        read_query_classifier(folder)
 
 
 def test_a_folder_with_other_files_is_left_alone(classifier: QueryClassifier, tmp_path: Path) -> None:
