@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,37 +47,38 @@ def collect(
     A log knows of each query only the models that were tried, and comparing models by it is biased. The answers are
     written as outcomes whose quality nobody has judged yet: "semroute label" does that. A query is asked only where
     the longest answers to it would still be paid by what is left of the budget. What is in the file already is not
-    asked again, so that a run that was stopped can go on.
+    asked again, so that a run that was stopped can go on: of a query that lacks the answers of some models, these
+    alone are asked.
     """
     from semroute import bridge
     from semroute.cli.console import print_json, print_note, print_warning
     from semroute.config import load_config
     from semroute.dispatch import Dispatcher
     from semroute.errors import InputError
-    from semroute.outcomes.appending import written_rows
+    from semroute.outcomes.appending import known_cells, written_rows
     from semroute.router.collecting import Collector
 
     config = load_config(config_path)
     asked = _models(models, config)
-    done = {str(row.get("query")) for row in written_rows(out) if set(asked) <= set(row.get("outcomes") or ())}
+    known = known_cells(written_rows(out))
     found = list(_from_file(queries) if queries is not None else _from_log(log_url, config_path))
     chosen = _drawn(found, sample, seed)
-    left = [one for one in chosen if one.text not in done]
+    left = _lacking(chosen, asked, {key: frozenset(cells) for key, cells in known.items()})
     if not chosen:
         raise InputError("no queries to ask; keep them in the log (log: {text: full}), or give --queries FILE")
     dispatcher = Dispatcher(config)
     collector = Collector(dispatcher, asked, max_usd, max_tokens, together)
-    rows, failures = bridge.run(_collect(collector, left, out))
+    rows, answers, failures = bridge.run(_collect(collector, left, out))
     for model, (count, why) in failures.items():
         print_warning(f"{model}: {count:,} queries were not answered, such as: {why}")
     told = {
-        "path": str(out), "asked": rows, "known_before": len(chosen) - len(left), "spent_usd": collector.spent,
-        "budget_is_spent": collector.is_spent, "models": list(asked),
+        "path": str(out), "asked": rows, "answers": answers, "known_before": len(chosen) - len(left),
+        "spent_usd": collector.spent, "budget_is_spent": collector.is_spent, "models": list(asked),
     }  # fmt: skip
     if as_json:
         print_json(told)
         return
-    print_note(f"asked {len(asked)} models {rows:,} queries for USD {collector.spent:.4f}, in {out}")
+    print_note(f"{answers:,} answers to {rows:,} queries for USD {collector.spent:.4f}, in {out}")
     if collector.is_spent:
         print_warning(f"the budget of USD {max_usd:g} is spent: {len(left) - rows:,} queries were not asked")
 
@@ -124,14 +125,39 @@ def _drawn(found: Sequence[Asked], sample: int, seed: int) -> list[Asked]:
     return Random(seed).sample(once, min(sample, len(once)))
 
 
-async def _collect(collector: Collector, queries: Sequence[Asked], out: Path) -> tuple[int, dict[str, tuple[int, str]]]:
-    """Write every row as it comes; how many there were, and by model how often and why it did not answer."""
+def _lacking(
+    chosen: Sequence[Asked], models: Sequence[str], known: Mapping[tuple[str, str], frozenset[str]]
+) -> list[Asked]:
+    """The queries that lack answers, each with the models that lack.
+
+    An answer does not depend on the task, which for a query of the log is its category and may be another by now. New
+    answers go to the task under which the file knows most of the others, so that they make one row.
+    """
+    from dataclasses import replace
+
+    tasks: dict[str, dict[str, frozenset[str]]] = {}
+    for (text, task), told in known.items():
+        tasks.setdefault(text, {})[task] = told
+    wanted, left = frozenset(models), []
+    for one in chosen:
+        of = {one.task: frozenset[str](), **tasks.get(one.text, {})}
+        task = max(of, key=lambda name: (len(of[name] & wanted), len(of[name])))
+        lacking = tuple(model for model in models if model not in of[task])
+        if lacking:
+            left.append(replace(one, task=task, models=lacking))
+    return left
+
+
+async def _collect(
+    collector: Collector, queries: Sequence[Asked], out: Path
+) -> tuple[int, int, dict[str, tuple[int, str]]]:
+    """Write every row as it comes; how many queries and answers, and by model how often and why it did not answer."""
     from contextlib import aclosing
 
     from semroute.cli.progress import progress_bars
     from semroute.outcomes.appending import append_row
 
-    count = 0
+    count = answers = 0
     failures: dict[str, tuple[int, str]] = {}
     try:
         with progress_bars() as progress:
@@ -142,7 +168,8 @@ async def _collect(collector: Collector, queries: Sequence[Asked], out: Path) ->
                     if row.completions:
                         append_row(out, row.row())
                     count += 1
+                    answers += len(row.completions)
                     progress("asking", count, len(queries))
     finally:
         await collector.dispatcher.close()
-    return count, failures
+    return count, answers, failures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,22 @@ def written_rows(path: Path) -> list[dict[str, Any]]:
             raise InputError(f"{path}:{number}: not a line of outcomes; name another file, or remove the line")
         rows.append(row)
     return rows
+
+
+def known_cells(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, Mapping[str, Any]]]:
+    """What rows tell of each model, by query and task: the same query of two tasks is two rows of outcomes.
+
+    Args:
+        rows: of a file of outcomes, a query with all its models or with one; what is neither tells nothing. The
+            empty string is no task.
+    """
+    known: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        outcomes = row.get("outcomes", {str(row.get("model")): row} if "model" in row else {})
+        cells = known.setdefault((str(row.get("query")).strip(), str(row.get("task") or "").strip()), {})
+        if isinstance(outcomes, dict):
+            cells |= {model.strip(): cell for model, cell in outcomes.items() if isinstance(cell, dict)}
+    return known
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:

@@ -24,16 +24,18 @@ class Asked:
         text: the routed text, which names the row.
         query: what is sent.
         task: category or task; the empty string for none.
+        models: whom to ask; None for all that the collector asks.
     """
 
     text: str
     query: Query
     task: str = ""
+    models: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """A query with the answers of all models.
+    """A query with the answers of all models that were asked.
 
     Attributes:
         asked: the query.
@@ -60,7 +62,7 @@ class Collector:
 
     Args:
         dispatcher: calls the models, with its limits, retries and breakers.
-        models: whom to ask.
+        models: whom to ask, unless a query says otherwise.
         max_usd: the budget. A query is begun only where the longest answers to it would still be paid by what is left.
         max_tokens: longest answer.
         together: queries that are asked at the same time.
@@ -112,7 +114,7 @@ class Collector:
     async def _ahead(self, asked: Asked) -> float:
         """USD of the longest answers to a query."""
         total = 0.0
-        for model in self.models:
+        for model in self._models(asked):
             outlook = await self.dispatcher.outlook(self._request(asked), (model,))
             if outlook.closed is not None and outlook.wait_s is None:
                 raise InputError(f"{model} cannot be called: {outlook.closed}")
@@ -132,12 +134,12 @@ class Collector:
                 failures[model] = str(error)
 
         try:
-            await asyncio.gather(*map(one, self.models))
+            await asyncio.gather(*map(one, self._models(asked)))
         finally:
             self._reserved -= ahead
         usd = sum(one.total_cost.usd for one in completions.values() if one.total_cost is not None)
         self.spent += usd
-        in_order = {model: completions[model] for model in self.models if model in completions}
+        in_order = {model: completions[model] for model in self._models(asked) if model in completions}
         return Collected(asked, in_order, failures, usd)
 
     async def _complete(self, asked: Asked, model: str) -> Completion:
@@ -151,6 +153,9 @@ class Collector:
                 raise
         await asyncio.sleep(wait_s)
         return await self.dispatcher.complete(request, (model,), Constraints(model=model))
+
+    def _models(self, asked: Asked) -> Sequence[str]:
+        return self.models if asked.models is None else asked.models
 
     def _request(self, asked: Asked) -> Request:
         return Request(as_messages(asked.query), max_tokens=self.max_tokens)

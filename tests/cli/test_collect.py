@@ -101,6 +101,60 @@ def test_a_model_that_fails_is_reported_left_out_of_the_row_and_asked_again_next
     assert set(read_outcomes("out.jsonl").models) == {"small", "large"}
 
 
+def whole(n: int) -> None:
+    """The file holds ``n`` rows with both models, each answer once."""
+    table = read_outcomes("out.jsonl", keep_responses=True)
+    assert (len(table), set(table.models), table.findings) == (n, {"small", "large"}, ())
+    assert all(all(answers) for answers in table.responses or [])
+
+
+def test_only_the_models_whose_answer_lacks_are_asked(provider: FakeProvider) -> None:
+    configure(provider)
+    assert collect("--models", "small")["answers"] == 5
+    asked = len(provider.requests)
+    told = collect()
+    assert [one.body["model"] for one in provider.requests[asked:]] == ["large"] * 5
+    assert (told["asked"], told["answers"], told["known_before"]) == (5, 5, 0)
+    whole(5)
+    assert collect()["known_before"] == 5
+
+
+def test_a_model_that_failed_is_asked_again_alone(provider: FakeProvider) -> None:
+    configure(provider)
+
+    def reply(request: RecordedRequest) -> Any:
+        return fail(400) if request.body["model"] == "large" else answer("fine")
+
+    provider.always(reply)
+    collect()
+    provider.always(None)
+    asked = len(provider.requests)
+    collect()
+    assert {one.body["model"] for one in provider.requests[asked:]} == {"large"}
+    whole(5)
+
+
+def test_the_budget_counts_what_is_asked_alone(provider: FakeProvider) -> None:
+    configure(provider)
+    collect("--models", "small", "--max-tokens", "100")
+    # The longest answer of one model costs about 0.011 USD, of both 0.022.
+    told = collect("--max-usd", "0.0125", "--max-tokens", "100", "--together", "1")
+    assert told["answers"] > 0
+    assert told["spent_usd"] <= 0.0125
+
+
+@pytest.mark.parametrize("models", ["small,large", "large"])
+def test_an_answer_that_lacked_joins_its_row_though_the_task_has_another_name_by_now(
+    provider: FakeProvider, models: str
+) -> None:
+    configure(provider)
+    collect("--models", "small")
+    Path("renamed.jsonl").write_text(Path("queries.jsonl").read_text().replace('"t"', '"renamed"'))
+    run("collect", "--out", "out.jsonl", "--queries", "renamed.jsonl", "--max-usd", "10", "--models", models)
+    whole(5)
+    assert set(read_outcomes("out.jsonl").tasks) == {"t"}
+
+
 def test_queries_of_the_log_are_asked_once_each(provider: FakeProvider, routing_index: Path) -> None:
     configure(provider, index=str(routing_index), fallback={"models": ["large"]})
     for query in ("how long should I boil potatoes", "how long should I boil potatoes", "hello there"):

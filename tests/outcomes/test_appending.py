@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from semroute.errors import InputError
-from semroute.outcomes.appending import append_row, written_rows
+from semroute.outcomes.appending import append_row, known_cells, written_rows
 
 
 def test_rows_come_back_and_a_line_that_was_being_written_is_cut_off(tmp_path: Path) -> None:
@@ -27,3 +27,20 @@ def test_what_is_no_file_of_rows_is_refused_with_its_line(tmp_path: Path) -> Non
         written_rows(path)
     with pytest.raises(InputError, match="cannot be written"):
         append_row(tmp_path / "nowhere" / "x", {})
+
+
+def test_cells_are_known_by_query_and_task_from_rows_of_either_form() -> None:
+    known = known_cells(
+        [
+            {"query": "q", "outcomes": {"a": {"quality": 1}, "b": None}},
+            {"query": " q ", "task": None, "model": "c", "quality": 0},
+            {"query": "q", "task": "t", "outcomes": {"a": {"quality": 0}}},
+            {"query": "other", "outcomes": "nothing to use"},
+        ]
+    )
+    assert {key: set(cells) for key, cells in known.items()} == {
+        ("q", ""): {"a", "c"},
+        ("q", "t"): {"a"},
+        ("other", ""): set(),
+    }
+    assert known["q", "t"]["a"]["quality"] == 0
