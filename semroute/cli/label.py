@@ -47,12 +47,14 @@ def label(
     they are worth your time (answers disagree, the query is rare, a classifier is not sure), every other one at
     random, so that the random half tells of all queries ("picked" in every row). Answers stand in random order without
     their models' names; keys mark them. With --judge a model grades every answer, and --golden says how far it agrees
-    with you. Both go on where they stopped.
+    with you. Both go on where they stopped, answer by answer: what a model has answered since, and what was not graded,
+    is still to be judged.
     """
     from semroute.cli.console import print_json, print_note, stdout
     from semroute.cli.label_rows import read_sheet
+    from semroute.cli.label_screen import MOST_ANSWERS
 
-    sheet = read_sheet(outcomes, out)
+    sheet = read_sheet(outcomes, out, most=MOST_ANSWERS if judge is None else None)
     if judge is not None:
         from semroute.cli.label_judge import agreement_dict, agreement_table, judge_all
 
@@ -81,7 +83,7 @@ def _by_hand(
     from random import Random
 
     from semroute.cli.console import stdout
-    from semroute.cli.label_screen import MOST_ANSWERS, Action, Judging, shown
+    from semroute.cli.label_screen import Action, Judging, shown
 
     picks = sheet.picks(classifier, index, config_path, seed)
     wanted = len(picks) if limit is None else min(limit, len(picks))
@@ -89,8 +91,7 @@ def _by_hand(
     place, console = 0, stdout()
     while place < len(picks) and len(done) < wanted:
         pick, random = picks[place], Random(f"{seed} {picks[place].row}")
-        models = sheet.models_of(pick.row)
-        order = random.sample(models, min(len(models), MOST_ANSWERS))
+        order = random.sample(sheet.models_of(pick.row), sheet.room(pick.row))
         judging, action = Judging.of(sheet.query(pick.row), [sheet.answer(pick.row, model) for model in order]), None
         while action is None:
             console.clear()

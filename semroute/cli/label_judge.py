@@ -99,7 +99,7 @@ async def _ahead(sheet: Sheet, row: int, judge: str, caller: Caller, as_json: bo
 
 
 def agreement_dict(sheet: Sheet, golden: Path) -> dict[str, Any]:
-    """How far the judge agrees with a person on the answers that both have judged.
+    """How far the judge agrees with a person on the answers that both have judged: of the same query, task and model.
 
     Raises:
         InputError: a file cannot be used, or they share no answer.
@@ -111,18 +111,18 @@ def agreement_dict(sheet: Sheet, golden: Path) -> dict[str, Any]:
     from semroute.outcomes.files import read_outcomes
 
     by_judge, by_person = read_outcomes(sheet.out), read_outcomes(golden)
-    places = {query: row for row, query in enumerate(by_judge.queries)}
+    places = {key: row for row, key in enumerate(zip(by_judge.queries, by_judge.tasks, strict=True))}
     said, truth = [], []
-    for row, query in enumerate(by_person.queries):
+    for row, key in enumerate(zip(by_person.queries, by_person.tasks, strict=True)):
         for column, model in enumerate(by_person.models):
-            if query in places and model in by_judge.models:
-                one = by_judge.quality[places[query], by_judge.models.index(model)]
+            if key in places and model in by_judge.models:
+                one = by_judge.quality[places[key], by_judge.models.index(model)]
                 other = by_person.quality[row, column]
                 if np.isfinite(one) and np.isfinite(other):
                     said.append(float(one))
                     truth.append(float(other))
     if not said:
-        raise InputError(f"{golden}: shares no judged answer with {sheet.out}")
+        raise InputError(f"{golden}: shares no judged answer (query, task and model) with {sheet.out}")
     found = finite(asdict(agreement(np.array(said), np.array(truth))))
     assert isinstance(found, dict)
     return found

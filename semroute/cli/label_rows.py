@@ -19,12 +19,16 @@ class Sheet:
     Args:
         table: outcomes with responses.
         out: where judged rows go.
-        done: queries that are judged there already.
+        done: models whose answers are judged there already, by query and task.
+        most: answers of a query that are judged, if not all.
     """
 
-    def __init__(self, table: OutcomeTable, out: Path, done: set[str]) -> None:
+    def __init__(
+        self, table: OutcomeTable, out: Path, done: Mapping[tuple[str, str], frozenset[str]], most: int | None = None
+    ) -> None:
         self.table, self.out = table, out
-        self.rows = [row for row, query in enumerate(table.queries) if query not in done and self.models_of(row)]
+        self._done, self._most = done, most
+        self.rows = [row for row in range(len(table)) if self.room(row)]
         self._sizes: list[int] = []
 
     def query(self, row: int) -> str:
@@ -32,9 +36,18 @@ class Sheet:
         return self.table.queries[row]
 
     def models_of(self, row: int) -> list[str]:
-        """The models whose answer is known."""
-        answers = (self.table.responses or [])[row]
-        return [model for model, answer in zip(self.table.models, answers, strict=True) if answer is not None]
+        """The models whose answer is known, and was not judged when the sheet was read."""
+        answers, done = (self.table.responses or [])[row], self._judged(row)
+        told = zip(self.table.models, answers, strict=True)
+        return [model for model, answer in told if answer is not None and model not in done]
+
+    def room(self, row: int) -> int:
+        """How many of them are to be judged."""
+        left = len(self.models_of(row))
+        return left if self._most is None else min(left, max(0, self._most - len(self._judged(row))))
+
+    def _judged(self, row: int) -> frozenset[str]:
+        return self._done.get((self.table.queries[row], self.table.tasks[row]), frozenset())
 
     def answer(self, row: int, model: str) -> str:
         """The answer of a model."""
@@ -48,7 +61,8 @@ class Sheet:
         from semroute.learn.labelling.order import Pick, picks
 
         queries = [self.query(row) for row in self.rows]
-        answers = [[self.answer(row, model) for model in self.models_of(row)] for row in self.rows]
+        told = self.table.responses or []
+        answers = [[answer for answer in told[row] if answer is not None] for row in self.rows]
         encoding = Encoding(index, config_path)
         with progress_bars() as progress:
             vectors = encoding.vectors(queries, None, progress)
@@ -84,21 +98,29 @@ class Sheet:
             file.truncate(self._sizes.pop())
 
 
-def read_sheet(outcomes: Sequence[Path], out: Path) -> Sheet:
+def read_sheet(outcomes: Sequence[Path], out: Path, most: int | None = None) -> Sheet:
     """Read the answers, and what is judged already.
+
+    Args:
+        outcomes: files with responses.
+        out: where judged rows go.
+        most: answers of a query that are judged, if not all.
 
     Raises:
         InputError: a file cannot be used, or holds no answers.
     """
-    from semroute.outcomes.appending import written_rows
+    from semroute.outcomes.appending import known_cells, written_rows
     from semroute.outcomes.files import read_outcomes
 
     if any(path.resolve() == out.resolve() for path in outcomes):
         raise InputError(f"{out}: is what is judged; name another file for the judgements")
-    done = {str(row.get("query")) for row in written_rows(out)}
+    done = {
+        key: frozenset(model for model, cell in cells.items() if cell.get("quality") is not None)
+        for key, cells in known_cells(written_rows(out)).items()
+    }
     table = read_outcomes(outcomes, keep_responses=True)
     if not any(any(answer is not None for answer in answers) for answers in table.responses or []):
         raise InputError(
             'the outcomes hold no "response", so there is nothing to judge; semroute collect asks for some'
         )
-    return Sheet(table, out, done)
+    return Sheet(table, out, done, most)

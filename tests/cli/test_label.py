@@ -154,6 +154,77 @@ def test_a_judge_keeps_to_its_budget(outcomes: str, provider: FakeProvider) -> N
     assert told["spent_usd"] <= budget
 
 
+@pytest.fixture
+def two_tasks() -> str:
+    """One query in two tasks, whose answers are right in the one and wrong in the other."""
+    with Path("tasks.jsonl").open("w") as file:
+        for task in ("right", "wrong"):
+            cells = {"small": {"quality": None, "response": f"{task} answer"}}
+            file.write(json.dumps({"query": "What is it?", "task": task, "outcomes": cells}) + "\n")
+    return "tasks.jsonl"
+
+
+def test_the_same_query_of_two_tasks_is_judged_in_each_whenever_it_was_stopped(two_tasks: str) -> None:
+    for _ in range(3):
+        run("label", two_tasks, "--out", "golden.jsonl", "--limit", "1", keys=f"a{ENTER}")
+    assert sorted(row["task"] for row in rows()) == ["right", "wrong"]
+
+
+def test_agreement_compares_answers_of_the_same_task(two_tasks: str, provider: FakeProvider) -> None:
+    provider.always(lambda request: answer("10" if "right answer" in request.body["messages"][1]["content"] else "0"))
+    with Path("golden.jsonl").open("w") as file:
+        for task, quality in (("wrong", 0.0), ("right", 1.0)):
+            cells = {"small": {"quality": quality}}
+            file.write(json.dumps({"query": "What is it?", "task": task, "outcomes": cells}) + "\n")
+    arguments = ("label", two_tasks, "--out", "judged.jsonl", "--judge", "judge", "--golden", "golden.jsonl", "--json")
+    run(*arguments[:6], "--limit", "1")
+    told = json.loads(run(*arguments).stdout)
+    assert told["judged"] == 1, "the other task was judged before"
+    assert (told["agreement"]["same"]["hits"], told["agreement"]["same"]["n"]) == (2, 2)
+
+
+def with_third(outcomes: str) -> None:
+    """A third model has answered by now."""
+    with Path(outcomes).open("a") as file:
+        for number in range(6):
+            cells = {"third": {"quality": None, "response": f"third {number}"}}
+            file.write(json.dumps({"query": f"question {number}", "task": "t", "outcomes": cells}) + "\n")
+
+
+def test_answers_of_a_model_that_came_later_are_judged_and_the_others_not_again(
+    outcomes: str, provider: FakeProvider
+) -> None:
+    provider.always(answer("5"))
+    run("label", outcomes, "--out", "golden.jsonl", keys=f"a{ENTER}" * 6)
+    judge = ("label", outcomes, "--out", "judged.jsonl", "--judge", "judge", "--json")
+    run(*judge)
+    with_third(outcomes)
+    assert json.loads(run(*judge).stdout)["judged"] == 6
+    assert len(provider.requests) == 18
+    run("label", outcomes, "--out", "golden.jsonl", keys=f"a{ENTER}" * 6)
+    assert [set(row["outcomes"]) for row in rows()] == [{"small", "large"}] * 6 + [{"third"}] * 6
+    for path in ("golden.jsonl", "judged.jsonl"):
+        assert read_outcomes(path).is_complete.all()
+        assert read_outcomes(path).findings == ()
+
+
+def test_an_answer_that_the_judge_did_not_grade_is_asked_about_again(outcomes: str, provider: FakeProvider) -> None:
+    provider.always(lambda request: answer("well" if "small says 5" in request.body["messages"][1]["content"] else "5"))
+    judge = ("label", outcomes, "--out", "judged.jsonl", "--judge", "judge", "--json")
+    assert json.loads(run(*judge).stdout)["without_grade"] == 1
+    provider.always(answer("5"))
+    assert json.loads(run(*judge).stdout)["judged"] == 1
+    assert read_outcomes("judged.jsonl").is_complete.all()
+
+
+def test_of_more_answers_than_the_screen_holds_a_person_judges_some_and_is_done() -> None:
+    cells = {f"model {number}": {"quality": None, "response": f"answer {number}"} for number in range(12)}
+    Path("many.jsonl").write_text(json.dumps({"query": "q", "outcomes": cells}) + "\n")
+    for _ in range(2):
+        run("label", "many.jsonl", "--out", "golden.jsonl", keys=f"a{ENTER}")
+    assert [len(row["outcomes"]) for row in rows()] == [9]
+
+
 def test_without_a_terminal_it_says_so(outcomes: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "semroute.cli.main", "label", outcomes, "--out", "golden.jsonl"],
