@@ -45,35 +45,42 @@ def label(
 
     OUTCOMES are files with responses, such as "semroute collect" writes. By hand: queries come in the order in which
     they are worth your time (answers disagree, the query is rare, a classifier is not sure), every other one at
-    random, so that the random half tells of all queries ("picked" in every row). Answers stand in random order without
-    their models' names; keys mark them. With --judge a model grades every answer, and --golden says how far it agrees
-    with you. Both go on where they stopped, answer by answer: what a model has answered since, and what was not graded,
-    is still to be judged.
+    random. Only a random sample tells of all queries: the rows whose "draw" is at most the largest of a row that was
+    "picked" at random, the hard ones among them included. Where the outcomes have grown, only rows with the last
+    "drawn_from" tell how far that is. Answers stand in random order without their models' names; keys mark them. With
+    --judge a model grades every answer, and --golden says how far it agrees with you, on the random sample and on all.
+    Both go on where they stopped, answer by answer: what a model has answered since, and what was not graded, is still
+    to be judged.
     """
-    from semroute.cli.console import print_json, print_note, stdout
+    from semroute.cli.console import print_json, print_note, print_warning, stdout
     from semroute.cli.label_rows import read_sheet
     from semroute.cli.label_screen import MOST_ANSWERS
 
     sheet = read_sheet(outcomes, out, most=MOST_ANSWERS if judge is None else None)
     if judge is not None:
-        from semroute.cli.label_judge import agreement_dict, agreement_table, judge_all
+        from semroute.cli.label_agreement import agreement_dict, agreement_shown
+        from semroute.cli.label_judge import judge_all
 
         told = judge_all(sheet, judge, limit, max_usd, config_path)
-        compared = None if golden is None else agreement_dict(sheet, golden)
+        compared = None if golden is None else agreement_dict(out, golden)
         if as_json:
             print_json({**told, "agreement": compared})
             return
         print_note(f"{judge} judged {told['judged']:,} answers for USD {told['spent_usd']:.4f}, in {out}")
         if compared is not None:
-            stdout().print(agreement_table(compared))
+            stdout().print(agreement_shown(compared))
         return
     if golden is not None or max_usd is not None:
         raise click.UsageError("--golden and --max-usd go with --judge")
     judged = _by_hand(sheet, limit, classifier, index, config_path, seed)
+    sampled = sheet.sampled()
     if as_json:
-        print_json({"path": str(out), "judged": judged})
-    else:
-        print_note(f"{judged:,} queries judged, in {out}")
+        print_json({"path": str(out), "judged": judged, "random_sample": sampled})
+        return
+    among = "" if sampled is None else f"; {sampled:,} of all there are a random sample"
+    print_note(f"{judged:,} queries judged, in {out}{among}")
+    if sampled is None:
+        print_warning(f'{out} holds no random sample: a row tells no "draw"; begin a new file to have one')
 
 
 def _by_hand(
@@ -106,7 +113,7 @@ def _by_hand(
             continue
         if action is Action.SAVE:
             marks = dict(zip(order, _marks(judging.marks), strict=True))
-            sheet.keep(pick.row, marks, judged_by="human", picked=pick.reason)
+            sheet.keep(pick.row, marks, judged_by="human", pick=pick)
             done.append(place)
         place += 1
     return len(done)

@@ -1,17 +1,13 @@
-"""A model that judges everything, and how far it agrees with a person."""
+"""A model that judges everything."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from semroute.errors import DispatchError, InputError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from semroute.cli.label_rows import Sheet
     from semroute.dispatch import Dispatcher
     from semroute.types import Caller
@@ -96,51 +92,3 @@ async def _ahead(sheet: Sheet, row: int, judge: str, caller: Caller, as_json: bo
             raise InputError(f'the price of "{judge}" is not known, so no budget can be kept; give it a price')
         total += outlook.usd or 0.0
     return total
-
-
-def agreement_dict(sheet: Sheet, golden: Path) -> dict[str, Any]:
-    """How far the judge agrees with a person on the answers that both have judged: of the same query, task and model.
-
-    Raises:
-        InputError: a file cannot be used, or they share no answer.
-    """
-    from dataclasses import asdict
-
-    from semroute.evaluate.plain import finite
-    from semroute.learn.labelling.agreement import agreement
-    from semroute.outcomes.files import read_outcomes
-
-    by_judge, by_person = read_outcomes(sheet.out), read_outcomes(golden)
-    places = {key: row for row, key in enumerate(zip(by_judge.queries, by_judge.tasks, strict=True))}
-    said, truth = [], []
-    for row, key in enumerate(zip(by_person.queries, by_person.tasks, strict=True)):
-        for column, model in enumerate(by_person.models):
-            if key in places and model in by_judge.models:
-                one = by_judge.quality[places[key], by_judge.models.index(model)]
-                other = by_person.quality[row, column]
-                if np.isfinite(one) and np.isfinite(other):
-                    said.append(float(one))
-                    truth.append(float(other))
-    if not said:
-        raise InputError(f"{golden}: shares no judged answer (query, task and model) with {sheet.out}")
-    found = finite(asdict(agreement(np.array(said), np.array(truth))))
-    assert isinstance(found, dict)
-    return found
-
-
-def agreement_table(compared: dict[str, Any]) -> Table:
-    """The agreement for people."""
-    from semroute.cli.tables import figures, number
-
-    def rate(name: str) -> str:
-        of = compared[name]
-        return (
-            f"{of['value']:.1%} ({of['low']:.1%} to {of['high']:.1%}) of {of['n']:,}" if of["n"] else "none to tell by"
-        )
-
-    return figures(
-        same_as_the_person=rate("same"),
-        kappa=number(compared["kappa"], 2),
-        bad_ones_called_good=rate("too_kind"),
-        good_ones_called_bad=rate("too_strict"),
-    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +21,15 @@ class Sheet:
     Args:
         table: outcomes with responses.
         out: where judged rows go.
-        done: models whose answers are judged there already, by query and task.
+        written: the rows that are there already.
         most: answers of a query that are judged, if not all.
     """
 
     def __init__(
-        self, table: OutcomeTable, out: Path, done: Mapping[tuple[str, str], frozenset[str]], most: int | None = None
+        self, table: OutcomeTable, out: Path, written: Sequence[Mapping[str, Any]], most: int | None = None
     ) -> None:
         self.table, self.out = table, out
-        self._done, self._most = done, most
+        self._written, self._done, self._most = written, _judged_models(written), most
         self.rows = [row for row in range(len(table)) if self.room(row)]
         self._sizes: list[int] = []
 
@@ -54,12 +56,21 @@ class Sheet:
         return (self.table.responses or [])[row][self.table.models.index(model)] or ""
 
     def picks(self, classifier: Path | None, index: Path | None, config_path: Path | None, seed: int) -> list[Pick]:
-        """The rows that are left, in the order in which they should be judged."""
+        """The rows that are left, in the order in which they should be judged.
+
+        Raises:
+            InputError: what is judged already was drawn by another seed, or from other outcomes.
+        """
+        import numpy as np
+
         from semroute.cli.encoding import Encoding
         from semroute.cli.progress import progress_bars
         from semroute.heads.queries import check_encoder, read_query_classifier
-        from semroute.learn.labelling.order import Pick, picks
+        from semroute.learn.labelling.order import picks
+        from semroute.learn.labelling.sample import draw
 
+        self._check_draws(seed)
+        draws = np.array([draw(self.query(row), self.table.tasks[row], seed) for row in self.rows])
         queries = [self.query(row) for row in self.rows]
         told = self.table.responses or []
         answers = [[answer for answer in told[row] if answer is not None] for row in self.rows]
@@ -71,10 +82,32 @@ class Sheet:
             predictor = read_query_classifier(classifier)
             check_encoder(predictor, encoding.encoder, classifier)
             predicted = predictor.predict(queries, vectors)
-        return [Pick(self.rows[pick.row], pick.reason) for pick in picks(answers, vectors, predicted, seed=seed)]
+        found = picks(answers, vectors, predicted, draws=draws)
+        return [replace(pick, row=self.rows[pick.row]) for pick in found]
 
-    def keep(self, row: int, marks: Mapping[str, float], *, judged_by: str, picked: str | None = None) -> None:
-        """Add a judged row to the file."""
+    def _check_draws(self, seed: int) -> None:
+        from semroute.learn.labelling.sample import draw
+
+        here = set(zip(self.table.queries, self.table.tasks, strict=True))
+        for row in self._written:
+            key = str(row.get("query")), str(row.get("task") or "")
+            if "draw" in row and row["draw"] != draw(*key, seed):
+                raise InputError(f"{self.out}: was begun with another --seed; give that one, or name another file")
+            if "draw" in row and key not in here:
+                raise InputError(f"{self.out}: holds queries of other outcomes; name these too, or another file")
+
+    @cached_property
+    def _drawn_from(self) -> str:
+        from semroute.learn.labelling.sample import fingerprint
+
+        table, told = self.table, self.table.responses or []
+        models = [
+            [model for model, answer in zip(table.models, row, strict=True) if answer is not None] for row in told
+        ]
+        return fingerprint(zip(table.queries, table.tasks, models, strict=True))
+
+    def keep(self, row: int, marks: Mapping[str, float], *, judged_by: str, pick: Pick | None = None) -> None:
+        """Add a judged row to the file; ``pick`` is why a person was asked."""
         from semroute.outcomes.appending import append_row
 
         table = self.table
@@ -88,9 +121,17 @@ class Sheet:
             told = {name: float(value) for name, value in known.items() if value == value}
             cells[model] = {"quality": quality, **told, "response": self.answer(row, model)}
         task = {"task": table.tasks[row]} if table.tasks[row] else {}
-        reason = {} if picked is None else {"picked": picked}
+        reason = {} if pick is None else {"picked": pick.reason, "draw": pick.draw, "drawn_from": self._drawn_from}
         self._sizes.append(self.out.stat().st_size if self.out.exists() else 0)
         append_row(self.out, {"query": self.query(row), **task, "judged_by": judged_by, **reason, "outcomes": cells})
+
+    def sampled(self) -> int | None:
+        """How many of the judged queries are a random sample of all; None where the file does not tell which."""
+        from semroute.learn.labelling.sample import random_sample
+        from semroute.outcomes.appending import written_rows
+
+        found = random_sample(written_rows(self.out))
+        return None if found is None else len({(query, task) for query, task, _ in found})
 
     def take_back(self) -> None:
         """Remove the row that was added last."""
@@ -109,18 +150,25 @@ def read_sheet(outcomes: Sequence[Path], out: Path, most: int | None = None) -> 
     Raises:
         InputError: a file cannot be used, or holds no answers.
     """
-    from semroute.outcomes.appending import known_cells, written_rows
+    from semroute.outcomes.appending import written_rows
     from semroute.outcomes.files import read_outcomes
 
     if any(path.resolve() == out.resolve() for path in outcomes):
         raise InputError(f"{out}: is what is judged; name another file for the judgements")
-    done = {
-        key: frozenset(model for model, cell in cells.items() if cell.get("quality") is not None)
-        for key, cells in known_cells(written_rows(out)).items()
-    }
+    written = written_rows(out)
     table = read_outcomes(outcomes, keep_responses=True)
     if not any(any(answer is not None for answer in answers) for answers in table.responses or []):
         raise InputError(
             'the outcomes hold no "response", so there is nothing to judge; semroute collect asks for some'
         )
-    return Sheet(table, out, done, most)
+    return Sheet(table, out, written, most)
+
+
+def _judged_models(written: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], frozenset[str]]:
+    """The models whose answers are judged, by query and task."""
+    from semroute.outcomes.appending import known_cells
+
+    return {
+        key: frozenset(model for model, cell in cells.items() if cell.get("quality") is not None)
+        for key, cells in known_cells(written).items()
+    }

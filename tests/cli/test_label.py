@@ -154,6 +154,87 @@ def test_a_judge_keeps_to_its_budget(outcomes: str, provider: FakeProvider) -> N
     assert told["spent_usd"] <= budget
 
 
+def test_rows_tell_their_draw_which_is_the_same_whenever_it_was_stopped(outcomes: str) -> None:
+    run("label", outcomes, "--out", "golden.jsonl", keys=f"a{ENTER}" * 6)
+    at_once = {row["query"]: row["draw"] for row in rows()}
+    Path("golden.jsonl").unlink()
+    for _ in range(3):
+        run("label", outcomes, "--out", "golden.jsonl", "--limit", "2", keys=f"a{ENTER}" * 2)
+    assert {row["query"]: row["draw"] for row in rows()} == at_once
+    at_random = [row["draw"] for row in rows() if row["picked"] == "random"]
+    assert at_random == sorted(at_random), "the random order goes on where it stopped"
+
+
+def test_what_was_judged_for_being_hard_counts_in_the_sample_when_its_turn_comes(outcomes: str) -> None:
+    def sample() -> list[dict[str, Any]]:
+        reached = max(row["draw"] for row in rows() if row["picked"] == "random")
+        return [row for row in rows() if row["draw"] <= reached]
+
+    shown = run("label", outcomes, "--out", "golden.jsonl", "--limit", "4", "--seed", "3", keys=f"a{ENTER}" * 4)
+    assert {row["picked"] == "random" for row in sample()} == {True, False}
+    said = f"4 queries judged, in golden.jsonl; {len(sample())} of all there are a random sample"
+    assert said in " ".join(shown.stderr.split())
+    told = run("label", outcomes, "--out", "golden.jsonl", "--seed", "3", "--json", keys=f"a{ENTER}" * 2)
+    assert json.loads(told.stdout.splitlines()[-1])["random_sample"] == len(sample())
+
+
+def test_another_seed_than_the_one_that_a_file_was_begun_with_is_refused(
+    outcomes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("label", outcomes, "--out", "golden.jsonl", "--seed", "3", "--limit", "1", keys=f"a{ENTER}")
+    assert main(["label", outcomes, "--out", "golden.jsonl"]) == 2
+    assert "golden.jsonl: was begun with another --seed" in capsys.readouterr().err
+    assert (
+        run("label", outcomes, "--out", "golden.jsonl", "--seed", "3", "--limit", "1", keys=f"a{ENTER}").exit_code == 0
+    )
+    assert len(rows()) == 2
+
+
+def test_queries_of_other_outcomes_than_those_that_are_named_are_refused(
+    outcomes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("label", outcomes, "--out", "golden.jsonl", "--limit", "1", keys=f"a{ENTER}")
+    Path("other.jsonl").write_text('{"query": "new", "outcomes": {"small": {"quality": null, "response": "x"}}}\n')
+    assert main(["label", "other.jsonl", "--out", "golden.jsonl"]) == 2
+    assert "golden.jsonl: holds queries of other outcomes; name these too" in capsys.readouterr().err
+    run("label", outcomes, "other.jsonl", "--out", "golden.jsonl", keys=f"a{ENTER}" * 6)
+    assert len(rows()) == 7
+    assert len({row["drawn_from"] for row in rows()}) == 2, "the outcomes have grown"
+
+
+def test_a_file_whose_rows_tell_no_draw_goes_on_without_a_random_sample(outcomes: str) -> None:
+    run("label", outcomes, "--out", "golden.jsonl", "--limit", "2", keys=f"a{ENTER}" * 2)
+    Path("golden.jsonl").write_text(
+        "".join(json.dumps({k: v for k, v in row.items() if k != "draw"}) + "\n" for row in rows())
+    )
+    shown = run("label", outcomes, "--out", "golden.jsonl", keys=f"a{ENTER}" * 4)
+    assert len(rows()) == 6
+    assert "golden.jsonl holds no random sample" in " ".join(shown.stderr.split())
+
+
+def test_agreement_is_told_on_the_random_sample_as_well(outcomes: str, provider: FakeProvider) -> None:
+    # The judge calls everything good; the person calls good what is in the sample.
+    provider.always(answer("10"))
+    with Path("golden.jsonl").open("w") as file:
+        for number, (picked, drawn) in enumerate([("rare", 0.2), ("random", 0.5), ("rare", 0.8), ("rare", 0.9)]):
+            cells = {"small": {"quality": float(drawn <= 0.5)}}
+            row = {"query": f"question {number}", "task": "t", "picked": picked, "draw": drawn, "outcomes": cells}
+            file.write(json.dumps(row) + "\n")
+    arguments = ("label", outcomes, "--out", "judged.jsonl", "--judge", "judge", "--golden", "golden.jsonl")
+    told = json.loads(run(*arguments, "--json").stdout)["agreement"]
+    assert (told["same"]["hits"], told["same"]["n"]) == (2, 4)
+    assert (told["random_sample"]["same"]["hits"], told["random_sample"]["same"]["n"]) == (2, 2)
+    shown = " ".join(run(*arguments).stdout.split())
+    assert "random sample, which tells of all queries" in shown
+    assert "100.0%" in shown
+    assert "all that both judged, the hard ones among them" in shown
+    # Without draws it is said that the figures may not hold for all queries.
+    Path("golden.jsonl").write_text(Path("golden.jsonl").read_text().replace('"draw"', '"other"'))
+    told = json.loads(run(*arguments, "--json").stdout)["agreement"]
+    assert told["random_sample"] is None
+    assert "no random sample" in " ".join(run(*arguments).stdout.split())
+
+
 @pytest.fixture
 def two_tasks() -> str:
     """One query in two tasks, whose answers are right in the one and wrong in the other."""

@@ -1,7 +1,9 @@
 """Which queries are worth a person's time: those whose answers disagree, that are rare, or that nobody is sure of.
 
-Every other one is drawn at random all the same. What is chosen for being hard says nothing of the rest: figures that
-are to hold for all queries must be taken on the random half, and every row tells which it is of.
+Every other one comes at random all the same. What is chosen for being hard says nothing of the rest: figures that are
+to hold for all queries must be taken on a random sample (:mod:`semroute.learn.labelling.sample`). The random order is
+one of all queries and fixed before anything is judged; it passes over those that were judged for being hard, which are
+in the sample all the same.
 """
 
 from __future__ import annotations
@@ -28,14 +30,16 @@ class Pick:
     Attributes:
         row: its number.
         reason: :data:`RANDOM`, or what is remarkable about it: ``disagreeing``, ``rare`` or ``uncertain``.
+        draw: its place in the random order, 0 to 1; whether the sample holds it does not depend on the reason.
     """
 
     row: int
     reason: str
+    draw: float
 
 
 def picks(
-    answers: Sequence[Sequence[str]], vectors: Matrix | None, predicted: Matrix | None, *, seed: int = 0
+    answers: Sequence[Sequence[str]], vectors: Matrix | None, predicted: Matrix | None, *, draws: Numbers
 ) -> list[Pick]:
     """All queries in the order in which they should be judged.
 
@@ -43,7 +47,7 @@ def picks(
         answers: of ``n`` queries, the answers of its models.
         vectors: ``(n, d)`` unit rows; None where rarity is not known.
         predicted: ``(n, m)`` predicted quality; None where uncertainty is not known.
-        seed: of the random half.
+        draws: ``(n,)`` float64: the queries come at random in the order of these.
     """
     count = len(answers)
     signals = {"disagreeing": np.array([disagreement(one) for one in answers])}
@@ -54,7 +58,7 @@ def picks(
     ranks = {name: _ranks(values) for name, values in signals.items()}
     total = np.mean(list(ranks.values()), axis=0) if count else np.zeros(0)
     hard = iter(np.argsort(-total, kind="stable").tolist())
-    drawn = iter(np.random.default_rng(seed).permutation(count).tolist())
+    drawn = iter(np.argsort(draws, kind="stable").tolist())
     seen: set[int] = set()
     found: list[Pick] = []
     while len(found) < count:
@@ -62,7 +66,7 @@ def picks(
         row = next(one for one in (drawn if is_random else hard) if one not in seen)
         seen.add(row)
         reason = RANDOM if is_random else max(ranks, key=lambda name: float(ranks[name][row]))
-        found.append(Pick(row, reason))
+        found.append(Pick(row, reason, float(draws[row])))
     return found
 
 

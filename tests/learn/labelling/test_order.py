@@ -23,24 +23,29 @@ def test_what_lies_apart_is_rare() -> None:
 
 def test_every_other_pick_is_random_and_the_rest_begin_with_the_hardest() -> None:
     answers = [["same", "same"]] * 6 + [["one", "other"]] * 2
-    found = picks(answers, None, None)
+    draws = np.array([0.5, 0.1, 0.3, 0.7, 0.2, 0.6, 0.0, 0.4])
+    found = picks(answers, None, None, draws=draws)
     assert [pick.reason == RANDOM for pick in found] == [False, True] * 4
     assert found[0].row == 6
     assert found[0].reason == "disagreeing"
     assert {pick.row for pick in found[:3] if pick.reason != RANDOM} <= {6, 7}
+    at_random = [pick.draw for pick in found if pick.reason == RANDOM]
+    assert at_random == sorted(at_random), "the smallest draws come first, but for those that are judged as hard"
+    assert [pick.draw for pick in found] == draws[[pick.row for pick in found]].tolist()
 
 
 def test_of_what_agrees_the_one_that_nobody_is_sure_of_comes_first() -> None:
     predicted = np.array([[0.99, 0.98], [0.5, 0.5], [0.9, 0.95]], np.float32)
-    first = picks([["same", "same"]] * 3, None, predicted)[0]
+    first = picks([["same", "same"]] * 3, None, predicted, draws=np.array([0.1, 0.2, 0.3]))[0]
     assert (first.row, first.reason) == (1, "uncertain")
 
 
 @given(st.integers(0, 30), st.integers(0, 100))
-def test_every_row_is_picked_once_and_the_seed_tells_the_order(count: int, seed: int) -> None:
+def test_every_row_is_picked_once_and_the_draws_tell_the_order(count: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     vectors = random.normal(size=(count, 4)).astype(np.float32)
     answers = [[f"word{random.integers(9)}" for _ in range(2)] for _ in range(count)]
-    found = picks(answers, vectors, None, seed=seed)
+    draws = random.random(count)
+    found = picks(answers, vectors, None, draws=draws)
     assert sorted(pick.row for pick in found) == list(range(count))
-    assert found == picks(answers, vectors, None, seed=seed)
+    assert found == picks(answers, vectors, None, draws=draws)
