@@ -107,7 +107,7 @@ def _worth(data: Path, vectors: Path | None) -> Iterator[str]:
     quality = table.quality.astype(np.float64)
     group = duplicates(table.queries, inputs.vectors).group
     splits = (k_folds(group, 5, seed=0), task_folds(table.tasks, group, 5, seed=0))
-    resampling = Resampling.draw(len(table), seed=0)
+    resampling = Resampling.draw(len(table), seed=0, group=group)
     whole = [_apgrs(inputs, quality, folds, resampling) for folds in splits]
     yield "| features | APGR, 5 folds | APGR, subjects never seen |"
     yield "| --- | --- | --- |"

@@ -79,7 +79,7 @@ def _accuracy(data: Path, name: str, kinds: Sequence[str], vectors: Path | None)
     splits = {SPLITS[0]: k_folds(group, FOLDS, seed=0)}
     if len(set(table.tasks)) > 1:
         splits[SPLITS[1]] = task_folds(table.tasks, group, FOLDS, seed=0)
-    resampling = Resampling.draw(len(table), seed=0)
+    resampling = Resampling.draw(len(table), seed=0, group=group)
     yield f"| {name}: APGR | {' | '.join(WAYS)} | both less classifier | weight of the encoder |"
     yield f"| --- |{' --- |' * (len(WAYS) + 2)}"
     for split, folds in splits.items():
