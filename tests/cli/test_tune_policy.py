@@ -16,6 +16,9 @@ from semroute.config import load_config
 from semroute.evaluate.replay.choices import choose
 from semroute.evaluate.replay.duplicates import duplicates
 from semroute.heads.queries import write_query_classifier
+from semroute.learn.policy.families import ByCategory, CategoryTable
+from semroute.learn.policy.families.ways import Way
+from semroute.learn.policy.part import Part
 from semroute.learn.policy.preparing import split
 from semroute.learn.policy.tuning import Goal
 from semroute.router import Router
@@ -185,3 +188,25 @@ def test_the_router_decides_on_every_query_as_the_policy_was_tested(tells: str) 
     served = [one.model for one in Router.load().route_many([queries[row] for row in held.tolist()])]
     assert set(played) == set(MODELS), "otherwise there is nothing to tell apart"
     assert served == played
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.1, -0.1])
+def test_the_router_sends_every_query_the_way_of_its_category_as_the_policy_was_tested(offset: float) -> None:
+    queries = [f"{start} {thing}" for start in ("How do I", "Why does one", "Please") for thing in THINGS]
+    encoding = Encoding(None, None)
+    scores = encoding.scores(encoding.vectors(queries, None, lambda *_: None))
+    family = ByCategory(MODELS, *encoding.thresholds)
+    table = CategoryTable(1.0, offset, (Way(0), Way(1), Way(0), Way(1)))
+    cost = np.tile(np.array([1, 2], np.float32), (len(queries), 1))
+    part = Part(cost, cost, cost, cost.astype(np.float64), scores, {}, np.arange(len(queries)))
+    played = [MODELS[int(usd) - 1] for usd in family.play(table, part).cost]
+    Path("semroute.yaml").write_text(yaml.safe_dump(dict(family.config(table))))
+    assert [one.model for one in Router.load().route_many(queries)] == played
+    assert set(played) == set(MODELS), "otherwise there is nothing to tell apart"
+
+
+THINGS = (
+    "fix a segmentation fault in this C program", "cook rice without burning it", "appeal a court's decision",
+    "sort a list of objects by two keys", "bake bread with wild yeast", "sue a landlord", "paint a fence",
+    "parse the recipe file in Python", "know whether a cake may be sold without a licence", "sleep better",
+)  # fmt: skip
