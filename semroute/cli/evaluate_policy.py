@@ -79,7 +79,8 @@ def evaluate_policy(
 
     OUTCOMES are .jsonl, .csv or .parquet files that tell how good each model's answer to each query was. Without
     --prices the prices of semroute.yaml are taken; a cost that the outcomes tell is kept. Whatever is fitted is judged
-    on queries that it was not fitted on, and predictions from a file are taken for such.
+    on queries that it was not fitted on. Predictions from a file are taken for such; where "seen" in its lines, as
+    semroute predict writes it, says otherwise, a warning tells of how many queries.
     """
     from semroute.cli.console import print_json
     from semroute.cli.policy_inputs import Source, check_targets, gather
@@ -111,7 +112,7 @@ def _write(study: Study, unseen: Study | None, inputs: Inputs, html: Path | None
     if html is not None:
         from semroute.evaluate.pages.policy import write_page
 
-        write_page(study, unseen, html, title=inputs.title, notes=inputs.notes)
+        write_page(study, unseen, html, title=inputs.title, notes=inputs.notes, warnings=inputs.warnings)
 
 
 def _print(study: Study, unseen: Study | None, inputs: Inputs) -> None:
@@ -121,6 +122,6 @@ def _print(study: Study, unseen: Study | None, inputs: Inputs) -> None:
     console = stdout()
     for finding in inputs.findings:
         print_warning(finding)
-    for part in comparison(study, unseen, inputs.notes):
+    for part in comparison(study, unseen, inputs.notes, inputs.warnings):
         console.print(part)
         console.print()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from semroute.evaluate.study.completing import Selected
     from semroute.evaluate.study.results import Plan, Policies, Study
     from semroute.outcomes.costs import Costs
+    from semroute.outcomes.predictions import Predictions
     from semroute.types import Matrix
 
 Progress = Callable[[str, int, int], None]
@@ -34,6 +35,8 @@ class Inputs:
         vectors: ``(n, d)``; None where there are none.
         notes: what a reader of the figures must know.
         findings: what is remarkable in the files.
+        predictions: those of the file, if there is one.
+        warnings: what makes the figures mean something else than they seem to.
     """
 
     title: str
@@ -43,6 +46,8 @@ class Inputs:
     vectors: Matrix | None
     notes: tuple[str, ...]
     findings: tuple[str, ...]
+    predictions: Predictions | None = None
+    warnings: tuple[str, ...] = ()
 
     def study(self, plan: Plan, progress: Progress, *, leave_tasks_out: bool = False) -> Study:
         """The comparison, cut by queries or by whole tasks."""
@@ -104,18 +109,22 @@ def gather(source: Source, progress: Progress) -> Inputs:
     selected = select(table)
     costs = with_costs(selected.table, known, encoding.count)
     progress("reading", 1, 1)
-    given: dict[str, Matrix] = {}
+    given = None
     if source.predictions is not None:
-        given["predictions"] = read_predictions(source.predictions, costs.table.queries, costs.table.models)
+        given = read_predictions(source.predictions, costs.table.queries, costs.table.models)
     vectors = _vectors(costs.table.queries, source, encoding, progress)
     return Inputs(
         title=", ".join(path.name for path in source.outcomes),
         costs=costs,
         selected=selected,
-        policies=Policies(predictions=given, baselines=source.baselines),
+        policies=Policies(
+            predictions={} if given is None else {"predictions": given.quality}, baselines=source.baselines
+        ),
         vectors=vectors,
-        notes=tuple(_notes(selected, costs, encoding, source, vectors is None)),
+        notes=tuple(_notes(selected, costs, encoding, source, given, vectors is None)),
         findings=tuple(map(str, table.findings)),
+        predictions=given,
+        warnings=tuple(_warnings(given, source)),
     )
 
 
@@ -137,21 +146,47 @@ def _vectors(queries: Sequence[str], source: Source, encoding: Encoding, progres
     return encoding.vectors(queries, source.store, progress)
 
 
-def _notes(selected: Selected, costs: Costs, encoding: Encoding, source: Source, lacks_vectors: bool) -> list[str]:
+def _warnings(given: Predictions | None, source: Source) -> Iterator[str]:
+    if given is not None and source.predictions is not None and given.trained_on:
+        yield (
+            f"what made {source.predictions.name} was trained on {given.trained_on:,} of these {len(given.seen):,} "
+            "queries: the figures of the predictions tell nothing of new queries; leave those rows out, or train on "
+            "others"
+        )
+
+
+def _notes(
+    selected: Selected,
+    costs: Costs,
+    encoding: Encoding,
+    source: Source,
+    given: Predictions | None,
+    lacks_vectors: bool,
+) -> list[str]:
     found = [_rows_note(selected)]
     if costs.is_estimated:
         found.append(_costs_note(costs, encoding))
-    if source.predictions is not None:
-        found.append(
-            f"the predictions of {source.predictions.name} are taken as they are: they tell something of new queries "
-            "only where what made them was not trained on these outcomes"
-        )
+    if source.predictions is not None and given is not None:
+        found.append(_predictions_note(source.predictions.name, given))
     if lacks_vectors and source.wants_vectors:
         found.append(
             f"no cluster table, and near-duplicates told by text alone: more than {MOST_ENCODED:,} queries are encoded "
             "only for --vectors FILE.npz, which keeps them"
         )
     return found
+
+
+def _predictions_note(name: str, given: Predictions) -> str:
+    if given.not_told:
+        of = "" if given.not_told == len(given.seen) else f"{given.not_told:,} of "
+        return (
+            f"{of}the predictions of {name} do not tell whether what made them was trained on the query, and are taken "
+            "as they are: they tell something of new queries only where it was not"
+        )
+    return (
+        f"what made {name} was trained on {given.trained_on:,} of these {len(given.seen):,} queries, as the file "
+        "tells (by text; queries that say the same in other words are not told)"
+    )
 
 
 def _rows_note(selected: Selected) -> str:

@@ -18,9 +18,16 @@ def comparison_dict(study: Study, unseen: Study | None, inputs: Inputs) -> dict[
     return {
         "outcomes": inputs.title,
         "notes": list(inputs.notes),
-        "warnings": list(inputs.findings),
+        "warnings": [*inputs.warnings, *inputs.findings],
         "left_out": inputs.selected.left_out,
         "costs": {name: getattr(inputs.costs, name) for name in ("told", "reckoned", "counted", "averaged", "assumed")},
+        "predictions": None
+        if inputs.predictions is None
+        else {
+            "queries": len(inputs.predictions.seen),
+            "trained_on": inputs.predictions.trained_on,
+            "not_told": inputs.predictions.not_told,
+        },
         **study_dict(study),
         "unseen_tasks": None if unseen is None else study_dict(unseen),
     }

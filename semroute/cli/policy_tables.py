@@ -19,8 +19,12 @@ MOST_TASKS = 12
 _DASH = Text("-", style="dim")
 
 
-def comparison(study: Study, unseen: Study | None, notes: Sequence[str]) -> Iterator[RenderableType]:
+def comparison(
+    study: Study, unseen: Study | None, notes: Sequence[str], warnings: Sequence[str] = ()
+) -> Iterator[RenderableType]:
     """Every part of what is shown, in order."""
+    if warnings:
+        yield Group(*(Text(f"warning: {warning}", style="yellow") for warning in warnings))
     yield headline(study)
     yield models_table(study)
     yield Group(*_policies(study, "queries that were not fitted on"))

@@ -47,12 +47,14 @@ def predict(
 
     QUERIES is a .jsonl, .csv or .txt file, or "-" for JSONL on standard input; a "task" in a row tells what answers
     cost there. The model with the highest value of quality less cost is chosen. With --max-cost the value is the
-    highest that keeps to it on average over all rows; without either it is the one that training found.
+    highest that keeps to it on average over all rows; without either it is the one that training found. With --json
+    "seen" tells whether the classifier was trained on the query: its prediction is no test then.
     """
     import numpy as np
 
     from semroute.catalog import estimate_tokens
     from semroute.categories.queries import iter_query_rows
+    from semroute.cli.console import print_note
     from semroute.cli.encoding import Encoding
     from semroute.cli.progress import progress_bars
     from semroute.evaluate.replay.choices import choose
@@ -80,7 +82,10 @@ def predict(
     among = predicted[:, kept], expected[:, kept].astype("float32")
     worth = _value(classifier, value, max_cost, *among)
     choice = [kept[place] for place in choose(*among, worth).tolist()]
-    _print(classifier.models, [row.query for row in rows], predicted, expected, choice, as_json)
+    seen = classifier.has_seen(texts)
+    _print(classifier.models, [row.query for row in rows], predicted, expected, choice, seen, as_json)
+    if seen is not None and seen.any():
+        print_note(f"the classifier was trained on {int(seen.sum()):,} of the {len(rows):,} queries")
 
 
 def _routed(row: QueryRow, path: Path) -> str:
@@ -130,15 +135,18 @@ def _print(
     predicted: Matrix,
     expected: NDArray[np.float64],
     choice: Sequence[int],
+    seen: NDArray[np.bool_] | None,
     as_json: bool,
 ) -> None:
     from semroute.cli.console import print_json, print_text
 
     width = max(map(len, models))
-    for query, quality, cost, column in zip(queries, predicted.tolist(), expected.tolist(), choice, strict=True):
+    told = [{}] * len(queries) if seen is None else [{"seen": one} for one in seen.tolist()]
+    rows = zip(queries, predicted.tolist(), expected.tolist(), choice, told, strict=True)
+    for query, quality, cost, column, more in rows:
         if as_json:
             said = {name: round(value, 6) for name, value in zip(models, quality, strict=True)}
-            print_json({"query": query, "quality": said, "model": models[column], "cost_usd": cost[column]})
+            print_json({"query": query, "quality": said, "model": models[column], "cost_usd": cost[column], **more})
         else:
             text = " ".join(query.split()) if isinstance(query, str) else "(a conversation)"
             print_text(f"{models[column]:<{width}}  {quality[column]:.3f}  USD {cost[column]:.6f}  {text[:60]}")

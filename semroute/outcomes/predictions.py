@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +15,42 @@ from semroute.categories.rows import kind, query_text
 from semroute.types import Matrix
 
 
-def read_predictions(path: Path | str, queries: Sequence[str], models: Sequence[str]) -> Matrix:
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a file predicts for ``n`` queries and ``m`` models.
+
+    Attributes:
+        quality: ``(n, m)`` float32 in 0..1.
+        seen: ``n`` values: whether what predicts was trained on the query; None where the file does not tell.
+    """
+
+    quality: Matrix
+    seen: tuple[bool | None, ...]
+
+    @property
+    def trained_on(self) -> int:
+        """Queries that what predicts was trained on."""
+        return self.seen.count(True)
+
+    @property
+    def not_told(self) -> int:
+        """Queries of which the file does not tell."""
+        return self.seen.count(None)
+
+
+def read_predictions(path: Path | str, queries: Sequence[str], models: Sequence[str]) -> Predictions:
     """Read predicted quality from JSON Lines, as ``semroute predict --json`` writes them, a query a line::
 
-        {"query": "...", "quality": {"small": 0.4, "large": 0.9}}
+        {"query": "...", "quality": {"small": 0.4, "large": 0.9}, "seen": false}
 
-    Other keys are ignored, as are queries and models that are not asked for. Lines are matched to queries by text
-    without surrounding whitespace; of a query that stands twice the last line counts.
+    ``seen`` tells whether what predicts was trained on the query, and may be left out. Other keys are ignored, as are
+    queries and models that are not asked for. Lines are matched to queries by text without surrounding whitespace; of
+    a query that stands twice the last line counts.
 
     Args:
         path: the file.
         queries: ``n`` texts.
         models: ``m`` names.
-
-    Returns:
-        ``(n, m)`` float32 in 0..1.
 
     Raises:
         DataError: the file cannot be used, or lacks a query or a model.
@@ -38,19 +60,25 @@ def read_predictions(path: Path | str, queries: Sequence[str], models: Sequence[
     for row, text in enumerate(queries):
         rows.setdefault(text, []).append(row)
     predicted = np.full((len(queries), len(models)), np.nan, np.float32)
+    seen: list[bool | None] = [None] * len(queries)
     for number, line in json_rows(file_lines(notes.path, notes.problem), notes.problem):
         query = query_text(line, number, notes.problem)
         if query is not None and query in rows:
             cells = _cells(line.get("quality"), models, number, notes.problem)
-            if cells is not None:
+            is_seen = line.get("seen")
+            if is_seen is not None and not isinstance(is_seen, bool):
+                notes.problem(f'"seen" must be true or false, not {kind(is_seen)}', number)
+            elif cells is not None:
                 predicted[rows[query]] = cells
+                for row in rows[query]:
+                    seen[row] = is_seen
     lacking = np.flatnonzero(np.isnan(predicted).any(axis=1))
     if len(lacking) and not notes.problems:
         first = shortened(queries[int(lacking[0])])
         notes.problem(f"lacks {len(lacking):,} of the {len(queries):,} queries, such as {first}; predict them too")
     if notes.problems:
         raise combined(notes.problems)
-    return predicted
+    return Predictions(predicted, tuple(seen))
 
 
 def _cells(quality: object, models: Sequence[str], line: int, report: Report) -> list[float] | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from semroute.cli.encoding import Encoding
 from semroute.cli.main import cli, main
 from semroute.cli.options import HEADS as HEADS_OF_OPTION
 from semroute.encoders.static import StaticEncoder
-from semroute.heads.queries import read_query_classifier
+from semroute.heads.queries import read_query_classifier, write_query_classifier
 from semroute.learn.queries.training import estimators
 
 HEADS = ("--head", "linear", "--head", "neighbours")
@@ -87,13 +88,54 @@ def test_predictions_stand_in_the_order_of_the_queries_with_choice_and_cost(outc
     assert [line["query"] for line in lines] == asked
     assert [line["model"] for line in lines] == ["large", "small"]
     for line in lines:
-        assert set(line) == {"query", "quality", "model", "cost_usd"}
+        assert set(line) == {"query", "quality", "model", "cost_usd", "seen"}
         assert set(line["quality"]) == set(MODELS)
         assert all(0 <= value <= 1 for value in line["quality"].values())
     assert lines[0]["cost_usd"] > lines[1]["cost_usd"] > 50 * 0.4e-6
     plain = run("predict", str(queries), "--classifier", "c").stdout.splitlines()
     assert plain[0].startswith("large  ")
     assert "Tell me about cats" in plain[1]
+
+
+def test_predictions_tell_what_the_classifier_was_trained_on_and_the_evaluation_warns(
+    outcomes: Path, prices: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("train", str(outcomes), "--prices", str(prices), "--out", "c", *HEADS)
+    new = made(40, seed=9)
+    with outcomes.open("a") as file:
+        for query, quality in zip(new.queries, new.quality.tolist(), strict=True):
+            cells = dict(zip(MODELS, ({"quality": value, "output_tokens": 50} for value in quality), strict=True))
+            file.write(json.dumps({"query": f"New: {query}", "outcomes": cells}) + "\n")
+    shown = run("predict", str(outcomes), "--classifier", "c", "--json")
+    Path("p.jsonl").write_text(shown.stdout)
+    seen = [json.loads(line)["seen"] for line in shown.stdout.splitlines()]
+    assert seen == [True] * 160 + [False] * 40
+    assert "trained on 160 of the 200 queries" in shown.stderr
+    monkeypatch.setenv("COLUMNS", "80")
+    evaluate = ("evaluate-policy", str(outcomes), "--prices", str(prices), "--policy", "prompt-length")
+    evaluate += ("--resamples", "100", "--predictions", "p.jsonl")
+    said = "p.jsonl was trained on 160 of these 200 queries"
+    told = json.loads(run(*evaluate, "--html", "r.html", "--json").stdout)
+    assert told["predictions"] == {"queries": 200, "trained_on": 160, "not_told": 0}
+    assert said in told["warnings"][0]
+    assert f'<p class="warning">what made {said}' in Path("r.html").read_text()
+    table = run(*evaluate).stdout
+    assert f"warning: what made {said}" in " ".join(table.split())
+    assert max(map(len, table.splitlines())) <= 80
+    # On new queries alone there is nothing to warn of.
+    outcomes.write_text("".join(outcomes.read_text().splitlines(keepends=True)[160:]))
+    told = json.loads(run(*evaluate, "--json").stdout)
+    assert told["predictions"]["trained_on"] == 0
+    assert told["warnings"] == []
+    assert any("trained on 0 of these 40 queries" in note for note in told["notes"])
+
+
+def test_an_artifact_that_does_not_tell_what_it_was_trained_on_still_predicts(outcomes: Path, prices: Path) -> None:
+    run("train", str(outcomes), "--prices", str(prices), "--out", "c", *HEADS)
+    write_query_classifier(replace(read_query_classifier(Path("c")), seen=None), Path("c"), report={})
+    shown = run("predict", str(outcomes), "--classifier", "c", "--json")
+    assert all("seen" not in json.loads(line) for line in shown.stdout.splitlines())
+    assert "trained on" not in shown.stderr
 
 
 def test_value_prices_models_and_a_ceiling_change_the_choice_without_training(outcomes: Path, prices: Path) -> None:

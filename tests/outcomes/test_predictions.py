@@ -20,7 +20,15 @@ def test_lines_are_matched_by_query_and_columns_by_model(tmp_path: Path) -> None
         '{"query": "other", "quality": {}}\n'
         '{"query": "a", "quality": {"y": 0, "x": 0.5}}\n',
     )
-    assert read_predictions(path, ["a", "b", "a"], ["y", "x"]).tolist() == [[0, 0.5], [1, 0.25], [0, 0.5]]
+    assert read_predictions(path, ["a", "b", "a"], ["y", "x"]).quality.tolist() == [[0, 0.5], [1, 0.25], [0, 0.5]]
+
+
+def test_what_a_line_tells_of_being_trained_on_its_query_is_kept(tmp_path: Path) -> None:
+    lines = [("a", ', "seen": true'), ("b", ', "seen": false'), ("c", ', "seen": null'), ("d", ""), ("e", "")]
+    path = _write(tmp_path / "p.jsonl", "".join(f'{{"query": "{q}", "quality": {{"x": 1}}{s}}}\n' for q, s in lines))
+    found = read_predictions(path, ["d", "a", "b", "a", "c"], ["x"])
+    assert found.seen == (None, True, False, True, None)
+    assert (found.trained_on, found.not_told) == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +41,7 @@ def test_lines_are_matched_by_query_and_columns_by_model(tmp_path: Path) -> None
         ('{"query": "a", "quality": [1]}', '"quality" must be an object with a number for each model, not a list'),
         ('{"query": "a"}', "not null"),
         ('{"query": "b", "quality": {"x": 1}}', 'lacks 1 of the 1 queries, such as "a"; predict them too'),
+        ('{"query": "a", "quality": {"x": 1}, "seen": 1}', ':1: "seen" must be true or false, not a number'),
         ("{", ":1: malformed JSON"),
     ],
 )

@@ -12,7 +12,9 @@ from semroute.evaluate.replay.duplicates import NEAR
 from semroute.evaluate.study.results import Study
 
 
-def write_page(study: Study, unseen: Study | None, path: Path, *, title: str, notes: Sequence[str]) -> None:
+def write_page(
+    study: Study, unseen: Study | None, path: Path, *, title: str, notes: Sequence[str], warnings: Sequence[str] = ()
+) -> None:
     """Write the page; it holds its style and its plots, and asks nothing of the network.
 
     Args:
@@ -21,15 +23,16 @@ def write_page(study: Study, unseen: Study | None, path: Path, *, title: str, no
         path: the file.
         title: what was compared.
         notes: what a reader of the figures must know.
+        warnings: what makes the figures mean something else than they seem to.
 
     Raises:
         MissingExtraError: an extra is not installed.
         InputError: the file cannot be written.
     """
-    write(page(study, unseen, title=title, notes=notes), path)
+    write(page(study, unseen, title=title, notes=notes, warnings=warnings), path)
 
 
-def page(study: Study, unseen: Study | None, *, title: str, notes: Sequence[str]) -> str:
+def page(study: Study, unseen: Study | None, *, title: str, notes: Sequence[str], warnings: Sequence[str] = ()) -> str:
     """The page's text; arguments as of :func:`write_page`."""
     parts = [("Queries that were not fitted on", study)]
     if unseen is not None:
@@ -41,6 +44,7 @@ def page(study: Study, unseen: Study | None, *, title: str, notes: Sequence[str]
         study=study,
         parts=[(name, part, drawn(svg(part, title=""))) for name, part in parts],
         notes=notes,
+        warnings=warnings,
         near=NEAR,
     )
 

@@ -5,13 +5,13 @@ A policy that was fitted on one of them knows the answer to the other, so they b
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute.texts.same import normalised
 from semroute.types import Matrix
 
 NEAR = 0.98
@@ -58,11 +58,6 @@ def duplicates(queries: Sequence[str], vectors: Matrix | None = None) -> Duplica
 def shared(group: NDArray[np.int64], train: NDArray[np.int64], test: NDArray[np.int64]) -> NDArray[np.bool_]:
     """``(len(train),)`` whether a training row is in a group that the test rows ``test`` have a part in."""
     return np.isin(group[train], group[test])
-
-
-def normalised(query: str) -> str:
-    """Compatibility characters (NFKC), case and whitespace made alike."""
-    return " ".join(unicodedata.normalize("NFKC", query).casefold().split())
 
 
 def near_pairs(vectors: Matrix, near: float = NEAR) -> NDArray[np.int64]:

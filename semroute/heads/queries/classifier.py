@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from semroute.heads.queries.costs import CallCosts
 from semroute.heads.queries.head import Quality, QueryHead
 from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.seen import Hashes, hashes
 from semroute.types import Matrix
 
 SURE = 0.005
@@ -35,6 +36,7 @@ class QueryClassifier:
         encoder: fingerprint of the encoder whose vectors it was trained on.
         costs: what calls are expected to cost.
         value: USD that +1.0 of quality is worth unless somebody says otherwise; infinity where only quality counts.
+        seen: ``(s,)`` hashes of the queries that it was trained on; None where an older artifact does not tell.
     """
 
     models: tuple[str, ...]
@@ -47,11 +49,16 @@ class QueryClassifier:
     encoder: str
     costs: CallCosts
     value: float = math.inf
+    seen: Hashes | None = None
 
     @property
     def needs_vectors(self) -> bool:
         """Whether any head looks at vectors; else those that :meth:`predict` is given count for nothing."""
         return any(head.needs_vectors for head in self.heads)
+
+    def has_seen(self, texts: Sequence[str]) -> NDArray[np.bool_] | None:
+        """``(n,)`` whether it was trained on a text, but for case and whitespace; None where that is not known."""
+        return None if self.seen is None else np.isin(hashes(texts), self.seen)
 
     def predict(self, texts: Sequence[str], vectors: Matrix) -> Matrix:
         """``(n, m)`` float32 in 0..1 from ``n`` texts and their ``(n, d)`` unit vectors."""

@@ -49,6 +49,8 @@ def write_query_classifier(classifier: QueryClassifier, folder: Path, *, report:
     arrays: dict[str, NDArray[Any]] = {name: getattr(classifier, name) for name in _OWN}
     arrays["categories"] = classifier.categories
     arrays |= {f"costs.{name}": values for name, values in classifier.costs.arrays().items()}
+    if classifier.seen is not None:
+        arrays["seen"] = classifier.seen
     for place, head in enumerate(classifier.heads):
         arrays |= {f"{place}.{name}": values for name, values in head.arrays().items()}
     manifest = {
@@ -86,6 +88,8 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
             encoder=manifest["encoder"],
             costs=CallCosts(models, tasks, **costs),
             value=math.inf if manifest["value"] is None else float(manifest["value"]),
+            # Artifacts from before it was kept do not tell.
+            seen=np.asarray(arrays["seen"], np.uint64) if "seen" in arrays else None,
             **own,
         )
     except (KeyError, ValueError, TypeError, IndexError) as error:

@@ -14,6 +14,7 @@ from semroute.evaluate.replay.duplicates import duplicates
 from semroute.heads.queries.classifier import QueryClassifier
 from semroute.heads.queries.costs import CallCosts
 from semroute.heads.queries.head import Quality, QueryHead
+from semroute.heads.queries.seen import seen_queries
 from semroute.learn.queries.boosting import BoostingEstimator
 from semroute.learn.queries.calibration import calibration, cross_calibrated
 from semroute.learn.queries.choice import Grouping, choose_heads
@@ -135,6 +136,7 @@ def train_queries(
         categories=setting.categories,
         encoder=setting.encoder,
         costs=setting.costs,
+        seen=seen_queries(rows.queries),
     )
     progress(total, total)
     return TrainedQueries(

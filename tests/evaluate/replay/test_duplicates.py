@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.evaluate.replay import duplicates as module
-from semroute.evaluate.replay.duplicates import duplicates, near_pairs, normalised, shared
+from semroute.evaluate.replay.duplicates import duplicates, near_pairs, shared
+from semroute.texts.same import normalised
 
 
 def _unit(*angles: float) -> np.ndarray:

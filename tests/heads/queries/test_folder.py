@@ -38,6 +38,19 @@ def test_a_classifier_comes_back_as_it_was_written(classifier: QueryClassifier, 
     assert json.loads((tmp_path / "c" / MANIFEST).read_text())["said"] == "something"
 
 
+def test_what_it_was_trained_on_is_told_again_but_for_case_and_spaces(
+    classifier: QueryClassifier, tmp_path: Path
+) -> None:
+    write_query_classifier(classifier, tmp_path, report={})
+    again, trained = read_query_classifier(tmp_path), made(240).queries
+    found = again.has_seen([*trained, f" {trained[0].upper()}  ", f"{trained[0]} or not", ""])
+    assert found is not None
+    assert found.tolist() == [True] * 241 + [False] * 2
+    assert again.has_seen([]).tolist() == []  # type: ignore[union-attr]  # it is known
+    write_query_classifier(replace(classifier, seen=None), tmp_path, report={})
+    assert read_query_classifier(tmp_path).has_seen(trained) is None
+
+
 def test_an_infinite_value_is_null_in_the_manifest_and_infinite_again(
     classifier: QueryClassifier, tmp_path: Path
 ) -> None:
