@@ -2,24 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+import filelock
+
 from semroute.errors import InputError
 
+LOCK = ".lock"
+WAIT_S = 60.0
+"""How long a writer waits for another; to write takes a second, and what is written may have taken an hour."""
+_PART = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
 
-def own_folder(folder: Path, mark: str) -> None:
+
+def own_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> None:
     """Make a folder, or take one that holds ``mark``: what else lies in a folder is somebody else's.
+
+    Args:
+        folder: where it lies.
+        mark: a file that all folders of this kind hold.
+        is_ours: whether an entry of that name may lie there without the mark, from a writer that was killed.
 
     Raises:
         InputError: it holds other files.
         OSError: it cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()) and not (folder / mark).is_file():
+    if (folder / mark).is_file():
+        return
+    if any(not (is_ours(path.name) or _is_left(path.name, mark, is_ours)) for path in folder.iterdir()):
         raise InputError(f"{folder}: holds other files; name a new folder")
+
+
+@contextmanager
+def only_writer(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> Iterator[None]:
+    """A folder of ours (:func:`own_folder`) that no other process or thread writes to; what a killed one left is gone.
+
+    Raises:
+        InputError: it holds other files, or another writer does not end.
+        OSError: it cannot be made.
+    """
+    own_folder(folder, mark, is_ours)
+    lock = filelock.FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=WAIT_S)
+    except filelock.Timeout:
+        raise InputError(f"{folder}: another process is writing there; wait for it to end") from None
+    try:
+        for path in folder.iterdir():
+            if path.name != LOCK and _is_left(path.name, mark, is_ours):
+                path.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _is_left(name: str, mark: str, is_ours: Callable[[str], bool]) -> bool:
+    """Whether it is a lock, or a part of a file that was never put in its place."""
+    part = _PART.fullmatch(name)
+    return name == LOCK or (part is not None and (part[1] == mark or is_ours(part[1])))
 
 
 @contextmanager
@@ -34,6 +79,13 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.chmod(0o644)
+        _sync(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    # Without it a power cut could leave a manifest that names empty files.
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

@@ -1,12 +1,11 @@
 """What is trained as a folder: a JSON manifest for people and checks, beside it the arrays, without pickle, and files
-that are no arrays. Each is named by its hash, and the manifest is replaced last."""
+that are no arrays. The manifest is replaced last; one process writes at a time, and what it replaces stays until the
+next write."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.errors import ArtifactError, InputError
+from semroute.heads.hashed import checked_file, is_hashed, store_file
 from semroute.heads.kinds import OBJECT, Kind
-from semroute.whole import own_folder, whole_file
+from semroute.whole import only_writer, whole_file
 
 MANIFEST = "classifier.json"
-_OURS = re.compile(r"[a-z]+-[0-9a-f]{16}\.\w+")
 Arrays = Mapping[str, NDArray[Any]]
+
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a folder holds.
+
+    Attributes:
+        manifest: its keys.
+        arrays: by name.
+        files: those beside the arrays, by name.
+    """
+
+    manifest: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+    files: dict[str, Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +75,36 @@ class ArrayFolder:
             InputError: the folder holds something else, or cannot be written.
         """
         try:
-            own_folder(folder, MANIFEST)
-            stream = io.BytesIO()
-            named: dict[str, Any] = dict(arrays)
-            np.savez_compressed(stream, **named)
-            stored = {"arrays": _store(folder, "weights", ".npz", stream.getvalue())}
-            copied = {
-                name: _store(folder, name, path.suffix, path.read_bytes()) for name, path in (files or {}).items()
-            }
-            whole = {"format": self.format, "version": self.version, **stored, "files": copied, **manifest}
-            # A reader begins with the manifest: until it is replaced, the old arrays are the ones that count.
-            with whole_file(folder / MANIFEST) as part:
-                part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            kept = {MANIFEST, *(entry["file"] for entry in (*stored.values(), *copied.values()))}
-            for old in folder.iterdir():
-                if old.name not in kept and _OURS.fullmatch(old.name):
-                    old.unlink(missing_ok=True)
+            with only_writer(folder, MANIFEST, is_hashed):
+                self._write(folder, manifest, arrays, files or {})
         except OSError as error:
             raise InputError(f"{folder}: the {self.what} cannot be written ({error.strerror or error})") from error
+
+    def _write(self, folder: Path, manifest: Mapping[str, Any], arrays: Arrays, files: Mapping[str, Path]) -> None:
+        stream = io.BytesIO()
+        named: dict[str, Any] = dict(arrays)
+        np.savez_compressed(stream, **named)
+        before = self._names(folder)
+        stored = store_file(folder, "weights", ".npz", stream.getvalue())
+        copied = {name: store_file(folder, name, path.suffix, path.read_bytes()) for name, path in files.items()}
+        whole = {"format": self.format, "version": self.version, "arrays": stored, "files": copied, **manifest}
+        # A reader begins with the manifest: until it is replaced, the old arrays are the ones that count.
+        with whole_file(folder / MANIFEST) as part:
+            part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        # Those of the generation before stay until the next: a reader that has its manifest still finds them.
+        kept = before | self._names(folder)
+        for old in folder.iterdir():
+            if old.name not in kept and is_hashed(old.name):
+                old.unlink(missing_ok=True)
+
+    def _names(self, folder: Path) -> set[str]:
+        """The files that the manifest names; none where there is no manifest of this kind."""
+        try:
+            manifest = self.manifest(folder)
+        except ArtifactError:
+            return set()
+        entries = [manifest["arrays"], *manifest.get("files", {}).values()]
+        return {str(entry.get("file")) for entry in entries if isinstance(entry, dict)}
 
     def manifest(self, folder: Path) -> dict[str, Any]:
         """The manifest, checked for kind and version, and its keys for what they must be.
@@ -103,46 +132,30 @@ class ArrayFolder:
                 raise ArtifactError(f"{path}: {problem}; train it again")
         return dict(found)
 
-    def read(self, folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """The manifest and the arrays, checked to be whole.
+    def read(self, folder: Path) -> Stored:
+        """The manifest, the arrays and the other files, checked to be whole.
 
         Raises:
             ArtifactError: missing, damaged, foreign, or of another version; the message says what to do.
         """
-        manifest = self.manifest(folder)
-        path, content = _checked(folder, manifest["arrays"])
+        for attempt in range(_ATTEMPTS):
+            manifest = self.manifest(folder)
+            try:
+                return self._open(folder, manifest)
+            except FileNotFoundError as error:
+                # Writers may have replaced it twice since the manifest was read: read it again.
+                if attempt + 1 < _ATTEMPTS and self.manifest(folder) != manifest:
+                    continue
+                raise ArtifactError(
+                    f"{folder}: a file of it cannot be read ({error.filename} is missing); train it again"
+                ) from error
+        raise AssertionError  # the last attempt returns or raises
+
+    def _open(self, folder: Path, manifest: dict[str, Any]) -> Stored:
+        path, content = checked_file(folder, manifest["arrays"])
+        files = {name: checked_file(folder, entry)[0] for name, entry in manifest.get("files", {}).items()}
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                return manifest, {name: arrays[name] for name in arrays.files}
+                return Stored(manifest, {name: arrays[name] for name in arrays.files}, files)
         except (ValueError, BadZipFile, EOFError) as error:
             raise ArtifactError(f"{path}: not the arrays of a {self.what}; train it again") from error
-
-    def files(self, folder: Path, manifest: Mapping[str, Any]) -> dict[str, Path]:
-        """The files beside the arrays, by name, checked to be whole.
-
-        Raises:
-            ArtifactError: one is missing or damaged.
-        """
-        return {name: _checked(folder, entry)[0] for name, entry in manifest.get("files", {}).items()}
-
-
-def _store(folder: Path, name: str, suffix: str, content: bytes) -> dict[str, str]:
-    """Write a file that is named by its hash; gives its entry in the manifest."""
-    digest = hashlib.sha256(content).hexdigest()
-    path = folder / f"{name}-{digest[:16]}{suffix}"
-    with whole_file(path) as part:
-        part.write_bytes(content)
-    return {"file": path.name, "sha256": digest}
-
-
-def _checked(folder: Path, entry: Any) -> tuple[Path, bytes]:
-    """The file of an entry, and what it holds."""
-    try:
-        path, wanted = folder / Path(str(entry["file"])).name, entry["sha256"]
-        content = path.read_bytes()
-    # ValueError: a name that no file can have.
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{folder}: a file of it cannot be read ({error}); train it again") from error
-    if hashlib.sha256(content).hexdigest() != wanted:
-        raise ArtifactError(f"{path}: damaged, its SHA-256 is not the one in {MANIFEST}; train it again")
-    return path, content

@@ -48,7 +48,8 @@ def read_classifier(folder: Path) -> AnswerClassifier:
     Raises:
         ArtifactError: it is missing, damaged, foreign, or of another version; the message says what to do.
     """
-    manifest, arrays = FOLDER.read(folder)
+    stored = FOLDER.read(folder)
+    manifest, arrays = stored.manifest, stored.arrays
     try:
         classifier = AnswerClassifier(
             tuple(manifest["blocks"]),

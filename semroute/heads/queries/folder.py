@@ -67,13 +67,13 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
     Raises:
         ArtifactError: it is missing, damaged, foreign, or of another version; the message says what to do.
     """
-    manifest, arrays = FOLDER.read(folder)
+    stored = FOLDER.read(folder)
+    manifest, arrays = stored.manifest, stored.arrays
     if tuple(manifest["features"]) != FEATURES:
         raise ArtifactError(f"{folder / MANIFEST}: trained with other features than this version's; train it again")
     try:
         models, tasks = tuple(manifest["models"]), tuple(manifest["tasks"])
-        files = FOLDER.files(folder, manifest)
-        heads = tuple(_head(kind, place, arrays, files) for place, kind in enumerate(manifest["heads"]))
+        heads = tuple(_head(kind, place, arrays, stored.files) for place, kind in enumerate(manifest["heads"]))
         own = {name: np.asarray(arrays[name], np.float64) for name in _OWN}
         costs = {name: np.asarray(arrays[f"costs.{name}"], np.float64) for name in CallCosts.ARRAYS}
         widths = {len(models), *(len(own[name]) for name in _OWN if name != "weights")}

@@ -36,10 +36,15 @@ def test_what_is_read_is_what_was_written(classifier: AnswerClassifier, folder: 
     assert json.loads((folder / MANIFEST).read_text())["trained"] == {"answers": 100}
 
 
-def test_a_new_one_replaces_the_old_and_leaves_nothing_of_it(classifier: AnswerClassifier, folder: Path) -> None:
-    write_classifier(replace(classifier, weights=classifier.weights * 2, threshold=0.7), folder, report={})
-    assert read_classifier(folder).threshold == 0.7
-    assert len(list(folder.iterdir())) == 2
+def test_a_new_one_replaces_the_old_and_leaves_nothing_of_what_was_there_before_that(
+    classifier: AnswerClassifier, folder: Path
+) -> None:
+    for threshold in (0.6, 0.7, 0.8):
+        write_classifier(
+            replace(classifier, weights=classifier.weights * threshold, threshold=threshold), folder, report={}
+        )
+        assert read_classifier(folder).threshold == threshold
+        assert len(list(folder.glob("weights-*"))) == 2, "a reader that has the manifest of before still finds its file"
 
 
 def test_a_folder_with_other_files_is_not_written_to(classifier: AnswerClassifier, tmp_path: Path) -> None:
