@@ -83,6 +83,7 @@ def tune_policy(
     from semroute.cli.tune_policy_inputs import TuneSource, tuning
     from semroute.cli.tune_policy_tables import tuning_dict, tuning_tables
     from semroute.learn.policy.tuning import Goal
+    from semroute.learn.policy.writing import earlier
 
     if sum(goal is not None for goal in (min_quality, max_cost, value)) != 1:
         raise click.UsageError("give one of --min-quality, --max-cost and --value")
@@ -100,6 +101,8 @@ def tune_policy(
     for part in tuning_tables(found):
         stdout().print(part)
         stdout().print()
+    for path in earlier(out, found.generation):
+        print_note(f"{path}, of an earlier policy, stays; delete it once no semroute.yaml names it")
     print_note(f"wrote {out}; put what {out / 'policy.yaml'} says into semroute.yaml")
 
 
@@ -118,4 +121,4 @@ def _write(found: Tuning, out: Path, plot: Path | None) -> None:
     chosen = found.tuned.chosen
     if chosen is None:
         raise found.not_reachable()
-    write_policy(chosen, found.prepared, out, head=headline(found), report=tuning_dict(found))
+    write_policy(chosen, found.prepared, out, found.generation, head=headline(found), report=tuning_dict(found))

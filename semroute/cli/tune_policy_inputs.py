@@ -51,6 +51,7 @@ class Tuning:
         summary: its figures.
         left_out: queries that lack the quality of a model.
         baseline: what drift is told by; None without a choice.
+        generation: name of the folder of its classifiers.
     """
 
     title: str
@@ -62,6 +63,7 @@ class Tuning:
     summary: Summary
     left_out: int
     baseline: Baseline | None
+    generation: str
 
     @property
     def floor(self) -> float | None:
@@ -110,11 +112,13 @@ def tuning(source: TuneSource, goal: Goal, index: Path | None, config_path: Path
     Raises:
         InputError: a file cannot be used, or there is too little.
     """
+    import semroute
     from semroute.evaluate.drift import Baseline
     from semroute.evaluate.risk.promise import Promise
     from semroute.learn.policy.preparing import prepare, split
     from semroute.learn.policy.summary import summarise
     from semroute.learn.policy.tuning import families, strongest_model, tune
+    from semroute.learn.policy.writing import generation
     from semroute.learn.queries.training import estimators
 
     encoding = Encoding(index, config_path)
@@ -126,7 +130,9 @@ def tuning(source: TuneSource, goal: Goal, index: Path | None, config_path: Path
     strongest = _strongest(source.strongest, table.models)
     strongest = strongest_model(prepared.tuning) if strongest is None else strongest
     promise = Promise(source.confidence, source.ahead or len(table))
-    tried = families(table.models, prepared, *encoding.thresholds, str(source.out))
+    made_of = (semroute.__version__, encoding.encoder.fingerprint, *source.heads, source.held_out, source.seed)
+    own = generation(table, made_of)
+    tried = families(table.models, prepared, *encoding.thresholds, f"{source.out}/{own}")
     tuned = tune(tried, prepared, goal, strongest, promise)
     summary = summarise(tuned, prepared.tuning, prepared.held, promise, seed=source.seed)
     title = ", ".join(path.name for path in source.outcomes)
@@ -138,7 +144,7 @@ def tuning(source: TuneSource, goal: Goal, index: Path | None, config_path: Path
         chosen = summary.chosen
         best = encoding.best_of(material.scores)
         baseline = Baseline.of(*best, chosen.quality, chosen.cost.value, prices)
-    return Tuning(title, table.models, goal, promise, prepared, tuned, summary, left_out, baseline)
+    return Tuning(title, table.models, goal, promise, prepared, tuned, summary, left_out, baseline, own)
 
 
 def _material(

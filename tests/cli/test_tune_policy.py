@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from semroute.cli.tune_policy_inputs import TuneSource, tuning
 from semroute.config import load_config
 from semroute.evaluate.replay.choices import choose
 from semroute.evaluate.replay.duplicates import duplicates
-from semroute.heads.queries import write_query_classifier
+from semroute.heads.queries import read_query_classifier, write_query_classifier
 from semroute.learn.policy.families import ByCategory, CategoryTable
 from semroute.learn.policy.families.ways import Way
 from semroute.learn.policy.part import Part
@@ -93,11 +95,22 @@ def test_as_json_everything_is_told_and_kept(outcomes: Path) -> None:
     assert yaml.safe_load(Path("policy/policy.yaml").read_text()) == told["config"]
 
 
-def test_a_second_policy_takes_the_place_of_the_first_with_what_it_asked(outcomes: Path) -> None:
+def test_a_second_policy_takes_the_place_of_the_first_and_leaves_the_classifier_that_may_still_be_in_use(
+    outcomes: Path,
+) -> None:
+    def folder() -> Path:
+        return Path(yaml.safe_load(Path("policy/policy.yaml").read_text())["classifier"]["folder"])
+
     run(*tune(outcomes, "--min-quality", "0.85"))
-    assert Path("policy/classifier").is_dir()
+    first = folder()
+    before = {path.name: path.read_bytes() for path in first.iterdir()}
+    run(*tune(outcomes, "--min-quality", "0.8"))
+    assert folder() == first, "of the same outcomes comes the same classifier"
+    done = run(*tune(written(Path("more.jsonl"), 480), "--min-quality", "0.85"))
+    assert folder() != first
+    assert f"{first.parent}, of an earlier policy, stays" in " ".join(done.stderr.split())
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == before
     run(*tune(outcomes, "--value", "0"))
-    assert not Path("policy/classifier").exists()
     assert yaml.safe_load(Path("policy/policy.yaml").read_text())["fallback"] == {"models": ["small"]}
 
 
@@ -179,7 +192,7 @@ def test_the_router_decides_on_every_query_as_the_policy_was_tested(tells: str) 
     )
     found = tuning(source, Goal(value=0.0015), None, None, lambda *_: None)
     family = next(point.family for point in found.tuned.points if point.family.asks_classifier)
-    write_query_classifier(found.prepared.classifier, Path("policy/classifier"), report={})
+    write_query_classifier(found.prepared.classifier, Path(family.config(0.0015)["classifier"]["folder"]), report={})
     prices = {"small": {"price": {"input": 2, "output": 3}}, "large": {"price": {"input": 5, "output": 15}}}
     Path("semroute.yaml").write_text(yaml.safe_dump({**family.config(0.0015), "models": prices}))
     held = split(duplicates(queries, Encoding(None, None).vectors(queries, None, lambda *_: None)).group, 0.5, 0)[1]
@@ -210,3 +223,17 @@ THINGS = (
     "sort a list of objects by two keys", "bake bread with wild yeast", "sue a landlord", "paint a fence",
     "parse the recipe file in Python", "know whether a cake may be sold without a licence", "sleep better",
 )  # fmt: skip
+
+
+def test_a_disk_that_is_full_leaves_the_policy_that_was_there_with_its_own_classifier(outcomes: Path) -> None:
+    run(*tune(outcomes, "--min-quality", "0.85"))
+    before = {path: path.read_bytes() for path in Path("policy").rglob("*") if path.is_file()}
+    more = written(Path("more.jsonl"), 480)
+    # A limit on the size of files fails as a full disk does; this one lets the manifest through, not the arrays.
+    program = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+    program += f"from semroute.cli.main import main; sys.exit(main({list(tune(more, '--min-quality', '0.85'))!r}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert "cannot be written (File too large)" in " ".join(done.stderr.split())
+    assert {path: path.read_bytes() for path in before} == before
+    assert read_query_classifier(Path(yaml.safe_load(Path("policy/policy.yaml").read_text())["classifier"]["folder"]))

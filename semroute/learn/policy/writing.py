@@ -1,10 +1,15 @@
-"""A tuned policy as a folder: ``policy.yaml`` to put into ``semroute.yaml``, what it names, and how it was tuned."""
+"""A tuned policy as a folder: ``policy.yaml`` to put into ``semroute.yaml``, what it names, and how it was tuned.
+
+The classifiers lie in a folder of their own, named by what they were trained on, and ``policy.yaml`` comes last: a
+policy that is there already keeps its own until then, and a ``semroute.yaml`` that took it over keeps them after.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +20,54 @@ from semroute.heads.answers import write_classifier
 from semroute.heads.queries import write_query_classifier
 from semroute.learn.policy.preparing import Prepared
 from semroute.learn.policy.search import Point
-from semroute.whole import own_folder, whole_file
+from semroute.outcomes.table import OutcomeTable
+from semroute.whole import only_writer, whole_file
 
 POLICY, REPORT = "policy.yaml", "policy.json"
+_GENERATION = re.compile(r"[0-9a-f]{12}")
 
 
-def write_policy(point: Point, prepared: Prepared, folder: Path, *, head: str, report: Mapping[str, Any]) -> None:
-    """Write a policy and the classifiers that it asks; a policy that is there already is replaced.
+def generation(table: OutcomeTable, settings: Iterable[object]) -> str:
+    """The name of the folder of classifiers that are trained on these outcomes with these settings; 12 hex digits."""
+    digest = hashlib.sha256()
+    for text in (*map(str, settings), *table.models, *table.queries, *table.tasks):
+        raw = text.encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    digest.update(table.quality.tobytes() + table.cost.tobytes())
+    return digest.hexdigest()[:12]
+
+
+def write_policy(
+    point: Point, prepared: Prepared, folder: Path, own: str, *, head: str, report: Mapping[str, Any]
+) -> None:
+    """Write a policy and the classifiers that it asks; a policy that is there already is replaced at the end.
 
     Args:
         point: the policy.
         prepared: holds the classifiers.
         folder: made where it is missing.
+        own: its :func:`generation`, which the families of policies were told.
         head: what the policy is, for people; a line or several.
         report: how it was tuned; JSON-ready.
 
     Raises:
         InputError: the folder cannot be written, or holds something else.
     """
+    text = "".join(f"# {line}\n" for line in head.splitlines())
+    text += yaml.safe_dump(dict(point.family.config(point.parameter)), sort_keys=False, allow_unicode=True)
     try:
-        own_folder(folder, REPORT)
-        if point.family.asks_classifier:
-            write_query_classifier(prepared.classifier, folder / "classifier", report={})
-        for number in point.family.checks(point.parameter):
-            write_classifier(prepared.checks[number], folder / f"checks-{number}", report={})
-        text = "".join(f"# {line}\n" for line in head.splitlines())
-        text += yaml.safe_dump(dict(point.family.config(point.parameter)), sort_keys=False, allow_unicode=True)
-        with whole_file(folder / REPORT) as part:
-            part.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        with whole_file(folder / POLICY) as part:
-            part.write_text(text, encoding="utf-8")
-        _remove_others(folder, text)
+        with only_writer(folder, REPORT, lambda name: name == POLICY or _GENERATION.fullmatch(name) is not None):
+            if point.family.asks_classifier:
+                write_query_classifier(prepared.classifier, folder / own / "classifier", report={})
+            for number in point.family.checks(point.parameter):
+                write_classifier(prepared.checks[number], folder / own / f"checks-{number}", report={})
+            with whole_file(folder / POLICY) as policy, whole_file(folder / REPORT) as how:
+                policy.write_text(text, encoding="utf-8")
+                how.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{folder}: the policy cannot be written ({error.strerror or error})") from error
 
 
-def _remove_others(folder: Path, text: str) -> None:
-    """Classifiers of a policy that was there before."""
-    for own in (folder / "classifier", *folder.glob("checks-*")):
-        if own.is_dir() and own.name not in text:
-            shutil.rmtree(own)
+def earlier(folder: Path, own: str) -> list[Path]:
+    """The classifiers of earlier policies: they stay, for a ``semroute.yaml`` may name them still."""
+    return sorted(path for path in folder.iterdir() if _GENERATION.fullmatch(path.name) and path.name != own)
