@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.errors import InputError
+from semroute.whole import whole_file
 
 if TYPE_CHECKING:
     from semroute.index import Artifact, Scorer
@@ -147,7 +148,7 @@ def _stored(store: Path, print_of: str) -> Matrix | None:
 
 def _keep(store: Path, print_of: str, vectors: Matrix) -> None:
     try:
-        with store.open("wb") as stream:
+        with whole_file(store) as part, part.open("wb") as stream:
             np.savez(stream, queries=np.array(print_of), vectors=vectors)
     except OSError as error:
         raise InputError(f"{store}: the vectors cannot be written ({error.strerror or error})") from error

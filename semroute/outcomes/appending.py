@@ -13,29 +13,38 @@ from semroute.errors import InputError
 def written_rows(path: Path) -> list[dict[str, Any]]:
     """The rows that a file holds already; none where it is not there.
 
-    A last line without its end was being written when the program was stopped: it is cut off.
+    A last line that is only begun was being written when the program was stopped: it is cut off. One that is whole but
+    for the end of the line, as some editors leave it, gets that.
 
     Raises:
         InputError: the file cannot be read, or a line is no JSON object.
     """
     try:
         raw = path.read_bytes() if path.exists() else b""
-        whole = raw[: raw.rfind(b"\n") + 1]
-        if len(whole) < len(raw):
+        whole, last = raw[: raw.rfind(b"\n") + 1], raw[raw.rfind(b"\n") + 1 :]
+        if isinstance(_parsed(last), dict):
+            with path.open("ab") as file:
+                file.write(b"\n")
+            whole = raw + b"\n"
+        elif last:
             with path.open("r+b") as file:
                 file.truncate(len(whole))
     except OSError as error:
         raise InputError(f"{path}: cannot be used ({error.strerror or error})") from error
     rows = []
     for number, line in enumerate(whole.splitlines(), 1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
+        row = _parsed(line)
         if not isinstance(row, dict):
             raise InputError(f"{path}:{number}: not a line of outcomes; name another file, or remove the line")
         rows.append(row)
     return rows
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def known_cells(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, Mapping[str, Any]]]:

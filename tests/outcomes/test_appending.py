@@ -20,6 +20,14 @@ def test_rows_come_back_and_a_line_that_was_being_written_is_cut_off(tmp_path: P
     assert len(written_rows(path)) == 4
 
 
+def test_a_whole_line_whose_end_an_editor_left_out_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"query": "a"}\n{"query": "b"}')
+    assert [row["query"] for row in written_rows(path)] == ["a", "b"]
+    append_row(path, {"query": "c"})
+    assert [row["query"] for row in written_rows(path)] == ["a", "b", "c"]
+
+
 def test_what_is_no_file_of_rows_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"query": "a"}\n[1]\n')
