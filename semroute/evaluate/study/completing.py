@@ -64,20 +64,26 @@ def select(table: OutcomeTable) -> Selected:
 def complete(costs: Costs, method: Method, folds: Sequence[Fold]) -> tuple[Matrix, Matrix]:
     """``(n, m)`` quality and cost with which a replay is exact, or in the mean over queries unbiased.
 
-    Of the doubly robust estimate the predictions are the mean quality of the model in the task, from other folds, and
-    the cost as it was reckoned for answers that are not known.
+    Of the doubly robust estimate the predictions are the model's mean quality and mean cost in the task, over what is
+    known in other folds. A cost that the outcomes tell of every call stays as it is: nothing of it has to be estimated.
     """
     table = costs.table
     if method == "complete rows":
         return table.quality, table.cost
-    probability = probabilities(table)
-    known = Known(table.queries, table.tasks, None, table.quality)
-    predicted = out_of_fold(task_table, known, folds)
-    paid = np.where(np.isfinite(table.quality), table.cost, np.nan).astype(np.float32)
-    return (
-        completed_by_prediction(table.quality, probability, predicted),
-        completed_by_prediction(paid, probability, table.cost),
-    )
+    known = np.isfinite(table.quality)
+    quality = _estimated(table, table.quality, folds)
+    if costs.told == table.cost.size:
+        return quality, table.cost
+    # Only what was paid. A cost that was reckoned for an answer that nobody has is a guess from those that were asked
+    # for, and a prediction that knows the row's own cost would leave nothing to correct: the estimate would be that of
+    # the queries that the model was asked, and biased where these are the short ones.
+    return quality, _estimated(table, np.where(known, table.cost, np.nan).astype(np.float32), folds)
+
+
+def _estimated(table: OutcomeTable, cells: Matrix, folds: Sequence[Fold]) -> Matrix:
+    """``(n, m)`` cells of which some are NaN, completed by the doubly robust estimate."""
+    predicted = out_of_fold(task_table, Known(table.queries, table.tasks, None, cells), folds)
+    return completed_by_prediction(cells, probabilities(table), predicted)
 
 
 def probabilities(table: OutcomeTable) -> Matrix:
