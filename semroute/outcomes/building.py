@@ -28,8 +28,9 @@ _NAN = float("nan")
 class TableBuilder:
     """Gathers cells: what one model did with one query of one task.
 
-    The same query of the same task is one row, wherever it stands. Where it tells of a model twice, as repeated trials
-    do, the numbers are averaged and the first response is kept.
+    The same query of the same task is one row, wherever it stands; but each time that models were drawn for it is a row
+    of its own. Where a row tells of a model twice, as repeated trials do, the numbers are averaged and the first
+    response is kept.
 
     Args:
         count: counts the tokens of a response whose cost and ``output_tokens`` are not told; None leaves them unknown.
@@ -51,10 +52,21 @@ class TableBuilder:
         self._responses: list[dict[int, str]] | None = [] if keep_responses else None
         self._logprobs: dict[tuple[int, int], Sequence[float]] = {}
 
-    def row(self, query: str, task: str) -> int:
-        """The number of the query's row, which is made where there is none yet."""
-        queries = self._places.setdefault(task, {})
-        place = queries.setdefault(query, len(self._queries))
+    def row(self, query: str, task: str, *, is_draw: bool = False) -> int:
+        """The number of the query's row, which is made where there is none yet.
+
+        Args:
+            query: its text.
+            task: its task.
+            is_draw: whether the models that it was sent to were drawn (see :func:`is_drawn`): always a new row.
+        """
+        # Draws that are put together into one row would need the probability that any of them drew the model. It is
+        # not 1 - prod(1 - p): a draw that fell on another model does not tell this one's p, and draws for the same
+        # query may be one and the same (a trial goes by the query's text). Row by row each p is right as it stands,
+        # and the mean over rows is the mean over what was asked.
+        place = len(self._queries)
+        if not is_draw:
+            place = self._places.setdefault(task, {}).setdefault(query, place)
         if place == len(self._queries):
             self._queries.append(query)
             self._tasks.append(task)
@@ -135,6 +147,12 @@ class TableBuilder:
             tokens[cell] = number
             self._counted.append(cell)
         self._waiting.clear()
+
+
+def is_drawn(numbers: Mapping[str, float | None]) -> bool:
+    """Whether a cell was known by chance: it tells a probability, and it is below 1."""
+    probability = numbers.get("probability")
+    return probability is not None and probability < 1
 
 
 def _means(place: NDArray[np.int64], values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:

@@ -8,6 +8,10 @@ or, as always in CSV, a query with one model: ``query``, ``task``, ``model``, ``
 ``input_tokens``, ``output_tokens``, ``latency_ms``, ``probability``, ``response``. Only ``query``, the model and its
 ``quality`` are required; a quality of null (in CSV an empty field) was not judged. An outcome may tell
 the ``logprobs`` of its response, a list with one for each token (not in CSV). Other keys are ignored.
+
+``probability`` is that with which the log came to know the answer: with one model a query, that the model was chosen.
+A row of a file in which it is below 1 is one draw; models that were drawn for the same query at the same time belong in
+the same row, under ``outcomes``.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from semroute.categories.parquet import parquet_rows
 from semroute.categories.rfc4180 import csv_rows
 from semroute.categories.rows import kind, query_text, usable
 from semroute.errors import DataError
-from semroute.outcomes.building import NUMBERS, TableBuilder
+from semroute.outcomes.building import NUMBERS, TableBuilder, is_drawn
 from semroute.outcomes.cells import cell_logprobs, cell_numbers, cell_response
 from semroute.outcomes.table import OutcomeTable
 
@@ -48,8 +52,9 @@ def read_outcomes(
     """Read files of outcomes, row by row, into one table.
 
     The same query of the same task is one row of the table, whether it stands in one row of the files or in several;
-    where a model is told of twice the numbers are averaged, and ``findings`` says how often. Whitespace around a
-    query, a task or a model is dropped. Parquet needs the extra "parquet".
+    where a model is told of twice the numbers are averaged, and ``findings`` says how often. A row of a file that tells
+    a ``probability`` below 1 stays a row of its own. Whitespace around a query, a task or a model is dropped. Parquet
+    needs the extra "parquet".
 
     Args:
         paths: ``.jsonl``, ``.csv`` or ``.parquet`` files.
@@ -103,14 +108,17 @@ class _FileReader:
             self._notes.warn(f"{message}the numbers are averaged", self._repeated[0])
 
     def _add(self, query: str, task: str, cells: Iterable[tuple[str, Mapping[str, object]]], number: int) -> None:
-        place = self._builder.row(query, task)
-        repeats = False
+        told = []
         for model, cell in cells:
             numbers = cell_numbers(cell, model, number, self._report)
             response = cell_response(cell, model, number, self._report)
             logprobs = cell_logprobs(cell, model, number, self._report)
             if numbers is not None:
-                repeats |= not self._builder.add(place, model, numbers, response, logprobs)
+                told.append((model, numbers, response, logprobs))
+        place = self._builder.row(query, task, is_draw=any(is_drawn(numbers) for _, numbers, _, _ in told))
+        repeats = False
+        for cell in told:
+            repeats |= not self._builder.add(place, *cell)
         if repeats:
             self._repeated.append(number)
 

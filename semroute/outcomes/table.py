@@ -20,7 +20,8 @@ class OutcomeTable:
     """What is known of ``n`` queries and ``m`` models; NaN is "not known".
 
     Attributes:
-        queries: ``n`` texts without surrounding whitespace.
+        queries: ``n`` texts without surrounding whitespace; a text stands once for each time that models were drawn
+            for it.
         tasks: ``n`` names; the empty string where none was given.
         models: ``m`` names, in the order in which the files name them first.
         quality: ``(n, m)`` float32 in 0..1.

@@ -119,6 +119,50 @@ def test_a_model_told_of_twice_is_averaged_over_what_is_known_and_said(tmp_path:
     assert str(finding).startswith(f"{path}:3: a query and model that were told of before, 1 times")
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_each_time_that_a_log_drew_a_model_is_a_row_of_its_own(tmp_path: Path, suffix: str) -> None:
+    told = [("x", 1, 0.25), ("y", 0, 0.5), ("x", 0, 0.75), ("x", 0.5, 1), ("y", 0.5, "")]
+    path = tmp_path / f"o.{suffix}"
+    if suffix == "csv":
+        path.write_text("query,model,quality,probability\n" + "".join(f"a,{x},{q},{p}\n" for x, q, p in told))
+    else:
+        cells = [{x: {"quality": q, "probability": None if p == "" else p}} for x, q, p in told]
+        _jsonl(path, *({"query": "a", "outcomes": cell} for cell in cells))
+    table = read_outcomes(path)
+    # What is certain, or not drawn, joins: both models were asked of the query.
+    nan = np.nan
+    assert table.queries == ["a"] * 4
+    assert table.findings == ()
+    np.testing.assert_array_equal(table.quality, np.array([[1, nan], [nan, 0], [0, nan], [0.5, 0.5]], np.float32))
+    np.testing.assert_array_equal(
+        table.probability, np.array([[0.25, nan], [nan, 0.5], [0.75, nan], [1, nan]], np.float32)
+    )
+
+
+@pytest.mark.parametrize("draws", ["anew", "the same for the same query"])
+def test_a_query_that_is_logged_again_and_again_does_not_bend_the_estimates(tmp_path: Path, draws: str) -> None:
+    random = np.random.default_rng(3)
+    rows, truth = [], []
+    for number in range(3000):
+        # Hard queries come three times, and mostly go to the larger model.
+        is_hard = number % 2
+        good = {"small": 0.1 if is_hard else 0.9, "large": 0.8}
+        place = random.random()
+        for _ in range(1 + 2 * is_hard):
+            large = (0.6 if is_hard else 0.2) + random.choice([-0.1, 0.1])
+            model = "large" if (random.random() if draws == "anew" else place) < large else "small"
+            quality = {name: float(random.random() < chance) for name, chance in good.items()}
+            chance = large if model == "large" else 1 - large
+            rows.append(
+                {"query": f"q{number}", "outcomes": {model: {"quality": quality[model], "probability": chance}}}
+            )
+            truth.append([good["small"], good["large"]])
+    table = read_outcomes(_jsonl(tmp_path / "o.jsonl", *rows)).with_models(["small", "large"])
+    weight = np.where(np.isfinite(table.quality), 1 / table.probability, 0)
+    np.testing.assert_allclose(weight.mean(axis=0), 1, atol=0.06)
+    np.testing.assert_allclose((weight * np.nan_to_num(table.quality)).mean(axis=0), np.mean(truth, axis=0), atol=0.04)
+
+
 def test_responses_are_counted_in_batches_where_tokens_are_not_told(tmp_path: Path) -> None:
     batches: list[int] = []
 
