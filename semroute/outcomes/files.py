@@ -117,8 +117,8 @@ class _FileReader:
                 told.append((model, numbers, response, logprobs))
         place = self._builder.row(query, task, is_draw=any(is_drawn(numbers) for _, numbers, _, _ in told))
         repeats = False
-        for cell in told:
-            repeats |= not self._builder.add(place, *cell)
+        for one in told:
+            repeats |= not self._builder.add(place, *one)
         if repeats:
             self._repeated.append(number)
 
