@@ -124,7 +124,7 @@ def gather(source: Source, progress: Progress) -> Inputs:
         notes=tuple(_notes(selected, costs, encoding, source, given, vectors is None)),
         findings=tuple(map(str, table.findings)),
         predictions=given,
-        warnings=tuple(_warnings(given, source)),
+        warnings=(*selected.warnings, *_warnings(given, source)),
     )
 
 

@@ -139,6 +139,71 @@ def test_a_log_with_probabilities_is_estimated_and_says_so(arguments: list[str],
     assert "doubly robust" in CliRunner().invoke(cli, arguments).stdout
 
 
+def _log(rows: list[dict[str, object]], probability: float) -> list[dict[str, object]]:
+    """As a log tells them that asks the two models in turn."""
+    for number, row in enumerate(rows):
+        model = ("small", "large")[number % 2]
+        row["outcomes"] = {model: row["outcomes"][model] | {"probability": probability}}  # type: ignore[index]
+    return rows
+
+
+def test_a_log_of_a_fixed_rule_is_refused_with_the_models_and_a_fix(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _write(tmp_path / "outcomes.jsonl", _log(_rows(200), 1))
+    assert main([*arguments, "--json"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    for words in ('"small" was chosen by a fixed rule', '"large" was chosen', "trial.share", "semroute collect"):
+        assert words in said, words
+
+
+def test_probabilities_that_are_a_little_off_are_warned_of_wherever_the_figures_are_shown(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    _write(tmp_path / "outcomes.jsonl", _log(_rows(1200), 0.45))
+    html = tmp_path / "r.html"
+    quick = [*arguments, "--policy", "task-table"]
+    value = _json([*quick, "--html", str(html)])
+    words = '"small" was not chosen with the probabilities that are told: its mean weight is 1.11'
+    assert value["method"] == "doubly robust"
+    assert sum(words in warning for warning in value["warnings"]) == 1
+    assert words.split('"')[2] in html.read_text()
+    assert 'class="warning"' in html.read_text()
+    shown = CliRunner().invoke(cli, quick, env={"COLUMNS": "80"}).stdout
+    assert words in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_model_that_one_row_knows_is_refused_by_its_name(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = _log(_rows(200), 0.5)
+    rows[0]["outcomes"]["third"] = {"quality": 1.0, "cost_usd": 0.1, "probability": 0.005}  # type: ignore[index]
+    for row in rows:
+        for cell in row["outcomes"].values():  # type: ignore[attr-defined]
+            cell["cost_usd"] = 0.1
+    (tmp_path / "prices.yaml").write_text(PRICES + "third: [1.0, 1.0]\n")
+    _write(tmp_path / "outcomes.jsonl", rows)
+    assert main([*arguments, "--json"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert '"third" is known for 1 of 200 queries' in said
+    assert "--models" in said
+    assert _json([*arguments, "--models", "small,large"])["method"] == "doubly robust"
+
+
+def test_a_model_that_two_rows_of_one_task_know_is_estimated_on_tasks_never_seen_too(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    rows = _log(_rows(200), 0.5)
+    for row in rows[:4:3]:
+        row["outcomes"]["third"] = {"quality": 1.0, "probability": 0.01}  # type: ignore[index]
+    (tmp_path / "prices.yaml").write_text(PRICES + "third: [1.0, 1.0]\n")
+    _write(tmp_path / "outcomes.jsonl", rows)
+    value = _json([*arguments, "--leave-tasks-out"])
+    assert any('"third" is known for 2 queries only' in warning for warning in value["warnings"])
+    assert value["unseen_tasks"]["models"]["third"]["quality"]["value"] is not None
+
+
 def test_rows_that_lack_a_model_are_left_out_and_counted(arguments: list[str], tmp_path: Path) -> None:
     rows = _rows()
     for row in rows[:7]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from semroute.errors import InputError
 from semroute.evaluate.replay.folds import Fold, Rows
-from semroute.outcomes.groups import group_sums, numbered
+from semroute.outcomes.groups import group_means, group_sums, numbered
 from semroute.types import Matrix, QualityPredictor
 
 PRIOR = 10.0
@@ -85,7 +85,7 @@ def lengths(queries: Sequence[str]) -> NDArray[np.float64]:
 def task_table(known: Known, train: Rows, test: Rows) -> Matrix:
     """The models' mean quality in the query's task, mixed with :data:`PRIOR` rows of the overall mean.
 
-    A task without training rows has the overall mean.
+    A task without training rows has the overall mean, and a model that none of them knows that of all models.
     """
     names, task = numbered(known.tasks)
     return _table(known, train, task[train], task[test], len(names))
@@ -138,5 +138,5 @@ def _table(
 ) -> Matrix:
     quality = known.quality[train]
     sums, counts = group_sums(quality, train_group, count)
-    overall = np.asarray(np.nanmean(quality, axis=0, dtype=np.float64))
+    overall = group_means(quality, np.zeros(len(train), np.int64), 1)
     return ((sums + PRIOR * overall) / (counts + PRIOR)).astype(np.float32)[test_group]

@@ -13,6 +13,7 @@ from semroute.errors import InputError
 from semroute.evaluate.offpolicy import completed_by_prediction
 from semroute.evaluate.replay.contenders import Known, out_of_fold, task_table
 from semroute.evaluate.replay.folds import Fold
+from semroute.evaluate.study.weights import doubts
 from semroute.outcomes.costs import Costs
 from semroute.outcomes.table import OutcomeTable
 from semroute.types import Matrix
@@ -29,16 +30,21 @@ class Selected:
         rows: ``(len(table),)`` their numbers in the table they come from.
         method: "complete rows" where each of them knows every model.
         left_out: rows that were left out.
+        warnings: why the figures mean less than they seem to, a sentence each.
     """
 
     table: OutcomeTable
     rows: NDArray[np.int64]
     method: Method
     left_out: int
+    warnings: tuple[str, ...] = ()
 
 
 def select(table: OutcomeTable) -> Selected:
     """All rows where all are complete or each known answer of an incomplete row has its probability; else the complete.
+
+    Where the probabilities cannot be those of the log (:func:`~semroute.evaluate.study.weights.doubts`), there are no
+    estimates either, and the complete rows are taken, with a warning.
 
     Raises:
         InputError: no row can be used.
@@ -50,8 +56,7 @@ def select(table: OutcomeTable) -> Selected:
     known = np.isfinite(table.quality)
     told = (np.isfinite(table.probability) | ~known)[~complete].all()
     if known.any() and told:
-        rows = np.flatnonzero(known.any(axis=1))
-        return Selected(table.take(rows), rows, "doubly robust", len(table) - len(rows))
+        return _estimable(table, np.flatnonzero(known.any(axis=1)))
     rows = np.flatnonzero(complete)
     if not len(rows):
         raise InputError(
@@ -59,6 +64,28 @@ def select(table: OutcomeTable) -> Selected:
             'models too, name fewer with --models, or give each outcome the "probability" with which it was chosen'
         )
     return Selected(table.take(rows), rows, "complete rows", len(table) - len(rows))
+
+
+def _estimable(table: OutcomeTable, rows: NDArray[np.int64]) -> Selected:
+    """The rows, where estimates can be made from them; else the complete ones.
+
+    Raises:
+        InputError: neither can be used.
+    """
+    picked = table.take(rows)
+    found = doubts(picked, probabilities(picked))
+    if not found.refused:
+        return Selected(picked, rows, "doubly robust", len(table) - len(rows), found.warned)
+    why = "; ".join(found.refused)
+    rows = np.flatnonzero(table.is_complete)
+    if not len(rows):
+        raise InputError(
+            f"what the outcomes lack cannot be estimated: {why}; log a time in which a share of the queries is drawn "
+            "(trial.share) and export that alone (--since), correct the probabilities, ask all models of some queries "
+            "(semroute collect), or leave the model out with --models"
+        )
+    warning = f"rows that lack a model tell nothing, and only complete ones are used: {why}"
+    return Selected(table.take(rows), rows, "complete rows", len(table) - len(rows), (warning,))
 
 
 def complete(costs: Costs, method: Method, folds: Sequence[Fold]) -> tuple[Matrix, Matrix]:

@@ -50,6 +50,12 @@ def test_a_task_that_was_never_seen_has_the_overall_mean() -> None:
     np.testing.assert_allclose(task_table(_known(), np.array([0, 1]), np.array([2])), [[0.25, 1.0]])
 
 
+def test_a_model_that_no_training_row_knows_has_the_mean_of_all_models() -> None:
+    quality = np.array([[0.0, np.nan], [0.5, np.nan], [1.0, 0.0], [1.0, 1.0]], np.float32)
+    found = task_table(_known(quality=quality), np.array([0, 1]), np.array([2]))
+    np.testing.assert_allclose(found, [[0.25, 0.25]])
+
+
 def test_clusters_find_what_vectors_tell() -> None:
     random = np.random.default_rng(0)
     side = random.random(600) < 0.5
