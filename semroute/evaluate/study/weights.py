@@ -52,7 +52,8 @@ def doubts(table: OutcomeTable, probability: Matrix) -> Doubts:
         probability: ``(n, m)`` in (0, 1], with which a model came to be known; only read where it is.
     """
     names, query = numbered(table.queries)
-    refused, warned = [], []
+    refused: list[str] = []
+    warned: list[str] = []
     for column, model in enumerate(table.models):
         known = np.isfinite(table.quality[:, column])
         if known.all() and (probability[:, column] >= 1).all():
