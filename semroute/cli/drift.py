@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ from semroute.errors import ArtifactError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from semroute.evaluate.drift import Baseline, Drift
+    from semroute.evaluate.baseline import Baseline
+    from semroute.evaluate.drift import Drift
     from semroute.types import LoggedOutcome
 
 MOST = 2_000
@@ -28,7 +29,7 @@ def read_baseline(folder: Path) -> Baseline:
     Raises:
         ArtifactError: the folder holds no policy.
     """
-    from semroute.evaluate.drift import Baseline
+    from semroute.evaluate.baseline import Baseline
     from semroute.learn.policy.writing import REPORT
 
     path = folder / REPORT
@@ -50,39 +51,57 @@ class Recent:
     """What drift is told by, kept while a log is read for something else.
 
     Attributes:
-        texts: newest queries, of those whose text the log keeps.
+        after: when the policy was tuned: what was logged before tells nothing of it; None takes all.
+        texts: newest different queries, by normalised text, of those whose text the log keeps.
         feedback: judgements of answers.
         costs: USD of queries.
     """
 
-    texts: deque[str] = field(default_factory=lambda: deque(maxlen=MOST))
+    after: datetime | None = None
+    texts: dict[str, str] = field(default_factory=dict)
     feedback: array[float] = field(default_factory=lambda: array("d"))
     costs: array[float] = field(default_factory=lambda: array("d"))
 
     def seen(self, outcomes: Iterable[LoggedOutcome]) -> Iterator[LoggedOutcome]:
         """Hand outcomes on as they come."""
         for outcome in outcomes:
-            if outcome.query is not None and outcome.query.strip():
-                self.texts.append(outcome.query)
-            if outcome.feedback is not None:
-                self.feedback.append(outcome.feedback)
-            if outcome.cost_usd is not None:
-                self.costs.append(outcome.cost_usd)
+            if self.after is None or outcome.at >= self.after:
+                self._take(outcome)
             yield outcome
+
+    def _take(self, outcome: LoggedOutcome) -> None:
+        from semroute.texts.same import normalised
+
+        if outcome.query is not None and outcome.query.strip():
+            key = normalised(outcome.query)
+            self.texts.pop(key, None)
+            self.texts[key] = outcome.query
+            if len(self.texts) > MOST:
+                del self.texts[next(iter(self.texts))]
+        if outcome.feedback is not None:
+            self.feedback.append(outcome.feedback)
+        if outcome.cost_usd is not None:
+            self.costs.append(outcome.cost_usd)
 
 
 def measure(baseline: Baseline, recent: Recent, index: Path | None, config_path: Path | None) -> Drift:
-    """The drift of what came lately; queries are embedded where the log keeps their text."""
+    """The drift of what came lately; queries are embedded where the log keeps their text and the index is the same."""
+    import numpy as np
+
     from semroute.cli.encoding import Encoding
     from semroute.cli.policy_inputs import known_prices
     from semroute.evaluate.drift import drift
 
-    scores = below = None
-    if recent.texts:
-        encoding = Encoding(index, config_path)
-        scores, below = encoding.best_of(encoding.scores(encoding.encoder.encode(list(recent.texts))))
+    encoding, scores, below = Encoding(index, config_path), None, None
+    own = encoding.index_fingerprint
+    if recent.texts and own == baseline.index:
+        names, _ = encoding.thresholds
+        # The policy may have moved the thresholds: what fits is told by those of then.
+        thresholds = np.array([baseline.thresholds[name] for name in names])
+        found = encoding.scores(encoding.encoder.encode(list(recent.texts.values())))
+        scores, below = encoding.best_of(found, thresholds)
     prices = {model: (price.input, price.output) for model, price in known_prices(None, config_path).items()}
-    return drift(baseline, scores, below, recent.feedback, recent.costs, prices)
+    return drift(baseline, scores, below, recent.feedback, recent.costs, prices, index=own)
 
 
 def drift_dict(found: Drift) -> dict[str, Any]:
@@ -99,12 +118,12 @@ def drift_table(found: Drift, then: Baseline) -> Table:
     from semroute.cli.tables import number, percent, plain_table
 
     table = plain_table("tuned on", "now", first="drift")
-    table.add_row("queries", f"{then.rows:,}", f"{found.queries:,}")
+    table.add_row("different queries", f"{then.rows:,}", f"{found.queries:,}")
     table.add_row("their stability index", "", number(found.stability, 2))
     table.add_row("fit no category", percent(then.below), "-" if found.below is None else percent(found.below.value))
     quality = "-" if found.quality is None else f"{found.quality.value:.1%} of {found.judged:,} judged"
     table.add_row("quality", percent(then.quality), quality)
-    cost = "-" if found.cost_usd is None else f"{1000 * found.cost_usd:.4f}"
+    cost = "-" if found.cost_usd is None else f"{1000 * found.cost_usd.value:.4f} of {found.costed:,}"
     table.add_row("USD for 1,000 queries", f"{1000 * then.cost_usd:.4f}", cost)
     for model, (old, new) in found.prices.items():
         table.add_row(f"price of {model}", f"{old[0]:g}, {old[1]:g}", f"{new[0]:g}, {new[1]:g}")

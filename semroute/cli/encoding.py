@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 
+_NO_SCORES = ("examples", "vectors")
+"""Files of an index that a score does not follow from."""
+
 
 class Encoding:
     """The encoder that ``--index`` and ``--config`` name; the shipped categories' where there is none.
@@ -66,6 +69,13 @@ class Encoding:
         found |= {name: one.threshold for name, one in own.items() if one.threshold is not None and name in found}
         return tuple(found), np.array(list(found.values()), np.float64)
 
+    @property
+    def index_fingerprint(self) -> str:
+        """SHA-256, in hex, of what scores follow from: categories, encoder, prototypes and head."""
+        manifest = self._artifact.manifest
+        kept = [f"{role} {entry.sha256}" for role, entry in sorted(manifest.files.items()) if role not in _NO_SCORES]
+        return fingerprint([*manifest.categories, *kept, repr(manifest.weight)])
+
     def scores(self, vectors: Matrix) -> Matrix:
         """``(n, c)`` scores of the index's categories for ``(n, d)`` vectors of its encoder."""
         return self._scorer.scores(vectors)
@@ -76,9 +86,8 @@ class Encoding:
 
         return open_scorer(self._artifact)
 
-    def best_of(self, scores: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:
-        """``(n,)`` the best category's score of each row, and whether it stays below its threshold."""
-        _, thresholds = self.thresholds
+    def best_of(self, scores: Matrix, thresholds: NDArray[np.float64]) -> tuple[Matrix, NDArray[np.bool_]]:
+        """``(n,)`` the best category's score of each row, and whether it stays below the ``(c,)`` thresholds."""
         best = scores.argmax(axis=1)
         top = scores[np.arange(len(scores)), best]
         return top, np.asarray(top < thresholds[best])

@@ -12,7 +12,8 @@ from semroute.cli.options import config_option, index_option, json_option, log_o
 from semroute.cli.times import since_option, until_option
 
 if TYPE_CHECKING:
-    from semroute.evaluate.drift import Baseline, Drift
+    from semroute.evaluate.baseline import Baseline
+    from semroute.evaluate.drift import Drift
     from semroute.evaluate.report.report import Report
 
 
@@ -42,8 +43,8 @@ def report(
     """Report from the log: cost by model and category, the saving, escalation, and times split by escalation.
 
     The saving is against sending every query to the strongest model: "baseline" in semroute.yaml, else the one that
-    costs most. With --policy: whether queries, quality and prices are still those that the policy was tuned on, and
-    why it should be tuned again where they are not.
+    costs most. With --policy: whether queries, quality and prices since it was tuned (or --since) are still those that
+    it was tuned on, and why it should be tuned again where they are not.
     """
     from semroute.cli.console import print_json, print_note
     from semroute.cli.logs import read_log
@@ -58,7 +59,8 @@ def report(
     opened, _ = read_log(log_url, config_path)
     with opened:
         place = opened.place
-        recent, outcomes = Recent(), opened.outcomes(since, until, category=category)
+        after = baseline.at if baseline is not None and since is None else None
+        recent, outcomes = Recent(after), opened.outcomes(since, until, category=category)
         made = report_on(outcomes if baseline is None else recent.seen(outcomes))
     drift = None if baseline is None else measure(baseline, recent, index, config_path)
     if html is not None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from semroute.cli.encoding import Encoding, Progress
 from semroute.errors import InputError
 
 if TYPE_CHECKING:
-    from semroute.evaluate.drift import Baseline
+    from semroute.evaluate.baseline import Baseline
     from semroute.evaluate.risk.promise import Promise
     from semroute.learn.policy.preparing import Material, Prepared
-    from semroute.learn.policy.summary import Summary
+    from semroute.learn.policy.summary import Figures, Summary
     from semroute.learn.policy.tuning import Goal, Tuned
 
 Spot = tuple[float, float]
@@ -113,7 +116,6 @@ def tuning(source: TuneSource, goal: Goal, index: Path | None, config_path: Path
         InputError: a file cannot be used, or there is too little.
     """
     import semroute
-    from semroute.evaluate.drift import Baseline
     from semroute.evaluate.risk.promise import Promise
     from semroute.learn.policy.preparing import prepare, split
     from semroute.learn.policy.summary import summarise
@@ -136,15 +138,24 @@ def tuning(source: TuneSource, goal: Goal, index: Path | None, config_path: Path
     tuned = tune(tried, prepared, goal, strongest, promise)
     summary = summarise(tuned, prepared.tuning, prepared.held, promise, seed=source.seed)
     title = ", ".join(path.name for path in source.outcomes)
-    baseline = None
-    if summary.chosen is not None:
-        prices = {
-            model: (price.input, price.output) for model, price in material.prices.items() if model in table.models
-        }
-        chosen = summary.chosen
-        best = encoding.best_of(material.scores)
-        baseline = Baseline.of(*best, chosen.quality, chosen.cost.value, prices)
+    baseline = None if summary.chosen is None else _baseline(material, encoding, summary.chosen)
     return Tuning(title, table.models, goal, promise, prepared, tuned, summary, left_out, baseline, own)
+
+
+def _baseline(material: Material, encoding: Encoding, chosen: Figures) -> Baseline:
+    from semroute.evaluate.baseline import Baseline
+    from semroute.texts.same import normalised
+
+    table = material.costs.table
+    prices = {model: (price.input, price.output) for model, price in material.prices.items() if model in table.models}
+    _, different = np.unique([normalised(query) for query in table.queries], return_index=True)
+    names, thresholds = encoding.thresholds
+    scores, below = encoding.best_of(material.scores[different], thresholds)
+    return Baseline.of(
+        scores, below, chosen.quality, chosen.cost, prices,
+        thresholds=dict(zip(names, thresholds.tolist(), strict=True)),
+        index=encoding.index_fingerprint, at=datetime.now(UTC),
+    )  # fmt: skip
 
 
 def _material(

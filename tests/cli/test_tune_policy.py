@@ -237,3 +237,27 @@ def test_a_disk_that_is_full_leaves_the_policy_that_was_there_with_its_own_class
     assert "cannot be written (File too large)" in " ".join(done.stderr.split())
     assert {path: path.read_bytes() for path in before} == before
     assert read_query_classifier(Path(yaml.safe_load(Path("policy/policy.yaml").read_text())["classifier"]["folder"]))
+
+
+def test_what_was_logged_before_the_tuning_and_what_another_index_scores_is_no_drift(
+    outcomes: Path, own_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drift(*more: str) -> dict[str, object]:
+        told = json.loads(run("report", "--policy", "policy", "--json", *more).stdout)["drift"]
+        assert isinstance(told, dict)
+        return told
+
+    Path("other.jsonl").write_text("".join(f'{{"query": "how do I boil {number} eggs"}}\n' for number in range(150)))
+    run("route", "--file", "other.jsonl")
+    run(*tune(outcomes, "--min-quality", "0.85"))
+    assert (drift()["queries"], drift()["reasons"]) == (0, [])
+    assert drift("--since", "1d")["queries"] == 150
+    run("route", "--file", "other.jsonl")
+    run("route", "--file", "other.jsonl")
+    assert drift()["queries"] == 150, "each query once"
+    monkeypatch.setenv("SEMROUTE_INDEX", str(own_index))
+    assert drift()["same_index"] is True, "a copy scores alike"
+    assert run("remove", "law").exit_code == 0
+    found = drift()
+    assert (found["same_index"], found["queries"]) == (False, 0)
+    assert "the index is another" in str(found["reasons"])

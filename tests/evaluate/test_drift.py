@@ -1,36 +1,53 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from semroute.errors import ArtifactError
+from semroute.evaluate.baseline import Baseline
 from semroute.evaluate.curves.bootstrap import Interval
-from semroute.evaluate.drift import MUCH, Baseline, drift, stability
+from semroute.evaluate.drift import LEAST, MUCH, drift, stability
 
 PRICES = {"small": (0.1, 0.4), "large": (5.0, 15.0)}
+COST = Interval(0.002, 0.0018, 0.0022)
+
+
+def made(scores: np.ndarray, *, cost: Interval = COST) -> Baseline:
+    return Baseline.of(
+        scores,
+        scores < 0.37,
+        Interval(0.9, 0.88, 0.92),
+        cost,
+        PRICES,
+        thresholds={"code": 0.37},
+        index="a",
+        at=datetime(2026, 1, 2, tzinfo=UTC),
+    )
 
 
 def baseline(rows: int = 2000) -> Baseline:
-    scores = np.random.default_rng(0).normal(0.5, 0.1, rows)
-    return Baseline.of(scores, scores < 0.37, Interval(0.9, 0.88, 0.92), 0.002, PRICES)
+    return made(np.random.default_rng(0).normal(0.5, 0.1, rows))
 
 
 def now(mean: float = 0.5, rows: int = 1000) -> np.ndarray:
     return np.random.default_rng(1).normal(mean, 0.1, rows)
 
 
-def reasons(**changed: object) -> tuple[str, ...]:
+def reasons(then: Baseline | None = None, **changed: object) -> tuple[str, ...]:
     scores = now()
     told = {
         "scores": scores,
         "below": scores < 0.37,
         "feedback": [1.0] * 90 + [0.0] * 10,
-        "costs": [0.002],
+        "costs": [0.0015, 0.0025] * 100,
         "prices": PRICES,
+        "index": "a",
     }
-    return drift(baseline(), **(told | changed)).reasons  # type: ignore[arg-type]
+    return drift(then or baseline(), **(told | changed)).reasons  # type: ignore[arg-type]
 
 
 def test_where_nothing_has_moved_there_is_no_reason() -> None:
@@ -38,11 +55,26 @@ def test_where_nothing_has_moved_there_is_no_reason() -> None:
 
 
 @pytest.mark.parametrize("rows", [100, 300, 3000])
-def test_chance_alone_is_no_drift_however_few_the_queries(rows: int) -> None:
-    then = baseline()
-    found = [stability(then, np.random.default_rng(seed).normal(0.5, 0.1, rows)) for seed in range(200)]
+@pytest.mark.parametrize("ties", [1, 8, 200])
+def test_chance_alone_is_no_drift_however_few_the_queries_and_however_many_are_alike(rows: int, ties: int) -> None:
+    """``ties`` scores in a hundred are one and the same, as of queries that are all but the same."""
+
+    def drawn(seed: int, n: int) -> np.ndarray:
+        random = np.random.default_rng(seed)
+        return np.where(random.random(n) < ties / 400, 0.62, random.normal(0.5, 0.1, n))
+
+    then = made(drawn(1000, 2000))
+    assert sum(then.shares) == pytest.approx(1)
+    found = [stability(then, drawn(seed, rows)) for seed in range(200)]
     assert max(found) < MUCH
-    assert np.mean(found) < 0.03
+    assert np.mean(found) < 0.01
+
+
+def test_scores_that_are_all_the_same_are_one_part() -> None:
+    then = made(np.full(500, 0.5))
+    assert (then.cuts, then.shares) == ((0.5,), (0.0, 1.0))
+    assert stability(then, np.full(200, 0.5)) == 0
+    assert stability(then, np.full(200, 0.4)) > MUCH
 
 
 def test_other_queries_are_told_by_their_scores() -> None:
@@ -53,12 +85,19 @@ def test_other_queries_are_told_by_their_scores() -> None:
     assert any("fit no category" in reason for reason in found)
 
 
+def test_scores_of_another_index_are_not_compared() -> None:
+    scores = now(0.2)
+    found = drift(baseline(), scores, scores < 0.37, [], [], PRICES, index="b")
+    assert (found.same_index, found.stability, found.below, found.queries) == (False, None, None, 0)
+    assert found.reasons == ("the index is another than the one that it was tuned with, and scores queries otherwise",)
+
+
 def test_of_few_queries_nothing_is_said() -> None:
     scores = now(0.2, rows=60)
-    found = drift(baseline(), scores, scores < 0.37, [], [], {})
+    found = drift(baseline(), scores, scores < 0.37, [], [0.5] * (LEAST - 1), {}, index="a")
     assert found.stability is None
     assert found.reasons == ()
-    assert drift(baseline(), None, None, [], [], {}).reasons == ()
+    assert drift(baseline(), None, None, [], [], {}, index="a").reasons == ()
 
 
 def test_worse_answers_are_told_once_enough_were_judged() -> None:
@@ -67,20 +106,47 @@ def test_worse_answers_are_told_once_enough_were_judged() -> None:
     assert not reasons(feedback=[1.0] * 86 + [0.0] * 14), "within what chance does"
 
 
-def test_dearer_queries_and_prices_are_told() -> None:
-    assert any("a query costs" in reason for reason in reasons(costs=[0.001, 0.006]))
-    assert not reasons(costs=[0.0001])
+def test_dearer_queries_are_told_where_chance_does_not_make_them_so() -> None:
+    assert any("a query costs" in reason for reason in reasons(costs=[0.002, 0.004] * 100))
+    assert not reasons(costs=[0.0001] * 200)
+    assert not reasons(costs=[0.0021] * 200), "a little"
+    assert not reasons(costs=[0.002] * 199 + [1.0]), "one dear query in two hundred may be one in ten thousand"
+    free = replace(baseline(), cost_usd=0.0, cost_high=0.0)
+    assert not reasons(free, costs=[0.001] * 200), "there is nothing to compare with"
+
+
+@pytest.mark.parametrize(("factor", "low", "high"), [(1.0, 0.0, 0.025), (2.0, 0.95, 1.0)])
+def test_costs_with_a_heavy_tail_alarm_where_they_have_moved_and_hardly_ever_else(
+    factor: float, low: float, high: float
+) -> None:
+    random = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(200):
+        seen = random.lognormal(-6, 1.3, 1000)
+        half = 1.96 * seen.std() / np.sqrt(len(seen))
+        then = made(now(), cost=Interval(seen.mean(), seen.mean() - half, seen.mean() + half))
+        costs = factor * random.lognormal(-6, 1.3, 400)
+        alarms += any("a query costs" in reason for reason in reasons(then, costs=costs.tolist()))
+    assert low <= alarms / 200 <= high
+
+
+def test_prices_that_have_moved_are_told() -> None:
     assert any("prices have changed: large" in reason for reason in reasons(prices={**PRICES, "large": (5.0, 10.0)}))
     assert not reasons(prices={**PRICES, "large": (5.1, 15.0), "new": (1.0, 1.0)})
-    free = drift(
-        Baseline.of(now(), now() < 0, Interval(1, 1, 1), 0, {"a": (0.0, 0.0)}), None, None, [], [], {"a": (0.0, 0.1)}
-    )
-    assert free.reasons, "from nothing to something is a change"
+    free = replace(baseline(), prices={"a": (0.0, 0.0)})
+    assert reasons(free, prices={"a": (0.0, 0.1)}), "from nothing to something is a change"
 
 
 def test_a_baseline_comes_back_from_json_and_nothing_else_does() -> None:
     then = baseline()
-    assert Baseline.from_dict(json.loads(json.dumps(then.to_dict()))) == then
-    for wrong in (None, [], {}, {**then.to_dict(), "cuts": "x"}, {**then.to_dict(), "prices": {"a": 1}}):
+    told = then.to_dict()
+    assert Baseline.from_dict(json.loads(json.dumps(told))) == then
+    wrong = [
+        {**told, "cuts": "x"},
+        {**told, "prices": {"a": 1}},
+        {**told, "shares": [1.0]},
+        {**told, "at": "2026-01-02"},
+    ]
+    for one in (None, [], {}, *wrong):
         with pytest.raises(ArtifactError, match="tune the policy again"):
-            Baseline.from_dict(wrong)
+            Baseline.from_dict(one)
