@@ -192,7 +192,7 @@ def _predictions_note(name: str, given: Predictions) -> str:
 def _rows_note(selected: Selected) -> str:
     left = selected.left_out
     if selected.method == "doubly robust":
-        out = f", and {left:,} rows that know no model left out" if left else ""
+        out = f", and {left:,} rows that know no model or no probability left out" if left else ""
         return (
             "rows do not know every model: quality and cost are doubly robust estimates (DR) from the probabilities "
             f"that the outcomes tell{out}; there is no oracle, and single queries mean nothing"

@@ -41,7 +41,7 @@ class Selected:
 
 
 def select(table: OutcomeTable) -> Selected:
-    """All rows where all are complete or each known answer of an incomplete row has its probability; else the complete.
+    """The complete rows and, where there are some, those that tell the probability of each answer that they know.
 
     Where the probabilities cannot be those of the log (:func:`~semroute.evaluate.study.weights.doubts`), there are no
     estimates either, and the complete rows are taken, with a warning.
@@ -54,9 +54,9 @@ def select(table: OutcomeTable) -> Selected:
     if complete.all() and len(table):
         return Selected(table, every, "complete rows", 0)
     known = np.isfinite(table.quality)
-    told = (np.isfinite(table.probability) | ~known)[~complete].all()
-    if known.any() and told:
-        return _estimable(table, np.flatnonzero(known.any(axis=1)))
+    told = known.any(axis=1) & (np.isfinite(table.probability) | ~known).all(axis=1)
+    if (told & ~complete).any():
+        return _estimable(table, np.flatnonzero(told | complete))
     rows = np.flatnonzero(complete)
     if not len(rows):
         raise InputError(
@@ -75,7 +75,10 @@ def _estimable(table: OutcomeTable, rows: NDArray[np.int64]) -> Selected:
     picked = table.take(rows)
     found = doubts(picked, probabilities(picked))
     if not found.refused:
-        return Selected(picked, rows, "doubly robust", len(table) - len(rows), found.warned)
+        # Few of them, as after a model that failed, change little; many show in the mean weights of the rest.
+        untold = int(np.isfinite(table.quality).any(axis=1).sum()) - len(rows)
+        more = (f"{untold:,} rows lack a model and a probability, and are left out of the estimates",) if untold else ()
+        return Selected(picked, rows, "doubly robust", len(table) - len(rows), found.warned + more)
     why = "; ".join(found.refused)
     rows = np.flatnonzero(table.is_complete)
     if not len(rows):

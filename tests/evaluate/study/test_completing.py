@@ -31,14 +31,16 @@ def test_incomplete_rows_without_probabilities_are_left_out() -> None:
     assert selected.table.queries == [table.queries[row] for row in selected.rows]
 
 
-def test_one_answer_without_its_probability_is_enough_to_leave_incomplete_rows_out() -> None:
-    table = logged(made_up(12)[0].table)
+def test_incomplete_rows_without_a_probability_are_left_out_of_estimates_and_counted() -> None:
+    table = logged(made_up(40)[0].table)
     quality = table.quality.copy()
     quality[0] = 1.0
     probability = table.probability.copy()
-    probability[3] = np.nan
+    probability[[0, 3]] = np.nan
     selected = select(replace(table, quality=quality, probability=probability))
-    assert (selected.method, selected.rows.tolist()) == ("complete rows", [0])
+    assert (selected.method, selected.left_out) == ("doubly robust", 1)
+    assert selected.rows.tolist() == [row for row in range(40) if row != 3]
+    assert selected.warnings[-1] == "1 rows lack a model and a probability, and are left out of the estimates"
 
 
 def test_rows_that_know_no_model_are_left_out_of_estimates() -> None:
