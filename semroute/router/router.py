@@ -19,6 +19,7 @@ from semroute.errors import QueryError
 from semroute.index.manifest import MANIFEST
 from semroute.router.answering import Answering
 from semroute.router.calling import judging_caller
+from semroute.router.chance import Chances
 from semroute.router.deciding import Calling, arun, chain_of, query_of, request_of, run
 from semroute.router.live import LiveIndex
 from semroute.router.locate import ENVIRONMENT, Progress, locate_index, shipped_index
@@ -56,7 +57,9 @@ class Router:
         self._live, self._chain = live, chain_of(live, config)
         self._answering = Answering(config, self._chain.pool)
         self._share = LiveShare(config.trial.state, config.trial.share)
-        self._trial = self._trial_of(live, config)
+        self._trial: TrialRun | None
+        self._chances: Chances | None
+        self._trial, self._chances = self._trial_of(live, config)
         self._config = config
         self._reloader = reloader
         self._state_file = state_file
@@ -210,15 +213,17 @@ class Router:
         """
         with self._replacing:
             live = LiveIndex.open(self._live.artifact.folder, self._config)
-            trial = self._trial_of(live, self._config)
-            self._chain, self._live, self._trial = chain_of(live, self._config), live, trial
+            trial, chances = self._trial_of(live, self._config)
+            self._chain, self._live = chain_of(live, self._config), live
+            self._trial, self._chances = trial, chances
 
-    def _trial_of(self, live: LiveIndex, config: Config) -> TrialRun | None:
+    def _trial_of(self, live: LiveIndex, config: Config) -> tuple[TrialRun, Chances] | tuple[None, None]:
         tried = tried_config(config)
         if tried is None:
-            return None
+            return None, None
         chain = chain_of(live.under(tried), tried)
-        return TrialRun(chain, Answering(tried, chain.pool), self._share)
+        run = TrialRun(chain, Answering(tried, chain.pool), self._share)
+        return run, Chances(config, tried, self._share)
 
     async def _adecide(self, query: Query | Request, constraints: Constraints) -> Decision:
         return (await arun(self._deciding([query], [routed_text(query_of(query))], constraints)))[0]
@@ -233,13 +238,18 @@ class Router:
         if self._reloader is not None:
             self._reloader.look(self.reload)
         # One read: a query sees the old artifact or the new one, never parts of both.
-        chain, trial = self._chain, self._trial
+        chain, trial, chances = self._chain, self._trial, self._chances
         # Without a judge no dispatcher is opened for a decision; where the model is pinned, there is nothing to judge.
         asks = chain.asks or (trial is not None and trial.asks)
-        asks = asks and constraints.model is None and constraints.deployment is None
+        is_pinned = constraints.model is not None or constraints.deployment is not None
+        asks = asks and not is_pinned
         caller, requests = self._calling(self.dispatcher, constraints) if asks else None, list(map(request_of, queries))
         deciding = chain.decide(texts, requests, caller)
-        return deciding if trial is None else trial.decide(deciding, texts, requests, caller)
+        if trial is None:
+            return deciding
+        deciding = trial.decide(deciding, texts, requests, caller)
+        # What the caller pins is called whatever was drawn.
+        return deciding if chances is None or is_pinned else chances.noted(deciding)
 
 
 def _pinned(constraints: Constraints, model: str | None) -> Constraints:

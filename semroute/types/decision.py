@@ -37,6 +37,8 @@ class Opinion:
         category: the category that it found, where it found one.
         elapsed_ms: wall time, milliseconds.
         attempts: the calls that it made (a judge's); they are part of what the query costs.
+        probability: of a trial: with what probability the model that the decision names was chosen, by whichever
+            policy; None where that is not known.
     """
 
     strategy: str
@@ -46,6 +48,7 @@ class Opinion:
     category: str | None = None
     elapsed_ms: float = 0.0
     attempts: tuple[Attempt, ...] = ()
+    probability: float | None = None
 
     def to_dict(self) -> dict[str, object]:
         """The opinion as JSON-ready values; of its calls only what they cost."""
@@ -58,6 +61,7 @@ class Opinion:
             "category": self.category,
             "elapsed_ms": self.elapsed_ms,
             "cost_usd": None if cost is None else cost.usd,
+            **({} if self.probability is None else {"probability": self.probability}),
         }
 
 

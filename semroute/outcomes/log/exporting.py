@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from semroute.extras import require
-from semroute.types import LoggedOutcome
+from semroute.types import TRIAL, LoggedOutcome
 from semroute.whole import whole_file
 
 PORTION = 2000
@@ -26,6 +26,8 @@ def as_labelled(outcome: LoggedOutcome) -> dict[str, Any] | None:
 
     The judged answer's model has the feedback as its quality. Models whose answers nobody judged have none, and are
     left out: a check's verdict is an opinion of ours and not a quality.
+
+    Its ``probability`` is that with which the model was chosen (:func:`model_probability`).
     """
     if outcome.query is None or outcome.model is None or outcome.feedback is None:
         return None
@@ -38,11 +40,28 @@ def as_labelled(outcome: LoggedOutcome) -> dict[str, Any] | None:
         "output_tokens": outcome.output_tokens,
         "latency_ms": calls[-1].latency_ms if calls else None,
         "response": outcome.answer,
+        "probability": model_probability(outcome),
         "logprobs": next((trial.logprobs for trial in outcome.trials if trial.tier == outcome.tier), None),
     }
     told = {key: value for key, value in known.items() if value is not None}
     task = {} if outcome.category is None else {"task": outcome.category}
     return {"query": outcome.query, **task, "outcomes": {outcome.model: told}}
+
+
+def model_probability(outcome: LoggedOutcome) -> float | None:
+    """With what probability the model of the answer was chosen; None where it is not known.
+
+    1 without a trial: the same query and configuration give the same decision. With one it is what the router has
+    noted. Not known is that of an answer that came after another model had failed or been rejected, from a model of a
+    group, or from one that the caller had pinned during a trial.
+    """
+    if outcome.tier is not None or outcome.candidates[:1] != (outcome.model,):
+        return None
+    said = next((opinion for opinion in outcome.opinions if opinion.get("strategy") == TRIAL), None)
+    if said is None:
+        return 1.0
+    noted = said.get("probability")
+    return noted if isinstance(noted, float) and 0 < noted <= 1 else None
 
 
 def write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
