@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from semroute.cli.options import config_option, json_option, log_option
+from semroute.cli.times import since_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,20 +49,26 @@ def share(share: float, config_path: Path | None) -> None:
 
 
 @trial.command()
+@since_option
 @log_option
 @config_option
 @json_option
-def status(log_url: str | None, config_path: Path | None, as_json: bool) -> None:
-    """Show the share, and from the log how both policies do."""
+def status(since: datetime | None, log_url: str | None, config_path: Path | None, as_json: bool) -> None:
+    """Show the share, and from the log how both policies do, by the shares that this trial has had.
+
+    A trial of other policies, or beside another serving policy, is another trial.
+    """
     from semroute.cli.console import print_json, print_note, stdout
     from semroute.cli.logs import read_log
     from semroute.config import load_config
     from semroute.errors import InputError
     from semroute.evaluate.report.trial import trial_report
-    from semroute.router.trial import read_share
+    from semroute.router.chance import trial_fingerprint
+    from semroute.router.trial import read_share, tried_config
 
-    section = load_config(config_path).trial
-    if section.policy is None:
+    config = load_config(config_path)
+    section, tried = config.trial, tried_config(config)
+    if tried is None:
         raise InputError("no policy is on trial; name one in semroute.yaml: trial: {policy: FILE}")
     try:
         now = read_share(section.state, section.share)
@@ -68,22 +76,28 @@ def status(log_url: str | None, config_path: Path | None, as_json: bool) -> None
         raise InputError(f"{section.state}: cannot be read ({error}); run: semroute trial share 0") from error
     opened, _ = read_log(log_url, config_path)
     with opened:
-        made = trial_report(opened.outcomes())
+        made = trial_report(opened.outcomes(since), trial_fingerprint(config, tried))
     if as_json:
         print_json({"policy": str(section.policy), "share": now, **made.to_dict()})
         return
     print_note(f"{section.policy} decides {now:.0%} of the queries")
+    if made.others:
+        print_note(f"{made.others:,} queries of trials of other policies are left out")
     stdout().print(_table(made))
 
 
 def _table(made: TrialReport) -> Table:
     from semroute.cli.tables import plain_table
 
-    table = plain_table("queries", "USD for 1,000", "good answers", "escalated", first="decided by")
-    for name, arm in (("the policy that serves", made.serving), ("the policy on trial", made.trying)):
-        cost = "-" if arm.cost is None else f"{1000 * arm.cost.value:.4f}"
-        good = "-" if arm.feedback is None else f"{arm.feedback.value:.1%} of {arm.judged:,}"
-        table.add_row(name, f"{arm.queries:,}", cost, good, f"{arm.escalated.value:.1%}" if arm.escalated.n else "-")
+    table = plain_table("queries", "USD for 1,000", "good answers", "escalated", first="share, decided by")
+    for one in made.shares:
+        for name, arm in (("the policy that serves", one.serving), ("the policy on trial", one.trying)):
+            if not arm.queries:
+                continue
+            cost = "-" if arm.cost is None else f"{1000 * arm.cost.value:.4f}"
+            good = "-" if arm.feedback is None else f"{arm.feedback.value:.1%} of {arm.judged:,}"
+            climbed = f"{arm.escalated.value:.1%}" if arm.escalated.n else "-"
+            table.add_row(f"{one.share:.0%}, {name}", f"{arm.queries:,}", cost, good, climbed)
     agree = made.agreement
     table.caption = (
         f"both name the same model for {agree.value:.1%} ({agree.low:.1%} to {agree.high:.1%}) of {agree.n:,} queries"

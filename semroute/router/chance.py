@@ -1,4 +1,4 @@
-"""With what probability a trial came to the model that it chose, noted for estimates from the log.
+"""What a trial notes on its decisions for those who compare from the log: which policies, what share, what chance.
 
 Both policies decide on every query, and the draw between them is the only chance: the model that is called has the
 share of the policy that is followed, or 1 where both name it.
@@ -6,51 +6,48 @@ share of the policy that is followed, or 1 where both name it.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+import json
 
 from semroute.config import Config
-from semroute.router.trial import LiveShare
-from semroute.strategies.chain import Deciding
-from semroute.types import TRIAL, Decision
+from semroute.types import Draw
+
+_DECIDING = frozenset(
+    {"index", "groups", "categories", "fallback", "strategies", "rules", "semantic", "classifier", "judge", "cascade"}
+)
+"""Sections of the configuration that a policy is made of."""
 
 
 class Chances:
-    """Notes the probability on the decisions of a trial.
+    """The draw between two policies.
 
     Args:
         serving: the configuration that serves.
         tried: that of the policy on trial.
-        share: of the trial.
     """
 
-    def __init__(self, serving: Config, tried: Config, share: LiveShare) -> None:
-        self._serving, self._tried, self._share = serving, tried, share
+    def __init__(self, serving: Config, tried: Config) -> None:
+        self._serving, self._tried = serving, tried
         # Whether a cascade goes on to another tier depends on the answer: no share tells how likely that is.
         self._climbs = _climbs(serving) or _climbs(tried)
+        self._policy = trial_fingerprint(serving, tried)
 
-    def noted(self, deciding: Deciding) -> Deciding:
-        """The decisions, each opinion of the trial with the probability of the decision's model."""
-        before = self._share.now()
-        decisions = yield from deciding
-        # Between the two looks the trial had its own: where the share has changed, which one it saw is not known.
-        share = before if self._share.now() == before else None
-        return [self._told(decision, share) for decision in decisions]
+    def draw(self, share: float, model: str = "", others: tuple[str, ...] = (), *, by_trial: bool) -> Draw:
+        """What there is to tell of a decision.
 
-    def _told(self, decision: Decision, share: float | None) -> Decision:
-        opinions = tuple(
-            replace(said, probability=self._probability(decision.model, said.candidates, share, said.kind == "decided"))
-            if said.strategy == TRIAL
-            else said
-            for said in decision.opinions
-        )
-        return replace(decision, opinions=opinions)
+        Args:
+            share: of the trial, when it was drawn.
+            model: that was decided on; empty where the caller pins another.
+            others: what the policy that is not followed decided on; empty where it failed.
+            by_trial: whether the policy on trial is followed.
+        """
+        return Draw(self._policy, share, self._probability(share, model, others, by_trial) if model else None)
 
-    def _probability(self, model: str, others: tuple[str, ...], share: float | None, by_trial: bool) -> float | None:
-        """The probability of ``model``, the other policy having decided on ``others``; None where it is not known."""
+    def _probability(self, share: float, model: str, others: tuple[str, ...], by_trial: bool) -> float | None:
         if self._climbs:
             return None
         followed, other = (self._tried, self._serving) if by_trial else (self._serving, self._tried)
-        if not others:  # the trial failed: the policy that serves was followed for certain
+        if not others:  # the policy that serves was followed for certain
             return 1.0
         named, else_named = followed.members(model), other.members(others[0])
         # Of a group one model is drawn by its place's signals, which are a matter of the moment.
@@ -58,9 +55,13 @@ class Chances:
             return None
         if named == else_named:
             return 1.0
-        if share is None:
-            return None
         return share if by_trial else 1.0 - share
+
+
+def trial_fingerprint(serving: Config, tried: Config) -> str:
+    """What tells one pair of policies from another, 12 hex digits: of the sections that policies are made of."""
+    told = [config.model_dump(mode="json", include=set(_DECIDING)) for config in (serving, tried)]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _climbs(config: Config) -> bool:

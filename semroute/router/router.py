@@ -57,9 +57,7 @@ class Router:
         self._live, self._chain = live, chain_of(live, config)
         self._answering = Answering(config, self._chain.pool)
         self._share = LiveShare(config.trial.state, config.trial.share)
-        self._trial: TrialRun | None
-        self._chances: Chances | None
-        self._trial, self._chances = self._trial_of(live, config)
+        self._trial = self._trial_of(live, config)
         self._config = config
         self._reloader = reloader
         self._state_file = state_file
@@ -213,17 +211,15 @@ class Router:
         """
         with self._replacing:
             live = LiveIndex.open(self._live.artifact.folder, self._config)
-            trial, chances = self._trial_of(live, self._config)
-            self._chain, self._live = chain_of(live, self._config), live
-            self._trial, self._chances = trial, chances
+            trial = self._trial_of(live, self._config)
+            self._chain, self._live, self._trial = chain_of(live, self._config), live, trial
 
-    def _trial_of(self, live: LiveIndex, config: Config) -> tuple[TrialRun, Chances] | tuple[None, None]:
+    def _trial_of(self, live: LiveIndex, config: Config) -> TrialRun | None:
         tried = tried_config(config)
         if tried is None:
-            return None, None
+            return None
         chain = chain_of(live.under(tried), tried)
-        run = TrialRun(chain, Answering(tried, chain.pool), self._share)
-        return run, Chances(config, tried, self._share)
+        return TrialRun(chain, Answering(tried, chain.pool), self._share, Chances(config, tried))
 
     async def _adecide(self, query: Query | Request, constraints: Constraints) -> Decision:
         return (await arun(self._deciding([query], [routed_text(query_of(query))], constraints)))[0]
@@ -238,7 +234,7 @@ class Router:
         if self._reloader is not None:
             self._reloader.look(self.reload)
         # One read: a query sees the old artifact or the new one, never parts of both.
-        chain, trial, chances = self._chain, self._trial, self._chances
+        chain, trial = self._chain, self._trial
         # Without a judge no dispatcher is opened for a decision; where the model is pinned, there is nothing to judge.
         asks = chain.asks or (trial is not None and trial.asks)
         is_pinned = constraints.model is not None or constraints.deployment is not None
@@ -247,9 +243,7 @@ class Router:
         deciding = chain.decide(texts, requests, caller)
         if trial is None:
             return deciding
-        deciding = trial.decide(deciding, texts, requests, caller)
-        # What the caller pins is called whatever was drawn.
-        return deciding if chances is None or is_pinned else chances.noted(deciding)
+        return trial.decide(deciding, texts, requests, caller, is_pinned=is_pinned)
 
 
 def _pinned(constraints: Constraints, model: str | None) -> Constraints:

@@ -14,14 +14,16 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from traceback import extract_tb
 
 from semroute.config import Config
 from semroute.config.overlay import overlaid
 from semroute.errors import SemrouteError
 from semroute.router.answering import Answering
+from semroute.router.chance import Chances
 from semroute.strategies import Chain
 from semroute.strategies.chain import Deciding
-from semroute.types import TRIAL, Caller, Decision, Opinion, Request
+from semroute.types import TRIAL, Caller, Decision, Draw, Opinion, Request
 
 LOOK_S = 1.0
 """How often the file with the share is looked at."""
@@ -75,10 +77,11 @@ class TrialRun:
         chain: its strategies.
         answering: how its decisions are answered; it may have another cascade.
         share: of the queries that it decides.
+        chances: what is noted on every decision.
     """
 
-    def __init__(self, chain: Chain, answering: Answering, share: LiveShare) -> None:
-        self._chain, self.answering, self._share = chain, answering, share
+    def __init__(self, chain: Chain, answering: Answering, share: LiveShare, chances: Chances) -> None:
+        self._chain, self.answering, self._share, self._chances = chain, answering, share, chances
 
     @property
     def asks(self) -> bool:
@@ -86,27 +89,61 @@ class TrialRun:
         return self._chain.asks
 
     def decide(
-        self, deciding: Deciding, texts: Sequence[str], requests: Sequence[Request], caller: Caller | None
+        self,
+        deciding: Deciding,
+        texts: Sequence[str],
+        requests: Sequence[Request],
+        caller: Caller | None,
+        *,
+        is_pinned: bool = False,
     ) -> Deciding:
         """The decisions that are followed, each with what the other policy says.
 
         A trial that fails decides nothing, and says so.
+
+        Args:
+            deciding: the policy that serves.
+            texts: of the queries.
+            requests: the same.
+            caller: asks models.
+            is_pinned: whether what is called is the caller's choice, whatever is drawn.
         """
         served = yield from deciding
         share = self._share.now()
         try:
             tried = yield from self._chain.decide(texts, requests, caller)
-        except SemrouteError as error:
-            log.warning("the policy on trial failed: %s", error)
-            failed = Opinion(TRIAL, "passed", f"it failed: {error}")
-            return [replace(decision, opinions=(*decision.opinions, failed)) for decision in served]
-        return [
-            followed(new, old, by_trial=True) if place_of(text) < share else followed(old, new, by_trial=False)
-            for text, old, new in zip(texts, served, tried, strict=True)
-        ]
+        # Whatever it is: the policy that serves has decided, and its users are not to suffer for a trial.
+        except Exception as error:
+            why = _why(error)
+            log.warning("the policy on trial failed: %s", why)
+            return [self._unheard(decision, f"it failed: {why}", share, is_pinned) for decision in served]
+        decisions = []
+        for text, old, new in zip(texts, served, tried, strict=True):
+            by_trial = place_of(text) < share
+            decision, other = (new, old) if by_trial else (old, new)
+            decisions.append(self._followed(decision, other, share, by_trial, is_pinned))
+        return decisions
+
+    def _unheard(self, decision: Decision, said: str, share: float, is_pinned: bool) -> Decision:
+        draw = self._chances.draw(share, "" if is_pinned else decision.model, by_trial=False)
+        return replace(decision, opinions=(*decision.opinions, Opinion(TRIAL, "passed", said, draw=draw)))
+
+    def _followed(self, decision: Decision, other: Decision, share: float, by_trial: bool, is_pinned: bool) -> Decision:
+        named = "" if is_pinned else decision.model
+        return followed(
+            decision, other, self._chances.draw(share, named, other.candidates, by_trial=by_trial), by_trial
+        )
 
 
-def followed(decision: Decision, other: Decision, *, by_trial: bool) -> Decision:
+def _why(error: Exception) -> str:
+    """What failed; of an error that is not ours only where, as its words may hold anything, a key among them."""
+    if isinstance(error, SemrouteError):
+        return str(error)
+    last = extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
+
+
+def followed(decision: Decision, other: Decision, draw: Draw, by_trial: bool) -> Decision:
     """A decision with the other policy's as an opinion; what both took is counted."""
     said = f"{other.model}: {other.reason}"
     opinion = Opinion(
@@ -119,6 +156,7 @@ def followed(decision: Decision, other: Decision, *, by_trial: bool) -> Decision
         category=other.category,
         elapsed_ms=other.elapsed_ms,
         attempts=other.attempts,
+        draw=draw,
     )
     return replace(
         decision,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from semroute.types.attempt import Attempt, Cost, Usage, total_cost
 from semroute.types.caller import Caller, Outlook
-from semroute.types.decision import TRIAL, CategoryScore, Decision, Opinion, OpinionKind
+from semroute.types.decision import TRIAL, CategoryScore, Decision, Draw, Opinion, OpinionKind
 from semroute.types.exchange import (
     Checked,
     Completion,
@@ -50,6 +50,7 @@ __all__ = [
     "Cost",
     "Decision",
     "Delta",
+    "Draw",
     "Encoder",
     "Ending",
     "FinishReason",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal, TypeAlias
 
 from semroute.types.attempt import Attempt, Cost, total_cost
@@ -26,6 +26,22 @@ class CategoryScore:
 
 
 @dataclass(frozen=True, slots=True)
+class Draw:
+    """How a trial drew between the policy that serves and its own.
+
+    Attributes:
+        policy: tells this pair of policies from others.
+        share: of the queries that the policy on trial decides.
+        probability: with which the model that the decision names was chosen, by whichever policy; None where that is
+            not known.
+    """
+
+    policy: str
+    share: float
+    probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Opinion:
     """What one strategy said of a query.
 
@@ -37,8 +53,7 @@ class Opinion:
         category: the category that it found, where it found one.
         elapsed_ms: wall time, milliseconds.
         attempts: the calls that it made (a judge's); they are part of what the query costs.
-        probability: of a trial: with what probability the model that the decision names was chosen, by whichever
-            policy; None where that is not known.
+        draw: of a trial: what was drawn between, and how.
     """
 
     strategy: str
@@ -48,7 +63,7 @@ class Opinion:
     category: str | None = None
     elapsed_ms: float = 0.0
     attempts: tuple[Attempt, ...] = ()
-    probability: float | None = None
+    draw: Draw | None = None
 
     def to_dict(self) -> dict[str, object]:
         """The opinion as JSON-ready values; of its calls only what they cost."""
@@ -61,7 +76,7 @@ class Opinion:
             "category": self.category,
             "elapsed_ms": self.elapsed_ms,
             "cost_usd": None if cost is None else cost.usd,
-            **({} if self.probability is None else {"probability": self.probability}),
+            **({} if self.draw is None else {"draw": asdict(self.draw)}),
         }
 
 

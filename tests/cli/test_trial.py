@@ -31,9 +31,27 @@ def test_the_share_is_set_shown_and_followed(policy: Path, monkeypatch: pytest.M
     assert "both name the same model for 0.0%" in " ".join(shown.stdout.split())
     assert max(map(len, shown.stdout.splitlines())) <= 80
     told = json.loads(run("trial", "status", "--json").stdout)
-    assert (told["share"], told["serving"]["queries"], told["trying"]["queries"]) == (1.0, 1, 1)
+    assert [(one["share"], one["serving"]["queries"], one["trying"]["queries"]) for one in told["shares"]] == [
+        (1.0, 0, 1), (0.0, 1, 0),
+    ]  # fmt: skip
+    assert (told["share"], told["others"], told["agreement"]["n"]) == (1.0, 0, 2)
     run("trial", "share", "0")
     assert json.loads(run("route", "--json", "how to boil an egg").stdout)["model"] == "small"
+
+
+def test_the_status_is_that_of_this_trial_alone_and_since_when_it_is_asked_for(policy: Path) -> None:
+    def status(*more: str) -> tuple[int, int]:
+        told = json.loads(run("trial", "status", "--json", *more).stdout)
+        return sum(one["serving"]["queries"] for one in told["shares"]), told["others"]
+
+    run("route", "how to boil an egg")
+    assert status() == (1, 0)
+    assert status("--since", "2099-01-01") == (0, 0)
+    policy.write_text("strategies: [rules]\nfallback: {models: [other]}\n")
+    assert status() == (0, 1)
+    run("route", "how to boil an egg")
+    assert status() == (1, 1)
+    assert "1 queries of trials of other policies" in run("trial", "status").stderr
 
 
 def test_what_cannot_be_done_is_said(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,6 @@ from semroute.config import Config, load_config
 from semroute.outcomes.log import open_log
 from semroute.outcomes.log.exporting import as_labelled
 from semroute.router import Router
-from semroute.router.trial import is_by_trial
 from semroute.testing import FakeProvider, fail
 from semroute.types import LoggedOutcome
 
@@ -143,13 +142,16 @@ def test_a_pinned_model_has_no_part_in_the_draw(routing_index: Path, provider: F
         assert {probability_of(replace(outcome, feedback=1.0)) for outcome in log.outcomes()} == {None}
 
 
-def test_a_share_that_changes_while_it_is_decided_tells_no_probability(
-    routing_index: Path, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+def test_the_pair_of_policies_is_told_from_others_by_what_decides_alone(
+    routing_index: Path, provider: FakeProvider
 ) -> None:
-    running = Router.load(routing_index, config=configured(routing_index, provider, 0.5))
-    shares = iter([0.5, 0.5, 0.5, 0.5, 0.5, 0.6])
-    monkeypatch.setattr("semroute.router.trial.LiveShare.now", lambda self: next(shares))
-    kept, lost = running.route(QUERIES[0]), running.route(QUERIES[1])
-    assert kept.opinions[-1].probability == 0.5
-    assert lost.opinions[-1].probability is None
-    assert is_by_trial(kept) in (True, False)
+    def policy(**more: Any) -> str:
+        config = configured(routing_index, provider, 0.5, **more)
+        draw = Router.load(routing_index, config=config).route(QUERIES[0]).opinions[-1].draw
+        assert draw is not None
+        assert draw.share == 0.5
+        return draw.policy
+
+    first = policy()
+    assert policy(retries={"same_place": 1}) == first, "how it is called is no part of the policy"
+    assert len({first, policy(tried="large"), policy(fallback={"models": ["tiny"]})}) == 3

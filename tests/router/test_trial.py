@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.config import Config
-from semroute.errors import ConfigError
+from semroute.errors import ConfigError, QueryError
 from semroute.router import Router
-from semroute.router.trial import LOOK_S, LiveShare, is_by_trial, place_of, read_share
+from semroute.router.chance import trial_fingerprint
+from semroute.router.trial import LOOK_S, LiveShare, is_by_trial, place_of, read_share, tried_config
 from semroute.testing import FakeProvider, answer
 
 QUERIES = [f"how long should I boil {number} potatoes" for number in range(60)]
@@ -134,9 +135,40 @@ def test_the_log_tells_how_both_do(routing_index: Path, policy: Path, here: Path
         running = Router.load(routing_index, config=config, log=log)
         running.route_many(QUERIES)
         log.flush()
-        made = trial_report(log.outcomes())
-    assert made.serving.queries + made.trying.queries == 60
-    assert made.trying.queries > 10
+        tried = tried_config(config)
+        assert tried is not None
+        made = trial_report(log.outcomes(), trial_fingerprint(config, tried))
+        assert trial_report(log.outcomes(), "another").others == 60
+    (only,) = made.shares
+    assert only.share == 0.5
+    assert only.serving.queries + only.trying.queries == 60
+    assert only.trying.queries > 10
     assert made.agreement.n == 60
     assert made.agreement.value == 0, "they never name the same model"
-    assert json.loads(json.dumps(made.to_dict()))["trying"]["judged"] == 0
+    assert json.loads(json.dumps(made.to_dict()))["shares"][0]["trying"]["judged"] == 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug: sk-secret"), KeyError("x"), QueryError("not this one")])
+def test_whatever_fails_in_a_trial_the_serving_policy_serves_and_says_so(
+    routing_index: Path,
+    policy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    running = router(routing_index, policy, 1.0, tmp_path)
+
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(running._trial._chain, "decide", broken)  # type: ignore[union-attr]
+    decision = running.route(QUERIES[0])
+    assert decision.model == "small"
+    said = decision.opinions[-1]
+    assert (said.strategy, said.kind) == ("trial", "passed")
+    assert "it failed" in said.reason
+    assert "sk-secret" not in said.reason + caplog.text, "what a foreign error says may hold anything"
+    assert said.draw is not None
+    assert said.draw.probability == 1.0
+    assert "the policy on trial failed" in caplog.text

@@ -32,18 +32,34 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareReport:
+    """Both policies while the trial had one share.
+
+    Attributes:
+        share: of the queries that the policy on trial decided.
+        serving: queries that the serving policy decided.
+        trying: queries that the policy on trial decided.
+    """
+
+    share: float
+    serving: Arm
+    trying: Arm
+
+
+@dataclass(frozen=True, slots=True)
 class TrialReport:
     """Both policies.
 
     Attributes:
-        serving: queries that the serving policy decided while one was on trial.
-        trying: queries that the policy on trial decided.
+        shares: the shares that the trial has had, the last first. Only within one are the two comparable: over all, the
+            policy on trial has more of the days on which its share was larger.
         agreement: queries for which both name the same model first.
+        others: queries of trials of other policies, which are left out.
     """
 
-    serving: Arm
-    trying: Arm
+    shares: tuple[ShareReport, ...]
     agreement: Rate
+    others: int
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready."""
@@ -81,21 +97,30 @@ class _Gathered:
         )
 
 
-def trial_report(outcomes: Iterable[LoggedOutcome]) -> TrialReport:
-    """Of the outcomes on which both policies were asked."""
-    arms = {False: _Gathered(), True: _Gathered()}
-    same = both = 0
+def trial_report(outcomes: Iterable[LoggedOutcome], policy: str) -> TrialReport:
+    """Of the outcomes on which both policies were asked, in the order in which they came.
+
+    Args:
+        outcomes: of the log.
+        policy: the pair of policies, as :attr:`~semroute.types.Draw.policy` names it.
+    """
+    arms: dict[float, dict[bool, _Gathered]] = {}
+    same = both = others = 0
     for outcome in outcomes:
-        said = _of_trial(outcome.opinions)
+        said = next((opinion for opinion in outcome.opinions if opinion.get("strategy") == TRIAL), None)
         if said is None:
             continue
-        arms[said.get("kind") == "decided"].add(outcome)
+        draw = said.get("draw")
+        if not isinstance(draw, Mapping) or draw.get("policy") != policy:
+            others += 1
+            continue
+        share = float(str(draw.get("share")))
+        own = arms.pop(share, None) or {False: _Gathered(), True: _Gathered()}
+        arms[share] = own  # the share of the last outcome is the last
+        own[said.get("kind") == "decided"].add(outcome)
         named = said.get("candidates")
         if isinstance(named, Sequence) and named:
             both += 1
             same += named[0] == outcome.candidates[0]
-    return TrialReport(arms[False].arm, arms[True].arm, Rate.of(same, both))
-
-
-def _of_trial(opinions: Sequence[Mapping[str, object]]) -> Mapping[str, object] | None:
-    return next((opinion for opinion in opinions if opinion.get("strategy") == TRIAL), None)
+    shares = tuple(ShareReport(share, own[False].arm, own[True].arm) for share, own in reversed(arms.items()))
+    return TrialReport(shares, Rate.of(same, both), others)

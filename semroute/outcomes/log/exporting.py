@@ -60,7 +60,8 @@ def model_probability(outcome: LoggedOutcome) -> float | None:
     said = next((opinion for opinion in outcome.opinions if opinion.get("strategy") == TRIAL), None)
     if said is None:
         return 1.0
-    noted = said.get("probability")
+    draw = said.get("draw")
+    noted = draw.get("probability") if isinstance(draw, dict) else None
     return noted if isinstance(noted, float) and 0 < noted <= 1 else None
 
 
