@@ -32,7 +32,19 @@ def own_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda 
         OSError: it cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / mark).is_file():
+    check_folder(folder, mark, is_ours)
+
+
+def check_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> None:
+    """Refuse a folder that :func:`own_folder` would refuse, before the work is done whose results are to lie there.
+
+    Raises:
+        InputError: it holds other files, or cannot be written or made.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(f"{folder}: cannot be written; name another folder")
+    if there != folder or (folder / mark).is_file():
         return
     if any(not (is_ours(path.name) or _is_left(path.name, mark, is_ours)) for path in folder.iterdir()):
         raise InputError(f"{folder}: holds other files; name a new folder")

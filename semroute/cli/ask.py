@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, index_option, json_option
+from semroute.cli.options import NumberRange, config_option, index_option, json_option
 from semroute.errors import QueryError
 from semroute.types import total_cost
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from semroute.dispatch import Constraints
     from semroute.outcomes.log import OutcomeLog
     from semroute.router import Router
-    from semroute.types import Completion, Delta, Trial
+    from semroute.types import Completion, Decision, Delta, Trial
 
 
 @click.command()
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 @click.option("--model", metavar="NAME", help="Call this model or group, without routing.")
 @click.option("--deployment", metavar="NAME", help="Call this deployment, without routing.")
 @click.option("--region", "regions", metavar="NAME", multiple=True, help="Only deployments there; may be repeated.")
-@click.option("--max-usd", type=click.FloatRange(0), metavar="USD", help="Highest cost of one attempt.")
-@click.option("--deadline", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Longest time for it all.")
+@click.option("--max-usd", type=NumberRange(0), metavar="USD", help="Highest cost of one attempt.")
+@click.option("--deadline", type=NumberRange(0, min_open=True), metavar="SECONDS", help="Longest time for it all.")
 @click.option(
     "--wants", multiple=True, metavar="STRENGTH", help="Prefer models strong in it, such as reasoning (repeatable)."
 )
@@ -131,7 +131,7 @@ def _trial(trial: Trial) -> dict[str, object]:
 def summary(completion: Completion) -> str:
     """One line for a person: category, model, deployment, tokens, time."""
     decision, usage = completion.decision, completion.usage
-    routed = [] if decision is None else [decision.category or "no category (fallback)"]
+    routed = [] if decision is None else [_routed_by(decision)]
     tokens = "tokens not counted" if usage is None else f"{usage.input_tokens} + {usage.output_tokens} tokens"
     place = f"{completion.deployment} ({completion.upstream_model})"
     cost = completion.total_cost
@@ -142,6 +142,13 @@ def summary(completion: Completion) -> str:
     return " · ".join(
         [*routed, *tier, completion.model, place, tokens, *price, f"{completion.latency_ms:.0f} ms", *tries]
     )
+
+
+def _routed_by(decision: Decision) -> str:
+    """Its category, or what has decided without one."""
+    if decision.category is not None:
+        return decision.category
+    return "no category (fallback)" if decision.is_fallback else f"by {decision.strategy}"
 
 
 def _text(query: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, json_option, seed_option
+from semroute.cli.options import NumberRange, config_option, json_option, seed_option
 
 if TYPE_CHECKING:
     from semroute.categories import LabelledQuery
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--oos-recall",
-    type=click.FloatRange(0, 1),
+    type=NumberRange(0, 1),
     default=0.9,
     show_default=True,
     help="Share of out-of-scope queries to reject, with --validation.",

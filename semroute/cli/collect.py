@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, json_option, log_option, names_option, seed_option
+from semroute.cli.options import NumberRange, config_option, json_option, log_option, names_option, seed_option
 
 if TYPE_CHECKING:
     from semroute.config import Config
@@ -20,7 +20,7 @@ _FILE = click.Path(path_type=Path)
 @click.command()
 @click.option("--out", type=_FILE, metavar="FILE.jsonl", required=True, help="Outcomes; a file that is there goes on.")
 @click.option("--queries", type=_FILE, metavar="FILE", help="Ask these (.jsonl, .csv, .txt), not those of the log.")
-@click.option("--max-usd", type=click.FloatRange(0, min_open=True), metavar="USD", required=True, help="The budget.")
+@click.option("--max-usd", type=NumberRange(0, min_open=True), metavar="USD", required=True, help="The budget.")
 @names_option("--models", "Whom to ask (default: every model that has a deployment).")
 @click.option("--sample", type=click.IntRange(1), default=500, show_default=True, help="Queries to draw.")
 @click.option("--max-tokens", type=click.IntRange(1), default=1024, show_default=True, help="Longest answer.")

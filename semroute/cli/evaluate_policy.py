@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from semroute.cli.options import (
+    NumberRange,
     config_option,
     index_option,
     json_option,
@@ -43,7 +44,7 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--interval",
     "half_width",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=NumberRange(0, 1, min_open=True),
     default=0.01,
     show_default=True,
     help="Wanted half width of the interval of quality; says how many outcomes that takes.",

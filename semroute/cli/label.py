@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, index_option, json_option, seed_option
+from semroute.cli.options import NumberRange, config_option, index_option, json_option, seed_option
 
 if TYPE_CHECKING:
     from semroute.cli.label_rows import Sheet
@@ -22,7 +22,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--judge", metavar="MODEL", help="Let this model of semroute.yaml judge.")
 @click.option("--golden", type=_FILE, metavar="FILE", help="With --judge: what a person judged, to compare with.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Judge so many queries and stop.")
-@click.option("--max-usd", type=click.FloatRange(0, min_open=True), metavar="USD", help="With --judge: the budget.")
+@click.option("--max-usd", type=NumberRange(0, min_open=True), metavar="USD", help="With --judge: the budget.")
 @click.option("--classifier", type=_FILE, metavar="DIR", help="Prefer queries of which this classifier is not sure.")
 @seed_option
 @index_option

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, json_option, log_option
+from semroute.cli.options import NumberRange, config_option, json_option, log_option
 from semroute.cli.times import since_option, until_option
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def export(
 
 
 @log.command()
-@click.option("--keep-days", type=click.FloatRange(0), metavar="DAYS", help="Default: log.keep_days.")
+@click.option("--keep-days", type=NumberRange(0), metavar="DAYS", help="Default: log.keep_days.")
 @log_option
 @config_option
 def prune(keep_days: float | None, log_url: str | None, config_path: Path | None) -> None:

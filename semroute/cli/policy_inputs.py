@@ -164,8 +164,9 @@ def _notes(
     lacks_vectors: bool,
 ) -> list[str]:
     found = [_rows_note(selected)]
-    if costs.is_estimated:
-        found.append(_costs_note(costs, encoding))
+    estimated = costs.words(encoding.tokenizer)
+    if estimated is not None:
+        found.append(estimated)
     if source.predictions is not None and given is not None:
         found.append(_predictions_note(source.predictions.name, given))
     if lacks_vectors and source.wants_vectors:
@@ -201,20 +202,6 @@ def _rows_note(selected: Selected) -> str:
         whole = left + len(selected.table)
         return f"complete rows only: {left:,} of {whole:,} queries lack the quality of a model and were left out"
     return "complete rows: the quality of every model is known for every query"
-
-
-def _costs_note(costs: Costs, encoding: Encoding) -> str:
-    from semroute.outcomes.costs import ASSUMED_TOKENS
-
-    cells = costs.table.cost.size
-    parts = []
-    if costs.counted:
-        parts.append(f"{costs.counted / cells:.0%} from tokens counted with {encoding.tokenizer}")
-    if costs.averaged:
-        parts.append(f"{costs.averaged / cells:.0%} with the mean output of the model and task")
-    if costs.assumed:
-        parts.append(f"{costs.assumed / cells:.0%} with {ASSUMED_TOKENS} output tokens assumed for every model")
-    return f"costs are estimates: {', '.join(parts)}"
 
 
 def check_targets(html: Path | None, plot: Path | None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, index_option, json_option, names_option
+from semroute.cli.options import NumberRange, config_option, index_option, json_option, names_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +27,8 @@ _FILE = click.Path(path_type=Path)
 @click.option("--classifier", "folder", type=_FILE, metavar="DIR", required=True, help="From semroute train.")
 @click.option("--prices", type=_FILE, metavar="FILE", help="Other prices than those it was trained with.")
 @names_option("--models", "Choose among these only.")
-@click.option("--value", type=click.FloatRange(0), metavar="USD", help="What +1.0 of quality is worth (or: inf).")
-@click.option("--max-cost", type=click.FloatRange(0), metavar="USD", help="Most to spend a query, on average over all.")
+@click.option("--value", type=NumberRange(0), metavar="USD", help="What +1.0 of quality is worth (or: inf).")
+@click.option("--max-cost", type=NumberRange(0), metavar="USD", help="Most to spend a query, on average over all.")
 @index_option
 @config_option
 @json_option

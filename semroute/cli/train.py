@@ -78,16 +78,18 @@ def train(
     from semroute.cli.progress import progress_bars
     from semroute.cli.train_inputs import TrainSource, gather
     from semroute.cli.train_tables import training_tables
-    from semroute.heads.queries import write_query_classifier
+    from semroute.heads.queries import check_classifier_folder, write_query_classifier
     from semroute.learn.queries.report import training_report
     from semroute.learn.queries.training import estimators, train_queries
 
     if "tuned" in heads and backbone is None:
         raise click.UsageError("--head tuned needs --fine-tune BACKBONE")
+    check_classifier_folder(out)
     with ExitStack() as until_written:
         with progress_bars() as progress:
             source = TrainSource(outcomes, prices, models, most, seed, vectors)
-            inputs = gather(source, Encoding(index, config_path), config_path, progress)
+            encoding = Encoding(index, config_path)
+            inputs = gather(source, encoding, config_path, progress)
             tuned = None
             if backbone is not None:
                 tuned = _tuned(backbone, inputs, epochs, seed, until_written, progress)
@@ -101,6 +103,7 @@ def train(
             print_warning(str(finding))
         classifier = trained.classifier if worth is None else replace(trained.classifier, value=worth.value)
         report = training_report(trained, inputs.rows, worth, backbone=backbone, seed=seed)
+        report |= {"costs": inputs.costs.words(encoding.tokenizer)}
         write_query_classifier(classifier, out, report=report)
     if as_json:
         print_json({"classifier": str(out), "left_out_queries": inputs.left_out, **report})
@@ -108,6 +111,8 @@ def train(
     for part in training_tables(trained, inputs.rows, worth, inputs.left_out):
         stdout().print(part)
         stdout().print()
+    if report["costs"] is not None:
+        print_note(f"* {report['costs']}")
     print_note(f"wrote {out}; in semroute.yaml: classifier: {{folder: {out}}}")
 
 

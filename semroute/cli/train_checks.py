@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import json_option
+from semroute.cli.options import NumberRange, json_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,14 +26,14 @@ BLOCKS = ("shape", "words", "tokens")
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Only its answers (repeatable; default: all).")
 @click.option(
     "--accept",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=NumberRange(0, 1, min_open=True),
     default=0.5,
     show_default=True,
     help="Quality from which an answer is acceptable.",
 )
 @click.option(
     "--right",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=NumberRange(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
     help="Choose the threshold so that this share of the accepted answers is acceptable (default: threshold 0.5).",
 )
@@ -67,11 +67,13 @@ def train_checks(
     from semroute.cli.console import print_json, print_note, print_warning, stdout
     from semroute.cli.progress import progress_bars
     from semroute.heads.answers import write_classifier
+    from semroute.heads.answers.folder import FOLDER
     from semroute.learn.answers.rows import judged_answers
     from semroute.learn.answers.training import train
     from semroute.learn.answers.validation import Validation, training_report
     from semroute.outcomes.files import read_outcomes
 
+    FOLDER.check(out)
     table = read_outcomes(list(outcomes), keep_responses=True)
     for finding in table.findings:
         print_warning(str(finding))

@@ -24,10 +24,8 @@ def training_tables(
     yield _models(trained, rows)
     if worth is not None:
         yield _worth(worth)
-    note = f"{len(rows.queries):,} queries; all figures on "
-    if len(trained.judged) < len(rows.queries):
-        note += f"{len(trained.judged):,} of them "
-    note += "that heads, weights and calibration were not fitted on"
+    judged = "each of them" if len(trained.judged) == len(rows.queries) else f"{len(trained.judged):,} of them"
+    note = f"{len(rows.queries):,} queries; all figures on {judged}, by heads, weights and calibration fitted on others"
     yield Text(note + (f"; {left_out:,} more were not used" if left_out else ""), style="dim")
 
 
@@ -39,7 +37,7 @@ def _heads(trained: TrainedQueries, queries: int) -> Table:
         table.add_row(f"{name} *" if is_chosen else name, number(loss, 4), "" if weight is None else number(weight, 2))
     caption = "* chosen; the smaller the error the better"
     if trained.compared < queries:
-        caption += f"; errors on {trained.compared:,} queries that the tuned encoder has not seen"
+        caption += f"; errors on {trained.compared:,} queries that the tuned encoder has not seen, weights from all"
     table.caption, table.caption_justify = caption, "left"
     return table
 
@@ -60,8 +58,10 @@ def _worth(worth: Worth) -> Table:
         for quality, cost in ((worth.single_quality, worth.single_cost), (worth.quality, worth.cost))
     )
     share = f" ({worth.cost / worth.single_cost:.0%} of its cost)" if worth.single_cost > 0 else ""
+    worse = worth.quality < worth.single_quality
     return figures(
         best_single_model=single,
         choices_of_the_classifier=ours + share,
         value_that_gives_them=f"{value}, which it takes unless told otherwise",
+        **({"note": "no value makes its choices as good as the best single model; this is the best"} if worse else {}),
     )

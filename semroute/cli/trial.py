@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, json_option, log_option
+from semroute.cli.options import NumberRange, config_option, json_option, log_option
 from semroute.cli.times import since_option
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def trial() -> None:
 
 
 @trial.command()
-@click.argument("share", type=click.FloatRange(0, 1))
+@click.argument("share", type=NumberRange(0, 1))
 @config_option
 def share(share: float, config_path: Path | None) -> None:
     """Let the policy on trial decide SHARE of the queries, 0 to 1.

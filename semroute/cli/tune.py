@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, index_option, json_option
+from semroute.cli.options import NumberRange, config_option, index_option, json_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 @click.argument("labelled", type=click.Path(path_type=Path))
 @click.option(
     "--oos-recall",
-    type=click.FloatRange(0, 1),
+    type=NumberRange(0, 1),
     default=0.9,
     show_default=True,
     help="Share of out-of-scope queries to reject, where LABELLED has some.",
 )
 @click.option(
     "--false-rejection",
-    type=click.FloatRange(0, 1),
+    type=NumberRange(0, 1),
     default=0.03,
     show_default=True,
     help="Share of in-scope queries to reject, where LABELLED has no out-of-scope ones.",

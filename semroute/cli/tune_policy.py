@@ -9,6 +9,7 @@ import click
 
 from semroute.cli.options import (
     HEADS,
+    NumberRange,
     config_option,
     heads_option,
     index_option,
@@ -23,17 +24,19 @@ if TYPE_CHECKING:
     from semroute.cli.tune_policy_inputs import Tuning
 
 _FILE = click.Path(path_type=Path)
+_MOST_QUALITY = 2.0
+"""Of the strongest model's; above it a percentage was meant."""
 
 
 @click.command("tune-policy")
 @click.argument("outcomes", nargs=-1, required=True, type=_FILE)
-@click.option("--min-quality", type=click.FloatRange(0, min_open=True), help="Of the strongest model's, such as 0.95.")
-@click.option("--max-cost", type=click.FloatRange(0, min_open=True), metavar="USD", help="Mean cost of a query.")
-@click.option("--value", type=click.FloatRange(0), metavar="USD", help="What +1.0 of quality is worth.")
+@click.option("--min-quality", type=NumberRange(0, min_open=True), help="Of the strongest model's, such as 0.95.")
+@click.option("--max-cost", type=NumberRange(0, min_open=True), metavar="USD", help="Mean cost of a query.")
+@click.option("--value", type=NumberRange(0), metavar="USD", help="What +1.0 of quality is worth.")
 @click.option("--out", type=_FILE, metavar="DIR", required=True, help="Folder to write the policy to.")
 @prices_option
 @click.option(
-    "--confidence", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True, help="That the goal is kept."
+    "--confidence", type=NumberRange(0.5, 0.9999), default=0.95, show_default=True, help="That the goal is kept."
 )
 @click.option(
     "--ahead", type=click.IntRange(1), metavar="N", help="Queries to keep it over (default: as many as given)."
@@ -42,7 +45,7 @@ _FILE = click.Path(path_type=Path)
 @models_option
 @heads_option
 @click.option(
-    "--held-out", type=click.FloatRange(0.1, 0.9), default=0.5, show_default=True, help="Share that tests the promise."
+    "--held-out", type=NumberRange(0.1, 0.9), default=0.5, show_default=True, help="Share that tests the promise."
 )
 @seed_option
 @vectors_option
@@ -83,11 +86,14 @@ def tune_policy(
     from semroute.cli.tune_policy_inputs import TuneSource, tuning
     from semroute.cli.tune_policy_tables import tuning_dict, tuning_tables
     from semroute.learn.policy.tuning import Goal
-    from semroute.learn.policy.writing import earlier
+    from semroute.learn.policy.writing import check_policy_folder, earlier
 
     if sum(goal is not None for goal in (min_quality, max_cost, value)) != 1:
         raise click.UsageError("give one of --min-quality, --max-cost and --value")
+    if min_quality is not None and min_quality > _MOST_QUALITY:
+        raise click.UsageError(f"--min-quality is a fraction: write {min_quality / 100:g} for {min_quality:g}%")
     check_targets(None, plot)
+    check_policy_folder(out)
     goal = Goal(min_quality, max_cost, value)
     source = TuneSource(
         outcomes, prices, models, strongest, heads or HEADS, held_out, confidence, ahead, seed, vectors, out
@@ -103,7 +109,7 @@ def tune_policy(
         stdout().print()
     for path in earlier(out, found.generation):
         print_note(f"{path}, of an earlier policy, stays; delete it once no semroute.yaml names it")
-    print_note(f"wrote {out}; put what {out / 'policy.yaml'} says into semroute.yaml")
+    print_note(f"wrote {out}; put what {out}/policy.yaml says into semroute.yaml (its paths start at this folder)")
 
 
 def _write(found: Tuning, out: Path, plot: Path | None) -> None:

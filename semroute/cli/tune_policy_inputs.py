@@ -55,6 +55,7 @@ class Tuning:
         left_out: queries that lack the quality of a model.
         baseline: what drift is told by; None without a choice.
         generation: name of the folder of its classifiers.
+        costs: what they rest on where they were estimated.
     """
 
     title: str
@@ -67,6 +68,7 @@ class Tuning:
     left_out: int
     baseline: Baseline | None
     generation: str
+    costs: str | None
 
     @property
     def floor(self) -> float | None:
@@ -83,9 +85,14 @@ class Tuning:
         return found
 
     def marks(self) -> dict[str, Spot]:
-        """The choice, the strongest model and the point of most quality per dollar, on the tuning rows."""
+        """The choice, the strongest model and the point of most quality per dollar, on the tuning rows; and the choice
+        on the rows that tested it."""
         part, column, dense = self.prepared.tuning, self.tuned.strongest, self.summary.densest
-        found = {} if self.tuned.chosen is None else {"chosen": (self.tuned.chosen.cost, self.tuned.chosen.quality)}
+        found: dict[str, Spot] = {}
+        if self.tuned.chosen is not None and self.summary.chosen is not None:
+            tested = self.summary.chosen
+            found["chosen"] = self.tuned.chosen.cost, self.tuned.chosen.quality
+            found["chosen, on the rows that tested it"] = tested.cost.value, tested.quality.value
         single = float(part.cost[:, column].mean()), float(part.quality[:, column].mean())
         return {
             **found,
@@ -138,8 +145,9 @@ def tuning(source: TuneSource, goal: Goal, index: Path | None, config_path: Path
     tuned = tune(tried, prepared, goal, strongest, promise)
     summary = summarise(tuned, prepared.tuning, prepared.held, promise, seed=source.seed)
     title = ", ".join(path.name for path in source.outcomes)
+    costs = material.costs.words(encoding.tokenizer)
     baseline = None if summary.chosen is None else _baseline(material, encoding, summary.chosen)
-    return Tuning(title, table.models, goal, promise, prepared, tuned, summary, left_out, baseline, own)
+    return Tuning(title, table.models, goal, promise, prepared, tuned, summary, left_out, baseline, own, costs)
 
 
 def _baseline(material: Material, encoding: Encoding, chosen: Figures) -> Baseline:

@@ -26,8 +26,10 @@ _BOUND = (
 _BUDGET = "approximate: no query is taken to cost more than the dearest of these outcomes"
 
 
-def bound_words(found: Tuning) -> str:
-    """What the promise rests on."""
+def bound_words(found: Tuning) -> str | None:
+    """What the promise rests on; None where none is made."""
+    if found.goal.value is not None:
+        return None
     return f"{_BOUND}; {_BUDGET}" if found.goal.max_cost is not None else _BOUND
 
 
@@ -90,11 +92,20 @@ def tuning_tables(found: Tuning) -> Iterator[Table | Text]:
     different = found.prepared.held.different
     of_them = f", {different:,} of them different" if different < summary.held_rows else ""
     yield Text(
-        f"tuned on {summary.tuning_rows:,} queries; all figures on {summary.held_rows:,} others{of_them} "
-        f"with 95% intervals{left}; "
-        f"the promise by {bound_words(found)}",
+        f"tuned on {summary.tuning_rows:,} queries; all figures on {summary.held_rows:,} others{of_them}, "
+        f"with 95% intervals{left}",
         style="dim",
     )
+    bound = bound_words(found)
+    yield Text("nothing is promised" if bound is None else f"the promise by {bound}", style="dim")
+    if len(summary.parts) > 1:
+        yield Text(
+            "the kind of policy is chosen on the rows that it is tuned on, so that one test suffices: on the others "
+            "another kind may come out cheaper",
+            style="dim",
+        )
+    if found.costs is not None:
+        yield Text(found.costs, style="dim")
 
 
 def _table(found: Tuning) -> Table:
@@ -134,6 +145,7 @@ def tuning_dict(found: Tuning) -> dict[str, Any]:
         "confidence": found.promise.confidence,
         "ahead": found.promise.ahead,
         "bound": bound_words(found),
+        "costs": found.costs,
         "models": list(found.models),
         "strongest": found.models[found.tuned.strongest],
         "chosen": None if chosen is None else point_words(chosen, found.models),

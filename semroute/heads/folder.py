@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from semroute.errors import ArtifactError, InputError
 from semroute.heads.hashed import checked_file, is_hashed, store_file
 from semroute.heads.kinds import OBJECT, Kind
-from semroute.whole import only_writer, whole_file
+from semroute.whole import check_folder, only_writer, whole_file
 
 MANIFEST = "classifier.json"
 Arrays = Mapping[str, NDArray[Any]]
@@ -105,6 +105,14 @@ class ArrayFolder:
             return set()
         entries = [manifest["arrays"], *manifest.get("files", {}).values()]
         return {str(entry.get("file")) for entry in entries if isinstance(entry, dict)}
+
+    def check(self, folder: Path) -> None:
+        """Refuse a folder that could not be written to, before anything is trained.
+
+        Raises:
+            InputError: it holds something else, or cannot be written.
+        """
+        check_folder(folder, MANIFEST, is_hashed)
 
     def manifest(self, folder: Path) -> dict[str, Any]:
         """The manifest, checked for kind and version, and its keys for what they must be.

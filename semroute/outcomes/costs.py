@@ -52,6 +52,23 @@ class Costs:
         """Whether the cost of any cell rests on tokens that nobody told."""
         return self.counted + self.averaged + self.assumed > 0
 
+    def words(self, tokenizer: str) -> str | None:
+        """What the costs rest on, for people; None where nothing was estimated.
+
+        Args:
+            tokenizer: what tokens were counted with.
+        """
+        if not self.is_estimated:
+            return None
+        cells, parts = self.table.cost.size, []
+        if self.counted:
+            parts.append(f"{self.counted / cells:.0%} from tokens counted with {tokenizer}")
+        if self.averaged:
+            parts.append(f"{self.averaged / cells:.0%} with the mean output of the model and task")
+        if self.assumed:
+            parts.append(f"{self.assumed / cells:.0%} with {ASSUMED_TOKENS} output tokens assumed for every model")
+        return f"costs are estimates: {', '.join(parts)}"
+
 
 def with_costs(table: OutcomeTable, prices: Mapping[str, Price], count: TokenCounter | None = None) -> Costs:
     """Fill in the cost of every cell.

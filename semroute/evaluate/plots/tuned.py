@@ -8,6 +8,7 @@ from pathlib import Path
 from semroute.evaluate.plots.drawing import COLOURS, check_format, new_figure, percent_axis, without_frame, write
 
 _THOUSAND = 1000
+_MARKERS = "*PsD"
 Spot = tuple[float, float]
 """Mean USD a query, and mean quality."""
 
@@ -19,8 +20,9 @@ def plot_tuned(
 
     Args:
         curves: by family, the points that were tried.
-        marks: by name, single points: the choice, the strongest model, the point of most quality per dollar.
-        floor: quality that must be kept; None draws none.
+        marks: by name, at most four single points: the choice, there and on the rows that tested it, the strongest
+            model, the point of most quality per dollar.
+        floor: quality that must be kept on the rows of the curves; None draws none.
         path: ``.png`` or ``.svg``.
         title: above the picture.
 
@@ -31,13 +33,13 @@ def plot_tuned(
     check_format(path)
     figure = new_figure(9, 6)
     axes = figure.subplots()
-    axes.set_title(title, loc="left")
+    axes.set_title(f"{title}: the rows that policies were tuned on", loc="left")
     for colour, (name, spots) in zip(COLOURS, curves.items(), strict=False):
         ordered = sorted(spots)
         cost, quality = [_THOUSAND * spot[0] for spot in ordered], [spot[1] for spot in ordered]
         axes.scatter(cost, quality, s=14, color=colour, alpha=0.6, linewidths=0, label=name)
-    for marker, (name, spot) in zip("*sD", marks.items(), strict=False):
-        size = 220 if marker == "*" else 70
+    for marker, (name, spot) in zip(_MARKERS, marks.items(), strict=False):
+        size = 220 if marker in "*P" else 70
         axes.scatter(
             [_THOUSAND * spot[0]], [spot[1]], s=size, marker=marker, color="black", facecolors="none", linewidths=1.5,
             label=name, zorder=3,

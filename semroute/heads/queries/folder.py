@@ -61,6 +61,15 @@ def write_query_classifier(classifier: QueryClassifier, folder: Path, *, report:
     FOLDER.write(folder, manifest, arrays, _files(classifier))
 
 
+def check_classifier_folder(folder: Path) -> None:
+    """Refuse a folder that could not be written to, before anything is trained.
+
+    Raises:
+        InputError: it holds something else, or cannot be written.
+    """
+    FOLDER.check(folder)
+
+
 def read_query_classifier(folder: Path) -> QueryClassifier:
     """Read what :func:`write_query_classifier` wrote, and check that it is whole.
 

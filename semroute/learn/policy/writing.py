@@ -21,7 +21,7 @@ from semroute.heads.queries import write_query_classifier
 from semroute.learn.policy.preparing import Prepared
 from semroute.learn.policy.search import Point
 from semroute.outcomes.table import OutcomeTable
-from semroute.whole import only_writer, whole_file
+from semroute.whole import check_folder, only_writer, whole_file
 
 POLICY, REPORT = "policy.yaml", "policy.json"
 _GENERATION = re.compile(r"[0-9a-f]{12}")
@@ -56,7 +56,7 @@ def write_policy(
     text = "".join(f"# {line}\n" for line in head.splitlines())
     text += yaml.safe_dump(dict(point.family.config(point.parameter)), sort_keys=False, allow_unicode=True)
     try:
-        with only_writer(folder, REPORT, lambda name: name == POLICY or _GENERATION.fullmatch(name) is not None):
+        with only_writer(folder, REPORT, _is_ours):
             if point.family.asks_classifier:
                 write_query_classifier(prepared.classifier, folder / own / "classifier", report={})
             for number in point.family.checks(point.parameter):
@@ -66,6 +66,19 @@ def write_policy(
                 how.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{folder}: the policy cannot be written ({error.strerror or error})") from error
+
+
+def check_policy_folder(folder: Path) -> None:
+    """Refuse a folder that could not be written to, before anything is tuned.
+
+    Raises:
+        InputError: it holds something else, or cannot be written.
+    """
+    check_folder(folder, REPORT, _is_ours)
+
+
+def _is_ours(name: str) -> bool:
+    return name == POLICY or _GENERATION.fullmatch(name) is not None
 
 
 def earlier(folder: Path, own: str) -> list[Path]:
