@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from semroute.evaluate.baseline import Baseline
     from semroute.evaluate.drift import Drift
+    from semroute.evaluate.report.drift_words import Compared
     from semroute.types import LoggedOutcome
 
 MOST = 2_000
@@ -113,18 +114,13 @@ def drift_dict(found: Drift) -> dict[str, Any]:
     return told
 
 
-def drift_table(found: Drift, then: Baseline) -> Table:
+def drift_table(compared: Compared) -> Table:
     """Then and now."""
-    from semroute.cli.tables import number, percent, plain_table
+    from rich.text import Text
+
+    from semroute.cli.tables import plain_table
 
     table = plain_table("tuned on", "now", first="drift")
-    table.add_row("different queries", f"{then.rows:,}", f"{found.queries:,}")
-    table.add_row("their stability index", "", number(found.stability, 2))
-    table.add_row("fit no category", percent(then.below), "-" if found.below is None else percent(found.below.value))
-    quality = "-" if found.quality is None else f"{found.quality.value:.1%} of {found.judged:,} judged"
-    table.add_row("quality", percent(then.quality), quality)
-    cost = "-" if found.cost_usd is None else f"{1000 * found.cost_usd.value:.4f} of {found.costed:,}"
-    table.add_row("USD for 1,000 queries", f"{1000 * then.cost_usd:.4f}", cost)
-    for model, (old, new) in found.prices.items():
-        table.add_row(f"price of {model}", f"{old[0]:g}, {old[1]:g}", f"{new[0]:g}, {new[1]:g}")
+    for row in compared.rows():
+        table.add_row(*map(Text, row))  # a model's name is no markup
     return table

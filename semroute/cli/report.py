@@ -12,8 +12,7 @@ from semroute.cli.options import config_option, index_option, json_option, log_o
 from semroute.cli.times import since_option, until_option
 
 if TYPE_CHECKING:
-    from semroute.evaluate.baseline import Baseline
-    from semroute.evaluate.drift import Drift
+    from semroute.evaluate.report.drift_words import Compared
     from semroute.evaluate.report.report import Report
 
 
@@ -54,6 +53,7 @@ def report(
     if html is not None and not html.parent.is_dir():
         raise InputError(f"{html}: there is no folder {html.parent}; make it first")
     from semroute.cli.drift import Recent, drift_dict, measure, read_baseline
+    from semroute.evaluate.report.drift_words import Compared
 
     baseline = None if policy is None else read_baseline(policy)
     opened, _ = read_log(log_url, config_path)
@@ -62,29 +62,30 @@ def report(
         after = baseline.at if baseline is not None and since is None else None
         recent, outcomes = Recent(after), opened.outcomes(since, until, category=category)
         made = report_on(outcomes if baseline is None else recent.seen(outcomes))
-    drift = None if baseline is None else measure(baseline, recent, index, config_path)
+    drift = None if baseline is None else Compared(baseline, measure(baseline, recent, index, config_path))
     if html is not None:
         from semroute.evaluate.pages.report import write_page
 
-        write_page(made, html, title=category or "all queries")
+        write_page(made, html, title=category or "all queries", drift=drift)
         print_note(f"wrote {html}")
     if as_json:
-        print_json({**made.to_dict(), **({} if drift is None else {"drift": drift_dict(drift)})})
+        print_json({**made.to_dict(), **({} if drift is None else {"drift": drift_dict(drift.found)})})
         return
     _print(made, place)
-    if baseline is not None and drift is not None:
-        _print_drift(drift, baseline)
+    if drift is not None:
+        _print_drift(drift)
 
 
-def _print_drift(drift: Drift, baseline: Baseline) -> None:
+def _print_drift(drift: Compared) -> None:
     from semroute.cli.console import print_note, print_warning, stdout
     from semroute.cli.drift import drift_table
+    from semroute.evaluate.report.drift_words import FITS
 
-    stdout().print(drift_table(drift, baseline))
-    for reason in drift.reasons:
-        print_warning(f"tune the policy again: {reason}")
-    if not drift.reasons:
-        print_note("the policy fits: nothing that is known has moved far from what it was tuned on")
+    stdout().print(drift_table(drift))
+    for words in drift.warnings():
+        print_warning(words)
+    if not drift.found.reasons:
+        print_note(FITS)
 
 
 def _print(made: Report, place: str) -> None:

@@ -168,7 +168,10 @@ def test_the_report_tells_whether_the_policy_still_fits(
     assert told["stability"] > 0.2
     assert told["prices"] == {"large": [[5.0, 15.0], [2.0, 15.0]]}
     assert len(told["reasons"]) >= 2
-    assert "tune the policy again" in " ".join(run("report", "--policy", "policy").stderr.split())
+    assert "tune the policy again" in " ".join(run("report", "--policy", "policy", "--html", "r.html").stderr.split())
+    page = Path("r.html").read_text("utf-8")
+    assert page.count("tune the policy again: ") == len(told["reasons"])
+    assert "<td>price of large</td><td>5, 15</td><td>2, 15</td>" in page
     assert main(["report", "--policy", "nowhere"]) == 1
     assert "semroute tune-policy OUTCOMES --out nowhere" in capsys.readouterr().err
 

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from evaluate.logged import climbed, outcome
 
 from semroute.errors import InputError
+from semroute.evaluate.baseline import Baseline
+from semroute.evaluate.curves.bootstrap import Interval
+from semroute.evaluate.drift import drift
 from semroute.evaluate.pages.report import page, write_page
 from semroute.evaluate.plots import report as plots
+from semroute.evaluate.report.drift_words import FITS, Compared
 from semroute.evaluate.report.report import Report, report
 
 BASELINE = {"baseline_model": "large", "baseline_usd": 1.0}
@@ -67,3 +73,36 @@ def test_a_page_that_cannot_be_written_leaves_nothing(made: Report, tmp_path: Pa
     with pytest.raises(InputError, match="cannot be written"):
         write_page(made, folder, title="x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "taken"]
+
+
+def compared(scores: np.ndarray, price: float) -> Compared:
+    """A policy tuned on scores about 0.5, and what came since."""
+    then = Baseline.of(
+        np.random.default_rng(0).normal(0.5, 0.1, 500),
+        np.zeros(500, np.bool_),
+        Interval(0.9, 0.88, 0.92),
+        Interval(0.002, 0.0018, 0.0022),
+        {"large<i>": (5.0, 15.0)},
+        thresholds={"code": 0.37},
+        index="a",
+        at=datetime(2026, 1, 2, tzinfo=UTC),
+    )
+    prices = {"large<i>": (price, 15.0)}
+    return Compared(then, drift(then, scores, scores < 0.2, [1.0, 0.0], [0.002], prices, index="a"))
+
+
+def test_the_page_tells_of_drift_and_warns_to_tune_again(made: Report) -> None:
+    found = compared(np.random.default_rng(1).normal(0.2, 0.1, 300), 2.0)
+    assert len(found.found.reasons) >= 3
+    text = page(made, title="x", drift=found)
+    for reason in found.found.reasons:
+        assert f'class="warning">tune the policy again: {reason}'.replace("<i>", "&lt;i&gt;") in text
+    for cells in found.rows():
+        for cell in cells:
+            assert cell.replace("<i>", "&lt;i&gt;") in text
+    assert FITS not in text
+
+
+def test_the_page_says_that_a_policy_fits_and_nothing_where_none_was_named(made: Report) -> None:
+    assert FITS in page(made, title="x", drift=compared(np.random.default_rng(1).normal(0.5, 0.1, 300), 5.0))
+    assert "tuned on" not in page(made, title="x")
