@@ -106,14 +106,18 @@ def evaluate_policy(
 
 
 def _write(study: Study, unseen: Study | None, inputs: Inputs, html: Path | None, plot: Path | None) -> None:
+    from semroute.cli.console import print_note
+
     if plot is not None:
         from semroute.evaluate.plots.policy import plot_study
 
         plot_study(study, plot, title=inputs.title)
+        print_note(f"wrote {plot}")
     if html is not None:
         from semroute.evaluate.pages.policy import write_page
 
         write_page(study, unseen, html, title=inputs.title, notes=inputs.notes, warnings=inputs.warnings)
+        print_note(f"wrote {html}")
 
 
 def _print(study: Study, unseen: Study | None, inputs: Inputs) -> None:

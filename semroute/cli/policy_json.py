@@ -51,6 +51,7 @@ def study_dict(study: Study) -> dict[str, object]:
         "best_single": {
             "quality": interval_dict(study.best_quality),
             "cost_usd": interval_dict(study.best_cost),
+            "models": dict(study.best_shares),
         },
         "zero_router": {"aiq": interval_dict(study.zero_aiq)},
         "random_mixing": {"aiq": interval_dict(study.mixing_aiq)},

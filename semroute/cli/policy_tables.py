@@ -9,7 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from semroute.cli.tables import figures, percent, plain_table
+from semroute.cli.names import Name
+from semroute.cli.policy_headline import headline, legend, usd
+from semroute.cli.tables import number, percent, plain_table
 
 if TYPE_CHECKING:
     from semroute.evaluate.curves.bootstrap import Interval
@@ -36,40 +38,22 @@ def comparison(
     if unseen is not None:
         yield Group(*_policies(unseen, "tasks that were never seen"))
     yield Group(*(Text(f"* {note}", style="dim") for note in notes))
-
-
-def headline(study: Study) -> Table:
-    """What was compared, on what, and how many outcomes the wanted interval takes."""
-    from semroute.evaluate.replay.duplicates import NEAR
-
-    found, subject = study.duplicates, study.subject
-    need, price = subject.needed, _usd(study.best_cost.value)
-    near = "not compared by vectors" if found.near is None else f"{found.near:,} with a vector within {NEAR}"
-    return figures(
-        queries=f"{study.n:,}, {len(study.models)} models, {study.plan.folds} folds, "
-        f"{study.plan.resamples:,} paired resamples; 95% intervals",
-        duplicates=f"{found.same_text:,} of equal text, {near}; kept on one side of every split",
-        best_single=f"quality {_number(study.best_quality)}, USD {price} for 1,000; chosen on training folds",
-        random_mixing=f"AIQ {_number(study.mixing_aiq)} of cheapest and strongest, {_number(study.zero_aiq)} of all "
-        "models as well as can be (zero router)",
-        outcomes_needed=f"{need.for_interval:,} for an interval of +-{need.half_width:g} around {subject.name} less "
-        f"best single in quality; {need.to_detect:,} to detect {need.half_width:g} at 80% power",
-    )
+    yield Group(*legend(study))
 
 
 def models_table(study: Study) -> Table:
     """Each model's quality and cost, and what it is called here."""
     table = plain_table("quality", "95% interval", "USD / 1,000", first="model")
     table.add_column("", style="dim", overflow="fold")
-    names = {study.roles.strongest: "strongest", study.roles.cheapest: "cheapest"}
+    columns = {"cheapest": study.roles.cheapest, "strongest": study.roles.strongest}
     for column, model in enumerate(study.models):
         quality = study.quality[model]
         table.add_row(
-            Text(model, style="cyan"),
+            Name(model),
             f"{quality.value:.3f}",
             f"{quality.low:.3f} to {quality.high:.3f}",
-            _usd(study.cost[model].value),
-            names.get(column, ""),
+            usd(study.cost[model].value),
+            ", ".join(name for name, own in columns.items() if own == column),
         )
     return table
 
@@ -86,7 +70,7 @@ def _policies(study: Study, on: str) -> Iterator[RenderableType]:
     yield predictions_table(subject)
 
 
-def policies_table(study: Study) -> Table:
+def policies_table(study: Study) -> Group:
     """The curve of each policy against the single models."""
     table = _intervals("AIQ", "over zero*", "best point**", "cost saved**", "arena")
     for policy in study.policies:
@@ -99,9 +83,9 @@ def policies_table(study: Study) -> Table:
             _cell(of.cost_save, share=True),
             _cell(of.arena),
         )
-    table.caption = "* AIQ less the zero router's  ** against the best single model; saved at its quality"
-    table.caption_justify = "left"
-    return table
+    of_zero = Text("* AIQ less the zero router's", style="dim")
+    of_best = Text("** against the best single model; cost saved at its quality", style="dim")
+    return Group(table, of_zero, of_best)
 
 
 def pair_table(study: Study) -> Table:
@@ -120,18 +104,18 @@ def predictions_table(policy: PolicyResult) -> Table:
     table = plain_table("AUROC", "95% interval", "ECE", "95% interval", first="model")
     for model, of in policy.predictions.items():
         cells = [text for figure in (of.auroc, of.ece) for text in (_number(figure), _span(figure))]
-        table.add_row(Text(model, style="cyan"), *cells)
+        table.add_row(Name(model), *cells)
     return table
 
 
 def tasks_table(policy: PolicyResult) -> RenderableType:
     """A policy's figures by task, at the point that is as good as the best single model."""
-    table = plain_table("queries", "quality", "best single", "difference", "cost", first="task")
+    table = plain_table("queries", "quality", "best\nsingle", "difference", "+-95%", "cost", first="task")
     for of in policy.tasks[:MOST_TASKS]:
         cost = percent(of.cost / of.best_cost) if of.best_cost > 0 else "-"
-        difference = f"{of.quality - of.best_quality:+.3f} +-{1.96 * of.error:.3f}"
-        name = Text(of.task or "(none)", style="cyan")
-        table.add_row(name, f"{of.n:,}", f"{of.quality:.3f}", f"{of.best_quality:.3f}", difference, cost)
+        difference = f"{of.quality - of.best_quality:+.3f}"
+        cells = f"{of.quality:.3f}", f"{of.best_quality:.3f}", difference, number(1.96 * of.error), cost
+        table.add_row(Name(of.task or "(none)"), f"{of.n:,}", *cells)
     rest = len(policy.tasks) - MOST_TASKS
     title = Text(f"{policy.name} by task, at the best single model's quality; cost in % of its", style="bold")
     note = Text(f"... and {rest:,} more; --json and --html have all" if rest > 0 else "", style="dim")
@@ -142,16 +126,15 @@ def estimates_table(policy: PolicyResult) -> RenderableType:
     """The off-policy estimates of a policy's quality."""
     table = plain_table("quality", "standard error", "queries matched", "mean weight", first="estimate")
     for name, of in policy.estimates.items():
-        table.add_row(name, f"{of.value:.3f}", f"{of.error:.3f}", f"{of.matched:,}", f"{of.mean_weight:.2f}")
+        table.add_row(name, number(of.value), number(of.error), f"{of.matched:,}", number(of.mean_weight, 2))
     title = Text(f"{policy.name}: estimates from incomplete rows (a mean weight far from 1 is a warning)", style="bold")
     return Group(title, table)
 
 
 def _intervals(*columns: str) -> Table:
+    """Where an interval has no room in a line, it is cut at its comma."""
     table = plain_table(*columns, first="policy")
     table.columns[0].no_wrap = True
-    for column in table.columns[1:]:
-        column.no_wrap = True
     return table
 
 
@@ -183,8 +166,3 @@ def _span(figure: Interval, *, sign: bool = False, share: bool = False) -> str:
     if share:
         return ", ".join(f"{100 * end:{plus}.1f}" for end in ends)
     return ", ".join(f"{end:{plus}.3f}".replace("0.", ".", 1) for end in ends)
-
-
-def _usd(value: float) -> str:
-    """USD of 1,000 queries, with digits enough to tell models apart."""
-    return f"{value * 1000:,.4f}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from rich.table import Table
 from rich.text import Text
@@ -15,13 +15,17 @@ SOURCES = {"file": "category file", "out-of-scope": "out-of-scope queries", "in-
 
 
 def percent(share: object) -> str:
-    """A share as ``97.2%``; a dash for what could not be measured."""
-    return f"{share:.1%}" if isinstance(share, int | float) else "-"
+    """A share as ``97.2%``; a dash for what could not be measured, None or NaN."""
+    return f"{share:.1%}" if _is_number(share) else "-"
 
 
 def number(value: object, digits: int = 3) -> str:
-    """A number with so many decimals; a dash for what could not be measured."""
-    return f"{value:.{digits}f}" if isinstance(value, int | float) else "-"
+    """A number with so many decimals; a dash for what could not be measured, None or NaN."""
+    return f"{value:.{digits}f}" if _is_number(value) else "-"
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and value == value
 
 
 def size(count: int) -> str:

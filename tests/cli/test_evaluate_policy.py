@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,16 @@ def test_json_has_every_figure(arguments: list[str]) -> None:
 def test_people_see_the_figures_within_the_terminal(arguments: list[str], columns: str) -> None:
     done = CliRunner().invoke(cli, [*arguments, "--leave-tasks-out"], env={"COLUMNS": columns})
     words = ("AIQ", "APGR", "CPT 50%", "over zero", "cost saved", "arena", "AUROC", "ECE", "never seen", "strongest")
-    for word in (*words, "outcomes needed", "tokens counted with the tokenizer of", "complete rows", "hard"):
+    for word in (
+        *words,
+        "chosen on other folds",
+        "share of the quality gap",
+        "-: not defined",
+        "outcomes needed",
+        "tokens counted with the tokenizer of",
+        "complete rows",
+        "hard",
+    ):
         assert word in " ".join(done.stdout.split()), word
     assert max(map(len, done.stdout.splitlines())) <= int(columns)
 
@@ -84,6 +94,45 @@ def test_a_pool_of_one_or_three_models_has_no_pair(arguments: list[str], tmp_pat
     value = _json([*arguments, "--models", "small"])
     assert value["policies"]["prompt length"]["pair"] is None
     assert _json([*arguments, "--models", "large, small"])["policies"]["prompt length"]["pair"] is not None
+
+
+@pytest.mark.parametrize("kind", ["ten rows", "no quality", "no price", "ten logged rows"])
+def test_what_is_not_defined_is_a_dash_everywhere_and_never_nan(
+    arguments: list[str], tmp_path: Path, kind: str
+) -> None:
+    rows = _rows(10 if "ten" in kind else 60)
+    for number, row in enumerate(rows):
+        row["task"] = f"task {number % 9}"
+        for cell in row["outcomes"].values():  # type: ignore[attr-defined]
+            cell["quality"] = 0.0 if kind == "no quality" else cell["quality"]
+    if kind == "ten logged rows":
+        _log(rows, 0.5)
+    if kind == "no price":
+        (tmp_path / "prices.yaml").write_text("small: [0, 0]\nlarge: [0, 0]\n")
+    _write(tmp_path / "outcomes.jsonl", rows)
+    html, plot = tmp_path / "r.html", tmp_path / "c.svg"
+    done = CliRunner().invoke(cli, [*arguments, "--html", str(html), "--plot", str(plot)], env={"COLUMNS": "80"})
+    assert done.exit_code == 0, done.exception
+    for text in (done.stdout, html.read_text(), plot.read_text()):
+        assert re.search(r"\bnan\b", text, re.IGNORECASE) is None
+    assert "too few rows to tell" in " ".join(done.stdout.split()) or kind in ("no quality", "no price")
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"), [(10, "too few rows to tell"), (60, "-; the difference is the same on every query")]
+)
+def test_outcomes_that_are_needed_are_not_made_up(arguments: list[str], tmp_path: Path, rows: int, said: str) -> None:
+    tied = _rows(rows)
+    for row in tied:
+        for cell in row["outcomes"].values():  # type: ignore[attr-defined]
+            cell["quality"] = 1.0
+    _write(tmp_path / "outcomes.jsonl", tied)
+    html = tmp_path / "r.html"
+    shown = CliRunner().invoke(cli, [*arguments, "--html", str(html)], env={"COLUMNS": "80"}).stdout
+    assert said in " ".join(shown.split())
+    assert said in html.read_text()
+    needed = _json(arguments)["policies"]["prompt length"]["needed"]
+    assert (needed["for_interval"], needed["to_detect"]) == (None, None)
 
 
 def test_predictions_from_a_file_are_the_subject(arguments: list[str], tmp_path: Path) -> None:
@@ -121,7 +170,9 @@ def test_a_store_that_is_none_is_refused(arguments: list[str], tmp_path: Path, c
 
 def test_plot_and_page_are_written(arguments: list[str], tmp_path: Path) -> None:
     plot, html = tmp_path / "c.svg", tmp_path / "r.html"
-    _json([*arguments, "--plot", str(plot), "--html", str(html)])
+    done = CliRunner().invoke(cli, [*arguments, "--json", "--plot", str(plot), "--html", str(html)])
+    assert done.stderr.endswith(f"wrote {plot}\nwrote {html}\n")
+    json.loads(done.stdout)
     assert "<svg" in plot.read_text()
     assert "outcomes.jsonl" in html.read_text()
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from semroute.evaluate.curves.bootstrap import Interval
+from semroute.evaluate.pages.meanings import MEANINGS
 from semroute.evaluate.pages.writing import drawn, render, write
 from semroute.evaluate.plots.policy import svg
 from semroute.evaluate.replay.duplicates import NEAR
@@ -39,13 +40,14 @@ def page(study: Study, unseen: Study | None, *, title: str, notes: Sequence[str]
         parts.append(("Tasks that were never seen", unseen))
     return render(
         "policy.html.j2",
-        {"figure": figure, "span": span, "usd": usd},
+        {"figure": figure, "span": span, "usd": usd, "number": number},
         title=title,
         study=study,
         parts=[(name, part, drawn(svg(part, title=""))) for name, part in parts],
         notes=notes,
         warnings=warnings,
         near=NEAR,
+        meanings=MEANINGS,
     )
 
 
@@ -64,6 +66,11 @@ def span(of: Interval, *, sign: bool = False, share: bool = False) -> str:
     plus = "+" if sign else ""
     form = f"{plus}.1%" if share else f"{plus}.3f"
     return f"{of.low:{form}} to {of.high:{form}}"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number with so many decimals; a dash where it is not defined."""
+    return "-" if value != value else f"{value:.{digits}f}"
 
 
 def usd(value: float) -> str:

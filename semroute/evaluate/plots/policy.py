@@ -66,7 +66,13 @@ def _cost_axes(axes: Any, study: Study) -> None:
     ends = mixing(study)
     label = "cheapest and strongest mixed"
     axes.plot(ends[0] * _THOUSAND, ends[1], color=GREY, linestyle=":", linewidth=1.2, label=label)
-    axes.axhline(study.best_quality.value, color="black", linewidth=0.7, alpha=0.4, label="best single model")
+    axes.axhline(
+        study.best_quality.value,
+        color="black",
+        linewidth=0.7,
+        alpha=0.4,
+        label="best single model, chosen on other folds",
+    )
     axes.set(xlabel="USD for 1,000 queries", ylabel="mean quality")
     _tidy(axes)
 
@@ -76,7 +82,7 @@ def _curve(axes: Any, policy: PolicyResult, colour: str) -> None:
     style = ":" if policy.name == ORACLE else "-"
     width = 2.4 if policy.is_subject else 1.5
     gain = policy.figures.aiq
-    label = f"{policy.name} (AIQ {gain.value:.3f})"
+    label = f"{policy.name} (AIQ {_number(gain.value)})"
     axes.plot(cost[0], quality[0], style, color=colour, linewidth=width, label=label, zorder=3)
     if policy.is_subject:
         low, high = np.quantile(quality[1:], [0.025, 0.975], axis=0)
@@ -108,7 +114,7 @@ def _share_axes(axes: Any, study: Study) -> None:
     for colour, policy in zip(COLOURS, study.policies, strict=False):
         if policy.pair is not None:
             style = ":" if policy.name == ORACLE else "-"
-            label = f"{policy.name} (APGR {policy.pair.apgr.value:.3f})"
+            label = f"{policy.name} (APGR {_number(policy.pair.apgr.value)})"
             width = 2.4 if policy.is_subject else 1.5
             axes.plot(policy.pair.share, policy.pair.quality, style, color=colour, linewidth=width, label=label)
     ends = [study.quality[weak].value, study.quality[strong].value]
@@ -116,6 +122,10 @@ def _share_axes(axes: Any, study: Study) -> None:
     axes.set(xlabel=f"share of queries that {strong} answers", ylabel="mean quality")
     axes.xaxis.set_major_formatter(percent_axis())
     _tidy(axes)
+
+
+def _number(value: float) -> str:
+    return "-" if value != value else f"{value:.3f}"
 
 
 def _tidy(axes: Any) -> None:

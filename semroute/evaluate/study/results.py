@@ -85,6 +85,7 @@ class Study:
         roles: which models are the cheapest, the strongest and the two of a pair.
         quality, cost: by model, mean and interval; USD a query.
         best_quality, best_cost: of the best single model, chosen on the training rows of each fold.
+        best_shares: by model, the share of the queries for which it was chosen as that; only those that were.
         zero_aiq: AIQ of the zero router.
         mixing_aiq: AIQ of the cheapest and the strongest model mixed at random.
         policies: curves, the subject first, then baselines.
@@ -101,6 +102,7 @@ class Study:
     cost: Mapping[str, Interval]
     best_quality: Interval
     best_cost: Interval
+    best_shares: Mapping[str, float]
     zero_aiq: Interval
     mixing_aiq: Interval
     policies: tuple[PolicyResult, ...]

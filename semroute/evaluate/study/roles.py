@@ -64,3 +64,11 @@ def best_single(quality: Matrix, cost: Matrix, folds: Sequence[Fold]) -> NDArray
         prices = cost[fold.train].mean(axis=0, dtype=np.float64)
         choice[fold.test] = np.lexsort((prices, -means))[0]
     return choice
+
+
+def chosen_shares(models: Sequence[str], choice: NDArray[np.int64]) -> dict[str, float]:
+    """By model, the share of the ``(n,)`` choices that fall on it, most first; only those that any falls on."""
+    counts = np.bincount(choice, minlength=len(models))
+    return {
+        models[column]: counts[column] / len(choice) for column in np.argsort(-counts, kind="stable") if counts[column]
+    }

@@ -29,7 +29,7 @@ from semroute.evaluate.study.needed import needed
 from semroute.evaluate.study.pairs import PairFigures, gap, pair_figures
 from semroute.evaluate.study.predictions import prediction_figures
 from semroute.evaluate.study.results import CLUSTERS, LENGTH, ORACLE, TASKS, Plan, Policies, PolicyResult, Study
-from semroute.evaluate.study.roles import best_single, roles
+from semroute.evaluate.study.roles import best_single, chosen_shares, roles
 from semroute.evaluate.study.tasks import task_figures
 from semroute.outcomes.costs import Costs
 from semroute.outcomes.table import OutcomeTable
@@ -102,6 +102,7 @@ class _Studying:
             cost={model: interval(reference.cost[:, column]) for column, model in enumerate(models)},
             best_quality=interval(best[:, 0]),
             best_cost=interval(best[:, 1]),
+            best_shares=chosen_shares(models, self.best),
             zero_aiq=interval(reference.zero),
             mixing_aiq=interval(reference.aiqs(reference.cost[:, ends], reference.quality[:, ends])),
             policies=self._results(reference),

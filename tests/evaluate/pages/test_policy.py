@@ -63,6 +63,21 @@ def test_the_page_holds_all_figures_and_fetches_nothing(study: Study) -> None:
     assert text.count("<svg") == 1
 
 
+def test_every_figure_is_explained_with_its_source(study: Study) -> None:
+    text = page(study, None, title="", notes=[])
+    part = text[text.index("What the figures mean") :]
+    for name in ("AIQ", "zero router", "PerfGain", "CostSave", "ParetoDist", "arena", "APGR", "CPT(50%)", "AUROC", "-"):
+        assert f"<dt>{name}</dt>" in part
+    for source in ("2403.12031", "2601.07206", "2510.00202", "2406.18665"):
+        assert f"arXiv:{source}" in part
+
+
+def test_the_best_single_model_is_told_with_how_it_was_chosen(study: Study) -> None:
+    words = " ".join(" ".join(_read(page(study, None, title="", notes=[])).words).split())
+    (model,) = study.best_shares
+    assert f"chosen anew for each fold ({model} for 100.0% of the queries)" in words
+
+
 def test_unseen_tasks_have_their_own_part(study: Study) -> None:
     text = page(study, study, title="", notes=[])
     assert "Tasks that were never seen" in text

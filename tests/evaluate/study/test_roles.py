@@ -5,7 +5,7 @@ import pytest
 
 from semroute.errors import InputError
 from semroute.evaluate.replay.folds import Fold
-from semroute.evaluate.study.roles import best_single, roles
+from semroute.evaluate.study.roles import best_single, chosen_shares, roles
 
 QUALITY = np.array([[0.2, 0.9, 0.5], [0.4, 0.7, 0.5]], np.float32)
 COST = np.array([[1.0, 5.0, 5.0], [1.0, 5.0, 5.0]], np.float32)
@@ -33,6 +33,11 @@ def test_the_best_single_model_is_chosen_without_the_rows_it_is_judged_on() -> N
     cost = np.ones((3, 2), np.float32)
     folds = [Fold(np.array([1, 2]), np.array([0])), Fold(np.array([0]), np.array([1, 2]))]
     assert best_single(quality, cost, folds).tolist() == [0, 1, 1]
+
+
+def test_shares_of_what_was_chosen_leave_out_what_was_not() -> None:
+    shares = chosen_shares(("a", "b", "c"), np.array([2, 0, 2, 2]))
+    assert list(shares.items()) == [("c", 0.75), ("a", 0.25)]
 
 
 def test_of_equally_good_models_the_cheaper_is_the_best_single_one() -> None:

@@ -146,7 +146,7 @@ def test_ties_everywhere_have_no_gap_and_nothing_to_gain() -> None:
     assert np.isnan(length.pair.apgr.value)
     # The best single model is then the cheaper one, and nothing is cheaper.
     assert length.figures.cost_save.value == pytest.approx(0.0)
-    assert length.needed.for_interval == 1
+    assert length.needed.for_interval is None
 
 
 def test_free_models_have_quality_and_no_area() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semroute.evaluate.study.needed import needed
+from semroute.evaluate.study.needed import LEAST, needed
 from semroute.evaluate.study.tasks import task_figures
 
 
@@ -23,4 +23,17 @@ def test_what_is_needed_grows_with_the_deviation() -> None:
     small, large = needed(np.tile([0.1, -0.1], 50), 0.01), needed(np.tile([0.5, -0.5], 50), 0.01)
     assert small.deviation == pytest.approx(0.1, abs=1e-3)
     assert large.for_interval == pytest.approx(25 * small.for_interval, rel=0.02)
+    assert large.to_detect is not None
     assert large.to_detect > large.for_interval
+
+
+def test_of_few_queries_or_of_none_that_differ_nothing_can_be_told() -> None:
+    random = np.random.default_rng(0)
+    few = needed(random.normal(0, 1, LEAST - 1), 0.01)
+    assert (few.for_interval, few.to_detect) == (None, None)
+    assert few.deviation > 0
+    tied = needed(np.zeros(500), 0.01)
+    assert (tied.for_interval, tied.to_detect, tied.deviation) == (None, None, 0)
+    assert needed(random.normal(0, 1, LEAST), 0.01).for_interval is not None
+    repeated = needed(random.normal(0, 1, 5).repeat(100), 0.01, np.arange(5).repeat(100))
+    assert repeated.for_interval is None, "five queries, a hundred times each, are five"
