@@ -80,7 +80,18 @@ def collect(
         return
     print_note(f"{answers:,} answers to {rows:,} queries for USD {collector.spent:.4f}, in {out}")
     if collector.is_spent:
-        print_warning(f"the budget of USD {max_usd:g} is spent: {len(left) - rows:,} queries were not asked")
+        print_warning(f"{_stopped_by(collector)}: {len(left) - rows:,} queries were not asked")
+
+
+def _stopped_by(collector: Collector) -> str:
+    """Why the budget ended the asking."""
+    budget, rest = f"the budget of USD {collector.max_usd:g}", collector.max_usd - collector.spent
+    if rest <= 0:
+        return f"{budget} is spent"
+    return (
+        f"of {budget}, the rest of USD {rest:.4g} would not cover the longest answers to the next query (USD "
+        f"{collector.needed:.4g}; --max-tokens makes them shorter)"
+    )
 
 
 def _models(models: tuple[str, ...] | None, config: Config) -> tuple[str, ...]:

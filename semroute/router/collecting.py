@@ -63,13 +63,15 @@ class Collector:
     Args:
         dispatcher: calls the models, with its limits, retries and breakers.
         models: whom to ask, unless a query says otherwise.
-        max_usd: the budget. A query is begun only where the longest answers to it would still be paid by what is left.
+        max_usd: the budget. A query is begun only where the longest answers to it would still be paid by what is left;
+            while others are being asked, what their longest answers would cost is held back, and it waits for them.
         max_tokens: longest answer.
         together: queries that are asked at the same time.
 
     Attributes:
         spent: USD so far.
         is_spent: whether the budget kept a query from being asked.
+        needed: USD of the longest answers to that query.
     """
 
     dispatcher: Dispatcher
@@ -79,7 +81,8 @@ class Collector:
     together: int = 4
     spent: float = 0.0
     is_spent: bool = False
-    _reserved: float = field(default=0.0, init=False)
+    needed: float = 0.0
+    _running: dict[asyncio.Task[Collected], float] = field(default_factory=dict, init=False)
 
     async def collect(self, queries: Iterable[Asked]) -> AsyncGenerator[Collected]:
         """Every query with its answers, each as soon as it has them; ends when the budget does.
@@ -87,29 +90,38 @@ class Collector:
         Raises:
             InputError: a model cannot be called, or its price is not known, so that no budget can be kept.
         """
-        waiting = iter(queries)
-        running: set[asyncio.Task[Collected]] = set()
+        waiting, running = iter(queries), self._running
+        next_one = next(waiting, None)
         try:
             while True:
-                while len(running) < self.together and not self.is_spent:
-                    asked = next(waiting, None)
-                    if asked is None:
-                        break
-                    ahead = await self._ahead(asked)
-                    if self.spent + self._reserved + ahead > self.max_usd:
-                        self.is_spent = True
-                        break
-                    self._reserved += ahead
-                    running.add(asyncio.create_task(self._ask(asked, ahead)))
+                while next_one is not None and len(running) < self.together and await self._begin(next_one):
+                    next_one = next(waiting, None)
                 if not running:
                     return
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
+                    del running[task]
                     yield task.result()
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+            running.clear()
+
+    async def _begin(self, asked: Asked) -> bool:
+        """Begin with a query where the budget allows it now; notes where it never will."""
+        if self.is_spent:
+            return False
+        ahead = await self._ahead(asked)
+        if self.spent + ahead > self.max_usd:
+            self.is_spent, self.needed = True, ahead
+            return False
+        # What the others hold back comes free when they are answered, for less than that as a rule: then it is tried
+        # again, and the same queries are asked as if one waited for the other.
+        if self.spent + sum(self._running.values()) + ahead > self.max_usd:
+            return False
+        self._running[asyncio.create_task(self._ask(asked))] = ahead
+        return True
 
     async def _ahead(self, asked: Asked) -> float:
         """USD of the longest answers to a query."""
@@ -123,7 +135,7 @@ class Collector:
             total += outlook.usd or 0.0
         return total
 
-    async def _ask(self, asked: Asked, ahead: float) -> Collected:
+    async def _ask(self, asked: Asked) -> Collected:
         completions: dict[str, Completion] = {}
         failures: dict[str, str] = {}
 
@@ -133,10 +145,7 @@ class Collector:
             except DispatchError as error:
                 failures[model] = str(error)
 
-        try:
-            await asyncio.gather(*map(one, self._models(asked)))
-        finally:
-            self._reserved -= ahead
+        await asyncio.gather(*map(one, self._models(asked)))
         usd = sum(one.total_cost.usd for one in completions.values() if one.total_cost is not None)
         self.spent += usd
         in_order = {model: completions[model] for model in self._models(asked) if model in completions}

@@ -82,7 +82,36 @@ def test_the_budget_is_never_passed(provider: FakeProvider) -> None:
     assert 0 < told["spent_usd"] <= 0.0235
     assert told["asked"] < 5
     shown = run("collect", "--out", "new.jsonl", "--queries", queries(), "--max-usd", "0.001")
-    assert "the budget of USD 0.001 is spent: 5 queries were not asked" in shown.stderr
+    said = "the rest of USD 0.001 would not cover the longest answers to the next query (USD 0.2"
+    assert said in shown.stderr
+    assert "5 queries were not asked" in shown.stderr
+    assert "is spent" not in shown.stderr
+
+
+def test_the_same_queries_are_asked_within_a_budget_however_many_are_asked_at_a_time(provider: FakeProvider) -> None:
+    configure(provider)
+    # One query's longest answers (0.022 USD) fit beside each other twice, and their real price is a fraction of that.
+    provider.always(answer("well", input_tokens=5, output_tokens=10))
+    budget = ("--max-usd", "0.05", "--max-tokens", "100", "--json")
+    found = {}
+    for together in ("1", "4", "20"):
+        file = f"together-{together}.jsonl"
+        told = json.loads(
+            run("collect", "--out", file, "--queries", queries(40), *budget, "--together", together).stdout
+        )
+        found[together] = set(read_outcomes(file).queries)
+        assert told["asked"] == len(found[together])
+        assert told["spent_usd"] <= 0.05
+    assert 5 < len(found["1"]) < 40
+    assert found["1"] == found["4"] == found["20"]
+
+
+def test_a_budget_that_nothing_is_left_of_is_called_spent(provider: FakeProvider) -> None:
+    configure(provider)
+    # What the provider counts is more than what was reckoned with, so that the first query takes all.
+    provider.always(answer("well", input_tokens=100_000, output_tokens=10))
+    shown = run("collect", "--out", "out.jsonl", "--queries", queries(), "--max-usd", "1", "--together", "1")
+    assert "the budget of USD 1 is spent: 4 queries were not asked" in shown.stderr
 
 
 def test_a_model_that_fails_is_reported_left_out_of_the_row_and_asked_again_next_time(provider: FakeProvider) -> None:
