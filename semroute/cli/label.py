@@ -52,23 +52,13 @@ def label(
     Both go on where they stopped, answer by answer: what a model has answered since, and what was not graded, is still
     to be judged.
     """
-    from semroute.cli.console import print_json, print_note, print_warning, stdout
+    from semroute.cli.console import print_json, print_note, print_warning
     from semroute.cli.label_rows import read_sheet
     from semroute.cli.label_screen import MOST_ANSWERS
 
     sheet = read_sheet(outcomes, out, most=MOST_ANSWERS if judge is None else None)
     if judge is not None:
-        from semroute.cli.label_agreement import agreement_dict, agreement_shown
-        from semroute.cli.label_judge import judge_all
-
-        told = judge_all(sheet, judge, limit, max_usd, config_path)
-        compared = None if golden is None else agreement_dict(out, golden)
-        if as_json:
-            print_json({**told, "agreement": compared})
-            return
-        print_note(f"{judge} judged {told['judged']:,} answers for USD {told['spent_usd']:.4f}, in {out}")
-        if compared is not None:
-            stdout().print(agreement_shown(compared))
+        _by_model(sheet, judge, golden, limit, max_usd, config_path, as_json=as_json)
         return
     if golden is not None or max_usd is not None:
         raise click.UsageError("--golden and --max-usd go with --judge")
@@ -81,6 +71,46 @@ def label(
     print_note(f"{judged:,} queries judged, in {out}{among}")
     if sampled is None:
         print_warning(f'{out} holds no random sample: a row tells no "draw"; begin a new file to have one')
+
+
+def _by_model(
+    sheet: Sheet,
+    judge: str,
+    golden: Path | None,
+    limit: int | None,
+    max_usd: float | None,
+    config_path: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Let a model judge, and say what came of it.
+
+    Raises:
+        InputError: nothing was judged, though there was something to judge; or a file cannot be used.
+    """
+    from semroute.cli.console import print_json, print_note, print_warning, stdout
+    from semroute.cli.label_agreement import agreement_dict, agreement_shown, check_golden
+    from semroute.cli.label_judge import judge_all
+    from semroute.errors import InputError
+
+    if golden is not None:
+        check_golden(golden, sheet)
+    told = judge_all(sheet, judge, limit, max_usd, config_path)
+    compared = None if golden is None or not sheet.out.exists() else agreement_dict(sheet.out, golden)
+    if as_json:
+        print_json({"path": str(sheet.out), **told.plain(), "agreement": compared})
+    else:
+        where = f", in {sheet.out}" if sheet.out.exists() else ""
+        print_note(f"{judge} judged {told.judged:,} answers for USD {told.spent:.4f}{where}")
+        if compared is not None:
+            stdout().print(agreement_shown(compared))
+    problems = told.problems()
+    if told.has_failed:
+        raise InputError(f"nothing was judged: {'; '.join(problems)}")
+    for problem in problems:
+        print_warning(problem)
+    if golden is not None and compared is None:
+        print_warning(f"{judge} judged none of the answers in {golden} yet, so that there is nothing to compare")
 
 
 def _by_hand(

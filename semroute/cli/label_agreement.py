@@ -15,18 +15,38 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+    from semroute.cli.label_rows import Sheet
     from semroute.learn.labelling.sample import Answer
     from semroute.outcomes.table import OutcomeTable
 
 
-def agreement_dict(judged: Path, golden: Path) -> dict[str, Any]:
+def check_golden(golden: Path, sheet: Sheet) -> None:
+    """Refuse, before a judge is paid, what its judgements could not be compared with.
+
+    Raises:
+        InputError: the file cannot be used, is that of the judge, or shares no answer with what is judged.
+    """
+    from semroute.outcomes.files import read_outcomes
+
+    if golden.resolve() == sheet.out.resolve():
+        raise InputError(f"{golden}: is what a person judged; name another file for the judge's with --out")
+    by_person = _marks(read_outcomes(golden))
+    if not by_person:
+        raise InputError(f"{golden}: holds no judged answer; judge some by hand (semroute label without --judge)")
+    if by_person.keys().isdisjoint(sheet.answers()):
+        raise InputError(
+            f"{golden}: shares no answer (query, task and model) with the outcomes; name those that it was judged from"
+        )
+
+
+def agreement_dict(judged: Path, golden: Path) -> dict[str, Any] | None:
     """How far the judge agrees with a person on the answers that both have judged: of the same query, task and model.
 
     ``random_sample`` is the same on those of the random sample alone, which tells of all queries; None where the file
-    tells none.
+    tells none. The whole is None where the two share no answer yet.
 
     Raises:
-        InputError: a file cannot be used, or they share no answer.
+        InputError: a file cannot be used.
     """
     from dataclasses import asdict
 
@@ -37,7 +57,7 @@ def agreement_dict(judged: Path, golden: Path) -> dict[str, Any]:
     by_judge, by_person = _marks(read_outcomes(judged)), _marks(read_outcomes(golden))
     both = sorted(by_judge.keys() & by_person.keys())
     if not both:
-        raise InputError(f"{golden}: shares no judged answer (query, task and model) with {judged}")
+        return None
     sample = _sample(golden)
     sampled = [answer for answer in both if answer in sample]
 

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from semroute.errors import DispatchError, InputError
 
 if TYPE_CHECKING:
     from semroute.cli.label_rows import Sheet
+    from semroute.cli.label_told import Judged
     from semroute.dispatch import Dispatcher
     from semroute.types import Caller
 
 
-def judge_all(
-    sheet: Sheet, judge: str, limit: int | None, max_usd: float | None, config_path: Path | None
-) -> dict[str, Any]:
+def judge_all(sheet: Sheet, judge: str, limit: int | None, max_usd: float | None, config_path: Path | None) -> Judged:
     """Let a model grade the answers of every query that is left, row by row.
+
+    It ends early where the budget does, and where none of the first replies holds a grade.
 
     Raises:
         InputError: the judge cannot be called.
         DispatchError: it stopped answering; what it judged is kept.
     """
     from semroute import bridge
+    from semroute.cli.label_told import Judged
     from semroute.config import load_config
     from semroute.dispatch import Dispatcher
 
@@ -32,51 +35,59 @@ def judge_all(
         raise InputError(f'no deployment serves the judge "{judge}"; add one to semroute.yaml')
     specs = [config.models[name] for name in members if name in config.models]
     as_json = bool(specs) and all("json_schema" in (spec.capabilities or ()) for spec in specs)
-    return bridge.run(_judge(sheet, judge, limit, max_usd, Dispatcher(config), as_json))
+    rows = sheet.rows if limit is None else sheet.rows[:limit]
+    wanted = sum(len(sheet.models_of(row)) for row in rows)
+    told = Judged(judge, as_json, wanted, max_usd, sheet.has_rows_of(_name(judge)))
+    bridge.run(_judge(sheet, rows, told, Dispatcher(config)))
+    return told
 
 
-async def _judge(
-    sheet: Sheet, judge: str, limit: int | None, max_usd: float | None, dispatcher: Dispatcher, as_json: bool
-) -> dict[str, Any]:
-    import asyncio
-
+async def _judge(sheet: Sheet, rows: Sequence[int], told: Judged, dispatcher: Dispatcher) -> None:
     from semroute.cli.console import print_warning
     from semroute.cli.progress import progress_bars
     from semroute.dispatch import Constraints
-    from semroute.learn.labelling.grading import grade
     from semroute.router.calling import BoundCaller
 
     caller = BoundCaller(dispatcher, Constraints())
-    rows = sheet.rows if limit is None else sheet.rows[:limit]
-    judged, ungraded, spent = 0, 0, 0.0
     try:
         with progress_bars() as progress:
             for done, row in enumerate(rows):
-                models = sheet.models_of(row)
-                if max_usd is not None and spent + await _ahead(sheet, row, judge, caller, as_json) > max_usd:
+                if told.max_usd is not None and not told.allows(await _ahead(sheet, row, told, caller)):
                     break
-                grades = await asyncio.gather(
-                    *(
-                        grade(sheet.query(row), sheet.answer(row, model), judge, caller, as_json=as_json)
-                        for model in models
-                    )
-                )
-                spent += sum(usd for _, usd in grades)
-                marks = {model: said for model, (said, _) in zip(models, grades, strict=True) if said is not None}
-                ungraded += len(models) - len(marks)
-                judged += len(marks)
-                if marks:
-                    sheet.keep(row, marks, judged_by=f"model: {judge}")
+                await _judge_row(sheet, row, told, caller)
+                if told.is_hopeless:
+                    told.stopped_by = "no readable grade"
+                    break
                 progress("judging", done + 1, len(rows))
     except DispatchError:
-        print_warning(f"{judged:,} answers were judged before {judge} stopped answering, and are kept")
+        print_warning(f"{told.judged:,} answers were judged before {told.judge} stopped answering, and are kept")
         raise
     finally:
         await dispatcher.close()
-    return {"path": str(sheet.out), "judge": judge, "judged": judged, "without_grade": ungraded, "spent_usd": spent}
 
 
-async def _ahead(sheet: Sheet, row: int, judge: str, caller: Caller, as_json: bool) -> float:
+async def _judge_row(sheet: Sheet, row: int, told: Judged, caller: Caller) -> None:
+    """Have the answers of a row graded, and keep the grades."""
+    import asyncio
+
+    from semroute.learn.labelling.grading import grade
+
+    models, query = sheet.models_of(row), sheet.query(row)
+    asked = (grade(query, sheet.answer(row, model), told.judge, caller, as_json=told.as_json) for model in models)
+    grades = await asyncio.gather(*asked)
+    for one in grades:
+        told.add(one)
+    marks = {model: one.value for model, one in zip(models, grades, strict=True) if one.value is not None}
+    if marks:
+        sheet.keep(row, marks, judged_by=_name(told.judge))
+
+
+def _name(judge: str) -> str:
+    """How the file names a judge."""
+    return f"model: {judge}"
+
+
+async def _ahead(sheet: Sheet, row: int, told: Judged, caller: Caller) -> float:
     """USD that judging a row is expected to cost at most.
 
     Raises:
@@ -86,9 +97,9 @@ async def _ahead(sheet: Sheet, row: int, judge: str, caller: Caller, as_json: bo
 
     total = 0.0
     for model in sheet.models_of(row):
-        request = grading_request(sheet.query(row), sheet.answer(row, model), as_json=as_json)
-        outlook = await caller.outlook(request, (judge,))
+        request = grading_request(sheet.query(row), sheet.answer(row, model), as_json=told.as_json)
+        outlook = await caller.outlook(request, (told.judge,))
         if outlook.usd is None and outlook.closed is None:
-            raise InputError(f'the price of "{judge}" is not known, so no budget can be kept; give it a price')
+            raise InputError(f'the price of "{told.judge}" is not known, so no budget can be kept; give it a price')
         total += outlook.usd or 0.0
     return total

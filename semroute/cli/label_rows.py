@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from semroute.errors import InputError
 
 if TYPE_CHECKING:
     from semroute.learn.labelling.order import Pick
+    from semroute.learn.labelling.sample import Answer
     from semroute.outcomes.table import OutcomeTable
 
 
@@ -54,6 +55,20 @@ class Sheet:
     def answer(self, row: int, model: str) -> str:
         """The answer of a model."""
         return (self.table.responses or [])[row][self.table.models.index(model)] or ""
+
+    def has_rows_of(self, judged_by: str) -> bool:
+        """Whether somebody's judgements are in the file already."""
+        return any(row.get("judged_by") == judged_by for row in self._written)
+
+    def answers(self) -> Iterator[Answer]:
+        """All answers that are known, judged or not: of the outcomes, and of the file."""
+        table = self.table
+        for query, task, told in zip(table.queries, table.tasks, table.responses or [], strict=True):
+            yield from (
+                (query, task, model) for model, text in zip(table.models, told, strict=True) if text is not None
+            )
+        for (query, task), models in self._done.items():
+            yield from ((query, task, model) for model in models)
 
     def picks(self, classifier: Path | None, index: Path | None, config_path: Path | None, seed: int) -> list[Pick]:
         """The rows that are left, in the order in which they should be judged.

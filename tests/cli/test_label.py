@@ -154,6 +154,127 @@ def test_a_judge_keeps_to_its_budget(outcomes: str, provider: FakeProvider) -> N
     assert told["spent_usd"] <= budget
 
 
+def many(count: int = 30) -> str:
+    with Path("many.jsonl").open("w") as file:
+        for number in range(count):
+            cells = {model: {"quality": None, "response": f"{model} {number}"} for model in ("small", "large")}
+            file.write(json.dumps({"query": f"question {number}", "outcomes": cells}) + "\n")
+    return "many.jsonl"
+
+
+def failed(*arguments: str, code: int = 2) -> tuple[str, str]:
+    """Standard output and standard error, on one line each, of a command that fails."""
+    from contextlib import redirect_stderr, redirect_stdout
+
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        assert main(list(arguments)) == code
+    return " ".join(out.getvalue().split()), " ".join(err.getvalue().split())
+
+
+def test_a_judge_that_gives_no_grade_is_stopped_after_a_few_replies_and_told_of(provider: FakeProvider) -> None:
+    provider.always(answer("I would call this a solid answer. " * 20))
+    golden = Path("golden.jsonl")
+    golden.write_text('{"query": "question 1", "outcomes": {"small": {"quality": 1}}}\n')
+    _, err = failed("label", many(), "--out", "j.jsonl", "--judge", "judge", "--golden", str(golden))
+    assert len(provider.requests) == 6, "rows of two, until five or more replies held no grade"
+    assert 'none of 6 replies of judge holds a grade, such as "I would call this a solid answer.' in err
+    assert "the number alone" in err
+    assert "json_schema" in err
+    assert "no such file" not in err
+    assert not Path("j.jsonl").exists()
+    assert len(err) < 1000, "the reply is abridged"
+    out, err = failed("label", many(), "--out", "j.jsonl", "--judge", "judge", "--json")
+    told = json.loads(out)
+    assert (told["judged"], told["without_grade"], told["stopped_by"]) == (0, 6, "no readable grade")
+    assert "none of 6 replies" in err
+
+
+def test_a_judge_whose_thinking_leaves_no_room_for_the_grade_is_told_so(provider: FakeProvider) -> None:
+    provider.always(answer("Let me think about", finish="length"))
+    _, err = failed("label", many(1), "--out", "j.jsonl", "--judge", "judge")
+    assert "none of 2 replies of judge holds a grade" in err
+    assert "cut off at 64 tokens" in err
+
+
+def test_grades_that_could_not_be_read_are_counted_and_warned_of(outcomes: str, provider: FakeProvider) -> None:
+    provider.always(lambda request: answer("well" if "small says" in request.body["messages"][1]["content"] else "5"))
+    done = run("label", outcomes, "--out", "j.jsonl", "--judge", "judge")
+    assert done.exit_code == 0
+    err = " ".join(done.stderr.split())
+    assert "judge judged 6 answers" in err
+    assert 'warning: 6 of 12 replies of judge hold no grade, such as "well"' in err
+    assert "the next run asks about them again" in err
+
+
+def test_a_budget_that_ends_the_judging_is_told(outcomes: str, provider: FakeProvider) -> None:
+    provider.always(answer("5", input_tokens=300, output_tokens=30))
+    _, err = failed("label", outcomes, "--out", "j.jsonl", "--judge", "judge", "--max-usd", "0.001")
+    assert not provider.requests
+    assert "nothing was judged: of the budget of USD 0.001, the rest of USD 0.001 would not cover the longest" in err
+    assert "12 answers were not judged" in err
+    done = run("label", outcomes, "--out", "j.jsonl", "--judge", "judge", "--max-usd", "0.03")
+    assert done.exit_code == 0
+    judged = sum(len(json.loads(line)["outcomes"]) for line in Path("j.jsonl").read_text().splitlines())
+    assert 0 < judged < 12
+    err = " ".join(done.stderr.split())
+    assert "warning: of the budget of USD 0.03, the rest of USD" in err
+    assert f"{12 - judged} answers were not judged" in err
+
+
+def test_answers_that_an_earlier_run_could_not_grade_do_not_keep_the_rest_from_being_judged(
+    provider: FakeProvider,
+) -> None:
+    provider.always(lambda request: answer("no" if "small" in request.body["messages"][1]["content"] else "5"))
+    judge = ("label", many(8), "--out", "j.jsonl", "--judge", "judge")
+    assert run(*judge).exit_code == 0
+    with Path("many.jsonl").open("a") as file:
+        file.write('{"query": "new", "outcomes": {"large": {"quality": null, "response": "large"}}}\n')
+    told = json.loads(run(*judge, "--json").stdout)
+    assert (told["judged"], told["without_grade"]) == (1, 8)
+    # Nothing but leftovers, and more than a few of them: that is said with an error.
+    assert "none of 8 replies" in failed(*judge)[1]
+
+
+@pytest.mark.parametrize(
+    ("golden", "said"),
+    [
+        (None, "golden.jsonl: no such file"),
+        ('{"query": "question 1", "task": "t", "outcomes": {"small": {"quality": null}}}', "holds no judged answer"),
+        ('{"query": "else", "task": "t", "outcomes": {"small": {"quality": 1}}}', "shares no answer"),
+    ],
+)
+def test_a_golden_file_that_cannot_be_compared_with_is_refused_before_money_is_spent(
+    outcomes: str, provider: FakeProvider, golden: str | None, said: str
+) -> None:
+    if golden is not None:
+        Path("golden.jsonl").write_text(golden + "\n")
+    _, err = failed("label", outcomes, "--out", "j.jsonl", "--judge", "judge", "--golden", "golden.jsonl")
+    assert said in err
+    assert not provider.requests
+
+
+def test_the_judge_does_not_write_into_the_golden_file(outcomes: str, provider: FakeProvider) -> None:
+    run("label", outcomes, "--out", "golden.jsonl", keys=f"a{ENTER}q")
+    before = Path("golden.jsonl").read_text()
+    _, err = failed("label", outcomes, "--out", "golden.jsonl", "--judge", "judge", "--golden", "golden.jsonl")
+    assert "name another file for the judge's" in err
+    assert Path("golden.jsonl").read_text() == before
+    assert not provider.requests
+
+
+def test_a_run_that_did_not_reach_the_golden_answers_says_so_and_keeps_its_figures(
+    outcomes: str, provider: FakeProvider
+) -> None:
+    provider.always(answer("5"))
+    Path("golden.jsonl").write_text('{"query": "question 5", "task": "t", "outcomes": {"small": {"quality": 1}}}\n')
+    arguments = ("label", outcomes, "--out", "j.jsonl", "--judge", "judge", "--golden", "golden.jsonl", "--limit", "1")
+    done = run(*arguments, "--json")
+    assert done.exit_code == 0
+    told = json.loads(done.stdout)
+    assert (told["judged"], told["agreement"]) == (2, None)
+    assert "judged none of the answers in golden.jsonl yet" in " ".join(done.stderr.split())
+
+
 def test_rows_tell_their_draw_which_is_the_same_whenever_it_was_stopped(outcomes: str) -> None:
     run("label", outcomes, "--out", "golden.jsonl", keys=f"a{ENTER}" * 6)
     at_once = {row["query"]: row["draw"] for row in rows()}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 
 from semroute.types import Caller, Request
 
 MOST_CHARACTERS = 12_000
 """Of a query and of an answer that the judge is shown."""
 TOP = 10
+MOST_TOKENS = 64
+"""Longest reply of the judge."""
 
 _GRADE = re.compile(r"\s*(10|[0-9])\s*", re.ASCII)
 _SCHEMA = {
@@ -42,7 +45,7 @@ def grading_request(query: str, answer: str, *, as_json: bool) -> Request:
         f"What is the grade of the answer, 0 to {TOP}? Answer with {how}."
     )
     messages = ({"role": "system", "content": system}, {"role": "user", "content": user})
-    return Request(messages, max_tokens=64, temperature=0.0, json_schema=_SCHEMA if as_json else None)
+    return Request(messages, max_tokens=MOST_TOKENS, temperature=0.0, json_schema=_SCHEMA if as_json else None)
 
 
 def read_grade(text: str) -> float | None:
@@ -60,15 +63,33 @@ def read_grade(text: str) -> float | None:
     return None
 
 
-async def grade(query: str, answer: str, model: str, caller: Caller, *, as_json: bool) -> tuple[float | None, float]:
-    """The grade 0..1, None where the judge gave none, and what it cost, USD.
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What a judge said of an answer.
+
+    Attributes:
+        value: 0..1; None where no grade could be read.
+        reply: what it said.
+        is_cut: whether the reply ended at the most tokens that are asked for.
+        usd: what it cost, USD.
+    """
+
+    value: float | None
+    reply: str
+    is_cut: bool
+    usd: float
+
+
+async def grade(query: str, answer: str, model: str, caller: Caller, *, as_json: bool) -> Grade:
+    """Have an answer graded.
 
     Raises:
         DispatchError: the judge could not be asked.
     """
     completion = await caller.complete(grading_request(query, answer, as_json=as_json), (model,))
-    cost = completion.total_cost
-    return read_grade(completion.text), 0.0 if cost is None else cost.usd
+    cost, reply = completion.total_cost, completion.text or completion.refusal or ""
+    usd = 0.0 if cost is None else cost.usd
+    return Grade(read_grade(completion.text), reply, completion.finish_reason == "length", usd)
 
 
 def _cut(text: str) -> str:
