@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -80,6 +81,10 @@ def _tiny_model(folder: Path, pooling: str | tuple[str, ...] = "mean", *, dense:
     SentenceTransformer(modules=modules, device="cpu").save(str(folder / "model"), create_model_card=False)
     return folder / "model"
 
+
+# Machines are shared: how long an example takes says something of the neighbours, and benchmarks measure time.
+settings.register_profile("semroute", deadline=None)
+settings.load_profile("semroute")
 
 ROUTING_EXAMPLES = {
     "code": ["fix this python traceback", "why does my loop never end", "write a sql join", "explain git rebase",

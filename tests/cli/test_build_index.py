@@ -188,7 +188,7 @@ def _interrupted(process: subprocess.Popen[str]) -> str:
     for _ in range(5):
         process.send_signal(signal.SIGINT)
         try:
-            return process.communicate(timeout=3)[1]
+            return process.communicate(timeout=10)[1]
         except subprocess.TimeoutExpired:
             continue
     return process.communicate(timeout=120)[1]
@@ -211,7 +211,8 @@ def test_ctrl_c_in_mid_build_keeps_the_old_index_and_leaves_nothing_behind(own_i
     while not any(temporary.glob("semroute-*/*")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     err = _interrupted(process)
-    assert process.returncode == 130, err
+    # Pressed once more while the interpreter was leaving already, it ends by the signal itself.
+    assert process.returncode in (130, -signal.SIGINT), err
     assert err.rstrip().endswith("interrupted")
     assert list(temporary.glob("semroute-*")) == []
     assert (own_index / "manifest.json").read_bytes() == before
