@@ -175,20 +175,22 @@ def _material(
     from semroute.learn.policy.preparing import Material
     from semroute.outcomes.costs import with_costs
     from semroute.outcomes.files import read_outcomes
+    from semroute.outcomes.judging import check_judged, judging_remedy
 
     prices = known_prices(source.prices, config_path)
     progress("reading", 0, 1)
     table = read_outcomes(source.outcomes, count=encoding.count, keep_responses=True)
     if source.models is not None:
         table = table.with_models(source.models)
+    check_judged(table)
     complete = table.is_complete
     costs = with_costs(table.take(complete), prices, encoding.count)
     progress("reading", 1, 1)
     queries = costs.table.queries
     if not queries:
         raise InputError(
-            f"none of the {len(table):,} queries has the quality of all {len(table.models)} models; ask the missing "
-            "models too, or name fewer with --models"
+            f"none of the {len(table):,} queries has the quality of all {len(table.models)} models; "
+            f"{judging_remedy(table)}ask the missing models too, or name fewer with --models"
         )
     vectors = encoding.vectors(queries, source.store, progress)
     inputs = Inputs.of(queries, vectors, encoding.categories)

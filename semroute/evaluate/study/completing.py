@@ -15,6 +15,7 @@ from semroute.evaluate.replay.contenders import Known, out_of_fold, task_table
 from semroute.evaluate.replay.folds import Fold
 from semroute.evaluate.study.weights import doubts
 from semroute.outcomes.costs import Costs
+from semroute.outcomes.judging import check_judged, judging_remedy
 from semroute.outcomes.table import OutcomeTable
 from semroute.types import Matrix
 
@@ -47,8 +48,9 @@ def select(table: OutcomeTable) -> Selected:
     estimates either, and the complete rows are taken, with a warning.
 
     Raises:
-        InputError: no row can be used.
+        InputError: no row can be used, or nobody has judged the answers.
     """
+    check_judged(table)
     complete = table.is_complete
     every = np.arange(len(table))
     if complete.all() and len(table):
@@ -60,8 +62,9 @@ def select(table: OutcomeTable) -> Selected:
     rows = np.flatnonzero(complete)
     if not len(rows):
         raise InputError(
-            f"none of the {len(table):,} queries has the quality of all {len(table.models)} models; ask the missing "
-            'models too, name fewer with --models, or give each outcome the "probability" with which it was chosen'
+            f"none of the {len(table):,} queries has the quality of all {len(table.models)} models; "
+            f"{judging_remedy(table)}ask the missing models too, name fewer with --models, or give each outcome the "
+            '"probability" with which it was chosen'
         )
     return Selected(table.take(rows), rows, "complete rows", len(table) - len(rows))
 

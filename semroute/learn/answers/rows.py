@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from semroute.errors import InputError
 from semroute.outcomes.groups import numbered
+from semroute.outcomes.judging import check_judged, judging_remedy
 from semroute.outcomes.table import OutcomeTable
 
 LEAST = 20
@@ -52,9 +53,10 @@ def judged_answers(table: OutcomeTable, models: Sequence[str], accept: float) ->
     """The answers of some models whose text and quality are known; acceptable from a quality of ``accept`` on.
 
     Raises:
-        InputError: a model is unknown, or there are too few answers of a kind.
+        InputError: a model is unknown, or there are too few answers of a kind, or nobody has judged them.
     """
     chosen = table.with_models(models)
+    check_judged(chosen)
     queries, answers, logprobs, quality = [], [], [], []
     responses = chosen.responses or []
     told = chosen.logprobs or [(None,) * len(models)] * len(responses)
@@ -71,8 +73,9 @@ def judged_answers(table: OutcomeTable, models: Sequence[str], accept: float) ->
         if count < LEAST:
             of = ", ".join(models)
             raise InputError(
-                f"{count} of {len(quality):,} judged answers of {of} are {kind}, and at least {LEAST} are needed: give "
-                f'more outcomes with "response" and "quality", or another --accept than {accept:g}'
+                f"{count} of {len(quality):,} judged answers of {of} are {kind}, and at least {LEAST} are needed: "
+                f'{judging_remedy(chosen)}give more outcomes with "response" and "quality", or another --accept than '
+                f"{accept:g}"
             )
     _, group = numbered([query.casefold() for query in queries])
     return JudgedAnswers(queries, answers, logprobs, acceptable, group)

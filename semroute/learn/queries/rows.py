@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from semroute.errors import InputError
 from semroute.heads.queries.inputs import Inputs
 from semroute.learn.queries.estimator import Known
+from semroute.outcomes.judging import check_judged, judging_remedy
 from semroute.outcomes.table import OutcomeTable
 from semroute.types import Matrix
 
@@ -61,8 +62,9 @@ def usable_rows(table: OutcomeTable, *, most: int, seed: int) -> Usable:
     """The rows that know the quality of a model; a sample of them where there are more than ``most``.
 
     Raises:
-        InputError: too few, or a model with too few answers.
+        InputError: too few, or a model with too few answers, or nobody has judged them.
     """
+    check_judged(table)
     known = np.isfinite(table.quality)
     rows = np.flatnonzero(known.any(axis=1))
     if len(rows) > most:
@@ -70,18 +72,20 @@ def usable_rows(table: OutcomeTable, *, most: int, seed: int) -> Usable:
     if len(rows) < LEAST_QUERIES:
         raise InputError(
             f"{len(rows)} queries with the quality of an answer, and at least {LEAST_QUERIES} are needed to train; "
-            "give more outcomes"
+            f"{judging_remedy(table)}give more outcomes"
         )
-    _check_models(table.models, known[rows])
+    _check_models(table.take(rows))
     return Usable(rows, len(table) - len(rows))
 
 
-def _check_models(models: Sequence[str], known: NDArray[np.bool_]) -> None:
-    few = [(model, int(count)) for model, count in zip(models, known.sum(axis=0), strict=True) if count < LEAST_KNOWN]
+def _check_models(table: OutcomeTable) -> None:
+    models, counts = table.models, np.isfinite(table.quality).sum(axis=0)
+    few = [(model, int(count)) for model, count in zip(models, counts, strict=True) if count < LEAST_KNOWN]
     if few:
         model, count = few[0]
         others = ",".join(name for name in models if name not in dict(few))
         raise InputError(
-            f'the quality of "{model}" is known for {count} queries, and at least {LEAST_KNOWN} are needed; give more '
-            f"outcomes of it, or leave it out with --models {others or 'A,B'}"
+            f'the quality of "{model}" is known for {count} queries, and at least {LEAST_KNOWN} are needed; '
+            f"{judging_remedy(table.with_models([model]))}give more outcomes of it, or leave it out with "
+            f"--models {others or 'A,B'}"
         )
