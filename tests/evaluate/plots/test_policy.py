@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from evaluate.study.outcomes import made_up
 
 from semroute.errors import InputError, MissingExtraError
-from semroute.evaluate.plots.policy import plot_study, svg
+from semroute.evaluate.plots.policy import drawn, plot_study, svg
 from semroute.evaluate.study.results import Plan, Policies, Study
 from semroute.evaluate.study.study import run_study
 
@@ -45,6 +46,31 @@ def test_an_element_for_a_page_is_the_same_every_time_and_asks_for_nothing(study
     assert ElementTree.fromstring(text).tag.endswith("svg")
     assert "<script" not in text
     assert "src=" not in text
+
+
+def _legends(study: Study) -> list[str]:
+    """What is written into a picture; each text is a comment, before it is drawn as shapes."""
+    return re.findall("<!-- (.*?) -->", svg(study, title=""))
+
+
+def test_a_line_that_another_hides_is_no_entry_of_its_own(study: Study) -> None:
+    words = _legends(study)
+    assert words.count("zero router: cheapest and strongest mixed") == 1, "with two models the two are one line"
+    assert "zero router: models mixed" not in words
+    assert "best single model, chosen on other folds" in words
+    one, other, *_ = study.policies
+    twin = replace(other, curve=one.curve)
+    both = [f"{policy.name} (AIQ {policy.figures.aiq.value:.3f})" for policy in (one, twin)]
+    assert both[0] in words
+    again = _legends(replace(study, policies=(one, twin, *study.policies[2:])))
+    assert ", ".join(both) in again
+    assert both[0] not in again
+
+
+def test_the_two_panels_have_one_scale_of_quality(study: Study) -> None:
+    cost, share = drawn(study, "").axes
+    assert cost.get_ylim() == share.get_ylim()
+    assert [axes.get_ylabel() for axes in (cost, share)] == ["mean quality", ""]
 
 
 def test_what_cannot_be_written_is_named(study: Study, tmp_path: Path) -> None:
