@@ -64,6 +64,8 @@ def read_share(path: Path, default: float) -> float:
         told = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return default
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     share = told.get("share") if isinstance(told, dict) else None
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise ValueError("it tells no share from 0 to 1")
@@ -112,11 +114,21 @@ class TrialRun:
         share = self._share.now()
         try:
             tried = yield from self._chain.decide(texts, requests, caller)
+            return self._chosen(texts, served, tried, share, is_pinned)
         # Whatever it is: the policy that serves has decided, and its users are not to suffer for a trial.
         except Exception as error:
             why = _why(error)
             log.warning("the policy on trial failed: %s", why)
             return [self._unheard(decision, f"it failed: {why}", share, is_pinned) for decision in served]
+
+    def _chosen(
+        self,
+        texts: Sequence[str],
+        served: Sequence[Decision],
+        tried: Sequence[Decision],
+        share: float,
+        is_pinned: bool,
+    ) -> list[Decision]:
         decisions = []
         for text, old, new in zip(texts, served, tried, strict=True):
             by_trial = place_of(text) < share

@@ -76,7 +76,7 @@ def test_a_broken_file_leaves_the_share_as_it_was(tmp_path: Path, caplog: pytest
     path = tmp_path / "trial.json"
     share = LiveShare(path, 0.3)
     assert share.now() == 0.3
-    for text in ("{", "[1]", '{"share": 2}', '{"share": true}'):
+    for text in ("{", "[1]", '{"share": 2}', '{"share": true}', "[" * 100_000):
         path.write_text(text)
         with pytest.raises(ValueError):  # noqa: PT011 - the message is JSON's own
             read_share(path, 0.0)
@@ -172,3 +172,18 @@ def test_whatever_fails_in_a_trial_the_serving_policy_serves_and_says_so(
     assert said.draw is not None
     assert said.draw.probability == 1.0
     assert "the policy on trial failed" in caplog.text
+
+
+def test_a_trial_that_decides_on_too_few_queries_is_one_that_failed(
+    routing_index: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = router(routing_index, policy, 1.0, tmp_path)
+
+    def short(*_: object) -> Any:
+        return []
+        yield
+
+    monkeypatch.setattr(running._trial._chain, "decide", short)  # type: ignore[union-attr]
+    decision = running.route(QUERIES[0])
+    assert decision.model == "small"
+    assert "it failed: ValueError" in decision.opinions[-1].reason
