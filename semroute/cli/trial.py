@@ -58,7 +58,7 @@ def status(since: datetime | None, log_url: str | None, config_path: Path | None
 
     A trial of other policies, or beside another serving policy, is another trial.
     """
-    from semroute.cli.console import print_json, print_note, stdout
+    from semroute.cli.console import print_json, print_note, print_warning, stdout
     from semroute.cli.logs import read_log
     from semroute.config import load_config
     from semroute.errors import InputError
@@ -83,6 +83,8 @@ def status(since: datetime | None, log_url: str | None, config_path: Path | None
     print_note(f"{section.policy} decides {now:.0%} of the queries")
     if made.others:
         print_note(f"{made.others:,} queries of trials of other policies are left out")
+    if made.failed:
+        print_warning(f"the policy on trial failed on {made.failed:,} queries, which are left out")
     stdout().print(_table(made))
 
 

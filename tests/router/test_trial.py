@@ -187,3 +187,32 @@ def test_a_trial_that_decides_on_too_few_queries_is_one_that_failed(
     decision = running.route(QUERIES[0])
     assert decision.model == "small"
     assert "it failed: ValueError" in decision.opinions[-1].reason
+
+
+def test_queries_on_which_the_trial_failed_are_counted_and_compared_for_neither_policy(
+    routing_index: Path, policy: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from semroute.evaluate.report.trial import trial_report
+    from semroute.outcomes.log import open_log
+
+    config = Config.model_validate({"trial": {"policy": str(policy), "share": 0.5, "state": "t.json"}})
+    with open_log(config.log, {}) as log:
+        running = Router.load(routing_index, config=config, log=log)
+        decide = running._trial._chain.decide  # type: ignore[union-attr]
+
+        def sometimes(texts: list[str], *more: Any) -> Any:
+            if int(texts[0].split()[5]) % 2:
+                raise RuntimeError("a bug that odd numbers find")
+            return (yield from decide(texts, *more))
+
+        monkeypatch.setattr(running._trial._chain, "decide", sometimes)  # type: ignore[union-attr]
+        even = [place_of(query) < 0.5 for query in QUERIES[::2]]
+        for query in QUERIES:
+            running.route(query)
+        log.flush()
+        tried = tried_config(config)
+        assert tried is not None
+        made = trial_report(log.outcomes(), trial_fingerprint(config, tried))
+    (only,) = made.shares
+    assert (only.trying.queries, only.serving.queries) == (sum(even), 30 - sum(even))
+    assert (made.failed, made.to_dict()["failed"], made.agreement.n) == (30, 30, 30)

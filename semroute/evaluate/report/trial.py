@@ -55,11 +55,14 @@ class TrialReport:
             policy on trial has more of the days on which its share was larger.
         agreement: queries for which both name the same model first.
         others: queries of trials of other policies, which are left out.
+        failed: queries on which the policy on trial failed. They stand in neither arm: the serving policy has answered
+            those that were the trial's too, and would have more of what the trial finds hard.
     """
 
     shares: tuple[ShareReport, ...]
     agreement: Rate
     others: int
+    failed: int
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready."""
@@ -105,7 +108,7 @@ def trial_report(outcomes: Iterable[LoggedOutcome], policy: str) -> TrialReport:
         policy: the pair of policies, as :attr:`~semroute.types.Draw.policy` names it.
     """
     arms: dict[float, dict[bool, _Gathered]] = {}
-    same = both = others = 0
+    same = both = others = failed = 0
     for outcome in outcomes:
         said = next((opinion for opinion in outcome.opinions if opinion.get("strategy") == TRIAL), None)
         if said is None:
@@ -114,13 +117,15 @@ def trial_report(outcomes: Iterable[LoggedOutcome], policy: str) -> TrialReport:
         if not isinstance(draw, Mapping) or draw.get("policy") != policy:
             others += 1
             continue
+        named = said.get("candidates")
+        if not isinstance(named, Sequence) or not named:
+            failed += 1
+            continue
         share = float(str(draw.get("share")))
         own = arms.pop(share, None) or {False: _Gathered(), True: _Gathered()}
         arms[share] = own  # the share of the last outcome is the last
         own[said.get("kind") == "decided"].add(outcome)
-        named = said.get("candidates")
-        if isinstance(named, Sequence) and named:
-            both += 1
-            same += named[0] == outcome.candidates[0]
+        both += 1
+        same += named[0] == outcome.candidates[0]
     shares = tuple(ShareReport(share, own[False].arm, own[True].arm) for share, own in reversed(arms.items()))
-    return TrialReport(shares, Rate.of(same, both), others)
+    return TrialReport(shares, Rate.of(same, both), others, failed)
