@@ -50,6 +50,8 @@ def report(
     from semroute.errors import InputError
     from semroute.evaluate.report.report import report as report_on
 
+    if policy is not None and category is not None:
+        raise click.UsageError("--policy compares all queries with those it was tuned on: leave out --category")
     if html is not None and not html.parent.is_dir():
         raise InputError(f"{html}: there is no folder {html.parent}; make it first")
     from semroute.cli.drift import Recent, drift_dict, measure, read_baseline

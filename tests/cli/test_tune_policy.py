@@ -172,6 +172,8 @@ def test_the_report_tells_whether_the_policy_still_fits(
     page = Path("r.html").read_text("utf-8")
     assert page.count("tune the policy again: ") == len(told["reasons"])
     assert "<td>price of large</td><td>5, 15</td><td>2, 15</td>" in page
+    assert main(["report", "--policy", "policy", "--category", "code"]) == 2
+    assert "leave out --category" in capsys.readouterr().err
     assert main(["report", "--policy", "nowhere"]) == 1
     assert "semroute tune-policy OUTCOMES --out nowhere" in capsys.readouterr().err
 
