@@ -16,7 +16,8 @@ def json_rows(lines: Lines, report: Report) -> Iterator[tuple[int, dict[str, obj
         if not text.strip():
             continue
         try:
-            row = json.loads(text, object_pairs_hook=_without_repeats)
+            # Without its end: what is cut off is missed at the end of this line, and not at the start of the next.
+            row = json.loads(text.rstrip("\r\n"), object_pairs_hook=_without_repeats)
         except json.JSONDecodeError as error:
             problem = f"malformed JSON at column {error.colno} ({error.msg}); write one JSON object a line"
         except RecursionError:

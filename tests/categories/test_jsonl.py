@@ -39,6 +39,9 @@ def test_a_blank_line_is_skipped_and_numbering_stays_true() -> None:
     ("line", "message"),
     [
         ('{"query": "a"', "x.jsonl:2: malformed JSON at column 14 (Expecting ',' delimiter)"),
+        ('{"query": "a"\n', "x.jsonl:2: malformed JSON at column 14 (Expecting ',' delimiter)"),
+        ('{"query": "a",\r\n', "x.jsonl:2: malformed JSON at column 15 (Expecting property name"),
+        ('{"query": "a", "outcomes": {"m": {"qua\n', "x.jsonl:2: malformed JSON at column 35 (Unterminated string"),
         ('{"query": "a"} {"query": "b"}', "x.jsonl:2: malformed JSON at column 16 (Extra data)"),
         ('["a"]', "x.jsonl:2: is not a JSON object"),
         ('"a"', "x.jsonl:2: is not a JSON object"),
