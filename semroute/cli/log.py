@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 FOLLOW_S = 0.5
 """How often ``--follow`` looks for new outcomes."""
 
+FORMATS = (".jsonl", ".parquet")
+"""Endings of the names of exports."""
+
 SHOWN = 16
 """Digits of an id that are shown: time and counter, by which one process never names two outcomes alike."""
 
@@ -53,7 +56,10 @@ def tail(count: int, follow: bool, log_url: str | None, config_path: Path | None
 @log.command()
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", required=True, help="Where to write.")
 @click.option(
-    "--format", "kind", type=click.Choice(["jsonl", "parquet"]), help="Default: what the name of FILE ends in."
+    "--format",
+    "kind",
+    type=click.Choice([ending[1:] for ending in FORMATS]),
+    help="Default: what the name of FILE ends in.",
 )
 @click.option(
     "--outcomes", "labelled", is_flag=True, help="Only judged answers, as rows to train and judge policies on."
@@ -76,7 +82,7 @@ def export(
     from semroute.cli.logs import read_log
     from semroute.outcomes.log.exporting import as_dict, as_labelled, write_jsonl, write_parquet
 
-    kind = kind or ("parquet" if out.suffix == ".parquet" else "jsonl")
+    kind = kind or _format(out)
     if labelled and kind == "parquet":
         raise click.UsageError("--outcomes writes JSONL: name a .jsonl file")
     opened, _ = read_log(log_url, config_path)
@@ -89,6 +95,15 @@ def export(
         else:
             count = write_jsonl(map(as_dict, found), out)
     print_note(f"wrote {count:,} {'outcome' if count == 1 else 'outcomes'} to {out}")
+
+
+def _format(out: Path) -> str:
+    """What the name of a file ends in, without the dot."""
+    from semroute.errors import InputError
+
+    if out.suffix.lower() not in FORMATS:
+        raise InputError(f"{out}: an export is one of {', '.join(FORMATS)}; name it so, or give --format")
+    return out.suffix.lower()[1:]
 
 
 @log.command()

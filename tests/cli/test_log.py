@@ -68,6 +68,21 @@ def test_an_answer_is_judged_by_the_beginning_of_its_id() -> None:
     assert run("feedback", "last", "fine").exit_code == 2
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a", "a.jsonl.gz", "jsonl"])
+@pytest.mark.usefixtures("asked")
+def test_export_refuses_a_name_of_no_format_and_names_those_that_are(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["log", "export", "--out", name]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{name}: an export is one of .jsonl, .parquet; name it so, or give --format" in said
+    assert not Path(name).exists()
+    assert main(["log", "export", "--out", name, "--format", "jsonl"]) == 0
+    assert json.loads(Path(name).read_text("utf-8").splitlines()[0])["query"]
+    assert main(["log", "export", "--out", "a.PARQUET"]) == 0
+    assert Path("a.PARQUET").read_bytes()[:4] == b"PAR1"
+
+
 @pytest.mark.usefixtures("asked")
 def test_export_info_and_prune() -> None:
     assert main(["log", "export", "--out", "a.jsonl"]) == 0
