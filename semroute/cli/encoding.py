@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,10 +151,17 @@ def fingerprint(texts: Sequence[str]) -> str:
 
 def _stored(store: Path, print_of: str) -> Matrix | None:
     try:
-        with np.load(store, allow_pickle=False) as arrays:
+        arrays = np.load(store, allow_pickle=False)
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise ValueError("one array, and no archive of them")
+        with arrays:
             return np.asarray(arrays["vectors"], np.float32) if str(arrays["queries"]) == print_of else None
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(f"{store}: cannot be read as stored vectors ({error}); remove it, or name another") from error
+    except OSError as error:
+        why = error.strerror or "a broken archive"
+    except (ValueError, KeyError, EOFError, BadZipFile, zlib.error):
+        # What NumPy says of it is advice to load pickled objects, which must not be done with a file of anyone's.
+        why = "not an archive that --vectors wrote"
+    raise InputError(f"{store}: cannot be read as stored vectors ({why}); remove it, or name another")
 
 
 def _keep(store: Path, print_of: str, vectors: Matrix) -> None:

@@ -168,6 +168,34 @@ def test_a_store_that_is_none_is_refused(arguments: list[str], tmp_path: Path, c
     assert "cannot be read as stored vectors" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_store_of_pickled_objects_is_refused_without_the_advice_to_load_it(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name, arrays in (
+        ("objects", {"vectors": np.zeros(3), "queries": np.array(["x", None], object)}),
+        ("others", {"a": np.zeros(3)}),
+        ("single", None),
+        ("text", None),
+        ("damaged", None),
+    ):
+        path = tmp_path / f"{name}.npz"
+        if arrays is not None:
+            np.savez(path, **arrays)
+        elif name == "single":
+            with path.open("wb") as file:
+                np.save(file, np.zeros(3))
+        elif name == "damaged":
+            path.write_bytes(b"PK\x03\x04" + bytes(60))
+        else:
+            path.write_text("no vectors")
+        assert main([*arguments, "--vectors", str(path)]) == 2, name
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"{name}.npz: cannot be read as stored vectors" in said
+        assert "remove it, or name another" in said
+        assert "allow_pickle" not in said
+        assert "Traceback" not in said
+
+
 def test_plot_and_page_are_written(arguments: list[str], tmp_path: Path) -> None:
     plot, html = tmp_path / "c.svg", tmp_path / "r.html"
     done = CliRunner().invoke(cli, [*arguments, "--json", "--plot", str(plot), "--html", str(html)])
