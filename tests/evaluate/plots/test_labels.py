@@ -9,7 +9,7 @@ from semroute.evaluate.plots.drawing import new_figure
 from semroute.evaluate.plots.labels import Box, label_points
 
 NAMES = ("gemma-2-9b-it", "llama-3.1-8b-instruct", "llama-3.1-nemotron-51b-instruct", "llama-3.3-nemotron-super-49b-v1")
-COST, QUALITY = (0.034, 0.068, 0.304, 0.304), (0.62, 0.677, 0.691, 0.670)
+COST, QUALITY = np.array([0.034, 0.068, 0.304, 0.304]), np.array([0.62, 0.677, 0.691, 0.670])
 
 
 def _boxes(figure: object, axes: object) -> list[Box]:
@@ -42,5 +42,5 @@ def test_names_cover_neither_one_another_nor_spots_nor_curves() -> None:
 def test_few_names_and_odd_ones_are_written(names: tuple[str, ...]) -> None:
     figure = new_figure(4, 3)
     axes = figure.subplots()
-    label_points(figure, axes, names, [0.0] * len(names), [0.5] * len(names))
+    label_points(figure, axes, names, np.zeros(len(names)), np.full(len(names), 0.5))
     assert len(_boxes(figure, axes)) == len(names)
