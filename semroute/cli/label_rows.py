@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from semroute.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from semroute.learn.labelling.order import Pick
     from semroute.learn.labelling.sample import Answer
     from semroute.outcomes.table import OutcomeTable
@@ -133,7 +135,7 @@ class Sheet:
                 "cost_usd": table.cost[row, column], "input_tokens": table.input_tokens[row, column],
                 "output_tokens": table.output_tokens[row, column], "latency_ms": table.latency[row, column],
             }  # fmt: skip
-            told = {name: float(value) for name, value in known.items() if value == value}
+            told = {name: _plain(value) for name, value in known.items() if value == value}
             cells[model] = {"quality": quality, **told, "response": self.answer(row, model)}
         task = {"task": table.tasks[row]} if table.tasks[row] else {}
         reason = {} if pick is None else {"picked": pick.reason, "draw": pick.draw, "drawn_from": self._drawn_from}
@@ -177,6 +179,12 @@ def read_sheet(outcomes: Sequence[Path], out: Path, most: int | None = None) -> 
             'the outcomes hold no "response", so there is nothing to judge; semroute collect asks for some'
         )
     return Sheet(table, out, written, most)
+
+
+def _plain(value: np.float32) -> int | float:
+    """The shortest number that is this one in 32 bits: as it was told, where that was in six digits or fewer."""
+    number = float(str(value))
+    return int(number) if number.is_integer() else number
 
 
 def _judged_models(written: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], frozenset[str]]:

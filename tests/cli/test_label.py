@@ -6,13 +6,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
+from semroute.cli.label_rows import read_sheet
 from semroute.cli.label_screen import Action, Judging, shown
 from semroute.cli.main import cli, main
 from semroute.outcomes.files import read_outcomes
@@ -61,6 +65,25 @@ def test_keys_mark_answers_and_enter_keeps_them(outcomes: str) -> None:
     assert table.cost[0].tolist() == pytest.approx([0.001, 0.01]) or table.cost[0].tolist() == pytest.approx(
         [0.01, 0.001]
     )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    cost=st.integers(0, 999_999).map(lambda digits: digits / 10**9),
+    tokens=st.integers(0, 1_000_000),
+    latency=st.integers(0, 999_999).map(lambda digits: digits / 100),
+)
+def test_numbers_are_written_as_they_were_told(cost: float, tokens: int, latency: float) -> None:
+    told = {"cost_usd": cost, "input_tokens": tokens, "output_tokens": 26, "latency_ms": latency}
+    with TemporaryDirectory() as folder:
+        outcomes, out = Path(folder) / "outcomes.jsonl", Path(folder) / "golden.jsonl"
+        cell = {"quality": None, **told, "response": "yes"}
+        outcomes.write_text(json.dumps({"query": "q", "outcomes": {"small": cell}}) + "\n")
+        read_sheet([outcomes], out).keep(0, {"small": 1.0}, judged_by="human")
+        written = json.loads(out.read_text())["outcomes"]["small"]
+    assert {name: written[name] for name in told} == told
+    assert isinstance(written["input_tokens"], int)
+    assert isinstance(written["output_tokens"], int)
 
 
 def test_it_goes_on_where_it_stopped_and_stops_at_the_limit(outcomes: str) -> None:
