@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ from semroute.cli.options import NumberRange, config_option, index_option, json_
 
 if TYPE_CHECKING:
     from semroute.cli.label_rows import Sheet
+    from semroute.cli.label_screen import Action, Judging
 
 _FILE = click.Path(path_type=Path)
 
@@ -67,6 +70,9 @@ def label(
     if as_json:
         print_json({"path": str(out), "judged": judged, "random_sample": sampled})
         return
+    if not out.exists():
+        print_note(f"no query was judged, and {out} was not begun")
+        return
     among = "" if sampled is None else f"; {sampled:,} of all there are a random sample"
     print_note(f"{judged:,} queries judged, in {out}{among}")
     if sampled is None:
@@ -119,21 +125,18 @@ def _by_hand(
     """Show one query after the other; how many were judged."""
     from random import Random
 
-    from semroute.cli.console import stdout
-    from semroute.cli.label_screen import Action, Judging, shown
+    from semroute.cli.label_screen import Action, Judging
 
+    _check_terminal()
     picks = sheet.picks(classifier, index, config_path, seed)
     wanted = len(picks) if limit is None else min(limit, len(picks))
     done: list[int] = []
-    place, console = 0, stdout()
+    place = 0
     while place < len(picks) and len(done) < wanted:
         pick, random = picks[place], Random(f"{seed} {picks[place].row}")
         order = random.sample(sheet.models_of(pick.row), sheet.room(pick.row))
-        judging, action = Judging.of(sheet.query(pick.row), [sheet.answer(pick.row, model) for model in order]), None
-        while action is None:
-            console.clear()
-            console.print(shown(judging, done=len(done), wanted=wanted, reason=pick.reason, width=console.width))
-            judging, action = judging.press(_key())
+        judging = Judging.of(sheet.query(pick.row), [sheet.answer(pick.row, model) for model in order])
+        judging, action = _asked(judging, len(done), wanted, pick.reason)
         if action is Action.QUIT:
             break
         if action is Action.UNDO:
@@ -149,18 +152,56 @@ def _by_hand(
     return len(done)
 
 
+def _asked(judging: Judging, done: int, wanted: int, reason: str) -> tuple[Judging, Action]:
+    """Show a query until a key ends it; the marks by then, and the key's action."""
+    from semroute.cli.console import stdout
+    from semroute.cli.label_screen import Action, shown
+
+    while True:
+        console = stdout()  # anew, since a terminal may change its size
+        console.clear()
+        console.print(shown(judging, console, done=done, wanted=wanted, reason=reason))
+        judging, action = judging.press(_key())
+        if action is Action.VIEW:
+            click.echo_via_pager(judging.whole())
+        elif action is not None:
+            return judging, action
+
+
+def _check_terminal() -> None:
+    """Say that there is no terminal before anything is read or drawn.
+
+    Raises:
+        InputError: there is none to press keys at.
+    """
+    try:
+        number = sys.stdin.fileno()
+    except (AttributeError, OSError, ValueError):
+        return  # no real standard input: keys come from elsewhere, or reading them says that there are none
+    if sys.platform == "win32" or os.isatty(number):
+        return
+    try:  # where click looks for keys then
+        Path("/dev/tty").open("rb").close()
+    except OSError as error:
+        raise _no_terminal() from error
+
+
 def _key() -> str:
     """The next key.
 
     Raises:
         InputError: there is no terminal to press keys at.
     """
-    from semroute.errors import InputError
-
     try:
         return click.getchar()
     except OSError as error:
-        raise InputError("judging by hand needs a terminal; --judge MODEL does not") from error
+        raise _no_terminal() from error
+
+
+def _no_terminal() -> Exception:
+    from semroute.errors import InputError
+
+    return InputError("judging by hand needs a terminal; --judge MODEL does not")
 
 
 def _marks(marks: Sequence[float | None]) -> list[float]:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from semroute.cli.label_layout import shares
 from semroute.cli.label_rows import read_sheet
 from semroute.cli.label_screen import Action, Judging, shown
 from semroute.cli.main import cli, main
@@ -115,19 +116,91 @@ def test_marks_go_round_and_other_keys_do_nothing() -> None:
         seen.append(judging.marks[0])
     assert seen == [1.0, 0.0, 0.5, 1.0]
     assert judging.press("3") == judging.press("x") == judging.press("") == judging.press("²") == (judging, None)
-    assert judging.press(ENTER) == (judging, None)
     assert judging.press("q")[1] is Action.QUIT
+
+
+def test_enter_says_which_answers_lack_a_mark_until_another_key_is_pressed() -> None:
+    judging, action = Judging.of("q", ["one", "two", "three"]).press("2")[0].press(ENTER)
+    assert action is None
+    console = Console(width=80, height=24, record=True, file=io.StringIO())
+    console.print(shown(judging, console, done=0, wanted=1, reason="rare"))
+    assert "not saved: 1, 3 have no mark yet" in console.export_text()
+    assert judging.press("1")[0].said == ""
+    assert judging.press("1")[0].press("3")[0].press(ENTER)[1] is Action.SAVE
 
 
 @pytest.mark.parametrize("width", [40, 80, 160])
 def test_the_screen_shows_answers_without_the_names_of_models(width: int) -> None:
     judging = Judging.of("What is it?", ["this\nand that", "x" * 5000, "other"])
-    console = Console(width=width, record=True, file=io.StringIO())
-    console.print(shown(judging, done=0, wanted=5, reason="rare", width=width))
+    console = Console(width=width, height=24, record=True, file=io.StringIO())
+    console.print(shown(judging, console, done=0, wanted=5, reason="rare"))
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= width
     for words in ("What is it?", "this", "[…]", "other", "1 of 5", "picked as rare"):
         assert words in text
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    query=st.text(max_size=3000),
+    answers=st.lists(st.text("ab \n\t界", max_size=4000), min_size=1, max_size=4),
+    width=st.integers(60, 200),
+    height=st.integers(24, 60),
+    said=st.booleans(),
+)
+def test_query_and_answers_of_any_length_fit_the_terminal(
+    query: str, answers: list[str], width: int, height: int, said: bool
+) -> None:
+    judging = Judging.of(query, answers)
+    console = Console(width=width, height=height, file=io.StringIO())
+    lines = console.render_lines(
+        shown(judging.press(ENTER)[0] if said else judging, console, done=0, wanted=5, reason="rare")
+    )
+    assert len(lines) < height
+    text = ["".join(part.text for part in line) for line in lines]
+    assert text[0].startswith("1 of 5")
+    assert text[-1].rstrip().endswith("end"), "the keys are the last"
+
+
+def test_nine_answers_and_their_query_fit_a_terminal_of_80_by_24() -> None:
+    judging = Judging.of("What is it?", [f"{number} begins\n" + "long " * 500 + "end" for number in range(9)])
+    console = Console(width=80, height=24, record=True, file=io.StringIO())
+    console.print(shown(judging, console, done=0, wanted=5, reason="rare"))
+    text = console.export_text()
+    assert len(text.splitlines()) < 24
+    assert "What is it?" in text
+    assert all(f"{number} begins" in text for number in range(9))
+
+
+@given(needs=st.lists(st.integers(1, 50), min_size=1, max_size=10), room=st.integers(-5, 200))
+def test_lines_are_shared_so_that_short_texts_are_whole(needs: list[int], room: int) -> None:
+    given_lines = shares(needs, room)
+    assert all(1 <= some <= need for some, need in zip(given_lines, needs, strict=True))
+    assert sum(given_lines) <= max(room, len(needs))
+    if sum(needs) <= room:
+        assert given_lines == needs
+    cut = [some for some, need in zip(given_lines, needs, strict=True) if some < need]
+    if cut:
+        assert max(given_lines) - min(cut) <= 1, "who is cut has no less than the others, but for a remainder"
+
+
+def test_a_key_shows_query_and_answers_whole() -> None:
+    long = "\n".join(f"line {number}" for number in range(300))
+    cells = {model: {"quality": None, "response": f"{model}\n{long}"} for model in ("small", "large")}
+    Path("long.jsonl").write_text(json.dumps({"query": "What is it?", "outcomes": cells}) + "\n")
+    done = run("label", "long.jsonl", "--out", "golden.jsonl", keys=f"va{ENTER}")
+    assert "--- answer 1 ---" in done.stdout
+    assert done.stdout.count("\nline 150\n") == 2
+    assert done.stdout.count("─ query ─") == 3, "the screen comes back, and nothing is lost by looking"
+    assert len(rows()) == 1
+
+
+def test_who_quits_at_once_is_told_of_no_file_that_is_not_there(outcomes: str) -> None:
+    done = run("label", outcomes, "--out", "golden.jsonl", keys="q")
+    assert done.exit_code == 0
+    assert "no query was judged, and golden.jsonl was not begun" in " ".join(done.stderr.split())
+    assert "random sample" not in done.stderr
+    assert not Path("golden.jsonl").exists()
 
 
 @pytest.fixture
@@ -457,6 +530,7 @@ def test_without_a_terminal_it_says_so(outcomes: str) -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert "needs a terminal" in done.stderr
+    assert done.stdout == "", "nothing is drawn before"
 
 
 def test_what_cannot_be_done_is_said(outcomes: str, capsys: pytest.CaptureFixture[str]) -> None:
