@@ -54,13 +54,13 @@ class Recent:
     Attributes:
         after: when the policy was tuned: what was logged before tells nothing of it; None takes all.
         texts: newest different queries, by normalised text, of those whose text the log keeps.
-        feedback: judgements of answers.
+        feedback: judgements of answers, by query: their sum and how many they are.
         costs: USD of queries.
     """
 
     after: datetime | None = None
     texts: dict[str, str] = field(default_factory=dict)
-    feedback: array[float] = field(default_factory=lambda: array("d"))
+    feedback: dict[str, tuple[float, int]] = field(default_factory=dict)
     costs: array[float] = field(default_factory=lambda: array("d"))
 
     def seen(self, outcomes: Iterable[LoggedOutcome]) -> Iterator[LoggedOutcome]:
@@ -73,14 +73,15 @@ class Recent:
     def _take(self, outcome: LoggedOutcome) -> None:
         from semroute.texts.same import normalised
 
-        if outcome.query is not None and outcome.query.strip():
-            key = normalised(outcome.query)
+        key = outcome.id if outcome.query is None else normalised(outcome.query)
+        if outcome.query is not None and key:
             self.texts.pop(key, None)
             self.texts[key] = outcome.query
             if len(self.texts) > MOST:
                 del self.texts[next(iter(self.texts))]
         if outcome.feedback is not None:
-            self.feedback.append(outcome.feedback)
+            total, count = self.feedback.get(key, (0.0, 0))
+            self.feedback[key] = total + outcome.feedback, count + 1
         if outcome.cost_usd is not None:
             self.costs.append(outcome.cost_usd)
 
@@ -101,8 +102,10 @@ def measure(baseline: Baseline, recent: Recent, index: Path | None, config_path:
         thresholds = np.array([baseline.thresholds[name] for name in names])
         found = encoding.scores(encoding.encoder.encode(list(recent.texts.values())))
         scores, below = encoding.best_of(found, thresholds)
+    # Ten judgements of one query are one draw.
+    feedback = [total / count for total, count in recent.feedback.values()]
     prices = {model: (price.input, price.output) for model, price in known_prices(None, config_path).items()}
-    return drift(baseline, scores, below, recent.feedback, recent.costs, prices, index=own)
+    return drift(baseline, scores, below, feedback, recent.costs, prices, index=own)
 
 
 def drift_dict(found: Drift) -> dict[str, Any]:

@@ -23,6 +23,8 @@ _BOUND = (
     "fixed sequence testing on the held-out rows (Learn then Test), each test by betting for the long run and by "
     "Student's prediction bound for the queries ahead; queries that say the same count as one"
 )
+_MOST_ALIKE = 0.02
+"""Share of one group of queries that say the same above which the promise says so."""
 _BUDGET = "approximate: no query is taken to cost more than the dearest of these outcomes"
 
 
@@ -96,6 +98,13 @@ def tuning_tables(found: Tuning) -> Iterator[Table | Text]:
         f"with 95% intervals{left}",
         style="dim",
     )
+    alike = found.prepared.held.most_alike
+    if alike > _MOST_ALIKE:
+        yield Text(
+            f"warning: one query and what says the same make up {alike:.1%} of the rows that test; the promise holds "
+            "for queries as different as most of these, and not where other single queries become as frequent",
+            style="yellow",
+        )
     bound = bound_words(found)
     yield Text("nothing is promised" if bound is None else f"the promise by {bound}", style="dim")
     if len(summary.parts) > 1:
@@ -162,6 +171,7 @@ def tuning_dict(found: Tuning) -> dict[str, Any]:
             "queries": summary.tuning_rows,
             "tested_on": summary.held_rows,
             "different": found.prepared.held.different,
+            "largest_share_alike": found.prepared.held.most_alike,
             "left_out": found.left_out,
             "mean_quality": dict(zip(found.models, part.quality.mean(axis=0, dtype="float64").tolist(), strict=True)),
             "mean_cost_usd": dict(zip(found.models, part.cost.mean(axis=0, dtype="float64").tolist(), strict=True)),

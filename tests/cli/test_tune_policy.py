@@ -119,7 +119,7 @@ def test_where_answers_are_told_a_cascade_is_tried_and_written_with_its_check() 
     answered = written(Path("answered.jsonl"), 500, answers=True)
     assert run(*tune(answered, "--min-quality", "0.95")).exit_code == 0
     said = yaml.safe_load(Path("policy/policy.yaml").read_text())
-    assert said["cascade"]["tiers"] == ["small", "large"]
+    assert said["cascade"]["tiers"] == ["small", {"use": "large", "accept": {"format": False}}]
     assert Path(said["cascade"]["accept"]["quality"]["classifier"], "classifier.json").is_file()
 
 
@@ -266,3 +266,14 @@ def test_what_was_logged_before_the_tuning_and_what_another_index_scores_is_no_d
     found = drift()
     assert (found["same_index"], found["queries"]) == (False, 0)
     assert "the index is another" in str(found["reasons"])
+
+
+def test_judgements_of_one_query_are_one_draw(outcomes: Path) -> None:
+    run(*tune(outcomes, "--min-quality", "0.85"))
+    for _ in range(4):
+        run("route", "how do I boil an egg")
+        run("feedback", "last", "bad")
+    run("route", "how do I bake bread")
+    run("feedback", "last", "good")
+    told = json.loads(run("report", "--policy", "policy", "--json").stdout)["drift"]
+    assert (told["judged"], told["quality"]["value"]) == (2, 0.5)

@@ -90,6 +90,14 @@ def test_every_text_has_its_place(text: str) -> None:
     assert place_of(text) == place_of(text)
 
 
+@pytest.mark.parametrize("endings", [("in French", "in German"), ("of long ago", "of our days")])
+def test_texts_that_differ_in_the_same_words_are_drawn_apart(endings: tuple[str, str]) -> None:
+    places = [[place_of(f"tell me about number {number} {end}") < 0.25 for end in endings] for number in range(4000)]
+    one, other = zip(*places, strict=True)
+    both = sum(first and second for first, second in places) / 4000
+    assert both == pytest.approx(sum(one) / 4000 * sum(other) / 4000, abs=0.02)
+
+
 def test_the_answers_of_its_queries_go_up_its_own_cascade(
     routing_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,10 @@ MOST_OFF = 1.5
 """A mean weight that far is above this, or below its inverse, leaves nothing to estimate from. Of models that a fixed
 rule chose between, one has a mean weight of 1/2 at most."""
 
+MOST_SETTLED = 0.05
+"""Share of the rows on which a model may have had no chance. Of what it would do there the others tell nothing, so that
+the whole is off by up to as much."""
+
 FEW = 30
 """Different queries with a known answer below which the spread of so skewed a mean is itself not known."""
 
@@ -52,6 +56,9 @@ def doubts(table: OutcomeTable, probability: Matrix) -> Doubts:
         probability: ``(n, m)`` in (0, 1], with which a model came to be known; only read where it is.
     """
     names, query = numbered(table.queries)
+    # Where a model is known for certain and others are not known at all, these had no chance.
+    sure = np.isfinite(table.quality) & (probability >= 1)
+    settled = sure.any(axis=1) & ~table.is_complete
     refused: list[str] = []
     warned: list[str] = []
     for column, model in enumerate(table.models):
@@ -61,8 +68,12 @@ def doubts(table: OutcomeTable, probability: Matrix) -> Doubts:
         asked = len(np.unique(query[known]))
         mean, error = _mean_weight(np.where(known, 1 / probability[:, column], 0), query)
         fault = _fault(known, probability[known, column], asked, len(names))
+        never = float((settled & ~known).mean())
         if fault is not None:
             refused.append(f'"{model}" {fault}')
+        elif never:
+            off = refused if never > MOST_SETTLED else warned
+            off.append(f'"{model}" could not be drawn on {never:.1%} of the rows: another was certain there')
         elif abs(mean - 1) > FAR * error + _ROUNDING:
             off = refused if not 1 / MOST_OFF <= mean <= MOST_OFF else warned
             off.append(

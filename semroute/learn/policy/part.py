@@ -45,6 +45,11 @@ class Part:
         """How many rows there are of which no two say the same."""
         return len(np.unique(self.group))
 
+    @property
+    def most_alike(self) -> float:
+        """Share of the rows that the largest group has."""
+        return float(np.bincount(self.group).max(initial=0)) / max(1, len(self))
+
 
 @dataclass(frozen=True, slots=True)
 class Played:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,10 @@ def frontier(found: Sequence[Point]) -> list[Point]:
     return kept[::-1]
 
 
+Excess: TypeAlias = Callable[[Played, Part], NDArray[np.float64]]
+"""``(n,)`` by how much each row is beyond what is promised."""
+
+
 @dataclass(frozen=True, slots=True)
 class Test:
     """Rows that a promise is tested on.
@@ -76,10 +80,24 @@ class Test:
     Attributes:
         part: the rows.
         play: what a point gives on them.
+        beside: the rows that points were made on, with what they gave there: what is broken on both together is no
+            promise, whatever the test says. A query that comes often lies wholly in one part, and the other knows
+            nothing of it.
     """
 
     part: Part
     play: Callable[[Point], Played]
+    beside: Part | None = None
+
+    def is_kept(self, point: Point, excess: Excess, low: float, high: float, promise: Promise) -> bool:
+        """Whether the mean of what ``excess`` tells of each row is shown to be at most 0, and is so on all rows."""
+        own = excess(self.play(point), self.part)
+        if not promise.is_kept(own, low, high, self.part.group):
+            return False
+        if self.beside is None:
+            return True
+        there = excess(point.tuned, self.beside)
+        return float(own.sum() + there.sum()) <= 0
 
 
 def cheapest_above(found: Sequence[Point], test: Test, floor: Floor, promise: Promise) -> Point | None:
@@ -98,8 +116,7 @@ def cheapest_above(found: Sequence[Point], test: Test, floor: Floor, promise: Pr
             if is_alone(point, floor.strongest):
                 yield point, floor.fraction <= 1.0
                 continue
-            shortfall = floor.shortfall(test.play(point), test.part)
-            yield point, promise.is_kept(shortfall, -1.0, max(floor.fraction, 0.0), test.part.group)
+            yield point, test.is_kept(point, floor.shortfall, -1.0, max(floor.fraction, 0.0), promise)
 
     chosen = last_kept(tests())
     if chosen is not None or floor.fraction > 1.0:
@@ -119,10 +136,12 @@ def best_below(found: Sequence[Point], test: Test, budget: float, promise: Promi
     """
     rising = frontier(found)[::-1]
 
+    def over(played: Played, part: Part) -> NDArray[np.float64]:
+        return played.cost - budget
+
     def tests() -> Iterator[tuple[Point, bool]]:
         for point in rising:
-            over = test.play(point).cost - budget
-            yield point, promise.is_kept(over, -budget, max(most - budget, 0.0), test.part.group)
+            yield point, test.is_kept(point, over, -budget, max(most - budget, 0.0), promise)
 
     return last_kept(tests())
 

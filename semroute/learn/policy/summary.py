@@ -10,7 +10,7 @@ import numpy as np
 from semroute.evaluate.curves.bootstrap import Interval, Resampling, interval
 from semroute.evaluate.risk.promise import Promise
 from semroute.learn.policy.part import Part, Played
-from semroute.learn.policy.search import Floor, Point, frontier, is_alone
+from semroute.learn.policy.search import Floor, Point, Test, frontier, is_alone
 from semroute.learn.policy.tuning import Tuned
 
 _HALVINGS = 17
@@ -74,22 +74,22 @@ def summarise(tuned: Tuned, tuning: Part, held: Part, promise: Promise, *, seed:
         held_rows=len(held),
         strongest=_figures(single, single, resampling),
         chosen=figures(tuned.chosen),
-        promised=None if tuned.chosen is None else _promised(tuned.chosen, tuned.strongest, held, promise),
+        promised=None if tuned.chosen is None else _promised(tuned.chosen, tuned.strongest, tuning, held, promise),
         densest=densest,
         densest_figures=_figures(densest.play(held), single, resampling),
         parts={name: figures(point) for name, point in tuned.by_family.items()},
     )
 
 
-def _promised(point: Point, strongest: int, held: Part, promise: Promise) -> float:
+def _promised(point: Point, strongest: int, tuning: Part, held: Part, promise: Promise) -> float:
     """The highest floor that passes the test by which floors are chosen, to a thousandth of a per cent."""
     if is_alone(point, strongest):
         return 1.0
     played = point.play(held)
+    test = Test(held, lambda _: played, tuning)
 
     def is_kept(fraction: float) -> bool:
-        shortfall = Floor(fraction, strongest).shortfall(played, held)
-        return promise.is_kept(shortfall, -1.0, fraction, held.group)
+        return test.is_kept(point, Floor(fraction, strongest).shortfall, -1.0, fraction, promise)
 
     low, high = 0.0, 1.0
     while is_kept(high) and high < _MOST_PROMISED:

@@ -97,7 +97,7 @@ def tune(tried: Sequence[Family], prepared: Prepared, goal: Goal, strongest: int
     found = points(tried, prepared.tuning)
     alone = [point for point in found if isinstance(point.family, SingleModels)]
     by_tuning = Test(prepared.tuning, lambda point: point.tuned)
-    by_others = Test(prepared.held, lambda point: point.play(prepared.held))
+    by_others = Test(prepared.held, lambda point: point.play(prepared.held), prepared.tuning)
     most = max(_dearest(prepared.tuning), _dearest(prepared.held))
     ahead: dict[str, Point | None] = {}
     by_family: dict[str, Point | None] = {}

@@ -121,3 +121,18 @@ def test_complete_rows_and_models_that_all_rows_know_are_not_doubted() -> None:
     quality = table.quality.copy()
     quality[0, 1] = np.nan
     assert [text.split('"')[1] for text in _doubts(replace(table, quality=quality)).refused] == ["large"]
+
+
+@pytest.mark.parametrize(("share", "kind"), [(0.3, "refused"), (0.02, "warned")])
+def test_where_another_model_was_certain_a_model_had_no_chance_and_nothing_tells_of_it(share: float, kind: str) -> None:
+    """As of a trial whose two policies name the same model for some of the queries."""
+    table = _drawn(2000, 0.5)
+    settled = np.arange(2000) < share * 2000
+    quality, probability = table.quality.copy(), table.probability.copy()
+    quality[settled] = [1.0, np.nan]
+    probability[settled] = [1.0, np.nan]
+    found = _doubts(replace(table, quality=quality, probability=probability))
+    said = [words for words in getattr(found, kind) if '"large" could not be drawn' in words]
+    assert len(said) == 1
+    assert f"{share:.1%} of the rows" in said[0]
+    assert not any('"small" could not' in words for words in (*found.refused, *found.warned))

@@ -24,6 +24,8 @@ from semroute.learn.policy.families.ways import Way
 from semroute.learn.policy.part import Part
 
 CATEGORIES = ("easy", "hard")
+ALL_OF_LARGE = {"use": "large", "accept": {"format": False}}
+"""What the second model says was never checked when the policy was tested."""
 FAMILIES: list[Family] = [
     SingleModels(MODELS),
     ByClassifier(MODELS, "policy/classifier"),
@@ -80,6 +82,16 @@ def test_no_cascade_from_before_outlives_a_tuned_policy(family: Family, tmp_path
         assert not any(tier.use in ("old", "older") for cascade in asked for tier in cascade.tiers)
 
 
+@pytest.mark.parametrize("family", FAMILIES, ids=NAMES)
+def test_no_rule_from_before_decides_under_a_tuned_policy(family: Family, tmp_path: Path) -> None:
+    config = Config.model_validate({"rules": [{"name": "old", "only": ["old"]}]})
+    parameter, _ = next(iter(family.tried(part(400))))
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump(dict(family.config(parameter))))
+    after = overlaid(config, path)
+    assert not after.rules or "rules" not in after.strategies
+
+
 def test_single_models_give_their_own_quality_and_cost() -> None:
     rows = part(100)
     (_, small), (_, large) = SingleModels(MODELS).tried(rows)
@@ -126,7 +138,7 @@ def test_a_category_may_have_a_cascade_and_others_none() -> None:
     mixed = CategoryTable(1.0, 0.0, (Way(0), Way(0, 1, 0.5), Way(1)))
     said = family.config(mixed)["categories"]
     assert said["easy"] == {"models": ["small"], "cascade": False}
-    assert said["hard"]["cascade"]["tiers"] == ["small", "large"]
+    assert said["hard"]["cascade"]["tiers"] == ["small", ALL_OF_LARGE]
     assert said["hard"]["cascade"]["accept"]["quality"]["classifier"] == "p/checks-0"
     assert family.checks(mixed) == {0}
     hard = rows.scores.argmax(axis=1) == 1
@@ -140,7 +152,7 @@ def test_a_cascade_of_the_fallback_is_not_that_of_categories_that_have_none() ->
     family = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), "p", with_tiers=True)
     parameter = CategoryTable(1.0, 0.0, (Way(0), Way(1), Way(0, 1, 0.5)))
     said = family.config(parameter)
-    assert said["cascade"]["tiers"] == ["small", "large"]
+    assert said["cascade"]["tiers"] == ["small", ALL_OF_LARGE]
     assert said["categories"]["easy"] == {"models": ["small"], "cascade": False}
     assert not Config.model_validate({"categories": said["categories"]}).categories["easy"].cascade.tiers  # type: ignore[union-attr]
 

@@ -147,3 +147,21 @@ def test_a_budget_is_not_believed_for_few_rows_without_a_dear_call() -> None:
 def _rows(own: Part, rows: np.ndarray) -> dict[str, Any]:
     named = ("quality", "cost", "predicted", "expected", "scores", "group")
     return {name: getattr(own, name)[rows] for name in named} | {"acceptance": {0: own.acceptance[0][rows]}}
+
+
+def test_a_query_that_comes_often_and_lies_in_the_tuning_rows_counts_against_the_promise() -> None:
+    """The cheap model is wrong on one query, a fifth of the traffic, and right on all others."""
+
+    def rows(often: int, others: int, seed: int) -> Part:
+        made = part(often + others, seed=seed)
+        made.quality[:] = 1.0
+        made.quality[:often, 0] = 0.0
+        made.group[:often] = 0
+        return made
+
+    both = Prepared(rows(400, 600, 1), rows(0, 1000, 2), classifier=None)  # type: ignore[arg-type]
+    found = tune([SingleModels(MODELS)], both, Goal(min_quality=0.95), 1, SURE)
+    assert found.chosen is not None
+    assert found.chosen.parameter == 1, "with the rows that test alone it would be the cheap one"
+    cheap = replace(found, chosen=found.points[0])
+    assert summarise(cheap, both.tuning, both.held, SURE).promised == pytest.approx(0.8, abs=0.01)

@@ -47,7 +47,8 @@ class Cascade:
     def config(self, parameter: float) -> Config:
         """All goes to the fallback, which is the cascade."""
         section = self._way(parameter).cascade(self.models, self.folder)
-        return {"strategies": ["rules"], "fallback": {"models": [self.models[self.first]]}, "cascade": section}
+        only = {"models": [self.models[self.first]]}
+        return {"strategies": ["rules"], "rules": [], "fallback": only, "cascade": section}
 
     def checks(self, parameter: float) -> frozenset[int]:
         """The first tier's."""

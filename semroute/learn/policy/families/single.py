@@ -29,8 +29,9 @@ class SingleModels:
         return Played.of(part, np.full(len(part), parameter))
 
     def config(self, parameter: int) -> Config:
-        """No strategy decides, so all goes to the fallback."""
-        return {"strategies": ["rules"], "fallback": {"models": [self.models[parameter]]}, "cascade": False}
+        """No rule decides, so all goes to the fallback."""
+        only = {"models": [self.models[parameter]]}
+        return {"strategies": ["rules"], "rules": [], "fallback": only, "cascade": False}
 
     def checks(self, parameter: int) -> frozenset[int]:
         """None."""

@@ -45,7 +45,8 @@ class Way:
         if self.second is None:
             return False
         quality = {"classifier": f"{folder}/checks-{self.first}", "threshold": self.threshold}
-        tiers = [models[self.first], models[self.second]]
+        # The check is the first model's: what the second says is given as it is, as it was when the policy was tested.
+        tiers = [models[self.first], {"use": models[self.second], "accept": {"format": False}}]
         return {"tiers": tiers, "accept": {"format": False, "quality": quality}}
 
     def words(self, models: Sequence[str]) -> str:
