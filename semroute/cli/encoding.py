@@ -151,11 +151,13 @@ def fingerprint(texts: Sequence[str]) -> str:
 
 def _stored(store: Path, print_of: str) -> Matrix | None:
     try:
-        arrays = np.load(store, allow_pickle=False)
-        if not isinstance(arrays, np.lib.npyio.NpzFile):
-            raise ValueError("one array, and no archive of them")
-        with arrays:
-            return np.asarray(arrays["vectors"], np.float32) if str(arrays["queries"]) == print_of else None
+        # Opened here: of an archive that is damaged NumPy leaves its own file open.
+        with store.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise ValueError("one array, and no archive of them")
+            with arrays:
+                return np.asarray(arrays["vectors"], np.float32) if str(arrays["queries"]) == print_of else None
     except OSError as error:
         why = error.strerror or "a broken archive"
     except (ValueError, KeyError, EOFError, BadZipFile, zlib.error):
