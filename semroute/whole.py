@@ -91,13 +91,13 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.chmod(0o644)
-        _sync(part)
+        sync(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
-    # Without it a power cut could leave a manifest that names empty files.
+def sync(path: Path) -> None:
+    """Have a file on the disk: without it a power cut could leave a manifest that names empty files."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())

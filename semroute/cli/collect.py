@@ -51,6 +51,7 @@ def collect(
     alone are asked.
     """
     from semroute import bridge
+    from semroute.cli.budgets import ended_by
     from semroute.cli.console import print_json, print_note, print_warning
     from semroute.config import load_config
     from semroute.dispatch import Dispatcher
@@ -80,18 +81,8 @@ def collect(
         return
     print_note(f"{answers:,} answers to {rows:,} queries for USD {collector.spent:.4f}, in {out}")
     if collector.is_spent:
-        print_warning(f"{_stopped_by(collector)}: {len(left) - rows:,} queries were not asked")
-
-
-def _stopped_by(collector: Collector) -> str:
-    """Why the budget ended the asking."""
-    budget, rest = f"the budget of USD {collector.max_usd:g}", collector.max_usd - collector.spent
-    if rest <= 0:
-        return f"{budget} is spent"
-    return (
-        f"of {budget}, the rest of USD {rest:.4g} would not cover the longest answers to the next query (USD "
-        f"{collector.needed:.4g}; --max-tokens makes them shorter)"
-    )
+        why = ended_by(max_usd, collector.spent, collector.needed, "the longest answers to the next query")
+        print_warning(f"{why}: {len(left) - rows:,} queries were not asked (--max-tokens makes answers shorter)")
 
 
 def _models(models: tuple[str, ...] | None, config: Config) -> tuple[str, ...]:

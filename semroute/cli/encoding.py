@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.errors import InputError
+from semroute.texts.digests import digest_of
 from semroute.whole import whole_file
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Encoding:
         """SHA-256, in hex, of what scores follow from: categories, encoder, prototypes and head."""
         manifest = self._artifact.manifest
         kept = [f"{role} {entry.sha256}" for role, entry in sorted(manifest.files.items()) if role not in _NO_SCORES]
-        return fingerprint([*manifest.categories, *kept, repr(manifest.weight)])
+        return digest_of([*manifest.categories, *kept, repr(manifest.weight)])
 
     def scores(self, vectors: Matrix) -> Matrix:
         """``(n, c)`` scores of the index's categories for ``(n, d)`` vectors of its encoder."""
@@ -129,7 +129,7 @@ class Encoding:
         from semroute.learn.build import embed
 
         # Of these queries and of this encoder: another index has other vectors for the same queries.
-        print_of = fingerprint([self.encoder.fingerprint, *queries])
+        print_of = digest_of([self.encoder.fingerprint, *queries])
         if store is not None and store.exists():
             found = _stored(store, print_of)
             if found is not None:
@@ -138,15 +138,6 @@ class Encoding:
         if store is not None:
             _keep(store, print_of, vectors)
         return vectors
-
-
-def fingerprint(texts: Sequence[str]) -> str:
-    """SHA-256 of the texts in their order, in hex."""
-    digest = hashlib.sha256()
-    for text in texts:
-        raw = text.encode("utf-8", "surrogatepass")
-        digest.update(len(raw).to_bytes(8, "big") + raw)
-    return digest.hexdigest()
 
 
 def _stored(store: Path, print_of: str) -> Matrix | None:

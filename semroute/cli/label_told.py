@@ -118,11 +118,7 @@ class Judged:
         return f"a judge must answer with {wanted}: name another model with --judge{hold}"
 
     def _short_of_money(self) -> str:
-        budget, rest = f"the budget of USD {self.max_usd:g}", (self.max_usd or 0.0) - self.spent
-        why = (
-            f"{budget} is spent"
-            if rest <= 0
-            else f"of {budget}, the rest of USD {rest:.4g} would not cover the longest grades of the next query (USD "
-            f"{self.needed:.4g})"
-        )
+        from semroute.cli.budgets import ended_by
+
+        why = ended_by(self.max_usd or 0.0, self.spent, self.needed, "the longest grades of the next query")
         return f"{why}: {self.wanted - self.asked:,} answers were not judged; give more with --max-usd to go on"

@@ -73,11 +73,11 @@ def train(
     """
     from dataclasses import replace
 
-    from semroute.cli.console import print_json, print_note, print_warning, stdout
+    from semroute.cli.console import print_json, print_note, print_warning
     from semroute.cli.encoding import Encoding
     from semroute.cli.progress import progress_bars
     from semroute.cli.train_inputs import TrainSource, gather
-    from semroute.cli.train_tables import training_tables
+    from semroute.cli.train_tables import show_training
     from semroute.heads.queries import check_classifier_folder, write_query_classifier
     from semroute.learn.queries.report import training_report
     from semroute.learn.queries.training import estimators, train_queries
@@ -90,9 +90,7 @@ def train(
             source = TrainSource(outcomes, prices, models, most, seed, vectors)
             encoding = Encoding(index, config_path)
             inputs = gather(source, encoding, config_path, progress)
-            tuned = None
-            if backbone is not None:
-                tuned = _tuned(backbone, inputs, epochs, seed, until_written, progress)
+            tuned = _tuned(backbone, inputs, epochs, seed, until_written, progress)
             tried = {name: made for name, made in estimators(seed).items() if name in (heads or HEADS)}
             trained = train_queries(
                 inputs.rows, inputs.setting, heads=tried, tuned=tuned, folds=folds, seed=seed,
@@ -103,23 +101,22 @@ def train(
             print_warning(str(finding))
         classifier = trained.classifier if worth is None else replace(trained.classifier, value=worth.value)
         report = training_report(trained, inputs.rows, worth, backbone=backbone, seed=seed)
-        report |= {"costs": inputs.costs.words(encoding.tokenizer)}
+        costs = inputs.costs.words(encoding.tokenizer)
+        report |= {"costs": costs}
         write_query_classifier(classifier, out, report=report)
     if as_json:
         print_json({"classifier": str(out), "left_out_queries": inputs.left_out, **report})
         return
-    for part in training_tables(trained, inputs.rows, worth, inputs.left_out):
-        stdout().print(part)
-        stdout().print()
-    if report["costs"] is not None:
-        print_note(f"* {report['costs']}")
+    show_training(trained, inputs, worth, costs)
     print_note(f"wrote {out}; in semroute.yaml: classifier: {{folder: {out}}}")
 
 
 def _tuned(
-    backbone: str, inputs: TrainInputs, epochs: int, seed: int, until_written: ExitStack, progress: Progress
-) -> TunedPart:
-    """The tuned encoder; its files are gone when ``until_written`` ends."""
+    backbone: str | None, inputs: TrainInputs, epochs: int, seed: int, until_written: ExitStack, progress: Progress
+) -> TunedPart | None:
+    """The tuned encoder, where one is wanted; its files are gone when ``until_written`` ends."""
+    if backbone is None:
+        return None
     from tempfile import TemporaryDirectory
 
     from semroute.learn.queries.finetuning import FineTuning

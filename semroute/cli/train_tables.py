@@ -11,12 +11,24 @@ from rich.text import Text
 from semroute.cli.tables import figures, number, percent, plain_table
 
 if TYPE_CHECKING:
+    from semroute.cli.train_inputs import TrainInputs
     from semroute.learn.queries.rows import TrainingRows
     from semroute.learn.queries.training import TrainedQueries
     from semroute.learn.queries.value import Worth
 
 
-def training_tables(
+def show_training(trained: TrainedQueries, inputs: TrainInputs, worth: Worth | None, costs: str | None) -> None:
+    """Print it all; ``costs`` is what these rest on where they were estimated."""
+    from semroute.cli.console import print_note, stdout
+
+    for part in _training_tables(trained, inputs.rows, worth, inputs.left_out):
+        stdout().print(part)
+        stdout().print()
+    if costs is not None:
+        print_note(f"* {costs}")
+
+
+def _training_tables(
     trained: TrainedQueries, rows: TrainingRows, worth: Worth | None, left_out: int
 ) -> Iterator[Table | Text]:
     """Heads, models, and what the choices are worth; all on queries that were left out."""

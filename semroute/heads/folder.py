@@ -92,7 +92,7 @@ class ArrayFolder:
         with whole_file(folder / MANIFEST) as part:
             part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         # Those of the generation before stay until the next: a reader that has its manifest still finds them.
-        kept = before | self._names(folder)
+        kept = before | _named(whole)
         for old in folder.iterdir():
             if old.name not in kept and is_hashed(old.name):
                 old.unlink(missing_ok=True)
@@ -100,11 +100,9 @@ class ArrayFolder:
     def _names(self, folder: Path) -> set[str]:
         """The files that the manifest names; none where there is no manifest of this kind."""
         try:
-            manifest = self.manifest(folder)
+            return _named(self.manifest(folder))
         except ArtifactError:
             return set()
-        entries = [manifest["arrays"], *manifest.get("files", {}).values()]
-        return {str(entry.get("file")) for entry in entries if isinstance(entry, dict)}
 
     def check(self, folder: Path) -> None:
         """Refuse a folder that could not be written to, before anything is trained.
@@ -167,3 +165,8 @@ class ArrayFolder:
                 return Stored(manifest, {name: arrays[name] for name in arrays.files}, files)
         except (ValueError, BadZipFile, EOFError) as error:
             raise ArtifactError(f"{path}: not the arrays of a {self.what}; train it again") from error
+
+
+def _named(manifest: Mapping[str, Any]) -> set[str]:
+    entries = [manifest["arrays"], *manifest.get("files", {}).values()]
+    return {str(entry.get("file")) for entry in entries if isinstance(entry, dict)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -22,6 +21,7 @@ import filelock
 
 from semroute.errors import ArtifactBusyError, ArtifactError
 from semroute.index.manifest import FORMAT, MANIFEST, FileEntry, FirstStageEntry, Manifest
+from semroute.whole import sync
 
 FIRST = "first_"
 """What stands before the role of a file that belongs to the first stage."""
@@ -146,7 +146,7 @@ def write_artifact(
             text = staging / MANIFEST
             # Half of a surrogate pair, which UTF-8 cannot hold, becomes the JSON escape of the same character.
             text.write_text(complete.to_json(), encoding="utf-8", errors="backslashreplace")
-            _sync(text)
+            sync(text)
             text.replace(folder / MANIFEST)
         _collect(folder, keep=[complete, *previous])
         return Artifact(folder, complete, {role: folder / entry.name for role, entry in files.items()})
@@ -231,7 +231,7 @@ def _adopt(path: Path, folder: Path, staging: Path) -> FileEntry:
     if not target.exists() or _sha256(target) != sha256:
         if not path.is_relative_to(staging):
             path = Path(shutil.copy(path, staging / f"copy-{path.name}"))
-        _sync(path)
+        sync(path)
         path.replace(target)
     return FileEntry(target.name, sha256)
 
@@ -261,9 +261,3 @@ def _verify(path: Path, entry: FileEntry) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    # Without it a power cut could leave a manifest that names empty files.
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

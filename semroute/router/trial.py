@@ -7,7 +7,6 @@ decision's opinions, under the name "trial".
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -23,6 +22,7 @@ from semroute.router.answering import Answering
 from semroute.router.chance import Chances
 from semroute.strategies import Chain
 from semroute.strategies.chain import Deciding
+from semroute.texts.digests import place_of
 from semroute.types import TRIAL, Caller, Decision, Draw, Opinion, Request
 
 LOOK_S = 1.0
@@ -181,15 +181,6 @@ def followed(decision: Decision, other: Decision, draw: Draw, by_trial: bool) ->
 def is_by_trial(decision: Decision) -> bool:
     """Whether the policy on trial has decided."""
     return any(opinion.strategy == TRIAL and opinion.kind == "decided" for opinion in decision.opinions)
-
-
-def place_of(text: str) -> float:
-    """Where a text stands between 0 and 1; even over texts, and the same for the same text everywhere."""
-    # Not a checksum: pairs of texts that differ in the same words have ones that differ in the same bits, and so would
-    # their draws.
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    # 53 bits are what a float holds: with more of them it may be rounded to 1.
-    return (int.from_bytes(digest, "big") >> 11) / 2**53
 
 
 def tried_config(config: Config) -> Config | None:

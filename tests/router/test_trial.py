@@ -13,8 +13,9 @@ from semroute.config import Config
 from semroute.errors import ConfigError, QueryError
 from semroute.router import Router
 from semroute.router.chance import trial_fingerprint
-from semroute.router.trial import LOOK_S, LiveShare, is_by_trial, place_of, read_share, tried_config
+from semroute.router.trial import LOOK_S, LiveShare, is_by_trial, read_share, tried_config
 from semroute.testing import FakeProvider, answer
+from semroute.texts.digests import place_of
 
 QUERIES = [f"how long should I boil {number} potatoes" for number in range(60)]
 

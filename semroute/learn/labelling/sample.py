@@ -9,12 +9,12 @@ skips lacks, whatever its number.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from semroute.learn.labelling.order import RANDOM
+from semroute.texts.digests import digest_of, place_of
 
 Answer = tuple[str, str, str]
 """Query, task and model."""
@@ -23,17 +23,12 @@ Answer = tuple[str, str, str]
 def draw(query: str, task: str, seed: int) -> float:
     """The number of a query, 0 to below 1; the same whenever, and beside whichever other queries, it is asked for."""
     # Lengths keep "a" of task "bc" apart from "ab" of task "c".
-    told = f"{seed} {len(task)} {task}{query}".encode("utf-8", "surrogatepass")
-    # A float has 53 bits to hold it.
-    return (int.from_bytes(hashlib.sha256(told).digest()[:8], "big") >> 11) / 2**53
+    return place_of(f"{seed} {len(task)} {task}{query}")
 
 
 def fingerprint(queries: Iterable[tuple[str, str, Sequence[str]]]) -> str:
     """What a sample is drawn from, as 16 hex digits: queries, tasks and the models that answered, in any order."""
-    digest = hashlib.sha256()
-    for line in sorted(json.dumps([query, task, sorted(models)]) for query, task, models in queries):
-        digest.update(line.encode() + b"\n")
-    return digest.hexdigest()[:16]
+    return digest_of(sorted(json.dumps([query, task, sorted(models)]) for query, task, models in queries))[:16]
 
 
 def random_sample(rows: Sequence[Mapping[str, Any]]) -> frozenset[Answer] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -83,11 +84,13 @@ class Test:
         beside: the rows that points were made on, with what they gave there: what is broken on both together is no
             promise, whatever the test says. A query that comes often lies wholly in one part, and the other knows
             nothing of it.
+        most: USD that no query is taken to exceed, for budgets: a call may cost anything, and betting needs a bound.
     """
 
     part: Part
     play: Callable[[Point], Played]
     beside: Part | None = None
+    most: float = math.inf
 
     def is_kept(self, point: Point, excess: Excess, low: float, high: float, promise: Promise) -> bool:
         """Whether the mean of what ``excess`` tells of each row is shown to be at most 0, and is so on all rows."""
@@ -129,11 +132,8 @@ def is_alone(point: Point, model: int) -> bool:
     return point.family.name == "one model" and point.parameter == model
 
 
-def best_below(found: Sequence[Point], test: Test, budget: float, promise: Promise, most: float) -> Point | None:
-    """The best point whose mean cost is shown to be at most ``budget`` USD; from the cheapest on, as above.
-
-    A call may cost anything, and betting needs a bound: ``most`` USD, that no query is taken to exceed.
-    """
+def best_below(found: Sequence[Point], test: Test, budget: float, promise: Promise) -> Point | None:
+    """The best point whose mean cost is shown to be at most ``budget`` USD; from the cheapest on, as above."""
     rising = frontier(found)[::-1]
 
     def over(played: Played, part: Part) -> NDArray[np.float64]:
@@ -141,7 +141,7 @@ def best_below(found: Sequence[Point], test: Test, budget: float, promise: Promi
 
     def tests() -> Iterator[tuple[Point, bool]]:
         for point in rising:
-            yield point, test.is_kept(point, over, -budget, max(most - budget, 0.0), promise)
+            yield point, test.is_kept(point, over, -budget, max(test.most - budget, 0.0), promise)
 
     return last_kept(tests())
 

@@ -96,16 +96,16 @@ def tune(tried: Sequence[Family], prepared: Prepared, goal: Goal, strongest: int
     """
     found = points(tried, prepared.tuning)
     alone = [point for point in found if isinstance(point.family, SingleModels)]
-    by_tuning = Test(prepared.tuning, lambda point: point.tuned)
-    by_others = Test(prepared.held, lambda point: point.play(prepared.held), prepared.tuning)
     most = max(_dearest(prepared.tuning), _dearest(prepared.held))
+    by_tuning = Test(prepared.tuning, lambda point: point.tuned, most=most)
+    by_others = Test(prepared.held, lambda point: point.play(prepared.held), prepared.tuning, most)
     ahead: dict[str, Point | None] = {}
     by_family: dict[str, Point | None] = {}
     for family in tried:
         own = [point for point in found if point.family is family]
         some = own if isinstance(family, SingleModels) else alone + own
-        ahead[family.name] = _chosen(some, by_tuning, goal, strongest, promise, most)
-        by_family[family.name] = _chosen(some, by_others, goal, strongest, promise, most)
+        ahead[family.name] = _chosen(some, by_tuning, goal, strongest, promise)
+        by_family[family.name] = _chosen(some, by_others, goal, strongest, promise)
     reachable = [name for name, point in ahead.items() if point is not None]
     # Where nothing seems to be within reach, the best that there is may still show that it is.
     best = max(reachable or list(ahead), key=lambda name: _rank(ahead[name], goal))
@@ -127,13 +127,11 @@ def _rank(point: Point | None, goal: Goal) -> tuple[float, float]:
     return worth, -point.cost
 
 
-def _chosen(
-    found: Sequence[Point], test: Test, goal: Goal, strongest: int, promise: Promise, most: float
-) -> Point | None:
+def _chosen(found: Sequence[Point], test: Test, goal: Goal, strongest: int, promise: Promise) -> Point | None:
     if goal.min_quality is not None:
         return cheapest_above(found, test, Floor(goal.min_quality, strongest), promise)
     if goal.max_cost is not None:
-        return best_below(found, test, goal.max_cost, promise, most)
+        return best_below(found, test, goal.max_cost, promise)
     assert goal.value is not None
     return worth_most(found, goal.value)
 

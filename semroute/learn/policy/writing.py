@@ -6,7 +6,6 @@ policy that is there already keeps its own until then, and a ``semroute.yaml`` t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -21,6 +20,7 @@ from semroute.heads.queries import write_query_classifier
 from semroute.learn.policy.preparing import Prepared
 from semroute.learn.policy.search import Point
 from semroute.outcomes.table import OutcomeTable
+from semroute.texts.digests import digest_of
 from semroute.whole import check_folder, only_writer, whole_file
 
 POLICY, REPORT = "policy.yaml", "policy.json"
@@ -29,12 +29,8 @@ _GENERATION = re.compile(r"[0-9a-f]{12}")
 
 def generation(table: OutcomeTable, settings: Iterable[object]) -> str:
     """The name of the folder of classifiers that are trained on these outcomes with these settings; 12 hex digits."""
-    digest = hashlib.sha256()
-    for text in (*map(str, settings), *table.models, *table.queries, *table.tasks):
-        raw = text.encode("utf-8", "surrogatepass")
-        digest.update(len(raw).to_bytes(8, "big") + raw)
-    digest.update(table.quality.tobytes() + table.cost.tobytes())
-    return digest.hexdigest()[:12]
+    texts = (*map(str, settings), *table.models, *table.queries, *table.tasks)
+    return digest_of(texts, table.quality.tobytes(), table.cost.tobytes())[:12]
 
 
 def write_policy(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from semroute.evaluate.plain import finite
 from semroute.learn.queries.rows import TrainingRows
 from semroute.learn.queries.training import TrainedQueries
 from semroute.learn.queries.value import Worth
+from semroute.texts.digests import digest_of
 
 GOOD = 0.5
 """Quality from which an answer counts as good for AUROC."""
@@ -79,9 +79,4 @@ def training_report(
 
 def data_fingerprint(rows: TrainingRows) -> str:
     """SHA-256 of queries, models and quality, in hex."""
-    digest = hashlib.sha256()
-    for text in (*rows.models, *rows.queries):
-        raw = text.encode("utf-8", "surrogatepass")
-        digest.update(len(raw).to_bytes(8, "big") + raw)
-    digest.update(np.ascontiguousarray(rows.quality, np.float32).tobytes())
-    return digest.hexdigest()
+    return digest_of((*rows.models, *rows.queries), np.ascontiguousarray(rows.quality, np.float32).tobytes())

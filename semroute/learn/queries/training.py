@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, product
 from typing import TypeAlias
@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.evaluate.replay.duplicates import duplicates
+from semroute.evaluate.replay.folds import Fold
 from semroute.heads.queries.classifier import QueryClassifier
 from semroute.heads.queries.costs import CallCosts
 from semroute.heads.queries.head import Quality, QueryHead
+from semroute.heads.queries.inputs import Inputs
 from semroute.heads.queries.seen import seen_queries
 from semroute.learn.queries.boosting import BoostingEstimator
 from semroute.learn.queries.calibration import calibration, cross_calibrated
@@ -111,20 +113,18 @@ def train_queries(
     inputs, quality = rows.inputs, np.asarray(rows.quality, np.float64)
     prior = np.asarray(np.nanmean(quality, axis=0))
     grouping = Grouping(duplicates(rows.queries, inputs.vectors).group, folds, seed)
-    parts = grouping.parts
-    steps, total = count(1), len(tried) * (len(parts) + 1)
-    predictions: dict[str, Quality] = {name: np.empty(quality.shape) for name in tried}
-    for (name, estimator), part in product(tried.items(), parts):
-        # A model that is not known in the other parts is predicted by its prior.
-        filled = _with_known(quality, part.train, prior)
-        predictions[name][part.test] = left_out(estimator, inputs, filled, part.train, part.test)
+    steps, total = count(1), len(tried) * (len(grouping.parts) + 1)
+
+    def step() -> None:
         progress(next(steps), total)
+
+    predictions = _left_out_by_each(tried, inputs, quality, grouping.parts, step)
     choice = choose_heads(predictions, tuned, quality, prior, grouping)
     stack, judged, known = choice.stack, choice.judged, quality[choice.judged]
     fitted: list[QueryHead] = []
     for name in stack.weights:
         fitted.append(tuned.head if tuned is not None and name not in tried else tried[name].fit(inputs, quality).head_)
-        progress(next(steps), total)
+        step()
     slope, shift = calibration(stack.left_out, known)
     classifier = QueryClassifier(
         models=rows.models,
@@ -142,6 +142,20 @@ def train_queries(
     return TrainedQueries(
         classifier, stack, judged, cross_calibrated(stack.left_out, known, choice.fold), choice.compared
     )
+
+
+def _left_out_by_each(
+    tried: Mapping[str, Estimator], inputs: Inputs, quality: Known, parts: Sequence[Fold], step: Callable[[], None]
+) -> dict[str, Quality]:
+    """By head, ``(n, m)`` what it says of each row when it was fitted on the other parts."""
+    prior = np.asarray(np.nanmean(quality, axis=0))
+    predictions: dict[str, Quality] = {name: np.empty(quality.shape) for name in tried}
+    for (name, estimator), part in product(tried.items(), parts):
+        # A model that is not known in the other parts is predicted by its prior.
+        filled = _with_known(quality, part.train, prior)
+        predictions[name][part.test] = left_out(estimator, inputs, filled, part.train, part.test)
+        step()
+    return predictions
 
 
 def _with_known(quality: Known, train: NDArray[np.int64], prior: NDArray[np.float64]) -> Known:
