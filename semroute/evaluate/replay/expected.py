@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -22,6 +21,6 @@ def expected_costs(costs: Costs, folds: Sequence[Fold]) -> Matrix:
     asked = asked_tokens(table.queries)
     expected = np.full(table.cost.shape, np.nan, np.float32)
     for fold in folds:
-        known = call_costs(replace(costs, table=table.take(fold.train)), asked[fold.train])
+        known = call_costs(costs, asked, fold.train)
         expected[fold.test] = known.expected(asked[fold.test], [table.tasks[row] for row in fold.test.tolist()])
     return expected

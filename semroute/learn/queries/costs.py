@@ -21,23 +21,25 @@ def asked_tokens(queries: Sequence[str]) -> Tokens:
     return np.fromiter(map(estimate_query_tokens, queries), np.int64, len(queries))
 
 
-def call_costs(costs: Costs, asked: Tokens | None = None) -> CallCosts:
+def call_costs(costs: Costs, asked: Tokens | None = None, rows: Tokens | None = None) -> CallCosts:
     """Expected costs whose mean over the rows is what these did cost, by model and task.
 
     That holds whoever counted the tokens, and where costs are told without any: what the calls cost beyond their
     input, at the price of output, is what counts as mean output. Costs follow from there when prices change.
 
     Args:
-        costs: of the training rows.
-        asked: :func:`asked_tokens` of their queries; None estimates them.
+        costs: of ``n`` rows.
+        asked: ``(n,)`` :func:`asked_tokens` of their queries; None estimates them.
+        rows: numbers of those to train on; None for all.
     """
-    table = costs.table
-    asked = asked_tokens(table.queries) if asked is None else asked
+    table, own = costs.table, slice(None) if rows is None else rows
+    asked = asked_tokens(table.queries)[own] if asked is None else asked[own]
     tasks, task = numbered(table.tasks)
-    scale = _scale(table.input_tokens, asked)
-    flat = _means(table.cost, task, len(tasks))
-    beyond = _means(table.cost - asked[:, None] * (scale * np.nan_to_num(costs.price[0])), task, len(tasks))
-    told = _means(table.output_tokens, task, len(tasks))
+    task, cost = task[own], table.cost[own]
+    scale = _scale(table.input_tokens[own], asked)
+    flat = _means(cost, task, len(tasks))
+    beyond = _means(cost - asked[:, None] * (scale * np.nan_to_num(costs.price[0])), task, len(tasks))
+    told = _means(table.output_tokens[own], task, len(tasks))
     is_sold = costs.price[1] > 0
     tokens = np.where(is_sold, beyond / np.where(is_sold, costs.price[1], 1.0), told)
     return CallCosts(table.models, tuple(tasks), costs.price, scale, tokens, flat)
