@@ -22,15 +22,17 @@ class Connection(asyncio.Protocol):
     Args:
         handle: answers a request.
         everyone: the server's open connections, kept up to date.
+        ending: set when the server ends; a connection that is only made then is ended at once.
 
     Attributes:
         gone: whether the client left.
     """
 
-    def __init__(self, handle: Handler, everyone: set[Connection]) -> None:
+    def __init__(self, handle: Handler, everyone: set[Connection], ending: asyncio.Event) -> None:
         self.gone = False
         self._handle = handle
         self._everyone = everyone
+        self._ending = ending
         self._parser = RequestParser()
         self._waiting: deque[HttpRequest] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -42,6 +44,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._everyone.add(self)
+        if self._ending.is_set():  # accepted before the server ended the connections that it knew of
+            self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.gone = True

@@ -178,10 +178,14 @@ class FakeProvider:
     async def _serve(self, listener: socket.socket, started: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         server = await self._loop.create_server(
-            lambda: Connection(self._handle, self._connections), sock=listener, backlog=_BACKLOG
+            lambda: Connection(self._handle, self._connections, self._stop), sock=listener, backlog=_BACKLOG
         )
         started.set()
         await self._stop.wait()
+        # A socket that was accepted a moment ago gets its transport now: a closed server gives none, and asyncio would
+        # then forget the socket without closing it.
+        self._loop.remove_reader(listener)
+        await asyncio.sleep(0)
         server.close()
         tasks = [connection.task for connection in self._connections if connection.task is not None]
         for connection in list(self._connections):

@@ -58,7 +58,7 @@ def climbed(fates: Sequence[str], *, streaming: bool) -> tuple[Told, list[Delta 
     async def read() -> tuple[list[Delta | Completion], DispatchError | None]:
         events: list[Delta | Completion] = []
         try:
-            async for event in ladder.climb("how many?", REQUEST, caller, deadline_s=5.0, streaming=streaming):
+            async for event in ladder.climb("how many?", REQUEST, caller, deadline_s=60.0, streaming=streaming):
                 events.append(event)
         except DispatchError as error:
             return events, error

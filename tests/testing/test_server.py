@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import subprocess
@@ -145,6 +146,15 @@ def test_connections_are_kept_and_closed_with_the_server(client: httpx.Client) -
     assert len(ports) == 1
     with pytest.raises(httpx.TransportError):
         client.post(f"{address}/chat/completions", json={})
+
+
+def test_a_client_that_connects_while_the_server_stops_leaves_no_connection_open() -> None:
+    for _ in range(20):
+        with FakeProvider() as provider:
+            address = httpx.URL(provider.anthropic_url)
+            client = socket.create_connection((address.host, address.port or 0))
+        client.close()
+    gc.collect()  # finds what nobody closed; pytest makes an error of its warning
 
 
 def test_the_address_is_known_only_while_the_server_runs() -> None:
