@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from semroute.cli.tables import figures, plain_table
+from semroute.cli.tables import figures, percent, plain_table
 from semroute.evaluate.plain import finite
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def tuning_tables(found: Tuning) -> Iterator[Table | Text]:
         chosen=point_words(chosen, found.models),
         quality=f"{_share(summary.chosen.of_strongest)} of that of {found.models[found.tuned.strongest]}, and in the "
         f"queries ahead at least {summary.promised:.1%}",
-        saved=f"{_share(summary.chosen.saved)} of its cost",
+        saved=_saved(summary.chosen.saved),
     )
     yield _table(found)
     left = f"; {found.left_out:,} queries lack a model and were left out" if found.left_out else ""
@@ -135,14 +135,19 @@ def _table(found: Tuning) -> Table:
 def _cells(of: Figures) -> list[str]:
     return [
         f"{1000 * of.cost.value:.4f}",
-        f"{of.quality.value:.1%}",
-        f"{of.of_strongest.value:.1%}",
-        f"{of.saved.value:.1%}",
+        percent(of.quality.value),
+        percent(of.of_strongest.value),
+        percent(of.saved.value),
     ]
 
 
 def _share(figure: Interval) -> str:
-    return f"{figure.value:.1%} ({figure.low:.1%} to {figure.high:.1%})"
+    return f"{percent(figure.value)} ({percent(figure.low)} to {percent(figure.high)})"
+
+
+def _saved(figure: Interval) -> str:
+    """A share of what the strongest model costs; it is NaN where that is nothing."""
+    return "nothing, for it costs nothing" if math.isnan(figure.value) else f"{_share(figure)} of its cost"
 
 
 def tuning_dict(found: Tuning) -> dict[str, Any]:

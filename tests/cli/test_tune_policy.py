@@ -95,6 +95,14 @@ def test_as_json_everything_is_told_and_kept(outcomes: Path) -> None:
     assert yaml.safe_load(Path("policy/policy.yaml").read_text()) == told["config"]
 
 
+def test_where_every_model_is_free_nothing_is_saved_and_no_figure_is_nan(outcomes: Path) -> None:
+    Path("prices.yaml").write_text("small: [0, 0]\nlarge: [0, 0]\n")
+    done = run(*tune(outcomes, "--min-quality", "0.85"))
+    assert done.exit_code == 0
+    assert "nothing, for it costs nothing" in done.stdout
+    assert "nan" not in done.stdout
+
+
 def test_a_second_policy_takes_the_place_of_the_first_and_leaves_the_classifier_that_may_still_be_in_use(
     outcomes: Path,
 ) -> None:
