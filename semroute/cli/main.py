@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from semroute import __version__
+from semroute.cli.interrupts import not_lost
 from semroute.cli.lazy import LazyGroup
 from semroute.errors import SemrouteError
 
@@ -75,7 +76,8 @@ def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli
         The exit code: 0, 2 for bad usage or bad input, 1 for other errors, 130 after Ctrl-C.
     """
     try:
-        code = command.main(arguments, prog_name=program, standalone_mode=False)
+        with not_lost():
+            code = command.main(arguments, prog_name=program, standalone_mode=False)
         sys.stdout.flush()
     except SemrouteError as error:
         from semroute.cli.console import print_error

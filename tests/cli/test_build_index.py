@@ -183,8 +183,8 @@ def test_a_folder_that_cannot_be_used_is_one_error(
 
 
 def _interrupted(process: subprocess.Popen[str]) -> str:
-    """What stands on stderr at the end. Python drops an exception that falls into a destructor or a callback of a
-    library: where nothing came of the first Ctrl-C it is pressed again, as a person would."""
+    """What stands on stderr at the end. Compiled code of a library may drop an exception without a word: where nothing
+    came of the first Ctrl-C it is pressed again, as a person would."""
     for _ in range(5):
         process.send_signal(signal.SIGINT)
         try:

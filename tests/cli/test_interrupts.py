@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from semroute.cli.interrupts import not_lost
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal to a thread")
+
+
+class Interrupted:
+    """What is interrupted while it is freed."""
+
+    def __del__(self) -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        time.sleep(1.0)  # the interrupt is raised here
+
+
+def test_an_interrupt_that_falls_into_a_destructor_is_raised_again() -> None:
+    with pytest.raises(KeyboardInterrupt), not_lost():
+        Interrupted()
+        time.sleep(30)
+
+
+def test_an_interrupt_that_is_raised_again_into_a_destructor_is_raised_once_more() -> None:
+    class Slow:
+        def __del__(self) -> None:
+            time.sleep(1.0)
+
+    with pytest.raises(KeyboardInterrupt), not_lost():
+        Interrupted()
+        Slow()
+        time.sleep(30)
+
+
+def test_what_else_a_destructor_raises_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError("a bug")
+
+    seen: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: seen.append(str(unraisable.exc_value)))
+    ours = sys.unraisablehook
+    with not_lost():
+        Broken()
+    assert seen == ["a bug"]
+    assert sys.unraisablehook is ours
+
+
+def test_a_command_that_ends_before_is_not_interrupted_afterwards() -> None:
+    with not_lost():
+        Interrupted()
+    time.sleep(0.2)
