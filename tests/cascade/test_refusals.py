@@ -69,9 +69,9 @@ def test_a_long_answer_is_an_answer_however_it_begins() -> None:
 )
 def test_no_text_takes_long(text: str) -> None:
     refusal_in("x")  # compiles
-    start = time.perf_counter()
+    start = time.thread_time()
     refusal_in(text)
-    assert time.perf_counter() - start < 0.1
+    assert time.thread_time() - start < 0.1
 
 
 @given(st.text(max_size=500))

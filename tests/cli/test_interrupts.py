@@ -20,21 +20,23 @@ class Interrupted:
         time.sleep(1.0)  # the interrupt is raised here
 
 
-def test_an_interrupt_that_falls_into_a_destructor_is_raised_again() -> None:
-    with pytest.raises(KeyboardInterrupt), not_lost():
-        Interrupted()
-        time.sleep(30)
+class Slow:
+    """What takes a while to be freed."""
+
+    def __del__(self) -> None:
+        time.sleep(1.0)
 
 
-def test_an_interrupt_that_is_raised_again_into_a_destructor_is_raised_once_more() -> None:
-    class Slow:
-        def __del__(self) -> None:
-            time.sleep(1.0)
+@pytest.mark.parametrize("freed", [(Interrupted,), (Interrupted, Slow)])
+def test_an_interrupt_that_falls_into_destructors_is_raised_again(freed: tuple[type, ...]) -> None:
+    def free() -> None:
+        with not_lost():
+            for kind in freed:
+                kind()
+            time.sleep(30)
 
-    with pytest.raises(KeyboardInterrupt), not_lost():
-        Interrupted()
-        Slow()
-        time.sleep(30)
+    with pytest.raises(KeyboardInterrupt):
+        free()
 
 
 def test_what_else_a_destructor_raises_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

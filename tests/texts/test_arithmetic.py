@@ -58,7 +58,7 @@ def test_numbers_are_read_with_commas_and_decimals() -> None:
     "unit", ["1+", "1", "(", "1 + 1 = ", "1,", "9.9.", "- ", "1 + ", "( 1 % ) + ", "1 1 ", "(1 + (1 + "]
 )
 def test_hostile_texts_take_no_time(unit: str) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     arithmetic(unit * 50_000)
     numbers(unit * 50_000)
-    assert time.perf_counter() - started < 1.0
+    assert time.thread_time() - started < 1.0

@@ -46,9 +46,9 @@ def test_clipping_keeps_both_ends_of_a_long_text_without_the_blanks_around_it() 
 
 
 def test_a_megabyte_is_prepared_in_milliseconds() -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     (prepared,) = prepare(["wörd " * 200_000], 256)
-    assert time.perf_counter() - start < 0.1
+    assert time.thread_time() - start < 0.1
     assert len(prepared) < 10_000
 
 

@@ -44,9 +44,9 @@ def test_what_re2_does_not_take_or_is_too_large_is_refused_with_the_reason(patte
 @pytest.mark.parametrize("piece", ["a", "x,", "aaab", "ä"])
 def test_a_hostile_pattern_on_a_megabyte_ends_at_once(pattern: str, piece: str) -> None:
     compiled, text = LinearPattern(pattern), piece * (1_000_000 // len(piece))
-    start = time.perf_counter()
+    start = time.thread_time()
     compiled.found_in(text)
-    assert time.perf_counter() - start < 1.0  # without the bound of work, up to 18 s
+    assert time.thread_time() - start < 1.0  # without the bound of work, up to 18 s
 
 
 def test_a_long_text_is_read_at_both_ends_as_far_as_the_bound_of_work_allows() -> None:

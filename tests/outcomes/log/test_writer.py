@@ -150,7 +150,7 @@ def test_what_is_too_much_is_dropped_and_counted(engine: Engine) -> None:
     start = time.perf_counter()
     for _ in range(25):
         writer.record(outcome())
-    assert time.perf_counter() - start < 0.1
+    assert time.perf_counter() - start < 2  # the thread stands still for 10
     assert (writer.counts.dropped, writer.counts.waiting) == (15, 11)
     holding.set()
     assert writer.flush()

@@ -110,9 +110,9 @@ def test_a_hostile_pattern_and_text_do_not_hang_a_decision() -> None:
     rules = strategy(
         {"when": {"regex": "(x+x+)+y"}, "use": ["small"]}, {"when": {"regex": r"(a|aa)+$"}, "use": ["small"]}
     )
-    start = time.perf_counter()
+    start = time.thread_time()
     say(rules, "x" * 500_000 + "a" * 500_000)
-    assert time.perf_counter() - start < 1.0
+    assert time.thread_time() - start < 1.0
 
 
 actions = st.one_of(
