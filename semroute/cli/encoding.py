@@ -18,6 +18,7 @@ from semroute.whole import whole_file
 
 if TYPE_CHECKING:
     from semroute.index import Artifact, Scorer
+    from semroute.learn.policy.part import FirstScores
     from semroute.types import Encoder, Matrix
 
 Progress = Callable[[str, int, int], None]
@@ -81,6 +82,14 @@ class Encoding:
     def scores(self, vectors: Matrix) -> Matrix:
         """``(n, c)`` scores of the index's categories for ``(n, d)`` vectors of its encoder."""
         return self._scorer.scores(vectors)
+
+    def first_scores(self, queries: Sequence[str]) -> FirstScores | None:
+        """What the first stage of the index says of ``n`` queries; None where it has none."""
+        from semroute.learn.policy.part import FirstScores
+        from semroute.router.live import open_first_stage
+
+        first = open_first_stage(self._artifact)
+        return None if first is None else FirstScores(first.scorer.scores(first.encoder.encode(queries)), first.bar)
 
     @cached_property
     def _scorer(self) -> Scorer:

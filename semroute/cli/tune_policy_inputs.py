@@ -196,7 +196,8 @@ def _material(
     inputs = Inputs.of(queries, vectors, encoding.categories)
     scores = encoding.scores(vectors)
     group = duplicates(queries, vectors).group
-    material = Material(costs, group, inputs, scores, prices, encoding.encoder.fingerprint, encoding.categories)
+    first = encoding.first_scores(queries)
+    material = Material(costs, group, inputs, scores, prices, encoding.encoder.fingerprint, encoding.categories, first)
     return material, int((~complete).sum())
 
 

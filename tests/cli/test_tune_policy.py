@@ -186,8 +186,16 @@ def test_the_report_tells_whether_the_policy_still_fits(
     assert "semroute tune-policy OUTCOMES --out nowhere" in capsys.readouterr().err
 
 
+@pytest.fixture(params=[False, True], ids=["one stage", "a first stage"])
+def staged(request: pytest.FixtureRequest, staged_index: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the index has a first stage."""
+    if request.param:
+        monkeypatch.setenv("SEMROUTE_INDEX", str(staged_index))
+    return bool(request.param)
+
+
 @pytest.mark.parametrize("tells", ["cost_usd", "response"])
-def test_the_router_decides_on_every_query_as_the_policy_was_tested(tells: str) -> None:
+def test_the_router_decides_on_every_query_as_the_policy_was_tested(tells: str, staged: bool) -> None:
     Path("prices.yaml").write_text("small: [2, 3]\nlarge: [5, 15]\n")
     data = made(400, noise=0.02)
     # Of all lengths, so that the input counts; told costs are not those of the list.
@@ -217,14 +225,19 @@ def test_the_router_decides_on_every_query_as_the_policy_was_tested(tells: str) 
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.1, -0.1])
-def test_the_router_sends_every_query_the_way_of_its_category_as_the_policy_was_tested(offset: float) -> None:
+def test_the_router_sends_every_query_the_way_of_its_category_as_the_policy_was_tested(
+    offset: float, staged: bool
+) -> None:
     queries = [f"{start} {thing}" for start in ("How do I", "Why does one", "Please") for thing in THINGS]
     encoding = Encoding(None, None)
     scores = encoding.scores(encoding.vectors(queries, None, lambda *_: None))
     family = ByCategory(MODELS, *encoding.thresholds)
     table = CategoryTable(1.0, offset, (Way(0), Way(1), Way(0), Way(1)))
     cost = np.tile(np.array([1, 2], np.float32), (len(queries), 1))
-    part = Part(cost, cost, cost, cost.astype(np.float64), scores, {}, np.arange(len(queries)))
+    first = encoding.first_scores(queries)
+    assert (first is not None) is staged
+    part = Part(cost, cost, cost, cost.astype(np.float64), scores, {}, np.arange(len(queries)), first)
+    assert np.array_equal(part.served(encoding.thresholds[1]), scores) is not staged
     played = [MODELS[int(usd) - 1] for usd in family.play(table, part).cost]
     Path("semroute.yaml").write_text(yaml.safe_dump(dict(family.config(table))))
     assert [one.model for one in Router.load().route_many(queries)] == played

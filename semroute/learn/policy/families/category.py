@@ -99,11 +99,11 @@ class ByCategory:
         """Models, cascades and, where they are moved, thresholds of the categories."""
         *own, last = parameter.choice
         sections: dict[str, Any] = {}
+        moved = self._moved(parameter.offset)
         for number, (name, way) in enumerate(zip(self.categories, own, strict=True)):
             sections[name] = {"models": [self.models[way.first]], "cascade": way.cascade(self.models, self.folder)}
             if parameter.offset:
-                moved = float(np.clip(self.thresholds[number] + parameter.offset, -1.0, 1.0))
-                sections[name]["threshold"] = round(moved, 6)
+                sections[name]["threshold"] = float(moved[number])
         return {
             "strategies": ["semantic"],
             "categories": sections,
@@ -123,10 +123,15 @@ class ByCategory:
 
     def _category(self, part: Part, offset: float) -> NDArray[np.int64]:
         """``(n,)`` number of the category; the number of categories where none fits."""
-        best = part.scores.argmax(axis=1)
-        score = part.scores[np.arange(len(part)), best]
-        fits = score >= np.clip(self.thresholds[best] + offset, -1.0, 1.0)
+        thresholds = self._moved(offset)
+        scores = part.served(thresholds)
+        best = scores.argmax(axis=1)
+        fits = scores[np.arange(len(part)), best] >= thresholds[best]
         return np.where(fits, best, len(self.categories))
+
+    def _moved(self, offset: float) -> NDArray[np.float64]:
+        """``(c,)`` thresholds, as they can be written."""
+        return self.thresholds if offset == 0 else np.clip(self.thresholds + offset, -1.0, 1.0).round(6)
 
     def _means(
         self, cells: tuple[Matrix, Matrix], group: NDArray[np.int64], rows: NDArray[np.bool_]
