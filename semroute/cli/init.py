@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from semroute.errors import ConfigError
+from semroute.whole import whole_file
 
 
 @click.command()
@@ -26,11 +27,20 @@ def init(force: bool, path: Path) -> None:
     if path.is_dir():
         path = path / "semroute.yaml"
     try:
-        with path.open("w" if force else "x", encoding="utf-8", newline="\n") as file:
-            file.write(template())
+        _write(path, template(), force)
     except FileExistsError:
         raise ConfigError("is already there; --force replaces it", path=path) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"cannot be written: {reason}", path=path) from error
     print_text(f'wrote {path}; next: export OPENAI_API_KEY, or edit the deployments, then "semroute config check"')
+
+
+def _write(path: Path, text: str, force: bool) -> None:
+    content = text.encode("utf-8")
+    if force:  # what is there stays, should the disk be full
+        with whole_file(path) as part:
+            part.write_bytes(content)
+    else:
+        with path.open("xb") as file:
+            file.write(content)

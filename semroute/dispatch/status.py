@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 from semroute.config import Config
@@ -16,6 +15,7 @@ from semroute.resilience import MemoryGates
 from semroute.resilience.latency import LatencyWindows
 from semroute.resilience.open import open_gates
 from semroute.types import Gates, Place
+from semroute.whole import whole_file
 
 STATE_FILE = Path(".semroute/state.json")
 """Where the command line leaves its state, relative to the working folder."""
@@ -48,10 +48,8 @@ def save_state(path: Path, gates: MemoryGates, description: Mapping[str, Any]) -
     """Write the state of this process, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = json.dumps({**description, "gates": gates.snapshot()}, indent=1)
-    # A reader sees the old file or the new one, whole.
-    with NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False, encoding="utf-8") as file:
-        file.write(content)
-    Path(file.name).replace(path)
+    with whole_file(path) as part:
+        part.write_text(content, encoding="utf-8")
 
 
 def restore_state(path: Path, gates: MemoryGates) -> None:

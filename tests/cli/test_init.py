@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,19 @@ def test_it_does_not_replace_a_file_unless_forced() -> None:
     assert Path("semroute.yaml").read_text() == "index: mine\n"
     assert run("--force").exit_code == 0
     assert Path("semroute.yaml").read_text(encoding="utf-8") == template()
+
+
+def test_where_the_disk_is_full_force_leaves_what_was_there(
+    full_disk: Callable[[], AbstractContextManager[None]],
+) -> None:
+    Path("semroute.yaml").write_text("index: mine\n")
+    with full_disk():
+        error = run("--force").exception
+    assert isinstance(error, ConfigError)
+    assert "cannot be written: File too large" in str(error)
+    assert {path.name: path.read_text() for path in Path.cwd().iterdir() if path.is_file()} == {
+        "semroute.yaml": "index: mine\n"
+    }
 
 
 def test_a_path_is_a_file_or_a_folder(tmp_path: Path) -> None:

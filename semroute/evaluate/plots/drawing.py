@@ -8,6 +8,7 @@ from typing import Any
 
 from semroute.errors import InputError
 from semroute.extras import require
+from semroute.whole import whole_file
 
 FORMATS = (".png", ".svg")
 WHAT = "drawing a curve"
@@ -53,8 +54,18 @@ def write(figure: Any, path: Path) -> None:
         InputError: the file is neither, or cannot be written.
     """
     check_format(path)
+    save(figure, path, path.suffix[1:].lower())
+
+
+def save(figure: Any, path: Path, kind: str) -> None:
+    """Write a figure in the format ``kind``, whatever the file is called.
+
+    Raises:
+        InputError: the file cannot be written; one that was there is as it was.
+    """
     try:
-        figure.savefig(path, format=path.suffix[1:].lower())
+        with whole_file(path) as part:
+            figure.savefig(part, format=kind)
     except OSError as error:
         raise InputError(f"{path}: the plot cannot be written ({error.strerror or error})") from error
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from semroute.errors import InputError
-from semroute.evaluate.plots.drawing import BLUE, GREEN, GREY, ORANGE, new_figure, percent_axis, without_frame
+from semroute.evaluate.plots.drawing import BLUE, GREEN, GREY, ORANGE, new_figure, percent_axis, save, without_frame
 from semroute.evaluate.sweep import SweepPoint
 
 
@@ -45,10 +44,7 @@ def plot_sweep(points: Sequence[SweepPoint], recommended: SweepPoint, path: Path
     axes.yaxis.set_major_formatter(percent_axis())
     without_frame(axes)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
-    try:
-        figure.savefig(path, format="png")
-    except OSError as error:
-        raise InputError(f"{path}: the plot cannot be written ({error.strerror or error})") from error
+    save(figure, path, "png")
 
 
 _CURVES = (

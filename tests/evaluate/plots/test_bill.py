@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -23,3 +25,14 @@ def test_both_points_where_a_cascade_stops_paying_are_marked(tmp_path: Path) -> 
 def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.png, \.svg"):
         plot_bill(BILL, 0.25, tmp_path / "bill.pdf")
+
+
+def test_where_the_disk_is_full_the_picture_that_was_there_stays(
+    tmp_path: Path, full_disk: Callable[[], AbstractContextManager[None]]
+) -> None:
+    path = tmp_path / "bill.svg"
+    plot_bill(BILL, 0.25, path)
+    before = path.read_bytes()
+    with full_disk(), pytest.raises(InputError, match="cannot be written"):
+        plot_bill(BILL, 0.5, path)
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"bill.svg": before}
