@@ -20,9 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute.evaluate.risk.units import Totals
 from semroute.types import Matrix
 
 Floats = NDArray[np.float64]
+Group = NDArray[np.int64] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Estimate:
 
     Attributes:
         value: the estimate.
-        error: its standard error.
+        error: its standard error, with queries of one group counted as one.
         matched: queries whose chosen model's answer is known.
         mean_weight: mean of the weights; near 1 where the probabilities are right.
     """
@@ -42,19 +44,20 @@ class Estimate:
     mean_weight: float
 
 
-def ips(reward: Matrix, probability: Matrix, choice: NDArray[np.int64]) -> Estimate:
+def ips(reward: Matrix, probability: Matrix, choice: NDArray[np.int64], group: Group = None) -> Estimate:
     """``mean of known * reward / probability`` over the chosen cells.
 
     Args:
         reward: ``(n, m)`` quality or cost, NaN where it is not known.
         probability: ``(n, m)`` in (0, 1], that the cell is known; only read where it is.
         choice: ``(n,)`` the models that the judged policy chooses.
+        group: ``(n,)`` of each query: those that say the same are one draw; None where every query is its own.
     """
     weight, chosen = _chosen(reward, probability, choice)
-    return _estimate(weight * chosen, weight)
+    return _estimate(weight * chosen, weight, group)
 
 
-def snips(reward: Matrix, probability: Matrix, choice: NDArray[np.int64]) -> Estimate:
+def snips(reward: Matrix, probability: Matrix, choice: NDArray[np.int64], group: Group = None) -> Estimate:
     """``sum of weight * reward / sum of weights``, with ``weight = known / probability``; arguments as of :func:`ips`.
 
     NaN where no chosen cell is known.
@@ -65,10 +68,12 @@ def snips(reward: Matrix, probability: Matrix, choice: NDArray[np.int64]) -> Est
     value = float((weight * chosen).sum() / weight.sum())
     # The ratio's linearisation: Owen, "Monte Carlo theory, methods and examples", 2013, section 9.2.
     part = weight * (chosen - value) / weight.mean()
-    return Estimate(value, _error(part), int((weight > 0).sum()), float(weight.mean()))
+    return Estimate(value, Totals.of(part, group).error, int((weight > 0).sum()), float(weight.mean()))
 
 
-def doubly_robust(reward: Matrix, probability: Matrix, choice: NDArray[np.int64], predicted: Matrix) -> Estimate:
+def doubly_robust(
+    reward: Matrix, probability: Matrix, choice: NDArray[np.int64], predicted: Matrix, group: Group = None
+) -> Estimate:
     """``mean of predicted + known * (reward - predicted) / probability`` over the chosen cells.
 
     Args:
@@ -76,10 +81,11 @@ def doubly_robust(reward: Matrix, probability: Matrix, choice: NDArray[np.int64]
         probability: as of :func:`ips`.
         choice: as of :func:`ips`.
         predicted: ``(n, m)`` of every cell, from what was not fitted on the row itself.
+        group: as of :func:`ips`.
     """
     weight, _ = _chosen(reward, probability, choice)
     completed = completed_by_prediction(reward, probability, predicted)
-    return _estimate(_pick(completed, choice), weight)
+    return _estimate(_pick(completed, choice), weight, group)
 
 
 def completed_by_prediction(reward: Matrix, probability: Matrix, predicted: Matrix) -> Matrix:
@@ -104,11 +110,7 @@ def _pick(cells: Matrix, choice: NDArray[np.int64]) -> Floats:
     return np.take_along_axis(cells, choice[:, None], axis=1)[:, 0].astype(np.float64)
 
 
-def _estimate(parts: Floats, weight: Floats) -> Estimate:
+def _estimate(parts: Floats, weight: Floats, group: Group) -> Estimate:
     mean_weight = float(weight.mean()) if len(weight) else 0.0
     value = float(parts.mean()) if len(parts) else float("nan")
-    return Estimate(value, _error(parts), int((weight > 0).sum()), mean_weight)
-
-
-def _error(parts: Floats) -> float:
-    return float(parts.std(ddof=1) / np.sqrt(len(parts))) if len(parts) > 1 else float("nan")
+    return Estimate(value, Totals.of(parts, group).error, int((weight > 0).sum()), mean_weight)

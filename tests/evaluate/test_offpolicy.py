@@ -38,6 +38,27 @@ def test_by_hand() -> None:
     assert (found.matched, found.mean_weight) == (2, pytest.approx(2.0))
 
 
+@pytest.mark.parametrize("times", [1, 2, 10])
+def test_queries_that_say_the_same_make_no_estimate_surer(times: int) -> None:
+    _, told, probability, choice, guess = _logs(1)
+    group = np.arange(len(choice))
+    once = [
+        ips(told, probability, choice, group),
+        snips(told, probability, choice, group),
+        doubly_robust(told, probability, choice, guess, group),
+    ]
+    told, probability, choice, guess, group = (
+        np.repeat(of, times, axis=0) for of in (told, probability, choice, guess, group)
+    )
+    repeated = [
+        ips(told, probability, choice, group),
+        snips(told, probability, choice, group),
+        doubly_robust(told, probability, choice, guess, group),
+    ]
+    assert [of.error for of in repeated] == pytest.approx([of.error for of in once])
+    assert [of.value for of in repeated] == pytest.approx([of.value for of in once])
+
+
 def test_where_all_is_known_every_estimate_is_the_mean() -> None:
     reward = np.random.default_rng(0).random((50, 3))
     choice = np.arange(50) % 3

@@ -46,3 +46,9 @@ class Totals:
         The mean of the rows is a ratio of two sums over groups (Cochran, "Sampling Techniques", 1977, section 9A.2).
         """
         return self.value - float(self.value.mean()) * self.size
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean of the rows; NaN of one group."""
+        residual = self.residual
+        return float(residual.std(ddof=1) / np.sqrt(len(residual))) if len(residual) > 1 else float("nan")

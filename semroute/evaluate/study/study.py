@@ -144,7 +144,7 @@ class _Studying:
             figures=figures,
             pair=self._pair(name, guess),
             predictions={} if is_oracle else prediction_figures(guess, self.quality, table.models, self.resampling),
-            tasks=task_figures(table.tasks, picked, single),
+            tasks=task_figures(table.tasks, picked, single, self.duplicates.group),
             needed=needed(picked[0] - single[0], self.plan.half_width, self.duplicates.group),
             estimates={} if self.method == "complete rows" else self._estimates(guess, choice),
         )
@@ -160,7 +160,12 @@ class _Studying:
 
     def _estimates(self, guess: Matrix, choice: NDArray[np.int64]) -> dict[str, Estimate]:
         told = self.costs.table.quality, probabilities(self.costs.table), choice
-        return {"IPS": ips(*told), "SNIPS": snips(*told), "DR": doubly_robust(*told, guess)}
+        group = self.duplicates.group
+        return {
+            "IPS": ips(*told, group),
+            "SNIPS": snips(*told, group),
+            "DR": doubly_robust(*told, guess, group),
+        }
 
     def _predictions(self) -> dict[str, Matrix]:
         """Every policy's predictions, the subjects' first."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute.evaluate.risk.units import Totals
 from semroute.outcomes.groups import numbered
 
 
@@ -22,7 +23,8 @@ class TaskFigures:
         cost: its mean USD a query.
         best_quality: the best single model's mean quality.
         best_cost: its mean USD a query.
-        error: standard error of the difference in quality, query by query; NaN for one query.
+        error: standard error of the difference in quality, query by query, with those that say the same counted as
+            one; NaN for one query.
     """
 
     task: str
@@ -35,7 +37,10 @@ class TaskFigures:
 
 
 def task_figures(
-    tasks: Sequence[str], policy: Sequence[NDArray[np.float64]], single: Sequence[NDArray[np.float64]]
+    tasks: Sequence[str],
+    policy: Sequence[NDArray[np.float64]],
+    single: Sequence[NDArray[np.float64]],
+    group: NDArray[np.int64] | None = None,
 ) -> tuple[TaskFigures, ...]:
     """The figures of every task, most queries first.
 
@@ -43,14 +48,14 @@ def task_figures(
         tasks: ``n`` names.
         policy: ``(n,)`` quality and ``(n,)`` USD of the policy.
         single: the same of the best single model.
+        group: ``(n,)`` of each query; None where every query is its own.
     """
     names, task = numbered(tasks)
     counts = np.bincount(task, minlength=len(names))
     means = [np.bincount(task, weights=cells, minlength=len(names)) / counts for cells in (*policy, *single)]
     difference = policy[0] - single[0]
-    squares = np.bincount(task, weights=(difference - (means[0] - means[2])[task]) ** 2, minlength=len(names))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        errors = np.sqrt(squares / (counts - 1) / counts)
-    rows = zip(names, counts.tolist(), *(mean.tolist() for mean in means), errors.tolist(), strict=True)
+    by_task = np.split(np.argsort(task, kind="stable"), np.cumsum(counts)[:-1])
+    errors = [Totals.of(difference[own], None if group is None else group[own]).error for own in by_task]
+    rows = zip(names, counts.tolist(), *(mean.tolist() for mean in means), errors, strict=True)
     found = [TaskFigures(*row) for row in rows]
     return tuple(sorted(found, key=lambda figures: (-figures.n, figures.task)))

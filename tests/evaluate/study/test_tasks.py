@@ -19,6 +19,15 @@ def test_by_hand() -> None:
     assert np.isnan(other.error)
 
 
+def test_queries_that_say_the_same_make_no_task_surer() -> None:
+    policy = [np.array([1.0, 0.0, 1.0]), np.ones(3)]
+    single = [np.array([1.0, 1.0, 0.0]), np.ones(3)]
+    (once,) = task_figures(["a"] * 3, policy, single)
+    many = [[np.repeat(cells, 4) for cells in of] for of in (policy, single)]
+    (alike,) = task_figures(["a"] * 12, *many, np.repeat(np.arange(3), 4))
+    assert alike.error == pytest.approx(once.error)
+
+
 def test_what_is_needed_grows_with_the_deviation() -> None:
     small, large = needed(np.tile([0.1, -0.1], 50), 0.01), needed(np.tile([0.5, -0.5], 50), 0.01)
     assert small.deviation == pytest.approx(0.1, abs=1e-3)
