@@ -28,6 +28,7 @@ from semroute.cli.encoding import Encoding
 from semroute.evaluate.replay.duplicates import duplicates
 from semroute.evaluate.risk.promise import Promise
 from semroute.heads.queries.inputs import Inputs
+from semroute.index import BothScores
 from semroute.learn.policy.preparing import Material, prepare, seen_anew, split
 from semroute.learn.policy.tuning import Goal, families, strongest_model, tune
 from semroute.learn.queries.training import estimators
@@ -89,7 +90,8 @@ def _material(data: Path, name: str, store: Path | None) -> Material:
     nothing = np.zeros((0, vectors.shape[1]), np.float32)
     inputs = Inputs.of(queries, vectors, nothing)
     group = duplicates(queries, vectors).group
-    return Material(costs, group, inputs, np.zeros((len(queries), 0), np.float32), prices, "", nothing)
+    no_scores = BothScores(None, np.zeros((len(queries), 0), np.float32))
+    return Material(costs, group, inputs, no_scores, prices, "", nothing)
 
 
 def _round(material: Material, floor: float, confidence: float, heads: list[str], seed: int) -> Round:
@@ -100,7 +102,7 @@ def _round(material: Material, floor: float, confidence: float, heads: list[str]
     tuning, held = split(group, 0.5, seed)
     tried = {name: made for name, made in estimators(seed).items() if name in heads}
     prepared = prepare(material, own[tuning], own[held], heads=tried, seed=seed)
-    known = families(table.models, prepared, (), np.zeros(0), "policy")
+    known = families(table.models, prepared, (), np.zeros(0), np.inf, "policy")
     strongest = strongest_model(prepared.tuning)
     found = tune(known, prepared, Goal(min_quality=floor), strongest, Promise(confidence, len(unseen))).chosen
     assert found is not None  # the strongest model alone keeps a floor below 1

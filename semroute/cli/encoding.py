@@ -17,8 +17,7 @@ from semroute.texts.digests import digest_of
 from semroute.whole import whole_file
 
 if TYPE_CHECKING:
-    from semroute.index import Artifact, Scorer
-    from semroute.learn.policy.part import FirstScores
+    from semroute.index import Artifact, BothScores, FirstStage, Scorer
     from semroute.types import Encoder, Matrix
 
 Progress = Callable[[str, int, int], None]
@@ -83,13 +82,23 @@ class Encoding:
         """``(n, c)`` scores of the index's categories for ``(n, d)`` vectors of its encoder."""
         return self._scorer.scores(vectors)
 
-    def first_scores(self, queries: Sequence[str]) -> FirstScores | None:
-        """What the first stage of the index says of ``n`` queries; None where it has none."""
-        from semroute.learn.policy.part import FirstScores
+    def both_scores(self, queries: Sequence[str], vectors: Matrix) -> BothScores:
+        """Scores of ``n`` queries, of which the ``(n, d)`` vectors are, by each stage of the index."""
+        from semroute.index import BothScores
+
+        first = None if self._first is None else self._first.scorer.scores(self._first.encoder.encode(queries))
+        return BothScores(first, self.scores(vectors))
+
+    @property
+    def bar(self) -> float:
+        """The sureness from which on the first stage answers; out of reach where the index has none."""
+        return float("inf") if self._first is None else self._first.bar
+
+    @cached_property
+    def _first(self) -> FirstStage | None:
         from semroute.router.live import open_first_stage
 
-        first = open_first_stage(self._artifact)
-        return None if first is None else FirstScores(first.scorer.scores(first.encoder.encode(queries)), first.bar)
+        return open_first_stage(self._artifact)
 
     @cached_property
     def _scorer(self) -> Scorer:

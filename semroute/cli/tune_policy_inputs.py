@@ -141,7 +141,7 @@ def tuning(source: TuneSource, goal: Goal, index: Path | None, config_path: Path
     promise = Promise(source.confidence, source.ahead or len(table))
     made_of = (semroute.__version__, encoding.encoder.fingerprint, *source.heads, source.held_out, source.seed)
     own = generation(table, made_of)
-    tried = families(table.models, prepared, *encoding.thresholds, f"{source.out}/{own}")
+    tried = families(table.models, prepared, *encoding.thresholds, encoding.bar, f"{source.out}/{own}")
     tuned = tune(tried, prepared, goal, strongest, promise)
     summary = summarise(tuned, prepared.tuning, prepared.held, promise, seed=source.seed)
     title = ", ".join(path.name for path in source.outcomes)
@@ -158,7 +158,7 @@ def _baseline(material: Material, encoding: Encoding, chosen: Figures) -> Baseli
     prices = {model: (price.input, price.output) for model, price in material.prices.items() if model in table.models}
     _, different = np.unique([normalised(query) for query in table.queries], return_index=True)
     names, thresholds = encoding.thresholds
-    scores, below = encoding.best_of(material.scores[different], thresholds)
+    scores, below = encoding.best_of(material.scores.second[different], thresholds)
     return Baseline.of(
         scores, below, chosen.quality, chosen.cost, prices,
         thresholds=dict(zip(names, thresholds.tolist(), strict=True)),
@@ -194,10 +194,9 @@ def _material(
         )
     vectors = encoding.vectors(queries, source.store, progress)
     inputs = Inputs.of(queries, vectors, encoding.categories)
-    scores = encoding.scores(vectors)
+    scores = encoding.both_scores(queries, vectors)
     group = duplicates(queries, vectors).group
-    first = encoding.first_scores(queries)
-    material = Material(costs, group, inputs, scores, prices, encoding.encoder.fingerprint, encoding.categories, first)
+    material = Material(costs, group, inputs, scores, prices, encoding.encoder.fingerprint, encoding.categories)
     return material, int((~complete).sum())
 
 

@@ -68,7 +68,7 @@ class BothScores:
     first: Matrix | None
     second: Matrix
 
-    def __getitem__(self, rows: NDArray[np.bool_]) -> BothScores:
+    def __getitem__(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> BothScores:
         """Some of the queries."""
         return BothScores(None if self.first is None else self.first[rows], self.second[rows])
 

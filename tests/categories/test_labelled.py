@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from semroute.categories import LabelledQuery, read_labelled
 from semroute.errors import DataError
 
-pyarrow = pytest.importorskip("pyarrow")
-parquet = pytest.importorskip("pyarrow.parquet")
+pyarrow = pytest.importorskip("pyarrow", reason='needs the extra "parquet"')
+parquet = pytest.importorskip("pyarrow.parquet", reason='needs the extra "parquet"')
 
 
 def _refusal(path: Path) -> str:

@@ -21,7 +21,8 @@ def test_without_pyarrow_the_error_names_the_extra(monkeypatch: pytest.MonkeyPat
 
 def test_optional_columns_are_read_where_the_file_has_them(tmp_path: Path) -> None:
     path = tmp_path / "l.parquet"
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow", reason='needs the extra "parquet"')
+    parquet = pytest.importorskip("pyarrow.parquet", reason='needs the extra "parquet"')
     parquet.write_table(pyarrow.table({"query": ["a"], "task": ["t"], "other": [1]}), path)
     rows = parquet_rows(path, Notes(path).problem, required=("query",), optional=("task", "absent"))
     assert list(rows) == [(1, {"query": "a", "task": "t"})]

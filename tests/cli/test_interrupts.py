@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from semroute.cli.interrupts import not_lost
+from semroute.cli.interrupts import AGAIN_S, not_lost
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal to a thread")
 
@@ -54,6 +54,17 @@ def test_what_else_a_destructor_raises_is_passed_on(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_command_that_ends_before_is_not_interrupted_afterwards() -> None:
-    with not_lost():
-        Interrupted()
-    time.sleep(0.2)
+    presses: list[int] = []
+
+    def pressed(number: int, _: object) -> None:
+        presses.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, pressed)
+    try:
+        with not_lost():
+            Interrupted()
+        time.sleep(4 * AGAIN_S)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert presses == [signal.SIGINT]

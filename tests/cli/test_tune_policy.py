@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from semroute.config import load_config
 from semroute.evaluate.replay.choices import choose
 from semroute.evaluate.replay.duplicates import duplicates
 from semroute.heads.queries import read_query_classifier, write_query_classifier
+from semroute.index import BothScores, open_artifact
+from semroute.learn.build import with_thresholds
 from semroute.learn.policy.families import ByCategory, CategoryTable
 from semroute.learn.policy.families.ways import Way
 from semroute.learn.policy.part import Part
@@ -187,10 +190,13 @@ def test_the_report_tells_whether_the_policy_still_fits(
 
 
 @pytest.fixture(params=[False, True], ids=["one stage", "a first stage"])
-def staged(request: pytest.FixtureRequest, staged_index: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether the index has a first stage."""
+def staged(request: pytest.FixtureRequest, own_staged_index: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the index has a first stage. It answers all that it does not reject, and so is often wrong."""
     if request.param:
-        monkeypatch.setenv("SEMROUTE_INDEX", str(staged_index))
+        artifact = open_artifact(own_staged_index)
+        assert artifact.manifest.first_stage is not None
+        with_thresholds(artifact, {}, "", first_stage=replace(artifact.manifest.first_stage, bar=0.0))
+        monkeypatch.setenv("SEMROUTE_INDEX", str(own_staged_index))
     return bool(request.param)
 
 
@@ -230,17 +236,16 @@ def test_the_router_sends_every_query_the_way_of_its_category_as_the_policy_was_
 ) -> None:
     queries = [f"{start} {thing}" for start in ("How do I", "Why does one", "Please") for thing in THINGS]
     encoding = Encoding(None, None)
-    scores = encoding.scores(encoding.vectors(queries, None, lambda *_: None))
-    family = ByCategory(MODELS, *encoding.thresholds)
+    both = encoding.both_scores(queries, encoding.vectors(queries, None, lambda *_: None))
+    family = ByCategory(MODELS, *encoding.thresholds, encoding.bar)
     table = CategoryTable(1.0, offset, (Way(0), Way(1), Way(0), Way(1)))
     cost = np.tile(np.array([1, 2], np.float32), (len(queries), 1))
-    first = encoding.first_scores(queries)
-    assert (first is not None) is staged
-    part = Part(cost, cost, cost, cost.astype(np.float64), scores, {}, np.arange(len(queries)), first)
-    assert np.array_equal(part.served(encoding.thresholds[1]), scores) is not staged
+    part = Part(cost, cost, cost, cost.astype(np.float64), both, {}, np.arange(len(queries)))
     played = [MODELS[int(usd) - 1] for usd in family.play(table, part).cost]
     Path("semroute.yaml").write_text(yaml.safe_dump(dict(family.config(table))))
     assert [one.model for one in Router.load().route_many(queries)] == played
+    alone = family.play(table, replace(part, scores=BothScores(None, both.second)))
+    assert (played != [MODELS[int(usd) - 1] for usd in alone.cost]) == staged, "the first stage tells on some"
     assert set(played) == set(MODELS), "otherwise there is nothing to tell apart"
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from semroute.errors import DataError
 from semroute.outcomes.files import read_outcomes
 
-pyarrow = pytest.importorskip("pyarrow")
-parquet = pytest.importorskip("pyarrow.parquet")
+pyarrow = pytest.importorskip("pyarrow", reason='needs the extra "parquet"')
+parquet = pytest.importorskip("pyarrow.parquet", reason='needs the extra "parquet"')
 
 _COLUMNS = ("query", "task", "model", "quality", "cost_usd", "input_tokens", "output_tokens", "latency_ms", "response")
 

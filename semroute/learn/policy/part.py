@@ -16,23 +16,6 @@ Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class FirstScores:
-    """What an index's first stage says of ``n`` rows.
-
-    Attributes:
-        scores: ``(n, c)`` float32 of the categories.
-        bar: the sureness from which on it answers.
-    """
-
-    scores: Matrix
-    bar: float
-
-    def take(self, rows: NDArray[np.int64]) -> FirstScores:
-        """Some of the rows."""
-        return FirstScores(self.scores[rows], self.bar)
-
-
-@dataclass(frozen=True, slots=True)
 class Part:
     """``n`` rows and ``m`` models.
 
@@ -40,31 +23,23 @@ class Part:
         quality, cost: ``(n, m)`` float32, what came of asking each model.
         predicted: ``(n, m)`` float32 predicted quality, by what was not fitted on the row.
         expected: ``(n, m)`` float64 USD that a call was expected to cost, as the router reckons it.
-        scores: ``(n, c)`` float32 of the categories, by the index's own encoder.
+        scores: ``(n, c)`` float32 of the categories, by each stage of the index.
         acceptance: by model, ``(n,)`` probability that its answer is acceptable, told by a classifier of answers that
             was not fitted on the row; models without answers are missing.
         group: ``(n,)`` of each row: those of one group say the same, and count as one where it matters how many
             independent rows there are.
-        first: what the index's first stage says; None where it has none.
     """
 
     quality: Matrix
     cost: Matrix
     predicted: Matrix
     expected: Numbers
-    scores: Matrix
+    scores: BothScores
     acceptance: Mapping[int, Numbers]
     group: NDArray[np.int64]
-    first: FirstScores | None = None
 
     def __len__(self) -> int:
         return len(self.quality)
-
-    def served(self, thresholds: Numbers) -> Matrix:
-        """``(n, c)`` the scores that a router with these ``(c,)`` thresholds decides by."""
-        if self.first is None:
-            return self.scores
-        return BothScores(self.first.scores, self.scores).scores(thresholds, self.first.bar)
 
     @property
     def different(self) -> int:

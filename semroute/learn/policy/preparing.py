@@ -13,9 +13,10 @@ from semroute.errors import InputError
 from semroute.heads.answers import AnswerClassifier
 from semroute.heads.queries import QueryClassifier
 from semroute.heads.queries.inputs import Inputs
+from semroute.index import BothScores
 from semroute.learn.answers.rows import judged_answers
 from semroute.learn.answers.training import train
-from semroute.learn.policy.part import FirstScores, Part
+from semroute.learn.policy.part import Part
 from semroute.learn.queries.costs import asked_tokens, call_costs
 from semroute.learn.queries.estimator import Estimator
 from semroute.learn.queries.rows import LEAST_QUERIES, TrainingRows
@@ -42,21 +43,19 @@ class Material:
         costs: complete outcomes with their costs.
         group: ``(n,)`` of each row: those of one group say the same.
         inputs: vectors and features of the queries.
-        scores: ``(n, c)`` of the categories, by the index's own encoder; no columns where there are none.
+        scores: ``(n, c)`` of the categories, by each stage of the index; no columns where there are none.
         prices: of models.
         encoder: fingerprint of the encoder.
         categories: ``(c, d)`` unit rows for the classifier's features; may have no rows.
-        first: what the index's first stage says of the queries; None where it has none.
     """
 
     costs: Costs
     group: Rows
     inputs: Inputs
-    scores: Matrix
+    scores: BothScores
     prices: Mapping[str, Price]
     encoder: str
     categories: Matrix
-    first: FirstScores | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +178,8 @@ def _part(
     table = material.costs.table.take(rows)
     # Without tasks: who routes a query does not know its task.
     expected = classifier.costs.expected(asked_tokens(table.queries))
-    first = None if material.first is None else material.first.take(rows)
     group = material.group[rows]
-    return Part(table.quality, table.cost, predicted, expected, material.scores[rows], acceptance, group, first)
+    return Part(table.quality, table.cost, predicted, expected, material.scores[rows], acceptance, group)
 
 
 _Acceptance: TypeAlias = dict[int, NDArray[np.float64]]

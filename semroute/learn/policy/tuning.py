@@ -57,7 +57,12 @@ class Tuned:
 
 
 def families(
-    models: Sequence[str], prepared: Prepared, categories: Sequence[str], thresholds: NDArray[np.float64], folder: str
+    models: Sequence[str],
+    prepared: Prepared,
+    categories: Sequence[str],
+    thresholds: NDArray[np.float64],
+    bar: float,
+    folder: str,
 ) -> list[Family]:
     """Everything that can be tried, the simplest first.
 
@@ -66,16 +71,17 @@ def families(
         prepared: both parts.
         categories: names of those that are scored; may be none.
         thresholds: of the categories.
+        bar: of the index's first stage.
         folder: of the policy, where the classifiers will lie.
     """
     pairs = list(tiers_of(prepared.tuning))
     found: list[Family] = [SingleModels(models)]
     if len(categories):
-        found.append(ByCategory(models, categories, thresholds))
+        found.append(ByCategory(models, categories, thresholds, bar))
     found.append(ByClassifier(models, f"{folder}/classifier"))
     found += [Cascade(models, *pair, folder) for pair in pairs]
     if len(categories) and pairs:
-        found.append(ByCategory(models, categories, thresholds, folder, with_tiers=True))
+        found.append(ByCategory(models, categories, thresholds, bar, folder, with_tiers=True))
     found += [ByClassifierAndCascade(models, *pair, folder) for pair in pairs]
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from semroute.index import BothScores
 from semroute.learn.policy.part import Part
 
 MODELS = ("small", "large")
@@ -24,4 +25,4 @@ def part(n: int, *, seed: int = 0, skill: float = 1.0) -> Part:
     cost = np.tile(np.array([0.001, 0.02], np.float32), (n, 1))
     scores = np.where(np.arange(2) == category[:, None], 0.8, 0.1).astype(np.float32)
     predicted = np.column_stack([said, np.full(n, 0.95)]).astype(np.float32)
-    return Part(quality, cost, predicted, cost, scores, {0: said}, np.arange(n))
+    return Part(quality, cost, predicted, cost, BothScores(None, scores), {0: said}, np.arange(n))

@@ -11,6 +11,7 @@ from learn.policy.made import MODELS, part
 from semroute.config import Config
 from semroute.config.overlay import overlaid
 from semroute.evaluate.replay.choices import choose
+from semroute.index import BothScores
 from semroute.learn.policy.families import (
     ByCategory,
     ByClassifier,
@@ -29,9 +30,9 @@ ALL_OF_LARGE = {"use": "large", "accept": {"format": False}}
 FAMILIES: list[Family] = [
     SingleModels(MODELS),
     ByClassifier(MODELS, "policy/classifier"),
-    ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5])),
+    ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), np.inf),
     Cascade(MODELS, 0, 1, "policy"),
-    ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), "policy", with_tiers=True),
+    ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), np.inf, "policy", with_tiers=True),
     ByClassifierAndCascade(MODELS, 0, 1, "policy"),
 ]
 NAMES = [family.name for family in FAMILIES]
@@ -119,7 +120,7 @@ def test_a_cascade_pays_for_the_answers_that_it_rejects() -> None:
 
 
 def test_categories_send_hard_ones_to_the_better_model_and_what_fits_none_to_the_fallback() -> None:
-    family = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]))
+    family = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), np.inf)
     split = (Way(0), Way(1))
     parameter = next(one for one, _ in family.tried(part(400)) if one.choice[:2] == split and one.offset == 0)
     said = family.config(parameter)["categories"]
@@ -127,13 +128,15 @@ def test_categories_send_hard_ones_to_the_better_model_and_what_fits_none_to_the
     moved = next(one for one, _ in family.tried(part(400)) if one.offset == 0.1)
     assert family.config(moved)["categories"]["easy"]["threshold"] == pytest.approx(0.6)
     rows = part(50)
-    nothing = Part(rows.quality, rows.cost, rows.predicted, rows.expected, rows.scores * 0, {}, rows.group)
+    nothing = Part(
+        rows.quality, rows.cost, rows.predicted, rows.expected, BothScores(None, rows.scores.second * 0), {}, rows.group
+    )
     played = family.play(parameter, nothing)
     np.testing.assert_array_equal(played.quality, nothing.quality[:, parameter.choice[-1].first])
 
 
 def test_a_category_may_have_a_cascade_and_others_none() -> None:
-    family = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), "p", with_tiers=True)
+    family = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), np.inf, "p", with_tiers=True)
     rows = part(400)
     mixed = CategoryTable(1.0, 0.0, (Way(0), Way(0, 1, 0.5), Way(1)))
     said = family.config(mixed)["categories"]
@@ -141,7 +144,7 @@ def test_a_category_may_have_a_cascade_and_others_none() -> None:
     assert said["hard"]["cascade"]["tiers"] == ["small", ALL_OF_LARGE]
     assert said["hard"]["cascade"]["accept"]["quality"]["classifier"] == "p/checks-0"
     assert family.checks(mixed) == {0}
-    hard = rows.scores.argmax(axis=1) == 1
+    hard = rows.scores.second.argmax(axis=1) == 1
     rejected = hard & (rows.acceptance[0] < mixed.choice[1].threshold)
     played = family.play(mixed, rows)
     np.testing.assert_allclose(played.cost[rejected], 0.021, rtol=1e-5)
@@ -149,7 +152,7 @@ def test_a_category_may_have_a_cascade_and_others_none() -> None:
 
 
 def test_a_cascade_of_the_fallback_is_not_that_of_categories_that_have_none() -> None:
-    family = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), "p", with_tiers=True)
+    family = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), np.inf, "p", with_tiers=True)
     parameter = CategoryTable(1.0, 0.0, (Way(0), Way(1), Way(0, 1, 0.5)))
     said = family.config(parameter)
     assert said["cascade"]["tiers"] == ["small", ALL_OF_LARGE]
@@ -159,8 +162,8 @@ def test_a_cascade_of_the_fallback_is_not_that_of_categories_that_have_none() ->
 
 def test_cascades_where_they_help_are_found_by_the_search() -> None:
     rows = part(800, skill=0.9)
-    singles = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]))
-    tiers = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), "p", with_tiers=True)
+    singles = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), np.inf)
+    tiers = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), np.inf, "p", with_tiers=True)
 
     def cheapest(family: Family) -> float:
         return min(played.point[1] for _, played in family.tried(rows) if played.point[0] >= 0.94)
@@ -190,8 +193,8 @@ def test_a_table_looks_no_better_on_its_own_rows_than_it_is() -> None:
         quality = (random.random((600, 2)) < 0.5).astype(np.float32)  # nothing to learn
         scores = np.eye(100, dtype=np.float32)[random.integers(0, 100, 600)]
         cost = np.tile(np.array([1, 1], np.float32), (600, 1))
-        rows = Part(quality, cost, quality, cost, scores, {}, np.arange(600))
-        played = [one.quality.mean() for _, one in ByCategory(many and MODELS, many, np.zeros(100)).tried(rows)]
+        rows = Part(quality, cost, quality, cost, BothScores(None, scores), {}, np.arange(600))
+        played = [one.quality.mean() for _, one in ByCategory(many and MODELS, many, np.zeros(100), np.inf).tried(rows)]
         seen.append(max(played))
         new.append(quality.mean())
     assert np.mean(seen) - np.mean(new) < 0.04

@@ -10,6 +10,7 @@ from semroute.catalog import estimate_query_tokens
 from semroute.config import Price
 from semroute.errors import InputError
 from semroute.heads.queries.inputs import Inputs
+from semroute.index import BothScores
 from semroute.learn.policy.preparing import Material, prepare, split
 from semroute.learn.queries.linear import LinearEstimator
 from semroute.outcomes.building import TableBuilder
@@ -29,7 +30,9 @@ def material(n: int = 240, *, answers: bool = False) -> Material:
             builder.add(row, model, numbers, text)
     costs = with_costs(builder.table(), PRICES)
     inputs = Inputs.of(data.queries, data.vectors, no_categories())
-    return Material(costs, np.arange(n), inputs, np.zeros((n, 0), np.float32), PRICES, "print", no_categories())
+    return Material(
+        costs, np.arange(n), inputs, BothScores(None, np.zeros((n, 0), np.float32)), PRICES, "print", no_categories()
+    )
 
 
 def test_the_parts_share_no_row_and_none_that_says_the_same() -> None:

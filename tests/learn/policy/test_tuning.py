@@ -17,7 +17,7 @@ from semroute.learn.policy.tuning import Goal, Tuned, strongest_model, tune
 
 FAMILIES: list[Family] = [
     SingleModels(MODELS),
-    ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5])),
+    ByCategory(MODELS, ("easy", "hard"), np.array([0.5, 0.5]), np.inf),
     ByClassifier(MODELS, "policy/classifier"),
     Cascade(MODELS, 0, 1, "policy/checks-0"),
 ]

@@ -50,6 +50,7 @@ class ByCategory:
         models: names.
         categories: names, as the columns of scores.
         thresholds: ``(c,)`` as built.
+        bar: of the index's first stage; it says nothing where the index has none.
         folder: of the policy.
         with_tiers: whether cascades are ways too.
     """
@@ -57,6 +58,7 @@ class ByCategory:
     models: Sequence[str]
     categories: Sequence[str]
     thresholds: NDArray[np.float64]
+    bar: float
     folder: str = ""
     with_tiers: bool = False
     asks_classifier: bool = False
@@ -124,7 +126,7 @@ class ByCategory:
     def _category(self, part: Part, offset: float) -> NDArray[np.int64]:
         """``(n,)`` number of the category; the number of categories where none fits."""
         thresholds = self._moved(offset)
-        scores = part.served(thresholds)
+        scores = part.scores.scores(thresholds, self.bar)
         best = scores.argmax(axis=1)
         fits = scores[np.arange(len(part)), best] >= thresholds[best]
         return np.where(fits, best, len(self.categories))
