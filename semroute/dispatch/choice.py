@@ -115,6 +115,6 @@ def _probabilities(ready: Sequence[Ready], parts: Sequence[Mapping[str, float]],
         return [1.0 / len(ready)] * len(ready)
     explored = selection.exploration
     return [
-        (1.0 - explored) * weight / sum(weights) + explored * ramp / sum(ramps)
+        (1.0 - explored) * (weight / sum(weights)) + explored * (ramp / sum(ramps))  # shares first: a product may be 0
         for weight, ramp in zip(weights, ramps, strict=True)
     ]

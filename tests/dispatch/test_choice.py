@@ -3,7 +3,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from semroute.config import Deployment, Selection, Weights
@@ -48,6 +48,7 @@ places = st.builds(
 
 
 @given(st.lists(places, min_size=1, max_size=8), st.floats(0, 500), st.floats(0, 1))
+@example([ready(standing=Standing(ramp=5e-324))], 0.0, 0.5)
 def test_probabilities_are_shares_of_one_and_parts_lie_between_0_and_1(
     options: list[Ready], sharpness: float, exploration: float
 ) -> None:
