@@ -61,6 +61,7 @@ class MemoryGates:
         self._lock = threading.Lock()
         self._places: dict[str, PlaceGate] = {}
         self._disabled: dict[str, str] = {}
+        self._suspended: dict[str, tuple[float, str, str | None]] = {}
         self._spending = MonthlySpending(wall())
         # A pass of other gates must not be taken for one of ours.
         self._prefix = secrets.token_hex(4)
@@ -107,12 +108,15 @@ class MemoryGates:
                 self._spending.settle(charge, usd, self._wall())
             if wait_s is not None:
                 gate.throttle.hint(now, wait_s)
+            if ending is Ending.SUSPEND:
+                self._suspended[leave.place.key] = (now + 60.0, reason or "", leave.place.credential)
             if ending is Ending.DISABLE:
                 self._disabled.setdefault(gate.account, reason or "the provider refused the credential")
 
     async def enable(self, credential: str | None) -> None:
         """Let the credential's places be called again; None: the places that need no key."""
         with self._lock:
+            self._suspended = {key: held for key, held in self._suspended.items() if held[2] != credential}
             if credential is not None:
                 self._disabled.pop(credential, None)
                 return
@@ -169,6 +173,9 @@ class MemoryGates:
     def _wait(self, gate: PlaceGate, tokens: int, usd: float, now: float, wall: float) -> Wait | None:
         if gate.account in self._disabled:
             return Wait(None, f"{account_name(gate.place)} is disabled: {self._disabled[gate.account]}")
+        held = self._suspended.get(gate.place.key)
+        if held is not None and now < held[0]:
+            return Wait(held[0] - now, f"suspended: {held[1]}")
         wait = gate.wait(now, tokens)
         if gate.place.budget_usd is None:
             return wait
