@@ -10,7 +10,7 @@ from dataclasses import replace
 from semroute.cascade.check import Sampler
 from semroute.cascade.early import is_clear
 from semroute.cascade.ladder import Ladder, Rung
-from semroute.errors import DispatchError
+from semroute.errors import ContentFilterError, ContextLengthError, DispatchError, Fault, RequestError
 from semroute.types import Attempt, Caller, Completion, Delta, Outlook, Request
 
 LEAST_S = 0.001
@@ -64,7 +64,7 @@ class Calls:
                     yield event
             return
         except DispatchError as error:
-            if not (error.is_final and is_our_wish) or self.is_given_out:
+            if not (is_our_wish and _may_mean_the_wish(error)) or self.is_given_out:
                 raise
         async with aclosing(self._call(rung, self._request)) as events:
             async for event in events:
@@ -131,3 +131,10 @@ class Calls:
     def _may_be_early(self, rung: Rung) -> bool:
         after = self._ladder.stream_after_tokens
         return self._streaming and after is not None and rung.acceptance.least_confidence is not None
+
+
+def _may_mean_the_wish(error: DispatchError) -> bool:
+    """True if a refusal may be that of the log probabilities, which only the cascade has asked for."""
+    if not isinstance(error, RequestError) or isinstance(error, ContentFilterError | ContextLengthError):
+        return False
+    return error.fault in (Fault.REQUEST, Fault.MODEL)

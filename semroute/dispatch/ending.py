@@ -8,7 +8,7 @@ from dataclasses import replace
 from semroute import catalog
 from semroute.config import Config
 from semroute.dispatch.choice import Scored
-from semroute.dispatch.verdicts import Verdict
+from semroute.dispatch.verdicts import Verdict, reason_of
 from semroute.errors import DispatchError, RequestError
 from semroute.resilience.latency import LatencyWindows, seconds_per_token
 from semroute.types import Attempt, Completion, Cost, Delta, Ending, Gates, Pass, Usage
@@ -90,7 +90,8 @@ class Ledger:
             # Where no price is known, neither is this call's.
             usage, cost = Usage(0, 0), None if cost is None else Cost(0.0)
         told = self._attempt(usage, cost, status=error.status, error=str(error), kind=type(error).__name__)
-        await self._close(told, verdict.ending, attempts, gates, wait_s=verdict.wait_s)
+        reason = reason_of(error) if verdict.ending in (Ending.SUSPEND, Ending.DISABLE) else None
+        await self._close(told, verdict.ending, attempts, gates, wait_s=verdict.wait_s, reason=reason)
 
     async def abandoned(self, attempts: list[Attempt], gates: Gates) -> None:
         """Close the account of an attempt that nobody waits for any more."""
@@ -98,7 +99,14 @@ class Ledger:
         await self._close(told, Ending.NEUTRAL, attempts, gates)
 
     async def _close(
-        self, told: Attempt, ending: Ending, attempts: list[Attempt], gates: Gates, *, wait_s: float | None = None
+        self,
+        told: Attempt,
+        ending: Ending,
+        attempts: list[Attempt],
+        gates: Gates,
+        *,
+        wait_s: float | None = None,
+        reason: str | None = None,
     ) -> None:
         # First the record: a cancellation may strike while the gates are told, and the call is charged all the same.
         self.is_closed = True
@@ -109,7 +117,7 @@ class Ledger:
             tokens=None if told.usage is None else told.usage.input_tokens + told.usage.output_tokens,
             usd=None if told.cost is None else told.cost.usd,
             wait_s=wait_s,
-            reason=told.error if ending is Ending.DISABLE else None,
+            reason=reason,
         )
 
     def _attempt(

@@ -20,13 +20,15 @@ class BreakerState(StrEnum):
 class Ending(StrEnum):
     """How a call ended, as the breaker sees it.
 
-    ``NEUTRAL`` says nothing of the place (a bad request, a content filter, the client leaving); ``DISABLE`` says that
-    its credential cannot work (401, 403, an exhausted quota).
+    ``NEUTRAL`` says nothing of the place (a bad request, a content filter, the client leaving); ``SUSPEND`` closes this
+    endpoint (deployment and credential) and lets it be tried again after minutes (no access to the model, an exhausted
+    quota, a refusal that may pass); ``DISABLE`` says that the credential cannot work anywhere (an invalid key).
     """
 
     SUCCESS = "success"
     FAILURE = "failure"
     NEUTRAL = "neutral"
+    SUSPEND = "suspend"
     DISABLE = "disable"
 
 
@@ -136,7 +138,8 @@ class Gates(Protocol):
             tokens: tokens it really took; None keeps the reservation as spent (they are not known).
             usd: USD it really cost; None keeps the reservation as spent.
             wait_s: how long the provider asks to be left alone; never shortens an earlier wish.
-            reason: why the credential is disabled, where it is.
+            reason: why the endpoint is suspended or the credential disabled; other callers see it, so it is in our
+                own words.
         """
         ...
 

@@ -134,12 +134,19 @@ def test_what_no_tier_can_mend_ends_it(bench: Any) -> None:
     assert bench.called == ["small"]
 
 
-def test_a_bad_request_ends_it_once_it_is_known_that_logprobs_are_not_to_blame(bench: Any) -> None:
+def test_what_one_tier_calls_a_bad_request_is_asked_of_the_next(bench: Any) -> None:
+    bench.provider.script(fail(400, "no such parameter"))
+    completion = bench.ask({})
+    assert completion.tier == 1
+    assert bench.called == ["small", "medium"]
+
+
+def test_a_bad_request_at_every_tier_is_the_error_with_every_attempt(bench: Any) -> None:
     bench.provider.always(fail(400, "no such parameter"))
     with pytest.raises(RequestError) as caught:
         bench.ask(CONFIDENT)
-    assert bench.called == ["small", "small"]
-    assert len(caught.value.attempts) == 2
+    assert bench.called == ["small", "small", "medium", "medium", "large", "large"]  # with and without logprobs
+    assert len(caught.value.attempts) == 6
 
 
 def test_a_model_that_refuses_logprobs_is_asked_without_and_not_for_them_again(bench: Any) -> None:

@@ -107,7 +107,7 @@ def test_every_status_has_its_error_with_the_providers_words_and_without_the_key
         (429, error("would exceed your rate limit, not your billing", type="rate_limit_error"), RateLimitError),
         (529, error("Overloaded", type="overloaded_error"), OverloadedError),
         # Gemini
-        (400, google(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key."), AuthenticationError),
+        (400, google(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key."), RequestError),
         (400, google(400, "INVALID_ARGUMENT", "x", {"reason": "API_KEY_INVALID"}), AuthenticationError),
         (400, google(400, "INVALID_ARGUMENT", "x exceeds the maximum number of tokens allowed"), ContextLengthError),
         (400, google(400, "INVALID_ARGUMENT", "bad field"), RequestError),
