@@ -137,4 +137,4 @@ def _may_mean_the_wish(error: DispatchError) -> bool:
     """True if a refusal may be that of the log probabilities, which only the cascade has asked for."""
     if not isinstance(error, RequestError) or isinstance(error, ContentFilterError | ContextLengthError):
         return False
-    return error.fault in (Fault.REQUEST, Fault.MODEL)
+    return error.fault in (Fault.REQUEST, Fault.MODEL) and error.status != 413

@@ -42,8 +42,8 @@ def judge(error: DispatchError, standing: Standing | None = None) -> Verdict:
 
     Args:
         error: the failure; its ``fault`` decides.
-        standing: the endpoint as it stood before the call. One that answers others has refused this one request, for
-            all that a doubtful refusal says: it counts as a failure there, and does not close the endpoint to everybody.
+        standing: the endpoint as it stood before the call. Where it answers others, a doubtful refusal may be of this
+            one request (a firewall that dislikes a text): it counts as a failure, and closes nothing to everybody.
     """
     match error:
         case ProviderTimeoutError() if error.is_cut_short:

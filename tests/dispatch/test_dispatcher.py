@@ -24,7 +24,7 @@ from semroute.errors import (
     RequestError,
     UnavailableError,
 )
-from semroute.testing import FakeProvider, Failure, Reply, fail, hang, malformed, reset_after
+from semroute.testing import Failure, FakeProvider, Reply, fail, hang, malformed, reset_after
 from semroute.types import BreakerState, Completion, Delta, Request, Tool
 
 KEY = "sk-proj-a1b2c3d4e5f6g7h8"
