@@ -42,8 +42,8 @@ def judge(error: DispatchError, standing: Standing | None = None) -> Verdict:
 
     Args:
         error: the failure; its ``fault`` decides.
-        standing: the endpoint as it stood before the call. Where it answers others, a doubtful refusal may be of this
-            one request (a firewall that dislikes a text): it counts as a failure, and closes nothing to everybody.
+        standing: the endpoint as it stood before the call. Where it has answered within the breaker's window, a
+            doubtful refusal may be of this one request (a firewall that dislikes a text), and closes nothing to others.
     """
     match error:
         case ProviderTimeoutError() if error.is_cut_short:
@@ -55,7 +55,7 @@ def judge(error: DispatchError, standing: Standing | None = None) -> Verdict:
         case Fault.KEY:
             return Verdict(Ending.DISABLE, is_the_keys=is_the_keys)
         case Fault.DOUBT if standing is not None and standing.calls > 0 and standing.failure_share < 1.0:
-            return Verdict(Ending.FAILURE, is_the_keys=is_the_keys)
+            return Verdict(Ending.NEUTRAL, is_the_keys=is_the_keys)
         case Fault.ACCESS | Fault.DOUBT:
             return Verdict(Ending.SUSPEND, is_the_keys=is_the_keys)
         case Fault.LIMIT:

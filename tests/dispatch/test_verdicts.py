@@ -60,8 +60,8 @@ def test_a_timeout_that_our_own_deadline_caused_is_not_held_against_the_place() 
 
 def test_a_doubtful_refusal_does_not_close_an_endpoint_that_answers_others() -> None:
     doubtful = AuthenticationError("x", status=403, fault=Fault.DOUBT)
-    counted = Verdict(Ending.FAILURE, is_the_keys=True)
-    assert judge(doubtful, Standing(calls=2, failure_share=0.5)) == counted
+    of_the_request = Verdict(Ending.NEUTRAL, is_the_keys=True)
+    assert judge(doubtful, Standing(calls=2, failure_share=0.5)) == of_the_request
     assert judge(doubtful, Standing(calls=2, failure_share=1.0)).ending is Ending.SUSPEND
     assert judge(doubtful, Standing()).ending is Ending.SUSPEND
     certain = AuthenticationError("x", status=403, fault=Fault.ACCESS)

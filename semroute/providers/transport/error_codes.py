@@ -74,6 +74,21 @@ class _Words:
 
 _REFUSED = frozenset({400, 403, 413, 422})
 _SERVER = frozenset(range(500, 600))
+_USED_UP = (
+    "insufficient_quota",
+    "credit_balance_exhausted",
+    "billing_error",
+    "billing_hard_limit_reached",
+    "billing_not_active",
+    "billing_disabled",  # Google
+    "enforced_spend_limit_reached",  # Anthropic
+    "insufficient_balance",
+    "insufficient_user_quota",  # new-api
+    "openrouter_key_limit",
+    "openrouter_workspace_budget",
+    "openrouter_guardrail_budget",
+)
+"""Codes of a quota or credit that no waiting refills, whatever reset times come with them."""
 
 CODES: tuple[_Codes, ...] = (
     # The particular before the general: an error may have a code of each kind.
@@ -125,21 +140,7 @@ CODES: tuple[_Codes, ...] = (
         QuotaError,
         Fault.ACCESS,
         frozenset({400, 403, 429}),  # a 402 says it by itself, and may be of one request's size
-        (
-            "insufficient_quota",
-            "credit_balance_exhausted",
-            "billing_error",
-            "billing_hard_limit_reached",
-            "billing_not_active",
-            "billing_disabled",  # Google
-            "enforced_spend_limit_reached",  # Anthropic
-            "payment_required",
-            "insufficient_balance",
-            "insufficient_user_quota",  # new-api
-            "openrouter_key_limit",
-            "openrouter_workspace_budget",
-            "openrouter_guardrail_budget",
-        ),
+        _USED_UP,
     ),
     _Codes(
         QuotaError,
@@ -211,11 +212,15 @@ CODES: tuple[_Codes, ...] = (
             "model_not_found",
             "model_not_available",
             "unsupported_country_region_territory",
-            "permission_error",  # Anthropic
-            "permission_denied",
-            "permissiondenied",  # Azure
             "access_terminated_error",  # Moonshot
         ),
+    ),
+    # Of the key, or of what this one request points at: Gemini says it of a file, too.
+    _Codes(
+        AuthenticationError,
+        Fault.DOUBT,
+        frozenset({401, 403}),
+        ("permission_error", "permission_denied", "permissiondenied"),
     ),
     _Codes(
         OverloadedError,
@@ -271,6 +276,13 @@ WORDS: tuple[_Words, ...] = (
     ),
     # OpenRouter: there is credit, but not for as long an answer; a smaller request is still served.
     _Words(RateLimitError, Fault.MODEL, frozenset({402}), ("fewer max_tokens", "can only afford")),
+    # OpenAI: larger than a minute's tokens, as Groq's 413.
+    _Words(
+        RateLimitError,
+        Fault.MODEL,
+        frozenset({429}),
+        ("request too large", "tokens must be reduced in order to run"),
+    ),
     # A limit of a minute may advertise the credits that would raise it.
     _Words(
         RateLimitError,
@@ -477,7 +489,9 @@ def _by_status(status: int) -> ErrorClass:
 
 def _hinted(found: ErrorClass, status: int, has_hint: bool) -> ErrorClass:
     """Take a hint at its word: what will be served after a wait is a limit, and no quota that is used up."""
-    is_open_to_it = found.code not in ("insufficient_quota", "billing_error", "enforced_spend_limit_reached")
-    if has_hint and status in (402, 413, 429) and issubclass(found.kind, RateLimitError) and is_open_to_it:
+    if not has_hint or status not in (402, 413, 429) or not issubclass(found.kind, RateLimitError):
+        return found
+    is_too_large = status == 429 and found.fault is Fault.MODEL  # the reset times come with every answer
+    if found.code not in _USED_UP and not is_too_large:
         return ErrorClass(RateLimitError, Fault.LIMIT, found.code)
     return found
