@@ -20,9 +20,8 @@ class BreakerState(StrEnum):
 class Ending(StrEnum):
     """How a call ended, as the breaker sees it.
 
-    ``NEUTRAL`` says nothing of the place (a bad request, a content filter, the client leaving); ``SUSPEND`` closes this
-    endpoint (deployment and credential) and lets it be tried again after minutes (no access to the model, an exhausted
-    quota, a refusal that may pass); ``DISABLE`` says that the credential cannot work anywhere (an invalid key).
+    ``NEUTRAL`` says nothing of the place (a bad request, a content filter, the client leaving); ``DISABLE`` says that
+    its credential cannot work (401, 403, an exhausted quota).
     """
 
     SUCCESS = "success"
@@ -138,8 +137,7 @@ class Gates(Protocol):
             tokens: tokens it really took; None keeps the reservation as spent (they are not known).
             usd: USD it really cost; None keeps the reservation as spent.
             wait_s: how long the provider asks to be left alone; never shortens an earlier wish.
-            reason: why the endpoint is suspended or the credential disabled; other callers see it, so it is in our
-                own words.
+            reason: why the credential is disabled, where it is.
         """
         ...
 
