@@ -83,9 +83,7 @@ class MemoryGates:
                 for place, cost in each(places, usd)
             ]
 
-    async def enter(
-        self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None
-    ) -> Pass | Refusal:
+    async def enter(self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None) -> Pass | Refusal:
         """Ask for leave and reserve in one step. The arguments are those of ``Gates.enter``."""
         taken, cost = counted_tokens(tokens), counted_usd(usd)
         with self._lock:

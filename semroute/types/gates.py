@@ -131,9 +131,7 @@ class Gates(Protocol):
         """
         ...
 
-    async def enter(
-        self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None
-    ) -> Pass | Refusal:
+    async def enter(self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None) -> Pass | Refusal:
         """Ask for leave and reserve in one step. Each pass must come back through :meth:`leave`.
 
         Args:

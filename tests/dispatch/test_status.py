@@ -11,7 +11,7 @@ import pytest
 
 from semroute.config import BreakerRules, Config
 from semroute.dispatch.reporting import Reporter
-from semroute.dispatch.status import describe, enable_credential, places_of, read_status, restore_state, save_state
+from semroute.dispatch.status import describe, enable, places_of, read_status, restore_state, save_state
 from semroute.errors import DataError
 from semroute.resilience import LatencyWindows, MemoryGates
 from semroute.resilience.open import open_gates
@@ -134,7 +134,7 @@ def test_a_key_that_was_refused_is_enabled_for_every_replica() -> None:
         assert isinstance(leave, Pass)
         await gates.leave(leave, Ending.DISABLE, reason="refused")
         before = (await gates.standings([place]))[0].breaker
-        await enable_credential(config, {}, "REFUSED_ONCE")
+        await enable(config, {}, "REFUSED_ONCE")
         after = (await gates.standings([place]))[0].breaker
         await gates.close()
         return [before, after]

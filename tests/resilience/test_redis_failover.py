@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -97,6 +97,10 @@ class LocalEnabling:
     async def enable(self, credential: str | None) -> None:
         with pytest.raises(StateError):
             await self._gates.enable(credential)
+
+    async def lift(self, places: Sequence[Place]) -> None:
+        with pytest.raises(StateError):
+            await self._gates.lift(places)
 
 
 def replica(redis: OwnRedis, prefix: str = "semroute:{test}:", **options: Any) -> FailoverGates:

@@ -110,7 +110,9 @@ class Comparison:
         self.memory = MemoryGates(RULES, clock=lambda: self.now, wall=lambda: self.now, rng=Even(), lease_s=LEASE_S)
         prefix = f"semroute:{{test-{secrets.token_hex(6)}}}:"
         server = Server(url, timeout_s=5.0)
-        self.redis = RedisGates(server, RULES, prefix=prefix, rng=Even(), clock=lambda: self.now, lease_s=LEASE_S, slot_s=LEASE_S)
+        self.redis = RedisGates(
+            server, RULES, prefix=prefix, rng=Even(), clock=lambda: self.now, lease_s=LEASE_S, slot_s=LEASE_S
+        )
         self.out: list[tuple[Pass, Pass]] = []
         self.gone: list[tuple[Pass, Pass]] = []
 

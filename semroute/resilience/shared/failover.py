@@ -118,9 +118,7 @@ class FailoverGates:
                 self._go_local(error)
         return await self._local.standings([self._share(place) for place in places], tokens, usd)
 
-    async def enter(
-        self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None
-    ) -> Pass | Refusal:
+    async def enter(self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None) -> Pass | Refusal:
         """Ask for leave and reserve in one step. The arguments are those of ``Gates.enter``."""
         self._start_tending()
         if self._mode == "shared":

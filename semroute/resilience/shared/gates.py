@@ -119,9 +119,7 @@ class RedisGates:
         answers = self._read(await self._run("standings", self._keys_of(*places), calls))
         return [self._standing(place, answer) for place, answer in zip(places, answers, strict=True)]
 
-    async def enter(
-        self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None
-    ) -> Pass | Refusal:
+    async def enter(self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None) -> Pass | Refusal:
         """Ask for leave and reserve in one step. The arguments are those of ``Gates.enter``.
 
         Cancelled while Redis has not answered, it gives back what it may have got.
