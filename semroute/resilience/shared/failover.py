@@ -21,7 +21,7 @@ from semroute.resilience.memory import LEASE_S, MemoryGates
 from semroute.resilience.place_gate import account
 from semroute.resilience.shared.gates import RedisGates
 from semroute.resilience.shared.ledger import LASTING, End, Ledger
-from semroute.resilience.shared.replicas import Replicas
+from semroute.resilience.shared.replicas import Replicas, UnreadableSnapshotError
 from semroute.resilience.shared.server import SlowAnswerError
 from semroute.resilience.throttle import WINDOW_S
 from semroute.types import Ending, Pass, Place, Refusal, Standing
@@ -206,10 +206,16 @@ class FailoverGates:
                 self._go_local(error)
 
     async def read_snapshots(self) -> dict[str, dict[str, Any]]:
-        """The last snapshot of each replica, by its name; empty while Redis is away."""
+        """The last snapshot of each replica, by its name; empty while Redis is away.
+
+        Raises:
+            UnreadableSnapshotError: one is no JSON mapping.
+        """
         if self._mode == "shared":
             try:
                 return await self._replicas.snapshots()
+            except UnreadableSnapshotError:
+                raise
             except StateError as error:
                 self._go_local(error)
         return {}

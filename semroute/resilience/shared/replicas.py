@@ -24,6 +24,10 @@ PUBLISH_S = 1.0
 """A replica's snapshot is written at most this often, seconds."""
 
 
+class UnreadableSnapshotError(StateError):
+    """Redis answers, and holds something else where a snapshot should be."""
+
+
 class Replicas:
     """This replica among the others.
 
@@ -94,7 +98,8 @@ class Replicas:
         """The last snapshot of each replica that published one in the last ``live_s`` seconds, by its name.
 
         Raises:
-            StateError: Redis is away, or holds something else: not JSON, not a mapping.
+            UnreadableSnapshotError: one is no JSON mapping.
+            StateError: Redis is away.
         """
         listed = await self._server.command("ZRANGE", f"{self._prefix}replicas", 0, -1)
         names = sorted(name.decode(errors="replace") for name in listed)
@@ -110,7 +115,9 @@ class Replicas:
             found = None
         if not isinstance(found, dict):
             key = f"{self._prefix}snapshot:{name}"
-            raise StateError(f"Redis at {self._server.name} holds a snapshot that is no JSON mapping; delete {key!r}")
+            raise UnreadableSnapshotError(
+                f"Redis at {self._server.name} holds a snapshot that is no JSON mapping; delete {key!r}"
+            )
         return found
 
     def _after_fork(self) -> None:
