@@ -37,9 +37,7 @@ class _Watched:
     ) -> list[Standing]:
         return await self._gates.standings(places, tokens, usd)
 
-    async def enter(
-        self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None
-    ) -> Pass | Refusal:
+    async def enter(self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None) -> Pass | Refusal:
         asked = time.monotonic()
         found = await self._gates.enter(place, tokens, usd, panic=panic)
         if isinstance(found, Pass):

@@ -69,9 +69,9 @@ def status(config_path: Path | None, as_json: bool) -> None:
 def enable(name: str, config_path: Path | None) -> None:
     """Let the deployment NAME, or the key in the environment variable NAME, be called again at once.
 
-    Lifts everything that closes it: the breaker, a wait that the provider asked for, a suspended or disabled key. Limits
-    and budgets stay. With state in Redis for all replicas; with state in process for the one that saves its state in
-    .semroute/state.json, at its next request. A key that was replaced needs no enabling.
+    Lifts everything that closes it: the breaker, a wait that the provider asked for, a suspended or disabled key.
+    Limits and budgets stay. With state in Redis for all replicas; with state in process for the one that saves its
+    state in .semroute/state.json, at its next request. A key that was replaced needs no enabling.
     """
     from semroute import bridge
     from semroute.cli.console import print_note

@@ -108,8 +108,8 @@ async def read_status(config: Config, env: Mapping[str, str], *, file: Path = ST
 async def enable(config: Config, env: Mapping[str, str], name: str, *, file: Path = STATE_FILE) -> None:
     """Lift whatever closes a deployment, or all places of a key: hints, breakers, suspensions, disabled keys.
 
-    With state in Redis at once for every replica. With state in process the wish is left beside the file, where a process
-    that saves its state there finds it (:func:`wishes`).
+    With state in Redis at once for every replica. With state in process the wish is left beside the file, where a
+    process that saves its state there finds it (:func:`wishes`).
 
     Args:
         config: where models can be called.
@@ -128,7 +128,8 @@ async def enable(config: Config, env: Mapping[str, str], name: str, *, file: Pat
         keys = sorted({variable for deployment in config.deployments for variable in deployment.api_key_env})
         names = ", ".join(deployment.name for deployment in config.deployments) or "none"
         raise InputError(
-            f"no key and no deployment has that name; there are {', '.join(keys) or 'no keys'} and the deployments {names}"
+            "no key and no deployment has that name; "
+            f"there are {', '.join(keys) or 'no keys'} and the deployments {names}"
         )
     gates = open_gates(config, env)
     if isinstance(gates, MemoryGates):

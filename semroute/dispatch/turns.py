@@ -41,8 +41,8 @@ class Turns:
     budget, as long as attempts are left for the stages after; then the next stage.
 
     Where every place of the request is closed, those that only their breakers close get a share of the requests, as
-    large as what they answer allows (``Breaker.panic_share``). A request draws once for all its attempts, since one that
-    was let through should not fail by the draw of its retry.
+    large as what they answer allows (``Breaker.panic_share``). A request draws once for all its attempts, since one
+    that was let through should not fail by the draw of its retry.
     """
 
     def __init__(
@@ -118,9 +118,7 @@ class Turns:
         standings = await self._standings(options)
         if any(standing.wait_s == 0.0 for standing in standings):
             return None
-        closed = {
-            option.place.key for option, standing in zip(options, standings, strict=True) if _is_broken(standing)
-        }
+        closed = {option.place.key for option, standing in zip(options, standings, strict=True) if _is_broken(standing)}
         if not closed:
             return None
         if self._luck is None:

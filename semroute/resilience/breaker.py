@@ -25,8 +25,8 @@ RAMP_START = 0.1
 """Share of its usual traffic that a place should get at the moment it closes; as Envoy's slow start begins."""
 
 PANIC_FACTOR = 4.0
-"""In panic so many calls are let through for each that was answered lately; the book's K, which is 2 where a refused call
-is cheap to lose. With 4 an endpoint gets all calls as long as it answers a quarter of them."""
+"""Calls let through in panic for each that was answered lately; the book's K, which is 2 where a refused call is cheap
+to lose. With 4 an endpoint gets all calls as long as it answers a quarter of them."""
 
 NO_ERA = -1
 """Era of a call whose ending does not count for the state."""

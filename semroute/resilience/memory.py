@@ -12,8 +12,8 @@ from random import Random
 
 from semroute.config import BreakerRules
 from semroute.errors import DataError
-from semroute.resilience.budget import Charge, MonthlySpending
 from semroute.resilience.breaker import NO_ERA, RAMP_START, Ticket
+from semroute.resilience.budget import Charge, MonthlySpending
 from semroute.resilience.clock import Clock, Wait, longest
 from semroute.resilience.fork import after_fork
 from semroute.resilience.place_gate import PlaceGate
@@ -183,8 +183,9 @@ class MemoryGates:
         """Everything there is to see, ready for JSON.
 
         ``at`` (seconds since 1970), ``month``, ``spent_usd`` by credential (a place that needs no key stands for
-        itself), ``disabled`` (the reason) by credential and host, and ``places``: each with its name, credential and limits, its
-        :class:`~semroute.types.Standing` for a call of no tokens, and ``requests`` and ``tokens`` of the last minute.
+        itself), ``disabled`` (the reason) by credential and host, and ``places``: each with its name, credential and
+        limits, its :class:`~semroute.types.Standing` for a call of no tokens, and ``requests`` and ``tokens`` of the
+        last minute.
         """
         with self._lock:
             now, wall = self._clock(), self._wall()

@@ -1,7 +1,7 @@
 """Counts of tokens and money as the gates take them: never negative, never absurd.
 
-What a caller asks for and a provider reports is somebody else's number. A negative reservation would lift a limit for all
-others, and a provider that reports 10^12 tokens would close its place, or its key's budget for a month.
+What a caller asks for and a provider reports is somebody else's number. A negative reservation would lift a limit for
+all others, and a provider that reports 10^12 tokens would close its place, or its key's budget for a month.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ MOST_TOKENS = 1_000_000_000
 """Most tokens of one call."""
 
 UNFORESEEN_TOKENS = 200_000
-"""Tokens that a call may take beyond twice its reservation before its count is held to be a mistake: the longest answers
-of reasoning models (128,000), for requests that set no limit, and images, whose size is estimated."""
+"""Tokens that a call may take beyond twice its reservation before its count is held to be a mistake: the longest
+answers of reasoning models (128,000), for requests that set no limit, and images, whose size is estimated."""
 
 UNFORESEEN = 1000.0
 """Times its reservation that a call may cost before the cost is held to be a mistake: an answer of 128,000 tokens where

@@ -1,8 +1,8 @@
 """Endpoints and keys that are closed because a provider refused the key.
 
-A provider refuses a key for many reasons, and few of them mean that it cannot work: a firewall, a region, a model that is
-not enabled, an empty quota. So an endpoint that refuses is *suspended* for minutes and then tried with one call; only a
-key that is clearly invalid is *disabled*, and tried once in a long while.
+A provider refuses a key for many reasons, and few of them mean that it cannot work: a firewall, a region, a model that
+is not enabled, an empty quota. So an endpoint that refuses is *suspended* for minutes and then tried with one call;
+only a key that is clearly invalid is *disabled*, and tried once in a long while.
 """
 
 from __future__ import annotations

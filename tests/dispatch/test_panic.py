@@ -1,4 +1,4 @@
-"""One endpoint for a model: an open breaker must not turn random failures into an outage, nor hammer a dead endpoint."""
+"""One endpoint for a model: an open breaker must not turn random failures into an outage, nor hammer a dead one."""
 
 from __future__ import annotations
 

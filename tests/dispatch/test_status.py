@@ -74,7 +74,19 @@ def test_without_a_file_the_spending_starts_at_nothing(tmp_path: Path) -> None:
     assert asyncio.run(gates.standings(places_of(CONFIG)))[0].spent_usd == 0.0
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"at": 1, "places": [], "latencies": [], "gates": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"at": 1, "places": [], "latencies": [], "gates": 3}',
+        '{"at": 1, "places": 3, "latencies": [], "gates": {}}',
+        '{"at": 1, "places": [{}], "latencies": [], "gates": {}}',
+        '{"at": 1, "places": [], "latencies": [[]], "gates": {}}',
+    ],
+)
 def test_a_file_of_another_kind_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
     path = tmp_path / "state.json"
     path.write_text(content)

@@ -83,7 +83,7 @@ def test_slots_of_a_process_that_is_no_longer_heard_are_free_within_seconds(redi
 
 def test_a_call_that_runs_keeps_its_slot_as_long_as_its_process_says_that_it_lives(redis: OwnRedis) -> None:
     async def test(gates: RedisGates, clock: Time) -> None:
-        leave = [await entered(gates) for _ in range(2)][0]
+        leave, _ = [await entered(gates) for _ in range(2)]
         for _ in range(10):
             clock.ahead_s += RENEW_S
             await renew(gates)

@@ -35,11 +35,12 @@ class FailoverGates:
     """The gates in Redis, and gates of this process with a share of the limits for as long as Redis does not answer.
 
     The share is one part in as many as replicas were last seen alive (at least one request, token and call: see
-    :func:`share`). No method raises because Redis is away. Away is a Redis that refuses connections or was silent twice
-    (:class:`~semroute.resilience.shared.watch.Watch`): the calls of that second wait, from then on none does, and a task of
-    the event loop asks every ``tend_s`` seconds whether Redis is back. One call that is slow while others are answered is
-    let through here, and told to Redis a moment later. When Redis is back what was let through meanwhile is counted in Redis at the time it happened, with the money it cost,
-    the credentials it disabled and the hints it brought; its other endings tell the shared breaker nothing.
+    :func:`share`). No method raises because Redis is away. Away is a Redis that refuses connections or was silent
+    twice (:class:`~semroute.resilience.shared.watch.Watch`): the calls of that second wait, from then on none does, and
+    a task of the event loop asks every ``tend_s`` seconds whether Redis is back. One call that is slow while others are
+    answered is let through here, and told to Redis a moment later. When Redis is back, what was let through meanwhile
+    is counted there at the time it happened, with the money it cost, the keys that were refused and the hints it
+    brought; its other endings tell the shared breaker nothing.
 
     **How far limits are overshot.** Each replica counts its calls in its own gates too while Redis answers, so that it
     starts its share with its own last minute counted. With a limit of L a minute and n replicas, all of which have seen
@@ -250,8 +251,8 @@ class FailoverGates:
     def _count_here(self, leave: Pass) -> None:
         """Count a shared call here too. Where our share is used up it stays out, and our share is no worse for it.
 
-        A place that is open there is open here: what closed it here alone must not meet the calls of the moment in which
-        Redis goes away.
+        A place that is open there is open here: what closed it here alone must not meet the calls of the moment in
+        which Redis goes away.
         """
         place = replace(self._share(leave.place), budget_usd=None)
         mine = self._local.adopt(place, leave.tokens, is_closed=not (leave.is_probe or leave.is_panic))

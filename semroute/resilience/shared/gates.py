@@ -220,7 +220,9 @@ class RedisGates:
             await self._run("lift", self._keys_of(*places), [_limits(place) for place in places])
 
     async def renew(self) -> None:
-        """Say that this process lives, for the calls it runs; does nothing without one, or :data:`RENEW_S` after it did.
+        """Say that this process lives, for the calls it runs.
+
+        Does nothing where it runs none, or said so within :data:`RENEW_S`.
 
         Raises:
             StateError: Redis is away.

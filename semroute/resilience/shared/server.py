@@ -26,8 +26,8 @@ CONNECTIONS = 32
 """Most connections of one event loop; further calls wait for their turn, which costs them well under a millisecond."""
 
 TIMEOUT_S = 0.5
-"""Seconds without any answer after which Redis is asked once more, and again as many after which it is held to be away: a
-connection to one 40 ms away takes four round trips, and one that saves its memory pauses for tenths of a second."""
+"""Seconds without any answer after which Redis is asked once more, and again as many after which it is held to be away:
+a connection to one 40 ms away takes four round trips, and one that saves its memory pauses for tenths of a second."""
 
 FIRST_ANSWER_S = 2.0
 """The longest wait for Redis before it has answered once, seconds: a process that starts under load must not take it
@@ -83,8 +83,9 @@ class Server:
     async def run(self, script: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """Run ``lua/<script>.lua`` as one atomic step and give what it returns, texts as bytes.
 
-        The scripts that change something do so once for each pass, so that a call may be repeated. A script is sent whole
-        (EVAL) where Redis does not know it yet, and always where EVALSHA is not allowed; SCRIPT LOAD is never needed.
+        The scripts that change something do so once for each pass, so that a call may be repeated. A script is sent
+        whole (EVAL) where Redis does not know it yet, and always where EVALSHA is not allowed; SCRIPT LOAD is never
+        needed.
 
         Raises:
             StateError: Redis is away, too slow, or refuses.

@@ -13,11 +13,11 @@ TICKS = 8
 class Watch:
     """Limits calls of one event loop by the time in which it could have heard an answer.
 
-    A time-out by the clock takes a loop that was busy, or a process that was not scheduled, for a Redis that is away. Here
-    time passes in short ticks of the loop, and a tick that came late counts no more than two. Silence is that of Redis, and
-    not of one call: after ``limit_s`` without any answer while one was due it is asked over a connection of its own, and
-    only when that stays silent for as long it is held to be away (:attr:`is_away`). A call that gets no answer while others
-    do is given up after twice the limit.
+    A time-out by the clock takes a loop that was busy, or a process that was not scheduled, for a Redis that is away.
+    Here time passes in short ticks of the loop, and a tick that came late counts no more than two. Silence is that of
+    Redis, and not of one call: after ``limit_s`` without any answer while one was due it is asked over a connection of
+    its own, and only when that stays silent for as long it is held to be away (:attr:`is_away`). A call that gets no
+    answer while others do is given up after twice the limit.
 
     Nothing runs while no call is under way.
 
