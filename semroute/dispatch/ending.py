@@ -113,15 +113,16 @@ class Ledger:
         # First the record: a cancellation may strike while the gates are told, and the call is charged all the same.
         self.is_closed = True
         attempts.append(told)
-        is_refused = ending in (Ending.SUSPEND, Ending.DISABLE)
+        why = {}
+        if ending in (Ending.SUSPEND, Ending.DISABLE):
+            why = {"reason": told.error, "refused": digest_key(self._scored.ready.option.target.key)}
         await gates.leave(
             self._leave,
             ending,
             tokens=tokens if told.usage is None else told.usage.input_tokens + told.usage.output_tokens,
             usd=None if told.cost is None else told.cost.usd,
             wait_s=wait_s,
-            reason=told.error if is_refused else None,
-            refused=digest_key(self._scored.ready.option.target.key) if is_refused else None,
+            **why,
         )
 
     def _attempt(

@@ -170,7 +170,8 @@ class Turns:
                 return None
             scored = draw(rank(ready, self._config.selection), self._random)
             option = scored.ready.option
-            leave = await self._gates.enter(option.place, self._plan.tokens, option.usd or 0.0, panic=panic)
+            how = {} if panic is None else {"panic": panic}
+            leave = await self._gates.enter(option.place, self._plan.tokens, option.usd or 0.0, **how)
             if isinstance(leave, Pass):
                 self._places.add(option.place.key)
                 self._deployments[option.deployment.name] += 1

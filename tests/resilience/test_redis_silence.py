@@ -119,13 +119,12 @@ def test_a_redis_that_stays_silent_is_away_and_one_that_refuses_is_so_at_once() 
 
 
 class Mute:
-    """A way to Redis on which connections can go silent, as behind a firewall that forgets them."""
+    """A way to Redis that takes time, and on which connections can go silent as behind a firewall."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, delay_s: float = 0.0) -> None:
         self._port = port
+        self._delay_s = delay_s
         self._open: list[asyncio.Event] = []
-        self.swallows = False
-        """Whether new connections are silent as well."""
 
     async def start(self) -> str:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -142,13 +141,16 @@ class Mute:
         there, onward = await asyncio.open_connection("127.0.0.1", self._port)
         try:
             await asyncio.gather(self._copy(reader, onward, is_mute), self._copy(there, writer, is_mute))
+        except (ConnectionError, asyncio.CancelledError):
+            pass
         finally:
             writer.close()
             onward.close()
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_mute: asyncio.Event) -> None:
         while data := await reader.read(65536):
-            if not (is_mute.is_set() or self.swallows):
+            await asyncio.sleep(self._delay_s)
+            if not is_mute.is_set():
                 writer.write(data)
         writer.close()
 
@@ -163,6 +165,18 @@ def test_connections_that_a_firewall_forgot_are_replaced(redis: OwnRedis, caplog
             await asyncio.gather(*(call(gates) for _ in range(5)))
             way.forget()
             await asyncio.gather(*(call(gates) for _ in range(5)))
+            assert gates.mode == "shared"
+        await way.stop()
+
+    asyncio.run(test())
+    assert "going on" not in caplog.text
+
+
+def test_a_redis_forty_milliseconds_away_is_there(redis: OwnRedis, caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        way = Mute(redis.port, delay_s=0.02)
+        async with in_use(replica(await way.start())) as gates:
+            await asyncio.gather(*(call(gates) for _ in range(100)))
             assert gates.mode == "shared"
         await way.stop()
 
