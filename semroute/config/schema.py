@@ -20,7 +20,7 @@ from semroute.config.log import Log
 from semroute.config.places import Deployment, Dollars, ModelSpec, Variable
 from semroute.config.resilience import BreakerRules, Hedging, Retries, Selection
 from semroute.config.rules import Rule
-from semroute.config.sections import Name, Names, Number, Section
+from semroute.config.sections import Name, Names, Number, Positive, Section
 from semroute.config.trial import Trial
 from semroute.config.values import folder, state_address
 
@@ -71,6 +71,8 @@ class Config(Section):
         trial: a new policy beside this one.
         state: ``memory``, or a ``redis://`` address that several replicas share.
         state_password_env: environment variable with the password of that Redis.
+        state_timeout_s: seconds without any answer after which that Redis is asked once more, and again as many after
+            which it is held to be away.
     """
 
     index: Annotated[Path, BeforeValidator(folder)] = Path(".semroute/index")
@@ -95,6 +97,7 @@ class Config(Section):
     trial: Trial = Trial()
     state: Annotated[str, AfterValidator(state_address)] = "memory"
     state_password_env: Variable | None = None
+    state_timeout_s: Positive = 0.5
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

@@ -11,6 +11,7 @@ from semroute.dispatch.choice import Scored
 from semroute.dispatch.verdicts import Verdict, reason_of
 from semroute.errors import DispatchError, RequestError
 from semroute.resilience.latency import LatencyWindows, seconds_per_token
+from semroute.resilience.suspension import digest_key
 from semroute.types import Attempt, Completion, Cost, Delta, Ending, Gates, Pass, Usage
 
 CHARACTERS_PER_TOKEN = 4
@@ -96,7 +97,9 @@ class Ledger:
     async def abandoned(self, attempts: list[Attempt], gates: Gates) -> None:
         """Close the account of an attempt that nobody waits for any more."""
         told = self._attempt(None, self._cost_so_far(None), error="given up: not needed any more", kind="Abandoned")
-        await self._close(told, Ending.NEUTRAL, attempts, gates)
+        # Of what was reserved for the longest answer, the provider never gets to count the rest.
+        tokens = self._input_tokens + _tokens_in(self._characters)
+        await self._close(told, Ending.NEUTRAL, attempts, gates, tokens=tokens)
 
     async def _close(
         self,
@@ -106,18 +109,21 @@ class Ledger:
         gates: Gates,
         *,
         wait_s: float | None = None,
+        tokens: int | None = None,
         reason: str | None = None,
     ) -> None:
         # First the record: a cancellation may strike while the gates are told, and the call is charged all the same.
         self.is_closed = True
         attempts.append(told)
+        key = self._scored.ready.option.target.key
+        refusal = {} if reason is None else {"reason": reason, "refused": digest_key(key)}
         await gates.leave(
             self._leave,
             ending,
-            tokens=None if told.usage is None else told.usage.input_tokens + told.usage.output_tokens,
+            tokens=tokens if told.usage is None else told.usage.input_tokens + told.usage.output_tokens,
             usd=None if told.cost is None else told.cost.usd,
             wait_s=wait_s,
-            reason=reason,
+            **refusal,
         )
 
     def _attempt(
