@@ -19,7 +19,7 @@ from semroute.testing import FakeProvider, Reply
 from semroute.types import Completion, Delta, Ending, Pass, Request
 
 HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
-KEYS = {"THE_KEY": "the-key", "OTHER_KEY": "another-key"}
+KEYS = {"THE_KEY": "the-key"}
 FORMATS = ["openai", "anthropic", "gemini"]
 GOOGLE = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
 
@@ -134,11 +134,11 @@ def _fresh(providers: tuple[FakeProvider, FakeProvider], monkeypatch: pytest.Mon
         provider.reset()
 
 
-def config(providers: tuple[FakeProvider, FakeProvider], wire: str, other_key: str = "THE_KEY", **more: Any) -> Config:
+def config(providers: tuple[FakeProvider, FakeProvider], wire: str, **more: Any) -> Config:
     """A deployment of the format, and one that costs more and answers; both with the same key unless told."""
     first, second = providers
     url = {"openai": first.base_url, "anthropic": first.anthropic_url, "gemini": first.gemini_url}[wire]
-    one, other = {"model": "large", "api_key_env": "THE_KEY"}, {"model": "large", "api_key_env": other_key}
+    one, other = {"model": "large", "api_key_env": "THE_KEY"}, {"model": "large", "api_key_env": "THE_KEY"}
     return Config.model_validate(
         {
             "deployments": [
@@ -180,7 +180,7 @@ def test_a_refusal_ends_as_the_table_says(
     providers: tuple[FakeProvider, FakeProvider], case: Case, wire: str, streaming: bool
 ) -> None:
     providers[0].script(Reply(case.status, json.dumps(body(case, wire)).encode()))
-    where = config(providers, wire, "OTHER_KEY" if case.ending is DISABLE else "THE_KEY")
+    where = config(providers, wire)
     gates = Recorder(where)
     (found,) = run(where, gates, streaming=streaming)
     assert gates.told[0][:2] == ("a", case.ending)
@@ -208,7 +208,7 @@ def test_an_error_event_of_a_stream_ends_as_its_status_would(
     event = b"event: error\n" if wire == "anthropic" else b""
     stream = event + b"data: " + json.dumps(told).encode() + b"\n\n"
     providers[0].script(Reply(200, stream, {"content-type": "text/event-stream"}))
-    where = config(providers, wire, "OTHER_KEY" if case.ending is DISABLE else "THE_KEY")
+    where = config(providers, wire)
     gates = Recorder(where)
     (found,) = run(where, gates, streaming=True)
     assert gates.told[0][:2] == ("a", case.ending)
