@@ -77,7 +77,7 @@ class Breaker:
         self._good_probes = 0
         self._bad_probes = 0
         self._all_calls = RollingCount(rules.window_s)
-        self._all_failures = RollingCount(rules.window_s)
+        self._all_good = RollingCount(rules.window_s)
         self._panicked_at = -math.inf
         self._good_in_panic = 0
         self._leases: dict[int, float] = {}
@@ -129,9 +129,14 @@ class Breaker:
         return Wait(min(ASK_AGAIN_S, first_lost_s), f"breaker half-open: {len(self._leases)} probes are under way")
 
     def panic_share(self, now: float) -> float:
-        """Share of the calls that is let through in panic, 0 to 1, as far as the calls of the window tell."""
+        """Estimate the share of calls to let through in panic, 0 to 1; 0 where nothing was called lately.
+
+        One call more is taken to be known, as good as would just let all through, so that five bad ones say less than
+        fifty. A call in panic counts as it begins, and as bad until it was good: those that hang must not let ever more
+        through.
+        """
         calls = self._all_calls.total(now)
-        return min(PANIC_FACTOR * (calls - self._all_failures.total(now)) / calls, 1.0) if calls else 0.0
+        return min((PANIC_FACTOR * self._all_good.total(now) + 1.0) / (calls + 1), 1.0) if calls else 0.0
 
     def lets_panic(self, now: float, draw: float) -> bool:
         """Whether a call may pass in panic although :meth:`wait` has a reason against it; ``draw`` is from 0 to 1."""
@@ -142,6 +147,7 @@ class Breaker:
     def panic(self, now: float) -> Ticket:
         """Let a call through for which :meth:`lets_panic` has just said yes."""
         self._panicked_at = now
+        self._all_calls.add(now)
         return Ticket(NO_ERA, is_panic=True)
 
     def enter(self, now: float) -> Ticket | None:
@@ -161,11 +167,12 @@ class Breaker:
             self._forget_lost_probes(now)
             has_lease = self._leases.pop(ticket.lease, None) is not None
         if ending is Ending.SUCCESS or ending is Ending.FAILURE:
-            self._all_calls.add(now)
-            if ending is Ending.FAILURE:
-                self._all_failures.add(now)
+            if ending is Ending.SUCCESS:
+                self._all_good.add(now)
             if ticket.is_panic:
                 self._judge_panic(ending, now)
+            else:
+                self._all_calls.add(now)
         if ticket.era != self._era:
             return
         if self._open_until is None:
@@ -178,7 +185,7 @@ class Breaker:
         self.heal()
         self._leases.clear()
         self._all_calls.clear()
-        self._all_failures.clear()
+        self._all_good.clear()
         self._panicked_at = -math.inf
 
     def heal(self) -> None:

@@ -99,7 +99,7 @@ end
 local FIELDS_OF_AN_ERA = {'open_until', 'why', 'failed_probes', 'successes', 'bad_probes', 'good_in_panic', 'in_a_row',
     'ramp_from'}
 -- Counts by bucket: of the era, and of all eras.
-local COUNTS = {['c:'] = 'calls', ['f:'] = 'failures', ['a:'] = 'all_calls', ['b:'] = 'all_failures'}
+local COUNTS = {['c:'] = 'calls', ['f:'] = 'failures', ['a:'] = 'all_calls', ['b:'] = 'all_good'}
 
 -- A stored moment, no later than it can be by the rules: another version, or a clock that was set wrong, may have left it.
 local function moment_of(key, stored, field, latest)
@@ -111,8 +111,8 @@ local function moment_of(key, stored, field, latest)
     return moment
 end
 
--- The breaker as stored. Besides its plain fields there are "c:<bucket>" (calls), "f:<bucket>" (failures), both of all
--- eras as "a:" and "b:", "p:<pass>" (until when a probe has its lease) and "s_..." of a suspension; `old` lists those
+-- The breaker as stored. Besides its plain fields there are "c:<bucket>" (calls), "f:<bucket>" (failures), those
+-- of all eras as "a:" (calls) and "b:" (good ones), "p:<pass>" (until when a probe has its lease) and "s_..." of a suspension; `old` lists those
 -- that no longer count.
 local function breaker_of(keys, rules, now)
     local key = keys.breaker
@@ -140,7 +140,7 @@ local function breaker_of(keys, rules, now)
         calls = 0,
         failures = 0,
         all_calls = 0,
-        all_failures = 0,
+        all_good = 0,
         of_the_era = {},
         old = {},
     }
@@ -215,7 +215,7 @@ local function lets_panic(breaker, rules, now, draw)
         return true
     end
     local calls = breaker.all_calls
-    return calls > 0 and draw < math.min(PANIC_FACTOR * (calls - breaker.all_failures) / calls, 1)
+    return calls > 0 and draw < math.min((PANIC_FACTOR * breaker.all_good + 1) / (calls + 1), 1)
 end
 
 --------------------------------------------------------------------------------------- suspensions and disabled keys --

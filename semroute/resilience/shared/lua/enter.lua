@@ -36,6 +36,7 @@ elseif seen.breaker.open_until ~= nil then
 end
 if is_panic then
     redis.call('HSET', keys.breaker, 'panicked_at', text(now))
+    redis.call('HINCRBY', keys.breaker, string.format('a:%d', bucket_of(now, rules)), 1)
 end
 if not call.adopt and seen.breaker.suspended['until'] then
     is_probe = true

@@ -101,9 +101,12 @@ end
 
 local index = bucket_of(now, rules)
 
+-- In the counts of all eras; a call in panic was counted as it began.
 local function count_everywhere()
-    redis.call('HINCRBY', keys.breaker, string.format('a:%d', index), 1)
-    if call.ending == 'failure' then
+    if kind ~= '2' then
+        redis.call('HINCRBY', keys.breaker, string.format('a:%d', index), 1)
+    end
+    if call.ending == 'success' then
         redis.call('HINCRBY', keys.breaker, string.format('b:%d', index), 1)
     end
 end
