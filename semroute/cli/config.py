@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -95,8 +94,10 @@ def _category_models(manifest: Path) -> dict[str, list[str]] | None:
     Raises:
         OSError, ValueError: there is a manifest, but it cannot be read.
     """
+    from semroute.whole import read_json
+
     try:
-        document = json.loads(manifest.read_text(encoding="utf-8"))
+        document = read_json(manifest)
     except (FileNotFoundError, NotADirectoryError):
         return None
     categories = document.get("categories") if isinstance(document, dict) else None

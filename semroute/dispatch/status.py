@@ -15,7 +15,7 @@ from semroute.resilience import MemoryGates
 from semroute.resilience.latency import LatencyWindows
 from semroute.resilience.open import open_gates
 from semroute.types import Gates, Place
-from semroute.whole import whole_file
+from semroute.whole import read_json, whole_file
 
 STATE_FILE = Path(".semroute/state.json")
 """Where the command line leaves its state, relative to the working folder."""
@@ -119,7 +119,7 @@ def _of_replicas(published: Mapping[str, Mapping[str, Any]]) -> Sequence[Mapping
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        saved: Any = json.loads(path.read_text(encoding="utf-8"))
+        saved: Any = read_json(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

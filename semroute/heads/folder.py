@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from semroute.errors import ArtifactError, InputError
 from semroute.heads.hashed import checked_file, is_hashed, store_file
 from semroute.heads.kinds import OBJECT, Kind
-from semroute.whole import check_folder, only_writer, whole_file
+from semroute.whole import check_folder, only_writer, read_json, whole_file
 
 MANIFEST = "classifier.json"
 Arrays = Mapping[str, NDArray[Any]]
@@ -120,10 +120,10 @@ class ArrayFolder:
         """
         path = folder / MANIFEST
         try:
-            found = json.loads(path.read_text("utf-8"))
+            found = read_json(path)
         except FileNotFoundError:
             raise ArtifactError(f"{folder}: no {self.what} is there; make one with: {self.command} {folder}") from None
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise ArtifactError(f"{path}: cannot be read ({error}); train it again") from error
         is_ours = isinstance(found, dict) and found.get("format") == self.format
         if not is_ours or not {*self.keys, "arrays"} <= set(found):

@@ -11,6 +11,7 @@ from typing import Any
 
 from semroute.errors import ArtifactError
 from semroute.index.scoring import Calibration
+from semroute.whole import read_json
 
 FORMAT = "semroute-index"
 VERSION = 1
@@ -112,12 +113,12 @@ class Manifest:
         """
         path = folder / MANIFEST
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path)
         except FileNotFoundError:
             raise ArtifactError(f'{folder}: no index here; build one with "semroute build-index CATEGORIES"') from None
         except NotADirectoryError:
             raise ArtifactError(f"{folder}: an index is a folder, and this is a file") from None
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise ArtifactError(f"{path}: cannot be read ({error}); build the index again") from error
         return cls._parse(values, path)
 
