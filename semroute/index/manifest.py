@@ -16,6 +16,9 @@ from semroute.whole import read_json
 FORMAT = "semroute-index"
 VERSION = 1
 MANIFEST = "manifest.json"
+MOST_PROBES = 16
+LONGEST_PROBE = 4096
+LONGEST_NAME = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,27 +137,32 @@ class Manifest:
         try:
             return cls(
                 **_stage(values),
-                categories={name: _category(entry) for name, entry in sorted(values["categories"].items())},
+                categories={_name(name): _category(entry) for name, entry in sorted(values["categories"].items())},
                 created=str(values["created"]),
                 built_with=str(values["built_with"]),
                 files={role: _file(entry) for role, entry in values["files"].items()},
                 # Indexes older than the first stage lack the key.
                 first_stage=_first_stage(values.get("first_stage")),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ArtifactError(f"{path}: damaged ({type(error).__name__}: {error}); build the index again") from error
 
 
 def _stage(values: Mapping[str, Any]) -> dict[str, Any]:
     """What both stages have."""
+    probes, weight = values["probes"], _finite(values["weight"])
+    if len(probes) > MOST_PROBES or any(len(text) > LONGEST_PROBE for text, _ in probes):
+        raise ValueError(f"more than {MOST_PROBES} probes, or one of more than {LONGEST_PROBE} characters")
+    if not 0 <= weight <= 1:
+        raise ValueError(f"the weight {weight:g} is not from 0 to 1")
     return {
         "encoder": dict(values["encoder"]),
         "dimensions": int(values["dimensions"]),
         "head": None if values["head"] is None else str(values["head"]),
-        "weight": _finite(values["weight"]),
+        "weight": weight,
         "calibration": Calibration(**{key: _finite(value) for key, value in values["calibration"].items()}),
         "validation": dict(values["validation"]),
-        "probes": tuple((str(text), tuple(map(_finite, vector))) for text, vector in values["probes"]),
+        "probes": tuple((str(text), tuple(map(_finite, vector))) for text, vector in probes),
     }
 
 
@@ -169,12 +177,19 @@ def _first_stage(values: Mapping[str, Any] | None) -> FirstStageEntry | None:
 def _category(values: Mapping[str, Any]) -> CategoryEntry:
     return CategoryEntry(
         description=str(values["description"]),
-        models=tuple(map(str, values["models"])),
+        models=tuple(_name(str(model)) for model in values["models"]),
         examples=int(values["examples"]),
         prototypes=int(values["prototypes"]),
         threshold=_finite(values["threshold"]),
         threshold_from=str(values["threshold_from"]),
     )
+
+
+def _name(name: str) -> str:
+    # It is shown in terminals, and becomes the name of a model that is called.
+    if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise ValueError(f"{name[:40]!a} is not the name of a category or a model")
+    return name
 
 
 def _file(values: Mapping[str, Any]) -> FileEntry:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -62,9 +63,21 @@ class Artifact:
     files: Mapping[str, Path]
 
     def examples(self) -> tuple[list[str], list[str]]:
-        """Categories and texts of the stored examples, in the order of the rows of ``vectors``."""
-        rows = [json.loads(line) for line in self.files["examples"].read_text(encoding="utf-8").splitlines()]
-        return [row["category"] for row in rows], [row["query"] for row in rows]
+        """Categories and texts of the stored examples, in the order of the rows of ``vectors``.
+
+        Raises:
+            ArtifactError: they are unusable.
+            FileNotFoundError: the artifact was replaced since it was opened.
+        """
+        path = self.files.get("examples", self.folder / "examples")
+        try:
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            owners, texts = [row["category"] for row in rows], [row["query"] for row in rows]
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise ArtifactError(f"{path}: the stored examples are unusable ({error}); build the index again") from error
+        if not all(isinstance(value, str) for value in (*owners, *texts)):
+            raise ArtifactError(f"{path}: a stored example is no text; build the index again")
+        return owners, texts
 
     @property
     def main(self) -> StageParts:
@@ -82,6 +95,8 @@ class Artifact:
         entry = self.manifest.first_stage
         if entry is None:
             return None
+        if entry.encoder.get("kind") not in ("static", "onnx"):
+            raise ArtifactError(f"{self.folder}: the first stage has an encoder of no own files; build the index again")
         if set(entry.prototypes) != set(self.manifest.categories):
             raise ArtifactError(f"{self.folder}: the first stage is for other categories; build the index again")
         counts = tuple(entry.prototypes[name] for name in self.manifest.categories)
@@ -249,11 +264,15 @@ def _ours(name: str) -> bool:
 
 def _verify(path: Path, entry: FileEntry) -> None:
     try:
-        actual = _sha256(path)
+        # A pipe or a device may have no end.
+        is_file = stat.S_ISREG(path.stat().st_mode)
+        actual = _sha256(path) if is_file else ""
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not is_file:
+        raise ArtifactError(f"{path}: not a regular file; build the index again")
     if actual != entry.sha256:
         raise ArtifactError(f"{path}: altered or damaged (its SHA-256 is not the manifest's); build the index again")
 

@@ -15,6 +15,8 @@ from click.testing import CliRunner, Result
 from semroute.categories import shipped_folder
 from semroute.cli.build_index import _source
 from semroute.cli.main import cli, main
+from semroute.config import Config
+from semroute.errors import ArtifactError
 from semroute.index import open_artifact
 from semroute.router import Router
 
@@ -101,7 +103,13 @@ def test_a_first_stage_is_built_shown_and_answers(tmp_path: Path, tiny_model: Ca
     assert (entry.encoder["kind"], entry.validation["queries"]) == ("static", 7)
     words = " ".join(done.stdout.split())
     assert f"first stage: answers {entry.validation['answered']:.1%} of 7 validation queries" in words
-    router = Router.load(tmp_path / "out")
+    with pytest.raises(ArtifactError, match="asks for a model on torch") as caught:
+        Router.load(tmp_path / "out", config=Config())
+    line = str(caught.value).partition("put this line into semroute.yaml: ")[2]
+    assert line
+    assert f"put this line into it: {line}" in done.stderr
+    (tmp_path / "semroute.yaml").write_text(line)
+    router = Router.load(tmp_path / "out", config=tmp_path / "semroute.yaml")
     decisions = router.route_many([query for query, _ in rows])
     first = [list(decision.steps_ms) == ["first_stage"] for decision in decisions]
     assert sum(first) / len(first) == pytest.approx(entry.validation["answered"], abs=0.15)

@@ -269,7 +269,7 @@ def test_any_values_under_known_keys_give_a_configuration_or_located_problems(da
     ("text", "line", "message"),
     [
         ("models:\n  m: " + "[" * 30_000, 2, "nested too deeply"),
-        ("a: &a0 [x]\n" + "".join(f"k{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)), 15, "aliases expanded"),
+        ("a: &a0 [x]\n" + "".join(f"k{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)), 15, "expanded"),
         ("index: x\nretries: 1" + ":1" * 200_000, 2, "not the number or date that it looks like"),
     ],
 )

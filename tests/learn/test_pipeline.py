@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from semroute.categories import LabelledQuery, read_categories
-from semroute.config import CategoryOverride, Config
-from semroute.errors import DataError, EncoderError
+from semroute.config import CategoryOverride, Config, NamedEncoder
+from semroute.errors import ArtifactError, DataError, EncoderError
 from semroute.index import open_artifact
 from semroute.learn import fit as fit_module
 from semroute.learn.encoder_tuning import TuningPlan
@@ -48,11 +48,25 @@ def test_a_folder_of_category_files_becomes_an_index_that_routes(
     assert open_artifact(tmp_path / "index").manifest == built.artifact.manifest
     assert {"encoder", "embedding", "validating", "fitting"} <= steps
     assert built.tuned is None
-    router = Router.load(tmp_path / "index", config=Config())
+    with pytest.raises(ArtifactError, match="asks for a remote encoder"):
+        Router.load(tmp_path / "index", config=Config())
+    named = NamedEncoder(kind="remote", base_url=remote.base_url, model="embedder")
+    router = Router.load(tmp_path / "index", config=Config(encoder=named))
     decision = router.route("write a python unit test")
     router.live.encoder.encoder.close()
     assert (decision.category, decision.candidates) == ("code", ("coder",))
     assert {entry.category for entry in decision.categories} == {"code", "cooking"}
+
+
+def test_a_build_takes_the_encoder_that_the_configuration_names(
+    source: Path, remote: EncoderChoice, tmp_path: Path
+) -> None:
+    config = Config(encoder=NamedEncoder(kind="remote", base_url=remote.base_url, model="embedder"))
+    built = build_index(source, tmp_path / "index", head=False, config=config)
+    assert built.artifact.manifest.encoder["kind"] == "remote"
+    router = Router.load(tmp_path / "index", config=config)
+    assert router.route("write a python unit test").category == "code"
+    router.live.encoder.encoder.close()
 
 
 def test_what_the_reader_finds_odd_is_handed_on(source: Path, remote: EncoderChoice, tmp_path: Path) -> None:
