@@ -23,11 +23,11 @@ class YamlBoundsError(Exception):
 
     Args:
         message: the limit, and the remedy.
-        mark: where it is passed; None for the text as a whole.
+        row: 0-based line at which it is passed, as YAML counts lines; None for the text as a whole.
     """
 
-    def __init__(self, message: str, mark: yaml.Mark | None = None) -> None:
-        self.mark = mark
+    def __init__(self, message: str, row: int | None = None) -> None:
+        self.row = row
         super().__init__(message)
 
 
@@ -68,8 +68,8 @@ def _check_events(text: str, most_nodes: int) -> None:
         match event:
             case yaml.AliasEvent():
                 if any(one.anchor == event.anchor for one in stack):
-                    raise YamlBoundsError("an alias stands inside of what it stands for; remove it", event.start_mark)
-                nodes = sizes.get(event.anchor, 1)
+                    raise YamlBoundsError("an alias stands inside of what it stands for; remove it", _row(event))
+                nodes = sizes.get(event.anchor or "", 1)
             case yaml.ScalarEvent():
                 nodes = 1 + len(event.value) // CHARACTERS_PER_NODE
                 if event.anchor is not None:
@@ -77,7 +77,7 @@ def _check_events(text: str, most_nodes: int) -> None:
             case yaml.CollectionStartEvent():
                 if len(stack) == MOST_DEPTH:
                     message = f"malformed YAML: nested too deeply (more than {MOST_DEPTH} levels); flatten it"
-                    raise YamlBoundsError(message, event.start_mark)
+                    raise YamlBoundsError(message, _row(event))
                 stack.append(_Open(event.anchor))
                 nodes = 1
             case yaml.CollectionEndEvent():
@@ -92,4 +92,8 @@ def _check_events(text: str, most_nodes: int) -> None:
         whole += nodes
         if whole > most_nodes:
             message = f"holds more than {most_nodes:,} values, aliases expanded; split the file, or write fewer aliases"
-            raise YamlBoundsError(message, event.start_mark)
+            raise YamlBoundsError(message, _row(event))
+
+
+def _row(event: yaml.Event) -> int:
+    return 0 if event.start_mark is None else int(event.start_mark.line)

@@ -19,7 +19,7 @@ def _parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def refusal(text: str, *, most_bytes: int = 1 << 20, most_nodes: int = 1000) -> tuple[str, int | None]:
     with pytest.raises(YamlBoundsError) as caught:
         check_yaml(text, most_bytes=most_bytes, most_nodes=most_nodes)
-    return str(caught.value), None if caught.value.mark is None else caught.value.mark.line + 1
+    return str(caught.value), None if caught.value.row is None else caught.value.row + 1
 
 
 def deep(levels: int) -> str:

@@ -57,7 +57,7 @@ class YamlFile:
             finally:
                 loader.dispose()
         except YamlBoundsError as error:
-            report(str(error), self._line(error.mark) if error.mark else None)
+            report(str(error), None if error.row is None else self._number(error.row))
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             report(f"malformed YAML ({error.problem}); {_FIX}", self._line(mark) if mark else None)
@@ -79,4 +79,7 @@ class YamlFile:
         return rest if rest.startswith("#") else None
 
     def _line(self, mark: yaml.Mark) -> int:
-        return self._numbers[min(mark.line, len(self._numbers) - 1)]
+        return self._number(mark.line)
+
+    def _number(self, row: int) -> int:
+        return self._numbers[min(row, len(self._numbers) - 1)]

@@ -69,7 +69,7 @@ def parse(text: str) -> Document:
     try:
         check_yaml(text, most_bytes=MOST_BYTES, most_nodes=MOST_NODES)
     except YamlBoundsError as error:
-        raise YamlError(str(error), error.mark.line + 1 if error.mark else None, fix="") from None
+        raise YamlError(str(error), None if error.row is None else error.row + 1, fix="") from None
     try:
         loader = yaml.SafeLoader(text)
         try:

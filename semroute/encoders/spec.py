@@ -102,7 +102,7 @@ def is_named(description: Mapping[str, Any], named: NamedEncoder | None) -> bool
     if named is None or keys is None:
         return False
     if named.kind == "torch" and _is_folder(named.model):
-        return description["kind"] == "torch" and description["model"] == str(Path(named.model).resolve())
+        return (description["kind"], description.get("model")) == ("torch", str(Path(named.model).resolve()))
     return all(description.get(key) == getattr(named, key) for key in keys)
 
 

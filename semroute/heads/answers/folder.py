@@ -42,6 +42,7 @@ def write_classifier(classifier: AnswerClassifier, folder: Path, *, report: Mapp
     FOLDER.write(folder, manifest, {name: getattr(classifier, name) for name in _ARRAYS})
 
 
+@np.errstate(all="ignore")  # numbers that are out of range are told by what comes out
 def read_classifier(folder: Path) -> AnswerClassifier:
     """Read what :func:`write_classifier` wrote, and check that it is whole.
 

@@ -22,7 +22,7 @@ from semroute.heads.queries.linear import LinearHead
 from semroute.heads.queries.neighbours import NeighbourHead
 from semroute.heads.queries.trees import TreesHead
 from semroute.heads.queries.tuned import TunedHead
-from semroute.types import Encoder
+from semroute.types import Encoder, Matrix
 
 FOLDER = ArrayFolder(
     format="semroute-query-classifier",
@@ -73,6 +73,7 @@ def check_classifier_folder(folder: Path) -> None:
     FOLDER.check(folder)
 
 
+@np.errstate(all="ignore")  # numbers that are out of range are told by what comes out
 def read_query_classifier(folder: Path) -> QueryClassifier:
     """Read what :func:`write_query_classifier` wrote, and check that it is whole.
 
@@ -87,6 +88,8 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
         models, tasks = tuple(manifest["models"]), tuple(manifest["tasks"])
         heads = tuple(_head(kind, place, arrays, stored.files) for place, kind in enumerate(manifest["heads"]))
         own = {name: np.asarray(arrays[name], np.float64) for name in _OWN}
+        if "seen" in arrays and arrays["seen"].dtype.kind != "u":
+            raise ValueError("what it was trained on is no list of hashes")
         if not all(values.ndim == 1 and np.isfinite(values).all() for values in own.values()):
             raise ValueError("the calibration is not of finite numbers")
         costs = {name: np.asarray(arrays[f"costs.{name}"], np.float64) for name in CallCosts.ARRAYS}
@@ -158,11 +161,12 @@ def _try_classifier(classifier: QueryClassifier) -> None:
         if isinstance(head, TreesHead) and head.columns > len(FEATURES) + count + head.directions.shape[1]:
             raise ValueError("a tree asks about a column that there is not")
     drawn = np.random.default_rng(0).standard_normal((len(TRIAL_TEXTS), width))
-    vectors = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32) if width else drawn
-    with np.errstate(all="ignore"):  # numbers that are out of range are told by what comes out
-        for rows in (slice(0, 1), slice(0, len(TRIAL_TEXTS))):
-            texts = TRIAL_TEXTS[rows]
-            quality = classifier.predict(texts, vectors[rows])
-            cost = classifier.costs.expected([len(text) for text in texts])
-            if not quality.shape == cost.shape == (len(texts), len(classifier.models)) or np.isnan(quality).any():
-                raise ValueError("it predicts no quality for each model")
+    vectors: Matrix = drawn.astype(np.float32)
+    if width:
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    for rows in (slice(0, 1), slice(0, len(TRIAL_TEXTS))):
+        texts = TRIAL_TEXTS[rows]
+        quality = classifier.predict(texts, vectors[rows])
+        cost = classifier.costs.expected([len(text) for text in texts])
+        if not quality.shape == cost.shape == (len(texts), len(classifier.models)) or np.isnan(quality).any():
+            raise ValueError("it predicts no quality for each model")
