@@ -75,7 +75,15 @@ def stage_scorer(parts: StageParts, folder: Path) -> Scorer:
 @contextmanager
 def _fitting(folder: Path, *more: type[Exception]) -> Iterator[None]:
     """Make an ArtifactError of whatever NumPy, FAISS or ONNX Runtime raise over an artifact, and of ``more``."""
-    foreign = (*more, LookupError, ValueError, TypeError, OSError, RuntimeError, AttributeError)
+    foreign: tuple[type[Exception], ...] = (
+        *more,
+        LookupError,
+        ValueError,
+        TypeError,
+        OSError,
+        RuntimeError,
+        AttributeError,
+    )
     try:
         with np.errstate(all="ignore"):  # numbers that are out of range are told by what comes out
             yield
