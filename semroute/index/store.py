@@ -21,7 +21,7 @@ from typing import Any
 import filelock
 
 from semroute.errors import ArtifactBusyError, ArtifactError
-from semroute.index.manifest import FORMAT, MANIFEST, FileEntry, FirstStageEntry, Manifest
+from semroute.index.manifest import FORMAT, MANIFEST, FileEntry, FirstStageEntry, Manifest, check_manifest
 from semroute.whole import sync
 
 FIRST = "first_"
@@ -117,6 +117,7 @@ def open_artifact(folder: Path) -> Artifact:
     """
     for attempt in range(3):
         manifest = Manifest.read(folder)
+        check_manifest(manifest, folder)
         files = {role: folder / entry.name for role, entry in manifest.files.items()}
         try:
             for role, path in files.items():
@@ -272,7 +273,7 @@ def _verify(path: Path, entry: FileEntry) -> None:
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror or error})") from error
     if not is_file:
-        raise ArtifactError(f"{path}: not a regular file; build the index again")
+        raise ArtifactError(f"{path}: cannot be read (not a regular file); build the index again")
     if actual != entry.sha256:
         raise ArtifactError(f"{path}: altered or damaged (its SHA-256 is not the manifest's); build the index again")
 
