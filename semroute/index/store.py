@@ -27,7 +27,8 @@ from semroute.whole import sync
 FIRST = "first_"
 """What stands before the role of a file that belongs to the first stage."""
 LOCK = ".lock"
-_STAGING = ".staging-"
+STAGING = ".staging-"
+"""How the folders begin in which a build works; what a killed one left of them goes when the next one begins."""
 _HASHED = re.compile(r"[a-z_]+-[0-9a-f]{16}\.[a-z]+")
 
 
@@ -189,8 +190,9 @@ def exclusive(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ArtifactError(f"{folder}: cannot be written ({error.strerror or error})") from error
     try:
-        for left in folder.glob(_STAGING + "*"):  # of a build that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        if lock.lock_counter == 1:  # else those of this thread are among them
+            for left in folder.glob(STAGING + "*"):  # of a build that was killed
+                shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
         lock.release()
@@ -219,7 +221,7 @@ def _staged(folder: Path) -> Iterator[Path]:
     there = {path.name for path in folder.iterdir()}
     staging = None
     try:
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
+        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))
         yield staging
     except BaseException as error:
         for path in folder.iterdir():
@@ -260,7 +262,7 @@ def _collect(folder: Path, keep: list[Manifest]) -> None:
 
 
 def _ours(name: str) -> bool:
-    return name in (MANIFEST, LOCK) or name.startswith(_STAGING) or _HASHED.fullmatch(name) is not None
+    return name in (MANIFEST, LOCK) or name.startswith(STAGING) or _HASHED.fullmatch(name) is not None
 
 
 def _verify(path: Path, entry: FileEntry) -> None:
