@@ -186,7 +186,9 @@ def check_manifest(manifest: Manifest, folder: Path) -> None:
     Raises:
         ArtifactError: a name does not print, a weight is no share, or the probes are many or long.
     """
-    stages = [manifest, *([manifest.first_stage] if manifest.first_stage else [])]
+    stages: list[Manifest | FirstStageEntry] = [manifest]
+    if manifest.first_stage is not None:
+        stages.append(manifest.first_stage)
     names = [manifest.created, manifest.built_with, *manifest.categories]
     for category in manifest.categories.values():
         names += [category.threshold_from, *category.models]
