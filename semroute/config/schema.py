@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from semroute.config.cascade import Cascade, no_cascade
 from semroute.config.conflicts import conflicts
 from semroute.config.deciding import DEFAULT_STRATEGIES, Classifier, Judge, Semantic, StrategyNames, named_folder
+from semroute.config.encoder import NamedEncoder
 from semroute.config.log import Log
 from semroute.config.places import Deployment, Dollars, ModelSpec, Variable
 from semroute.config.resilience import BreakerRules, Hedging, Retries, Selection
@@ -50,6 +51,7 @@ class Config(Section):
 
     Attributes:
         index: folder of the index artifact, relative to the working folder.
+        encoder: the remote or torch encoder that an index may use; None: only one of the index's own files.
         models: what is known of the logical models, by name.
         groups: names for models that the user holds to be interchangeable.
         deployments: where models can be called.
@@ -76,6 +78,7 @@ class Config(Section):
     """
 
     index: Annotated[Path, BeforeValidator(folder)] = Path(".semroute/index")
+    encoder: NamedEncoder | None = None
     models: Mapping[Name, ModelSpec] = Field(default_factory=dict)
     groups: Mapping[Name, Names] = Field(default_factory=dict)
     deployments: Annotated[tuple[Deployment, ...], Field(strict=False)] = ()

@@ -16,7 +16,7 @@ from semroute.resilience import MemoryGates
 from semroute.resilience.latency import LatencyWindows
 from semroute.resilience.open import open_gates
 from semroute.types import Gates, Place, Standing
-from semroute.whole import whole_file
+from semroute.whole import read_json, whole_file
 
 STATE_FILE = Path(".semroute/state.json")
 """Where the command line leaves its state, relative to the working folder."""
@@ -203,7 +203,7 @@ def _are_rows(found: object, keys: set[str]) -> bool:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        saved: Any = json.loads(path.read_text(encoding="utf-8"))
+        saved: Any = read_json(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

