@@ -62,11 +62,26 @@ class Limits(Section):
 
 
 class Timeouts(Section):
-    """How long to wait for a sign of life, seconds; ``timeout_s`` of the deployment bounds the whole call."""
+    """How long to wait for a sign of life, seconds; ``timeout_s`` of the deployment bounds the whole call.
+
+    Attributes:
+        connect_s: for a connection.
+        first_token_s: for the first token of a stream, one of reasoning or of a tool call among them. Empty pieces (the
+            one that names the role), pings and comments are none.
+        idle_s: for the next bytes after it, pings and comments among them.
+        keepalive_s: for the next token after it, however often the server pings: a server that thinks for long without
+            a word pings, and so does one that has lost its model. Four times ``idle_s`` when left out.
+    """
 
     connect_s: Positive = 5.0
     first_token_s: Positive = 30.0
     idle_s: Positive = 15.0
+    keepalive_s: Positive | None = None
+
+    @property
+    def most_silent_s(self) -> float:
+        """``keepalive_s``, or what stands for it."""
+        return 4 * self.idle_s if self.keepalive_s is None else self.keepalive_s
 
 
 def _listed(value: object) -> object:

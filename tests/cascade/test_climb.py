@@ -13,6 +13,7 @@ from semroute.errors import (
     ContentFilterError,
     DeadlineError,
     DispatchError,
+    EmptyAnswerError,
     NoDeploymentError,
     RequestError,
     UnavailableError,
@@ -61,7 +62,7 @@ def test_the_charged_total_is_what_the_server_billed(bench: Any) -> None:
 @pytest.mark.parametrize(
     ("reply", "request_", "because"),
     [
-        (answer(""), None, "empty"),
+        (answer(""), None, "answered without text"),
         (answer("it is", finish="length"), None, "cut off"),
         (refusal(), None, "refusal"),
         (answer("I'm sorry, but I can't help with that."), None, "refusal"),
@@ -109,8 +110,15 @@ def test_where_every_tier_is_rejected_the_best_answer_is_given(bench: Any) -> No
 
 
 def test_of_equally_good_answers_the_later_tiers_is_given(bench: Any) -> None:
-    bench.provider.script(answer(""), answer(""), answer(" "))
+    bench.provider.script(answer("I don't know."), answer("I don't know."), answer("I don't know."))
     assert bench.ask({}).tier == 2
+
+
+def test_where_every_tier_says_nothing_the_error_says_so_with_every_attempt(bench: Any) -> None:
+    bench.provider.always(answer(" "))
+    with pytest.raises(EmptyAnswerError) as caught:
+        bench.ask({})
+    assert {attempt.model for attempt in caught.value.attempts} == {"small", "medium", "large"}
 
 
 def test_where_every_tier_fails_the_error_has_every_attempt(bench: Any) -> None:

@@ -55,8 +55,10 @@ async def stream(
     started = time.perf_counter()
     path, body = _path(target, "streamGenerateContent"), payload(target, request)
     headers, query = authorization(target), {"alt": "sse"}  # without it the answer is one JSON array
-    events = open_stream(client, target, path, body, headers=headers, within_s=within_s, query=query)
     answer = Answer(target, request, is_streamed=True)
+    events = open_stream(
+        client, target, path, body, headers=headers, within_s=within_s, query=query, progress=lambda: answer.progress
+    )
     async with aclosing(read_stream(events, answer, started)) as pieces:
         async for piece in pieces:
             yield piece
