@@ -109,6 +109,11 @@ class Deployment(Section):
         limits: what the provider allows each key.
         timeout_s: the longest wait for a complete answer, seconds.
         timeouts: the longest waits for connection, first token and next token.
+        carries: parameters of requests that it takes although its vendor's row, or its wire format, has no word for
+            them; sent under their own names.
+        lacks: capabilities and parameters of requests that it does not take, besides those that the row names.
+        message_fields: fields of an assistant's message that are sent back to it, besides those of the row
+            (OpenAI's format only).
     """
 
     name: Name
@@ -124,6 +129,9 @@ class Deployment(Section):
     limits: Limits = Limits()
     timeout_s: Positive = 60.0
     timeouts: Timeouts = Timeouts()
+    carries: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+    lacks: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+    message_fields: Annotated[tuple[Name, ...], Field(strict=False)] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -137,6 +145,14 @@ class Deployment(Section):
     def vendor(self) -> Vendor:
         """The row of its vendor, or that of its format's own vendor."""
         return VENDORS[self.provider or UNNAMED[self.format]]
+
+    @property
+    def row(self) -> Vendor | None:
+        """The row of its vendor, told by its address where it is not named; None for a server of one's own."""
+        if self.provider is not None:
+            return VENDORS[self.provider]
+        address = self.base_url.rstrip("/")
+        return next((row for row in VENDORS.values() if row.format == self.format and row.base_url == address), None)
 
     @property
     def upstream(self) -> str:

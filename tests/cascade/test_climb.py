@@ -10,6 +10,7 @@ import pytest
 
 from semroute.dispatch import Dispatcher
 from semroute.errors import (
+    CapabilityError,
     ContentFilterError,
     DeadlineError,
     DispatchError,
@@ -133,6 +134,12 @@ def test_a_rejected_answer_is_given_where_the_rest_fails(bench: Any) -> None:
     completion = bench.ask(CONFIDENT)
     assert (completion.text, completion.tier) == ("perhaps", 0)
     assert len(completion.attempts) == 3
+
+
+def test_several_answers_are_not_asked_of_a_cascade(bench: Any) -> None:
+    with pytest.raises(CapabilityError, match="n=2: a cascade checks and gives one answer"):
+        bench.ask({}, Request(JSON.messages, n=2))
+    assert bench.called == []
 
 
 def test_what_no_tier_can_mend_ends_it(bench: Any) -> None:

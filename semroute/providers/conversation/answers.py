@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Annotated, TypeAlias, TypeGuard
 
 from pydantic import Field
 
-from semroute.errors import EmptyAnswerError
+from semroute.errors import ContentFilterError, DispatchError, EmptyAnswerError
 from semroute.providers.conversation.messages import ends_with_result
 from semroute.providers.target import Target
-from semroute.types import Completion, Request, ToolCall, Usage
+from semroute.types import Alternative, Completion, Request, ToolCall, Usage
 
 MAX_TOKENS = 10_000_000
 """Highest count of tokens that is believed: the largest context window that a vendor offers (Llama 4 Scout's)."""
@@ -94,6 +94,29 @@ def _empty(completion: Completion, target: Target, request: Request, reason: str
     has_written = usage is not None and usage.output_tokens > 0
     error.is_the_requests = finish == "length" or bool(request.stop) or has_written
     return error
+
+
+def combined(readings: Iterable[Callable[[], Completion]]) -> Completion:
+    """Return the first of several alternatives that holds an answer, with the others that do beside it.
+
+    Args:
+        readings: each reads one alternative, and raises what speaks against it.
+
+    Raises:
+        DispatchError: what speaks against the first, where none holds an answer.
+    """
+    answers: list[Completion] = []
+    errors: list[DispatchError] = []
+    for reading in readings:
+        try:
+            answers.append(reading())
+        except (EmptyAnswerError, ContentFilterError) as error:
+            errors.append(error)
+    if not answers:
+        raise errors[0]
+    first, *others = answers
+    alternatives = [Alternative(o.text, o.finish_reason, o.tool_calls, o.refusal, o.logprobs) for o in others]
+    return replace(first, alternatives=tuple(alternatives))
 
 
 def with_ids(calls: Sequence[ToolCall], request: Request) -> tuple[ToolCall, ...]:

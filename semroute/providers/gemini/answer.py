@@ -22,6 +22,7 @@ class Answer:
         target: what was called.
         request: what was asked.
         is_streamed: whether a stream's end without a reason means that it broke.
+        index: of the candidate, where several are asked for.
 
     Attributes:
         is_done: always False: only the stream's end says that nothing more comes.
@@ -31,12 +32,13 @@ class Answer:
 
     is_done = False
 
-    def __init__(self, target: Target, request: Request, *, is_streamed: bool = False) -> None:
+    def __init__(self, target: Target, request: Request, *, is_streamed: bool = False, index: int = 0) -> None:
         self.usage: Usage | None = None
         self.progress = 0
         self._target = target
         self._request = request
         self._is_streamed = is_streamed
+        self._index = index
         self._texts: list[str] = []
         self._calls: list[ToolCall] = []
         self._logprobs: list[TokenLogprob] = []
@@ -89,7 +91,7 @@ class Answer:
         self.usage = merge_usage(self.usage, wire.usage(parsed.usage_metadata))
         self._model = parsed.model_version or self._model
         self._feedback = parsed.prompt_feedback or self._feedback
-        return "".join(self._take(candidate) for candidate in parsed.candidates or () if candidate.index == 0)
+        return "".join(self._take(candidate) for candidate in parsed.candidates or () if candidate.index == self._index)
 
     def completion(self, latency_ms: float, first_token_ms: float | None = None) -> Completion:
         """The whole answer.

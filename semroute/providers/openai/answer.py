@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from pydantic import ValidationError
 
 from semroute.errors import BrokenStreamError, ContentFilterError, MalformedResponseError, UnavailableError
-from semroute.providers.conversation.answers import checked, is_blank, with_ids
+from semroute.providers.conversation.answers import checked, combined, is_blank, with_ids
 from semroute.providers.openai import wire
 from semroute.providers.openai.stream import Assembly
 from semroute.providers.target import Target
@@ -31,10 +32,12 @@ def read_answer(answer: dict[str, object], target: Target, request: Request, lat
         parsed = wire.Answer.model_validate(answer)
     except ValidationError as invalid:
         raise _malformed(f"answered 200 with something that is not a completion: {_where(invalid)}", target) from None
-    choice = parsed.choices[0]
-    if choice.error:
-        raise failure_in_200({"error": choice.error}, {}, target)
-    return _completion(choice, target, request, parsed.model, wire.usage(parsed.usage), latency_ms)
+    choices, usage = parsed.choices[: request.n or 1], wire.usage(parsed.usage)
+    if choices[0].error:
+        raise failure_in_200({"error": choices[0].error}, {}, target)
+    return combined(
+        partial(_completion, choice, target, request, parsed.model, usage, latency_ms) for choice in choices
+    )
 
 
 class StreamedAnswer:
