@@ -184,29 +184,65 @@ def test_an_answer_that_is_not_whole_stays_a_failure(provider: FakeProvider, for
     assert type(error) in (BrokenStreamError, ProviderTimeoutError)
 
 
-@FORMATS
-def test_an_error_after_the_end_takes_nothing_back(provider: FakeProvider, format: Format, raw: Any) -> None:
-    every: dict[Format, list[dict[str, Any]]] = {
-        "openai": [{"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}],
-        "gemini": [{"candidates": [{"content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP"}]}],
-        "anthropic": [
-            {"type": "message_start", "message": {"content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}},
-            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}},
-            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
-        ],
-    }
-    events = raw.events(
-        *every[format], {"type": "error", "error": {"type": "api_error", "message": "late"}}, done=False
-    )
+EVENTS: dict[Format, list[dict[str, Any]]] = {
+    "openai": [
+        {"choices": [{"index": 0, "delta": {"content": "hi"}}], "usage": {"prompt_tokens": 9, "completion_tokens": 4}},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+    ],
+    "gemini": [
+        {
+            "candidates": [{"content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP"}],
+            "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 4},
+        },
+    ],
+    "anthropic": [
+        {"type": "message_start", "message": {"content": [], "usage": {"input_tokens": 9, "output_tokens": 1}}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 4}},
+    ],
+}
+ZERO: dict[Format, dict[str, Any]] = {
+    "openai": {"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}},
+    "gemini": {"candidates": [{"index": 0}], "usageMetadata": {"promptTokenCount": 0}},
+    "anthropic": {"type": "message_delta", "delta": {}, "usage": {"input_tokens": 0, "output_tokens": 0}},
+}
 
-    async def work() -> Completion:
-        async with raw.serve(events) as server, httpx.AsyncClient(trust_env=False, verify=False) as client:
+
+def streamed(raw: Any, format: Format, *events: dict[str, Any]) -> tuple[Completion, str]:
+    """The completion of events as they are, and the text that was given out."""
+
+    async def work() -> list[Delta | Completion]:
+        script = raw.events(*events, done=False)
+        async with raw.serve(script) as server, httpx.AsyncClient(trust_env=False, verify=False) as client:
             where = Target(Deployment(name="spot", model="m", format=format, base_url=server.url))
-            *_, last = [piece async for piece in ADAPTERS[format].stream(client, where, HELLO, within_s=10)]
-            assert isinstance(last, Completion)
-            return last
+            return [piece async for piece in ADAPTERS[format].stream(client, where, HELLO, within_s=10)]
 
-    assert asyncio.run(work()).text == "hi"
+    *pieces, last = asyncio.run(work())
+    assert isinstance(last, Completion)
+    return last, "".join(piece.text for piece in pieces)
+
+
+@FORMATS
+def test_an_error_after_the_end_takes_nothing_back(format: Format, raw: Any) -> None:
+    late = {"type": "error", "error": {"type": "api_error", "message": "late"}}
+    assert streamed(raw, format, *EVENTS[format], late)[0].text == "hi"
+
+
+@FORMATS
+def test_a_last_count_of_zero_takes_nothing_back(format: Format, raw: Any) -> None:
+    assert streamed(raw, format, *EVENTS[format], ZERO[format])[0].usage == Usage(9, 4)
+
+
+@pytest.mark.parametrize("format", ["openai", "gemini"])
+def test_text_after_a_finish_reason_is_part_of_the_answer(format: Format, raw: Any) -> None:
+    found, said = streamed(raw, format, *EVENTS[format], *EVENTS[format])
+    assert found.text == said == "hihi"
+
+
+def test_a_reason_that_is_none_is_no_end(raw: Any) -> None:
+    begun = {"candidates": [{"content": {"parts": [{"text": "hi"}]}, "finishReason": "FINISH_REASON_UNSPECIFIED"}]}
+    with pytest.raises(BrokenStreamError):
+        streamed(raw, "gemini", begun)
 
 
 # Clocks.

@@ -18,7 +18,7 @@ from semroute.types import Alternative, Completion, Request, ToolCall, Usage
 MAX_TOKENS = 10_000_000
 """Highest count of tokens that is believed: the largest context window that a vendor offers (Llama 4 Scout's)."""
 
-Count: TypeAlias = Annotated[int, Field(ge=0, le=MAX_TOKENS, strict=True)]
+Count: TypeAlias = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 """A number of tokens on the wire."""
 
 _INVISIBLE = frozenset({"Cc", "Cf"})

@@ -137,13 +137,14 @@ class Answer:
 
     def _take(self, candidate: wire.Candidate) -> str:
         self._has_begun = True
-        self._finish_reason = candidate.finish_reason or self._finish_reason
+        reason = None if candidate.finish_reason == "FINISH_REASON_UNSPECIFIED" else candidate.finish_reason
+        self._finish_reason = reason or self._finish_reason
         self._finish_message = candidate.finish_message or self._finish_message
         self._logprobs += wire.logprobs(candidate.logprobs_result)
         parts = (candidate.content and candidate.content.parts) or ()
         texts = [part.text for part in parts if part.text is not None and not part.thought]
         self._texts += filter(None, texts)
-        self.progress += candidate.finish_reason is not None or any(part.text != "" for part in parts)
+        self.progress += bool(reason) or any(part.text != "" for part in parts)
         for part in parts:
             if part.function_call is not None:
                 call, arguments = part.function_call, json.dumps(part.function_call.args or {}, ensure_ascii=False)
