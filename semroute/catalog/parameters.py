@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from semroute.config import Deployment
-from semroute.config.vendors import Format
+from semroute.config.vendors import VENDORS, Format
 from semroute.errors import RequestError
 from semroute.types import Request
 
@@ -86,6 +86,13 @@ _EXTRA: Mapping[Format, frozenset[str]] = {
 }
 """Further parameters of each vendor's own API. Other servers of OpenAI's format take names of their own, too."""
 
+_WORDLESS: Mapping[Format, frozenset[str]] = {
+    "openai": frozenset(),
+    "anthropic": _names("seed presence_penalty frequency_penalty n verbosity"),
+    "gemini": _names("user verbosity"),
+}
+"""Parameters that the adapter of a format writes nothing for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
@@ -132,12 +139,15 @@ def unsaid(deployment: Deployment, parameters: Parameters) -> tuple[str, ...]:
 
 
 def carried(deployment: Deployment, parameters: Parameters) -> Parameters:
-    """Return the parameters without those that the deployment cannot say."""
+    """Return the parameters without those that the deployment cannot say.
+
+    What it carries although its format has no word for it becomes one of ``extra``, under its own name.
+    """
     refused = {name for name, _ in _refusals(deployment, parameters)}
-    if not refused:
-        return parameters
     named = {name: value for name, value in parameters.named.items() if name not in refused}
     extra = {name: value for name, value in parameters.extra.items() if name not in refused}
+    for name in _WORDLESS[deployment.format].intersection(deployment.carries, named):
+        extra[name] = named.pop(name)
     return Parameters(named, extra, parameters.droppable)
 
 
@@ -163,7 +173,7 @@ def _refusals(deployment: Deployment, parameters: Parameters) -> Iterator[tuple[
 
 def _takes_extra(deployment: Deployment, name: str) -> bool:
     format = deployment.format
-    if format != "openai" or deployment.provider in ("openai", "azure"):
+    if format != "openai" or deployment.row in (VENDORS["openai"], VENDORS["azure"]):
         return name in _EXTRA[format]
     # Servers of this format have parameters of their own, but not those by which the other formats are known.
     foreign = (_EXTRA["anthropic"] | _EXTRA["gemini"]) - _EXTRA["openai"] - {"thinking"}

@@ -105,9 +105,11 @@ class Request:
     droppable: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        """Take a single stop text as one: its letters would each end the answer."""
+        """Take a single text as one, and not as its letters, each of which would end the answer."""
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,) if self.stop else ())
+        if isinstance(self.droppable, str):
+            object.__setattr__(self, "droppable", frozenset({self.droppable}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,6 +248,20 @@ def test_a_server_without_a_row_is_sent_what_its_format_says_and_what_its_deploy
         body("openai", asked(seed=9), **own, lacks=["seed"])
 
 
+def test_what_a_deployment_carries_goes_out_under_its_own_name_in_every_format() -> None:
+    seeded = asked(seed=7, verbosity="low")
+    assert body("anthropic", seeded, carries=["seed", "verbosity"])["seed"] == 7
+    assert body("gemini", asked(verbosity="low"), carries=["verbosity"])["generationConfig"] == {"verbosity": "low"}
+    assert body("anthropic", asked(service_tier="flex"), carries=["service_tier"])["service_tier"] == "flex"
+
+
+def test_the_address_of_a_vendor_stands_for_its_row() -> None:
+    where: dict[str, Any] = {"provider": None, "base_url": "https://api.openai.com/v1/"}
+    for fields in ({"top_k": 4}, {"extra": {"min_p": 0.1}}):
+        with pytest.raises(CapabilityError, match="does not carry"):
+            body("openai", asked(**fields), **where)
+
+
 def test_rows_say_what_their_vendors_do_otherwise() -> None:
     rows: list[dict[str, Any]] = [{"provider": name} for name in ("mistral", "openrouter", "groq")]
     mistral, openrouter, groq = rows
@@ -335,6 +349,7 @@ def test_a_single_stop_text_is_one_text() -> None:
         assert body("anthropic", request)["stop_sequences"] == ["END"]
         assert body("gemini", request)["generationConfig"]["stopSequences"] == ["END"]
     assert asked(stop="").stop == ()
+    assert asked(droppable="seed").droppable == {"seed"}
 
 
 def test_the_old_fields_stand_where_they_stood() -> None:

@@ -78,7 +78,8 @@ def _named(named: Mapping[str, object], request: Request, target: Target) -> dic
     if "user" in named:
         body["metadata"] = {"user_id": named["user"]}
     if "service_tier" in named:
-        body["service_tier"] = "auto" if named["service_tier"] == "auto" else "standard_only"
+        tier = named["service_tier"]
+        body["service_tier"] = "standard_only" if tier in ("default", "standard") else tier
     if named.get("parallel_tool_calls") is False and request.tools and request.tool_choice != "none":
         choice = tool_choice(request, target.deployment.name) or ToolChoice("auto")
         body["tool_choice"] = {**_choice(choice), "disable_parallel_tool_use": True}

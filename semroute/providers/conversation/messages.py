@@ -221,7 +221,7 @@ class _Reader:
             if not (isinstance(id, str) and id and isinstance(name, str) and name and isinstance(arguments, str)):
                 self._wrong("has a call without id, name or arguments")
             self._functions[id] = name
-            yield Call(id, name, self._arguments(arguments, id), _signature(call))
+            yield Call(id, name, self._arguments(arguments, id), signature(call))
 
     def _arguments(self, text: str, id: str) -> Mapping[str, object]:
         value = json_object(text)
@@ -261,8 +261,11 @@ def json_object(text: str) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-def _signature(call: Mapping[str, object]) -> str | None:
-    """Where Google's own OpenAI-compatible server keeps it: https://ai.google.dev/gemini-api/docs/thought-signatures."""
+def signature(call: Mapping[str, object]) -> str | None:
+    """Return the signature of a call, from where Google's own server of OpenAI's format keeps it.
+
+    Source: https://ai.google.dev/gemini-api/docs/thought-signatures.
+    """
     extra = call.get("extra_content")
     google = extra.get("google") if isinstance(extra, Mapping) else None
     signature = google.get("thought_signature") if isinstance(google, Mapping) else None

@@ -95,7 +95,7 @@ def _named(named: Mapping[str, object], upstream: str) -> Iterator[tuple[str, ob
     effort = named.get("reasoning_effort")
     if "thinking_budget" in named:
         yield "thinkingConfig", {"thinkingBudget": named["thinking_budget"]}
-    elif isinstance(effort, str) and thinks_by_budget(upstream):
+    elif isinstance(effort, str) and effort in _BUDGETS and thinks_by_budget(upstream):
         yield "thinkingConfig", {"thinkingBudget": _BUDGETS[effort]}
     elif effort is not None:
         yield "thinkingConfig", {"thinkingLevel": effort}

@@ -34,16 +34,16 @@ async def complete(client: httpx.AsyncClient, target: Target, request: Request, 
         DispatchError: the other kinds, as the failure asks for.
     """
     started = time.perf_counter()
-    answer = await post_json(
-        client,
-        target,
-        PATH,
-        payload(target, request),
-        headers=authorization(target),
-        within_s=within_s,
-        query=_query(target),
-    )
-    return read_answer(answer, target, request, since(started))
+    body, headers, query = payload(target, request), authorization(target), _query(target)
+    ends_at = time.monotonic() + within_s
+    while True:
+        left_s = ends_at - time.monotonic()
+        try:
+            answer = await post_json(client, target, PATH, body, headers=headers, within_s=left_s, query=query)
+            return read_answer(answer, target, request, since(started))
+        except RequestError as error:
+            if not _leave_out(body, request, error):
+                raise
 
 
 async def stream(
@@ -67,7 +67,7 @@ async def stream(
 async def _open(
     client: httpx.AsyncClient, target: Target, request: Request, answer: StreamedAnswer, *, within_s: float
 ) -> AsyncGenerator[Event]:
-    """The events of the answer. A server that refuses ``stream_options`` is asked again without."""
+    """The events of the answer."""
     body, headers, query = payload(target, request, stream=True), authorization(target), _query(target)
     ends_at = time.monotonic() + within_s
     while True:
@@ -87,9 +87,19 @@ async def _open(
                     yield event
             return
         except RequestError as error:
-            if "stream_options" not in body or "stream_options" not in str(error):
+            if not _leave_out(body, request, error):
                 raise
-            del body["stream_options"]
+
+
+def _leave_out(body: dict[str, object], request: Request, error: RequestError) -> bool:
+    """Remove from a body what its server has refused, if it may be left out; False if there is nothing.
+
+    Models of one vendor differ: some take no ``temperature`` but 1, and old servers know no ``stream_options``.
+    """
+    refused = [name for name in ("stream_options", *request.droppable) if name in body and name in str(error)]
+    for name in refused:
+        del body[name]
+    return bool(refused)
 
 
 def _query(target: Target) -> Mapping[str, str] | None:

@@ -19,6 +19,7 @@ class _CallSoFar:
     id: str | None = None
     name: str | None = None
     arguments: list[str] = field(default_factory=list)
+    extra_content: object = None
 
 
 @dataclass(slots=True)
@@ -56,7 +57,11 @@ class Assembly:
     def answer(self) -> wire.Choice:
         """The choice as it would have come whole."""
         calls = [
-            wire.Call(id=call.id, function=wire.Function(name=call.name, arguments="".join(call.arguments)))
+            wire.Call(
+                id=call.id,
+                function=wire.Function(name=call.name, arguments="".join(call.arguments)),
+                extra_content=call.extra_content,
+            )
             for call in self._calls
         ]
         text, refusal = "".join(self._texts), "".join(self._refusals)
@@ -100,6 +105,7 @@ class Assembly:
             call = _CallSoFar(piece.index)
             self._calls.append(call)
         call.id = call.id or piece.id
+        call.extra_content = call.extra_content or piece.extra_content
         call.name = self._name(call.name or "", piece.function.name or "")
         call.arguments.append(wire.as_text(piece.function.arguments))
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from semroute.providers.conversation.answers import Count, is_count
+from semroute.providers.conversation.messages import signature
 from semroute.types import FinishReason, TokenLogprob, ToolCall, Usage
 
 
@@ -39,6 +40,7 @@ class Call(BaseModel):
     index: int | None = None
     id: str | None = None
     function: Function = Function()
+    extra_content: Any = None  # Google's, with the signature of the thought that led to the call
 
 
 class Message(BaseModel):
@@ -162,7 +164,8 @@ def tool_calls(calls: Sequence[Call]) -> tuple[ToolCall, ...]:
 def _tool_call(call: Call) -> ToolCall:
     if not call.function.name:
         raise ValueError("a tool call names no function")
-    return ToolCall(call.id or "", call.function.name, as_text(call.function.arguments) or "{}")
+    arguments = as_text(call.function.arguments) or "{}"
+    return ToolCall(call.id or "", call.function.name, arguments, signature({"extra_content": call.extra_content}))
 
 
 def as_text(arguments: str | dict[str, Any] | None) -> str:

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from semroute.config import Deployment
+from semroute.errors import RequestError
 from semroute.providers import Target, openai
 from semroute.providers.openai.payload import payload
 from semroute.testing import FakeProvider, answer
@@ -98,3 +99,52 @@ def test_a_strict_server_takes_a_conversation_that_came_from_elsewhere(provider:
             return await openai.complete(client, where, LOOP, within_s=10)
 
     assert asyncio.run(work()).text == "fine"
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_googles_signature_of_a_call_is_kept_for_the_next_request(raw: Any, streams: bool) -> None:
+    choice = {"index": 0, "finish_reason": "tool_calls"}
+    message = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    whole = raw.answer({"choices": [{**choice, "message": message}]})
+    script = raw.events({"choices": [{**choice, "delta": message}]}) if streams else whole
+
+    async def work() -> Completion:
+        async with raw.serve(script) as server, httpx.AsyncClient(trust_env=False, verify=False) as client:
+            where = Target(Deployment(name="spot", model="m", base_url=server.url))
+            if not streams:
+                return await openai.complete(client, where, LOOP, within_s=10)
+            *_, last = [piece async for piece in openai.stream(client, where, LOOP, within_s=10)]
+            assert isinstance(last, Completion)
+            return last
+
+    assert asyncio.run(work()).tool_calls[0].signature == "c2ln"
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_what_a_model_refuses_and_may_be_left_out_is_asked_for_again_without(raw: Any, streams: bool) -> None:
+    refused = raw.answer(
+        {"error": {"message": "Unsupported value: 'temperature' does not support 0 with this model."}},
+        "400 Bad Request",
+    )
+    said = {
+        "choices": [{"index": 0, "finish_reason": "stop", "delta": {"content": "hi"}, "message": {"content": "hi"}}]
+    }
+    script = raw.events(said) if streams else raw.answer(said)
+    cold = Request(LOOP.messages[:1], temperature=0.0, seed=7, droppable=frozenset({"temperature", "seed"}))
+
+    async def work(request: Request) -> list[Any]:
+        async with raw.serve(refused, script) as server, httpx.AsyncClient(trust_env=False, verify=False) as client:
+            where = Target(Deployment(name="spot", model="m", base_url=server.url))
+            if streams:
+                assert [piece async for piece in openai.stream(client, where, request, within_s=10)]
+            else:
+                await openai.complete(client, where, request, within_s=10)
+            bodies: list[Any] = server.bodies
+            return bodies
+
+    first, again = asyncio.run(work(cold))
+    assert first["temperature"] == 0.0
+    assert "temperature" not in again
+    assert again["seed"] == 7
+    with pytest.raises(RequestError):
+        asyncio.run(work(Request(cold.messages, temperature=0.0)))
