@@ -29,6 +29,7 @@ traceback and exits with :attr:`SemrouteError.exit_code`. A message says what is
         │   └── BrokenStreamError   a stream that ended, or reported an error, before its end
         ├── ProviderTimeoutError  no answer in time
         └── MalformedResponseError  a 200 that is not a completion
+            └── EmptyAnswerError    a completion without text, tool call or refusal
 """
 
 from __future__ import annotations
@@ -272,6 +273,20 @@ class ProviderTimeoutError(DispatchError):
 
 class MalformedResponseError(DispatchError):
     """The provider answered 200 with something that is not a completion."""
+
+
+class EmptyAnswerError(MalformedResponseError):
+    """A completion without text, tool call or refusal; white space is no text.
+
+    Attributes:
+        finish_reason: why the model stopped, in semroute's vocabulary; ``length`` where reasoning used up
+            ``max_tokens``.
+        is_the_requests: whether the request itself may have made the model say nothing: it set ``max_tokens`` or a stop
+            text, or the model did write tokens, none of them visible. Then the place is not to blame.
+    """
+
+    finish_reason: str | None = None
+    is_the_requests: bool = False
 
 
 def _located(message: str, path: Path | None, line: int | None) -> str:

@@ -12,7 +12,7 @@ from semroute.dispatch.verdicts import Verdict, reason_of
 from semroute.errors import DispatchError, RequestError
 from semroute.resilience.latency import LatencyWindows, seconds_per_token
 from semroute.resilience.suspension import digest_key
-from semroute.types import Attempt, Completion, Cost, Delta, Ending, Gates, Pass, Usage
+from semroute.types import Alternative, Attempt, Completion, Cost, Delta, Ending, Gates, Pass, Usage
 
 CHARACTERS_PER_TOKEN = 4
 """For what was said and not counted: OpenAI's rule of thumb for English text
@@ -166,8 +166,10 @@ class Ledger:
 
 
 def _length(answer: Completion) -> int:
-    """Characters of an answer, with what it asks of tools."""
-    return len(answer.text) + sum(len(call.name) + len(call.arguments) for call in answer.tool_calls)
+    """Characters of an answer and its alternatives, with what they ask of tools."""
+    said: list[Completion | Alternative] = [answer, *answer.alternatives]
+    calls = [call for one in said for call in one.tool_calls]
+    return sum(len(one.text) for one in said) + sum(len(call.name) + len(call.arguments) for call in calls)
 
 
 def _tokens_in(characters: int) -> int:

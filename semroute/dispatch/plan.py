@@ -142,7 +142,7 @@ class Planner:
     ) -> Iterator[Option]:
         """The places of a deployment; where there are none, why is added to ``refused``."""
         deployment = seat.deployment
-        cost = estimated_cost(deployment, self._config, needs.input_tokens, needs.max_output_tokens)
+        cost = estimated_cost(deployment, self._config, needs.input_tokens, needs.output_tokens)
         lacking = fits(deployment, self._config, needs)
         reasons = (*constraints.against(deployment, cost, seat.names), *_unpriced(seat, cost), *lacking)
         if reasons:

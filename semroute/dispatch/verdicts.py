@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from semroute.errors import (
     AuthenticationError,
     DispatchError,
+    EmptyAnswerError,
     Fault,
     ProviderTimeoutError,
     QuotaError,
@@ -50,6 +51,10 @@ def judge(error: DispatchError, standing: Standing | None = None) -> Verdict:
             return Verdict(Ending.NEUTRAL)  # our own deadline says nothing of the place
         case ProviderTimeoutError():
             return Verdict(Ending.FAILURE)  # a second wait of the same length is better spent elsewhere
+        case EmptyAnswerError():
+            # A caller's words can make every model say nothing: that must not close a place for everybody, and saying
+            # them again would not help. A place that counts no token of output has not run the model.
+            return Verdict(Ending.NEUTRAL) if error.is_the_requests else Verdict(Ending.FAILURE, again=True)
     is_the_keys = isinstance(error, AuthenticationError | RateLimitError)
     match error.fault:
         case Fault.KEY:
