@@ -133,10 +133,11 @@ def info(log_url: str | None, config_path: Path | None, as_json: bool) -> None:
     opened, config = read_log(log_url, config_path)
     with opened:
         count, first, last = opened.count()
-        place = opened.place
+        place, dropped = opened.place, opened.dropped()
     facts = {
         "log": place,
         "outcomes": count,
+        "dropped": dropped,
         "first": None if first is None else _time(first),
         "last": None if last is None else _time(last),
         "text": config.log.text,
