@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import filelock
 
@@ -83,18 +84,32 @@ def _is_left(name: str, mark: str, is_ours: Callable[[str], bool]) -> bool:
 def whole_file(path: Path) -> Iterator[Path]:
     """A file beside ``path`` to write; it takes its place at the end, and is gone after an error.
 
+    Others may read it as far as the umask lets them, and no more than they could read the file that it replaces.
+
     Raises:
         OSError: it cannot be written.
     """
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as made:
-        part = Path(made.name)
+    part = _begun_part(path)
     try:
         yield part
-        part.chmod(0o644)
         sync(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _begun_part(path: Path) -> Path:
+    """Create an empty file beside ``path``, with the permissions that the file in its place will have."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    # Not the 0600 of tempfile: the system alone knows the umask of every thread, and a folder's default permissions.
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        made = os.fstat(handle).st_mode
+    finally:
+        os.close(handle)
+    with suppress(FileNotFoundError):
+        part.chmod(stat.S_IMODE(made & path.stat().st_mode) | stat.S_IRUSR | stat.S_IWUSR)
+    return part
 
 
 def sync(path: Path) -> None:
