@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from semroute import __version__
-from semroute.cli.interrupts import not_lost
+from semroute.cli.interrupts import Terminated, not_lost, orderly_end
 from semroute.cli.lazy import LazyGroup
 from semroute.errors import SemrouteError
 
@@ -73,10 +73,10 @@ def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli
         program: the program's name in its help.
 
     Returns:
-        The exit code: 0, 2 for bad usage or bad input, 1 for other errors, 130 after Ctrl-C.
+        The exit code: 0, 2 for bad usage or bad input, 1 for other errors, 130 after Ctrl-C, 143 after SIGTERM.
     """
     try:
-        with not_lost():
+        with orderly_end(), not_lost():
             code = command.main(arguments, prog_name=program, standalone_mode=False)
         sys.stdout.flush()
     except SemrouteError as error:
@@ -84,9 +84,16 @@ def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli
 
         print_error(str(error))
         return error.exit_code
-    except click.Abort:
+    except click.Abort as error:
+        # click makes one of every KeyboardInterrupt; those of signals have a number.
+        ended_by = error.__cause__
+        if isinstance(ended_by, Terminated):
+            click.echo(f"ended by {ended_by}", err=True)
+            return 128 + ended_by.signal
         click.echo("interrupted", err=True)
         return 130
+    except Terminated as error:  # between click's end and ours
+        return 128 + error.signal
     except click.ClickException as error:
         error.show()
         return error.exit_code
