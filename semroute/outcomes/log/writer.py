@@ -9,6 +9,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
@@ -108,14 +109,20 @@ class Writer:
                 self._bytes += size
                 self._accepted += 1
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="semroute-log", daemon=True)
-                    self._thread.start()
+                    self._start()
         if is_dropped:
             why = "its log was closed" if self._is_closing else f"{len(self._waiting)} are waiting"
             self._report("%s does not take outcomes, and %s: the newest are dropped, %d so far", where(self._engine),
                          why, self._dropped)  # fmt: skip
         elif len(self._waiting) >= BATCH:
             self._wake.set()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="semroute-log", daemon=True)
+        # At the very end of a program no thread starts any more; closing reports what waits as lost.
+        with suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
 
     @property
     def counts(self) -> WriterCounts:

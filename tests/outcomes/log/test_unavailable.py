@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, event, text
 from semroute.config import Log
 from semroute.errors import StateError
 from semroute.outcomes.log import OutcomeLog, open_log
-from semroute.outcomes.log.opening import open_engine, prepare
+from semroute.outcomes.log.opening import dropped, open_engine, prepare
 from semroute.outcomes.log.postgres import CONNECTING
 from semroute.outcomes.log.privacy import Keeping
 from semroute.outcomes.log.writer import Writer
@@ -258,6 +258,7 @@ def test_outcomes_behind_one_that_no_database_takes_wait_for_a_database_that_fai
     assert until(lambda: writer.counts.waiting == 0)
     assert (writer.counts.written, writer.counts.dropped) == (2, 1)
     writer.close()
+    assert dropped(engine) == 1
     engine.dispose()
 
 
