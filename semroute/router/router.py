@@ -93,7 +93,7 @@ class Router:
 
         Raises:
             ConfigError, ArtifactError, EncoderError, MissingExtraError: each says what is wrong and what to do.
-            StateError: outcomes are to be kept, and their database cannot be opened.
+            StateError: outcomes are to be kept, and their database is of something else, or of a newer semroute.
         """
         settings = config if isinstance(config, Config) else load_config(config)
         folder = locate_index(index, settings) or shipped_index(progress)
