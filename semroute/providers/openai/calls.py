@@ -17,6 +17,7 @@ from semroute.providers.openai.payload import payload
 from semroute.providers.openai.stream import Assembly
 from semroute.providers.target import Target
 from semroute.providers.transport.http import authorization, drain, open_stream, post_json
+from semroute.providers.transport.limits import CallClock, Within
 from semroute.providers.transport.sse import Event
 from semroute.types import Completion, Delta, Request
 
@@ -25,7 +26,7 @@ __all__ = ["complete", "stream"]
 PATH = "/chat/completions"
 
 
-async def complete(client: httpx.AsyncClient, target: Target, request: Request, *, within_s: float) -> Completion:
+async def complete(client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within) -> Completion:
     """Ask for one whole answer; see :class:`~semroute.providers.adapter.Adapter`.
 
     Raises:
@@ -47,7 +48,7 @@ async def complete(client: httpx.AsyncClient, target: Target, request: Request, 
 
 
 async def stream(
-    client: httpx.AsyncClient, target: Target, request: Request, *, within_s: float
+    client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within
 ) -> AsyncGenerator[Delta | Completion]:
     """Ask for an answer as it is written; see :class:`~semroute.providers.adapter.Adapter`.
 
@@ -79,14 +80,13 @@ async def stream(
 
 
 async def _open(
-    client: httpx.AsyncClient, target: Target, request: Request, *, within_s: float
+    client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within
 ) -> AsyncGenerator[Event]:
     """The events of the answer. A server that refuses ``stream_options`` is asked again without."""
     body, headers, query = payload(target, request, stream=True), authorization(target), _query(target)
-    ends_at = time.monotonic() + within_s
+    clock = CallClock.of(within_s)  # one for both
     while True:
-        left_s = ends_at - time.monotonic()
-        events = open_stream(client, target, PATH, body, headers=headers, within_s=left_s, query=query)
+        events = open_stream(client, target, PATH, body, headers=headers, within_s=clock, query=query)
         try:
             async with aclosing(events):
                 async for event in events:

@@ -22,7 +22,7 @@ from semroute.providers.transport.connection import (
     too_long,
 )
 from semroute.providers.transport.failures import failure, failure_in_200
-from semroute.providers.transport.limits import Limit, until
+from semroute.providers.transport.limits import CallClock, Within
 from semroute.providers.transport.reports import MAX_QUOTED, has_error, quote
 from semroute.providers.transport.wire import encode, read_json
 
@@ -54,19 +54,19 @@ async def post_json(
     body: Mapping[str, object],
     *,
     headers: Mapping[str, str],
-    within_s: float,
+    within_s: Within,
     query: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
     """POST ``body`` to ``path`` under the deployment's address and return the JSON object that it answers.
 
     ``within_s`` and the deployment's ``timeout_s`` bound the whole exchange, so that a server that sends a byte now and
-    then cannot hold it.
+    then cannot hold it; see :class:`~semroute.providers.transport.limits.CallClock`.
 
     Raises:
         DispatchError: the subclass that the failure asks for; the message never holds the key.
     """
     request = build(client, target, path, body, headers, query)
-    async with until(target, Limit.whole(target, within_s)):
+    async with CallClock.of(within_s).waiting(target):
         response = await send(client, request, target)
         content = await read_content(response, target)
     return _object(response, content, target)
@@ -79,35 +79,32 @@ async def open_stream(
     body: Mapping[str, object],
     *,
     headers: Mapping[str, str],
-    within_s: float,
+    within_s: Within,
     query: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[sse.Event]:
     """POST as :func:`post_json` does, and yield the events of the answer until the server ends it.
 
     Besides the whole, ``timeouts`` of the deployment bound the wait for the first event (``first_token_s``) and for any
-    next bytes (``idle_s``; a comment that keeps the connection alive counts). Closing the generator closes the
-    connection.
+    next bytes (``idle_s``; a comment that keeps the connection alive counts). Time in which the reader holds an event
+    runs on none of them. Closing the generator closes the connection.
 
     Raises:
         DispatchError: as :func:`post_json`; a connection that is cut after the answer began is a
             :class:`BrokenStreamError`. An end that comes too early is for the caller to see.
     """
-    timeouts = target.deployment.timeouts
-    whole = Limit.whole(target, within_s)
-    first = Limit.of(timeouts.first_token_s, "no first event within {} s (timeouts.first_token_s)")
+    clock = CallClock.of(within_s)
     # A compressed stream would come in lumps.
     request = build(client, target, path, body, {"accept-encoding": "identity", **headers}, query)
-    async with until(target, whole, first):
+    async with clock.waiting(target, streaming=True):
         response = await send(client, request, target)
     try:
         if not _is_stream(response):
-            async with until(target, whole, first):
+            async with clock.waiting(target, streaming=True):
                 content = await read_content(response, target)
             raise _not_a_stream(response, content, target)
-        parser, pieces, received, has_begun = sse.Parser(), response.aiter_bytes(), 0, False
+        parser, pieces, received = sse.Parser(), response.aiter_bytes(), 0
         while True:
-            quiet = Limit.of(timeouts.idle_s, "the stream was silent for {} s (timeouts.idle_s)")
-            async with until(target, whole, quiet if has_begun else first):
+            async with clock.waiting(target, streaming=True):
                 piece = await next_piece(pieces, target)
             if piece is None:
                 return
@@ -116,8 +113,9 @@ async def open_stream(
                 raise too_long(target, MAX_STREAM)
             try:
                 for event in parser.feed(piece):
-                    has_begun = True
-                    yield event
+                    clock.begin()
+                    with clock.paused():
+                        yield event
             except sse.EventTooLongError:
                 raise too_long(target, sse.MAX_EVENT) from None
     finally:
