@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from semroute.config import Config
+from semroute.config import Config, Deployment
 from semroute.dispatch.attempt import Record
 from semroute.dispatch.choice import Ready, Scored, draw, rank
 from semroute.dispatch.outlook import expected_s, named
@@ -18,14 +18,27 @@ from semroute.resilience.latency import LatencyWindows
 from semroute.resilience.retry_budget import RetryBudget
 from semroute.types import Gates, Pass
 
+LEAST_ROOM = 0.4
+"""Share of what a request has left that an attempt's ``timeout_s`` leaves to other places by itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Leave to call a place now."""
+    """Leave to call a place now.
+
+    Attributes:
+        scored: the place.
+        leave: what the gates gave.
+        siblings: deployments of its stage.
+        retry: whether the deployment was called before.
+        has_others: whether another deployment could be called now if this one stays silent.
+    """
 
     scored: Scored
     leave: Pass
+    siblings: tuple[Deployment, ...] = ()
     retry: bool = False
+    has_others: bool = False
 
     @property
     def option(self) -> Option:
@@ -63,11 +76,14 @@ class Turns:
 
     async def next(self, record: Record, *, deadline_s: float) -> Turn | None:
         """The next turn; None when nothing is left to try. ``deadline_s`` is what is left for the request."""
+        spare = self._config.retries.attempts - len(record.attempts)
         for number, stage in enumerate(self._plan.stages):
-            turn = await self._draw(self._fresh(stage, record), retry=False)
-            if turn is None:
-                spare = self._config.retries.attempts - len(record.attempts) - self._untried(number + 1)
-                turn = await self._repeat(stage, record, deadline_s) if spare > 0 else None
+            later = None
+            if spare > 1 and self._is_tight(stage, deadline_s):
+                later = [o for other in self._plan.stages[number + 1 :] for o in self._fresh(other, record)]
+            turn = await self._draw(self._fresh(stage, record), later)
+            if turn is None and spare - self._untried(number + 1) > 0:
+                turn = await self._repeat(stage, record, later, deadline_s)
             if turn is not None:
                 return turn
         return None
@@ -76,7 +92,7 @@ class Turns:
         """A turn at another deployment of the same stage, for a hedge."""
         stage = next(stage for stage in self._plan.stages if turn.option in stage.options)
         others = [option for option in self._fresh(stage, record) if option.deployment != turn.option.deployment]
-        return await self._draw(others, retry=False)
+        return await self._draw(others)
 
     async def closed_error(self) -> AllClosedError | None:
         """The error for a request whose every place is closed by now; None when one of them is open."""
@@ -93,6 +109,18 @@ class Turns:
             f"every place that could answer is closed, and {when} ({reasons})", wait_s=min(waits) if waits else None
         )
 
+    def _is_tight(self, stage: Stage, left_s: float) -> bool:
+        """Whether the deployments' own limits on silence leave others too little of the time that is left."""
+        return any(
+            min(one.timeout_s, one.timeouts.first_token_s if self._streaming else one.timeout_s)
+            > (1.0 - LEAST_ROOM) * left_s
+            for one in (option.deployment for option in stage.options)
+        )
+
+    def _siblings(self, option: Option) -> tuple[Deployment, ...]:
+        stage = next(stage for stage in self._plan.stages if option in stage.options)
+        return tuple(one.deployment for one in stage.options)
+
     def _fresh(self, stage: Stage, record: Record) -> list[Option]:
         """The stage's places that have not had their turn."""
         failed = {name for name, verdict in record.verdicts.items() if not verdict.is_the_keys}
@@ -103,7 +131,7 @@ class Turns:
         later = self._plan.stages[start:]
         return sum(all(option.place.key not in self._places for option in stage.options) for stage in later)
 
-    async def _repeat(self, stage: Stage, record: Record, deadline_s: float) -> Turn | None:
+    async def _repeat(self, stage: Stage, record: Record, later: list[Option] | None, deadline_s: float) -> Turn | None:
         rules, called = self._config.retries, self._deployments
         options = [
             option
@@ -120,14 +148,21 @@ class Turns:
         if pause >= deadline_s or not self._retries.take():
             return None
         await asyncio.sleep(pause)
-        return await self._draw(options, retry=True)
+        return await self._draw(options, later, retry=True)
 
-    async def _draw(self, options: list[Option], *, retry: bool) -> Turn | None:
+    async def _draw(
+        self, options: list[Option], later: list[Option] | None = None, *, retry: bool = False
+    ) -> Turn | None:
+        """One of the options that are open, with leave.
+
+        ``later`` are looked at and not drawn: what could be called after it. None where that makes no difference.
+        """
         while options:
-            standings = await self._gates.standings([o.place for o in options], self._plan.tokens, _prices(options))
+            asked = [*options, *(later or ())]
+            standings = await self._gates.standings([o.place for o in asked], self._plan.tokens, _prices(asked))
             ready = [
                 Ready(option, standing, expected_s(self._latencies, option, self._plan.needs, self._streaming))
-                for option, standing in zip(options, standings, strict=True)
+                for option, standing in zip(options, standings, strict=False)
                 if standing.wait_s == 0.0
             ]
             if not ready:
@@ -138,7 +173,9 @@ class Turns:
             if isinstance(leave, Pass):
                 self._places.add(option.place.key)
                 self._deployments[option.deployment.name] += 1
-                return Turn(scored, leave, retry)
+                is_open = [other for other, one in zip(asked, standings, strict=True) if one.wait_s == 0.0]
+                has_others = later is not None and any(other.deployment != option.deployment for other in is_open)
+                return Turn(scored, leave, self._siblings(option), retry, has_others)
             # Another request took the room between the look and the step.
             options = [other for other in options if other is not option]
         return None
