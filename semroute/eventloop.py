@@ -28,6 +28,8 @@ LATE_S = 0.02
 """Lateness of a beat that is still the loop's ordinary work, seconds."""
 GRACE_S = 0.1
 """Time after a stall in which bytes that arrived meanwhile are read, seconds."""
+MOST_GRACES = 3
+"""Most such times of one wait: a loop that stalls on and on must not put off its end for ever."""
 
 
 class StallMeter:
@@ -129,19 +131,21 @@ class Countdown:
         self._ends_at = asyncio.get_running_loop().time() + seconds
         self._meter = meter
         self._stalled_s = meter.seconds()
-        self._granted_s = 0.0
+        self._graces = 0
 
     def left_s(self) -> float:
-        """Seconds left; each second of stall buys at most one more, a tenth at a time."""
+        """Seconds left; after a stall a little more than that."""
         left = self._ends_at - asyncio.get_running_loop().time()
         return left if left > 0.0 else self.grace_s()
 
     def grace_s(self) -> float:
         """A little more time where the loop has stalled since the last time; else 0."""
-        owed = self._meter.seconds() - self._stalled_s - self._granted_s
-        grace = min(max(owed, 0.0), GRACE_S)
-        self._granted_s += grace
-        return grace
+        stalled_s = self._meter.seconds()
+        if stalled_s <= self._stalled_s or self._graces >= MOST_GRACES:
+            return 0.0
+        self._stalled_s = stalled_s
+        self._graces += 1
+        return GRACE_S
 
 
 @asynccontextmanager
@@ -234,7 +238,8 @@ def _lookup(host: str, port: int) -> Future[None]:
 def _resolve(host: str, port: int, result: Future[None]) -> None:
     error: Exception | None = None
     try:
-        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # As anyio asks, so that a cache of the resolver's serves both.
+        socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as failed:
         error = failed if isinstance(failed, OSError) else OSError(str(failed))
     _lookups.pop((host, port), None)
