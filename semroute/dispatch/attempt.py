@@ -43,11 +43,13 @@ class Record:
         attempts: in the order in which they ended.
         verdicts: on the last failure at each deployment, by its name.
         final: a failure that no other place can mend.
+        cut: deployments whose silence was cut short so that another could be tried.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     final: DispatchError | None = None
+    cut: set[str] = field(default_factory=set)
 
 
 async def attempt(
@@ -98,6 +100,8 @@ async def attempt(
         record.verdicts[deployment.name] = verdict
         if not verdict.elsewhere:
             record.final = error
+        if clock.silent_s is not None and isinstance(error, ProviderTimeoutError) and error.is_cut_short:
+            record.cut.add(deployment.name)
         await ledger.failed(error, verdict, record.attempts, scene.gates)
         raise
     finally:

@@ -86,7 +86,7 @@ class Turns:
                 turn = await self._repeat(stage, record, later, deadline_s)
             if turn is not None:
                 return turn
-        return None
+        return await self._come_back(record)
 
     async def beside(self, turn: Turn, record: Record) -> Turn | None:
         """A turn at another deployment of the same stage, for a hedge."""
@@ -149,6 +149,15 @@ class Turns:
             return None
         await asyncio.sleep(pause)
         return await self._draw(options, later, retry=True)
+
+    async def _come_back(self, record: Record) -> Turn | None:
+        """A second call of a place that was silent when others, which have failed since, were given a try."""
+        options = [
+            option
+            for option in self._plan.options
+            if option.deployment.name in record.cut and self._deployments[option.deployment.name] == 1
+        ]
+        return await self._draw(options, retry=True) if options and self._retries.take() else None
 
     async def _draw(
         self, options: list[Option], later: list[Option] | None = None, *, retry: bool = False

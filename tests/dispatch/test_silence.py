@@ -128,6 +128,16 @@ def test_a_last_place_gets_all_the_time_that_is_left(first: FakeProvider, second
     assert [attempt.deployment for attempt in bench.run(work).attempts] == ["a"]
 
 
+def test_a_slow_place_that_was_left_for_others_is_called_again_when_they_fail(
+    first: FakeProvider, second: FakeProvider
+) -> None:
+    first.script(hang(), hang(0.1))
+    second.script(*[fail(500)] * 9)
+    where = config(place("a", first, 1.0), place("b", second, 100.0), retries={"same_place": 0})
+    answer = Bench(where).run(answered)
+    assert [attempt.deployment for attempt in answer.attempts] == ["a", "b", "a"]
+
+
 def test_a_stream_that_is_arriving_is_not_cut_for_another_place(first: FakeProvider, second: FakeProvider) -> None:
     first.script(drip(0.7 * DEADLINE_S / 8))
     bench = Bench(config(place("a", first, 1.0), place("b", second, 100.0)))
