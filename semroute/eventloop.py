@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
+from types import TracebackType
 from typing import ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -89,34 +90,36 @@ def stall_meter() -> StallMeter:
     return meter
 
 
-@asynccontextmanager
-async def bounded(left_s: Callable[[], float]) -> AsyncIterator[None]:
-    """Bound what happens inside by a clock of the caller's own.
+class bounded:  # noqa: N801  # a context manager like asyncio.timeout
+    """Bound what happens inside by a clock of the caller's own; raises TimeoutError when nothing is left of it.
 
     Args:
         left_s: seconds that are left now; asked again when they are over, because its clock may have stood still.
-
-    Raises:
-        TimeoutError: nothing is left.
     """
-    loop = asyncio.get_running_loop()
-    handle: asyncio.TimerHandle | None = None
-    async with asyncio.timeout(None) as limit:
 
-        def due() -> None:
-            nonlocal handle
-            seconds = left_s()
-            if seconds > 0.0:
-                handle = loop.call_later(seconds, due)
-            else:
-                limit.reschedule(loop.time())
+    def __init__(self, left_s: Callable[[], float]) -> None:
+        self._left_s = left_s
+        self._loop = asyncio.get_running_loop()
+        self._limit = asyncio.timeout(None)
+        self._handle: asyncio.TimerHandle | None = None
 
-        due()
-        try:
-            yield
-        finally:
-            if handle is not None:
-                handle.cancel()
+    async def __aenter__(self) -> None:
+        await self._limit.__aenter__()
+        self._due()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        await self._limit.__aexit__(kind, error, trace)
+
+    def _due(self) -> None:
+        seconds = self._left_s()
+        if seconds > 0.0:
+            self._handle = self._loop.call_later(seconds, self._due)
+        else:
+            self._limit.reschedule(self._loop.time())
 
 
 class Countdown:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from typing import TypeAlias
+from types import TracebackType
+from typing import NamedTuple, TypeAlias
 
 from semroute.errors import ProviderTimeoutError
 from semroute.eventloop import Countdown, bounded, stall_meter
 from semroute.providers.target import Target
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """A moment of a call's clock, and what has not happened when it has come.
+class Limit(NamedTuple):
+    """A moment of a call's clock, and what has not happened when it has come; a tuple, as there is one for each wait.
 
     Attributes:
         at: the moment, seconds on the call's clock.
@@ -69,77 +66,104 @@ class CallClock:
         self.has_begun = True
         self.quiet_s = 0.0
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Let the clock stand while the reader holds a piece."""
-        held_at = self._loop.time()
-        try:
-            yield
-        finally:
-            pause_s = self._loop.time() - held_at
-            self._ends_at += pause_s
-            self.longest_pause_s = max(self.longest_pause_s, pause_s)
+    def paused(self) -> _Pause:
+        """Let the clock stand while the reader holds a piece: a context manager."""
+        return _Pause(self)
 
-    @asynccontextmanager
-    async def waiting(self, target: Target, *, streaming: bool = False) -> AsyncIterator[None]:
-        """Wait for the provider, bounded by whichever limit comes first.
+    def waiting(self, target: Target, *, streaming: bool = False) -> _Wait:
+        """Wait for the provider, bounded by whichever limit comes first: an asynchronous context manager.
 
         Raises:
             ProviderTimeoutError: its moment came; ``is_cut_short`` where it was the request's.
         """
-        wait = _Wait(self, min(self._limits(target, streaming), key=lambda limit: limit.at), self._ends_at)
-        try:
-            async with bounded(wait.left_s):
-                yield
-        except TimeoutError:
-            limit = wait.limit
-            name = target.deployment.name
-            message = f"{name}: {limit.message.format(f'{limit.seconds:g}')}"
-            error = ProviderTimeoutError(message, deployment=name)
-            error.is_cut_short = limit.is_the_requests
-            raise error from None
-        finally:
-            spent_s, stalled_s = wait.end()
-            self.waited_s += spent_s
-            self.quiet_s += spent_s
-            self.stalled_s += stalled_s
+        return _Wait(self, target, self._limit(target, streaming))
 
-    def _limits(self, target: Target, streaming: bool) -> Iterator[Limit]:
+    def ends_at(self) -> float:
+        """The request's own limit, by the event loop's clock."""
+        return self._ends_at
+
+    def pause(self, seconds: float) -> None:
+        """Take note of a time in which the reader held a piece."""
+        self._ends_at += seconds
+        self.longest_pause_s = max(self.longest_pause_s, seconds)
+
+    def wait(self, spent_s: float, stalled_s: float) -> None:
+        """Take note of a wait that is over."""
+        self.waited_s += spent_s
+        self.quiet_s += spent_s
+        self.stalled_s += stalled_s
+
+    def _limit(self, target: Target, streaming: bool) -> Limit:
         deployment, timeouts = target.deployment, target.deployment.timeouts
-        yield Limit(deployment.timeout_s, deployment.timeout_s, "no complete answer within {} s (timeout_s)")
+        limits = [Limit(deployment.timeout_s, deployment.timeout_s, "no complete answer within {} s (timeout_s)")]
         if streaming and self.has_begun:
             at = self.waited_s + timeouts.idle_s
-            yield Limit(at, timeouts.idle_s, "the stream was silent for {} s (timeouts.idle_s)")
+            limits.append(Limit(at, timeouts.idle_s, "the stream was silent for {} s (timeouts.idle_s)"))
         elif streaming:
             message = "no first event within {} s (timeouts.first_token_s)"
-            yield Limit(timeouts.first_token_s, timeouts.first_token_s, message)
+            limits.append(Limit(timeouts.first_token_s, timeouts.first_token_s, message))
         if self.silent_s is not None and not self.has_begun:
             message = "no sign of an answer within {} s, after which the request leaves time for another place"
-            yield Limit(self.silent_s, self.silent_s, message, is_the_requests=True)
+            limits.append(Limit(self.silent_s, self.silent_s, message, is_the_requests=True))
+        return min(limits)
 
 
 Within: TypeAlias = float | CallClock
 """Seconds that a call may take, or the clock of the call that it is a part of."""
 
 
-class _Wait:
-    """One wait: what is left of it, and which limit ended it."""
+class _Pause:
+    """A time in which the reader holds a piece."""
 
-    def __init__(self, clock: CallClock, limit: Limit, ends_at: float) -> None:
-        self.limit = limit
+    def __init__(self, clock: CallClock) -> None:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
+
+    def __enter__(self) -> None:
+        self._began = self._loop.time()
+
+    def __exit__(self, *error: object) -> None:
+        self._clock.pause(self._loop.time() - self._began)
+
+
+class _Wait:
+    """One wait for the provider: what is left of it, and which limit ended it."""
+
+    def __init__(self, clock: CallClock, target: Target, limit: Limit) -> None:
+        self._clock = clock
+        self._target = target
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
         self._meter = stall_meter()
+
+    async def __aenter__(self) -> None:
         self._meter.start()
         self._began = self._loop.time()
         self._stalled_before = self._meter.seconds()
-        self._ends_at = ends_at
         self._grace = Countdown(0.0, self._meter)
+        self._bound = bounded(self._left_s)
+        await self._bound.__aenter__()
 
-    def left_s(self) -> float:
-        spent_s, _ = self._spent()
-        of_limit = self.limit.at - self._clock.waited_s - spent_s
-        of_request = self._ends_at - self._loop.time()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._bound.__aexit__(kind, error, trace)
+            if error is not None and kind is TimeoutError:
+                raise error
+        except TimeoutError:
+            name = self._target.deployment.name
+            message = f"{name}: {self._limit.message.format(f'{self._limit.seconds:g}')}"
+            late = ProviderTimeoutError(message, deployment=name)
+            late.is_cut_short = self._limit.is_the_requests
+            raise late from None
+        finally:
+            self._clock.wait(*self._spent())
+            self._meter.stop()
+
+    def _left_s(self) -> float:
+        of_limit = self._limit.at - self._clock.waited_s - self._spent()[0]
+        of_request = self._clock.ends_at() - self._loop.time()
         left = min(of_limit, of_request)
         if left > 0.0:
             return left
@@ -147,15 +171,10 @@ class _Wait:
         grace_s = self._grace.grace_s()
         if grace_s <= 0.0 and of_request <= of_limit:
             message = "no complete answer within {} s, which is what the request had left"
-            self.limit = Limit(0.0, self._clock.within_s, message, is_the_requests=True)
+            self._limit = Limit(0.0, self._clock.within_s, message, is_the_requests=True)
         return grace_s
 
-    def end(self) -> tuple[float, float]:
-        """Seconds waited, and seconds stalled, of this wait."""
-        found = self._spent()
-        self._meter.stop()
-        return found
-
     def _spent(self) -> tuple[float, float]:
+        """Seconds waited, and seconds stalled, of this wait."""
         stalled_s = self._meter.seconds() - self._stalled_before
         return max(self._loop.time() - self._began - stalled_s, 0.0), stalled_s
