@@ -262,9 +262,10 @@ def guarded(provider: FakeProvider, **judge: Any) -> Bench:
 
 def test_a_judge_that_hangs_costs_its_time_only_a_few_queries(provider: FakeProvider) -> None:
     provider.script(*[hang()] * 3)
-    bench = guarded(provider, timeout_s=0.1)
+    bench = guarded(provider, timeout_s=0.3)
 
     async def ask_all(caller: DispatchCaller) -> list[Opinion]:
+        await caller.dispatcher.outlook(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
         said = [await bench.strategy.ask(case(f"query {number}"), caller) for number in range(6)]
         bench.now = 6.0
         return [*said, await bench.strategy.ask(case("later"), caller)]
@@ -286,6 +287,7 @@ def test_requests_in_a_hurry_do_not_close_the_judge_for_others(provider: FakePro
             return await super().complete(request, candidates, deadline_s=0.02)
 
     async def ask_all(caller: DispatchCaller) -> Opinion:
+        await caller.dispatcher.outlook(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
         for number in range(5):
             said = await bench.strategy.ask(case(f"query {number}"), Hurried(caller.dispatcher))
             assert said.kind == "passed"
@@ -379,7 +381,8 @@ def test_when_all_leave_the_call_ends_and_the_next_one_asks_anew(provider: FakeP
 
     async def all_leave(caller: DispatchCaller) -> Opinion:
         alone = asyncio.create_task(bench.strategy.ask(case("q"), caller))
-        await asyncio.sleep(0.1)
+        while not provider.requests:
+            await asyncio.sleep(0.01)
         alone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await alone
