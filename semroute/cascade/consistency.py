@@ -18,7 +18,8 @@ SHORT = 12
 """Words up to which an answer is compared as a whole, and not word by word."""
 
 _FINAL = re.compile(
-    r"(?:####|\banswer(?: is)?:?|\\boxed\{)\s*[$€£]?\s*([-+]?\d[\d,]*(?:\.\d+)?|\(?[A-J]\)?(?![\w']))", re.IGNORECASE
+    r"(?:####|\banswer(?: is)?:?|\\boxed\{)\s*(?:[$€£]\s*)?([-+]?\d[\d,]*(?:\.\d+)?|\(?[A-J]\)?(?![\w']))",
+    re.IGNORECASE,
 )
 _WORD = re.compile(r"\w+(?:[.,]\d+)*")
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
