@@ -11,7 +11,7 @@ from semroute.cascade.check import Sampler
 from semroute.cascade.early import is_clear
 from semroute.cascade.ladder import Ladder, Rung
 from semroute.errors import DispatchError
-from semroute.types import Attempt, Caller, Completion, Delta, Outlook, Request
+from semroute.types import Attempt, Caller, Completion, Delta, Outlook, Request, total_cost
 
 LEAST_S = 0.001
 """Handed to a call whose time is up: its own error says more than ours would."""
@@ -25,7 +25,15 @@ class Calls:
         is_given_out: whether a piece of an answer has left: no other tier may be called then.
     """
 
-    def __init__(self, ladder: Ladder, request: Request, caller: Caller, deadline_s: float, streaming: bool) -> None:
+    def __init__(
+        self,
+        ladder: Ladder,
+        request: Request,
+        caller: Caller,
+        deadline_s: float,
+        streaming: bool,
+        spent_usd: float = 0.0,
+    ) -> None:
         self.attempts: list[Attempt] = []
         self.is_given_out = False
         self._ladder = ladder
@@ -33,6 +41,18 @@ class Calls:
         self._caller = caller
         self._deadline = time.monotonic() + deadline_s
         self._streaming = streaming
+        self._before_usd = spent_usd
+
+    @property
+    def spent_usd(self) -> float:
+        """Cost of the query so far, deciding included, USD."""
+        spent = total_cost(self.attempts)
+        return self._before_usd + (0.0 if spent is None else spent.usd)
+
+    @property
+    def _left_usd(self) -> float | None:
+        most = self._ladder.max_usd
+        return None if most is None else most - self.spent_usd
 
     @property
     def left_s(self) -> float:
@@ -77,13 +97,13 @@ class Calls:
         if self.is_given_out or rung is self._ladder.rungs[-1]:
             return None
 
-        async def sample(temperature: float) -> Completion | None:
+        async def sample(temperature: float) -> Completion | str:
             if self.left_s <= 0:
-                return None
+                return "the deadline has passed"
             try:
                 return await self._complete(rung, replace(self._request, temperature=temperature))
-            except DispatchError:
-                return None
+            except DispatchError as error:
+                return str(error)
 
         return sample
 
@@ -92,7 +112,9 @@ class Calls:
         if not passes and not self._may_be_early(rung):
             yield await self._complete(rung, request)
             return
-        events = self._caller.stream(request, rung.candidates, deadline_s=max(self.left_s, LEAST_S))
+        events = self._caller.stream(
+            request, rung.candidates, deadline_s=max(self.left_s, LEAST_S), total_usd=self._left_usd
+        )
         try:
             async with aclosing(events):
                 async for event in self._let_out(rung, events, at_once=passes):
@@ -103,7 +125,9 @@ class Calls:
 
     async def _complete(self, rung: Rung, request: Request) -> Completion:
         try:
-            answer = await self._caller.complete(request, rung.candidates, deadline_s=max(self.left_s, LEAST_S))
+            answer = await self._caller.complete(
+                request, rung.candidates, deadline_s=max(self.left_s, LEAST_S), total_usd=self._left_usd
+            )
         except DispatchError as error:
             self.attempts += error.attempts
             raise

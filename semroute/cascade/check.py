@@ -14,8 +14,8 @@ from semroute.types import Checked, Completion, Request
 
 log = logging.getLogger("semroute")
 
-Sampler: TypeAlias = Callable[[float], Awaitable[Completion | None]]
-"""Draws one more answer of the same tier at a temperature, and accounts for it; None where there is none to be had."""
+Sampler: TypeAlias = Callable[[float], Awaitable[Completion | str]]
+"""Draws one more answer of the same tier at a temperature, and accounts for it; the reason where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

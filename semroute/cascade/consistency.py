@@ -68,8 +68,8 @@ class ConsistencyCheck:
         if answered.sample is None:
             return Checked(self.name, True, "no second answer is drawn where no tier can follow")
         second = await answered.sample(self._temperature)
-        if second is None:
-            return Checked(self.name, False, "there was no second answer to compare with")
+        if isinstance(second, str):
+            return Checked(self.name, False, f"there was no second answer to compare with: {second}")
         measured = agreement(answered.completion.text, second.text)
         accepted = measured >= self._threshold
         sign = "reaches" if accepted else "is below"

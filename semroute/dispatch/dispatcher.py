@@ -15,7 +15,7 @@ from random import Random
 import httpx
 
 from semroute.config import Config
-from semroute.dispatch.attempt import Record, Scene, attempt
+from semroute.dispatch.attempt import AttemptList, Record, Scene, attempt
 from semroute.dispatch.clients import shared_client
 from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.dispatch.outlook import outlook_of
@@ -28,7 +28,7 @@ from semroute.errors import AuthenticationError, DeadlineError, DispatchError, Q
 from semroute.providers import Target
 from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget
 from semroute.resilience.open import open_gates
-from semroute.types import Completion, Delta, Gates, Outlook, Request
+from semroute.types import Attempt, Completion, Delta, Gates, Outlook, Request
 
 BEATEN_S = 0.01
 """Longest pause before another look at places whose room other requests took in the meantime, seconds."""
@@ -76,7 +76,12 @@ class Dispatcher:
         self._hedges = RetryBudget(config.hedging.most, least=0, window_s=HEDGE_WINDOW_S)
 
     async def complete(
-        self, request: Request, candidates: Sequence[str], constraints: Constraints = ANYTHING
+        self,
+        request: Request,
+        candidates: Sequence[str],
+        constraints: Constraints = ANYTHING,
+        *,
+        attempts: list[Attempt] | None = None,
     ) -> Completion:
         """The whole answer.
 
@@ -84,6 +89,8 @@ class Dispatcher:
             request: what to ask.
             candidates: models and groups, in the order in which they are to be tried.
             constraints: the request's own limits.
+            attempts: takes every attempt when it ends, whatever becomes of the call: one that is cancelled is charged
+                and returns nothing.
 
         Raises:
             NoDeploymentError, CapabilityError: no deployment may or can answer; nothing was called.
@@ -92,7 +99,7 @@ class Dispatcher:
             DispatchError: the last attempt's error; ``attempts`` has them all.
         """
         answer: Completion | None = None
-        async with aclosing(self._run(request, candidates, constraints, streaming=False)) as events:
+        async with aclosing(self._run(request, candidates, constraints, attempts, streaming=False)) as events:
             async for event in events:
                 if isinstance(event, Completion):
                     answer = event
@@ -100,16 +107,22 @@ class Dispatcher:
         return answer
 
     async def stream(
-        self, request: Request, candidates: Sequence[str], constraints: Constraints = ANYTHING
+        self,
+        request: Request,
+        candidates: Sequence[str],
+        constraints: Constraints = ANYTHING,
+        *,
+        attempts: list[Attempt] | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
         """The answer as it arrives; a :class:`~semroute.types.Completion` comes last.
 
-        Once a piece was given out, no other place is tried: a failure after that is raised.
+        Once a piece was given out, no other place is tried: a failure after that is raised. Arguments as of
+        :meth:`complete`.
 
         Raises:
             DispatchError: as :meth:`complete`.
         """
-        async with aclosing(self._run(request, candidates, constraints, streaming=True)) as events:
+        async with aclosing(self._run(request, candidates, constraints, attempts, streaming=True)) as events:
             async for event in events:
                 yield event
 
@@ -135,7 +148,13 @@ class Dispatcher:
         await self.gates.close()
 
     async def _run(
-        self, request: Request, candidates: Sequence[str], constraints: Constraints, *, streaming: bool
+        self,
+        request: Request,
+        candidates: Sequence[str],
+        constraints: Constraints,
+        attempts: list[Attempt] | None,
+        *,
+        streaming: bool,
     ) -> Events:
         started = time.monotonic()
         await self._know_models()
@@ -149,7 +168,7 @@ class Dispatcher:
         turns = Turns(plan, self.config, self.gates, self.latencies, self._retries, self._random, streaming=streaming)
         self._retries.request()
         self._hedges.request()
-        record, last = Record(), None
+        record, last = Record(AttemptList(attempts)), None
         while True:
             turn = await self._next(turns, record, last, deadline)
             is_heard = False

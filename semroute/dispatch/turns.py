@@ -16,7 +16,7 @@ from semroute.dispatch.plan import Option, Plan, Stage
 from semroute.errors import AllClosedError
 from semroute.resilience.latency import LatencyWindows
 from semroute.resilience.retry_budget import RetryBudget
-from semroute.types import Gates, Pass
+from semroute.types import Gates, Pass, total_cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,11 @@ class Turns:
     async def beside(self, turn: Turn, record: Record) -> Turn | None:
         """A turn at another deployment of the same stage, for a hedge."""
         stage = next(stage for stage in self._plan.stages if turn.option in stage.options)
-        others = [option for option in self._fresh(stage, record) if option.deployment != turn.option.deployment]
+        others = [
+            option
+            for option in self._fresh(stage, record)
+            if option.deployment != turn.option.deployment and self._affords(option, record, turn.option.usd or 0.0)
+        ]
         return await self._draw(others, retry=False)
 
     async def closed_error(self) -> AllClosedError | None:
@@ -96,7 +100,16 @@ class Turns:
     def _fresh(self, stage: Stage, record: Record) -> list[Option]:
         """The stage's places that have not had their turn."""
         failed = {name for name, verdict in record.verdicts.items() if not verdict.is_the_keys}
-        return [o for o in stage.options if o.place.key not in self._places and o.deployment.name not in failed]
+        fresh = [o for o in stage.options if o.place.key not in self._places and o.deployment.name not in failed]
+        return [option for option in fresh if self._affords(option, record)]
+
+    def _affords(self, option: Option, record: Record, running_usd: float = 0.0) -> bool:
+        """True if the request's budget allows another attempt beside those made, and one that runs at this price."""
+        if self._plan.total_usd is None:
+            return True
+        spent = total_cost(record.attempts)
+        ahead = running_usd + (option.usd or 0.0)
+        return (0.0 if spent is None else spent.usd) + ahead <= self._plan.total_usd
 
     def _untried(self, start: int) -> int:
         """Stages from ``start`` on of which no place was called."""
@@ -111,6 +124,7 @@ class Turns:
             if 0 < called[option.deployment.name] <= rules.same_place
             and (verdict := record.verdicts.get(option.deployment.name)) is not None
             and verdict.again
+            and self._affords(option, record)
         ]
         if not options:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from functools import cache
 
@@ -12,7 +13,7 @@ from semroute.dispatch import Constraints, Dispatcher
 from semroute.heads.answers import read_classifier
 from semroute.router.calling import BoundCaller
 from semroute.strategies import Pool
-from semroute.types import Completion, Decision, Delta, Request
+from semroute.types import Attempt, Completion, Decision, Delta, Request
 
 CHOSEN = frozenset({"judge", "classifier"})
 """Strategies that choose a model and not a category: what they have chosen is called, and no tier below it; and none
@@ -47,9 +48,24 @@ class Answering:
         }
 
     def answer(
-        self, request: Request, decision: Decision, dispatcher: Dispatcher, limits: Constraints, *, streaming: bool
+        self,
+        request: Request,
+        decision: Decision,
+        dispatcher: Dispatcher,
+        limits: Constraints,
+        *,
+        streaming: bool,
+        attempts: list[Attempt] | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
         """The answer, last; before it pieces, where ``streaming``.
+
+        Args:
+            request: what to ask.
+            decision: where it goes.
+            dispatcher: makes the calls.
+            limits: the request's own.
+            streaming: whether pieces are wanted.
+            attempts: takes every attempt when it ends, whatever becomes of the query.
 
         Raises:
             DispatchError: no place could answer.
@@ -59,11 +75,14 @@ class Answering:
             limits = replace(limits, wants=limits.wants.union(own.wants))
         ladder = self._ladder(decision, limits)
         if ladder is None:
-            return dispatched(request, decision, dispatcher, limits, streaming)
+            return dispatched(request, decision, dispatcher, limits, streaming, attempts)
         most_s = self._config.retries.deadline_s
         deadline_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
-        caller = BoundCaller(dispatcher, limits)
-        return ladder.climb(decision.query, request, caller, deadline_s=deadline_s, streaming=streaming)
+        caller = BoundCaller(dispatcher, limits, [] if attempts is None else attempts)
+        spent_usd = 0.0 if decision.cost is None else decision.cost.usd
+        return ladder.climb(
+            decision.query, request, caller, deadline_s=deadline_s, streaming=streaming, spent_usd=spent_usd
+        )
 
     def _ladder(self, decision: Decision, limits: Constraints) -> Ladder | None:
         """The cascade that a decision goes through; None where there is none, or the decision needs no other model."""
@@ -108,15 +127,22 @@ def pinned_decision(text: str, limits: Constraints, config: Config) -> Decision:
 
 
 async def dispatched(
-    request: Request, decision: Decision, dispatcher: Dispatcher, limits: Constraints, streaming: bool
+    request: Request,
+    decision: Decision,
+    dispatcher: Dispatcher,
+    limits: Constraints,
+    streaming: bool,
+    attempts: list[Attempt] | None = None,
 ) -> AsyncGenerator[Delta | Completion]:
-    """The answer by the decision's candidates in their order, without a cascade.
+    """The answer by the decision's candidates in their order, without a cascade; arguments as of ``answer``.
 
     Raises:
         DispatchError: no place could answer.
     """
     if not streaming:
-        yield await dispatcher.complete(request, decision.candidates, limits)
+        yield await dispatcher.complete(request, decision.candidates, limits, attempts=attempts)
         return
-    async for event in dispatcher.stream(request, decision.candidates, limits):
-        yield event
+    # Closed with this: what was charged is known only when the call has ended.
+    async with aclosing(dispatcher.stream(request, decision.candidates, limits, attempts=attempts)) as events:
+        async for event in events:
+            yield event

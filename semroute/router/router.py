@@ -28,7 +28,7 @@ from semroute.router.reload import Reloader
 from semroute.router.text import routed_text
 from semroute.router.trial import LiveShare, TrialRun, is_by_trial, tried_config
 from semroute.strategies.chain import Deciding
-from semroute.types import Completion, Decision, Delta, OutcomeSink, Query, Request
+from semroute.types import Attempt, Completion, Decision, Delta, OutcomeSink, Query, Request
 
 
 class Router:
@@ -187,12 +187,12 @@ class Router:
         self, query: Query | Request, limits: Constraints, *, streaming: bool
     ) -> AsyncGenerator[Delta | Completion]:
         started, request = time.perf_counter(), request_of(query)
-        decision = await self._adecide(request, limits)
+        decision, attempts = await self._adecide(request, limits), list[Attempt]()
         trial = self._trial
         answering = trial.answering if trial is not None and is_by_trial(decision) else self._answering
-        events = answering.answer(request, decision, self.dispatcher, limits, streaming=streaming)
+        events = answering.answer(request, decision, self.dispatcher, limits, streaming=streaming, attempts=attempts)
         if self._recorder is not None:
-            events = self._recorder.answered(events, decision, started, request.metadata)
+            events = self._recorder.answered(events, decision, started, request.metadata, attempts)
         async with aclosing(events):
             async for event in events:
                 yield replace(event, decision=decision) if isinstance(event, Completion) else event
@@ -222,7 +222,14 @@ class Router:
         return TrialRun(chain, Answering(tried, chain.pool), self._share, Chances(config, tried))
 
     async def _adecide(self, query: Query | Request, constraints: Constraints) -> Decision:
-        return (await arun(self._deciding([query], [routed_text(query_of(query))], constraints)))[0]
+        started, text, asked = time.perf_counter(), routed_text(query_of(query)), list[Attempt]()
+        try:
+            return (await arun(self._deciding([query], [text], constraints, asked)))[0]
+        except BaseException as error:
+            if self._recorder is not None and asked:
+                metadata = query.metadata if isinstance(query, Request) else NOTHING
+                self._recorder.undecided(text, asked, error, started, metadata)
+            raise
 
     def _noted(self, decisions: list[Decision], queries: Sequence[Query | Request]) -> list[Decision]:
         if self._recorder is not None:
@@ -230,7 +237,13 @@ class Router:
             self._recorder.decided(decisions, known)
         return decisions
 
-    def _deciding(self, queries: Sequence[Query | Request], texts: Sequence[str], constraints: Constraints) -> Deciding:
+    def _deciding(
+        self,
+        queries: Sequence[Query | Request],
+        texts: Sequence[str],
+        constraints: Constraints,
+        asked: list[Attempt] | None = None,
+    ) -> Deciding:
         if self._reloader is not None:
             self._reloader.look(self.reload)
         # One read: a query sees the old artifact or the new one, never parts of both.
@@ -239,7 +252,8 @@ class Router:
         asks = chain.asks or (trial is not None and trial.asks)
         is_pinned = constraints.model is not None or constraints.deployment is not None
         asks = asks and not is_pinned
-        caller, requests = self._calling(self.dispatcher, constraints) if asks else None, list(map(request_of, queries))
+        caller = self._calling(self.dispatcher, constraints, asked) if asks else None
+        requests = list(map(request_of, queries))
         deciding = chain.decide(texts, requests, caller)
         if trial is None:
             return deciding

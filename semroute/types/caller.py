@@ -34,13 +34,26 @@ class Caller(Protocol):
     """
 
     async def complete(
-        self, request: Request, candidates: Sequence[str], *, deadline_s: float | None = None
+        self,
+        request: Request,
+        candidates: Sequence[str],
+        *,
+        deadline_s: float | None = None,
+        total_usd: float | None = None,
     ) -> Completion:
-        """The whole answer, within ``deadline_s`` seconds."""
+        """The whole answer, within ``deadline_s`` seconds.
+
+        The attempts together may be expected to cost ``total_usd`` at most; None does not bound them.
+        """
         ...
 
     def stream(
-        self, request: Request, candidates: Sequence[str], *, deadline_s: float | None = None
+        self,
+        request: Request,
+        candidates: Sequence[str],
+        *,
+        deadline_s: float | None = None,
+        total_usd: float | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
         """The answer as it arrives; the completion comes last."""
         ...

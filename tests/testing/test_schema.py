@@ -62,7 +62,7 @@ def test_a_recursive_schema_ends() -> None:
     "schema",
     [
         {"type": "array", "minItems": 100, "items": {"$ref": "#"}},
-        {"type": "object", "properties": dict.fromkeys(NAMES, {"$ref": "#"}), "required": NAMES},
+        {"type": "object", "properties": {name: {"$ref": "#"} for name in NAMES}, "required": NAMES},
     ],
 )  # fmt: skip
 def test_a_schema_that_asks_for_more_values_than_a_server_has_time_for_is_refused(schema: dict[str, Any]) -> None:
