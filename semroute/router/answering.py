@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cache
@@ -10,6 +10,7 @@ from functools import cache
 from semroute.cascade import Ladder
 from semroute.config import Config
 from semroute.dispatch import Constraints, Dispatcher
+from semroute.dispatch.constraints import ANYTHING
 from semroute.heads.answers import read_classifier
 from semroute.router.calling import BoundCaller
 from semroute.strategies import Pool
@@ -84,21 +85,51 @@ class Answering:
             decision.query, request, caller, deadline_s=deadline_s, streaming=streaming, spent_usd=spent_usd
         )
 
+    def tiers(self, decision: Decision, limits: Constraints = ANYTHING) -> tuple[tuple[str, ...], ...]:
+        """Return the models and groups of each tier that a decision's answer would climb; empty without a cascade."""
+        ladder = self._ladder(decision, limits)
+        return () if ladder is None else tuple(rung.candidates for rung in ladder.rungs)
+
     def _ladder(self, decision: Decision, limits: Constraints) -> Ladder | None:
         """The cascade that a decision goes through; None where there is none, or the decision needs no other model."""
         if limits.model is not None or limits.deployment is not None:
             return None
         if decision.strategy in CHOSEN:
-            ladder = self._from_chosen(decision.candidates[0])
+            ladder = self._narrowed(self._from_chosen(decision.candidates[0]), decision, by=("rules", "semantic"))
         elif decision.strategy == "rules" and decision.category is None:
             return None
+        elif decision.category in self._own:
+            ladder = self._narrowed(self._own[decision.category], decision, by=("rules",))
         else:
-            ladder = self._own.get(decision.category or "", self._general)
-        # What a rule has left to choose from bounds the tiers as well.
-        for opinion in decision.opinions:
-            if opinion.strategy == "rules" and opinion.kind == "narrowed":
-                ladder = ladder.within(opinion.candidates, self._pool.kept)
+            ladder = self._within_candidates(decision)
         return ladder if ladder.rungs else None
+
+    def _within_candidates(self, decision: Decision) -> Ladder:
+        """Bound the general cascade by the models of the category, or of the fallback.
+
+        One tier alone is no cascade: then the models are called in their order, those that are no tier among them.
+        """
+        if decision.category is None and self._is_fallbacks(decision):
+            return self._narrowed(self._general, decision, by=("rules",))
+        ladder = self._general.within(decision.candidates, self._pool.kept)
+        is_cascade = len(ladder.rungs) >= min(2, len(self._general.rungs))
+        return ladder if is_cascade else Ladder(())
+
+    def _is_fallbacks(self, decision: Decision) -> bool:
+        """True if every category that is reached has a cascade of its own: the general one is the fallback's own then.
+
+        So tuned policies are written.
+        """
+        reached = {entry.category for entry in decision.categories}
+        reached.update(rule.category for rule in self._config.rules if rule.category is not None)
+        return reached <= self._own.keys()
+
+    def _narrowed(self, ladder: Ladder, decision: Decision, *, by: Collection[str]) -> Ladder:
+        """Bound a cascade by what strategies have left to choose from."""
+        for opinion in decision.opinions:
+            if opinion.strategy in by and opinion.kind == "narrowed":
+                ladder = ladder.within(opinion.candidates, self._pool.kept)
+        return ladder
 
     def _from_chosen(self, model: str) -> Ladder:
         """The tiers from the one that has been chosen on; none where that is not wanted."""

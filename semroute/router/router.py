@@ -121,7 +121,8 @@ class Router:
             QueryError: the query is empty, or is neither text nor messages.
             EncoderError: a remote encoder did not answer.
         """
-        return self._noted(run(self._deciding([query], [routed_text(query_of(query))], ANYTHING)), [query])[0]
+        (decision,) = run(self._deciding([query], [routed_text(query_of(query))], ANYTHING))
+        return self._noted([self._with_cascade(decision)], [query])[0]
 
     def route_many(self, queries: Sequence[Query | Request]) -> list[Decision]:
         """:meth:`route` for many queries at once, in their order; ``elapsed_ms`` is each one's share of the time.
@@ -132,7 +133,8 @@ class Router:
         if isinstance(queries, str):
             raise QueryError("route_many takes a list of queries, not one string; give that to route")
         texts = [_text_of(query, place) for place, query in enumerate(queries)]
-        return self._noted(run(self._deciding(queries, texts, ANYTHING)), queries) if texts else []
+        decisions = run(self._deciding(queries, texts, ANYTHING)) if texts else []
+        return self._noted([self._with_cascade(one) for one in decisions], queries) if texts else []
 
     async def aroute(self, query: Query | Request, *, constraints: Constraints = ANYTHING) -> Decision:
         """:meth:`route` without blocking the event loop; ``constraints`` bound a judge's call too."""
@@ -188,14 +190,18 @@ class Router:
     ) -> AsyncGenerator[Delta | Completion]:
         started, request = time.perf_counter(), request_of(query)
         decision, attempts = await self._adecide(request, limits), list[Attempt]()
-        trial = self._trial
-        answering = trial.answering if trial is not None and is_by_trial(decision) else self._answering
+        answering = self._answers(decision)
         events = answering.answer(request, decision, self.dispatcher, limits, streaming=streaming, attempts=attempts)
         if self._recorder is not None:
             events = self._recorder.answered(events, decision, started, request.metadata, attempts)
         async with aclosing(events):
             async for event in events:
                 yield replace(event, decision=decision) if isinstance(event, Completion) else event
+
+    def _answers(self, decision: Decision) -> Answering:
+        """Return the policy that answers a decision: the one that serves, or the one on trial."""
+        trial = self._trial
+        return trial.answering if trial is not None and is_by_trial(decision) else self._answering
 
     def close(self) -> None:
         """Write what the log has not written yet, and let it go."""
@@ -224,12 +230,17 @@ class Router:
     async def _adecide(self, query: Query | Request, constraints: Constraints) -> Decision:
         started, text, asked = time.perf_counter(), routed_text(query_of(query)), list[Attempt]()
         try:
-            return (await arun(self._deciding([query], [text], constraints, asked)))[0]
+            (decision,) = await arun(self._deciding([query], [text], constraints, asked))
+            return self._with_cascade(decision, constraints)
         except BaseException as error:
             if self._recorder is not None and asked:
                 metadata = query.metadata if isinstance(query, Request) else NOTHING
                 self._recorder.undecided(text, asked, error, started, metadata)
             raise
+
+    def _with_cascade(self, decision: Decision, constraints: Constraints = ANYTHING) -> Decision:
+        tiers = self._answers(decision).tiers(decision, constraints)
+        return replace(decision, cascade=tiers) if tiers else decision
 
     def _noted(self, decisions: list[Decision], queries: Sequence[Query | Request]) -> list[Decision]:
         if self._recorder is not None:

@@ -105,7 +105,7 @@ def test_what_deciding_cost_counts(bench: Any) -> None:
             async for _ in events:
                 pass
 
-    with pytest.raises(NoDeploymentError, match="above cascade.max_usd"):
+    with pytest.raises(NoDeploymentError, match=r"above cascade\.max_usd"):
         bench.run(config, ask)
     assert bench.called == []
 

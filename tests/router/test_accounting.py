@@ -68,7 +68,9 @@ def config(provider: FakeProvider, **sections: Any) -> Config:
         for model, price in PRICES.items()
     ]  # fmt: skip
     models = {model: {"capabilities": ["logprobs", "json_schema"]} for model in PRICES}
-    return Config.model_validate({"deployments": places, "models": models, "retries": {"same_place": 0}, **sections})
+    kinds = {"cooking": {"models": list(PRICES)}}
+    basis = {"deployments": places, "models": models, "categories": kinds, "retries": {"same_place": 0}}
+    return Config.model_validate({**basis, **sections})
 
 
 def model_of(request: RecordedRequest) -> str:
@@ -91,8 +93,9 @@ async def left_after(router: Router, asked: Callable[[], bool], *, streaming: bo
                 pass
 
     task = asyncio.create_task(read() if streaming else router.acomplete(SOUP))  # type: ignore[arg-type]
-    while not asked():
+    while not asked() and not task.done():
         await asyncio.sleep(0.005)
+    assert asked()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
