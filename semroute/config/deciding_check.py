@@ -136,9 +136,10 @@ def _climbers(
         override = config.categories.get(name)
         if override is None or override.cascade is None:
             is_fallbacks = False
-            yield f'category "{dotted([name])}"', models or config.fallback.models
+            if models or config.fallback.is_written:
+                yield f'category "{dotted([name])}"', models or config.fallback.models
     # Where every category has a cascade of its own, the general one is the fallback's; without an index nobody knows.
-    if not is_fallbacks and category_models is not None:
+    if not is_fallbacks and category_models is not None and config.fallback.is_written:
         yield "the fallback", config.fallback.models
 
 

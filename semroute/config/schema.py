@@ -44,6 +44,11 @@ class Fallback(Section):
 
     models: Names = ("large",)
 
+    @property
+    def is_written(self) -> bool:
+        """True if the file names the models: a default bounds no cascade."""
+        return "models" in self.model_fields_set
+
 
 class Config(Section):
     """A whole ``semroute.yaml``.

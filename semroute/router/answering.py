@@ -30,14 +30,19 @@ class Answering:
     Args:
         config: cascades, and the deadline.
         pool: what the names of models and groups stand for.
+        without_models: categories that name no models, and so have the fallback's.
+
+    Attributes:
+        without_models: see above; replaced with the index.
 
     Raises:
         MissingExtraError: a check of a cascade needs an extra that is not installed.
         ArtifactError: a classifier of answers cannot be read.
     """
 
-    def __init__(self, config: Config, pool: Pool) -> None:
+    def __init__(self, config: Config, pool: Pool, without_models: Collection[str] = ()) -> None:
         self._config = config
+        self.without_models = without_models
         self._pool = pool
         # Tiers often share a classifier.
         scorer_of = cache(read_classifier)
@@ -109,17 +114,22 @@ class Answering:
 
         One tier alone is no cascade: then the models are called in their order, those that are no tier among them.
         """
-        if decision.category is None and self._is_fallbacks(decision):
+        has_fallbacks = decision.category is None or decision.category in self.without_models
+        if has_fallbacks and self._is_fallbacks(decision):
             return self._narrowed(self._general, decision, by=("rules",))
         ladder = self._general.within(decision.candidates, self._pool.kept)
         is_cascade = len(ladder.rungs) >= min(2, len(self._general.rungs))
         return ladder if is_cascade else Ladder(())
 
     def _is_fallbacks(self, decision: Decision) -> bool:
-        """True if every category that is reached has a cascade of its own: the general one is the fallback's own then.
+        """True if nothing but the fallback has the general cascade, or nobody has said what the fallback's models are.
 
-        So tuned policies are written.
+        Every category that is reached has a cascade of its own then: so tuned policies are written.
         """
+        if not self._config.fallback.is_written:
+            return True
+        if decision.category is not None:
+            return False
         reached = {entry.category for entry in decision.categories}
         reached.update(rule.category for rule in self._config.rules if rule.category is not None)
         return reached <= self._own.keys()

@@ -55,7 +55,7 @@ class Router:
         log: OutcomeSink | None = None,
     ) -> None:
         self._live, self._chain = live, chain_of(live, config)
-        self._answering = Answering(config, self._chain.pool)
+        self._answering = Answering(config, self._chain.pool, live.without_models)
         self._share = LiveShare(config.trial.state, config.trial.share)
         self._trial = self._trial_of(live, config)
         self._config = config
@@ -219,13 +219,16 @@ class Router:
             live = LiveIndex.open(self._live.artifact.folder, self._config)
             trial = self._trial_of(live, self._config)
             self._chain, self._live, self._trial = chain_of(live, self._config), live, trial
+            self._answering.without_models = live.without_models
 
     def _trial_of(self, live: LiveIndex, config: Config) -> TrialRun | None:
         tried = tried_config(config)
         if tried is None:
             return None
-        chain = chain_of(live.under(tried), tried)
-        return TrialRun(chain, Answering(tried, chain.pool), self._share, Chances(config, tried))
+        live = live.under(tried)
+        chain = chain_of(live, tried)
+        answering = Answering(tried, chain.pool, live.without_models)
+        return TrialRun(chain, answering, self._share, Chances(config, tried))
 
     async def _adecide(self, query: Query | Request, constraints: Constraints) -> Decision:
         started, text, asked = time.perf_counter(), routed_text(query_of(query)), list[Attempt]()

@@ -155,6 +155,7 @@ BOTH = [LARGE.model_dump(), deployment("b", "small").model_dump(), deployment("c
     [
         ({"legal": ["large"]}, {}, ['category "legal": of the tiers only "large"']),
         ({"legal": []}, {"fallback": {"models": ["large"]}}, ['category "legal", the fallback: of the tiers only']),
+        ({"legal": []}, {"fallback": {}}, []),
         ({"legal": ["coder"]}, {}, ['category "legal": no tier is among its models']),
         ({"legal": ["large"]}, {"categories": {"legal": {"models": ["small", "large"]}}}, []),
         ({"legal": ["small", "large"]}, {"categories": {"legal": {"models": ["large"]}}}, ['only "large"']),

@@ -259,11 +259,15 @@ def test_a_cascade_policy_climbs_as_it_was_tested(routing_index: Path, provider:
         assert routes.complete(FOREIGN).model == "large"
 
 
+CODER_ALONE = {name: {"models": ["coder"], "cascade": False} for name in ("code", "cooking", "law")}
+
+
 @pytest.mark.parametrize(
     "sections",
     [
-        {"strategies": ["rules"]},
-        {"categories": {name: {"models": ["coder"], "cascade": False} for name in ("code", "cooking", "law")}},
+        {"strategies": ["rules"], "fallback": {"models": ["small"]}},
+        {"categories": CODER_ALONE, "fallback": {"models": ["small"]}},
+        {},  # a default is nobody's word
     ],
 )
 def test_where_every_category_has_a_cascade_of_its_own_the_general_one_is_the_fallbacks(
@@ -271,9 +275,22 @@ def test_where_every_category_has_a_cascade_of_its_own_the_general_one_is_the_fa
 ) -> None:
     # As semroute tune-policy has written policies from the first.
     provider.script(answer(""), answer("fine"))
-    routes = router(routing_index, provider, cascade=LADDER, fallback={"models": ["small"]}, **sections)
+    routes = router(routing_index, provider, cascade=LADDER, **sections)
     assert routes.route(FOREIGN).cascade == (("small",), ("large",))
     assert routes.complete(FOREIGN).model == "large"
+
+
+@pytest.mark.parametrize(
+    ("sections", "cascade"), [({}, (("small",), ("large",))), ({"fallback": {"models": ["large"]}}, ())]
+)
+def test_a_category_without_models_is_bounded_by_a_fallback_that_is_written(
+    routing_index: Path, provider: FakeProvider, sections: dict[str, Any], cascade: Any
+) -> None:
+    routes = router(routing_index, provider, cascade=LADDER, **sections)
+    assert routes.route("appeal a court ruling").category == "law"
+    assert routes.route("appeal a court ruling").cascade == cascade
+    routes.reload()
+    assert routes.route("appeal a court ruling").cascade == cascade
 
 
 def test_what_a_category_wants_is_part_of_the_score_of_its_places(routing_index: Path, provider: FakeProvider) -> None:
