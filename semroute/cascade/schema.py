@@ -72,12 +72,16 @@ def find_fault(text: str, schema: Mapping[str, object]) -> str | None:
         value: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         return f"it is not JSON ({getattr(error, 'msg', 'nested too deeply')})"
+    from referencing.exceptions import Unresolvable
+
     budget = _Budget()
     token = _budget.set(budget)
     try:
         return _breach(value, budget.copied(schema))
     except UncheckableError:
         raise
+    except Unresolvable:
+        raise UncheckableError("a $ref leads to nothing within the schema, and nothing is retrieved") from None
     except RecursionError:
         raise UncheckableError("it is nested too deeply") from None
     # jsonschema raises errors of many kinds for what is no schema. Their words may repeat the answer, so they are not
