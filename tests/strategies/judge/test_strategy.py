@@ -326,7 +326,8 @@ def test_when_all_leave_the_call_ends_and_the_next_one_asks_anew(provider: FakeP
 
     async def all_leave(caller: DispatchCaller) -> Opinion:
         alone = asyncio.create_task(bench.strategy.ask(case("q"), caller))
-        await asyncio.sleep(0.1)
+        while not provider.requests:
+            await asyncio.sleep(0.005)
         alone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await alone
