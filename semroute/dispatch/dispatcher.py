@@ -14,7 +14,7 @@ from random import Random
 import httpx
 
 from semroute.config import Config
-from semroute.dispatch.attempt import Record, Scene, attempt
+from semroute.dispatch.attempt import AttemptList, Record, Scene, attempt
 from semroute.dispatch.clients import shared_client
 from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.dispatch.outlook import outlook_of
@@ -29,7 +29,7 @@ from semroute.eventloop import WorkerPool
 from semroute.providers.transport.limits import CallClock
 from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget
 from semroute.resilience.open import open_gates
-from semroute.types import Completion, Delta, Gates, Outlook, Request
+from semroute.types import Attempt, Completion, Delta, Gates, Outlook, Request
 
 BEATEN_S = 0.01
 """Longest pause before another look at places whose room other requests took in the meantime, seconds."""
@@ -86,6 +86,7 @@ class Dispatcher:
         constraints: Constraints = ANYTHING,
         *,
         reserve_s: float = 0.0,
+        attempts: list[Attempt] | None = None,
     ) -> Completion:
         """The whole answer.
 
@@ -95,6 +96,8 @@ class Dispatcher:
             constraints: the request's own limits.
             reserve_s: part of the deadline, seconds, that is left to whoever comes after when nobody says anything; a
                 place that is answering, or usually takes longer, may use it.
+            attempts: takes every attempt when it ends, whatever becomes of the call: one that is cancelled is charged
+                and returns nothing.
 
         Raises:
             NoDeploymentError, CapabilityError: no deployment may or can answer; nothing was called.
@@ -103,7 +106,8 @@ class Dispatcher:
             DispatchError: the last attempt's error; ``attempts`` has them all.
         """
         answer: Completion | None = None
-        async with aclosing(self._run(request, candidates, constraints, reserve_s, streaming=False)) as events:
+        events = self._run(request, candidates, constraints, reserve_s, attempts, streaming=False)
+        async with aclosing(events):
             async for event in events:
                 if isinstance(event, Completion):
                     answer = event
@@ -117,15 +121,18 @@ class Dispatcher:
         constraints: Constraints = ANYTHING,
         *,
         reserve_s: float = 0.0,
+        attempts: list[Attempt] | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
         """The answer as it arrives; a :class:`~semroute.types.Completion` comes last.
 
-        Once a piece was given out, no other place is tried: a failure after that is raised.
+        Once a piece was given out, no other place is tried: a failure after that is raised. Arguments as of
+        :meth:`complete`.
 
         Raises:
             DispatchError: as :meth:`complete`.
         """
-        async with aclosing(self._run(request, candidates, constraints, reserve_s, streaming=True)) as events:
+        events = self._run(request, candidates, constraints, reserve_s, attempts, streaming=True)
+        async with aclosing(events):
             async for event in events:
                 yield event
 
@@ -158,6 +165,7 @@ class Dispatcher:
         candidates: Sequence[str],
         constraints: Constraints,
         reserve_s: float,
+        attempts: list[Attempt] | None,
         *,
         streaming: bool,
     ) -> Events:
@@ -175,7 +183,7 @@ class Dispatcher:
         turns = Turns(plan, self.config, self.gates, self.latencies, self._retries, self._random, streaming=streaming)
         self._retries.request()
         self._hedges.request()
-        record, last = Record(), None
+        record, last = Record(AttemptList(attempts)), None
         while True:
             turn = await self._next(turns, record, last, deadline)
             is_heard = False

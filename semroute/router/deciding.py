@@ -24,14 +24,14 @@ from semroute.strategies.chain import Asking, Deciding
 from semroute.strategies.judge import JudgeStrategy, descriptions
 from semroute.strategies.rules import RulesStrategy
 from semroute.strategies.strategy import Case, Vector
-from semroute.types import Caller, Decision, Opinion, OpinionKind, Query, Request
+from semroute.types import Attempt, Caller, Decision, Opinion, OpinionKind, Query, Request
 
 Maker: TypeAlias = Callable[[LiveIndex, Config, Pool], "Strategy | None"]
 """Makes a strategy; None where the configuration or the index has nothing for it, and it is left out in silence."""
 
 
-Calling: TypeAlias = Callable[[Dispatcher, Constraints], Caller]
-"""Makes what a judge calls models by, within the limits of one request."""
+Calling: TypeAlias = Callable[[Dispatcher, Constraints, "list[Attempt] | None"], Caller]
+"""Makes what a judge calls models by, within the limits of one request; the list takes every attempt when it ends."""
 
 
 class SemanticStep:

@@ -29,7 +29,7 @@ from semroute.router.reload import Reloader
 from semroute.router.text import routed_text
 from semroute.router.trial import LiveShare, TrialRun, is_by_trial, tried_config
 from semroute.strategies.chain import Deciding
-from semroute.types import Completion, Decision, Delta, OutcomeSink, Query, Request
+from semroute.types import Attempt, Completion, Decision, Delta, OutcomeSink, Query, Request
 
 
 class Router:
@@ -56,7 +56,7 @@ class Router:
         log: OutcomeSink | None = None,
     ) -> None:
         self._live, self._chain = live, chain_of(live, config)
-        self._answering = Answering(config, self._chain.pool)
+        self._answering = Answering(config, self._chain.pool, live.without_models)
         self._share = LiveShare(config.trial.state, config.trial.share)
         self._trial = self._trial_of(live, config)
         self._config = config
@@ -123,7 +123,8 @@ class Router:
             QueryError: the query is empty, or is neither text nor messages.
             EncoderError: a remote encoder did not answer.
         """
-        return self._noted(run(self._deciding([query], [routed_text(query_of(query))], ANYTHING)), [query])[0]
+        (decision,) = run(self._deciding([query], [routed_text(query_of(query))], ANYTHING))
+        return self._noted([self._with_cascade(decision)], [query])[0]
 
     def route_many(self, queries: Sequence[Query | Request]) -> list[Decision]:
         """:meth:`route` for many queries at once, in their order; ``elapsed_ms`` is each one's share of the time.
@@ -134,7 +135,8 @@ class Router:
         if isinstance(queries, str):
             raise QueryError("route_many takes a list of queries, not one string; give that to route")
         texts = [_text_of(query, place) for place, query in enumerate(queries)]
-        return self._noted(run(self._deciding(queries, texts, ANYTHING)), queries) if texts else []
+        decisions = run(self._deciding(queries, texts, ANYTHING)) if texts else []
+        return self._noted([self._with_cascade(one) for one in decisions], queries) if texts else []
 
     async def aroute(self, query: Query | Request, *, constraints: Constraints = ANYTHING) -> Decision:
         """:meth:`route` without blocking the event loop; ``constraints`` bound a judge's call too.
@@ -198,19 +200,23 @@ class Router:
         self, query: Query | Request, limits: Constraints, *, streaming: bool
     ) -> AsyncGenerator[Delta | Completion]:
         started, request = time.perf_counter(), request_of(query)
-        most_s = self._config.retries.deadline_s
+        most_s, attempts = self._config.retries.deadline_s, list[Attempt]()
         limit_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
         # One deadline for the decision and the answer.
         decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s)
         limits = replace(limits, deadline_s=max(limit_s - (time.perf_counter() - started), 0.0))
-        trial = self._trial
-        answering = trial.answering if trial is not None and is_by_trial(decision) else self._answering
-        events = answering.answer(request, decision, self.dispatcher, limits, streaming=streaming)
+        answering = self._answers(decision)
+        events = answering.answer(request, decision, self.dispatcher, limits, streaming=streaming, attempts=attempts)
         if self._recorder is not None:
-            events = self._recorder.answered(events, decision, started, request.metadata)
+            events = self._recorder.answered(events, decision, started, request.metadata, attempts)
         async with aclosing(events):
             async for event in events:
                 yield replace(event, decision=decision) if isinstance(event, Completion) else event
+
+    def _answers(self, decision: Decision) -> Answering:
+        """Return the policy that answers a decision: the one that serves, or the one on trial."""
+        trial = self._trial
+        return trial.answering if trial is not None and is_by_trial(decision) else self._answering
 
     def close(self) -> None:
         """Write what the log has not written yet, and let it go; threads end with their work."""
@@ -229,17 +235,27 @@ class Router:
             live = LiveIndex.open(self._live.artifact.folder, self._config)
             trial = self._trial_of(live, self._config)
             self._chain, self._live, self._trial = chain_of(live, self._config), live, trial
+            self._answering.without_models = live.without_models
 
     def _trial_of(self, live: LiveIndex, config: Config) -> TrialRun | None:
         tried = tried_config(config)
         if tried is None:
             return None
-        chain = chain_of(live.under(tried), tried)
-        return TrialRun(chain, Answering(tried, chain.pool), self._share, Chances(config, tried))
+        live = live.under(tried)
+        chain = chain_of(live, tried)
+        answering = Answering(tried, chain.pool, live.without_models)
+        return TrialRun(chain, answering, self._share, Chances(config, tried))
 
     async def _adecide(self, query: Query | Request, constraints: Constraints) -> Decision:
-        deciding = self._deciding([query], [routed_text(query_of(query))], constraints)
-        return (await arun(deciding, self._workers))[0]
+        started, text, asked = time.perf_counter(), routed_text(query_of(query)), list[Attempt]()
+        try:
+            (decision,) = await arun(self._deciding([query], [text], constraints, asked), self._workers)
+            return self._with_cascade(decision, constraints)
+        except BaseException as error:
+            if self._recorder is not None and asked:
+                metadata = query.metadata if isinstance(query, Request) else NOTHING
+                self._recorder.undecided(text, asked, error, started, metadata)
+            raise
 
     async def _decided_within(self, query: Query | Request, constraints: Constraints, limit_s: float) -> Decision:
         try:
@@ -251,13 +267,23 @@ class Router:
             message = f"the request's deadline of {limit_s:g} s passed while it was being decided where the query goes"
             raise DeadlineError(message) from None
 
+    def _with_cascade(self, decision: Decision, constraints: Constraints = ANYTHING) -> Decision:
+        tiers = self._answers(decision).tiers(decision, constraints)
+        return replace(decision, cascade=tiers) if tiers else decision
+
     def _noted(self, decisions: list[Decision], queries: Sequence[Query | Request]) -> list[Decision]:
         if self._recorder is not None:
             known = [query.metadata if isinstance(query, Request) else NOTHING for query in queries]
             self._recorder.decided(decisions, known)
         return decisions
 
-    def _deciding(self, queries: Sequence[Query | Request], texts: Sequence[str], constraints: Constraints) -> Deciding:
+    def _deciding(
+        self,
+        queries: Sequence[Query | Request],
+        texts: Sequence[str],
+        constraints: Constraints,
+        asked: list[Attempt] | None = None,
+    ) -> Deciding:
         if self._reloader is not None:
             self._reloader.look(self.reload)
         # One read: a query sees the old artifact or the new one, never parts of both.
@@ -266,7 +292,8 @@ class Router:
         asks = chain.asks or (trial is not None and trial.asks)
         is_pinned = constraints.model is not None or constraints.deployment is not None
         asks = asks and not is_pinned
-        caller, requests = self._calling(self.dispatcher, constraints) if asks else None, list(map(request_of, queries))
+        caller = self._calling(self.dispatcher, constraints, asked) if asks else None
+        requests = list(map(request_of, queries))
         deciding = chain.decide(texts, requests, caller)
         if trial is None:
             return deciding

@@ -73,7 +73,8 @@ class SharedCalls(Generic[T]):
     async def get(self, key: bytes, call: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, bool]:
         """The call's result, and whether it falls to this caller to account for the call: to one of those who wait.
 
-        One who is cancelled leaves the call to the others; the last one ends it.
+        One who is cancelled leaves the call to the others; the last one ends it, and waits until it has: only then is
+        it known what was charged.
         """
         loop = asyncio.get_running_loop()
         with self._lock:
@@ -90,5 +91,6 @@ class SharedCalls(Generic[T]):
             if not running.waiters and not running.task.done():
                 here.pop(key, None)
                 running.task.cancel()
+                await asyncio.wait({running.task})
         is_ours, running.is_billed = not running.is_billed, True
         return result, is_ours
