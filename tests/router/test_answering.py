@@ -224,7 +224,7 @@ def test_what_a_judge_chooses_within_a_category_climbs_no_further_than_its_model
         judge={"model": "judging", "candidates": ALL},
         categories={"cooking": {"models": ["small", "coder"]}},
     )
-    provider.script(answer("1"), answer(""), answer(""))
+    provider.script(answer("1"), answer("I don't know."), answer("I don't know."))
     completion = routes.complete(SOUP)
     assert called(provider) == ["judging", "small", "coder"]
     assert completion.decision is not None
