@@ -24,6 +24,7 @@ from semroute.dispatch.race import Events, race
 from semroute.dispatch.reporting import Reporter
 from semroute.dispatch.status import restore_state
 from semroute.dispatch.turns import Turn, Turns
+from semroute.dispatch.validation import valid_candidates, valid_constraints, valid_request
 from semroute.errors import AuthenticationError, DeadlineError, DispatchError, QuotaError, RateLimitError
 from semroute.providers import Target
 from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget
@@ -122,6 +123,8 @@ class Dispatcher:
         streaming: bool = False,
     ) -> Outlook:
         """What a call would mean now; makes none and reserves nothing."""
+        request, constraints = valid_request(request), valid_constraints(constraints)
+        candidates = valid_candidates(candidates)
         await self._know_models()
         try:
             plan = self._planner.plan(request, candidates, constraints)
@@ -138,6 +141,8 @@ class Dispatcher:
         self, request: Request, candidates: Sequence[str], constraints: Constraints, *, streaming: bool
     ) -> Events:
         started = time.monotonic()
+        request, constraints = valid_request(request), valid_constraints(constraints)
+        candidates = valid_candidates(candidates)
         await self._know_models()
         plan = self._planner.plan(request, candidates, constraints)
         rules = self.config.retries

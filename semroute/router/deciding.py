@@ -15,13 +15,12 @@ from semroute.dispatch import Constraints, Dispatcher
 from semroute.router.classifying import classifier_strategy
 from semroute.router.live import LiveIndex
 from semroute.router.staged import score_texts
-from semroute.router.text import as_messages
 from semroute.strategies import Chain, Pool, Strategy, Verdict
 from semroute.strategies.chain import Asking, Deciding
 from semroute.strategies.judge import JudgeStrategy, descriptions
 from semroute.strategies.rules import RulesStrategy
 from semroute.strategies.strategy import Case, Vector
-from semroute.types import Caller, Decision, Opinion, OpinionKind, Query, Request
+from semroute.types import Caller, Decision, Opinion, OpinionKind
 
 Maker: TypeAlias = Callable[[LiveIndex, Config, Pool], "Strategy | None"]
 """Makes a strategy; None where the configuration or the index has nothing for it, and it is left out in silence."""
@@ -162,13 +161,3 @@ def _step(deciding: Deciding, answer: list[Opinion] | None) -> tuple[Asking | No
         return deciding.send(cast(list[Opinion], answer)), []
     except StopIteration as end:
         return None, end.value
-
-
-def request_of(query: Query | Request) -> Request:
-    """A query as a request; a conversation is sent whole."""
-    return query if isinstance(query, Request) else Request(as_messages(query))
-
-
-def query_of(query: Query | Request) -> Query:
-    """What of a request is routed."""
-    return query.messages if isinstance(query, Request) else query

@@ -15,15 +15,16 @@ from semroute import bridge
 from semroute.config import Config, load_config
 from semroute.dispatch import Constraints, Dispatcher
 from semroute.dispatch.constraints import ANYTHING
+from semroute.dispatch.validation import valid_constraints, valid_queries, valid_request
 from semroute.errors import QueryError
 from semroute.index.manifest import MANIFEST
 from semroute.router.answering import Answering
 from semroute.router.calling import judging_caller
 from semroute.router.chance import Chances
-from semroute.router.deciding import Calling, arun, chain_of, query_of, request_of, run
+from semroute.router.deciding import Calling, arun, chain_of, run
 from semroute.router.live import LiveIndex
 from semroute.router.locate import ENVIRONMENT, Progress, locate_index, shipped_index
-from semroute.router.recording import NOTHING, Recorder, opened_log
+from semroute.router.recording import Recorder, opened_log
 from semroute.router.reload import Reloader
 from semroute.router.text import routed_text
 from semroute.router.trial import LiveShare, TrialRun, is_by_trial, tried_config
@@ -121,7 +122,8 @@ class Router:
             QueryError: the query is empty, or is neither text nor messages.
             EncoderError: a remote encoder did not answer.
         """
-        return self._noted(run(self._deciding([query], [routed_text(query_of(query))], ANYTHING)), [query])[0]
+        request = valid_request(query)
+        return self._noted(run(self._deciding([request], [routed_text(request.messages)], ANYTHING)), [request])[0]
 
     def route_many(self, queries: Sequence[Query | Request]) -> list[Decision]:
         """:meth:`route` for many queries at once, in their order; ``elapsed_ms`` is each one's share of the time.
@@ -129,14 +131,14 @@ class Router:
         Raises:
             QueryError: one of them cannot be routed; the message says which.
         """
-        if isinstance(queries, str):
-            raise QueryError("route_many takes a list of queries, not one string; give that to route")
-        texts = [_text_of(query, place) for place, query in enumerate(queries)]
-        return self._noted(run(self._deciding(queries, texts, ANYTHING)), queries) if texts else []
+        requests = valid_queries(queries)
+        texts = [_text_of(request, place) for place, request in enumerate(requests)]
+        return self._noted(run(self._deciding(requests, texts, ANYTHING)), requests) if texts else []
 
     async def aroute(self, query: Query | Request, *, constraints: Constraints = ANYTHING) -> Decision:
         """:meth:`route` without blocking the event loop; ``constraints`` bound a judge's call too."""
-        return self._noted([await self._adecide(query, constraints)], [query])[0]
+        request = valid_request(query)
+        return self._noted([await self._adecide(request, valid_constraints(constraints))], [request])[0]
 
     @property
     def dispatcher(self) -> Dispatcher:
@@ -168,8 +170,8 @@ class Router:
     ) -> Completion:
         """:meth:`complete` for asynchronous callers."""
         answer: Completion | None = None
-        limits = _pinned(constraints or ANYTHING, model)
-        async with aclosing(self._answer(query, limits, streaming=False)) as events:
+        request, limits = valid_request(query), valid_constraints(constraints, model)
+        async with aclosing(self._answer(request, limits, streaming=False)) as events:
             async for event in events:
                 answer = event if isinstance(event, Completion) else None
         assert answer is not None  # answering ends with a completion or raises
@@ -179,14 +181,15 @@ class Router:
         self, query: Query | Request, *, model: str | None = None, constraints: Constraints | None = None
     ) -> AsyncGenerator[Delta | Completion]:
         """:meth:`acomplete`, with the answer's pieces as they arrive; the completion comes last."""
-        async with aclosing(self._answer(query, _pinned(constraints or ANYTHING, model), streaming=True)) as events:
+        request, limits = valid_request(query), valid_constraints(constraints, model)
+        async with aclosing(self._answer(request, limits, streaming=True)) as events:
             async for event in events:
                 yield event
 
     async def _answer(
-        self, query: Query | Request, limits: Constraints, *, streaming: bool
+        self, request: Request, limits: Constraints, *, streaming: bool
     ) -> AsyncGenerator[Delta | Completion]:
-        started, request = time.perf_counter(), request_of(query)
+        started = time.perf_counter()
         decision = await self._adecide(request, limits)
         trial = self._trial
         answering = trial.answering if trial is not None and is_by_trial(decision) else self._answering
@@ -221,16 +224,15 @@ class Router:
         chain = chain_of(live.under(tried), tried)
         return TrialRun(chain, Answering(tried, chain.pool), self._share, Chances(config, tried))
 
-    async def _adecide(self, query: Query | Request, constraints: Constraints) -> Decision:
-        return (await arun(self._deciding([query], [routed_text(query_of(query))], constraints)))[0]
+    async def _adecide(self, request: Request, constraints: Constraints) -> Decision:
+        return (await arun(self._deciding([request], [routed_text(request.messages)], constraints)))[0]
 
-    def _noted(self, decisions: list[Decision], queries: Sequence[Query | Request]) -> list[Decision]:
+    def _noted(self, decisions: list[Decision], requests: Sequence[Request]) -> list[Decision]:
         if self._recorder is not None:
-            known = [query.metadata if isinstance(query, Request) else NOTHING for query in queries]
-            self._recorder.decided(decisions, known)
+            self._recorder.decided(decisions, [request.metadata for request in requests])
         return decisions
 
-    def _deciding(self, queries: Sequence[Query | Request], texts: Sequence[str], constraints: Constraints) -> Deciding:
+    def _deciding(self, requests: Sequence[Request], texts: Sequence[str], constraints: Constraints) -> Deciding:
         if self._reloader is not None:
             self._reloader.look(self.reload)
         # One read: a query sees the old artifact or the new one, never parts of both.
@@ -239,20 +241,16 @@ class Router:
         asks = chain.asks or (trial is not None and trial.asks)
         is_pinned = constraints.model is not None or constraints.deployment is not None
         asks = asks and not is_pinned
-        caller, requests = self._calling(self.dispatcher, constraints) if asks else None, list(map(request_of, queries))
+        caller = self._calling(self.dispatcher, constraints) if asks else None
         deciding = chain.decide(texts, requests, caller)
         if trial is None:
             return deciding
         return trial.decide(deciding, texts, requests, caller, is_pinned=is_pinned)
 
 
-def _pinned(constraints: Constraints, model: str | None) -> Constraints:
-    return constraints if model is None else replace(constraints, model=model)
-
-
-def _text_of(query: Query | Request, place: int) -> str:
+def _text_of(request: Request, place: int) -> str:
     try:
-        return routed_text(query_of(query))
+        return routed_text(request.messages)
     except QueryError as error:
         raise QueryError(f"queries[{place}]: {error}") from None
 
