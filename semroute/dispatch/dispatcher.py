@@ -14,6 +14,7 @@ from random import Random
 
 import httpx
 
+from semroute import forks
 from semroute.config import Config
 from semroute.dispatch.attempt import Record, Scene, attempt
 from semroute.dispatch.clients import shared_client
@@ -63,6 +64,8 @@ class Dispatcher:
         state_file: Path | None = None,
     ) -> None:
         self.config = config
+        self._env, self._state_file = env, state_file
+        self._is_own = gates is None, random is None
         self.gates = open_gates(config, env) if gates is None else gates
         self.latencies = LatencyWindows()
         if state_file is not None and isinstance(self.gates, MemoryGates):
@@ -75,6 +78,7 @@ class Dispatcher:
         self._random = random or Random()
         self._retries = RetryBudget(config.retries.budget)
         self._hedges = RetryBudget(config.hedging.most, least=0, window_s=HEDGE_WINDOW_S)
+        forks.in_child(self, Dispatcher._after_fork)
 
     async def complete(
         self, request: Request, candidates: Sequence[str], constraints: Constraints = ANYTHING
@@ -174,6 +178,22 @@ class Dispatcher:
                 if is_heard or record.final is not None:
                     raise _with_attempts(error if is_heard else record.final or error, record) from None
                 last = error
+
+    def _after_fork(self) -> None:
+        """Become a dispatcher of this process: calls under way, connections and the replica's name are the parent's.
+
+        The month's spending goes on from the parent's. Gates, client and random that were handed in stay as they are.
+        """
+        opens_gates, draws_itself = self._is_own
+        if opens_gates:
+            parents = self.gates
+            forks.leave_behind(parents, self._reporter)
+            self.gates = open_gates(self.config, self._env)
+            if isinstance(parents, MemoryGates) and isinstance(self.gates, MemoryGates):
+                self.gates.restore(parents.snapshot())
+        self._reporter = Reporter(self.gates, self.latencies, self.config, self._state_file)
+        if draws_itself:
+            self._random = Random()  # else all children would draw the same
 
     async def _know_models(self) -> None:
         if not self._knows_models:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute import forks
 from semroute.errors import EncoderError
 from semroute.inference.tokens import Tokens
 from semroute.types import Matrix
@@ -31,6 +31,10 @@ MOST_SHARING = 4
 SPIN_US = 200
 """For how long a thread waits awake for the next part of a run: longer than between two parts, and little CPU after a
 run. Asleep they would cost more than they gain, and ONNX Runtime's own wait burns 10 ms of CPU after each run."""
+
+
+NO_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED")
+"""Environment variables that keep ONNX Runtime from starting its telemetry; the name has changed between versions."""
 
 
 class TextGraph:
@@ -63,16 +67,21 @@ class TextGraph:
         self.width = width
         threads = threads or available_cores()
         self._tokens = Tokens(tokenizer_path, max_tokens)
+        self._model_path = model_path
         is_large = model_path.is_file() and model_path.stat().st_size >= LARGE
         sharing = min(threads, MOST_SHARING) if is_large else 1
+        self._sharing = sharing
         self._threads = max(1, threads // sharing)
         self._session = _session(model_path, sharing)
         self._inputs = {graph_input.name for graph_input in self._session.get_inputs()}
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._workers: ThreadPoolExecutor | None = None
         found = self._session.get_outputs()[0].shape[-1]
         if found != width:
             raise EncoderError(f"{model_path}: gives rows of {found} numbers, not {width}")
+        self._runs: set[object] = set()
+        self._is_parents = False
+        forks.in_child(self, TextGraph._after_fork)
 
     def __call__(self, texts: Sequence[str]) -> Matrix:
         """``(len(texts), width)`` float32, in the order of ``texts``."""
@@ -99,8 +108,34 @@ class TextGraph:
         feed: dict[str, NDArray[np.int64]] = {"input_ids": input_ids, "attention_mask": mask}
         if "token_type_ids" in self._inputs:
             feed["token_type_ids"] = np.zeros_like(input_ids)
-        output: Matrix = self._session.run(None, feed)[0]
+        run = object()
+        self._runs.add(run)
+        try:
+            output: Matrix = self._own_session().run(None, feed)[0]
+        finally:
+            self._runs.discard(run)
         return output
+
+    def _own_session(self) -> Any:
+        if self._is_parents:
+            with self._lock:
+                if self._is_parents:
+                    self._session = _session(self._model_path, self._sharing)
+                    self._is_parents = False
+        return self._session
+
+    def _after_fork(self) -> None:
+        """Leave the parent its threads; the graph is loaded again, on first use, only where it cannot run without.
+
+        A graph of one thread runs on its caller's, and its weights stay shared with the parent, unless another thread
+        was within it at that moment and may have held one of its locks.
+        """
+        forks.leave_behind(self._workers)
+        self._workers = None
+        if self._sharing > 1 or self._runs:
+            forks.leave_behind(self._session)
+            self._is_parents = True
+        self._runs.clear()
 
 
 def padded(ids: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -132,9 +167,26 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _session(path: Path, threads: int) -> Any:
-    import onnxruntime
+def runtime() -> Any:
+    """Import ONNX Runtime without its telemetry, which it starts on import from version 1.29 on.
 
+    It would send what it runs to its vendor, and its thread, which no fork copies, lets a forked child hang at its end.
+    The variable is not left behind. Where the application imported ONNX Runtime before, its own choice stands.
+
+    Source: https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md
+    """
+    unset = [name for name in NO_TELEMETRY if name not in os.environ]
+    os.environ.update(dict.fromkeys(unset, "1"))
+    try:
+        import onnxruntime
+    finally:
+        for name in unset:
+            os.environ.pop(name, None)
+    return onnxruntime
+
+
+def _session(path: Path, threads: int) -> Any:
+    onnxruntime = runtime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # Many texts are faster as several runs of one thread each than as one run of several threads.

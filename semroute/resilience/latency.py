@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 
+from semroute import forks
 from semroute.resilience.clock import Clock
 from semroute.resilience.quantiles import SortedValues, quantile
 
@@ -161,7 +161,7 @@ class LatencyWindows:
         self._most = most
         self._least = max(least, 1)
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._windows: dict[_Scope, _Window] = {}
 
     def observe(

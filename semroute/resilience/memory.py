@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import secrets
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from random import Random
 
+from semroute import forks
 from semroute.config import BreakerRules
 from semroute.errors import DataError
 from semroute.resilience.budget import MonthlySpending
@@ -58,7 +58,7 @@ class MemoryGates:
         self._rng = rng if rng is not None else Random()
         self._lease_s = lease_s
         self._window_s = window_s
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._places: dict[str, PlaceGate] = {}
         self._disabled: dict[str, str] = {}
         self._spending = MonthlySpending(wall())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
+from semroute import forks
 from semroute.resilience.clock import Clock
 from semroute.resilience.rolling import RollingCount
 
@@ -31,7 +31,7 @@ class RetryBudget:
         self.share = share
         self.least = least
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._requests = RollingCount(window_s)
         self._taken = RollingCount(window_s)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -11,7 +10,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from semroute import bridge
+from semroute import bridge, forks
 from semroute.config import Config, load_config
 from semroute.dispatch import Constraints, Dispatcher
 from semroute.dispatch.constraints import ANYTHING
@@ -66,7 +65,7 @@ class Router:
         self._log = log
         self._recorder = None if log is None else Recorder(log, config)
         self._dispatcher: Dispatcher | None = None
-        self._replacing = threading.Lock()
+        self._replacing = forks.lock()
 
     @classmethod
     def load(

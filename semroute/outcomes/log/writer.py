@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
+from semroute import forks
 from semroute.outcomes.log.inserting import insert
 from semroute.outcomes.log.opening import said, where
 from semroute.outcomes.log.privacy import Keeping
@@ -64,7 +65,7 @@ class Writer:
         self._keep = keep
         self._tidy = tidy
         self._capacity = capacity
-        self._starting = threading.Lock()
+        self._starting = forks.lock()
         self._reset()
         _reset_in_children(self)
 

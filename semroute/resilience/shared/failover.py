@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import logging
 import secrets
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
+from semroute import forks
 from semroute.errors import StateError
 from semroute.resilience.clock import Clock
 from semroute.resilience.memory import LEASE_S, MemoryGates
@@ -83,7 +83,7 @@ class FailoverGates:
         self._out: set[str] = set()  # the ids of those that have not come back
         self._ids = f"local-{secrets.token_hex(6)}"
         self._numbers = itertools.count()
-        self._tending = threading.Lock()
+        self._tending = forks.lock()
         self._tenders: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
 
     @property
