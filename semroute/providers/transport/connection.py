@@ -14,6 +14,7 @@ from semroute.errors import (
     RequestError,
     UnavailableError,
 )
+from semroute.http_body import ACCEPTED, BodyCutError, BodyError, read_body
 from semroute.providers.target import Target
 from semroute.providers.transport.failures import failure
 from semroute.providers.transport.reports import quote
@@ -63,7 +64,7 @@ def build(
             "POST",
             f"{deployment.base_url.rstrip('/')}{path}",
             content=encode(body, target),
-            headers={"content-type": "application/json", **headers},
+            headers={"content-type": "application/json", "accept-encoding": ACCEPTED, **headers},
             params=query,
             timeout=httpx.Timeout(None, connect=deployment.timeouts.connect_s),
         )
@@ -80,6 +81,11 @@ async def send(client: httpx.AsyncClient, request: httpx.Request, target: Target
     except httpx.ConnectTimeout:
         reason = f"no connection within {deployment.timeouts.connect_s:g} s (timeouts.connect_s)"
         raise _unreachable(target, reason, is_charged=False) from None
+    except UnicodeError:
+        message = (
+            f"{deployment.name}: {deployment.base_url}, or the address of a proxy, names no host; correct base_url"
+        )
+        raise RequestError(message, deployment=deployment.name) from None
     except httpx.RequestError as error:
         # The cause is left out: a transport's own message may repeat a header.
         reason = quote(str(error) or type(error).__name__, target.key)
@@ -102,29 +108,34 @@ def _unreachable(target: Target, reason: str, *, is_charged: bool) -> Unavailabl
 
 async def read_content(response: httpx.Response, target: Target, most: int = MAX_ANSWER) -> bytes:
     """The whole body, if it has no more than ``most`` bytes; the response is closed after it."""
-    content = bytearray()
+    name, status = target.deployment.name, response.status_code
     try:
-        async for piece in response.aiter_bytes():
-            content += piece
-            if len(content) > most:
-                raise too_long(target, most)
+        return await read_body(response, most)
+    except BodyCutError as error:
+        raise UnavailableError(f"{name} {error}", deployment=name, status=status) from None
+    except BodyError as error:
+        raise MalformedResponseError(f"{name} {error}", deployment=name, status=status) from None
     except httpx.RequestError as error:
         reason = quote(str(error) or type(error).__name__, target.key)
-        message = f"{target.deployment.name} broke its answer off: {reason}"
-        raise UnavailableError(message, deployment=target.deployment.name, status=response.status_code) from None
+        message = f"{name} broke its answer off: {reason}"
+        raise UnavailableError(message, deployment=name, status=status) from None
     finally:
         await response.aclose()
-    return bytes(content)
 
 
 async def next_piece(pieces: AsyncIterator[bytes], target: Target) -> bytes | None:
     """The next bytes of a stream; None at its end."""
+    name = target.deployment.name
     try:
         return await anext(pieces, None)
+    except BodyCutError as error:
+        raise BrokenStreamError(f"{name} {error}", deployment=name, status=200) from None
+    except BodyError as error:
+        raise MalformedResponseError(f"{name} {error}", deployment=name, status=200) from None
     except httpx.RequestError as error:
         reason = quote(str(error) or type(error).__name__, target.key)
-        message = f"{target.deployment.name} broke its stream off: {reason}"
-        raise BrokenStreamError(message, deployment=target.deployment.name, status=200) from None
+        message = f"{name} broke its stream off: {reason}"
+        raise BrokenStreamError(message, deployment=name, status=200) from None
 
 
 def json_or_text(response: httpx.Response, content: bytes) -> object:

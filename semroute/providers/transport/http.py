@@ -9,6 +9,7 @@ from contextlib import suppress
 import httpx
 
 from semroute.errors import DispatchError, MalformedResponseError
+from semroute.http_body import body_pieces
 from semroute.providers.target import Target
 from semroute.providers.transport import sse
 from semroute.providers.transport.connection import (
@@ -104,16 +105,13 @@ async def open_stream(
             async with until(target, whole, first):
                 content = await read_content(response, target)
             raise _not_a_stream(response, content, target)
-        parser, pieces, received, has_begun = sse.Parser(), response.aiter_bytes(), 0, False
+        parser, pieces, has_begun = sse.Parser(), body_pieces(response, MAX_STREAM), False
         while True:
             quiet = Limit.of(timeouts.idle_s, "the stream was silent for {} s (timeouts.idle_s)")
             async with until(target, whole, quiet if has_begun else first):
                 piece = await next_piece(pieces, target)
             if piece is None:
                 return
-            received += len(piece)
-            if received > MAX_STREAM:
-                raise too_long(target, MAX_STREAM)
             try:
                 for event in parser.feed(piece):
                     has_begun = True

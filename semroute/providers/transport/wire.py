@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
 from semroute.errors import RequestError
 from semroute.providers.target import Target
+
+MAX_VALUES = 2_000_000
+"""Values, about, in JSON that is read: to parse it is one step of the interpreter, which no other thread can interrupt,
+of 0.1 to 0.3 microseconds for each value. An answer with the log probabilities of 100,000 tokens has half as many."""
+
+MAX_DEPTH = 200
+"""Levels of nesting in JSON that is read: far below where Python gives up, so that it can be written again anywhere."""
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE_BYTES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
 
 def encode(body: Mapping[str, object], target: Target) -> bytes:
@@ -23,19 +34,47 @@ def read_json(text: str | bytes) -> object:
     """What JSON says; a lone surrogate in it, which no text may hold, becomes U+FFFD.
 
     Raises:
-        ValueError: it is not JSON, or not UTF-8.
+        ValueError: it is not JSON, not UTF-8, or has too many values or levels.
     """
+    opened, others = _structure(text)
+    if opened + others > MAX_VALUES:
+        raise ValueError("JSON of too many values")
     try:
         value: object = json.loads(text)
-        # Only an escape can smuggle one in; for most texts the look for it is all that this costs.
-        again = json.dumps(value, ensure_ascii=False) if _has_escape(text) else ""
+        if opened > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
+            raise ValueError("JSON that is nested too deeply")
+        # Only an escape, or bytes that are no UTF-8, can smuggle one in; for most texts the look for them is all.
+        again = json.dumps(value, ensure_ascii=False) if _has_surrogate(text) else ""
     except RecursionError:
         raise ValueError("JSON that is nested too deeply") from None
     return value if again.isascii() else json.loads(_without_lone_surrogates(again))
 
 
-def _has_escape(text: str | bytes) -> bool:
-    return b"\\u" in text if isinstance(text, bytes) else "\\u" in text
+def _has_surrogate(text: str | bytes) -> bool:
+    found = _SURROGATE_BYTES.search(text) if isinstance(text, bytes) else _SURROGATE.search(text)
+    return found is not None
+
+
+def _structure(text: str | bytes) -> tuple[int, int]:
+    """Count what opens a list or an object, and what separates values; those within texts are counted too."""
+    if isinstance(text, bytes):
+        return text.count(b"[") + text.count(b"{"), text.count(b",")
+    return text.count("[") + text.count("{"), text.count(",")
+
+
+def _is_deeper(value: object, most: int) -> bool:
+    """Tell whether lists and objects are nested more than ``most`` levels deep."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(most):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _without_lone_surrogates(text: str) -> str:
