@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import AsyncIterator, Mapping
 
 import httpx
@@ -14,7 +15,7 @@ from semroute.errors import (
     RequestError,
     UnavailableError,
 )
-from semroute.http_body import ACCEPTED, BodyCutError, BodyError, read_body
+from semroute.http_client import ACCEPTED, BodyCutError, BodyError, read_body
 from semroute.providers.target import Target
 from semroute.providers.transport.failures import failure
 from semroute.providers.transport.reports import quote
@@ -25,6 +26,11 @@ MAX_ANSWER = 64 * 2**20
 
 MAX_ERROR = 2**20
 """Bytes of an answer that is not a success."""
+
+MAX_TEXT = 2**16
+"""Bytes that are looked at of an answer that is no JSON."""
+
+_CHARSETS = ("utf", "iso8859", "latin", "ascii", "cp", "gb", "big5", "shift_jis", "euc", "koi8")
 
 
 def authorization(target: Target) -> dict[str, str]:
@@ -81,11 +87,9 @@ async def send(client: httpx.AsyncClient, request: httpx.Request, target: Target
     except httpx.ConnectTimeout:
         reason = f"no connection within {deployment.timeouts.connect_s:g} s (timeouts.connect_s)"
         raise _unreachable(target, reason, is_charged=False) from None
-    except UnicodeError:
-        message = (
-            f"{deployment.name}: {deployment.base_url}, or the address of a proxy, names no host; correct base_url"
-        )
-        raise RequestError(message, deployment=deployment.name) from None
+    except (UnicodeError, OverflowError):  # what sockets make of such names and ports
+        reason = "base_url, or the address of a proxy, has a host or a port that there cannot be"
+        raise _unreachable(target, reason, is_charged=False) from None
     except httpx.RequestError as error:
         # The cause is left out: a transport's own message may repeat a header.
         reason = quote(str(error) or type(error).__name__, target.key)
@@ -147,11 +151,14 @@ def json_or_text(response: httpx.Response, content: bytes) -> object:
 
 
 def decoded(response: httpx.Response, content: bytes) -> str:
-    """The body as text, whatever it holds."""
+    """Return the beginning of the body as text, whatever it holds."""
     try:
-        return content.decode(response.charset_encoding or "utf-8", "replace")
-    except LookupError:  # a charset that Python does not know
-        return content.decode("utf-8", "replace")
+        name = codecs.lookup(response.charset_encoding or "utf-8").name
+    except (LookupError, ValueError):  # a charset that Python does not know
+        name = "utf-8"
+    # Some of Python's codecs are no charsets, and take time with the square of the length (punycode, idna).
+    is_charset = name.startswith(_CHARSETS) and name != "utf-7"
+    return content[:MAX_TEXT].decode(name if is_charset else "utf-8", "replace")
 
 
 def too_long(target: Target, most: int) -> MalformedResponseError:

@@ -9,7 +9,7 @@ from contextlib import suppress
 import httpx
 
 from semroute.errors import DispatchError, MalformedResponseError
-from semroute.http_body import body_pieces
+from semroute.http_client import body_pieces
 from semroute.providers.target import Target
 from semroute.providers.transport import sse
 from semroute.providers.transport.connection import (

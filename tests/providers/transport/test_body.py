@@ -24,7 +24,7 @@ from semroute.errors import (
     RateLimitError,
     UnavailableError,
 )
-from semroute.http_body import SLICE, body_pieces
+from semroute.http_client import SLICE, body_pieces
 from semroute.providers.target import Target
 from semroute.providers.transport import connection, http, sse, wire
 from semroute.providers.transport.http import open_stream, post_json, read_json

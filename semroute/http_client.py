@@ -1,4 +1,4 @@
-"""Bodies of HTTP answers, read and unpacked within bounds.
+"""HTTP as a client: connections by way of the environment's proxies, and bodies read within bounds.
 
 ``httpx`` unpacks whatever ``content-encoding`` names, layer upon layer and without a bound: 8 kB that were packed twice
 become 8 GB, on the event loop. Here one layer is unpacked, in slices between which the loop gets its turn, and both the
@@ -8,12 +8,15 @@ bytes on the wire and those that come out are counted.
 from __future__ import annotations
 
 import asyncio
+import os
 import zlib
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from typing import cast
+from typing import Any, cast
 
 import httpx
+
+from semroute.errors import ConfigError
 
 ACCEPTED = "gzip"
 """What requests say that they take."""
@@ -26,6 +29,57 @@ Source: https://www.rfc-editor.org/rfc/rfc9110#name-content-encoding
 
 SLICE = 2**18
 """Bytes that are unpacked at once: under a millisecond."""
+
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+"""Variables that name a proxy, in lower case or upper; the lower case counts where both are set."""
+
+
+def open_client(**options: Any) -> httpx.AsyncClient:
+    """Return a client that follows no redirect and goes by the proxies and certificates that the environment names.
+
+    Args:
+        options: further ones of :class:`httpx.AsyncClient`.
+
+    Raises:
+        ConfigError: a variable cannot be used; the message names it, and not what it holds.
+    """
+    try:
+        client = httpx.AsyncClient(follow_redirects=False, **options)
+    except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
+        raise ConfigError(_environment_fault(error)) from None
+    for name, url in _proxies():
+        # httpx finds out at the first call, and lets the interpreter's own error through.
+        if not 0 <= (httpx.URL(url).port or 0) < 2**16:
+            raise ConfigError(f"{name} names a port above 65535: correct it, or unset it")
+    return client
+
+
+def _proxies() -> Iterator[tuple[str, str]]:
+    """Yield the variables that name a proxy, each with the address that it stands for."""
+    for name in (spelt for proxy in PROXIES for spelt in (proxy, proxy.upper())):
+        if value := os.environ.get(name, ""):
+            yield name, value if "://" in value else f"http://{value}"
+
+
+def _environment_fault(error: Exception) -> str:
+    """Say which variable keeps a client from being made."""
+    for name, url in _proxies():
+        try:
+            httpx.AsyncClient(proxy=url, trust_env=False)
+        except ImportError:
+            return (
+                f'{name} names a SOCKS proxy, which needs one more package: pip install "httpx[socks]", or unset {name}'
+            )
+        except (httpx.InvalidURL, ValueError):
+            return f"{name} is not the address of a proxy (http://host:port): correct it, or unset it"
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
+        if isinstance(error, OSError) and os.environ.get(name):
+            return f"{name} names something that cannot be used ({type(error).__name__}): correct it, or unset it"
+    for name in ("no_proxy", "NO_PROXY"):
+        if os.environ.get(name):
+            return f"{name} holds something that is neither a host nor an address: correct it, or unset it"
+    return f"no HTTP client can be made: {type(error).__name__}"
 
 
 class BodyError(ValueError):
