@@ -91,6 +91,7 @@ class Dispatcher:
             constraints: the request's own limits.
 
         Raises:
+            InputError: the request, the candidates or the limits cannot be used; the message names the path.
             NoDeploymentError, CapabilityError: no deployment may or can answer; nothing was called.
             AllClosedError: every place is closed for now; ``wait_s`` says for how long.
             DeadlineError: the deadline passed.

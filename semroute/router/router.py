@@ -119,6 +119,7 @@ class Router:
 
         Raises:
             QueryError: the query is empty, or is neither text nor messages.
+            InputError: another field of the request cannot be used; the message names its path.
             EncoderError: a remote encoder did not answer.
         """
         request = valid_request(query)
@@ -128,7 +129,7 @@ class Router:
         """:meth:`route` for many queries at once, in their order; ``elapsed_ms`` is each one's share of the time.
 
         Raises:
-            QueryError: one of them cannot be routed; the message says which.
+            InputError: one of them cannot be routed; the message says which.
         """
         requests = valid_queries(queries)
         texts = [_text_of(request, place) for place, request in enumerate(requests)]
@@ -159,7 +160,7 @@ class Router:
             constraints: the request's own limits, such as regions, a price ceiling or a deadline.
 
         Raises:
-            QueryError: the query cannot be routed.
+            InputError: the query cannot be routed, or a field or a limit cannot be used; the message names its path.
             DispatchError: no place could answer; :mod:`semroute.errors` lists the subclasses.
         """
         return bridge.run(self.acomplete(query, model=model, constraints=constraints))
