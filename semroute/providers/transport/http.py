@@ -25,7 +25,7 @@ from semroute.providers.transport.connection import (
 from semroute.providers.transport.failures import failure, failure_in_200
 from semroute.providers.transport.limits import Limit, until
 from semroute.providers.transport.reports import MAX_QUOTED, has_error, quote
-from semroute.providers.transport.wire import encode, read_json
+from semroute.providers.transport.wire import encode, off_loop, read_json
 
 __all__ = [
     "MAX_QUOTED",
@@ -70,7 +70,8 @@ async def post_json(
     async with until(target, Limit.whole(target, within_s)):
         response = await send(client, request, target)
         content = await read_content(response, target)
-    return _object(response, content, target)
+    answer = await off_loop(lambda: json_or_text(response, content), len(content))
+    return _object(response, content, answer, target)
 
 
 async def open_stream(
@@ -147,8 +148,7 @@ def _not_a_stream(response: httpx.Response, content: bytes, target: Target) -> D
     return MalformedResponseError(message, deployment=target.deployment.name, status=response.status_code)
 
 
-def _object(response: httpx.Response, content: bytes, target: Target) -> dict[str, object]:
-    answer = json_or_text(response, content)
+def _object(response: httpx.Response, content: bytes, answer: object, target: Target) -> dict[str, object]:
     if not isinstance(answer, dict):
         status = response.status_code
         message = f"{target.deployment.name} answered {status} with something that is not a JSON object: "

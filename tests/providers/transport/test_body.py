@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import threading
 import tracemalloc
 import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
 
@@ -188,13 +190,13 @@ def test_a_packed_stream_gives_its_events(raw: Any) -> None:
 
 
 def test_a_packed_stream_is_bounded(raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "MAX_STREAM", 4 * MIB)
-    for content, most in ((b": x\n" * (10 * MIB), "4 MiB"), (bytes(3 * MIB) * 10, "4 MiB")):
+    monkeypatch.setattr(http, "MAX_STREAM", MIB)
+    for content, most in ((b": x\n" * MIB, "1 MiB"), (bytes(4 * MIB), "1 MiB")):
         error = refused(raw, stream(raw, gzip.compress(content, 1), "gzip"), read)
         assert type(error) is MalformedResponseError
         assert most in str(error)
-    members = gzip.compress(b"") * (5 * MIB // 20)
-    assert "4 MiB" in str(refused(raw, stream(raw, members, "gzip"), read))
+    members = gzip.compress(b"") * (2 * MIB // 20)
+    assert "1 MiB" in str(refused(raw, stream(raw, members, "gzip"), read))
 
 
 def test_a_body_that_is_not_what_it_says_is_malformed(raw: Any) -> None:
@@ -259,3 +261,28 @@ def test_brackets_within_texts_and_flat_lists_are_not_depth() -> None:
 def test_a_surrogate_that_comes_as_bytes_is_replaced() -> None:
     assert read_json(b'"a\xed\xa0\x80b"') in ("a\ufffdb", "a\ufffd\ufffd\ufffdb")
     assert read_json(b'"\\ud83d\\ude00 \\ud800"') == "\U0001f600 \ufffd"
+
+
+def test_large_json_is_read_off_the_loop_and_not_behind_names_that_hang(raw: Any) -> None:
+    large = {"a": "x" * wire.OFF_LOOP}
+
+    async def ask(client: httpx.AsyncClient, where: Target) -> dict[str, object]:
+        loop, release = asyncio.get_running_loop(), threading.Event()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        hanging = loop.run_in_executor(None, release.wait, 20)
+        try:
+            return await post(client, where)
+        finally:
+            assert not hanging.done()
+            release.set()
+            await hanging
+
+    assert asked(raw, raw.answer(large), ask) == large
+
+
+def test_json_is_read_by_the_loops_thread_only_where_it_is_small() -> None:
+    def where(size: int) -> str:
+        return asyncio.run(wire.off_loop(lambda: threading.current_thread().name, size))
+
+    assert where(wire.OFF_LOOP - 1) == threading.current_thread().name
+    assert where(wire.OFF_LOOP).startswith("semroute-json")
