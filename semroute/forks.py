@@ -11,13 +11,19 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 from weakref import WeakSet, ref
 
 T = TypeVar("T")
 
+WAIT_S = 5.0
+"""The longest that a fork waits for locks of :func:`waited_lock`, seconds."""
+
 _locks: WeakSet[threading.Lock] = WeakSet()
+_waited: WeakSet[threading.Lock] = WeakSet()
+_taken = threading.local()
 _resets: dict[int, tuple[ref[Any], Callable[[Any], None]]] = {}
 _numbers = itertools.count()
 
@@ -26,6 +32,17 @@ def lock() -> threading.Lock:
     """Return a lock that is open in a forked child, whoever held it in the parent."""
     made = threading.Lock()
     _locks.add(made)
+    return made
+
+
+def waited_lock() -> threading.Lock:
+    """Return a lock as :func:`lock` does, for whose holder a fork waits, but no longer than :data:`WAIT_S`.
+
+    For work within a library that has locks of its own which no child can open, such as SQLite: a child that was forked
+    meanwhile could not even open another database. Hold it for the single step, and do not fork within.
+    """
+    made = lock()
+    _waited.add(made)
     return made
 
 
@@ -51,6 +68,17 @@ def leave_behind(*parents: object) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(parent))
 
 
+def _before_fork() -> None:
+    ends_at = time.monotonic() + WAIT_S
+    _taken.locks = [held for held in list(_waited) if held.acquire(timeout=max(ends_at - time.monotonic(), 0.0))]
+
+
+def _after_fork_in_parent() -> None:
+    for held in _taken.locks:
+        held.release()
+    _taken.locks = []
+
+
 def _open_locks() -> None:
     for held in list(_locks):
         if held.locked():
@@ -66,4 +94,4 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

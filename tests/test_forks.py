@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,31 @@ def test_a_lock_that_another_thread_holds_is_open_in_the_child() -> None:
     release.set()
     holder.join()
     assert not lock.locked()
+
+
+def test_a_fork_waits_for_work_that_no_child_could_take_up() -> None:
+    lock, is_held, done = forks.waited_lock(), threading.Event(), list[str]()
+
+    def work() -> None:
+        with lock:
+            is_held.set()
+            time.sleep(0.3)
+            done.append("done")
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    is_held.wait(PATIENCE_S)
+    assert in_child(lambda: (list(done), lock.acquire(timeout=5))) == (["done"], True)
+    assert not lock.locked()
+    worker.join()
+
+
+def test_a_fork_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "WAIT_S", 0.05)
+    lock = forks.waited_lock()
+    with lock:
+        assert in_child(lambda: lock.acquire(timeout=5)) is True
+        assert lock.locked()
 
 
 def test_who_is_gone_is_not_reset() -> None:

@@ -46,7 +46,8 @@ def work(router: Router, name: str) -> dict[str, Any]:
         "stream": asyncio.run(pieces()),
         "draw": dispatcher._random.random(),
         "replica": getattr(dispatcher.gates, "replica", name),
-        "logged": router._log.flush(10.0),  # type: ignore[union-attr]
+        # A database that another process is writing is one failure, and the end of a flush.
+        "logged": any(router._log.flush(10.0) for _ in range(5)),  # type: ignore[union-attr]
     }
 
 

@@ -66,6 +66,7 @@ class Writer:
         self._tidy = tidy
         self._capacity = capacity
         self._starting = forks.lock()
+        self._in_database = forks.waited_lock()
         self._reset()
         _reset_in_children(self)
 
@@ -148,7 +149,8 @@ class Writer:
 
     def _write(self) -> bool:
         try:
-            insert(self._engine, rows_of(self._batch, self._keep), again=bool(self._failed_tries))
+            with self._in_database:
+                insert(self._engine, rows_of(self._batch, self._keep), again=bool(self._failed_tries))
         except Exception as error:  # a thread that ends is a log that ends: whatever it is, it is reported
             return self._failed(error)
         self._written += len(self._batch)
@@ -174,7 +176,8 @@ class Writer:
     def _write_one_by_one(self) -> None:
         for outcome in self._batch:
             try:
-                insert(self._engine, rows_of([outcome], self._keep), again=True)
+                with self._in_database:
+                    insert(self._engine, rows_of([outcome], self._keep), again=True)
                 self._written += 1
             except Exception as error:  # see above
                 self._dropped += 1
@@ -188,7 +191,8 @@ class Writer:
 
     def _tidy_up(self) -> None:
         try:
-            self._tidy()
+            with self._in_database:
+                self._tidy()
         except Exception as error:  # see above
             self._report("old outcomes cannot be deleted from %s (%s)", where(self._engine), said(error))
 
