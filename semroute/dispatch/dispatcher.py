@@ -13,6 +13,7 @@ from random import Random
 
 import httpx
 
+from semroute import forks
 from semroute.config import Config
 from semroute.dispatch.attempt import AttemptList, Record, Scene, attempt
 from semroute.dispatch.clients import shared_client
@@ -24,6 +25,7 @@ from semroute.dispatch.reporting import Reporter
 from semroute.dispatch.silence import SHARE, SilenceMonitor
 from semroute.dispatch.status import restore_state
 from semroute.dispatch.turns import Turn, Turns
+from semroute.dispatch.validation import valid_candidates, valid_constraints, valid_request
 from semroute.errors import DeadlineError, DispatchError, RateLimitError
 from semroute.eventloop import WorkerPool
 from semroute.providers.transport.limits import CallClock
@@ -64,6 +66,7 @@ class Dispatcher:
         workers: WorkerPool | None = None,
     ) -> None:
         self.config = config
+        self._state_file, self._draws_itself = state_file, random is None
         self.gates = open_gates(config, env) if gates is None else gates
         self.latencies = LatencyWindows()
         self._silence = SilenceMonitor()
@@ -78,6 +81,7 @@ class Dispatcher:
         self._random = random or Random()
         self._retries = RetryBudget(config.retries.budget)
         self._hedges = RetryBudget(config.hedging.most, least=0, window_s=HEDGE_WINDOW_S)
+        forks.in_child(self, Dispatcher._after_fork)
 
     async def complete(
         self,
@@ -100,6 +104,7 @@ class Dispatcher:
                 and returns nothing.
 
         Raises:
+            InputError: the request, the candidates or the limits cannot be used; the message names the path.
             NoDeploymentError, CapabilityError: no deployment may or can answer; nothing was called.
             AllClosedError: every place is closed for now; ``wait_s`` says for how long.
             DeadlineError: the deadline passed.
@@ -145,6 +150,8 @@ class Dispatcher:
         streaming: bool = False,
     ) -> Outlook:
         """What a call would mean now; makes none and reserves nothing."""
+        request, constraints = valid_request(request), valid_constraints(constraints)
+        candidates = valid_candidates(candidates)
         await self._know_models()
         try:
             plan = self._planner.plan(request, candidates, constraints)
@@ -170,6 +177,8 @@ class Dispatcher:
         streaming: bool,
     ) -> Events:
         started = time.monotonic()
+        request, constraints = valid_request(request), valid_constraints(constraints)
+        candidates = valid_candidates(candidates)
         await self._know_models()
         plan = self._planner.plan(request, candidates, constraints)
         rules = self.config.retries
@@ -202,6 +211,13 @@ class Dispatcher:
                 if is_heard or record.final is not None:
                     raise _with_attempts(error if is_heard else record.final or error, record) from None
                 last = error
+
+    def _after_fork(self) -> None:
+        """Become a dispatcher of this process: a report under way is the parent's; gates see to themselves."""
+        forks.leave_behind(self._reporter)
+        self._reporter = Reporter(self.gates, self.latencies, self.config, self._state_file, self._workers)
+        if self._draws_itself:
+            self._random = Random()  # else all children would draw the same
 
     async def _know_models(self) -> None:
         if not self._knows_models:

@@ -20,6 +20,7 @@ from semroute.errors import (
     DispatchError,
     NoDeploymentError,
     ProviderTimeoutError,
+    QueryError,
     RateLimitError,
     RequestError,
     UnavailableError,
@@ -571,7 +572,7 @@ async def _all(events: Any) -> list[Delta | Completion]:
 
 
 @pytest.mark.parametrize("messages", [("hello",), (None,), ({"role": "user", "content": 3},)])
-def test_what_is_no_message_is_a_bad_request_and_no_call(first: FakeProvider, messages: Any) -> None:
-    error = refusal(config(cheap("a", first)), request=Request(messages))
-    assert isinstance(error, RequestError)
+def test_what_is_no_message_is_a_query_error_and_no_call(first: FakeProvider, messages: Any) -> None:
+    with pytest.raises(QueryError, match=r"messages\[0\]"):
+        run(config(cheap("a", first)), lambda dispatcher: dispatcher.complete(Request(messages), ("large",)))
     assert first.requests == []
