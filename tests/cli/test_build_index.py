@@ -218,7 +218,7 @@ def test_ctrl_c_in_mid_build_keeps_the_old_index_and_leaves_nothing_behind(own_i
         text=True,
     )
     deadline = time.monotonic() + 120
-    while not any(temporary.glob("semroute-*/*")) and process.poll() is None and time.monotonic() < deadline:
+    while not any(own_index.glob(".staging-*/*")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     err = _interrupted(process)
     # Pressed once more while the interpreter was leaving already, it ends by the signal itself.
