@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+CANCEL_S = 1.0
+"""How long an interrupted caller waits for the end of what it cancels, seconds."""
+
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 
@@ -27,12 +30,22 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     if threading.current_thread().name == _THREAD_NAME:
         work.close()
         raise RuntimeError("bridge.run() was called from the bridge's own loop; await the coroutine instead")
-    future = asyncio.run_coroutine_threadsafe(work, loop)
+    has_ended = threading.Event()
+    future = asyncio.run_coroutine_threadsafe(_ending(work, has_ended), loop)
     try:
         return future.result()
     except BaseException:
         future.cancel()
+        # What the work does at its end, such as to record its outcome, comes before what its caller closes.
+        has_ended.wait(CANCEL_S)
         raise
+
+
+async def _ending(work: Coroutine[Any, Any, T], has_ended: threading.Event) -> T:
+    try:
+        return await work
+    finally:
+        has_ended.set()
 
 
 _THREAD_NAME = "semroute-bridge"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO, Any
 
 import filelock
@@ -99,12 +99,14 @@ def _is_left(name: str, mark: str, is_ours: Callable[[str], bool]) -> bool:
 def whole_file(path: Path) -> Iterator[Path]:
     """A file beside ``path`` to write; it takes its place at the end, and is gone after an error.
 
+    Others may read it as far as the umask lets them, and no more than they could read the file that it replaces.
+
     Raises:
         OSError: it cannot be written.
     """
     collect_parts(path)
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as made:
-        part = Path(made.name)
+    part, made = _begun_part(path)
+    with made:
         if fcntl is None:
             made.close()  # an open file cannot be renamed there
         else:
@@ -112,7 +114,6 @@ def whole_file(path: Path) -> Iterator[Path]:
             _lock(made)
         try:
             yield part
-            part.chmod(0o644)
             sync(part)
             part.replace(path)
         finally:
@@ -168,6 +169,16 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:
         return json.loads(raw.decode("utf-8"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _begun_part(path: Path) -> tuple[Path, IO[bytes]]:
+    """Create and open a file beside ``path``, with the permissions that the file in its place will have."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    # Not the 0600 of tempfile: the system alone knows the umask of every thread, and a folder's default permissions.
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    with suppress(FileNotFoundError):
+        part.chmod(stat.S_IMODE(os.fstat(handle).st_mode & path.stat().st_mode) | stat.S_IRUSR | stat.S_IWUSR)
+    return part, os.fdopen(handle, "wb")
 
 
 def sync(path: Path) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from typing import TypedDict
 
 from semroute.cascade.check import Sampler
 from semroute.cascade.early import is_clear
@@ -20,8 +21,15 @@ from semroute.errors import (
 )
 from semroute.types import Attempt, Caller, Completion, Delta, Outlook, Request
 
+RESERVED = 0.5
+"""Share of what a query has left that a silent tier leaves to the tiers above, where one of them can be called."""
 LEAST_S = 0.001
 """Handed to a call whose time is up: its own error says more than ours would."""
+
+
+class _Limits(TypedDict):
+    deadline_s: float
+    reserve_s: float
 
 
 class Calls:
@@ -40,6 +48,7 @@ class Calls:
         self._caller = caller
         self._deadline = time.monotonic() + deadline_s
         self._streaming = streaming
+        self._reserved = 0.0
 
     @property
     def left_s(self) -> float:
@@ -54,6 +63,7 @@ class Calls:
         """
         if self._request.n not in (None, 1):
             raise CapabilityError(f"n={self._request.n}: a cascade checks and gives one answer; leave n out")
+        self._reserved = RESERVED if await self._can_climb(rung) else 0.0
         wants = rung.acceptance.wants_logprobs or self._may_be_early(rung)
         if wants and not self._request.logprobs and rung.name not in self._ladder.refusing:
             asked = replace(self._request, logprobs=True)
@@ -61,6 +71,19 @@ class Calls:
             if outlook.closed is None:
                 return asked, outlook
         return self._request, await self._caller.outlook(self._request, rung.candidates)
+
+    async def _can_climb(self, rung: Rung) -> bool:
+        """Whether a tier above can be called now."""
+        for later in self._ladder.rungs:
+            if later.tier > rung.tier:
+                outlook = await self._caller.outlook(self._request, later.candidates)
+                if outlook.closed is None:
+                    return True
+        return False
+
+    def _limits(self) -> _Limits:
+        left_s = max(self.left_s, LEAST_S)
+        return {"deadline_s": left_s, "reserve_s": self._reserved * left_s}
 
     async def answer(self, rung: Rung, request: Request) -> AsyncGenerator[Delta | Completion]:
         """The tier's answer, last; pieces only of one that is given out before it is whole.
@@ -107,7 +130,7 @@ class Calls:
         if not passes and not self._may_be_early(rung):
             yield await self._complete(rung, request)
             return
-        events = self._caller.stream(request, rung.candidates, deadline_s=max(self.left_s, LEAST_S))
+        events = self._caller.stream(request, rung.candidates, **self._limits())
         try:
             async with aclosing(events):
                 async for event in self._let_out(rung, events, at_once=passes):
@@ -118,7 +141,7 @@ class Calls:
 
     async def _complete(self, rung: Rung, request: Request) -> Completion:
         try:
-            answer = await self._caller.complete(request, rung.candidates, deadline_s=max(self.left_s, LEAST_S))
+            answer = await self._caller.complete(request, rung.candidates, **self._limits())
         except DispatchError as error:
             self.attempts += error.attempts
             raise

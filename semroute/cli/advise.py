@@ -64,7 +64,7 @@ def _print(advices: tuple[Advice, ...]) -> None:
     import yaml
 
     from semroute.cli.advice_tables import advice_table, sentences, tiers_table
-    from semroute.cli.console import print_note, print_text, stdout
+    from semroute.cli.console import print_line, print_note, stdout
     from semroute.evaluate.advice.advice import overrides
 
     if not advices:
@@ -77,4 +77,4 @@ def _print(advices: tuple[Advice, ...]) -> None:
     found = overrides(advices)
     if found:
         print_note("to follow this, in semroute.yaml:")
-        print_text(yaml.safe_dump({"categories": found}, sort_keys=False, allow_unicode=True).rstrip())
+        print_line(yaml.safe_dump({"categories": found}, sort_keys=False, allow_unicode=True).rstrip())

@@ -18,6 +18,7 @@ from semroute.types import total_cost
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from semroute.cli.console import AnswerPrinter
     from semroute.config import Config
     from semroute.dispatch import Constraints
     from semroute.outcomes.log import OutcomeLog
@@ -58,7 +59,7 @@ def ask(
     standard error.
     """
     from semroute import bridge
-    from semroute.cli.console import print_json, print_note, print_text
+    from semroute.cli.console import AnswerPrinter, print_json, print_note, print_text
     from semroute.cli.routers import command_log, logging_router
     from semroute.config import load_config
     from semroute.dispatch import Constraints
@@ -74,17 +75,19 @@ def ask(
         deadline_s=deadline,
         wants=frozenset(wants),
     )
+    printer = AnswerPrinter()
+    echo = None if as_json else printer
     if model is not None or deployment is not None:
         with command_log(config) as log:
-            completion = bridge.run(_last(_direct(text, config, constraints, stream, log), echo=not as_json))
+            completion = bridge.run(_last(_direct(text, config, constraints, stream, log), echo))
     else:
         with logging_router(index, config_path, state_file=STATE_FILE) as router:
-            completion = bridge.run(_last(_routed(text, router, constraints, stream), echo=not as_json))
+            completion = bridge.run(_last(_routed(text, router, constraints, stream), echo))
     if as_json:
         print_json(as_dict(completion))
         return
     if stream and completion.text:
-        print_text("")
+        printer.end()
     else:
         print_text(completion.text or completion.refusal or "")
     for trial in completion.trials:
@@ -165,7 +168,7 @@ def _standard_input() -> str:
         raise QueryError(f"standard input is not UTF-8 text (byte {error.start})") from None
 
 
-async def _last(events: AsyncIterator[Delta | Completion], *, echo: bool) -> Completion:
+async def _last(events: AsyncIterator[Delta | Completion], echo: AnswerPrinter | None) -> Completion:
     """Read to the end; pieces of the answer are printed as they come."""
     from semroute.types import Delta
 
@@ -173,8 +176,8 @@ async def _last(events: AsyncIterator[Delta | Completion], *, echo: bool) -> Com
     async for event in events:
         if not isinstance(event, Delta):
             completion = event
-        elif echo:
-            click.echo(event.text, nl=False)
+        elif echo is not None:
+            echo.write(event.text)
     assert completion is not None  # dispatch ends with a completion or raises
     return completion
 

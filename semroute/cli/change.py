@@ -109,7 +109,7 @@ def _opened(index: Path | None, config_path: Path | None) -> tuple[Artifact, Enc
 
 def _print(changed: Changed, category: str, *, as_json: bool) -> None:
     from semroute.categories.notes import shortened
-    from semroute.cli.console import print_json, print_text, print_warning
+    from semroute.cli.console import print_json, print_line, print_warning
     from semroute.cli.manifests import left_out
 
     if as_json:
@@ -126,7 +126,7 @@ def _print(changed: Changed, category: str, *, as_json: bool) -> None:
         print_warning(left_out(changed.artifact.manifest))
     entry = changed.artifact.manifest.categories.get(category)
     now = "is gone" if entry is None else f"has {entry.examples:,} examples, threshold {entry.threshold:.3f}"
-    print_text(f"{changed.added:,} added, {changed.removed:,} removed: {category} {now} ({changed.artifact.folder})")
+    print_line(f"{changed.added:,} added, {changed.removed:,} removed: {category} {now} ({changed.artifact.folder})")
 
 
 def _as_dict(changed: Changed) -> dict[str, object]:

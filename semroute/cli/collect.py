@@ -56,20 +56,21 @@ def collect(
     from semroute.config import load_config
     from semroute.dispatch import Dispatcher
     from semroute.errors import InputError
-    from semroute.outcomes.appending import known_cells, written_rows
+    from semroute.outcomes.appending import known_cells, only_appender, written_rows
     from semroute.router.collecting import Collector
 
     config = load_config(config_path)
     asked = _models(models, config)
-    known = known_cells(written_rows(out))
-    found = list(_from_file(queries) if queries is not None else _from_log(log_url, config_path))
-    chosen = _drawn(found, sample, seed)
-    left = _lacking(chosen, asked, {key: frozenset(cells) for key, cells in known.items()})
-    if not chosen:
-        raise InputError("no queries to ask; keep them in the log (log: {text: full}), or give --queries FILE")
-    dispatcher = Dispatcher(config)
-    collector = Collector(dispatcher, asked, max_usd, max_tokens, together)
-    rows, answers, failures = bridge.run(_collect(collector, left, out))
+    with only_appender(out):
+        known = known_cells(written_rows(out))
+        found = list(_from_file(queries) if queries is not None else _from_log(log_url, config_path))
+        chosen = _drawn(found, sample, seed)
+        left = _lacking(chosen, asked, {key: frozenset(cells) for key, cells in known.items()})
+        if not chosen:
+            raise InputError("no queries to ask; keep them in the log (log: {text: full}), or give --queries FILE")
+        dispatcher = Dispatcher(config)
+        collector = Collector(dispatcher, asked, max_usd, max_tokens, together)
+        rows, answers, failures = bridge.run(_collect(collector, left, out))
     for model, (count, why) in failures.items():
         print_warning(f"{model}: {count:,} queries were not answered, such as: {why}")
     told = {

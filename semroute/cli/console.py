@@ -1,29 +1,72 @@
 """Where the command line writes: rich text for people, plain lines for programs.
 
 Colour is rich's decision: none when the output is not a terminal or ``NO_COLOR`` is set (https://no-color.org).
+
+A terminal obeys control characters, whoever wrote them: a query, an answer or a provider's error may set the clipboard
+(OSC 52), the title or the cursor (https://invisible-island.net/xterm/ctlseqs/ctlseqs.html). All that is printed for
+people passes :func:`visible`, in a pipe as well, whose other end is often a terminal. Programs get the bytes as they
+are: JSON, which escapes them, and an answer that does not go to a terminal.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import sys
+from collections.abc import Iterable
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
+
+_BIDI = "\u202a-\u202e\u2066-\u2069"
+"""Overrides and isolates of writing direction: what is read is not what is there (https://trojansource.codes)."""
+_OBEYED = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_BIDI}]")
+"""Control characters (ECMA-48: C0 but for tab and newline, DEL, C1) and those of writing direction."""
+_UNESCAPED = re.compile(f"[\x7f-\x9f{_BIDI}]")
+"""Those among them that JSON may hold as they are."""
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """Return the text with each control character shown instead of obeyed; newlines and tabs stay.
+
+    ``^[`` stands for escape, in the notation of cat and less; ``<U+202E>`` for what has none.
+    """
+    if _HALF.search(text):
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return _OBEYED.sub(_shown, text.replace("\r\n", "\n"))
+
+
+def _shown(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"^{chr(code ^ 0x40)}" if code < 0x80 else f"<U+{code:04X}>"
+
+
+class _SafeConsole(Console):
+    """A console that reads no markup, and sends no control characters but its own."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, soft_wrap=False, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render as rich does, text by text made visible."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
 
 
 def stdout() -> Console:
     """The console for results."""
     _write_what_can_be_written(sys.stdout)
-    return Console(highlight=False, soft_wrap=False)
+    return _SafeConsole()
 
 
 def stderr() -> Console:
     """The console for progress, notes and errors."""
     _write_what_can_be_written(sys.stderr)
-    return Console(stderr=True, highlight=False, soft_wrap=False)
+    return _SafeConsole(stderr=True)
 
 
 def _write_what_can_be_written(stream: object) -> None:
@@ -34,28 +77,69 @@ def _write_what_can_be_written(stream: object) -> None:
 
 def print_error(message: str) -> None:
     """One red line on standard error; a message of several lines keeps them. Never wrapped, never read as markup."""
-    stderr().print(Text(f"error: {message}", style="red"), soft_wrap=True)
+    stderr().print(Text(visible(f"error: {message}"), style="red"), soft_wrap=True)
 
 
 def print_warning(message: str) -> None:
     """One yellow line on standard error."""
-    stderr().print(Text(f"warning: {message}", style="yellow"), soft_wrap=True)
+    stderr().print(Text(visible(f"warning: {message}"), style="yellow"), soft_wrap=True)
 
 
 def print_note(message: str) -> None:
     """One dim line on standard error."""
-    stderr().print(Text(message, style="dim"), soft_wrap=True)
+    stderr().print(Text(visible(message), style="dim"), soft_wrap=True)
+
+
+def print_line(text: str) -> None:
+    """Plain text for people on standard output, made visible; what the output's encoding cannot write becomes ``?``."""
+    click.echo(_writable(visible(text)))
+
+
+class AnswerPrinter:
+    """Prints a model's answer in pieces as they come: to a terminal made visible, elsewhere as it is.
+
+    A character may be split between pieces, so that the end of one may wait for the next.
+    """
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stdout.isatty()
+        self._held = ""
+
+    def write(self, piece: str) -> None:
+        """Print a piece, but for a half character or a carriage return at its end."""
+        text = self._held + piece
+        self._held = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" or text[-1:] == "\r" else ""
+        self._print(text[: len(text) - len(self._held)])
+
+    def end(self) -> None:
+        """Print what is left, and the end of the line."""
+        held, self._held = self._held, ""
+        self._print(f"{held}\n")
+
+    def _print(self, text: str) -> None:
+        if self._is_terminal:
+            text = visible(text)
+        elif _HALF.search(text):
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        click.echo(_writable(text), nl=False, color=True)  # else click takes some of its sequences out
 
 
 def print_text(text: str) -> None:
-    """Plain text on standard output, as it is; what the output's encoding cannot write becomes ``?``."""
+    """An answer on standard output, as :class:`AnswerPrinter` prints it, and the end of the line."""
+    printer = AnswerPrinter()
+    printer.write(text)
+    printer.end()
+
+
+def _writable(text: str) -> str:
+    """Return the text with ``?`` for what the encoding of standard output cannot write."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    click.echo(text.encode(encoding, "replace").decode(encoding))
+    return text.encode(encoding, "replace").decode(encoding)
 
 
 def print_json(value: object) -> None:
-    """A value as one line of JSON on standard output; escapes what the output's encoding cannot write."""
-    line = json.dumps(value, ensure_ascii=False)
+    """A value as one line of JSON on standard output; escapes control characters and what its encoding cannot write."""
+    line = _UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
     try:
         line.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:

@@ -21,7 +21,7 @@ from semroute.whole import whole_file
 )
 def init(force: bool, path: Path) -> None:
     """Write a commented semroute.yaml to start from."""
-    from semroute.cli.console import print_text
+    from semroute.cli.console import print_line
     from semroute.config.template import template
 
     if path.is_dir():
@@ -33,7 +33,7 @@ def init(force: bool, path: Path) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"cannot be written: {reason}", path=path) from error
-    print_text(f'wrote {path}; next: export OPENAI_API_KEY, or edit the deployments, then "semroute config check"')
+    print_line(f'wrote {path}; next: export OPENAI_API_KEY, or edit the deployments, then "semroute config check"')
 
 
 def _write(path: Path, text: str, force: bool) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C that does not get lost."""
+"""Signals that end a command: none gets lost, and each lets the log be written."""
 
 from __future__ import annotations
 
@@ -10,6 +10,51 @@ from contextlib import contextmanager
 
 AGAIN_S = 0.05
 """How long after an interrupt was lost it is raised again, seconds."""
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that ask a process to end, besides Ctrl-C; left to their default they end it where it stands."""
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal of :data:`ENDING` asks this process to end: a Ctrl-C to all that handles one.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.signal = number
+
+
+@contextmanager
+def orderly_end() -> Iterator[None]:
+    """Raise :class:`Terminated` in the main thread for the first signal that asks for the end; others wait for it.
+
+    What a shell or another program has set is left alone: nohup has SIGHUP ignored. Outside the main thread, where no
+    handler can be set, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours = [number for number in ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+        _raised.clear()
+
+
+_raised: set[int] = set()
+"""The signal that has ended the command, if one has."""
+
+
+def _end(number: int, _: object) -> None:
+    if not _raised:
+        _raised.add(number)
+        raise Terminated(number)
 
 
 @contextmanager
@@ -27,7 +72,9 @@ def not_lost() -> Iterator[None]:
             passed_on(unraisable)
             return
         # Not from here: what this function raises is dropped as well.
-        timer = threading.Timer(AGAIN_S, _press)
+        lost = unraisable.exc_value
+        _raised.clear()
+        timer = threading.Timer(AGAIN_S, _press, (lost.signal if isinstance(lost, Terminated) else signal.SIGINT,))
         again.append(timer)
         timer.start()
 
@@ -40,8 +87,8 @@ def not_lost() -> Iterator[None]:
             timer.cancel()
 
 
-def _press() -> None:
+def _press(number: int) -> None:
     if sys.platform == "win32":
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
     else:  # a signal to the thread itself also ends what it waits for
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident or 0, number)

@@ -51,18 +51,35 @@ def label(
     Both go on where they stopped, answer by answer: what a model has answered since, and what was not graded, is still
     to be judged.
     """
-    from semroute.cli.console import print_json, print_note, print_warning
-    from semroute.cli.label_hand import judge_by_hand
     from semroute.cli.label_rows import read_sheet
     from semroute.cli.label_screen import MOST_ANSWERS
+    from semroute.outcomes.appending import only_appender
 
-    sheet = read_sheet(outcomes, out, most=MOST_ANSWERS if judge is None else None)
-    if judge is not None:
-        _by_model(sheet, judge, golden, limit, max_usd, config_path, as_json=as_json)
-        return
-    if golden is not None or max_usd is not None:
+    if judge is None and (golden is not None or max_usd is not None):
         raise click.UsageError("--golden and --max-usd go with --judge")
-    judged = judge_by_hand(sheet, limit, classifier, index, config_path, seed)
+    with only_appender(out):
+        sheet = read_sheet(outcomes, out, most=MOST_ANSWERS if judge is None else None)
+        if judge is not None:
+            _by_model(sheet, judge, golden, limit, max_usd, config_path, as_json=as_json)
+        else:
+            _by_hand(sheet, limit, classifier, index, config_path, seed, as_json=as_json)
+
+
+def _by_hand(
+    sheet: Sheet,
+    limit: int | None,
+    classifier: Path | None,
+    index: Path | None,
+    config_path: Path | None,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Let a person judge, and say what came of it."""
+    from semroute.cli.console import print_json, print_note, print_warning
+    from semroute.cli.label_hand import judge_by_hand
+
+    judged, out = judge_by_hand(sheet, limit, classifier, index, config_path, seed), sheet.out
     sampled = sheet.sampled()
     if as_json:
         print_json({"path": str(out), "judged": judged, "random_sample": sampled})

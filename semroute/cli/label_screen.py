@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from semroute.cli.console import visible
 from semroute.cli.label_layout import fitted, shares, wrapped
 
 MARKS = {None: "?", 0.0: "bad", 0.5: "half", 1.0: "good"}
@@ -84,7 +85,7 @@ class Judging:
     def whole(self) -> str:
         """Query and answers as plain text, with nothing left out."""
         parts = [("query", self.query), *((f"answer {place}", text) for place, text in enumerate(self.answers, 1))]
-        return "\n\n".join(f"--- {name} ---\n{text}" for name, text in parts) + "\n"
+        return visible("\n\n".join(f"--- {name} ---\n{text}" for name, text in parts)) + "\n"
 
 
 def shown(judging: Judging, console: Console, *, done: int, wanted: int, reason: str) -> RenderableType:
@@ -96,8 +97,8 @@ def shown(judging: Judging, console: Console, *, done: int, wanted: int, reason:
     count = len(judging.answers)
     abreast = min(count, max(1, console.width // LEAST_WIDTH))
     width = console.width // abreast
-    query = wrapped(judging.query, console, console.width - _FRAME)
-    answers = [wrapped(answer, console, width - _FRAME) for answer in judging.answers]
+    query = wrapped(visible(judging.query), console, console.width - _FRAME)
+    answers = [wrapped(visible(answer), console, width - _FRAME) for answer in judging.answers]
     bands = [range(start, min(start + abreast, count)) for start in range(0, count, abreast)]
     foot = (
         [Text(judging.said, style="yellow"), Text(_KEYS, style="dim")] if judging.said else [Text(_KEYS, style="dim")]

@@ -40,7 +40,7 @@ def log() -> None:
 @json_option
 def tail(count: int, follow: bool, log_url: str | None, config_path: Path | None, as_json: bool) -> None:
     """Show the last outcomes, one a line: id, time, category, model, cost, time taken, query."""
-    from semroute.cli.console import print_json, print_text
+    from semroute.cli.console import print_json, print_line
     from semroute.cli.logs import read_log
     from semroute.outcomes.log.exporting import as_dict
 
@@ -50,7 +50,7 @@ def tail(count: int, follow: bool, log_url: str | None, config_path: Path | None
             if as_json:
                 print_json(as_dict(outcome))
             else:
-                print_text(line(outcome))
+                print_line(line(outcome))
 
 
 @log.command()
@@ -133,10 +133,11 @@ def info(log_url: str | None, config_path: Path | None, as_json: bool) -> None:
     opened, config = read_log(log_url, config_path)
     with opened:
         count, first, last = opened.count()
-        place = opened.place
+        place, dropped = opened.place, opened.dropped()
     facts = {
         "log": place,
         "outcomes": count,
+        "dropped": dropped,
         "first": None if first is None else _time(first),
         "last": None if last is None else _time(last),
         "text": config.log.text,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import click
 
 from semroute import __version__
-from semroute.cli.interrupts import not_lost
+from semroute.cli.interrupts import Terminated, not_lost, orderly_end
 from semroute.cli.lazy import LazyGroup
 from semroute.errors import SemrouteError
 
@@ -73,10 +76,10 @@ def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli
         program: the program's name in its help.
 
     Returns:
-        The exit code: 0, 2 for bad usage or bad input, 1 for other errors, 130 after Ctrl-C.
+        The exit code: 0, 2 for bad usage or bad input, 1 for other errors, 130 after Ctrl-C, 143 after SIGTERM.
     """
     try:
-        with not_lost():
+        with orderly_end(), not_lost(), _warnings_shown():
             code = command.main(arguments, prog_name=program, standalone_mode=False)
         sys.stdout.flush()
     except SemrouteError as error:
@@ -84,11 +87,18 @@ def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli
 
         print_error(str(error))
         return error.exit_code
-    except click.Abort:
+    except click.Abort as error:
+        # click makes one of every KeyboardInterrupt; those of signals have a number.
+        ended_by = error.__cause__
+        if isinstance(ended_by, Terminated):
+            click.echo(f"ended by {ended_by}", err=True)
+            return 128 + ended_by.signal
         click.echo("interrupted", err=True)
         return 130
+    except Terminated as error:  # between click's end and ours
+        return 128 + error.signal
     except click.ClickException as error:
-        error.show()
+        _show(error)
         return error.exit_code
     except BrokenPipeError:
         _silence_stdout()
@@ -99,6 +109,39 @@ def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli
         print_error(f"{error.filename or 'the operating system'}: {error.strerror or error}")
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _show(error: click.ClickException) -> None:
+    """Print an error of usage, whose words may quote an argument that another program has made."""
+    from semroute.cli.console import visible
+
+    said = io.StringIO()
+    error.show(said)
+    click.echo(visible(said.getvalue()), err=True, nl=False)
+
+
+class _Warnings(logging.Handler):
+    """Prints what the library warns of like a command's own warnings: it may quote a provider."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record as one yellow line."""
+        from semroute.cli.console import print_warning
+
+        print_warning(self.format(record))
+
+
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """Print warnings of the library, unless the program that runs this command has set its own logging up."""
+    log, handler = logging.getLogger("semroute"), _Warnings(logging.WARNING)
+    if log.hasHandlers():
+        yield
+        return
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def _silence_stdout() -> None:

@@ -138,7 +138,7 @@ def _print(
     seen: NDArray[np.bool_] | None,
     as_json: bool,
 ) -> None:
-    from semroute.cli.console import print_json, print_text
+    from semroute.cli.console import print_json, print_line
 
     width = max(map(len, models))
     told = [{}] * len(queries) if seen is None else [{"seen": one} for one in seen.tolist()]
@@ -149,4 +149,4 @@ def _print(
             print_json({"query": query, "quality": said, "model": models[column], "cost_usd": cost[column], **more})
         else:
             text = " ".join(query.split()) if isinstance(query, str) else "(a conversation)"
-            print_text(f"{models[column]:<{width}}  {quality[column]:.3f}  USD {cost[column]:.6f}  {text[:60]}")
+            print_line(f"{models[column]:<{width}}  {quality[column]:.3f}  USD {cost[column]:.6f}  {text[:60]}")

@@ -15,9 +15,9 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     """Hand out a function of step, done and total that draws the steps, one line each."""
     console = stderr()
     columns = (
-        TextColumn("{task.description:<18}"),
+        TextColumn("{task.description:<18}", markup=False),
         BarColumn(bar_width=30),
-        TextColumn("{task.fields[count]:>15}"),
+        TextColumn("{task.fields[count]:>15}", markup=False),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:

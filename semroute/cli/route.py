@@ -83,7 +83,7 @@ def _refuse_empty(query: str) -> None:
 def _route_file(
     file: Path, index: Path | None, config_path: Path | None, as_json: bool, metadata: dict[str, str]
 ) -> None:
-    from semroute.cli.console import print_json, print_text
+    from semroute.cli.console import print_json, print_line
     from semroute.cli.decisions import decision_line
     from semroute.cli.routers import logging_router
 
@@ -93,7 +93,7 @@ def _route_file(
             if as_json:
                 print_json(decision.to_dict())
             else:
-                print_text(decision_line(decision, width))
+                print_line(decision_line(decision, width))
 
 
 def _decisions(router: Router, file: Path, metadata: dict[str, str]) -> Iterator[Decision]:

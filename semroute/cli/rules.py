@@ -49,7 +49,7 @@ def test(
     With --file, one line (with --json, one JSON object) for every row, in the order of the file. Rows have a "query":
     text, or a list of chat messages.
     """
-    from semroute.cli.console import print_json, print_text, stdout
+    from semroute.cli.console import print_json, print_line, stdout
     from semroute.cli.routers import open_router
     from semroute.router.deciding import rules_of
     from semroute.router.text import as_messages
@@ -67,7 +67,7 @@ def test(
         elif file is None:
             stdout().print(_table(traces))
         else:
-            print_text(_line(text, traces))
+            print_line(_line(text, traces))
 
 
 def outcome(traces: list[RuleTrace]) -> str:

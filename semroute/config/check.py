@@ -22,7 +22,8 @@ def check_config(
     Returns:
         Errors first: a category, a rule, the judge or the fallback none of whose models can be called, a category that
         the index lacks. Warnings: one model of several that cannot be called, a key that is not set, a deployment that
-        nothing uses, a rule that never applies. A group stands for its members.
+        nothing uses, a rule that never applies, a time limit that the request's deadline overtakes. A group stands for
+        its members.
     """
     users = _users(config, category_models or {})
     problems = [
@@ -30,6 +31,7 @@ def check_config(
         *_unknown_categories(config, category_models),
         *check_deciding(config, category_models, _known(config, category_models or {})),
         *_unset_keys(config, env),
+        *_no_room(config),
         *(_unused(config, users) if category_models is not None else ()),
     ]
     return sorted(problems, key=lambda problem: problem.severity)  # "error" sorts before "warning"; stable otherwise
@@ -90,6 +92,22 @@ def _unset_keys(config: Config, env: Mapping[str, str]) -> Iterator[Problem]:
     if password is not None and not env.get(password, "").strip():
         message = f"{password} is not set, and the shared state is asked without a password"
         yield Problem("warning", "state_password_env", message, f"export {password}, or remove the key")
+
+
+def _no_room(config: Config) -> Iterator[Problem]:
+    """Limits of one call that leave no time for another within the request's deadline."""
+    deadline_s = config.retries.deadline_s
+    for position, deployment in enumerate(config.deployments):
+        if deployment.timeout_s >= deadline_s:
+            message = (
+                f"{deployment.timeout_s:g} s is not below retries.deadline_s of {deadline_s:g} s: a call that hangs "
+                "leaves no time for a second try, or is cut short for it"
+            )
+            fix = f"lower it, or set retries.deadline_s above {deployment.timeout_s:g}"
+            yield Problem("warning", dotted(("deployments", position, "timeout_s")), message, fix)
+    if config.judge.model is not None and config.judge.timeout_s > deadline_s / 2:
+        message = f"a judge is waited for at most half of retries.deadline_s, which is {deadline_s:g} s"
+        yield Problem("warning", "judge.timeout_s", message, f"lower it to {deadline_s / 2:g} or less")
 
 
 def _unused(config: Config, users: Mapping[str, Sequence[str]]) -> Iterator[Problem]:

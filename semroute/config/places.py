@@ -107,7 +107,8 @@ class Deployment(Section):
         region: where it runs, for requests that ask for a region.
         price: USD per million tokens here; the model's when left out.
         limits: what the provider allows each key.
-        timeout_s: the longest wait for a complete answer, seconds.
+        timeout_s: the longest wait for a complete answer, seconds; below ``retries.deadline_s``, so that a call that
+            hangs leaves time for another.
         timeouts: the longest waits for connection, first token and next token.
         carries: parameters of requests that it takes although its vendor's row, or its wire format, has no word for
             them; sent under their own names.

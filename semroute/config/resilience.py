@@ -44,7 +44,9 @@ class Retries(Section):
     """Going on after a failure.
 
     Attributes:
-        deadline_s: longest time for a whole request with all its attempts, seconds.
+        deadline_s: longest time for a whole request with its decision and all its attempts, seconds. While another
+            deployment or tier can be tried, an attempt that stays silent is given up after half of what is left, unless
+            it usually takes longer.
         attempts: most attempts of a request, whatever the reason.
         same_place: most retries at the same deployment.
         budget: retries at the same deployment as a share of the requests.

@@ -12,11 +12,13 @@ import httpx
 from semroute.config import Config
 from semroute.dispatch.choice import Scored
 from semroute.dispatch.ending import Ledger
+from semroute.dispatch.silence import SilenceMonitor, timed
 from semroute.dispatch.verdicts import Verdict, judge
-from semroute.errors import DispatchError
+from semroute.errors import DispatchError, ProviderTimeoutError
 from semroute.providers import ADAPTERS
+from semroute.providers.transport.limits import CallClock
 from semroute.resilience.latency import LatencyWindows
-from semroute.types import Attempt, Completion, Delta, Gates, Pass, Request
+from semroute.types import Attempt, Completion, Delta, Ending, Gates, Pass, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Scene:
     config: Config
     gates: Gates
     latencies: LatencyWindows
+    silence: SilenceMonitor
     client: httpx.AsyncClient
     input_tokens: int
     streaming: bool
@@ -40,29 +43,52 @@ class Record:
         attempts: in the order in which they ended.
         verdicts: on the last failure at each deployment, by its name.
         final: a failure that no other place can mend.
+        cut: deployments whose silence was cut short so that another could be tried.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     final: DispatchError | None = None
+    cut: set[str] = field(default_factory=set)
 
 
 async def attempt(
-    scene: Scene, scored: Scored, leave: Pass, record: Record, *, within_s: float, hedge: bool = False, retry: bool
+    scene: Scene,
+    scored: Scored,
+    leave: Pass,
+    record: Record,
+    *,
+    clock: CallClock,
+    allowed_s: float,
+    hedge: bool = False,
+    retry: bool,
 ) -> AsyncGenerator[Delta | Completion]:
     """Call the place and pass on what it says.
+
+    Args:
+        scene: what all attempts of the request share.
+        scored: the place.
+        leave: what the gates gave.
+        record: of the request.
+        clock: of the call; it begins with it.
+        allowed_s: silence that does not yet count against the place, seconds.
+        hedge: whether the attempt runs beside another.
+        retry: whether it repeats one at the same deployment.
 
     Raises:
         DispatchError: as the adapter raised it; its verdict is in ``record``.
     """
-    deployment = scored.ready.option.deployment
+    deployment, silence = scored.ready.option.deployment, scene.silence
     ledger = Ledger(scored, leave, scene.config, scene.input_tokens, hedge=hedge, retry=retry)
     try:
-        async with aclosing(_events(scene, scored, within_s)) as events:
+        async with aclosing(_events(scene, scored, clock)) as events:
             async for event in events:
+                if not ledger.is_heard:
+                    silence.heard(deployment)
                 if isinstance(event, Completion):
                     event = replace(event, cost=ledger.cost_of(event))
-                    ledger.observe(event, scene.latencies, streaming=scene.streaming)
+                    windows = (scene.latencies, silence.usual)
+                    ledger.observe(event, windows, clock.stalled_s, streaming=scene.streaming)
                     await ledger.answered(event, record.attempts, scene.gates)
                 else:
                     ledger.heard(event)
@@ -70,25 +96,39 @@ async def attempt(
                 yield event
                 ledger.paused_s += time.perf_counter() - given_out
     except DispatchError as error:
-        verdict = judge(error, scored.ready.standing)
+        verdict = _verdict(error, scene, scored, clock, allowed_s)
         record.verdicts[deployment.name] = verdict
         if not verdict.elsewhere:
             record.final = error
+        if clock.silent_s is not None and isinstance(error, ProviderTimeoutError) and error.is_cut_short:
+            record.cut.add(deployment.name)
         await ledger.failed(error, verdict, record.attempts, scene.gates)
         raise
     finally:
-        # Cancelled, closed by the reader, or a fault of our own: nothing of it is the place's doing.
+        # Cancelled, closed by the reader, or a fault of our own: only how long it was silent is the place's doing.
         if not ledger.is_closed:
-            await ledger.abandoned(record.attempts, scene.gates)
+            ending = silence.ending(deployment, clock, allowed_s)
+            if leave.is_probe and clock.has_begun and ending is Ending.NEUTRAL:
+                ending = Ending.SUCCESS  # it was answering, which is what the probe was to find out
+            await ledger.abandoned(ending, record.attempts, scene.gates)
 
 
-def _events(scene: Scene, scored: Scored, within_s: float) -> AsyncGenerator[Delta | Completion]:
+def _verdict(error: DispatchError, scene: Scene, scored: Scored, clock: CallClock, allowed_s: float) -> Verdict:
+    deployment, ending = scored.ready.option.deployment, Ending.NEUTRAL
+    if isinstance(error, ProviderTimeoutError) and error.is_cut_short:
+        ending = scene.silence.ending(deployment, clock, allowed_s)
+    elif error.status is not None:
+        scene.silence.heard(deployment)
+    return timed(judge(error, scored.ready.standing), error, clock, ending, deployment.timeouts.idle_s)
+
+
+def _events(scene: Scene, scored: Scored, clock: CallClock) -> AsyncGenerator[Delta | Completion]:
     target = scored.ready.option.target
     adapter = ADAPTERS[target.deployment.format]
     if scene.streaming:
-        return adapter.stream(scene.client, target, scene.request, within_s=within_s)
+        return adapter.stream(scene.client, target, scene.request, within_s=clock)
 
     async def whole() -> AsyncGenerator[Delta | Completion]:
-        yield await adapter.complete(scene.client, target, scene.request, within_s=within_s)
+        yield await adapter.complete(scene.client, target, scene.request, within_s=clock)
 
     return whole()

@@ -47,8 +47,8 @@ def rank(ready: Sequence[Ready], selection: Selection) -> list[Scored]:
     The parts are ``cost``, ``latency``, ``availability``, ``capability`` (0 to 1 each) and ``total``, their weighted
     mean.
     """
-    costs = _relative([place.option.usd for place in ready], unknown="median")
-    times = _relative([place.expected_s for place in ready], unknown="best")
+    costs = _relative([place.option.usd for place in ready])
+    times = _relative([place.expected_s for place in ready])
     parts = [_parts(*signals, selection) for signals in zip(ready, costs, times, strict=True)]
     return [
         Scored(place, part, probability)
@@ -82,17 +82,16 @@ def _parts(ready: Ready, cost: float, latency: float, selection: Selection) -> d
     }
 
 
-def _relative(values: Sequence[float | None], *, unknown: str) -> list[float]:
+def _relative(values: Sequence[float | None]) -> list[float]:
     """The least value over each one: 1 for the best, 0.5 for twice the best.
 
-    A place whose time is not known counts as the best, so that it is tried and measured; one whose price is not known
-    as the middle of the others, since a call does not tell a price.
+    An unknown value counts as the median of the known ones. A place that hangs is never measured, so what is unknown
+    must not be the best; exploration sees to it that a new place is tried and measured.
     """
     known = [value for value in values if value is not None]
     if not known:
         return [1.0] * len(values)
-    best = min(known)
-    stand_in = best if unknown == "best" else median(known)
+    best, stand_in = min(known), median(known)
     return [_over(best, stand_in if value is None else value) for value in values]
 
 

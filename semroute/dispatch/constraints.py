@@ -21,7 +21,8 @@ class Constraints:
         regions: only deployments in one of these regions; one that names no region is left out. Empty allows all.
         max_usd: highest cost of one attempt, reckoned with the longest answer; a deployment whose price is not known
             is left out.
-        deadline_s: longest time for the whole request, seconds; None takes the configuration's.
+        deadline_s: longest time for the whole request, the decision where it goes included, seconds; None takes the
+            configuration's.
         wants: fields in which a strong model is preferred, such as ``reasoning``, as ``models.NAME.strengths`` has
             them; no filter, but a part of the score.
     """

@@ -21,9 +21,12 @@ from semroute.dispatch.outlook import outlook_of
 from semroute.dispatch.plan import Planner
 from semroute.dispatch.race import Events, race
 from semroute.dispatch.reporting import Reporter
+from semroute.dispatch.silence import SHARE, SilenceMonitor
 from semroute.dispatch.status import restore_state
 from semroute.dispatch.turns import Turn, Turns
 from semroute.errors import DeadlineError, DispatchError, RateLimitError
+from semroute.eventloop import WorkerPool
+from semroute.providers.transport.limits import CallClock
 from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget
 from semroute.resilience.open import open_gates
 from semroute.types import Completion, Delta, Gates, Outlook, Request
@@ -46,6 +49,7 @@ class Dispatcher:
         state_file: where state in memory is left for ``semroute providers status``, and where the month's spending is
             taken up again; None neither reads nor writes. Two processes that share a file overwrite each other: with
             several, let Redis hold the state.
+        workers: threads for what takes a while to compute or to write; None makes some that :meth:`close` ends.
     """
 
     def __init__(
@@ -57,13 +61,17 @@ class Dispatcher:
         env: Mapping[str, str] = os.environ,
         random: Random | None = None,
         state_file: Path | None = None,
+        workers: WorkerPool | None = None,
     ) -> None:
         self.config = config
         self.gates = open_gates(config, env) if gates is None else gates
         self.latencies = LatencyWindows()
+        self._silence = SilenceMonitor()
+        self._workers = workers or WorkerPool("semroute-dispatch")
+        self._owns_workers = workers is None
         if state_file is not None and isinstance(self.gates, MemoryGates):
             restore_state(state_file, self.gates)
-        self._reporter = Reporter(self.gates, self.latencies, config, state_file)
+        self._reporter = Reporter(self.gates, self.latencies, config, state_file, self._workers)
         self._client = client
         self._planner = Planner(config, env)
         self._knows_models = False
@@ -72,7 +80,12 @@ class Dispatcher:
         self._hedges = RetryBudget(config.hedging.most, least=0, window_s=HEDGE_WINDOW_S)
 
     async def complete(
-        self, request: Request, candidates: Sequence[str], constraints: Constraints = ANYTHING
+        self,
+        request: Request,
+        candidates: Sequence[str],
+        constraints: Constraints = ANYTHING,
+        *,
+        reserve_s: float = 0.0,
     ) -> Completion:
         """The whole answer.
 
@@ -80,6 +93,8 @@ class Dispatcher:
             request: what to ask.
             candidates: models and groups, in the order in which they are to be tried.
             constraints: the request's own limits.
+            reserve_s: part of the deadline, seconds, that is left to whoever comes after when nobody says anything; a
+                place that is answering, or usually takes longer, may use it.
 
         Raises:
             NoDeploymentError, CapabilityError: no deployment may or can answer; nothing was called.
@@ -88,7 +103,7 @@ class Dispatcher:
             DispatchError: the last attempt's error; ``attempts`` has them all.
         """
         answer: Completion | None = None
-        async with aclosing(self._run(request, candidates, constraints, streaming=False)) as events:
+        async with aclosing(self._run(request, candidates, constraints, reserve_s, streaming=False)) as events:
             async for event in events:
                 if isinstance(event, Completion):
                     answer = event
@@ -96,7 +111,12 @@ class Dispatcher:
         return answer
 
     async def stream(
-        self, request: Request, candidates: Sequence[str], constraints: Constraints = ANYTHING
+        self,
+        request: Request,
+        candidates: Sequence[str],
+        constraints: Constraints = ANYTHING,
+        *,
+        reserve_s: float = 0.0,
     ) -> AsyncGenerator[Delta | Completion]:
         """The answer as it arrives; a :class:`~semroute.types.Completion` comes last.
 
@@ -105,7 +125,7 @@ class Dispatcher:
         Raises:
             DispatchError: as :meth:`complete`.
         """
-        async with aclosing(self._run(request, candidates, constraints, streaming=True)) as events:
+        async with aclosing(self._run(request, candidates, constraints, reserve_s, streaming=True)) as events:
             async for event in events:
                 yield event
 
@@ -129,19 +149,29 @@ class Dispatcher:
         """Report for the last time and release the gates' connections."""
         await self._reporter.report()
         await self.gates.close()
+        if self._owns_workers:
+            self._workers.close()
 
     async def _run(
-        self, request: Request, candidates: Sequence[str], constraints: Constraints, *, streaming: bool
+        self,
+        request: Request,
+        candidates: Sequence[str],
+        constraints: Constraints,
+        reserve_s: float,
+        *,
+        streaming: bool,
     ) -> Events:
         started = time.monotonic()
         await self._know_models()
         plan = self._planner.plan(request, candidates, constraints)
         rules = self.config.retries
         limit_s = rules.deadline_s if constraints.deadline_s is None else min(constraints.deadline_s, rules.deadline_s)
-        deadline = started + limit_s
+        deadline = _Deadline(started + limit_s, reserve_s)
         await self._reporter.heed()
         client = self._client or await shared_client()
-        scene = Scene(request, self.config, self.gates, self.latencies, client, plan.needs.input_tokens, streaming)
+        scene = Scene(
+            request, self.config, self.gates, self.latencies, self._silence, client, plan.needs.input_tokens, streaming
+        )
         turns = Turns(plan, self.config, self.gates, self.latencies, self._retries, self._random, streaming=streaming)
         self._retries.request()
         self._hedges.request()
@@ -168,12 +198,12 @@ class Dispatcher:
     async def _know_models(self) -> None:
         if not self._knows_models:
             # The first look at the price list takes a third of a second, in which no other request should stand still.
-            await asyncio.to_thread(self._planner.know_models)
+            await self._workers.run(self._planner.know_models)
             self._knows_models = True
 
-    async def _next(self, turns: Turns, record: Record, last: DispatchError | None, deadline: float) -> Turn:
+    async def _next(self, turns: Turns, record: Record, last: DispatchError | None, deadline: _Deadline) -> Turn:
         while True:
-            left = deadline - time.monotonic()
+            left = deadline.for_silence_s
             if left <= 0:
                 raise _with_attempts(_too_late(last), record) from last
             if last is not None and len(record.attempts) >= self.config.retries.attempts:
@@ -191,11 +221,29 @@ class Dispatcher:
             # Other requests took the room between our look and our step; nothing was called, and a place is open.
             await asyncio.sleep(self._random.uniform(0, BEATEN_S))
 
-    def _attempt(self, scene: Scene, turn: Turn, turns: Turns, record: Record, deadline: float) -> Events:
+    def _attempt(self, scene: Scene, turn: Turn, turns: Turns, record: Record, deadline: _Deadline) -> Events:
+        streaming, tokens = scene.streaming, scene.input_tokens
+
         def call(which: Turn, *, hedge: bool) -> Events:
-            left = max(deadline - time.monotonic(), 0.0)
-            within_s = min(which.option.deployment.timeout_s, left)
-            return attempt(scene, which.scored, which.leave, record, within_s=within_s, hedge=hedge, retry=which.retry)
+            deployment = which.option.deployment
+            left_s, silent_s = deadline.left_s, None
+            if which.has_others or deadline.reserve_s:
+                share = SHARE if which.has_others else 1.0
+                silent_s = self._silence.share_s(
+                    deployment, share * deadline.for_silence_s, left_s, streaming=streaming, prompt_tokens=tokens
+                )
+            allowed_s = self._silence.allowed_s(deployment, which.siblings, streaming=streaming, prompt_tokens=tokens)
+            clock = CallClock(left_s, silent_s)
+            return attempt(
+                scene,
+                which.scored,
+                which.leave,
+                record,
+                clock=clock,
+                allowed_s=allowed_s,
+                hedge=hedge,
+                retry=which.retry,
+            )
 
         async def another() -> Events | None:
             if len(record.attempts) + 2 > self.config.retries.attempts or not self._hedges.take():
@@ -218,6 +266,29 @@ class Dispatcher:
         if estimate is None:
             return None
         return estimate.quantile(rules.quantile) if scene.streaming else estimate.total_quantile(rules.quantile)
+
+
+class _Deadline:
+    """When a request ends, and the part of its time that silence must leave to what comes after.
+
+    Args:
+        at: the end, by :func:`time.monotonic`.
+        reserve_s: see :meth:`Dispatcher.complete`.
+    """
+
+    def __init__(self, at: float, reserve_s: float) -> None:
+        self._at = at
+        self.reserve_s = reserve_s
+
+    @property
+    def left_s(self) -> float:
+        """Seconds left; 0 when it is over."""
+        return max(self._at - time.monotonic(), 0.0)
+
+    @property
+    def for_silence_s(self) -> float:
+        """Seconds left without the part that is reserved; 0 or less when it is over."""
+        return self._at - self.reserve_s - time.monotonic()
 
 
 def _too_late(last: DispatchError | None) -> DispatchError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from semroute import catalog
@@ -49,6 +50,11 @@ class Ledger:
         """Time in which the reader held what it was given, seconds."""
         self.is_closed = False
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether a piece of the answer was counted."""
+        return self._first_token_s is not None
+
     def heard(self, delta: Delta) -> None:
         """Count a piece of the answer."""
         if self._first_token_s is None:
@@ -61,22 +67,32 @@ class Ledger:
             return catalog.cost_of(self._deployment, self._config, answer.usage)
         return self._estimated(_length(answer))
 
-    def observe(self, answer: Completion, latencies: LatencyWindows, *, streaming: bool) -> None:
-        """Take the answer's times into the windows, unless its reader held it up."""
+    def observe(
+        self, answer: Completion, windows: Sequence[LatencyWindows], stalled_s: float, *, streaming: bool
+    ) -> None:
+        """Take the answer's times into the windows, unless its reader or this process held it up.
+
+        Args:
+            answer: the whole of it.
+            windows: which take the times in.
+            stalled_s: seconds of the call in which this process did not run its event loop.
+            streaming: whether it was streamed.
+        """
         total_s = time.perf_counter() - self._started
         if self._first_token_s is None and answer.first_token_ms is not None:  # an answer that only calls tools
             self._first_token_s = answer.first_token_ms / 1000
-        if self.paused_s > SLOW_READER * total_s:
+        if self.paused_s + stalled_s > SLOW_READER * total_s:
             return
         output_tokens = answer.usage.output_tokens if answer.usage else _tokens_in(_length(answer))
-        latencies.observe(
-            self._deployment.name,
-            streaming=streaming,
-            prompt_tokens=self._input_tokens,  # as estimated, because that is what the next choice will look up by
-            first_token_s=self._first_token_s,
-            per_token_s=seconds_per_token(total_s, self._first_token_s, output_tokens),
-            total_s=total_s,
-        )
+        for latencies in windows:
+            latencies.observe(
+                self._deployment.name,
+                streaming=streaming,
+                prompt_tokens=self._input_tokens,  # as estimated, because that is what the next choice will look up by
+                first_token_s=self._first_token_s,
+                per_token_s=seconds_per_token(total_s, self._first_token_s, output_tokens),
+                total_s=total_s,
+            )
 
     async def answered(self, answer: Completion, attempts: list[Attempt], gates: Gates) -> None:
         """Close the account of an attempt that gave the whole answer."""
@@ -94,12 +110,12 @@ class Ledger:
         reason = reason_of(error) if verdict.ending in (Ending.SUSPEND, Ending.DISABLE) else None
         await self._close(told, verdict.ending, attempts, gates, wait_s=verdict.wait_s, reason=reason)
 
-    async def abandoned(self, attempts: list[Attempt], gates: Gates) -> None:
+    async def abandoned(self, ending: Ending, attempts: list[Attempt], gates: Gates) -> None:
         """Close the account of an attempt that nobody waits for any more."""
         told = self._attempt(None, self._cost_so_far(None), error="given up: not needed any more", kind="Abandoned")
         # Of what was reserved for the longest answer, the provider never gets to count the rest.
         tokens = self._input_tokens + _tokens_in(self._characters)
-        await self._close(told, Ending.NEUTRAL, attempts, gates, tokens=tokens)
+        await self._close(told, ending, attempts, gates, tokens=tokens)
 
     async def _close(
         self,

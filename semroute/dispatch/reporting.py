@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from semroute.config import Config
 from semroute.dispatch.status import describe, places_of, save_state, wish_file, wishes
 from semroute.errors import DataError, SemrouteError
+from semroute.eventloop import WorkerPool
 from semroute.resilience import LatencyWindows, MemoryGates
 from semroute.types import Gates
 
@@ -36,13 +37,22 @@ class Reporter:
         latencies: what this process measured.
         config: where models can be called.
         file: None writes none.
+        workers: write the file; None makes some.
     """
 
-    def __init__(self, gates: Gates, latencies: LatencyWindows, config: Config, file: Path | None) -> None:
+    def __init__(
+        self,
+        gates: Gates,
+        latencies: LatencyWindows,
+        config: Config,
+        file: Path | None,
+        workers: WorkerPool | None = None,
+    ) -> None:
         self._gates = gates
         self._latencies = latencies
         self._config = config
         self._file = file
+        self._workers = workers or WorkerPool("semroute-report")
         self._last = self._looked = float("-inf")
         self._heeded_to = time.time()
         self._running: asyncio.Task[None] | None = None
@@ -50,6 +60,8 @@ class Reporter:
     def due(self) -> None:
         """Start a report when the last one is old enough."""
         if not self._reports or time.monotonic() - self._last < EVERY_S:
+            return
+        if self._running is not None and not self._running.done():  # a disk that hangs is not asked again and again
             return
         self._last = time.monotonic()
         self._running = asyncio.get_running_loop().create_task(self.report())
@@ -79,7 +91,7 @@ class Reporter:
             if isinstance(self._gates, Publishing):
                 await self._gates.publish(description)
             elif isinstance(self._gates, MemoryGates) and self._file is not None:
-                await asyncio.to_thread(save_state, self._file, self._gates, description)
+                await self._workers.run(save_state, self._file, self._gates, description)
         except (OSError, SemrouteError) as error:
             log.warning("the state of the deployments could not be reported: %s", error)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from semroute.config import Config
+from semroute.config import Config, Deployment
 from semroute.dispatch.attempt import Record
 from semroute.dispatch.choice import Ready, Scored, draw, rank
 from semroute.dispatch.outlook import expected_s, named
@@ -19,14 +19,27 @@ from semroute.resilience.retry_budget import RetryBudget
 from semroute.resilience.suspension import is_same_key
 from semroute.types import BreakerState, Gates, Pass, Standing
 
+LEAST_ROOM = 0.4
+"""Share of what a request has left that an attempt's ``timeout_s`` leaves to other places by itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Leave to call a place now."""
+    """Leave to call a place now.
+
+    Attributes:
+        scored: the place.
+        leave: what the gates gave.
+        siblings: deployments of its stage.
+        retry: whether the deployment was called before.
+        has_others: whether another deployment could be called now if this one stays silent.
+    """
 
     scored: Scored
     leave: Pass
+    siblings: tuple[Deployment, ...] = ()
     retry: bool = False
+    has_others: bool = False
 
     @property
     def option(self) -> Option:
@@ -70,18 +83,21 @@ class Turns:
     async def next(self, record: Record, *, deadline_s: float) -> Turn | None:
         """The next turn; None when nothing is left to try. ``deadline_s`` is what is left for the request."""
         for number, stage in enumerate(self._plan.stages):
-            turn = await self._draw(self._fresh(stage, record), retry=False)
+            later = None
+            if len(record.attempts) + 1 < self._config.retries.attempts and self._is_tight(stage, deadline_s):
+                later = [o for other in self._plan.stages[number + 1 :] for o in self._fresh(other, record)]
+            turn = await self._draw(self._fresh(stage, record), later)
             if turn is None and self._spare(number, record) > 0:
-                turn = await self._repeat(stage, record, deadline_s)
+                turn = await self._repeat(stage, record, later, deadline_s)
             if turn is not None:
                 return turn
-        return await self._panic(record, deadline_s)
+        return await self._come_back(record) or await self._panic(record, deadline_s)
 
     async def beside(self, turn: Turn, record: Record) -> Turn | None:
         """A turn at another deployment of the same stage, for a hedge."""
         stage = next(stage for stage in self._plan.stages if turn.option in stage.options)
         others = [option for option in self._fresh(stage, record) if option.deployment != turn.option.deployment]
-        return await self._draw(others, retry=False)
+        return await self._draw(others)
 
     async def closed_error(self) -> AllClosedError | None:
         """The error for a request whose every place is closed by now; None when one of them is open."""
@@ -97,6 +113,18 @@ class Turns:
         return AllClosedError(
             f"every place that could answer is closed, and {when} ({reasons})", wait_s=min(waits) if waits else None
         )
+
+    def _is_tight(self, stage: Stage, left_s: float) -> bool:
+        """Whether the deployments' own limits on silence leave others too little of the time that is left."""
+        return any(
+            min(one.timeout_s, one.timeouts.first_token_s if self._streaming else one.timeout_s)
+            > (1.0 - LEAST_ROOM) * left_s
+            for one in (option.deployment for option in stage.options)
+        )
+
+    def _siblings(self, option: Option) -> tuple[Deployment, ...]:
+        stage = next(stage for stage in self._plan.stages if option in stage.options)
+        return tuple(one.deployment for one in stage.options)
 
     def _fresh(self, stage: Stage, record: Record) -> list[Option]:
         """The stage's places that have not had their turn."""
@@ -125,9 +153,9 @@ class Turns:
             self._luck = self._random.random()
         for number, stage in enumerate(self._plan.stages):
             fresh = [option for option in self._fresh(stage, record) if option.place.key in closed]
-            turn = await self._draw(fresh, retry=False, panic=self._luck)
+            turn = await self._draw(fresh, panic=self._luck)
             if turn is None and self._spare(number, record) > 0:
-                turn = await self._repeat(stage, record, deadline_s, panic=self._luck)
+                turn = await self._repeat(stage, record, None, deadline_s, panic=self._luck)
             if turn is not None:
                 return turn
         return None
@@ -137,7 +165,13 @@ class Turns:
         return not all(_is_broken(standing) for standing in await self._standings(options))
 
     async def _repeat(
-        self, stage: Stage, record: Record, deadline_s: float, *, panic: float | None = None
+        self,
+        stage: Stage,
+        record: Record,
+        later: list[Option] | None,
+        deadline_s: float,
+        *,
+        panic: float | None = None,
     ) -> Turn | None:
         rules, called = self._config.retries, self._deployments
         options = [
@@ -156,14 +190,35 @@ class Turns:
         if pause >= deadline_s or not self._retries.take():
             return None
         await asyncio.sleep(pause)
-        return await self._draw(options, retry=True, panic=panic)
+        return await self._draw(options, later, retry=True, panic=panic)
 
-    async def _draw(self, options: list[Option], *, retry: bool, panic: float | None = None) -> Turn | None:
+    async def _come_back(self, record: Record) -> Turn | None:
+        """A second call of a place that was silent when others, which have failed since, were given a try."""
+        options = [
+            option
+            for option in self._plan.options
+            if option.deployment.name in record.cut and self._deployments[option.deployment.name] == 1
+        ]
+        return await self._draw(options, retry=True) if options and self._retries.take() else None
+
+    async def _draw(
+        self,
+        options: list[Option],
+        later: list[Option] | None = None,
+        *,
+        retry: bool = False,
+        panic: float | None = None,
+    ) -> Turn | None:
+        """One of the options that are open, or in panic closed by their breakers, with leave.
+
+        ``later`` are looked at and not drawn: what could be called after it. None where that makes no difference.
+        """
         while options:
-            standings = await self._standings(options)
+            asked = [*options, *(later or ())]
+            standings = await self._standings(asked)
             ready = [
                 Ready(option, standing, expected_s(self._latencies, option, self._plan.needs, self._streaming))
-                for option, standing in zip(options, standings, strict=True)
+                for option, standing in zip(options, standings, strict=False)
                 if standing.wait_s == 0.0 or panic is not None
             ]
             if not ready:
@@ -175,7 +230,9 @@ class Turns:
             if isinstance(leave, Pass):
                 self._places.add(option.place.key)
                 self._deployments[option.deployment.name] += 1
-                return Turn(scored, leave, retry)
+                is_open = [other for other, one in zip(asked, standings, strict=True) if one.wait_s == 0.0]
+                has_others = later is not None and any(other.deployment != option.deployment for other in is_open)
+                return Turn(scored, leave, self._siblings(option), retry, has_others)
             # Another request took the room between the look and the step.
             options = [other for other in options if other is not option]
         return None

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import httpx
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from semroute import bridge
 from semroute.encoders import fingerprint
 from semroute.errors import EncoderError
+from semroute.eventloop import look_up, timeout
 from semroute.texts.clean import clip_characters, encodable
 from semroute.types import Matrix
 
@@ -113,14 +115,22 @@ class RemoteEncoder:
         body = {"model": self.model, "input": inputs, "encoding_format": "float"}
         where = f"{self.base_url}/embeddings"
         try:
-            answer = await self._client().post(where, json=body, headers=headers, timeout=self.timeout_s)
-        except httpx.TimeoutException:
+            answer = await self._client().post(
+                where, json=body, headers=headers, timeout=self.timeout_s, extensions={"trace": self._look_up_first}
+            )
+        except (httpx.TimeoutException, TimeoutError):
             raise EncoderError(f"{where}: no answer within {self.timeout_s:g} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, ValueError, OSError) as error:
             raise EncoderError(f"{where}: no connection ({_hidden(str(error) or type(error).__name__, key)})") from None
         if answer.status_code != httpx.codes.OK:
             raise EncoderError(f"{where}: {self._refusal(answer, key)}")
         return self._vectors(answer.content, len(inputs), where)
+
+    async def _look_up_first(self, step: str, details: Mapping[str, Any]) -> None:
+        """Resolve the host apart from asyncio's default executor, which look-ups that hang would fill for all."""
+        if step == "connection.connect_tcp.started":
+            async with timeout(self.timeout_s):
+                await look_up(details["host"], details["port"])
 
     def _client(self) -> httpx.AsyncClient:
         # Connections belong to the event loop that opened them.

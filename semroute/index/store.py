@@ -248,7 +248,7 @@ def _adopt(path: Path, folder: Path, staging: Path) -> FileEntry:
     target = folder / f"{path.stem.split('-')[0]}-{sha256[:16]}{path.suffix}"
     if not target.exists() or _sha256(target) != sha256:
         if not path.is_relative_to(staging):
-            path = Path(shutil.copy(path, staging / f"copy-{path.name}"))
+            path = Path(shutil.copyfile(path, staging / f"copy-{path.name}"))
         sync(path)
         path.replace(target)
     return FileEntry(target.name, sha256)

@@ -3,11 +3,57 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from semroute.errors import InputError
+
+
+@contextmanager
+def only_appender(path: Path) -> Iterator[None]:
+    """Keep other processes from appending to a file: two that go on with it would both pay for what it lacks.
+
+    The lock lies beside the file and outlives neither the process nor the machine; a hidden file of that name stays.
+    What is no regular file, such as ``/dev/null``, needs no lock.
+
+    Raises:
+        InputError: another process appends to it, which the message names; or no lock can be made there.
+    """
+    file = path.resolve()
+    if file.exists() and not file.is_file():
+        yield
+        return
+    lock, holder = filelock.FileLock(file.with_name(f".{file.name}.lock")), file.with_name(f".{file.name}.writer")
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise InputError(f"{path}: {_named(holder)} is adding to it; wait for its end, or name another file") from None
+    except (OSError, NotImplementedError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be locked for writing ({why}); name a file in another folder") from error
+    try:
+        # A file of its own: whoever tries to take the lock empties that one.
+        with suppress(OSError):
+            holder.write_text(f"process {os.getpid()} ({Path(sys.argv[0]).name} {' '.join(sys.argv[1:2])})", "utf-8")
+        yield
+    finally:
+        with suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _named(holder: Path) -> str:
+    """Return the process that a lock's holder has noted."""
+    try:
+        return holder.read_text("utf-8", "replace")[:200].strip() or "another process"
+    except OSError:
+        return "another process"
 
 
 def written_rows(path: Path) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Protocol
 import httpx
 
 from semroute.providers.target import Target
+from semroute.providers.transport.limits import Within
 from semroute.types import Completion, Delta, Request
 
 
@@ -15,18 +16,18 @@ class Adapter(Protocol):
     """Calls in one wire format.
 
     Both calls raise a :class:`~semroute.errors.DispatchError` of the kind that the failure asks for, with the
-    provider's hint in ``wait_s``. ``within_s`` bounds the whole call, seconds; connection, first token and idle time
-    are bounded by the deployment's ``timeouts``.
+    provider's hint in ``wait_s``. ``within_s`` is what the request has left, seconds, or the call's clock; the whole
+    call is bounded by the deployment's ``timeout_s`` too, connection, first token and idle time by its ``timeouts``.
     """
 
     async def complete(
-        self, client: httpx.AsyncClient, target: Target, request: Request, *, within_s: float
+        self, client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within
     ) -> Completion:
         """The whole answer at once; ``cost`` and ``attempts`` are left to the caller."""
         ...
 
     def stream(
-        self, client: httpx.AsyncClient, target: Target, request: Request, *, within_s: float
+        self, client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within
     ) -> AsyncGenerator[Delta | Completion]:
         """The answer as it arrives: any number of :class:`~semroute.types.Delta`, then one completion, the last.
 

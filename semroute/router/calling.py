@@ -17,16 +17,26 @@ class BoundCaller:
     constraints: Constraints
 
     async def complete(
-        self, request: Request, candidates: Sequence[str], *, deadline_s: float | None = None
+        self,
+        request: Request,
+        candidates: Sequence[str],
+        *,
+        deadline_s: float | None = None,
+        reserve_s: float = 0.0,
     ) -> Completion:
         """The whole answer; see :meth:`semroute.dispatch.Dispatcher.complete`."""
-        return await self.dispatcher.complete(request, candidates, self._within(deadline_s))
+        return await self.dispatcher.complete(request, candidates, self._within(deadline_s), reserve_s=reserve_s)
 
     def stream(
-        self, request: Request, candidates: Sequence[str], *, deadline_s: float | None = None
+        self,
+        request: Request,
+        candidates: Sequence[str],
+        *,
+        deadline_s: float | None = None,
+        reserve_s: float = 0.0,
     ) -> AsyncGenerator[Delta | Completion]:
         """The answer as it arrives; see :meth:`semroute.dispatch.Dispatcher.stream`."""
-        return self.dispatcher.stream(request, candidates, self._within(deadline_s))
+        return self.dispatcher.stream(request, candidates, self._within(deadline_s), reserve_s=reserve_s)
 
     async def outlook(self, request: Request, candidates: Sequence[str]) -> Outlook:
         """What a call would mean now."""
@@ -39,6 +49,10 @@ class BoundCaller:
         return replace(self.constraints, deadline_s=deadline_s)
 
 
+JUDGES_SHARE = 0.5
+"""Share of a request's time that a judge may take at most: the answer needs the rest."""
+
+
 def judging_caller(dispatcher: Dispatcher, constraints: Constraints) -> BoundCaller:
     """For a judge: the request's limits on where its text may go and how long it may take hold for the judge too.
 
@@ -48,6 +62,6 @@ def judging_caller(dispatcher: Dispatcher, constraints: Constraints) -> BoundCal
         deny=constraints.deny,
         regions=constraints.regions,
         max_usd=constraints.max_usd,
-        deadline_s=constraints.deadline_s,
+        deadline_s=None if constraints.deadline_s is None else JUDGES_SHARE * constraints.deadline_s,
     )
     return BoundCaller(dispatcher, bounds)

@@ -6,12 +6,15 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from random import Random
 from typing import TypeAlias, cast
 
 from semroute import bridge
 from semroute.config import Config
 from semroute.config.deciding import StrategyName
 from semroute.dispatch import Constraints, Dispatcher
+from semroute.eventloop import WorkerPool
+from semroute.resilience.breaker import Breaker
 from semroute.router.classifying import classifier_strategy
 from semroute.router.live import LiveIndex
 from semroute.router.staged import score_texts
@@ -85,7 +88,7 @@ def _judge(live: LiveIndex, config: Config, pool: Pool) -> Strategy | None:
         return None
     candidates = config.judge.candidates or judged(live, config, pool)
     about = descriptions((*pool.names, *pool.models(pool.names)), config, live.models)
-    return JudgeStrategy(config, pool, candidates, about)
+    return JudgeStrategy(config, pool, candidates, about, breaker=Breaker(config.breaker, Random()))
 
 
 MAKERS: dict[StrategyName, Maker] = {
@@ -147,21 +150,46 @@ def run(deciding: Deciding) -> list[Decision]:
         return cast(list[Decision], end.value)
 
 
-async def arun(deciding: Deciding) -> list[Decision]:
-    """Decide without blocking the event loop: what computes runs in a thread, what calls a model on this loop."""
-    asking, decisions = await asyncio.to_thread(_step, deciding, None)
-    while asking is not None:
-        asking, decisions = await asyncio.to_thread(_step, deciding, await asking)
+async def arun(deciding: Deciding, workers: WorkerPool) -> list[Decision]:
+    """Decide without blocking the event loop: what computes runs in a thread, what calls a model on this loop.
+
+    The threads are not those of asyncio's default executor, where look-ups of hosts wait for name servers.
+    """
+    steps = _Steps(deciding)
+    try:
+        asking, decisions = await workers.run(steps.next, None)
+        while asking is not None:
+            asking, decisions = await workers.run(steps.next, await asking)
+    except asyncio.CancelledError:
+        steps.leave()
+        raise
     return decisions
 
 
-def _step(deciding: Deciding, answer: list[Opinion] | None) -> tuple[Asking | None, list[Decision]]:
-    """What has to be awaited next, or None and the decisions: StopIteration must not leave a thread of a loop."""
-    try:
-        # A generator that has not begun takes nothing but None.
-        return deciding.send(cast(list[Opinion], answer)), []
-    except StopIteration as end:
-        return None, end.value
+class _Steps:
+    """A decision step by step, in threads that cannot be cancelled with whoever waits for them."""
+
+    def __init__(self, deciding: Deciding) -> None:
+        self._deciding = deciding
+        self._asking: Asking | None = None
+        self._is_left = False
+
+    def next(self, answer: list[Opinion] | None) -> tuple[Asking | None, list[Decision]]:
+        """What has to be awaited next, or None and the decisions: StopIteration must not leave a thread of a loop."""
+        try:
+            # A generator that has not begun takes nothing but None.
+            self._asking = self._deciding.send(cast(list[Opinion], answer))
+        except StopIteration as end:
+            return None, end.value
+        if self._is_left:
+            self._asking.close()
+        return self._asking, []
+
+    def leave(self) -> None:
+        """Close what nobody will await: a step that still runs closes what it comes to."""
+        self._is_left = True
+        if self._asking is not None:
+            self._asking.close()
 
 
 def request_of(query: Query | Request) -> Request:

@@ -111,7 +111,7 @@ def opened_log(log: OutcomeSink | bool | None, config: Config) -> OutcomeSink | 
     """What keeps outcomes: what was given, or the configuration's database, or None.
 
     Raises:
-        StateError: the database cannot be opened.
+        StateError: the database holds other things, or was written by a newer semroute. One that is down is a warning.
         MissingExtraError: the extra "postgres" is not installed.
     """
     wanted = config.log.enabled if log is None else log
@@ -121,4 +121,4 @@ def opened_log(log: OutcomeSink | bool | None, config: Config) -> OutcomeSink | 
         return None
     from semroute.outcomes.log import open_log
 
-    return open_log(config.log, os.environ)
+    return open_log(config.log, os.environ, may_be_down=True)

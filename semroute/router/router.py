@@ -15,7 +15,8 @@ from semroute import bridge
 from semroute.config import Config, load_config
 from semroute.dispatch import Constraints, Dispatcher
 from semroute.dispatch.constraints import ANYTHING
-from semroute.errors import QueryError
+from semroute.errors import DeadlineError, QueryError, SemrouteError
+from semroute.eventloop import WorkerPool, timeout
 from semroute.index.manifest import MANIFEST
 from semroute.router.answering import Answering
 from semroute.router.calling import judging_caller
@@ -65,6 +66,7 @@ class Router:
         self._log = log
         self._recorder = None if log is None else Recorder(log, config)
         self._dispatcher: Dispatcher | None = None
+        self._workers = WorkerPool("semroute-decide")
         self._replacing = threading.Lock()
 
     @classmethod
@@ -93,7 +95,7 @@ class Router:
 
         Raises:
             ConfigError, ArtifactError, EncoderError, MissingExtraError: each says what is wrong and what to do.
-            StateError: outcomes are to be kept, and their database cannot be opened.
+            StateError: outcomes are to be kept, and their database is of something else, or of a newer semroute.
         """
         settings = config if isinstance(config, Config) else load_config(config)
         folder = locate_index(index, settings) or shipped_index(progress)
@@ -135,15 +137,24 @@ class Router:
         return self._noted(run(self._deciding(queries, texts, ANYTHING)), queries) if texts else []
 
     async def aroute(self, query: Query | Request, *, constraints: Constraints = ANYTHING) -> Decision:
-        """:meth:`route` without blocking the event loop; ``constraints`` bound a judge's call too."""
-        return self._noted([await self._adecide(query, constraints)], [query])[0]
+        """:meth:`route` without blocking the event loop; ``constraints`` bound a judge's call too.
+
+        Raises:
+            DeadlineError: ``constraints.deadline_s`` passed.
+        """
+        limit_s = constraints.deadline_s
+        if limit_s is None:
+            decision = await self._adecide(query, constraints)
+        else:
+            decision = await self._decided_within(query, constraints, limit_s)
+        return self._noted([decision], [query])[0]
 
     @property
     def dispatcher(self) -> Dispatcher:
         """What calls the models; one for all of this router's calls, so that they share what it learns."""
         with self._replacing:
             if self._dispatcher is None:
-                self._dispatcher = Dispatcher(self._config, state_file=self._state_file)
+                self._dispatcher = Dispatcher(self._config, state_file=self._state_file, workers=self._workers)
             return self._dispatcher
 
     def complete(
@@ -187,7 +198,11 @@ class Router:
         self, query: Query | Request, limits: Constraints, *, streaming: bool
     ) -> AsyncGenerator[Delta | Completion]:
         started, request = time.perf_counter(), request_of(query)
-        decision = await self._adecide(request, limits)
+        most_s = self._config.retries.deadline_s
+        limit_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
+        # One deadline for the decision and the answer.
+        decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s)
+        limits = replace(limits, deadline_s=max(limit_s - (time.perf_counter() - started), 0.0))
         trial = self._trial
         answering = trial.answering if trial is not None and is_by_trial(decision) else self._answering
         events = answering.answer(request, decision, self.dispatcher, limits, streaming=streaming)
@@ -198,7 +213,8 @@ class Router:
                 yield replace(event, decision=decision) if isinstance(event, Completion) else event
 
     def close(self) -> None:
-        """Write what the log has not written yet, and let it go."""
+        """Write what the log has not written yet, and let it go; threads end with their work."""
+        self._workers.close()
         close = getattr(self._log, "close", None)
         if close is not None:
             close()
@@ -222,7 +238,18 @@ class Router:
         return TrialRun(chain, Answering(tried, chain.pool), self._share, Chances(config, tried))
 
     async def _adecide(self, query: Query | Request, constraints: Constraints) -> Decision:
-        return (await arun(self._deciding([query], [routed_text(query_of(query))], constraints)))[0]
+        deciding = self._deciding([query], [routed_text(query_of(query))], constraints)
+        return (await arun(deciding, self._workers))[0]
+
+    async def _decided_within(self, query: Query | Request, constraints: Constraints, limit_s: float) -> Decision:
+        try:
+            async with timeout(limit_s):
+                return await self._adecide(query, constraints)
+        except TimeoutError as error:
+            if isinstance(error, SemrouteError):
+                raise
+            message = f"the request's deadline of {limit_s:g} s passed while it was being decided where the query goes"
+            raise DeadlineError(message) from None
 
     def _noted(self, decisions: list[Decision], queries: Sequence[Query | Request]) -> list[Decision]:
         if self._recorder is not None:

@@ -34,15 +34,25 @@ class Caller(Protocol):
     """
 
     async def complete(
-        self, request: Request, candidates: Sequence[str], *, deadline_s: float | None = None
+        self,
+        request: Request,
+        candidates: Sequence[str],
+        *,
+        deadline_s: float | None = None,
+        reserve_s: float = 0.0,
     ) -> Completion:
-        """The whole answer, within ``deadline_s`` seconds."""
+        """The whole answer, within ``deadline_s`` seconds, of which silence leaves ``reserve_s`` to other calls."""
         ...
 
     def stream(
-        self, request: Request, candidates: Sequence[str], *, deadline_s: float | None = None
+        self,
+        request: Request,
+        candidates: Sequence[str],
+        *,
+        deadline_s: float | None = None,
+        reserve_s: float = 0.0,
     ) -> AsyncGenerator[Delta | Completion]:
-        """The answer as it arrives; the completion comes last."""
+        """The answer as it arrives, within the same; the completion comes last."""
         ...
 
     async def outlook(self, request: Request, candidates: Sequence[str]) -> Outlook:

@@ -258,14 +258,34 @@ def test_a_budget_that_no_tier_keeps_is_said(bench: Any) -> None:
     assert bench.called == []
 
 
-def test_a_deadline_that_ends_in_the_second_tier_gives_the_first_tiers_answer(bench: Any) -> None:
-    bench.provider.script(answer("perhaps", logprob=UNSURE), hang())
+def test_a_deadline_that_ends_in_the_last_tier_gives_the_first_tiers_answer(bench: Any) -> None:
+    bench.provider.script(answer("perhaps", logprob=UNSURE), hang(), hang())
     started = time.monotonic()
     completion = bench.ask(CONFIDENT, deadline_s=0.5)
     assert time.monotonic() - started < 2
     assert (completion.text, completion.tier) == ("perhaps", 0)
-    assert "the deadline has passed" in completion.trials[2].reason
-    assert len(completion.attempts) == 2
+    assert "deadline passed" in completion.trials[2].reason
+    assert len(completion.attempts) == 3
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_tier_that_hangs_leaves_time_for_the_tiers_above(bench: Any, streaming: bool) -> None:
+    bench.provider.script(hang(), hang())
+    *_, last = bench.events({}, deadline_s=0.8, streaming=streaming)
+    assert (last.text, last.tier) == ("how many are there?", 2)
+    assert [trial.accepted for trial in last.trials] == [False, False, True]
+
+
+def test_a_tier_above_which_nothing_can_be_called_gets_all_the_time(bench: Any) -> None:
+    bench.provider.script(hang(0.6))
+    prices = {"small": 0.1, "medium": 1e9, "large": 1e9}
+    places = [
+        {"name": name, "model": name, "base_url": bench.provider.base_url, "upstream_model": name,
+         "price": {"input": price, "output": price}, "api_key_env": [] if name == "small" else ["NOT_SET"]}
+        for name, price in prices.items()
+    ]  # fmt: skip
+    completion = bench.ask({}, deadline_s=0.9, sections={"deployments": places})
+    assert completion.tier == 0
 
 
 def test_a_deadline_that_ends_before_any_answer_is_an_error(bench: Any) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from semroute.cli.main import cli, main
 from semroute.outcomes.files import read_outcomes
-from semroute.testing import FakeProvider, RecordedRequest, answer, fail
+from semroute.testing import FakeProvider, RecordedRequest, answer, fail, hang
 
 PRICE = {"input": 100, "output": 100}
 
@@ -216,3 +219,35 @@ def test_what_cannot_be_done_is_said(provider: FakeProvider, capsys: pytest.Capt
     )
     assert 'the price of "m" is not known' in error("--queries", queries())
     assert not Path("out.jsonl").exists()
+
+
+def test_two_runs_on_one_file_do_not_both_pay(provider: FakeProvider, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(provider)
+    command = [sys.executable, "-m", "semroute.cli.main", "collect", "--out", "out.jsonl", "--queries", queries()]
+    provider.script(*(hang(1.0) for _ in range(10)))
+    first = subprocess.Popen([*command, "--max-usd", "10"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not provider.requests and first.poll() is None:
+        time.sleep(0.05)
+    assert main(["collect", "--out", "out.jsonl", "--queries", "queries.jsonl", "--max-usd", "10"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"out.jsonl: process {first.pid} (main.py collect) is adding to it" in said
+    Path("link.jsonl").symlink_to("out.jsonl")
+    assert main(["label", "queries.jsonl", "--out", "link.jsonl", "--judge", "large"]) == 2
+    assert f"process {first.pid}" in capsys.readouterr().err
+    _, errors = first.communicate(timeout=60)
+    assert first.returncode == 0, errors
+    assert len(provider.requests) == 10
+    assert len(Path("out.jsonl").read_text().splitlines()) == 5
+    assert collect()["asked"] == 0
+
+
+def test_a_killed_run_leaves_no_lock(provider: FakeProvider) -> None:
+    configure(provider)
+    command = [sys.executable, "-m", "semroute.cli.main", "collect", "--out", "out.jsonl", "--queries", queries()]
+    provider.script(*(hang(30.0) for _ in range(8)))
+    first = subprocess.Popen([*command, "--max-usd", "10"])
+    while not provider.requests and first.poll() is None:
+        time.sleep(0.05)
+    first.kill()
+    first.wait(20)
+    assert collect("--sample", "1")["asked"] == 1

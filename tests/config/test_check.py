@@ -180,3 +180,19 @@ def test_a_cascade_that_nothing_can_start_is_warned_about(sections: dict[str, An
     config = Config.model_validate({"deployments": [LARGE.model_dump(), small], **sections})
     problems = check_config(config, category_models=None, env={})
     assert [problem.key for problem in problems if problem.key.endswith(".start")] == keys
+
+
+@pytest.mark.parametrize("timeout_s", [120.0, 180.0])
+def test_a_timeout_that_leaves_no_time_for_a_second_try_is_a_warning(timeout_s: float) -> None:
+    slow = Deployment(name="a", model="large", timeout_s=timeout_s)
+    problem = only(check_config(Config(deployments=(slow,)), category_models={"code": ["large"]}, env={}))
+    assert (problem.severity, problem.key) == ("warning", "deployments.0.timeout_s")
+    assert "retries.deadline_s of 120 s" in problem.message
+    assert "no time for a second try" in problem.message
+
+
+def test_a_judge_that_may_wait_for_longer_than_half_of_the_deadline_is_a_warning() -> None:
+    config = Config.model_validate(
+        {"deployments": [{"name": "a", "model": "large"}], "judge": {"model": "large", "timeout_s": 61.0}}
+    )
+    assert only(check_config(config, category_models=None, env={})).key == "judge.timeout_s"

@@ -63,3 +63,8 @@ def test_the_template_names_every_section_and_every_vendor() -> None:
 
 def test_the_template_keeps_to_the_width_of_a_screen() -> None:
     assert all(len(line) <= 120 for line in template().splitlines())
+
+
+def test_every_deployment_of_the_template_leaves_time_for_a_second_try() -> None:
+    config = parsed(template())
+    assert all(deployment.timeout_s < config.retries.deadline_s for deployment in config.deployments)

@@ -95,7 +95,9 @@ def test_a_weight_of_0_takes_a_signal_out() -> None:
     assert shares(ready(usd=0.01), ready(usd=5.0), selection=selection) == [0.5, 0.5]
 
 
-def test_a_place_that_was_not_measured_counts_as_fast_so_that_it_is_measured() -> None:
+def test_a_place_that_was_not_measured_counts_as_the_middle_of_the_others_and_is_tried() -> None:
+    scored = rank([ready(expected_s=1.0), ready(expected_s=4.0), ready(expected_s=None)], EVEN)
+    assert [one.parts["latency"] for one in scored] == [1.0, 0.25, 0.4]
     slow, unknown = shares(ready(expected_s=2.0), ready(expected_s=None))
     assert unknown == pytest.approx(slow)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -263,3 +264,21 @@ def test_the_fingerprint_is_that_of_the_server_and_the_model() -> None:
     assert one.fingerprint == RemoteEncoder("https://host/v1/", "a", timeout_s=1).fingerprint
     assert one.fingerprint != RemoteEncoder("https://host/v1", "b").fingerprint
     assert one.fingerprint != RemoteEncoder("https://other/v1", "a").fingerprint
+
+
+def test_a_name_that_is_not_resolved_in_time_is_an_error_and_takes_no_thread_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go_on, threads = threading.Event(), set[str]()
+
+    def resolve(*arguments: Any, **options: Any) -> list[Any]:
+        threads.add(threading.current_thread().name)
+        go_on.wait(30)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    encoder = RemoteEncoder("http://hanging.test/v1", "embed", timeout_s=0.1)
+    with pytest.raises(EncoderError, match=r"no answer within 0\.1 s"):
+        encoder.encode(["hello"])
+    go_on.set()
+    assert threads == {"semroute-lookup-hanging.test"}

@@ -290,7 +290,7 @@ class BreakerMachine(RuleBasedStateMachine):
         assert not must or after is BreakerState.OPEN
         assert may or after is BreakerState.CLOSED
         if after is BreakerState.OPEN:
-            assert wait_s(self.breaker, self.now) <= 5.0
+            assert wait_s(self.breaker, self.now) <= 5.0 + 1e-6
             self.turned()
 
     @rule()

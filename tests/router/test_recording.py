@@ -155,3 +155,14 @@ def test_the_library_opens_the_configured_database_where_it_is_asked_to(
         (found,) = log.outcomes()
     assert found.id == completion.outcome_id
     assert (found.query, found.model, found.category) == (SOUP, "small", "cooking")
+
+
+def test_the_library_starts_and_answers_while_the_database_of_its_log_is_down(
+    routing_index: Path, provider: FakeProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = config(provider, log={"url": "postgresql://nobody@127.0.0.1:1/none"})
+    router = Router.load(routing_index, config=settings, log=True)
+    assert "outcomes wait until it can be used" in caplog.text
+    assert router.complete(SOUP).text
+    router.close()
+    assert "1 outcomes are lost" in caplog.text

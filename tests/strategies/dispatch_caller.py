@@ -18,13 +18,13 @@ class DispatchCaller:
         self.completed: list[Request] = []
 
     async def complete(
-        self, request: Request, candidates: Sequence[str], *, deadline_s: float | None = None
+        self, request: Request, candidates: Sequence[str], *, deadline_s: float | None = None, reserve_s: float = 0.0
     ) -> Completion:
         self.completed.append(request)
         return await self.dispatcher.complete(request, candidates, Constraints(deadline_s=deadline_s))
 
     async def stream(
-        self, request: Request, candidates: Sequence[str], *, deadline_s: float | None = None
+        self, request: Request, candidates: Sequence[str], *, deadline_s: float | None = None, reserve_s: float = 0.0
     ) -> AsyncGenerator[Delta | Completion]:
         async for event in self.dispatcher.stream(request, candidates, Constraints(deadline_s=deadline_s)):
             yield event

@@ -9,27 +9,35 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from semroute.outcomes.log.inserting import insert
-from semroute.outcomes.log.opening import said, where
+from semroute.errors import SemrouteError
+from semroute.outcomes.log.inserting import Inserter
+from semroute.outcomes.log.opening import Database, count_dropped, said, where
+from semroute.outcomes.log.postgres import WRITE_S, patience
 from semroute.outcomes.log.privacy import Keeping
 from semroute.outcomes.log.rows import rows_of
-from semroute.types import Outcome
+from semroute.types import Completion, Outcome
 
 BATCH = 1000
 """Most outcomes that are written in one transaction."""
+BATCH_BYTES = 8_000_000
+"""Largest estimated size of a transaction that holds more than one outcome: a slow database gets short ones."""
 FLUSH_S = 0.5
 """Longest time that an outcome waits for others, seconds. What a killed process loses is what came within this time and
 the duration of one transaction, so at a thousand outcomes a second some five hundred."""
 CAPACITY = 50_000
 """Most outcomes that wait while the database is away; those after them are dropped, and counted."""
+CAPACITY_BYTES = 200_000_000
+"""Largest estimated size of the outcomes that wait: long answers fill the memory before their number does."""
 LEAST_PAUSE_S, MOST_PAUSE_S = 0.5, 30.0
 """Between tries while it is away; doubles from the first to the second."""
 CLOSE_S = 10.0
-"""How long a normal stop waits for a database that is away."""
+"""How long a normal stop waits for a database that is away, in all."""
 REPORT_S = 60.0
 """A fault that lasts is reported so often."""
 
@@ -51,78 +59,112 @@ class Writer:
     The thread starts with the first outcome, and again in a forked child, which leaves what waited to its parent.
 
     Args:
-        engine: the database, prepared.
-        keep: what is kept of texts.
+        database: opened by the thread where it is not open yet; or an engine.
+        keep: redaction of texts, where ``database`` is an engine.
         tidy: called between batches; deletes what is too old.
         capacity: see :data:`CAPACITY`.
+        capacity_bytes: see :data:`CAPACITY_BYTES`.
     """
 
     def __init__(
-        self, engine: Engine, keep: Keeping, tidy: Callable[[], None] = lambda: None, *, capacity: int = CAPACITY
+        self,
+        database: Database | Engine,
+        keep: Keeping | None = None,
+        tidy: Callable[[], None] = lambda: None,
+        *,
+        capacity: int = CAPACITY,
+        capacity_bytes: int = CAPACITY_BYTES,
     ) -> None:
-        self._engine = engine
-        self._keep = keep
+        self._database = database if isinstance(database, Database) else Database(database, keep or Keeping())
+        self._engine = self._database.engine
         self._tidy = tidy
-        self._capacity = capacity
-        self._starting = threading.Lock()
+        self._capacity, self._capacity_bytes = capacity, capacity_bytes
         self._reset()
         _reset_in_children(self)
 
     def _reset(self) -> None:
-        self._waiting: deque[Outcome] = deque()
-        self._batch: list[Outcome] = []
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[Outcome, int]] = deque()
+        self._batch: list[tuple[Outcome, int]] = []
+        self._bytes = 0
         self._wake = threading.Event()
-        self._idle = threading.Event()
         self._thread: threading.Thread | None = None
         self._is_closing = False
-        self._written = self._dropped = 0
+        self._inserter = Inserter(self._engine)
+        self._written = self._dropped = self._noted = 0
+        self._accepted = self._settled = 0
         self._reported_at: dict[str, float] = {}
         self._failed_tries = 0
 
     def record(self, outcome: Outcome) -> None:
-        """Keep an outcome; returns at once and never raises. One too many is dropped, and counted."""
-        if len(self._waiting) >= self._capacity or self._is_closing:
-            self._dropped += 1
-            return
-        self._waiting.append(outcome)
-        if self._thread is None:
-            self._start()
-        if len(self._waiting) >= BATCH:
+        """Keep an outcome; returns at once and never raises. One too many is dropped, counted and reported."""
+        size = _size(outcome)
+        with self._lock:
+            is_full = len(self._waiting) >= self._capacity or self._bytes + size > self._capacity_bytes
+            is_dropped = is_full or self._is_closing
+            if is_dropped:
+                self._dropped += 1
+            else:
+                self._waiting.append((outcome, size))
+                self._bytes += size
+                self._accepted += 1
+                if self._thread is None:
+                    self._start()
+        if is_dropped:
+            why = "its log was closed" if self._is_closing else f"{len(self._waiting)} are waiting"
+            self._report("%s does not take outcomes, and %s: the newest are dropped, %d so far", where(self._engine),
+                         why, self._dropped)  # fmt: skip
+        elif len(self._waiting) >= BATCH:
             self._wake.set()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="semroute-log", daemon=True)
+        # At the very end of a program no thread starts any more; closing reports what waits as lost.
+        with suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
 
     @property
     def counts(self) -> WriterCounts:
         """What became of outcomes so far."""
-        return WriterCounts(self._written, len(self._waiting) + len(self._batch), self._dropped)
+        return WriterCounts(self._written, self._accepted - self._settled, self._dropped)
 
     def flush(self, timeout_s: float = CLOSE_S) -> bool:
         """Wait until everything that was recorded before is in the database; False where that takes too long."""
-        deadline, tries = time.monotonic() + timeout_s, self._failed_tries
+        deadline, tries, recorded = time.monotonic() + timeout_s, self._failed_tries, self._accepted
         self._wake.set()
-        while self.counts.waiting and self._thread is not None:
+        while self._settled < recorded:
             # One more failure is answer enough: a database that is away must not hold up the end of a program.
-            if time.monotonic() > deadline or self._failed_tries > tries:
+            if self._thread is None or time.monotonic() > deadline or self._failed_tries > tries:
                 return False
-            self._idle.wait(0.01)
-        return not self.counts.waiting
+            time.sleep(0.005)
+        return True
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
-        """Write what waits and end the thread; what a dead database does not take is reported as lost."""
+        """Write what waits and end the thread, within ``timeout_s``; what was not taken by then is reported as lost."""
+        deadline = time.monotonic() + timeout_s
         self.flush(timeout_s)
         self._is_closing = True
         self._wake.set()
         thread, self._thread = self._thread, None
         if thread is not None:
-            thread.join(timeout_s)
-        lost = self.counts.waiting
+            thread.join(max(0.0, deadline - time.monotonic()))
+        before, lost = self._dropped, self._give_up()
         if lost:
             log.error("%d outcomes are lost: %s did not take them in time", lost, where(self._engine))
+        if before and thread is not None:
+            log.warning("%d outcomes were dropped before; %s lacks them", before, where(self._engine))
 
-    def _start(self) -> None:
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="semroute-log", daemon=True)
-                self._thread.start()
+    def _give_up(self) -> int:
+        """Drop what waits; how many. A thread that a database still holds up finds nothing more to do."""
+        with self._lock:
+            lost = self._accepted - self._settled
+            self._waiting.clear()
+            self._batch = []
+            self._bytes = 0
+            self._settled = self._accepted
+            self._dropped += lost
+        return lost
 
     def _run(self) -> None:
         while not (self._is_closing and not self._batch and not self._waiting):
@@ -133,52 +175,99 @@ class Writer:
                 pass
             if self._failed_tries and self._is_closing:
                 return
-            if self._written > before:  # the database is there, and grows
+            if self._written > before and not self._is_closing:  # the database is there, and grows
                 self._tidy_up()
 
     def _take(self) -> bool:
         """Fill the batch; False where there is nothing to write."""
-        self._idle.clear()
-        while self._waiting and len(self._batch) < BATCH:
-            self._batch.append(self._waiting.popleft())
-        if not self._batch:
-            self._idle.set()
-        return bool(self._batch)
+        with self._lock:
+            size = sum(size for _, size in self._batch)
+            while self._waiting and len(self._batch) < BATCH and (not self._batch or size < BATCH_BYTES):
+                size += self._waiting[0][1]
+                self._batch.append(self._waiting.popleft())
+            return bool(self._batch)
 
     def _write(self) -> bool:
+        """Write the batch; True where it is worth going on at once."""
+        batch = self._batch
         try:
-            insert(self._engine, rows_of(self._batch, self._keep), again=bool(self._failed_tries))
+            keep = self._database.open()
         except Exception as error:  # a thread that ends is a log that ends: whatever it is, it is reported
             return self._failed(error)
-        self._written += len(self._batch)
-        self._batch = []
+        try:
+            self._inserter.insert(rows_of([one for one, _ in batch], keep), again=bool(self._failed_tries))
+        except Exception as error:  # see above
+            if not self._is_of_an_outcome(error):
+                return self._failed(error)
+            if not self._write_one_by_one(keep):
+                return False
+        else:
+            if self._database.is_replaced():
+                return True  # the file that took them is nobody's any more: they are written again, to the new one
+            self._settle(len(batch), is_written=True)
         if self._failed_tries:
             log.warning("%s takes outcomes again", where(self._engine))
         self._failed_tries = 0
-        self._idle.set()
+        self._note_drops()
         return True
 
+    def _write_one_by_one(self, keep: Keeping) -> bool:
+        """Write all but the outcomes that no database takes; False where the database fails meanwhile."""
+        while self._batch:
+            try:
+                self._inserter.insert(rows_of([self._batch[0][0]], keep), again=True)
+            except Exception as error:  # see above
+                if not self._is_of_an_outcome(error):
+                    return self._failed(error)
+                self._settle(1, is_written=False)
+                self._report("an outcome cannot be logged (%s); %d were dropped so far", said(error), self._dropped)
+            else:
+                self._settle(1, is_written=True)
+        return True
+
+    def _settle(self, count: int, *, is_written: bool) -> None:
+        """Count the first outcomes of the batch as written or dropped, and forget them."""
+        with self._lock:
+            done, self._batch = self._batch[:count], self._batch[count:]
+            self._bytes -= sum(size for _, size in done)
+            self._settled += len(done)
+            if is_written:
+                self._written += len(done)
+            else:
+                self._dropped += len(done)
+
     def _failed(self, error: Exception) -> bool:
-        """Whether to go on at once: where single outcomes were at fault, and not the database."""
-        api = self._engine.dialect.loaded_dbapi
-        away = (api.OperationalError, api.InterfaceError, OSError, MemoryError)
-        if not isinstance(error, away) and not isinstance(getattr(error, "orig", None), away):
-            self._write_one_by_one()
-            return True
+        """Have the outcomes wait for the database."""
         self._failed_tries += 1
+        self._database.forget()
         self._report("%s does not take outcomes (%s); they wait, and %d were dropped", where(self._engine), said(error),
                      self._dropped)  # fmt: skip
         return False
 
-    def _write_one_by_one(self) -> None:
-        for outcome in self._batch:
-            try:
-                insert(self._engine, rows_of([outcome], self._keep), again=True)
-                self._written += 1
-            except Exception as error:  # see above
-                self._dropped += 1
-                self._report("an outcome cannot be logged (%s)", said(error))
-        self._batch = []
+    def _is_of_an_outcome(self, error: Exception) -> bool:
+        """True if the values of an outcome are at fault, and not the database."""
+        cause = getattr(error, "orig", None) or error
+        if isinstance(error, SQLAlchemyError) and not isinstance(error, DBAPIError):
+            return False
+        api = self._engine.dialect.loaded_dbapi
+        if not isinstance(cause, api.Error):
+            return not isinstance(cause, OSError | MemoryError | SemrouteError)
+        # A driver that cannot pass a value on says so without a code of the server's. All else, a table or a right that
+        # is gone among it, is for somebody to mend, and the outcomes wait.
+        is_refused = isinstance(cause, api.ProgrammingError) and getattr(cause, "sqlstate", None) is None
+        return is_refused or isinstance(cause, api.DataError | api.IntegrityError)
+
+    def _note_drops(self) -> None:
+        """Have the database tell its readers what is missing."""
+        dropped = self._dropped
+        if dropped == self._noted:
+            return
+        try:
+            with patience(WRITE_S):
+                count_dropped(self._engine, dropped - self._noted)
+            self._noted = dropped
+        except Exception as error:  # see above
+            self._report("%s does not take the number of dropped outcomes (%s)", where(self._engine), said(error))
 
     def _report(self, message: str, *values: object) -> None:
         if time.monotonic() - self._reported_at.get(message, float("-inf")) >= REPORT_S:
@@ -187,12 +276,25 @@ class Writer:
 
     def _tidy_up(self) -> None:
         try:
-            self._tidy()
+            with patience(WRITE_S):
+                self._tidy()
         except Exception as error:  # see above
             self._report("old outcomes cannot be deleted from %s (%s)", where(self._engine), said(error))
 
     def _pause_s(self) -> float:
         return float(min(LEAST_PAUSE_S * 2 ** (self._failed_tries - 1), MOST_PAUSE_S))
+
+
+def _size(outcome: Outcome) -> int:
+    """Estimate of the bytes that an outcome takes while it waits."""
+    completion = outcome.completion
+    texts = [len(outcome.decision.query), len(outcome.error or ""), _text_size(completion)]
+    trials = () if completion is None else completion.trials
+    return 4_000 + sum(texts) + sum(_text_size(trial.completion) for trial in trials)
+
+
+def _text_size(completion: Completion | None) -> int:
+    return 0 if completion is None else len(completion.text) + 100 * len(completion.logprobs or ())
 
 
 _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
@@ -204,8 +306,7 @@ def _reset_in_children(writer: Writer) -> None:
 
 def _after_fork() -> None:
     for writer in _writers:
-        # The parent's connections must be neither used nor closed here.
-        writer._engine.dispose(close=False)
+        writer._database.reset_after_fork()
         writer._reset()
 
 

@@ -16,6 +16,7 @@ from semroute.providers.anthropic.answer import Answer
 from semroute.providers.anthropic.request import payload
 from semroute.providers.target import Target
 from semroute.providers.transport.http import authorization, open_stream, post_json
+from semroute.providers.transport.limits import Within
 from semroute.providers.transport.streamed import read_stream, since
 from semroute.types import Completion, Delta, Request
 
@@ -26,7 +27,7 @@ VERSION = "2023-06-01"
 """Of the API; every later change of it has been an addition."""
 
 
-async def complete(client: httpx.AsyncClient, target: Target, request: Request, *, within_s: float) -> Completion:
+async def complete(client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within) -> Completion:
     """Ask for one whole answer; see :class:`~semroute.providers.adapter.Adapter`.
 
     Raises:
@@ -42,7 +43,7 @@ async def complete(client: httpx.AsyncClient, target: Target, request: Request, 
 
 
 async def stream(
-    client: httpx.AsyncClient, target: Target, request: Request, *, within_s: float
+    client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within
 ) -> AsyncGenerator[Delta | Completion]:
     """Ask for an answer as it is written; see :class:`~semroute.providers.adapter.Adapter`.
 

@@ -19,13 +19,14 @@ from semroute.providers.gemini.answer import Answer
 from semroute.providers.gemini.request import payload
 from semroute.providers.target import Target
 from semroute.providers.transport.http import authorization, failure_in_200, has_error, open_stream, post_json
+from semroute.providers.transport.limits import Within
 from semroute.providers.transport.streamed import read_stream, since
 from semroute.types import Completion, Delta, Request
 
 __all__ = ["complete", "stream"]
 
 
-async def complete(client: httpx.AsyncClient, target: Target, request: Request, *, within_s: float) -> Completion:
+async def complete(client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within) -> Completion:
     """Ask for one whole answer; see :class:`~semroute.providers.adapter.Adapter`.
 
     Raises:
@@ -53,7 +54,7 @@ async def complete(client: httpx.AsyncClient, target: Target, request: Request, 
 
 
 async def stream(
-    client: httpx.AsyncClient, target: Target, request: Request, *, within_s: float
+    client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within
 ) -> AsyncGenerator[Delta | Completion]:
     """Ask for an answer as it is written; see :class:`~semroute.providers.adapter.Adapter`.
 

@@ -16,6 +16,7 @@ from semroute.providers.openai.answer import StreamedAnswer, read_answer
 from semroute.providers.openai.payload import payload
 from semroute.providers.target import Target
 from semroute.providers.transport.http import authorization, open_stream, post_json
+from semroute.providers.transport.limits import CallClock, Within
 from semroute.providers.transport.sse import Event
 from semroute.providers.transport.streamed import read_stream, since
 from semroute.types import Completion, Delta, Request
@@ -25,7 +26,7 @@ __all__ = ["complete", "stream"]
 PATH = "/chat/completions"
 
 
-async def complete(client: httpx.AsyncClient, target: Target, request: Request, *, within_s: float) -> Completion:
+async def complete(client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within) -> Completion:
     """Ask for one whole answer; see :class:`~semroute.providers.adapter.Adapter`.
 
     Raises:
@@ -35,11 +36,10 @@ async def complete(client: httpx.AsyncClient, target: Target, request: Request, 
     """
     started = time.perf_counter()
     body, headers, query = payload(target, request), authorization(target), _query(target)
-    ends_at = time.monotonic() + within_s
+    clock = CallClock.of(within_s)  # one for both
     while True:
-        left_s = ends_at - time.monotonic()
         try:
-            answer = await post_json(client, target, PATH, body, headers=headers, within_s=left_s, query=query)
+            answer = await post_json(client, target, PATH, body, headers=headers, within_s=clock, query=query)
             return read_answer(answer, target, request, since(started))
         except RequestError as error:
             if not _leave_out(body, request, error):
@@ -47,7 +47,7 @@ async def complete(client: httpx.AsyncClient, target: Target, request: Request, 
 
 
 async def stream(
-    client: httpx.AsyncClient, target: Target, request: Request, *, within_s: float
+    client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within
 ) -> AsyncGenerator[Delta | Completion]:
     """Ask for an answer as it is written; see :class:`~semroute.providers.adapter.Adapter`.
 
@@ -65,11 +65,11 @@ async def stream(
 
 
 async def _open(
-    client: httpx.AsyncClient, target: Target, request: Request, answer: StreamedAnswer, *, within_s: float
+    client: httpx.AsyncClient, target: Target, request: Request, answer: StreamedAnswer, *, within_s: Within
 ) -> AsyncGenerator[Event]:
     """The events of the answer."""
     body, headers, query = payload(target, request, stream=True), authorization(target), _query(target)
-    ends_at = time.monotonic() + within_s
+    clock = CallClock.of(within_s)  # one for both
     while True:
         events = open_stream(
             client,
@@ -77,7 +77,7 @@ async def _open(
             PATH,
             body,
             headers=headers,
-            within_s=ends_at - time.monotonic(),
+            within_s=clock,
             query=query,
             progress=lambda: answer.progress,
         )

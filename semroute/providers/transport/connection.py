@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import httpx
 
@@ -15,6 +16,7 @@ from semroute.errors import (
     RequestError,
     UnavailableError,
 )
+from semroute.eventloop import look_up, timeout
 from semroute.providers.target import Target
 from semroute.providers.transport.failures import failure
 from semroute.providers.transport.reports import quote
@@ -67,10 +69,36 @@ def build(
             headers={"content-type": "application/json", **headers},
             params=query,
             timeout=httpx.Timeout(None, connect=deployment.timeouts.connect_s),
+            extensions={"trace": _Connecting(deployment.timeouts.connect_s)},
         )
     except httpx.InvalidURL:
         message = f"{deployment.name}: {deployment.base_url} is not an address; correct base_url"
         raise RequestError(message, deployment=deployment.name, fault=Fault.ADDRESS) from None
+
+
+class _Connecting:
+    """Looks a host up before a connection to it is made: httpcore's trace extension, which is awaited before each step.
+
+    Source: https://www.encode.io/httpcore/extensions/#trace. Without it a look-up that hangs takes a thread of
+    asyncio's default executor from every other host.
+
+    Args:
+        connect_s: longest look-up, seconds.
+    """
+
+    def __init__(self, connect_s: float) -> None:
+        self._connect_s = connect_s
+
+    async def __call__(self, step: str, details: Mapping[str, Any]) -> None:
+        if step != "connection.connect_tcp.started":
+            return
+        try:
+            async with timeout(self._connect_s):
+                await look_up(details["host"], details["port"])
+        except TimeoutError:
+            raise httpx.ConnectTimeout(f"the name {details['host']} was not resolved") from None
+        except OSError as error:
+            raise httpx.ConnectError(str(error)) from None
 
 
 async def send(client: httpx.AsyncClient, request: httpx.Request, target: Target) -> httpx.Response:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 import httpx
 
@@ -22,9 +22,8 @@ from semroute.providers.transport.connection import (
     too_long,
 )
 from semroute.providers.transport.failures import failure, failure_in_200
-from semroute.providers.transport.limits import Limit, until
+from semroute.providers.transport.limits import CallClock, Within
 from semroute.providers.transport.reports import MAX_QUOTED, has_error, quote
-from semroute.providers.transport.silence import Silence
 from semroute.providers.transport.wire import encode, read_json
 
 __all__ = [
@@ -55,19 +54,19 @@ async def post_json(
     body: Mapping[str, object],
     *,
     headers: Mapping[str, str],
-    within_s: float,
+    within_s: Within,
     query: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
     """POST ``body`` to ``path`` under the deployment's address and return the JSON object that it answers.
 
     ``within_s`` and the deployment's ``timeout_s`` bound the whole exchange, so that a server that sends a byte now and
-    then cannot hold it.
+    then cannot hold it; see :class:`~semroute.providers.transport.limits.CallClock`.
 
     Raises:
         DispatchError: the subclass that the failure asks for; the message never holds the key.
     """
     request = build(client, target, path, body, headers, query)
-    async with until(target, Limit.whole(target, within_s)):
+    async with CallClock.of(within_s).waiting(target):
         response = await send(client, request, target)
         content = await read_content(response, target)
     return _object(response, content, target)
@@ -80,35 +79,35 @@ async def open_stream(
     body: Mapping[str, object],
     *,
     headers: Mapping[str, str],
-    within_s: float,
+    within_s: Within,
     query: Mapping[str, str] | None = None,
     progress: Callable[[], int] | None = None,
 ) -> AsyncGenerator[sse.Event]:
     """POST as :func:`post_json` does, and yield the events of the answer until the server ends it.
 
     Besides the whole, ``timeouts`` of the deployment bound the waits for tokens and for bytes, as
-    :class:`~semroute.providers.transport.silence.Silence` says; ``progress`` is the number of tokens, or pieces of
-    several, that the events have brought so far, and every event counts where it is left out. Closing the generator
-    closes the connection.
+    :class:`~semroute.providers.transport.limits.CallClock` says. Time in which the reader holds an event runs on none
+    of them. ``progress`` is the number of tokens, or pieces of several, that the events have brought so far; every
+    event counts where it is left out. Closing the generator closes the connection.
 
     Raises:
         DispatchError: as :func:`post_json`; a connection that is cut after the answer began is a
             :class:`BrokenStreamError`. An end that comes too early is for the caller to see.
     """
-    received = events = 0
-    silence = Silence(target, Limit.whole(target, within_s), progress or (lambda: events))
+    clock = CallClock.of(within_s)
+    tokens = _Tokens(clock, progress)
     # A compressed stream would come in lumps.
     request = build(client, target, path, body, {"accept-encoding": "identity", **headers}, query)
-    async with silence.bounded():
+    async with clock.waiting(target, streaming=True):
         response = await send(client, request, target)
     try:
         if not _is_stream(response):
-            async with silence.bounded():
+            async with clock.waiting(target, streaming=True):
                 content = await read_content(response, target)
             raise _not_a_stream(response, content, target)
-        parser, pieces = sse.Parser(), response.aiter_bytes()
+        parser, pieces, received = sse.Parser(), response.aiter_bytes(), 0
         while True:
-            async with silence.bounded():
+            async with clock.waiting(target, streaming=True):
                 piece = await next_piece(pieces, target)
             if piece is None:
                 return
@@ -117,12 +116,34 @@ async def open_stream(
                 raise too_long(target, MAX_STREAM)
             try:
                 for event in parser.feed(piece):
-                    events += 1
-                    yield event
+                    with tokens.given_out():
+                        yield event
             except sse.EventTooLongError:
                 raise too_long(target, sse.MAX_EVENT) from None
     finally:
         await response.aclose()
+
+
+class _Tokens:
+    """Counts tokens as the reader of the events finds them, and tells the clock: a comment, a ping or the frame of an
+    empty text is no sign of an answer."""
+
+    def __init__(self, clock: CallClock, progress: Callable[[], int] | None) -> None:
+        self._clock = clock
+        self._events = self._seen = 0
+        self._progress = progress or (lambda: self._events)
+
+    @contextmanager
+    def given_out(self) -> Iterator[None]:
+        """Let the clock stand while the reader holds an event, and look what it made of it, also when it leaves."""
+        self._events += 1
+        try:
+            with self._clock.paused():
+                yield
+        finally:
+            if (now := self._progress()) > self._seen:
+                self._seen = now
+                self._clock.begin()
 
 
 async def drain(events: AsyncGenerator[sse.Event]) -> None:

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from semroute.config import Config
 from semroute.errors import DispatchError
+from semroute.eventloop import timeout
 from semroute.strategies.judge.prompt import Question, question
 from semroute.strategies.judge.recall import Recall, SharedCalls
 from semroute.strategies.pool import Pool
 from semroute.strategies.strategy import Case
-from semroute.types import Attempt, Caller, Completion, Opinion
+from semroute.types import Attempt, Caller, Completion, Ending, Opinion
 
 GRACE_S = 0.5
 """Beyond its time limit, for a caller to end a call by itself and tell what it cost, seconds."""
+WAITED = 0.9
+"""Share of its time limit after which a judge that has not answered has failed; what ended earlier was cut short by the
+request, or is the matter of the deployment's own breaker."""
+
+
+class CallBreaker(Protocol):
+    """A circuit breaker, such as :class:`semroute.resilience.breaker.Breaker`."""
+
+    def enter(self, now: float) -> Any:
+        """Let a call through and return its ticket; None where none may be made."""
+        ...
+
+    def leave(self, ticket: Any, ending: Ending, now: float) -> None:
+        """Take a call's ending."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +64,8 @@ class JudgeStrategy:
         pool: what the names of models and groups stand for.
         candidates: what it chooses from, unless strategies before it have left something else.
         about: a description of everything that may be offered: what ``pool`` names, and its groups' members.
+        breaker: opens when the judge does not answer within its time again and again: a deployment that is healthy for
+            answers may be too slow for judgements. None asks it for ever.
         clock: monotonic time, seconds, for the age of remembered answers.
 
     Raises:
@@ -62,6 +81,7 @@ class JudgeStrategy:
         candidates: Sequence[str],
         about: Mapping[str, str],
         *,
+        breaker: CallBreaker | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if config.judge.model is None:
@@ -73,6 +93,9 @@ class JudgeStrategy:
         self._about = about
         self._as_json = _answers_in_json(self._model, config)
         self._recall: Recall[Judgement] = Recall(config.judge.cache, config.judge.cache_ttl_s, clock)
+        self._breaker = breaker
+        self._breaker_lock = threading.Lock()
+        self._clock = clock
         self._calls: SharedCalls[Judgement] = SharedCalls()
 
     async def ask(self, case: Case, caller: Caller) -> Opinion:
@@ -101,16 +124,39 @@ class JudgeStrategy:
         return Opinion(self.name, "decided", judgement.reason, (judgement.choice, *others), attempts=attempts)
 
     async def _judgement(self, asked: Question, key: bytes, caller: Caller) -> Judgement:
+        ticket = self._enter()
+        if ticket is None:
+            return Judgement(None, f"{self._model} did not answer in time again and again, and is not asked for now")
+        started, is_answered = self._clock(), False
         try:
-            async with asyncio.timeout(self._judge.timeout_s + GRACE_S):
+            async with timeout(self._judge.timeout_s + GRACE_S):
                 judgement = await self._call(asked, caller)
+            is_answered = judgement.is_final
         except DispatchError as error:
             judgement = Judgement(None, f"{self._model} did not answer: {error}", error.attempts)
         except TimeoutError:
             judgement = Judgement(None, f"{self._model} did not answer within {self._judge.timeout_s:g} s")
+        finally:
+            self._leave(ticket, started, is_answered)
         if judgement.is_final:
             self._recall.put(key, judgement)
         return judgement
+
+    def _enter(self) -> object | None:
+        if self._breaker is None:
+            return self
+        with self._breaker_lock:
+            ticket: object | None = self._breaker.enter(self._clock())
+            return ticket
+
+    def _leave(self, ticket: object, started: float, is_answered: bool) -> None:
+        if self._breaker is None:
+            return
+        now = self._clock()
+        is_late = now - started >= WAITED * self._judge.timeout_s
+        ending = Ending.SUCCESS if is_answered else Ending.FAILURE if is_late else Ending.NEUTRAL
+        with self._breaker_lock:
+            self._breaker.leave(ticket, ending, now)
 
     async def _call(self, asked: Question, caller: Caller) -> Judgement:
         ceiling = self._judge.max_usd

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import pytest
 from strategies.dispatch_caller import DispatchCaller
 
-from semroute.config import Config
+from semroute.config import BreakerRules, Config
 from semroute.dispatch import Dispatcher
+from semroute.resilience.breaker import Breaker
 from semroute.strategies import Case, Pool
 from semroute.strategies.judge import JudgeStrategy, descriptions
 from semroute.testing import FakeProvider, Reply, answer, content_filter, fail, hang, malformed, refusal
@@ -241,6 +242,60 @@ def test_a_caller_that_keeps_no_time_is_left_behind_too(
     assert (said.kind, said.reason) == ("passed", "small did not answer within 0.1 s")
 
 
+def guarded(provider: FakeProvider, **judge: Any) -> Bench:
+    """A judge with a breaker that opens after three calls in vain."""
+    bench = Bench(provider, **judge)
+    pool = Pool(bench.config.members, CANDIDATES)
+    about = descriptions(CANDIDATES, bench.config, {})
+    rules = BreakerRules(in_a_row=3, open_s=5.0, jitter=0.0, successes=1)
+    # Its calls take real time; only how long the breaker stays open is not waited for.
+    bench.strategy = JudgeStrategy(
+        bench.config,
+        pool,
+        CANDIDATES,
+        about,
+        breaker=Breaker(rules, Random(0)),
+        clock=lambda: time.monotonic() + bench.now,
+    )
+    return bench
+
+
+def test_a_judge_that_hangs_costs_its_time_only_a_few_queries(provider: FakeProvider) -> None:
+    provider.script(*[hang()] * 3)
+    bench = guarded(provider, timeout_s=0.3)
+
+    async def ask_all(caller: DispatchCaller) -> list[Opinion]:
+        await caller.dispatcher.outlook(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
+        said = [await bench.strategy.ask(case(f"query {number}"), caller) for number in range(6)]
+        bench.now = 6.0
+        return [*said, await bench.strategy.ask(case("later"), caller)]
+
+    provider.script(choosing(1))
+    *said, later = bench.run(ask_all)
+    assert [one.kind for one in said] == ["passed"] * 6
+    assert len(provider.requests) == 4
+    assert "is not asked for now" in said[-1].reason
+    assert later.kind == "decided"
+
+
+def test_requests_in_a_hurry_do_not_close_the_judge_for_others(provider: FakeProvider) -> None:
+    provider.script(*[hang(0.1, choosing(1))] * 9)
+    bench = guarded(provider, timeout_s=2.0)
+
+    class Hurried(DispatchCaller):
+        async def complete(self, request: Any, candidates: Any, **more: Any) -> Any:
+            return await super().complete(request, candidates, deadline_s=0.02)
+
+    async def ask_all(caller: DispatchCaller) -> Opinion:
+        await caller.dispatcher.outlook(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
+        for number in range(5):
+            said = await bench.strategy.ask(case(f"query {number}"), Hurried(caller.dispatcher))
+            assert said.kind == "passed"
+        return await bench.strategy.ask(case("without hurry"), caller)
+
+    assert bench.run(ask_all).kind == "decided"
+
+
 def test_above_its_ceiling_it_is_not_asked(provider: FakeProvider) -> None:
     said = Bench(provider, max_usd=1e-6).ask()
     assert said.kind == "passed"
@@ -326,7 +381,8 @@ def test_when_all_leave_the_call_ends_and_the_next_one_asks_anew(provider: FakeP
 
     async def all_leave(caller: DispatchCaller) -> Opinion:
         alone = asyncio.create_task(bench.strategy.ask(case("q"), caller))
-        await asyncio.sleep(0.1)
+        while not provider.requests:
+            await asyncio.sleep(0.01)
         alone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await alone

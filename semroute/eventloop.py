@@ -1,0 +1,260 @@
+"""Event-loop services that asyncio lacks: stall measurement, worker threads of our own, host look-ups that hang alone.
+
+All of it serves one question: whose time passed? A loop that was blocked, a look-up that hangs for another host, or
+threads that wait for something else must not be charged to a provider or to another query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import ipaddress
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+BEAT_S = 0.05
+"""Interval of the stall meter's beats, seconds: shorter stalls are not seen."""
+LATE_S = 0.02
+"""Lateness of a beat that is still the loop's ordinary work, seconds."""
+GRACE_S = 0.1
+"""Time after a stall in which bytes that arrived meanwhile are read, seconds."""
+MOST_GRACES = 3
+"""Most such times of one wait: a loop that stalls on and on must not put off its end for ever."""
+
+
+class StallMeter:
+    """Seconds in which this process kept a running event loop from its work, as far as somebody asked.
+
+    A beat that comes late measures the stall before it. It beats only while :meth:`start` was called more often than
+    :meth:`stop`.
+    """
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._is_beating = False
+        self._due = 0.0
+        self._stalled_s = 0.0
+
+    def start(self) -> None:
+        """Measure from now on."""
+        self._users += 1
+        if not self._is_beating:
+            self._is_beating = True
+            self._plan()
+
+    def stop(self) -> None:
+        """Undo one :meth:`start`."""
+        self._users -= 1
+
+    def seconds(self) -> float:
+        """All stalls so far, the one that just ended among them; it only grows."""
+        if not self._is_beating:
+            return self._stalled_s
+        late_s = asyncio.get_running_loop().time() - self._due
+        return self._stalled_s + (late_s if late_s > LATE_S else 0.0)
+
+    def _plan(self) -> None:
+        # Neither loop nor handle is kept: they would keep the loop alive that this meter is stored by.
+        loop = asyncio.get_running_loop()
+        self._due = loop.time() + BEAT_S
+        loop.call_at(self._due, self._beat)
+
+    def _beat(self) -> None:
+        self._stalled_s = self.seconds()
+        if self._users > 0:
+            self._plan()
+        else:
+            self._is_beating = False
+
+
+_meters: WeakKeyDictionary[asyncio.AbstractEventLoop, StallMeter] = WeakKeyDictionary()
+
+
+def stall_meter() -> StallMeter:
+    """The running loop's meter."""
+    loop = asyncio.get_running_loop()
+    meter = _meters.get(loop)
+    if meter is None:
+        meter = _meters[loop] = StallMeter()
+    return meter
+
+
+class bounded:  # noqa: N801  # a context manager like asyncio.timeout
+    """Bound what happens inside by a clock of the caller's own; raises TimeoutError when nothing is left of it.
+
+    Args:
+        left_s: seconds that are left now; asked again when they are over, because its clock may have stood still.
+    """
+
+    def __init__(self, left_s: Callable[[], float]) -> None:
+        self._left_s = left_s
+        self._loop = asyncio.get_running_loop()
+        self._limit = asyncio.timeout(None)
+        self._handle: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> None:
+        await self._limit.__aenter__()
+        self._due()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        await self._limit.__aexit__(kind, error, trace)
+
+    def _due(self) -> None:
+        seconds = self._left_s()
+        if seconds > 0.0:
+            self._handle = self._loop.call_later(seconds, self._due)
+        else:
+            self._limit.reschedule(self._loop.time())
+
+
+class Countdown:
+    """Seconds that are left of a wait; a stall of the loop buys time to read what arrived during it.
+
+    Args:
+        seconds: length of the wait.
+        meter: of the running loop, started.
+    """
+
+    def __init__(self, seconds: float, meter: StallMeter) -> None:
+        self._ends_at = asyncio.get_running_loop().time() + seconds
+        self._meter = meter
+        self._stalled_s = meter.seconds()
+        self._graces = 0
+
+    def left_s(self) -> float:
+        """Seconds left; after a stall a little more than that."""
+        left = self._ends_at - asyncio.get_running_loop().time()
+        return left if left > 0.0 else self.grace_s()
+
+    def grace_s(self) -> float:
+        """A little more time where the loop has stalled since the last time; else 0."""
+        stalled_s = self._meter.seconds()
+        if stalled_s <= self._stalled_s or self._graces >= MOST_GRACES:
+            return 0.0
+        self._stalled_s = stalled_s
+        self._graces += 1
+        return GRACE_S
+
+
+@asynccontextmanager
+async def timeout(seconds: float) -> AsyncIterator[None]:
+    """:func:`asyncio.timeout` that reads what arrived during a stall of this process before it gives up.
+
+    Raises:
+        TimeoutError: the time is over.
+    """
+    meter = stall_meter()
+    meter.start()
+    try:
+        async with bounded(Countdown(seconds, meter).left_s):
+            yield
+    finally:
+        meter.stop()
+
+
+class WorkerPool:
+    """Threads for work that must not wait for others, such as look-ups of hosts in asyncio's default executor.
+
+    Threads start with the first work. A forked child gets threads of its own; after :meth:`close` the next work starts
+    new ones.
+
+    Args:
+        name: prefix of the threads' names.
+        most: most threads; None takes asyncio's default, four more than there are processors.
+    """
+
+    def __init__(self, name: str, most: int | None = None) -> None:
+        self._name = name
+        self._most = most or min(32, (os.cpu_count() or 1) + 4)
+        self._threads = self._made()
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run ``work`` in a thread, in the caller's context."""
+        call = partial(contextvars.copy_context().run, work, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._executor(), call)
+
+    def close(self) -> None:
+        """Let the threads end when their work is done."""
+        _, executor = self._threads
+        self._threads = self._made()
+        executor.shutdown(wait=False)
+
+    def _executor(self) -> ThreadPoolExecutor:
+        if self._threads[0] != os.getpid():  # the threads of a fork's parent are not here
+            self._threads = self._made()
+        return self._threads[1]
+
+    def _made(self) -> tuple[int, ThreadPoolExecutor]:
+        return os.getpid(), ThreadPoolExecutor(self._most, thread_name_prefix=self._name)
+
+
+_lookups: dict[tuple[str, int], Future[None]] = {}
+_lookups_lock = threading.Lock()
+_lookups_owner = os.getpid()
+
+
+async def look_up(host: str, port: int) -> None:
+    """Wait until a host's name can be resolved, in a thread that only callers of the same host share.
+
+    asyncio resolves names in its default executor, a handful of threads: one name server that hangs fills them and
+    holds up every other host. A name that passes here has just been answered, so asyncio's own look-up after it does
+    not hang.
+
+    Raises:
+        OSError: it cannot be resolved.
+    """
+    if not _is_address(host):
+        await asyncio.wrap_future(_lookup(host, port))
+
+
+def _lookup(host: str, port: int) -> Future[None]:
+    global _lookups_owner, _lookups_lock
+    if _lookups_owner != os.getpid():  # after a fork the threads are gone, and the lock may be held by one of them
+        _lookups_owner, _lookups_lock = os.getpid(), threading.Lock()
+        _lookups.clear()
+    with _lookups_lock:
+        found = _lookups.get((host, port))
+        if found is None:
+            found = _lookups[host, port] = Future()
+            found.set_running_or_notify_cancel()  # from here on nobody who leaves can cancel it for the others
+            threading.Thread(
+                target=_resolve, args=(host, port, found), name=f"semroute-lookup-{host}", daemon=True
+            ).start()
+        return found
+
+
+def _resolve(host: str, port: int, result: Future[None]) -> None:
+    error: Exception | None = None
+    try:
+        # As anyio asks, so that a cache of the resolver's serves both.
+        socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as failed:
+        error = failed if isinstance(failed, OSError) else OSError(str(failed))
+    _lookups.pop((host, port), None)
+    if error is None:
+        result.set_result(None)
+    else:
+        result.set_exception(error)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True

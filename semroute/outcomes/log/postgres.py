@@ -1,0 +1,95 @@
+"""Connections to PostgreSQL that end when the server no longer answers.
+
+A server that hangs (a stopped process, a full disk under it, a firewall that forgot the connection) keeps the socket
+open and says nothing. The kernel ends what the network lost (``tcp_user_timeout``, keepalives:
+https://www.postgresql.org/docs/current/libpq-connect.html), but a stopped server still acknowledges every packet. So
+each wait of the driver is bounded here as well, by silence and not by duration: what still moves may take its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Engine, event
+
+if TYPE_CHECKING:
+    import psycopg
+
+CONNECT_S = 5
+"""Longest time for a connection to come up, seconds."""
+WRITE_S = 10.0
+"""Longest silence of the server while outcomes are written, or a database is opened."""
+READ_S = 60.0
+"""Longest silence of the server while the log is read: a large table is searched in silence."""
+MIGRATE_S = 120.0
+"""Longest silence of the server while its tables are changed."""
+CONNECTING = {
+    "connect_timeout": CONNECT_S,
+    "tcp_user_timeout": int(WRITE_S * 1000),
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+"""Parameters of a connection; those of the address override them."""
+
+_patience: ContextVar[float] = ContextVar("semroute_log_patience", default=READ_S)
+
+
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Bound the silence of servers, in seconds, for what this thread does meanwhile."""
+    before = _patience.set(seconds)
+    try:
+        yield
+    finally:
+        _patience.reset(before)
+
+
+def bound_waiting(engine: Engine) -> None:
+    """Have every connection of an engine to PostgreSQL fail where its server is silent for longer than ``patience``."""
+
+    def connect(_dialect: object, _record: object, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        return _bounded_connection().connect(*arguments, **keywords)
+
+    event.listen(engine, "do_connect", connect)
+
+
+@cache
+def _bounded_connection() -> type[psycopg.Connection[Any]]:
+    import psycopg
+
+    class BoundedConnection(psycopg.Connection[Any]):
+        """A connection whose waits end."""
+
+        # All that a connection does passes here; the driver wakes a waiting generator several times a second.
+        def wait(self, gen: Any, *arguments: Any, **keywords: Any) -> Any:
+            return super().wait(_bounded(gen, _patience.get(), self._broken), *arguments, **keywords)
+
+        def _broken(self, seconds: float) -> psycopg.OperationalError:
+            self.close()
+            return psycopg.OperationalError(f"the server did not answer for {seconds:g} s")
+
+    return BoundedConnection
+
+
+def _bounded(
+    work: Generator[Any, Any, Any], most_s: float, broken: Callable[[float], Exception]
+) -> Generator[Any, Any, Any]:
+    """Pass a generator of the driver on; raise where its socket is not ready for longer than ``most_s``."""
+    ready_at, ready = monotonic(), None
+    while True:
+        try:
+            wanted = work.send(ready)
+        except StopIteration as ended:
+            return ended.value
+        ready = yield wanted
+        if ready:
+            ready_at = monotonic()
+        elif monotonic() - ready_at > most_s:
+            work.close()
+            raise broken(most_s)

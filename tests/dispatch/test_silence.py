@@ -1,0 +1,333 @@
+"""Silence as evidence: what hangs is found out and left in time, what is slow or answering is not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing, suppress
+from random import Random
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+
+from semroute.config import BreakerRules, Config, Deployment, Timeouts
+from semroute.dispatch import Constraints, Dispatcher
+from semroute.dispatch.silence import FLOOR_S, UNMEASURED_S, SilenceMonitor, timed
+from semroute.dispatch.status import places_of
+from semroute.dispatch.verdicts import Verdict
+from semroute.errors import BrokenStreamError, DispatchError, ProviderTimeoutError, UnavailableError
+from semroute.resilience import MemoryGates
+from semroute.testing import FakeProvider, drip, fail, hang
+from semroute.types import BreakerState, Completion, Delta, Ending, Request
+
+HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
+FORMATS = ("openai", "anthropic", "gemini")
+DEADLINE_S = 1.0
+ONCE = {"in_a_row": 2, "open_s": 5.0, "jitter": 0.0, "probes": 1}
+T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True)
+def _direct_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def first() -> Iterator[FakeProvider]:
+    with FakeProvider() as running:
+        yield running
+
+
+@pytest.fixture
+def second() -> Iterator[FakeProvider]:
+    with FakeProvider() as running:
+        yield running
+
+
+def place(name: str, provider: FakeProvider, price: float, format: str = "openai", **more: Any) -> dict[str, Any]:
+    urls = {"openai": provider.base_url, "anthropic": provider.anthropic_url, "gemini": provider.gemini_url}
+    cost = {"input": price, "output": price}
+    return {"name": name, "model": "large", "base_url": urls[format], "format": format, "price": cost, **more}
+
+
+def config(*deployments: dict[str, Any], **sections: Any) -> Config:
+    # The cheaper deployment always comes first.
+    sections.setdefault("selection", {"sharpness": 500.0, "exploration": 0.0})
+    return Config.model_validate({"deployments": list(deployments), **sections})
+
+
+class Bench:
+    """Two deployments, the first of which is preferred, and gates whose clock is moved by hand."""
+
+    def __init__(self, where: Config) -> None:
+        self.now = 0.0
+        self.config = where
+        self.gates = MemoryGates(where.breaker, clock=lambda: self.now, rng=Random(0))
+
+    def run(self, work: Callable[[Dispatcher], Awaitable[T]]) -> T:
+        async def inside() -> T:
+            async with httpx.AsyncClient() as client:
+                dispatcher = Dispatcher(self.config, client=client, gates=self.gates, env={}, random=Random(0))
+                try:
+                    return await work(dispatcher)
+                finally:
+                    await dispatcher.close()
+
+        return asyncio.run(inside())
+
+    async def state(self, name: str = "a") -> BreakerState:
+        places = [one for one in places_of(self.config) if one.deployment == name]
+        return (await self.gates.standings(places))[0].breaker
+
+
+async def answered(dispatcher: Dispatcher, *, streaming: bool = False, **limits: Any) -> Completion:
+    constraints = Constraints(**{"deadline_s": DEADLINE_S, **limits})
+    if not streaming:
+        return await dispatcher.complete(HELLO, ("large",), constraints)
+    async with aclosing(dispatcher.stream(HELLO, ("large",), constraints)) as events:
+        last = [event async for event in events][-1]
+    assert isinstance(last, Completion)
+    return last
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_place_that_hangs_beside_a_healthy_one_loses_no_request_and_is_closed(
+    first: FakeProvider, second: FakeProvider, format: str, streaming: bool
+) -> None:
+    first.script(*[hang()] * 20)
+    bench = Bench(config(place("a", first, 1.0, format), place("b", second, 100.0, format), breaker=ONCE))
+
+    async def work(dispatcher: Dispatcher) -> list[str]:
+        for _ in range(3):  # so that it is known how long such a call takes
+            await answered(dispatcher, streaming=streaming, deployment="b")
+        return [(await answered(dispatcher, streaming=streaming)).deployment for _ in range(10)]
+
+    assert bench.run(work) == ["b"] * 10
+    # Two are enough where nothing else slows the healthy one down, by which silence is measured.
+    assert 1 <= len(first.requests) <= 6
+    assert asyncio.run(bench.state()) is BreakerState.OPEN
+
+
+def test_a_last_place_gets_all_the_time_that_is_left(first: FakeProvider, second: FakeProvider) -> None:
+    first.script(fail(500), hang(0.6 * DEADLINE_S), hang(0.6 * DEADLINE_S))
+    second.script(fail(500))
+    alone = Bench(config(place("a", first, 1.0)))
+    assert alone.run(lambda it: answered(it, deadline_s=2 * DEADLINE_S)).deployment == "a"
+    # The other one is closed: it is nobody that time has to be left for.
+    closed = config(place("a", first, 1.0), place("b", second, 100.0), breaker={**ONCE, "in_a_row": 1})
+
+    async def work(dispatcher: Dispatcher) -> Completion:
+        with suppress(DispatchError):
+            await answered(dispatcher, deployment="b")
+        return await answered(dispatcher)
+
+    bench = Bench(closed.model_copy(update={"retries": closed.retries.model_copy(update={"same_place": 0})}))
+    assert [attempt.deployment for attempt in bench.run(work).attempts] == ["a"]
+
+
+def test_a_slow_place_that_was_left_for_others_is_called_again_when_they_fail(
+    first: FakeProvider, second: FakeProvider
+) -> None:
+    first.script(hang(), hang(0.1))
+    second.script(*[fail(500)] * 9)
+    where = config(place("a", first, 1.0), place("b", second, 100.0), retries={"same_place": 0})
+    answer = Bench(where).run(answered)
+    assert [attempt.deployment for attempt in answer.attempts] == ["a", "b", "a"]
+
+
+def test_a_stream_that_is_arriving_is_not_cut_for_another_place(first: FakeProvider, second: FakeProvider) -> None:
+    first.script(drip(0.7 * DEADLINE_S / 8))
+    bench = Bench(config(place("a", first, 1.0), place("b", second, 100.0)))
+    assert [one.deployment for one in bench.run(lambda it: answered(it, streaming=True)).attempts] == ["a"]
+
+
+def test_a_place_that_is_known_to_be_slow_gets_what_it_usually_needs(first: FakeProvider, second: FakeProvider) -> None:
+    first.script(*[hang(0.6 * DEADLINE_S)] * 9)
+    bench = Bench(config(place("a", first, 1.0), place("b", second, 100.0)))
+
+    async def work(dispatcher: Dispatcher) -> list[Completion]:
+        await asyncio.gather(*(answered(dispatcher, deadline_s=30.0) for _ in range(3)))
+        return [await answered(dispatcher)]
+
+    assert [one.deployment for one in bench.run(work)[0].attempts] == ["a"]
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_probe_that_is_cut_short_after_long_silence_opens_the_breaker_again(
+    first: FakeProvider, second: FakeProvider, leaves: bool
+) -> None:
+    bench = Bench(config(place("a", first, 1.0), place("b", second, 100.0), breaker={**ONCE, "in_a_row": 1, "failure_share": 0.2}))
+
+    async def work(dispatcher: Dispatcher) -> list[BreakerState]:
+        for _ in range(3):
+            await answered(dispatcher, deployment="a")
+        first.script(fail(500), *[hang()] * 9)
+        await answered(dispatcher)
+        states = [await bench.state()]
+        bench.now += 5.1
+        states.append(await bench.state())
+        if leaves:
+            call = asyncio.create_task(answered(dispatcher, deployment="a", deadline_s=30.0))
+            await asyncio.sleep(2 * FLOOR_S)
+            call.cancel()
+            await asyncio.wait({call})
+        else:
+            with suppress(DispatchError):
+                await answered(dispatcher, deployment="a")
+        return [*states, await bench.state()]
+
+    assert bench.run(work) == [BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.OPEN]
+
+
+def test_a_probe_whose_stream_is_left_while_it_answers_is_a_success(first: FakeProvider) -> None:
+    bench = Bench(config(place("a", first, 1.0), breaker={**ONCE, "in_a_row": 1, "successes": 1}))
+
+    async def work(dispatcher: Dispatcher) -> BreakerState:
+        first.script(fail(500), drip(0.02))
+        with suppress(DispatchError):
+            await dispatcher.complete(HELLO, ("large",), Constraints(deadline_s=5.0))
+        bench.now += 5.1
+        async with aclosing(dispatcher.stream(HELLO, ("large",))) as events:
+            async for event in events:
+                assert isinstance(event, Delta)
+                break
+        return await bench.state()
+
+    assert bench.run(work) is BreakerState.CLOSED
+
+
+def test_a_client_that_leaves_soon_says_nothing_of_the_place(first: FakeProvider) -> None:
+    first.script(*[hang()] * 9)
+    bench = Bench(config(place("a", first, 1.0), breaker={**ONCE, "in_a_row": 1}))
+
+    async def work(dispatcher: Dispatcher) -> BreakerState:
+        for _ in range(3):
+            call = asyncio.create_task(answered(dispatcher))
+            await asyncio.sleep(0.05)
+            call.cancel()
+            await asyncio.wait({call})
+        return await bench.state()
+
+    assert bench.run(work) is BreakerState.CLOSED
+
+
+def test_slow_readers_and_a_blocked_loop_close_no_place(first: FakeProvider) -> None:
+    first.script(*[hang(0.05, drip(0.02))] * 9)
+    bench = Bench(config(place("a", first, 1.0, timeout_s=0.6), breaker={**ONCE, "in_a_row": 1}))
+
+    async def slow(dispatcher: Dispatcher) -> None:
+        async with aclosing(dispatcher.stream(HELLO, ("large",))) as events:
+            async for _ in events:
+                await asyncio.sleep(0.3)
+
+    async def work(dispatcher: Dispatcher) -> BreakerState:
+        await asyncio.gather(*(slow(dispatcher) for _ in range(3)))
+        calls = [asyncio.create_task(dispatcher.complete(HELLO, ("large",))) for _ in range(3)]
+        while len(first.requests) < 6:
+            await asyncio.sleep(0.001)
+        time.sleep(0.7)
+        await asyncio.gather(*calls)
+        assert dispatcher.latencies.snapshot() == []  # times that were not the place's are nobody's latency
+        return await bench.state()
+
+    assert bench.run(work) is BreakerState.CLOSED
+
+
+# What counts, with clocks that are moved by hand.
+
+SPOT, TWIN = Deployment(name="spot", model="m"), Deployment(name="twin", model="m")
+KIND: dict[str, Any] = {"streaming": False, "prompt_tokens": 10}
+
+
+def waited(seconds: float, *, quiet_s: float | None = None, has_begun: bool = False, **more: Any) -> Any:
+    return SimpleNamespace(
+        waited_s=seconds,
+        quiet_s=seconds if quiet_s is None else quiet_s,
+        has_begun=has_begun,
+        **{"longest_pause_s": 0.0, "stalled_s": 0.0, **more},
+    )
+
+
+def measured(monitor: SilenceMonitor, name: str, seconds: float, *, streaming: bool = False) -> None:
+    for _ in range(3):
+        monitor.usual.observe(
+            name, streaming=streaming, prompt_tokens=10, first_token_s=None, per_token_s=None, total_s=seconds
+        )
+
+
+def test_what_counts_as_silence_follows_the_place_then_its_siblings_then_its_limit() -> None:
+    monitor = SilenceMonitor()
+    assert monitor.allowed_s(SPOT, (SPOT, TWIN), **KIND) == UNMEASURED_S
+    short = Deployment(name="short", model="m", timeout_s=4.0, timeouts=Timeouts(first_token_s=1.0))
+    assert monitor.allowed_s(short, (), **KIND) == 2.0
+    assert monitor.allowed_s(short, (), streaming=True, prompt_tokens=10) == 1.0
+    measured(monitor, "twin", 0.5)
+    assert monitor.allowed_s(SPOT, (SPOT, TWIN), **KIND) == 2.5
+    measured(monitor, "spot", 2.0)
+    assert monitor.allowed_s(SPOT, (SPOT, TWIN), **KIND) == 6.0
+    assert monitor.allowed_s(TWIN, (SPOT, TWIN), **KIND) == 1.5
+
+
+def test_many_short_waits_without_a_sign_of_life_are_one_long_one() -> None:
+    now = [100.0]
+    monitor = SilenceMonitor(lambda: now[0])
+    endings = []
+    for _ in range(5):
+        now[0] += 3.0
+        endings.append(monitor.ending(SPOT, waited(3.0), 10.0))
+    assert endings == [Ending.NEUTRAL] * 3 + [Ending.FAILURE] * 2
+    monitor.heard(SPOT)
+    now[0] += 3.0
+    assert monitor.ending(SPOT, waited(3.0), 10.0) is Ending.NEUTRAL
+
+
+def test_waits_at_the_same_time_are_not_added_up() -> None:
+    now = [100.0]
+    monitor = SilenceMonitor(lambda: now[0])
+    now[0] += 3.0
+    assert {monitor.ending(SPOT, waited(3.0), 10.0) for _ in range(50)} == {Ending.NEUTRAL}
+
+
+def test_a_moment_of_silence_never_counts() -> None:
+    now = [100.0]
+    monitor = SilenceMonitor(lambda: now[0])
+    for _ in range(100):
+        now[0] += 0.2
+        assert monitor.ending(SPOT, waited(0.2), 1.0) is Ending.NEUTRAL
+
+
+def test_a_stream_that_has_begun_is_judged_by_its_last_silence() -> None:
+    monitor = SilenceMonitor()
+    idle_s = SPOT.timeouts.idle_s
+    assert monitor.ending(SPOT, waited(300.0, quiet_s=0.1, has_begun=True), 1.0) is Ending.NEUTRAL
+    assert monitor.ending(SPOT, waited(300.0, quiet_s=idle_s, has_begun=True), 1.0) is Ending.FAILURE
+
+
+def test_what_was_usual_is_still_known_when_a_breaker_has_been_open_for_long() -> None:
+    now = [0.0]
+    monitor = SilenceMonitor(lambda: now[0])
+    measured(monitor, "spot", 0.5)
+    now[0] += BreakerRules().most_open_s
+    assert monitor.usual_s(SPOT, **KIND) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("error", "clock", "ending"),
+    [
+        (BrokenStreamError("x", status=200), waited(1.0, longest_pause_s=20.0), Ending.NEUTRAL),
+        (BrokenStreamError("x", status=200), waited(1.0, longest_pause_s=1.0), Ending.FAILURE),
+        (UnavailableError("no connection"), waited(1.0, stalled_s=4.0), Ending.NEUTRAL),
+        (UnavailableError("no connection"), waited(1.0), Ending.FAILURE),
+        (UnavailableError("x", status=500), waited(1.0, stalled_s=4.0), Ending.FAILURE),
+        (ProviderTimeoutError("x"), waited(9.0), Ending.FAILURE),
+    ],
+)
+def test_a_failure_that_the_reader_or_this_process_brought_about_is_not_the_places(
+    error: DispatchError, clock: Any, ending: Ending
+) -> None:
+    verdict = timed(Verdict(Ending.FAILURE), error, clock, Ending.NEUTRAL, idle_s=15.0)
+    assert verdict.ending is ending
