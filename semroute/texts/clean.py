@@ -39,8 +39,8 @@ def clean(text: str) -> str:
 def nfkc(text: str) -> str:
     """Return ``text`` in Unicode's normal form KC, in linear time.
 
-    :func:`unicodedata.normalize` sorts the combining marks of a letter by insertion, which takes seconds for the tens of
-    thousands that a hostile text has; all but the first :data:`MAX_MARKS` of a run are dropped before.
+    :func:`unicodedata.normalize` sorts the combining marks of a letter by insertion, which takes seconds for the tens
+    of thousands that a hostile text has; all but the first :data:`MAX_MARKS` of a run are dropped before.
     """
     if text.isascii():
         return text

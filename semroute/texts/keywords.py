@@ -92,8 +92,8 @@ _MOST_SUFFIX = 12
 def folded(text: str) -> str:
     """``text`` with one spelling for what counts as equal.
 
-    Case, also that of the Turkish i; composed characters and full width (NFKC); typographic apostrophes, quotation marks
-    and hyphens; characters that do not show; runs of space.
+    Case, also that of the Turkish i; composed characters and full width (NFKC); typographic apostrophes, quotation
+    marks and hyphens; characters that do not show; runs of space.
     """
     if text.isascii():
         return " ".join(text.replace("`", "'").casefold().split())
