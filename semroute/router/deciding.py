@@ -74,7 +74,9 @@ class SemanticStep:
         known = next((entry for entry in verdict.categories if entry.category == category), None)
         if known is None:
             chance = 1.0 / len(verdict.categories)
-            return replace(verdict, category=None, confidence=chance, reason=f"{NOT_KNOWN}, so that it fits no category")
+            return replace(
+                verdict, category=None, confidence=chance, reason=f"{NOT_KNOWN}, so that it fits no category"
+            )
         reason = f"{NOT_KNOWN}, but it is an example of {category} as it stands"
         return replace(verdict, category=category, score=known.score, threshold=known.threshold, reason=reason)
 
@@ -210,7 +212,10 @@ class _Steps:
 
 def request_of(query: Query | Request) -> Request:
     """A query as a request; a conversation is sent whole."""
-    return query if isinstance(query, Request) else Request(as_messages(query))
+    if not isinstance(query, Request):
+        return Request(as_messages(query))
+    is_plain = all(isinstance(message, Mapping) for message in query.messages)
+    return query if is_plain else replace(query, messages=as_messages(query.messages))
 
 
 def query_of(query: Query | Request) -> Query:

@@ -26,7 +26,7 @@ from semroute.router.live import LiveIndex
 from semroute.router.locate import ENVIRONMENT, Progress, locate_index, shipped_index
 from semroute.router.recording import NOTHING, Recorder, opened_log
 from semroute.router.reload import Reloader
-from semroute.router.text import routed_text
+from semroute.router.text import routable_text
 from semroute.router.trial import LiveShare, TrialRun, is_by_trial, tried_config
 from semroute.strategies.chain import Deciding
 from semroute.types import Completion, Decision, Delta, OutcomeSink, Query, Request
@@ -123,7 +123,7 @@ class Router:
             QueryError: the query is empty, or is neither text nor messages.
             EncoderError: a remote encoder did not answer.
         """
-        return self._noted(run(self._deciding([query], [routed_text(query_of(query))], ANYTHING)), [query])[0]
+        return self._noted(run(self._deciding([query], [routable_text(query_of(query))], ANYTHING)), [query])[0]
 
     def route_many(self, queries: Sequence[Query | Request]) -> list[Decision]:
         """:meth:`route` for many queries at once, in their order; ``elapsed_ms`` is each one's share of the time.
@@ -238,7 +238,7 @@ class Router:
         return TrialRun(chain, Answering(tried, chain.pool), self._share, Chances(config, tried))
 
     async def _adecide(self, query: Query | Request, constraints: Constraints) -> Decision:
-        deciding = self._deciding([query], [routed_text(query_of(query))], constraints)
+        deciding = self._deciding([query], [routable_text(query_of(query))], constraints)
         return (await arun(deciding, self._workers))[0]
 
     async def _decided_within(self, query: Query | Request, constraints: Constraints, limit_s: float) -> Decision:
@@ -279,7 +279,7 @@ def _pinned(constraints: Constraints, model: str | None) -> Constraints:
 
 def _text_of(query: Query | Request, place: int) -> str:
     try:
-        return routed_text(query_of(query))
+        return routable_text(query_of(query))
     except QueryError as error:
         raise QueryError(f"queries[{place}]: {error}") from None
 

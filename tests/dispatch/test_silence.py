@@ -160,7 +160,9 @@ def test_a_place_that_is_known_to_be_slow_gets_what_it_usually_needs(first: Fake
 def test_a_probe_that_is_cut_short_after_long_silence_opens_the_breaker_again(
     first: FakeProvider, second: FakeProvider, leaves: bool
 ) -> None:
-    bench = Bench(config(place("a", first, 1.0), place("b", second, 100.0), breaker={**ONCE, "in_a_row": 1, "failure_share": 0.2}))
+    bench = Bench(
+        config(place("a", first, 1.0), place("b", second, 100.0), breaker={**ONCE, "in_a_row": 1, "failure_share": 0.2})
+    )
 
     async def work(dispatcher: Dispatcher) -> list[BreakerState]:
         for _ in range(3):
