@@ -1,7 +1,7 @@
 """The text of a conversation that stands for what its user wants now.
 
-Content is read in the shapes of OpenAI's two interfaces, Anthropic's and Gemini's, from mappings and from the objects of
-their clients. What agents add to a user's turn is left out (:mod:`semroute.texts.envelopes`).
+Content is read in the shapes of OpenAI's two interfaces, Anthropic's and Gemini's, from mappings and from the objects
+of their clients. What agents add to a user's turn is left out (:mod:`semroute.texts.envelopes`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ MOST_GO_ON = 100
 
 _TEXT_PARTS = frozenset(("text", "input_text", "output_text"))
 _NO_ATTACHMENTS = _TEXT_PARTS | {
-    "tool_result", "tool_use", "server_tool_use", "web_search_tool_result", "thinking", "redacted_thinking", "reasoning",
-    "refusal", "function_call", "function_call_output", "functionCall", "functionResponse", "thought",
+    "tool_result", "tool_use", "server_tool_use", "web_search_tool_result", "thinking", "redacted_thinking",
+    "reasoning", "refusal", "function_call", "function_call_output", "functionCall", "functionResponse", "thought",
 }  # fmt: skip
 _IMAGE_PARTS = frozenset(("image", "image_url", "input_image"))
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")

@@ -1,11 +1,10 @@
 """The words of coding agents around what their user has asked.
 
 Agents put reminders, the state of files and terminals, output of commands and notes of their own into the user's turns.
-The names that the known ones use (Claude Code, Codex, opencode, Cline, Roo, Cursor, aider, Copilot, Windsurf, Gemini CLI,
-OpenHands) are in ``envelopes.json``, as their published sources and transcripts have them: elements that are dropped,
-elements whose content is the user's, headings before it, notes in brackets, and beginnings of whole turns that are not
-his.
-Elements of other agents are known by the last part of their names.
+The names that the known ones use are in ``envelopes.json`` (Claude Code, Codex, opencode, Cline, Roo, Cursor, aider,
+Copilot, Windsurf, Gemini CLI, OpenHands): elements that are dropped, elements whose content is the user's, headings
+before it, notes in brackets, and beginnings of whole turns that are not his. Elements of other agents are known by the
+last part of their names.
 """
 
 from __future__ import annotations
