@@ -1,7 +1,7 @@
 """The one bridge from synchronous callers to asynchronous work.
 
-A single event loop runs in a daemon thread, started on first use. It works whether or not the caller is itself inside a
-running loop (a notebook, say), where :func:`asyncio.run` would refuse.
+A single event loop runs in a daemon thread, started on first use, and again on first use in a forked child. It works
+whether or not the caller is itself inside a running loop (a notebook, say), where :func:`asyncio.run` would refuse.
 """
 
 from __future__ import annotations
@@ -11,13 +11,39 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from semroute import forks
+
 T = TypeVar("T")
 
 CANCEL_S = 1.0
 """How long an interrupted caller waits for the end of what it cancels, seconds."""
 
-_lock = threading.Lock()
-_loop: asyncio.AbstractEventLoop | None = None
+_THREAD_NAME = "semroute-bridge"
+
+
+class _Shared:
+    """The loop that all synchronous callers of this process share."""
+
+    def __init__(self) -> None:
+        self._lock = forks.lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        forks.in_child(self, _Shared._reset)
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop, which runs."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name=_THREAD_NAME, daemon=True).start()
+            return self._loop
+
+    def _reset(self) -> None:
+        # The thread is the parent's, and so are the loop's selector and what it watches.
+        forks.leave_behind(self._loop)
+        self._loop = None
+
+
+_shared = _Shared()
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -26,8 +52,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     Raises:
         RuntimeError: when called on the shared loop itself, which would wait for ever.
     """
-    loop = _shared_loop()
-    if threading.current_thread().name == _THREAD_NAME:
+    loop = _shared.loop()
+    if _running_loop() is loop:
         work.close()
         raise RuntimeError("bridge.run() was called from the bridge's own loop; await the coroutine instead")
     has_ended = threading.Event()
@@ -48,13 +74,8 @@ async def _ending(work: Coroutine[Any, Any, T], has_ended: threading.Event) -> T
         has_ended.set()
 
 
-_THREAD_NAME = "semroute-bridge"
-
-
-def _shared_loop() -> asyncio.AbstractEventLoop:
-    global _loop
-    with _lock:
-        if _loop is None:
-            _loop = asyncio.new_event_loop()
-            threading.Thread(target=_loop.run_forever, name=_THREAD_NAME, daemon=True).start()
-        return _loop
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -36,16 +36,20 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from semroute.types import Attempt, Usage
 
 
 class SemrouteError(Exception):
-    """Base of all errors that semroute raises on purpose."""
+    """Base of all errors that semroute raises on purpose. Pickles and copies with all attributes."""
 
     exit_code: ClassVar[int] = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls the class with the message, which is not what its constructor takes.
+        return _restored, (type(self), self.args, self.__dict__)
 
 
 class InputError(SemrouteError, ValueError):
@@ -287,6 +291,14 @@ class EmptyAnswerError(MalformedResponseError):
 
     finish_reason: str | None = None
     is_the_requests: bool = False
+
+
+def _restored(kind: type[SemrouteError], args: tuple[Any, ...], state: dict[str, Any]) -> SemrouteError:
+    """Return an error as it was when it was pickled or copied; its own constructor is not called again."""
+    error = kind.__new__(kind, *args)
+    super(SemrouteError, error).__init__(*args)  # of the built-in error beside ours: ImportError keeps its message
+    error.__dict__.update(state)
+    return error
 
 
 def _located(message: str, path: Path | None, line: int | None) -> str:

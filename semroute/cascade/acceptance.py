@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from semroute.cascade.check import Answered, Check
+from semroute.cascade.check import Answered, Check, UncheckableError, unforeseen
 from semroute.cascade.confidence import ConfidenceCheck
 from semroute.cascade.consistency import ConsistencyCheck
 from semroute.cascade.format import FormatCheck
@@ -36,13 +37,29 @@ class Acceptance:
         self.wants_logprobs = any(check.wants_logprobs for check in checks)
 
     async def judge(self, answered: Answered) -> tuple[Checked, ...]:
-        """The verdicts up to the first rejection."""
+        """The verdicts up to the first rejection.
+
+        A check that fails is skipped, whatever it raises: the answer is paid for, and other checks and tiers are there.
+        """
         verdicts: list[Checked] = []
         for check in self._checks:
-            verdicts.append(await check.judge(answered))
+            verdicts.append(await _verdict(check, answered))
             if not verdicts[-1].accepted:
                 break
         return tuple(verdicts)
+
+
+async def _verdict(check: Check, answered: Answered) -> Checked:
+    try:
+        return await check.judge(answered)
+    except UncheckableError as error:
+        reason = f"it cannot be checked ({error})"
+    except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
+        raise
+    # Not only Exception: a panic of an extension written in Rust is a BaseException.
+    except BaseException as error:
+        reason = f"it cannot be checked ({unforeseen(error)})"
+    return Checked(check.name, True, reason, skipped=True)
 
 
 def no_scorer(folder: Path) -> AnswerScorer:
@@ -90,9 +107,10 @@ def _instead(named: Unmeasured, consistency: Check, quality: Check | None) -> Ch
 def score(checks: Sequence[Checked]) -> float:
     """How good an answer is by its verdicts, 0 to 1: the least of them, a bare verdict being 0 or 1.
 
-    Verdicts are about different faults, and an answer is as good as its worst side.
+    Verdicts are about different faults, and an answer is as good as its worst side. What was skipped says nothing.
     """
-    return min((float(check.accepted) if check.score is None else check.score for check in checks), default=1.0)
+    made = [check for check in checks if not check.skipped]
+    return min((float(check.accepted) if check.score is None else check.score for check in made), default=1.0)
 
 
 def said(checks: Sequence[Checked]) -> str:

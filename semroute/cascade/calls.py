@@ -19,7 +19,7 @@ from semroute.errors import (
     Fault,
     RequestError,
 )
-from semroute.types import Attempt, Caller, Completion, Delta, Outlook, Request
+from semroute.types import Attempt, Caller, Completion, Delta, Outlook, Request, total_cost
 
 RESERVED = 0.5
 """Share of what a query has left that a silent tier leaves to the tiers above, where one of them can be called."""
@@ -30,6 +30,7 @@ LEAST_S = 0.001
 class _Limits(TypedDict):
     deadline_s: float
     reserve_s: float
+    total_usd: float | None
 
 
 class Calls:
@@ -40,7 +41,15 @@ class Calls:
         is_given_out: whether a piece of an answer has left: no other tier may be called then.
     """
 
-    def __init__(self, ladder: Ladder, request: Request, caller: Caller, deadline_s: float, streaming: bool) -> None:
+    def __init__(
+        self,
+        ladder: Ladder,
+        request: Request,
+        caller: Caller,
+        deadline_s: float,
+        streaming: bool,
+        spent_usd: float = 0.0,
+    ) -> None:
         self.attempts: list[Attempt] = []
         self.is_given_out = False
         self._ladder = ladder
@@ -49,6 +58,18 @@ class Calls:
         self._deadline = time.monotonic() + deadline_s
         self._streaming = streaming
         self._reserved = 0.0
+        self._before_usd = spent_usd
+
+    @property
+    def spent_usd(self) -> float:
+        """Cost of the query so far, deciding included, USD."""
+        spent = total_cost(self.attempts)
+        return self._before_usd + (0.0 if spent is None else spent.usd)
+
+    @property
+    def _left_usd(self) -> float | None:
+        most = self._ladder.max_usd
+        return None if most is None else most - self.spent_usd
 
     @property
     def left_s(self) -> float:
@@ -83,7 +104,7 @@ class Calls:
 
     def _limits(self) -> _Limits:
         left_s = max(self.left_s, LEAST_S)
-        return {"deadline_s": left_s, "reserve_s": self._reserved * left_s}
+        return {"deadline_s": left_s, "reserve_s": self._reserved * left_s, "total_usd": self._left_usd}
 
     async def answer(self, rung: Rung, request: Request) -> AsyncGenerator[Delta | Completion]:
         """The tier's answer, last; pieces only of one that is given out before it is whole.
@@ -113,15 +134,15 @@ class Calls:
         if self.is_given_out or rung is self._ladder.rungs[-1]:
             return None
 
-        async def sample(temperature: float) -> Completion | None:
+        async def sample(temperature: float) -> Completion | str:
             if self.left_s <= 0:
-                return None
+                return "the deadline has passed"
             try:
                 droppable = self._request.droppable | {"temperature"}  # models that take none vary without
                 asked = replace(self._request, temperature=temperature, droppable=droppable)
                 return await self._complete(rung, asked)
-            except DispatchError:
-                return None
+            except DispatchError as error:
+                return str(error)
 
         return sample
 

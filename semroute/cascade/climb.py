@@ -12,7 +12,7 @@ from semroute.cascade.calls import Calls
 from semroute.cascade.check import Answered
 from semroute.cascade.ladder import Ladder, Rung
 from semroute.errors import ContentFilterError, DeadlineError, DispatchError, NoDeploymentError
-from semroute.types import Checked, Completion, Delta, Outlook, Request, Trial, total_cost
+from semroute.types import Checked, Completion, Delta, Outlook, Request, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,13 @@ class Climb:
 
     def _left_out(self, rung: Rung, outlook: Outlook) -> str | None:
         """Why a tier is not called. The last one is, where nothing has answered: its error says more than we can."""
-        most, spent = self._ladder.max_usd, total_cost(self._calls.attempts)
-        expected = (0.0 if spent is None else spent.usd) + (outlook.usd or 0.0)
-        if most is not None and expected > most:
-            return f"{expected:.6f} USD would be spent, above cascade.max_usd of {most:g}"
+        most = self._ladder.max_usd
+        if most is not None and outlook.closed is None:
+            if outlook.usd is None:
+                return f"its price is not known, and cascade.max_usd is {most:g}: add price"
+            expected = self._calls.spent_usd + outlook.usd
+            if expected > most:
+                return f"{expected:.6f} USD would be spent, above cascade.max_usd of {most:g}"
         left_s = self._calls.left_s
         if self._best is None and rung is self._ladder.rungs[-1]:
             return None

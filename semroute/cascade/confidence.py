@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from semroute.cascade.check import Answered, Check
+from semroute.cascade.check import Answered, Check, UncheckableError
 from semroute.types import Checked, TokenLogprob
 
 
@@ -17,11 +17,14 @@ def confidence(logprobs: Sequence[TokenLogprob]) -> float:
     negative number (OpenAI: -9999), which counts as it is.
 
     Raises:
-        ValueError: there are no tokens.
+        ValueError: there are no tokens, or one's probability is not a number.
     """
     if not logprobs:
         raise ValueError("no tokens")
-    return math.exp(min(0.0, math.fsum(token.logprob for token in logprobs) / len(logprobs)))
+    mean = math.fsum(token.logprob for token in logprobs) / len(logprobs)
+    if math.isnan(mean):  # min() would take it for a probability of 1
+        raise ValueError("a log probability is not a number")
+    return math.exp(min(0.0, mean))
 
 
 class ConfidenceCheck:
@@ -43,7 +46,10 @@ class ConfidenceCheck:
         """The verdict by log probabilities, or by what stands in for them."""
         logprobs = answered.completion.logprobs
         if logprobs:
-            measured = confidence(logprobs)
+            try:
+                measured = confidence(logprobs)
+            except (ValueError, OverflowError):
+                raise UncheckableError("the log probabilities are not numbers") from None
             accepted = measured >= self._threshold
             sign = "reaches" if accepted else "is below"
             reason = f"confidence {measured:.3f} {sign} {self._threshold:g}"

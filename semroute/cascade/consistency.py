@@ -18,7 +18,8 @@ SHORT = 12
 """Words up to which an answer is compared as a whole, and not word by word."""
 
 _FINAL = re.compile(
-    r"(?:####|\banswer(?: is)?:?|\\boxed\{)\s*[$€£]?\s*([-+]?\d[\d,]*(?:\.\d+)?|\(?[A-J]\)?(?![\w']))", re.IGNORECASE
+    r"(?:####|\banswer(?: is)?:?|\\boxed\{)\s*(?:[$€£]\s*)?([-+]?\d[\d,]*(?:\.\d+)?|\(?[A-J]\)?(?![\w']))",
+    re.IGNORECASE,
 )
 _WORD = re.compile(r"\w+(?:[.,]\d+)*")
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
@@ -67,8 +68,8 @@ class ConsistencyCheck:
         if answered.sample is None:
             return Checked(self.name, True, "no second answer is drawn where no tier can follow")
         second = await answered.sample(self._temperature)
-        if second is None:
-            return Checked(self.name, False, "there was no second answer to compare with")
+        if isinstance(second, str):
+            return Checked(self.name, False, f"there was no second answer to compare with: {second}")
         measured = agreement(answered.completion.text, second.text)
         accepted = measured >= self._threshold
         sign = "reaches" if accepted else "is below"

@@ -23,6 +23,11 @@ def is_clear(held: Sequence[Delta], after_tokens: int | None, least: float | Non
     if after_tokens is None or least is None:
         return False
     logprobs = [token for piece in held for token in piece.logprobs]
-    if len(logprobs) < after_tokens or confidence(logprobs) < (1.0 + least) / 2.0:
+    if len(logprobs) < after_tokens:
+        return False
+    try:
+        if confidence(logprobs) < (1.0 + least) / 2.0:
+            return False
+    except (ValueError, OverflowError):  # what is no number is not clear
         return False
     return refusal_in("".join(piece.text for piece in held)) is None

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from functools import wraps
+from typing import TypeAlias
 
-from semroute.cascade.check import Answered
+from semroute.cascade.check import Answered, UncheckableError, unforeseen
 from semroute.cascade.refusals import refusal_in
+from semroute.cascade.schema import schema_fault
 from semroute.config.cascade import SAME, Format
 from semroute.texts import LinearPattern, detect_language, prepare_language_detection
 from semroute.types import Checked
 
 _FENCE = "```"
+
+Fault: TypeAlias = Callable[[Answered], Awaitable[str | None]]
+"""Finds one kind of fault in an answer."""
 
 
 class FormatCheck:
@@ -33,28 +37,44 @@ class FormatCheck:
 
     async def judge(self, answered: Answered) -> Checked:
         """The first fault, if there is one. A call of a tool is an answer without text, and has only a length."""
-        for fault in self._faults:
-            reason = fault(answered)
-            if reason is not None:
-                return Checked(self.name, False, reason)
-        return Checked(self.name, True, "its form is right")
+        unknown: list[str] = []
+        for part, fault in self._faults:
+            try:
+                reason = await fault(answered)
+            except UncheckableError as error:
+                unknown.append(f"its {part} cannot be checked ({error})")
+            except Exception as error:
+                unknown.append(f"its {part} cannot be checked ({unforeseen(error)})")
+            else:
+                if reason is not None:
+                    return Checked(self.name, False, reason)
+        return Checked(self.name, True, "; ".join(unknown) or "its form is right", skipped=bool(unknown))
 
 
-def _faults(wanted: Format) -> Iterator[Callable[[Answered], str | None]]:
+def _faults(wanted: Format) -> Iterator[tuple[str, Fault]]:
+    """Yield the parts of the form that are looked at, with their names."""
     if wanted.refusal:
-        yield _refusal
+        yield "refusal", _at_once(_refusal)
     if wanted.empty:
-        yield _empty
+        yield "emptiness", _at_once(_empty)
     if wanted.length:
-        yield _cut_off
+        yield "length", _at_once(_cut_off)
     if wanted.schema_:
-        yield _schema
+        yield "schema", _schema
     if wanted.fence:
-        yield _fence
+        yield "fence", _at_once(_fence)
     if wanted.language is not None:
-        yield _language(wanted.language)
+        yield "language", _at_once(_language(wanted.language))
     if wanted.pattern is not None:
-        yield _pattern(wanted.pattern)
+        yield "pattern", _at_once(_pattern(wanted.pattern))
+
+
+def _at_once(fault: Callable[[Answered], str | None]) -> Fault:
+    @wraps(fault)
+    async def found(answered: Answered) -> str | None:
+        return fault(answered)
+
+    return found
 
 
 def _refusal(answered: Answered) -> str | None:
@@ -73,27 +93,11 @@ def _cut_off(answered: Answered) -> str | None:
     return "it was cut off by the limit of tokens" if answered.completion.finish_reason == "length" else None
 
 
-def _schema(answered: Answered) -> str | None:
+async def _schema(answered: Answered) -> str | None:
     schema = answered.request.json_schema
     if schema is None or answered.completion.tool_calls:
         return None
-    try:
-        value: Any = json.loads(answered.completion.text)
-    except (ValueError, RecursionError) as error:
-        return f"it is not JSON ({getattr(error, 'msg', 'nested too deeply')})"
-    from jsonschema import SchemaError, ValidationError
-    from jsonschema.validators import validator_for
-
-    kind = validator_for(dict(schema))
-    try:
-        kind.check_schema(dict(schema))
-        kind(dict(schema)).validate(value)
-    except ValidationError as error:
-        # Of the message only the rule: the rest repeats the answer.
-        return f"it does not follow the schema ({error.json_path} breaks {error.validator})"
-    except SchemaError:
-        return None  # the schema itself is wrong, which no other tier can mend
-    return None
+    return await schema_fault(answered.completion.text, schema)
 
 
 def _fence(answered: Answered) -> str | None:

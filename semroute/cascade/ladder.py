@@ -88,7 +88,14 @@ class Ladder:
         return replace(self, rungs=self.rungs[next(places, len(self.rungs)) :])
 
     def climb(
-        self, text: str, request: Request, caller: Caller, *, deadline_s: float, streaming: bool = False
+        self,
+        text: str,
+        request: Request,
+        caller: Caller,
+        *,
+        deadline_s: float,
+        streaming: bool = False,
+        spent_usd: float = 0.0,
     ) -> AsyncGenerator[Delta | Completion]:
         """Answer a query: pieces where ``streaming``, and last the completion.
 
@@ -101,6 +108,7 @@ class Ladder:
             caller: calls models.
             deadline_s: longest time for all tiers together, seconds.
             streaming: whether pieces are wanted.
+            spent_usd: what the query has cost already; it counts towards ``max_usd``.
 
         Raises:
             NoDeploymentError: no tier may be called; the message says why of each.
@@ -110,5 +118,5 @@ class Ladder:
         from semroute.cascade.calls import Calls
         from semroute.cascade.climb import Climb
 
-        calls = Calls(self, request, caller, deadline_s, streaming)
+        calls = Calls(self, request, caller, deadline_s, streaming, spent_usd)
         return Climb(self, text, request, calls, streaming=streaming).events()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from semroute.cascade.check import Answered
+import math
+
+from semroute.cascade.check import Answered, UncheckableError
 from semroute.types import AnswerScorer, Checked
 
 
@@ -28,6 +30,8 @@ class QualityCheck:
             return Checked(self.name, True, "a call of a tool is not classified")
         logprobs = [token.logprob for token in completion.logprobs or ()]
         measured = self._scorer.probability(answered.text, completion.text, logprobs)
+        if math.isnan(measured):
+            raise UncheckableError("the classifier gave no number")
         accepted = measured >= self._threshold
         sign = "reaches" if accepted else "is below"
         reason = f"probability of a good answer {measured:.3f} {sign} {self._threshold:g}"

@@ -7,12 +7,29 @@ from collections.abc import Iterator
 from semroute.catalog.capability import model_card
 from semroute.catalog.prices import price_of
 from semroute.config import Config, Problem
+from semroute.config.deciding_check import cascades
 from semroute.config.problem import dotted
 
 
 def check_catalog(config: Config) -> list[Problem]:
-    """Warnings: deployments whose price is not known, then models whose context window is not known at any place."""
-    return [*_without_price(config), *_without_context(config)]
+    """Return what is unknown of deployments and models.
+
+    Errors: tiers that a cascade's budget leaves out because none of their places has a known price. Warnings: other
+    deployments without one, then models whose context window is not known at any place.
+    """
+    return [*_unaffordable(config), *_without_price(config), *_without_context(config)]
+
+
+def _unaffordable(config: Config) -> Iterator[Problem]:
+    for key, cascade in cascades(config).items():
+        if cascade.max_usd is None:
+            continue
+        for position, tier in enumerate(cascade.tiers):
+            places = config.deployments_of(tier.use)
+            if places and all(price_of(place, config) is None for place in places):
+                message = f'no price is known for "{dotted([tier.use])}", and a tier without one is left out'
+                fix = f"add price to its deployments or models, or remove {key}.max_usd"
+                yield Problem("error", f"{key}.tiers.{position}", message, fix)
 
 
 def _without_price(config: Config) -> Iterator[Problem]:

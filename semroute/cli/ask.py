@@ -203,15 +203,15 @@ async def _direct(
     from semroute.dispatch.status import STATE_FILE
     from semroute.router.answering import dispatched, pinned_decision
     from semroute.router.recording import Recorder
-    from semroute.types import Request
+    from semroute.types import Attempt, Request
 
     started = time.perf_counter()
     dispatcher, request = Dispatcher(config, state_file=STATE_FILE), Request(({"role": "user", "content": text},))
-    decision = pinned_decision(text, constraints, config)
+    decision, attempts = pinned_decision(text, constraints, config), list[Attempt]()
     try:
-        events = dispatched(request, decision, dispatcher, constraints, stream)
+        events = dispatched(request, decision, dispatcher, constraints, stream, attempts)
         if log is not None:
-            events = Recorder(log, config).answered(events, decision, started)
+            events = Recorder(log, config).answered(events, decision, started, made=attempts)
         async with aclosing(events):
             async for event in events:
                 yield event

@@ -51,6 +51,9 @@ def _facts(decision: Decision, colour: str) -> Table:
     table.add_column(overflow="fold", max_width=WIDEST - 20)
     table.add_row("query", Text(shortened(decision.query, 240)))
     table.add_row("model", Text.assemble((decision.model, "bold"), *_then(decision.candidates[1:])))
+    if decision.cascade:
+        tiers = (" or ".join(tier) for tier in decision.cascade)
+        table.add_row("cascade", Text.assemble(", then ".join(tiers), ("  where an answer is not accepted", "dim")))
     if decision.categories:
         _add_scores(table, decision, colour)
     # Where semantic routing alone was asked, the lines above say it all.

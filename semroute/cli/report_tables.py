@@ -42,6 +42,8 @@ def headline(report: Report) -> Table:
     rows = {"queries": f"{report.queries:,}, {saving.answered:,} answered{_span(report)}"}
     strongest = ", ".join(saving.baseline_models) or "strongest model"
     rows["paid"] = f"USD {usd(saving.usd)}; costs are known of {saving.compared:,} of {saving.answered:,} answers"
+    if report.unanswered:
+        rows["without an answer"] = f"USD {usd(report.unanswered_usd)} more, for {report.unanswered:,} queries"
     if saving.share is not None:
         share = saving.share
         rows[f"{strongest} alone"] = f"USD {usd(saving.baseline_usd)}"

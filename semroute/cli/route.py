@@ -77,9 +77,9 @@ def route(
 
 def _refuse_empty(query: str) -> None:
     """Say so before an index is opened, or even built."""
-    from semroute.router.text import routed_text
+    from semroute.router.text import routable_text
 
-    routed_text(query)
+    routable_text(query)
 
 
 def _route_file(

@@ -138,7 +138,8 @@ class Cascade(Section):
             left any more; None: an answer is checked whole before it is given out.
         value_per_quality: USD that +1.0 of quality is worth for one query: the next tier is tried only where what it is
             expected to gain is worth more than its price. None tries it whatever it costs.
-        max_usd: most that a query's calls may be expected to cost together; a tier above it is left out.
+        max_usd: most that a query's calls may be expected to cost together, deciding, retries and second answers
+            included; each is counted before it is made. A tier above it, or of unknown price, is left out.
     """
 
     tiers: Annotated[tuple[Annotated[Tier, BeforeValidator(_named)], ...], Field(strict=False)] = ()

@@ -52,6 +52,7 @@ def check_deciding(
     yield from _unknown_exceptions(config, known_models)
     yield from _unreachable(config)
     yield from _unasked(config)
+    yield from _bounded_cascade(config, category_models)
     for key, cascade in cascades(config).items():
         yield from _idle_cascade(key, cascade)
         if cascade.start == "decided":
@@ -99,6 +100,47 @@ def _idle_cascade(key: str, cascade: Cascade) -> Iterator[Problem]:
     if cascade.value_per_quality is not None and all(tier.quality is None for tier in cascade.tiers):
         fix = "give the tiers a quality, such as {use: large, quality: 0.9}"
         yield Problem("warning", f"{key}.value_per_quality", "no tier says how good it is expected to be", fix)
+
+
+def _bounded_cascade(config: Config, category_models: Mapping[str, Sequence[str]] | None) -> Iterator[Problem]:
+    """Categories, and the fallback, whose models leave of the general cascade less than it says."""
+    if len(config.cascade.tiers) < 2:
+        return
+    tiers = {tier.use: set(config.members(tier.use)) for tier in config.cascade.tiers}
+    found: dict[str, list[str]] = {}
+    for user, names in _climbers(config, category_models):
+        models = dict.fromkeys(model for name in names for model in config.members(name))
+        left = [use for use, members in tiers.items() if not members.isdisjoint(models)]
+        idle = [model for model in models if not any(model in members for members in tiers.values())]
+        if len(left) < 2:
+            only = f'of the tiers only "{dotted(left)}" is' if left else "no tier is"
+            found.setdefault(f"{only} among its models, which are called in their order without a cascade", []).append(
+                user
+            )
+        elif idle:
+            shown = ", ".join(f'"{dotted([model])}"' for model in idle)
+            found.setdefault(f"{shown} is no tier of the cascade and is not called", []).append(user)
+    for message, users in found.items():
+        fix = 'name the tiers under its models, or give the category a cascade of its own ("cascade: false" for none)'
+        yield Problem("warning", "cascade.tiers", f"{', '.join(users)}: {message}", fix)
+
+
+def _climbers(
+    config: Config, category_models: Mapping[str, Sequence[str]] | None
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """Who goes up the general cascade within its own models, each with these."""
+    own = {name: override.models for name, override in config.categories.items() if override.models is not None}
+    are_reached = "semantic" in config.strategies or any(rule.category is not None for rule in config.rules)
+    is_fallbacks = True
+    for name, models in {**(category_models or {}), **own}.items() if are_reached else ():
+        override = config.categories.get(name)
+        if override is None or override.cascade is None:
+            is_fallbacks = False
+            if models or config.fallback.is_written:
+                yield f'category "{dotted([name])}"', models or config.fallback.models
+    # Where every category has a cascade of its own, the general one is the fallback's; without an index nobody knows.
+    if not is_fallbacks and category_models is not None and config.fallback.is_written:
+        yield "the fallback", config.fallback.models
 
 
 def _idle_start(key: str, config: Config) -> Iterator[Problem]:

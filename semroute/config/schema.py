@@ -45,6 +45,11 @@ class Fallback(Section):
 
     models: Names = ("large",)
 
+    @property
+    def is_written(self) -> bool:
+        """True if the file names the models: a default bounds no cascade."""
+        return "models" in self.model_fields_set
+
 
 class Config(Section):
     """A whole ``semroute.yaml``.
@@ -62,7 +67,8 @@ class Config(Section):
         semantic: whether the categories decide or narrow.
         classifier: predicts each model's quality, and chooses by it and by cost.
         judge: a small model that chooses where nothing else has decided.
-        cascade: tiers that are tried until an answer is good enough, for categories and fallback without their own.
+        cascade: tiers that are tried until an answer is good enough, for categories without their own and the fallback;
+            the models of the category, or of the fallback, bound the tiers.
         selection: how a deployment is chosen among those of a model.
         retries: going on after a failure.
         hedging: second attempts before the first token.

@@ -35,6 +35,24 @@ class Scene:
     streaming: bool
 
 
+class AttemptList(list[Attempt]):
+    """Attempts that are also told to a listener as they end: a call that is cancelled returns none.
+
+    Args:
+        listener: takes each attempt, too; None: nobody does.
+    """
+
+    def __init__(self, listener: list[Attempt] | None = None) -> None:
+        super().__init__()
+        self._listener = listener
+
+    def append(self, attempt: Attempt) -> None:
+        """Add an attempt here and at the listener."""
+        super().append(attempt)
+        if self._listener is not None:
+            self._listener.append(attempt)
+
+
 @dataclass(slots=True)
 class Record:
     """What the attempts of one request have come to.

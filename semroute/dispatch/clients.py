@@ -8,6 +8,8 @@ from weakref import WeakKeyDictionary
 
 import httpx
 
+from semroute.http_client import open_client
+
 _open: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncGenerator[httpx.AsyncClient], httpx.AsyncClient]]
 _open = WeakKeyDictionary()
 
@@ -16,6 +18,9 @@ async def shared_client() -> httpx.AsyncClient:
     """The running loop's client, made on first use.
 
     ``asyncio.run`` closes it with the loop; :func:`close` does so earlier.
+
+    Raises:
+        ConfigError: a proxy or certificate that the environment names cannot be used.
     """
     loop = asyncio.get_running_loop()
     if loop not in _open:
@@ -37,7 +42,7 @@ async def _lifetime() -> AsyncGenerator[httpx.AsyncClient]:
     # idle connections are kept: httpcore's pool looks at each pair of connections for every call while many are idle
     # (500 calls at once: 12 s of processor time with 1,000 kept, 3 s with 20).
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-    client = httpx.AsyncClient(follow_redirects=False, limits=limits)
+    client = open_client(limits=limits)
     try:
         yield client
     finally:

@@ -21,6 +21,7 @@ class Constraints:
         regions: only deployments in one of these regions; one that names no region is left out. Empty allows all.
         max_usd: highest cost of one attempt, reckoned with the longest answer; a deployment whose price is not known
             is left out.
+        total_usd: the same for all attempts of a call together, retries and hedges among them.
         deadline_s: longest time for the whole request, the decision where it goes included, seconds; None takes the
             configuration's.
         wants: fields in which a strong model is preferred, such as ``reasoning``, as ``models.NAME.strengths`` has
@@ -33,6 +34,7 @@ class Constraints:
     deny: frozenset[str] = frozenset()
     regions: frozenset[str] = frozenset()
     max_usd: float | None = None
+    total_usd: float | None = None
     deadline_s: float | None = None
     wants: frozenset[str] = frozenset()
 
@@ -58,6 +60,12 @@ class Constraints:
                 yield "its price is not known, and the request has a price ceiling"
             elif cost.usd > self.max_usd:
                 yield f"it may cost {cost.usd:.6f} USD, above the request's ceiling of {self.max_usd:g}"
+        if self.total_usd is not None:
+            if cost is None:
+                yield "its price is not known, and the request has a budget: add price"
+            elif cost.usd > self.total_usd:
+                left = max(self.total_usd, 0.0)
+                yield f"it may cost {cost.usd:.6f} USD, and {left:.6f} are left of the request's budget"
 
 
 ANYTHING = Constraints()

@@ -13,8 +13,9 @@ from random import Random
 
 import httpx
 
+from semroute import forks
 from semroute.config import Config
-from semroute.dispatch.attempt import Record, Scene, attempt
+from semroute.dispatch.attempt import AttemptList, Record, Scene, attempt
 from semroute.dispatch.clients import shared_client
 from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.dispatch.outlook import outlook_of
@@ -24,12 +25,13 @@ from semroute.dispatch.reporting import Reporter
 from semroute.dispatch.silence import SHARE, SilenceMonitor
 from semroute.dispatch.status import restore_state
 from semroute.dispatch.turns import Turn, Turns
+from semroute.dispatch.validation import valid_candidates, valid_constraints, valid_request
 from semroute.errors import DeadlineError, DispatchError, RateLimitError
 from semroute.eventloop import WorkerPool
 from semroute.providers.transport.limits import CallClock
 from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget
 from semroute.resilience.open import open_gates
-from semroute.types import Completion, Delta, Gates, Outlook, Request
+from semroute.types import Attempt, Completion, Delta, Gates, Outlook, Request
 
 BEATEN_S = 0.01
 """Longest pause before another look at places whose room other requests took in the meantime, seconds."""
@@ -64,6 +66,7 @@ class Dispatcher:
         workers: WorkerPool | None = None,
     ) -> None:
         self.config = config
+        self._state_file, self._draws_itself = state_file, random is None
         self.gates = open_gates(config, env) if gates is None else gates
         self.latencies = LatencyWindows()
         self._silence = SilenceMonitor()
@@ -78,6 +81,7 @@ class Dispatcher:
         self._random = random or Random()
         self._retries = RetryBudget(config.retries.budget)
         self._hedges = RetryBudget(config.hedging.most, least=0, window_s=HEDGE_WINDOW_S)
+        forks.in_child(self, Dispatcher._after_fork)
 
     async def complete(
         self,
@@ -86,6 +90,7 @@ class Dispatcher:
         constraints: Constraints = ANYTHING,
         *,
         reserve_s: float = 0.0,
+        attempts: list[Attempt] | None = None,
     ) -> Completion:
         """The whole answer.
 
@@ -95,15 +100,19 @@ class Dispatcher:
             constraints: the request's own limits.
             reserve_s: part of the deadline, seconds, that is left to whoever comes after when nobody says anything; a
                 place that is answering, or usually takes longer, may use it.
+            attempts: takes every attempt when it ends, whatever becomes of the call: one that is cancelled is charged
+                and returns nothing.
 
         Raises:
+            InputError: the request, the candidates or the limits cannot be used; the message names the path.
             NoDeploymentError, CapabilityError: no deployment may or can answer; nothing was called.
             AllClosedError: every place is closed for now; ``wait_s`` says for how long.
             DeadlineError: the deadline passed.
             DispatchError: the last attempt's error; ``attempts`` has them all.
         """
         answer: Completion | None = None
-        async with aclosing(self._run(request, candidates, constraints, reserve_s, streaming=False)) as events:
+        events = self._run(request, candidates, constraints, reserve_s, attempts, streaming=False)
+        async with aclosing(events):
             async for event in events:
                 if isinstance(event, Completion):
                     answer = event
@@ -117,15 +126,18 @@ class Dispatcher:
         constraints: Constraints = ANYTHING,
         *,
         reserve_s: float = 0.0,
+        attempts: list[Attempt] | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
         """The answer as it arrives; a :class:`~semroute.types.Completion` comes last.
 
-        Once a piece was given out, no other place is tried: a failure after that is raised.
+        Once a piece was given out, no other place is tried: a failure after that is raised. Arguments as of
+        :meth:`complete`.
 
         Raises:
             DispatchError: as :meth:`complete`.
         """
-        async with aclosing(self._run(request, candidates, constraints, reserve_s, streaming=True)) as events:
+        events = self._run(request, candidates, constraints, reserve_s, attempts, streaming=True)
+        async with aclosing(events):
             async for event in events:
                 yield event
 
@@ -138,6 +150,8 @@ class Dispatcher:
         streaming: bool = False,
     ) -> Outlook:
         """What a call would mean now; makes none and reserves nothing."""
+        request, constraints = valid_request(request), valid_constraints(constraints)
+        candidates = valid_candidates(candidates)
         await self._know_models()
         try:
             plan = self._planner.plan(request, candidates, constraints)
@@ -158,10 +172,13 @@ class Dispatcher:
         candidates: Sequence[str],
         constraints: Constraints,
         reserve_s: float,
+        attempts: list[Attempt] | None,
         *,
         streaming: bool,
     ) -> Events:
         started = time.monotonic()
+        request, constraints = valid_request(request), valid_constraints(constraints)
+        candidates = valid_candidates(candidates)
         await self._know_models()
         plan = self._planner.plan(request, candidates, constraints)
         rules = self.config.retries
@@ -175,7 +192,7 @@ class Dispatcher:
         turns = Turns(plan, self.config, self.gates, self.latencies, self._retries, self._random, streaming=streaming)
         self._retries.request()
         self._hedges.request()
-        record, last = Record(), None
+        record, last = Record(AttemptList(attempts)), None
         while True:
             turn = await self._next(turns, record, last, deadline)
             is_heard = False
@@ -194,6 +211,13 @@ class Dispatcher:
                 if is_heard or record.final is not None:
                     raise _with_attempts(error if is_heard else record.final or error, record) from None
                 last = error
+
+    def _after_fork(self) -> None:
+        """Become a dispatcher of this process: a report under way is the parent's; gates see to themselves."""
+        forks.leave_behind(self._reporter)
+        self._reporter = Reporter(self.gates, self.latencies, self.config, self._state_file, self._workers)
+        if self._draws_itself:
+            self._random = Random()  # else all children would draw the same
 
     async def _know_models(self) -> None:
         if not self._knows_models:

@@ -96,6 +96,7 @@ class Ledger:
 
     async def answered(self, answer: Completion, attempts: list[Attempt], gates: Gates) -> None:
         """Close the account of an attempt that gave the whole answer."""
+        self._characters = max(self._characters, _length(answer))
         told = self._attempt(answer.usage, answer.cost, status=200)
         await self._close(told, Ending.SUCCESS, attempts, gates)
 
@@ -136,11 +137,20 @@ class Ledger:
         await gates.leave(
             self._leave,
             ending,
-            tokens=tokens if told.usage is None else told.usage.input_tokens + told.usage.output_tokens,
+            tokens=self._tokens(told),
             usd=None if told.cost is None else told.cost.usd,
             wait_s=wait_s,
             **refusal,
         )
+
+    def _tokens(self, told: Attempt) -> int:
+        """Tokens that an attempt used, as counted or else as estimated: the rest of its reservation goes back."""
+        said = _tokens_in(self._characters)
+        if told.usage is None:
+            return self._input_tokens + said
+        # Where the answer broke off, so did the count.
+        output = told.usage.output_tokens if told.error is None else max(told.usage.output_tokens, said)
+        return told.usage.input_tokens + output
 
     def _attempt(
         self,

@@ -45,10 +45,11 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The stages in order, none of them empty, and what the request needs."""
+    """The stages in order, none of them empty, what the request needs, and what its attempts may cost together, USD."""
 
     stages: tuple[Stage, ...]
     needs: Needs
+    total_usd: float | None = None
 
     @property
     def tokens(self) -> int:
@@ -118,7 +119,7 @@ class Planner:
                 stages.append(Stage(name, tuple(options)))
         if not stages:
             raise _nobody(names, refused)
-        return Plan(tuple(stages), needs)
+        return Plan(tuple(stages), needs, constraints.total_usd)
 
     def _names(self, candidates: Sequence[str], constraints: Constraints) -> tuple[str, ...]:
         """The candidates, or those that the request pins.

@@ -17,7 +17,7 @@ from semroute.errors import AllClosedError
 from semroute.resilience.latency import LatencyWindows
 from semroute.resilience.retry_budget import RetryBudget
 from semroute.resilience.suspension import is_same_key
-from semroute.types import BreakerState, Gates, Pass, Standing
+from semroute.types import BreakerState, Gates, Pass, Standing, total_cost
 
 LEAST_ROOM = 0.4
 """Share of what a request has left that an attempt's ``timeout_s`` leaves to other places by itself."""
@@ -96,7 +96,11 @@ class Turns:
     async def beside(self, turn: Turn, record: Record) -> Turn | None:
         """A turn at another deployment of the same stage, for a hedge."""
         stage = next(stage for stage in self._plan.stages if turn.option in stage.options)
-        others = [option for option in self._fresh(stage, record) if option.deployment != turn.option.deployment]
+        others = [
+            option
+            for option in self._fresh(stage, record)
+            if option.deployment != turn.option.deployment and self._affords(option, record, turn.option.usd or 0.0)
+        ]
         return await self._draw(others)
 
     async def closed_error(self) -> AllClosedError | None:
@@ -129,7 +133,16 @@ class Turns:
     def _fresh(self, stage: Stage, record: Record) -> list[Option]:
         """The stage's places that have not had their turn."""
         failed = {name for name, verdict in record.verdicts.items() if not verdict.is_the_keys}
-        return [o for o in stage.options if o.place.key not in self._places and o.deployment.name not in failed]
+        fresh = [o for o in stage.options if o.place.key not in self._places and o.deployment.name not in failed]
+        return [option for option in fresh if self._affords(option, record)]
+
+    def _affords(self, option: Option, record: Record, running_usd: float = 0.0) -> bool:
+        """True if the request's budget allows another attempt beside those made, and one that runs at this price."""
+        if self._plan.total_usd is None:
+            return True
+        spent = total_cost(record.attempts)
+        ahead = running_usd + (option.usd or 0.0)
+        return (0.0 if spent is None else spent.usd) + ahead <= self._plan.total_usd
 
     def _untried(self, start: int) -> int:
         """Stages from ``start`` on of which no place was called."""
@@ -180,6 +193,7 @@ class Turns:
             if 0 < called[option.deployment.name] <= rules.same_place
             and (verdict := record.verdicts.get(option.deployment.name)) is not None
             and verdict.again
+            and self._affords(option, record)
         ]
         # A retry that only panic could let through is left to it: it takes from the budget once.
         if not options or (panic is None and not await self._may_open(options)):
@@ -197,7 +211,9 @@ class Turns:
         options = [
             option
             for option in self._plan.options
-            if option.deployment.name in record.cut and self._deployments[option.deployment.name] == 1
+            if option.deployment.name in record.cut
+            and self._deployments[option.deployment.name] == 1
+            and self._affords(option, record)
         ]
         return await self._draw(options, retry=True) if options and self._retries.take() else None
 

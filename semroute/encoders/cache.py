@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
 
+from semroute import forks
 from semroute.types import Encoder, Matrix
 
 LONG = 512
@@ -31,7 +31,7 @@ class CachedEncoder:
         self.encoder = encoder
         self.size = size
         self._recent: OrderedDict[str | bytes, Matrix] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def __repr__(self) -> str:
         return f"CachedEncoder({self.encoder!r}, size={self.size})"

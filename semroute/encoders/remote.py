@@ -19,11 +19,18 @@ from semroute import bridge
 from semroute.encoders import fingerprint
 from semroute.errors import EncoderError
 from semroute.eventloop import look_up, timeout
+from semroute.http_client import ACCEPTED, BodyError, open_client, read_body
 from semroute.texts.clean import clip_characters, encodable
 from semroute.types import Matrix
 
 BATCH = 256
 """Inputs in one request; OpenAI takes 2048, many servers fewer."""
+
+MAX_ANSWER = 64 * 2**20
+"""Bytes of an answer, unpacked: 256 vectors of 4,096 numbers are 22 MB of JSON."""
+
+MAX_REFUSAL = 2**16
+"""Bytes of an answer that is not a success."""
 
 MAX_TOKENS = 512
 CHARACTERS_PER_TOKEN = 3
@@ -40,7 +47,7 @@ class RemoteEncoder:
         base_url: up to and including the version, such as ``https://api.openai.com/v1``.
         model: the server's name of the model.
         api_key_env: the environment variable that holds the key; no key is sent when None.
-        timeout_s: seconds for one request.
+        timeout_s: seconds for one request and the whole of its answer.
         dimensions: the length that the vectors must have; the first answer settles it when None.
         max_tokens: longer texts, at 3 characters to a token, keep head and tail.
 
@@ -87,6 +94,7 @@ class RemoteEncoder:
 
         Raises:
             EncoderError: no key, no connection, no answer in time, a refusal, or an answer that is not vectors.
+            ConfigError: a proxy or certificate that the environment names cannot be used.
             TypeError: ``texts`` is one string.
         """
         if isinstance(texts, str):
@@ -114,17 +122,28 @@ class RemoteEncoder:
         headers = {"authorization": f"Bearer {key}"} if key else {}
         body = {"model": self.model, "input": inputs, "encoding_format": "float"}
         where = f"{self.base_url}/embeddings"
+        client = self._client()
         try:
-            answer = await self._client().post(
-                where, json=body, headers=headers, timeout=self.timeout_s, extensions={"trace": self._look_up_first}
-            )
+            # One limit for all of it: httpx's own begins anew with every byte that drips in.
+            async with timeout(self.timeout_s):
+                request = client.build_request(
+                    "POST", where, json=body, headers=headers, extensions={"trace": self._look_up_first}
+                )
+                answer = await client.send(request, stream=True)
+                try:
+                    is_ok = answer.status_code == httpx.codes.OK
+                    content = await read_body(answer, MAX_ANSWER if is_ok else MAX_REFUSAL)
+                finally:
+                    await answer.aclose()
         except (httpx.TimeoutException, TimeoutError):
             raise EncoderError(f"{where}: no answer within {self.timeout_s:g} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, ValueError, OSError) as error:
+        except BodyError as error:
+            raise EncoderError(f"{where}: the server {error}") from None
+        except (httpx.HTTPError, httpx.InvalidURL, OverflowError, ValueError, OSError) as error:
             raise EncoderError(f"{where}: no connection ({_hidden(str(error) or type(error).__name__, key)})") from None
-        if answer.status_code != httpx.codes.OK:
-            raise EncoderError(f"{where}: {self._refusal(answer, key)}")
-        return self._vectors(answer.content, len(inputs), where)
+        if not is_ok:
+            raise EncoderError(f"{where}: {self._refusal(answer, content, key)}")
+        return self._vectors(content, len(inputs), where)
 
     async def _look_up_first(self, step: str, details: Mapping[str, Any]) -> None:
         """Resolve the host apart from asyncio's default executor, which look-ups that hang would fill for all."""
@@ -137,7 +156,7 @@ class RemoteEncoder:
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            client = self._clients[loop] = httpx.AsyncClient()
+            client = self._clients[loop] = open_client(timeout=None, headers={"accept-encoding": ACCEPTED})
         return client
 
     def _key(self) -> str | None:
@@ -150,15 +169,15 @@ class RemoteEncoder:
             )
         return key
 
-    def _refusal(self, answer: httpx.Response, key: str | None) -> str:
+    def _refusal(self, answer: httpx.Response, content: bytes, key: str | None) -> str:
         status = answer.status_code
         if status in (401, 403):
             source = f"in {self.api_key_env}" if self.api_key_env else "is needed: name its variable as api_key_env"
             return f"the server refuses the key ({status}); check the one {source}"
         if status == 429:
-            wait = answer.headers.get("retry-after")
-            return "the server limits our rate (429)" + (f"; it asks to wait {_hidden(wait, key)} s" if wait else "")
-        detail = _hidden(" ".join(answer.text.split())[:200], key)
+            wait = _shown(answer.headers.get("retry-after", ""), key)
+            return "the server limits our rate (429)" + (f"; it asks to wait {wait} s" if wait else "")
+        detail = _shown(content.decode("utf-8", "replace"), key)
         fault = "the server failed" if status >= 500 else "the server refuses the request"
         return f"{fault} ({status}){': ' + detail if detail else ''}"
 
@@ -178,7 +197,8 @@ class RemoteEncoder:
             wrong = ", ".join(str(length) for length in sorted(lengths - {expected})) or "0"
             raise EncoderError(f"{where}: an embedding has {wrong} dimensions, not {expected}")
         vectors = np.array([rows[row] for row in range(count)], dtype=np.float64)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        with np.errstate(over="ignore", invalid="ignore"):
+            norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(norms).all() or not norms.all():
             raise EncoderError(f"{where}: an embedding is zero, or not finite")
         self._dimensions = expected
@@ -206,6 +226,12 @@ def _checked(base_url: str) -> str:
     if url.userinfo:
         raise EncoderError("base_url must not hold a user or password; name the key's variable as api_key_env instead")
     return base_url.rstrip("/")
+
+
+def _shown(text: str, key: str | None) -> str:
+    """Return the beginning of a server's own words, printable and without the key."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in _hidden(text, key)[:4000])
+    return " ".join(printable.split())[:200]
 
 
 def _hidden(text: str, secret: str | None) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from semroute import forks
 from semroute.encoders import fingerprint
 from semroute.encoders.sentence import load, name_of
 from semroute.texts.clean import head_and_tail_text, prepare
@@ -38,7 +38,8 @@ class TorchEncoder:
         self.source = str(model) if isinstance(model, str | Path) else None
         self.name = name_of(model)
         self.max_tokens = int(self._sentence.max_seq_length or MAX_TOKENS)
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
+        forks.in_child(self, TorchEncoder._after_fork)
         self._tokenizer = _tokenizer(self._sentence)
         self.fingerprint = _fingerprint(self._sentence)
         self.dimensions = int(self._encode(["."]).shape[1])
@@ -55,6 +56,12 @@ class TorchEncoder:
         with self._lock:
             vectors = self._sentence.encode(texts, normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32)
+
+    def _after_fork(self) -> None:
+        # OpenMP keeps a team of threads for each thread that has used it; the one that forks would wait for its own.
+        import torch
+
+        torch.set_num_threads(1)
 
     def _shorten(self, text: str) -> str:
         # sentence-transformers would keep the head alone.

@@ -9,6 +9,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute import forks
 from semroute.index.faiss_file import read_vectors
 from semroute.types import Matrix
 
@@ -44,6 +45,7 @@ class PrototypeIndex:
         self._owners: NDArray[np.int64] = np.repeat(np.arange(len(counts)), counts)
         self._starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
         self._rows = _rows(index)
+        forks.in_child(self, PrototypeIndex._after_fork)
 
     @classmethod
     def build(cls, prototypes: Matrix, counts: Sequence[int]) -> PrototypeIndex:
@@ -82,6 +84,10 @@ class PrototypeIndex:
         best = np.repeat(found.min(axis=1, keepdims=True), len(self.counts), axis=1)
         np.maximum.at(best, (np.arange(len(vectors))[:, None], self._owners[places]), found)
         return best
+
+    def _after_fork(self) -> None:
+        # OpenMP keeps a team of threads for each thread that has used it; the one that forks would wait for its own.
+        faiss.omp_set_num_threads(1)
 
     def centroids(self) -> Matrix:
         """``(categories, d)`` float32 unit rows: the mean direction of each category's prototypes."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute import forks
 from semroute.errors import EncoderError
 from semroute.inference.refusals import check_graph_file
 from semroute.inference.tokens import Tokens
@@ -34,6 +34,8 @@ SPIN_US = 200
 run. Asleep they would cost more than they gain, and ONNX Runtime's own wait burns 10 ms of CPU after each run."""
 
 
+NO_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED")
+"""Environment variables that keep ONNX Runtime from starting its telemetry; the name has changed between versions."""
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 
 
@@ -68,27 +70,31 @@ class TextGraph:
         self.width = width
         threads = threads or available_cores()
         self._tokens = Tokens(tokenizer_path, max_tokens)
+        self._model_path = model_path
         is_large = model_path.is_file() and model_path.stat().st_size >= LARGE
         sharing = min(threads, MOST_SHARING) if is_large else 1
+        self._sharing = sharing
         self._threads = max(1, threads // sharing)
         self._session = _session(model_path, sharing)
         self._inputs = {graph_input.name for graph_input in self._session.get_inputs()}
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._workers: ThreadPoolExecutor | None = None
-        self._path = model_path
+        self._runs: set[object] = set()
+        self._is_parents = False
+        forks.in_child(self, TextGraph._after_fork)
         self._check_signature()
 
     def _check_signature(self) -> None:
         others = self._inputs - _INPUTS
         if others or "input_ids" not in self._inputs:
             told = ", ".join(sorted(others or self._inputs)[:5])
-            raise EncoderError(f"{self._path}: not a graph over token ids (its inputs: {told[:100]!a})")
+            raise EncoderError(f"{self._model_path}: not a graph over token ids (its inputs: {told[:100]!a})")
         output = self._session.get_outputs()[0]
         found = output.shape[-1] if output.shape else None
         if found != self.width:
-            raise EncoderError(f"{self._path}: gives rows of {found!a} numbers, not {self.width}")
+            raise EncoderError(f"{self._model_path}: gives rows of {found!a} numbers, not {self.width}")
         if output.type != "tensor(float)" or len(output.shape) != 2:
-            raise EncoderError(f"{self._path}: gives {output.type!a} of {len(output.shape)} axes, not float rows")
+            raise EncoderError(f"{self._model_path}: gives {output.type!a} of {len(output.shape)} axes, not float rows")
 
     def __call__(self, texts: Sequence[str]) -> Matrix:
         """Run the graph over texts.
@@ -128,13 +134,38 @@ class TextGraph:
             feed["attention_mask"] = mask
         if "token_type_ids" in self._inputs:
             feed["token_type_ids"] = np.zeros_like(input_ids)
+        run = object()
+        self._runs.add(run)
         try:
-            output: Matrix = self._session.run(None, feed)[0]
+            output: Matrix = self._own_session().run(None, feed)[0]
         except Exception as error:  # every failure of ONNX Runtime is a class of its own under Exception
-            raise EncoderError(f"{self._path}: the graph fails on a text ({_first_line(error)})") from error
+            raise EncoderError(f"{self._model_path}: the graph fails on a text ({_first_line(error)})") from error
+        finally:
+            self._runs.discard(run)
         if output.shape != (len(ids), self.width):
-            raise EncoderError(f"{self._path}: the graph gives {output.shape} for {len(ids)} texts")
+            raise EncoderError(f"{self._model_path}: the graph gives {output.shape} for {len(ids)} texts")
         return output
+
+    def _own_session(self) -> Any:
+        if self._is_parents:
+            with self._lock:
+                if self._is_parents:
+                    self._session = _session(self._model_path, self._sharing)
+                    self._is_parents = False
+        return self._session
+
+    def _after_fork(self) -> None:
+        """Leave the parent its threads; the graph is loaded again, on first use, only where it cannot run without.
+
+        A graph of one thread runs on its caller's, and its weights stay shared with the parent, unless another thread
+        was within it at that moment and may have held one of its locks.
+        """
+        forks.leave_behind(self._workers)
+        self._workers = None
+        if self._sharing > 1 or self._runs:
+            forks.leave_behind(self._session)
+            self._is_parents = True
+        self._runs.clear()
 
 
 def padded(ids: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -166,10 +197,27 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _session(path: Path, threads: int) -> Any:
-    import onnxruntime
+def runtime() -> Any:
+    """Import ONNX Runtime without its telemetry, which it starts on import from version 1.29 on.
 
+    It would send what it runs to its vendor, and its thread, which no fork copies, lets a forked child hang at its end.
+    The variable is not left behind. Where the application imported ONNX Runtime before, its own choice stands.
+
+    Source: https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md
+    """
+    unset = [name for name in NO_TELEMETRY if name not in os.environ]
+    os.environ.update(dict.fromkeys(unset, "1"))
+    try:
+        import onnxruntime
+    finally:
+        for name in unset:
+            os.environ.pop(name, None)
+    return onnxruntime
+
+
+def _session(path: Path, threads: int) -> Any:
     check_graph_file(path)
+    onnxruntime = runtime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # Many texts are faster as several runs of one thread each than as one run of several threads.

@@ -9,6 +9,7 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
+from semroute import forks
 from semroute.errors import EncoderError
 from semroute.texts.clean import head_and_tail, prepare
 from semroute.whole import read_json
@@ -49,6 +50,8 @@ class Tokens:
         self._path = path
         self._special = special
         self._max_tokens = max_tokens
+        self._batches = True
+        forks.in_child(self, Tokens._after_fork)
 
     @property
     def vocabulary_size(self) -> int:
@@ -59,8 +62,8 @@ class Tokens:
         """Ids of each text; a text without any is the empty list."""
         prepared = prepare(texts, self._max_tokens)
         encode = self._tokenizer
-        if len(prepared) == 1:  # the batch call's hand-over to its thread pool costs more than it saves
-            encodings = [encode.encode(prepared[0], add_special_tokens=self._special)]
+        if len(prepared) == 1 or not self._batches:  # handing one over to the pool of threads costs more than it saves
+            encodings = [encode.encode(text, add_special_tokens=self._special) for text in prepared]
         else:
             encodings = encode.encode_batch_fast(prepared, add_special_tokens=self._special)
         return [head_and_tail(encoding.ids, self._max_tokens) for encoding in encodings]
@@ -106,6 +109,10 @@ class Tokens:
         is_by_word = type(self._tokenizer.model).__name__ == "WordLevel"
         pieces = (piece for letter in ascii_lowercase for piece in (letter, inner + letter))
         return not is_by_word and all(self._tokenizer.token_to_id(piece) is not None for piece in pieces)
+
+    def _after_fork(self) -> None:
+        # The library's pool of threads is the parent's; TOKENIZERS_PARALLELISM=true would make it wait for that.
+        self._batches = False
 
 
 def _spans(encoding: Any) -> Iterator[tuple[int, tuple[int, int]]]:

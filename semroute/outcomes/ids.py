@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 
-_lock = threading.Lock()
+from semroute import forks
+
+_lock = forks.lock()
 _last = 0
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 
+from semroute import forks
 from semroute.resilience.clock import Clock
-from semroute.resilience.fork import after_fork
 from semroute.resilience.quantiles import SortedValues, quantile
 
 PROMPT_BOUNDS = (256, 1024, 4096, 16384, 65536)
@@ -162,12 +161,8 @@ class LatencyWindows:
         self._most = most
         self._least = max(least, 1)
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._windows: dict[_Scope, _Window] = {}
-        after_fork(self)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()
 
     def observe(
         self,

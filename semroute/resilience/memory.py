@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import itertools
 import secrets
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from random import Random
 
+from semroute import forks
 from semroute.config import BreakerRules
 from semroute.errors import DataError
 from semroute.resilience.breaker import NO_ERA, RAMP_START, Ticket
 from semroute.resilience.budget import Charge, MonthlySpending
 from semroute.resilience.clock import Clock, Wait, longest
-from semroute.resilience.fork import after_fork
 from semroute.resilience.place_gate import PlaceGate
 from semroute.resilience.plausible import counted_tokens, counted_usd, settled
 from semroute.resilience.suspension import Disabled, is_login_of, login, short_reason
@@ -62,14 +61,14 @@ class MemoryGates:
         self._rng = rng if rng is not None else Random()
         self._lease_s = lease_s
         self._window_s = window_s
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._places: dict[str, PlaceGate] = {}
         self._disabled: dict[str, Disabled] = {}
         self._spending = MonthlySpending(wall())
         # A pass of other gates must not be taken for one of ours.
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count()
-        after_fork(self)
+        forks.in_child(self, MemoryGates._after_fork)
 
     async def standings(
         self, places: Sequence[Place], tokens: int = 0, usd: float | Sequence[float] = 0.0
@@ -258,7 +257,6 @@ class MemoryGates:
 
     def _after_fork(self) -> None:
         """Forget the parent's calls, and never give out its ids."""
-        self._lock = threading.Lock()
         self._prefix = secrets.token_hex(4)
         self._rng.seed()
         for gate in self._places.values():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
+from semroute import forks
 from semroute.resilience.clock import Clock
-from semroute.resilience.fork import after_fork
 from semroute.resilience.rolling import RollingCount
 
 
@@ -32,13 +31,9 @@ class RetryBudget:
         self.share = share
         self.least = least
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._requests = RollingCount(window_s)
         self._taken = RollingCount(window_s)
-        after_fork(self)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()
 
     def request(self) -> None:
         """Count a request, once for all its attempts."""

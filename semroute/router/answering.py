@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
 from dataclasses import replace
 from functools import cache
 
 from semroute.cascade import Ladder
 from semroute.config import Config
 from semroute.dispatch import Constraints, Dispatcher
+from semroute.dispatch.constraints import ANYTHING
 from semroute.heads.answers import read_classifier
 from semroute.router.calling import BoundCaller
 from semroute.strategies import Pool
-from semroute.types import Completion, Decision, Delta, Request
+from semroute.types import Attempt, Completion, Decision, Delta, Request
 
 CHOSEN = frozenset({"judge", "classifier"})
 """Strategies that choose a model and not a category: what they have chosen is called, and no tier below it; and none
@@ -28,14 +30,19 @@ class Answering:
     Args:
         config: cascades, and the deadline.
         pool: what the names of models and groups stand for.
+        without_models: categories that name no models, and so have the fallback's.
+
+    Attributes:
+        without_models: see above; replaced with the index.
 
     Raises:
         MissingExtraError: a check of a cascade needs an extra that is not installed.
         ArtifactError: a classifier of answers cannot be read.
     """
 
-    def __init__(self, config: Config, pool: Pool) -> None:
+    def __init__(self, config: Config, pool: Pool, without_models: Collection[str] = ()) -> None:
         self._config = config
+        self.without_models = without_models
         self._pool = pool
         # Tiers often share a classifier.
         scorer_of = cache(read_classifier)
@@ -47,9 +54,24 @@ class Answering:
         }
 
     def answer(
-        self, request: Request, decision: Decision, dispatcher: Dispatcher, limits: Constraints, *, streaming: bool
+        self,
+        request: Request,
+        decision: Decision,
+        dispatcher: Dispatcher,
+        limits: Constraints,
+        *,
+        streaming: bool,
+        attempts: list[Attempt] | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
         """The answer, last; before it pieces, where ``streaming``.
+
+        Args:
+            request: what to ask.
+            decision: where it goes.
+            dispatcher: makes the calls.
+            limits: the request's own.
+            streaming: whether pieces are wanted.
+            attempts: takes every attempt when it ends, whatever becomes of the query.
 
         Raises:
             DispatchError: no place could answer.
@@ -59,27 +81,65 @@ class Answering:
             limits = replace(limits, wants=limits.wants.union(own.wants))
         ladder = self._ladder(decision, limits)
         if ladder is None:
-            return dispatched(request, decision, dispatcher, limits, streaming)
+            return dispatched(request, decision, dispatcher, limits, streaming, attempts)
         most_s = self._config.retries.deadline_s
         deadline_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
-        caller = BoundCaller(dispatcher, limits)
-        return ladder.climb(decision.query, request, caller, deadline_s=deadline_s, streaming=streaming)
+        caller = BoundCaller(dispatcher, limits, [] if attempts is None else attempts)
+        spent_usd = 0.0 if decision.cost is None else decision.cost.usd
+        return ladder.climb(
+            decision.query, request, caller, deadline_s=deadline_s, streaming=streaming, spent_usd=spent_usd
+        )
+
+    def tiers(self, decision: Decision, limits: Constraints = ANYTHING) -> tuple[tuple[str, ...], ...]:
+        """Return the models and groups of each tier that a decision's answer would climb; empty without a cascade."""
+        ladder = self._ladder(decision, limits)
+        return () if ladder is None else tuple(rung.candidates for rung in ladder.rungs)
 
     def _ladder(self, decision: Decision, limits: Constraints) -> Ladder | None:
         """The cascade that a decision goes through; None where there is none, or the decision needs no other model."""
         if limits.model is not None or limits.deployment is not None:
             return None
         if decision.strategy in CHOSEN:
-            ladder = self._from_chosen(decision.candidates[0])
+            ladder = self._narrowed(self._from_chosen(decision.candidates[0]), decision, by=("rules", "semantic"))
         elif decision.strategy == "rules" and decision.category is None:
             return None
+        elif decision.category in self._own:
+            ladder = self._narrowed(self._own[decision.category], decision, by=("rules",))
         else:
-            ladder = self._own.get(decision.category or "", self._general)
-        # What a rule has left to choose from bounds the tiers as well.
-        for opinion in decision.opinions:
-            if opinion.strategy == "rules" and opinion.kind == "narrowed":
-                ladder = ladder.within(opinion.candidates, self._pool.kept)
+            ladder = self._within_candidates(decision)
         return ladder if ladder.rungs else None
+
+    def _within_candidates(self, decision: Decision) -> Ladder:
+        """Bound the general cascade by the models of the category, or of the fallback.
+
+        One tier alone is no cascade: then the models are called in their order, those that are no tier among them.
+        """
+        has_fallbacks = decision.category is None or decision.category in self.without_models
+        if has_fallbacks and self._is_fallbacks(decision):
+            return self._narrowed(self._general, decision, by=("rules",))
+        ladder = self._general.within(decision.candidates, self._pool.kept)
+        is_cascade = len(ladder.rungs) >= min(2, len(self._general.rungs))
+        return ladder if is_cascade else Ladder(())
+
+    def _is_fallbacks(self, decision: Decision) -> bool:
+        """True if nothing but the fallback has the general cascade, or nobody has said what the fallback's models are.
+
+        Every category that is reached has a cascade of its own then: so tuned policies are written.
+        """
+        if not self._config.fallback.is_written:
+            return True
+        if decision.category is not None:
+            return False
+        reached = {entry.category for entry in decision.categories}
+        reached.update(rule.category for rule in self._config.rules if rule.category is not None)
+        return reached <= self._own.keys()
+
+    def _narrowed(self, ladder: Ladder, decision: Decision, *, by: Collection[str]) -> Ladder:
+        """Bound a cascade by what strategies have left to choose from."""
+        for opinion in decision.opinions:
+            if opinion.strategy in by and opinion.kind == "narrowed":
+                ladder = ladder.within(opinion.candidates, self._pool.kept)
+        return ladder
 
     def _from_chosen(self, model: str) -> Ladder:
         """The tiers from the one that has been chosen on; none where that is not wanted."""
@@ -108,15 +168,22 @@ def pinned_decision(text: str, limits: Constraints, config: Config) -> Decision:
 
 
 async def dispatched(
-    request: Request, decision: Decision, dispatcher: Dispatcher, limits: Constraints, streaming: bool
+    request: Request,
+    decision: Decision,
+    dispatcher: Dispatcher,
+    limits: Constraints,
+    streaming: bool,
+    attempts: list[Attempt] | None = None,
 ) -> AsyncGenerator[Delta | Completion]:
-    """The answer by the decision's candidates in their order, without a cascade.
+    """The answer by the decision's candidates in their order, without a cascade; arguments as of ``answer``.
 
     Raises:
         DispatchError: no place could answer.
     """
     if not streaming:
-        yield await dispatcher.complete(request, decision.candidates, limits)
+        yield await dispatcher.complete(request, decision.candidates, limits, attempts=attempts)
         return
-    async for event in dispatcher.stream(request, decision.candidates, limits):
-        yield event
+    # Closed with this: what was charged is known only when the call has ended.
+    async with aclosing(dispatcher.stream(request, decision.candidates, limits, attempts=attempts)) as events:
+        async for event in events:
+            yield event

@@ -10,7 +10,7 @@ from typing import Any
 from semroute.dispatch import Constraints, Dispatcher
 from semroute.errors import DispatchError, InputError
 from semroute.router.text import as_messages
-from semroute.types import Completion, Query, Request
+from semroute.types import Attempt, Completion, Query, Request, total_cost
 
 CLOSED_S = 60.0
 """Longest wait for places that are closed for now, before a model's answer is given up."""
@@ -138,30 +138,35 @@ class Collector:
     async def _ask(self, asked: Asked) -> Collected:
         completions: dict[str, Completion] = {}
         failures: dict[str, str] = {}
+        attempts: list[Attempt] = []
 
         async def one(model: str) -> None:
             try:
-                completions[model] = await self._complete(asked, model)
+                completions[model] = await self._complete(asked, model, attempts)
             except DispatchError as error:
                 failures[model] = str(error)
 
-        await asyncio.gather(*map(one, self._models(asked)))
-        usd = sum(one.total_cost.usd for one in completions.values() if one.total_cost is not None)
-        self.spent += usd
+        try:
+            await asyncio.gather(*map(one, self._models(asked)))
+        finally:
+            # Failed and cancelled calls are charged as well.
+            cost = total_cost(attempts)
+            usd = 0.0 if cost is None else cost.usd
+            self.spent += usd
         in_order = {model: completions[model] for model in self._models(asked) if model in completions}
         return Collected(asked, in_order, failures, usd)
 
-    async def _complete(self, asked: Asked, model: str) -> Completion:
+    async def _complete(self, asked: Asked, model: str, attempts: list[Attempt]) -> Completion:
         """The answer; waits once where every place is closed for a while."""
         request = self._request(asked)
         try:
-            return await self.dispatcher.complete(request, (model,), Constraints(model=model))
+            return await self.dispatcher.complete(request, (model,), Constraints(model=model), attempts=attempts)
         except DispatchError as error:
             wait_s = getattr(error, "wait_s", None)
             if wait_s is None or wait_s > CLOSED_S:
                 raise
         await asyncio.sleep(wait_s)
-        return await self.dispatcher.complete(request, (model,), Constraints(model=model))
+        return await self.dispatcher.complete(request, (model,), Constraints(model=model), attempts=attempts)
 
     def _models(self, asked: Asked) -> Sequence[str]:
         return self.models if asked.models is None else asked.models

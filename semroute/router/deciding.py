@@ -21,13 +21,12 @@ from semroute.resilience.breaker import Breaker
 from semroute.router.classifying import classifier_strategy
 from semroute.router.live import LiveIndex
 from semroute.router.staged import score_texts
-from semroute.router.text import as_messages
 from semroute.strategies import Chain, Pool, Strategy, Verdict
 from semroute.strategies.chain import Asking, Deciding
 from semroute.strategies.judge import JudgeStrategy, descriptions
 from semroute.strategies.rules import RulesStrategy
 from semroute.strategies.strategy import Case, Vector
-from semroute.types import Caller, Decision, Opinion, OpinionKind, Query, Request
+from semroute.types import Attempt, Caller, Decision, Opinion, OpinionKind
 
 NOT_KNOWN = "the index's encoder knows no word of the text"
 
@@ -35,8 +34,8 @@ Maker: TypeAlias = Callable[[LiveIndex, Config, Pool], "Strategy | None"]
 """Makes a strategy; None where the configuration or the index has nothing for it, and it is left out in silence."""
 
 
-Calling: TypeAlias = Callable[[Dispatcher, Constraints], Caller]
-"""Makes what a judge calls models by, within the limits of one request."""
+Calling: TypeAlias = Callable[[Dispatcher, Constraints, "list[Attempt] | None"], Caller]
+"""Makes what a judge calls models by, within the limits of one request; the list takes every attempt when it ends."""
 
 
 class SemanticStep:
@@ -208,16 +207,3 @@ class _Steps:
         self._is_left = True
         if self._asking is not None:
             self._asking.close()
-
-
-def request_of(query: Query | Request) -> Request:
-    """A query as a request; a conversation is sent whole."""
-    if not isinstance(query, Request):
-        return Request(as_messages(query))
-    is_plain = all(isinstance(message, Mapping) for message in query.messages)
-    return query if is_plain else replace(query, messages=as_messages(query.messages))
-
-
-def query_of(query: Query | Request) -> Query:
-    """What of a request is routed."""
-    return query.messages if isinstance(query, Request) else query

@@ -30,6 +30,7 @@ class LiveIndex:
         models: models of each category in order; where neither file nor configuration names any, the fallback's.
         fallback: models for queries that fit no category.
         examples: the stored examples of which the encoder may know nothing, to compare such queries with.
+        without_models: categories of which neither file nor configuration names models.
     """
 
     artifact: Artifact
@@ -40,6 +41,7 @@ class LiveIndex:
     models: dict[str, tuple[str, ...]]
     fallback: tuple[str, ...]
     examples: ExactExamples
+    without_models: frozenset[str] = frozenset()
 
     @classmethod
     def open(cls, folder: Path, config: Config) -> LiveIndex:
@@ -57,16 +59,9 @@ class LiveIndex:
         if first is not None:
             first = replace(first, encoder=CachedEncoder(first.encoder))
         semantic, models = _laid_over(artifact, config)
-        return cls(
-            artifact,
-            CachedEncoder(encoder),
-            scorer,
-            first,
-            semantic,
-            models,
-            config.fallback.models,
-            ExactExamples(artifact),
-        )
+        bare, examples = _without_models(artifact, config), ExactExamples(artifact)
+        cached, models_left = CachedEncoder(encoder), config.fallback.models
+        return cls(artifact, cached, scorer, first, semantic, models, models_left, examples, bare)
 
     def under(self, config: Config) -> LiveIndex:
         """The same artifact and encoders under another configuration; vectors that one has made serve the other.
@@ -75,7 +70,8 @@ class LiveIndex:
             ConfigError: the configuration speaks of a category that the index lacks.
         """
         semantic, models = _laid_over(self.artifact, config)
-        return replace(self, semantic=semantic, models=models, fallback=config.fallback.models)
+        bare = _without_models(self.artifact, config)
+        return replace(self, semantic=semantic, models=models, fallback=config.fallback.models, without_models=bare)
 
 
 def _laid_over(artifact: Artifact, config: Config) -> tuple[SemanticStrategy, dict[str, tuple[str, ...]]]:
@@ -95,6 +91,11 @@ def _laid_over(artifact: Artifact, config: Config) -> tuple[SemanticStrategy, di
         pinned = None if override is None else override.threshold
         thresholds.append(entry.threshold if pinned is None else pinned)
     return SemanticStrategy(tuple(entries), np.array(thresholds, dtype=np.float64)), models
+
+
+def _without_models(artifact: Artifact, config: Config) -> frozenset[str]:
+    named = {name for name, override in config.categories.items() if override.models}
+    return frozenset(name for name, entry in artifact.manifest.categories.items() if not entry.models) - named
 
 
 def open_encoder(artifact: Artifact, named: NamedEncoder | None = None) -> Encoder:

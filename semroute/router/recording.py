@@ -13,12 +13,14 @@ from types import MappingProxyType
 
 from semroute.catalog import Baseline
 from semroute.config import Config
-from semroute.errors import DispatchError
+from semroute.errors import DispatchError, SemrouteError
 from semroute.outcomes.ids import new_id
-from semroute.types import Attempt, Completion, Decision, Delta, Outcome, OutcomeSink, Usage
+from semroute.types import Attempt, Completion, Decision, Delta, Opinion, Outcome, OutcomeSink, Usage
 
 CANCELLED = "Cancelled"
 """Kind of the error of a query whose caller left before its answer was whole."""
+UNDECIDED = "undecided"
+"""Named as the strategy of a query that ended before it was decided where it goes."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -53,6 +55,7 @@ class Recorder:
         decision: Decision,
         started: float,
         metadata: Mapping[str, str] = NOTHING,
+        made: Sequence[Attempt] = (),
     ) -> AsyncGenerator[Delta | Completion]:
         """Pass an answer on, and record how it ended: whole, failed, or left by its caller.
 
@@ -61,6 +64,8 @@ class Recorder:
             decision: what led to it.
             started: when the query arrived, :func:`time.perf_counter`.
             metadata: what is known of the caller.
+            made: grows by every attempt that ends; recorded where the query is left or breaks before its answer is
+                whole.
 
         Raises:
             DispatchError: as ``events``.
@@ -83,6 +88,9 @@ class Recorder:
         except DispatchError as error:
             attempts, kind, message = error.attempts, type(error).__name__, str(error)
             raise
+        except Exception as error:  # not ours: its words may hold anything
+            kind = type(error).__name__
+            raise
         finally:
             latency_ms = (time.perf_counter() - started) * 1000
             cost = None if completion is None or completion.usage is None else self._compared(completion.usage)
@@ -91,7 +99,8 @@ class Recorder:
                 at=datetime.fromtimestamp(time.time() - latency_ms / 1000, UTC),
                 decision=decision,
                 completion=completion,
-                attempts=attempts,
+                # Charged, whoever left: a failed query names its attempts itself, and a cancelled one cannot.
+                attempts=attempts or tuple(made),
                 latency_ms=latency_ms,
                 first_token_ms=heard_ms,
                 error_kind=kind,
@@ -102,9 +111,54 @@ class Recorder:
             )
             self._sink.record(outcome)
 
+    def undecided(
+        self, text: str, attempts: Sequence[Attempt], error: BaseException, started: float, metadata: Mapping[str, str]
+    ) -> None:
+        """Record a query that ended while models were asked where it should go.
+
+        Args:
+            text: the routed text.
+            attempts: of those models.
+            error: what ended it.
+            started: when the query arrived, :func:`time.perf_counter`.
+            metadata: what is known of the caller.
+        """
+        is_failure = isinstance(error, Exception)
+        latency_ms = (time.perf_counter() - started) * 1000
+        self._sink.record(
+            Outcome(
+                id=new_id(time.time()),
+                at=datetime.fromtimestamp(time.time() - latency_ms / 1000, UTC),
+                decision=_undecided(text, attempts, latency_ms),
+                latency_ms=latency_ms,
+                error_kind=type(error).__name__ if is_failure else CANCELLED,
+                error=str(error) if isinstance(error, SemrouteError) else None,
+                metadata=metadata,
+            )
+        )
+
     def _compared(self, usage: Usage) -> float | None:
         cost = self._baseline.cost(usage)
         return None if cost is None else cost.usd
+
+
+def _undecided(text: str, attempts: Sequence[Attempt], elapsed_ms: float) -> Decision:
+    reason = "the query ended before it was decided where it goes"
+    return Decision(
+        query=text,
+        category=None,
+        model="",
+        score=None,
+        threshold=None,
+        confidence=None,
+        is_fallback=False,
+        categories=(),
+        candidates=(),
+        strategy=UNDECIDED,
+        reason=reason,
+        elapsed_ms=elapsed_ms,
+        opinions=(Opinion("judge", "passed", reason, elapsed_ms=elapsed_ms, attempts=tuple(attempts)),),
+    )
 
 
 def opened_log(log: OutcomeSink | bool | None, config: Config) -> OutcomeSink | None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from semroute import forks
 from semroute.errors import SemrouteError
 from semroute.index.manifest import MANIFEST
 
@@ -29,7 +30,9 @@ class Reloader:
         self._clock = clock
         self._seen = _stamp(self._path)
         self._next = clock() + every_s
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
+        self._is_reloading = False
+        forks.in_child(self, Reloader._after_fork)
 
     def look(self, reload: Callable[[], None]) -> threading.Thread | None:
         """Start ``reload`` in the background if the manifest has changed; the thread, if one was started."""
@@ -44,6 +47,7 @@ class Reloader:
             self._seen = stamp
         finally:
             self._lock.release()
+        self._is_reloading = True
         thread = threading.Thread(target=self._reload, args=(reload,), name="semroute-reload", daemon=True)
         thread.start()
         return thread
@@ -55,6 +59,13 @@ class Reloader:
             log.warning("the new index cannot be used, the old one goes on serving: %s", error)
         except Exception:  # whatever else a foreign index leads to must not pass in silence with this thread
             log.exception("the new index cannot be used, the old one goes on serving")
+        finally:
+            self._is_reloading = False
+
+    def _after_fork(self) -> None:
+        # The thread that was reloading is the parent's: the child has to see the change once more.
+        if self._is_reloading:
+            self._seen, self._is_reloading = None, False
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -11,25 +10,26 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from semroute import bridge
+from semroute import bridge, forks
 from semroute.config import Config, load_config
 from semroute.dispatch import Constraints, Dispatcher
 from semroute.dispatch.constraints import ANYTHING
+from semroute.dispatch.validation import valid_constraints, valid_queries, valid_request
 from semroute.errors import DeadlineError, QueryError, SemrouteError
 from semroute.eventloop import WorkerPool, timeout
 from semroute.index.manifest import MANIFEST
 from semroute.router.answering import Answering
 from semroute.router.calling import judging_caller
 from semroute.router.chance import Chances
-from semroute.router.deciding import Calling, arun, chain_of, query_of, request_of, run
+from semroute.router.deciding import Calling, arun, chain_of, run
 from semroute.router.live import LiveIndex
 from semroute.router.locate import ENVIRONMENT, Progress, locate_index, shipped_index
-from semroute.router.recording import NOTHING, Recorder, opened_log
+from semroute.router.recording import Recorder, opened_log
 from semroute.router.reload import Reloader
 from semroute.router.text import routable_text
 from semroute.router.trial import LiveShare, TrialRun, is_by_trial, tried_config
 from semroute.strategies.chain import Deciding
-from semroute.types import Completion, Decision, Delta, OutcomeSink, Query, Request
+from semroute.types import Attempt, Completion, Decision, Delta, OutcomeSink, Query, Request
 
 
 class Router:
@@ -56,7 +56,7 @@ class Router:
         log: OutcomeSink | None = None,
     ) -> None:
         self._live, self._chain = live, chain_of(live, config)
-        self._answering = Answering(config, self._chain.pool)
+        self._answering = Answering(config, self._chain.pool, live.without_models)
         self._share = LiveShare(config.trial.state, config.trial.share)
         self._trial = self._trial_of(live, config)
         self._config = config
@@ -67,7 +67,7 @@ class Router:
         self._recorder = None if log is None else Recorder(log, config)
         self._dispatcher: Dispatcher | None = None
         self._workers = WorkerPool("semroute-decide")
-        self._replacing = threading.Lock()
+        self._replacing = forks.lock()
 
     @classmethod
     def load(
@@ -121,20 +121,23 @@ class Router:
 
         Raises:
             QueryError: the query is empty, or is neither text nor messages.
+            InputError: another field of the request cannot be used; the message names its path.
             EncoderError: a remote encoder did not answer.
         """
-        return self._noted(run(self._deciding([query], [routable_text(query_of(query))], ANYTHING)), [query])[0]
+        request = valid_request(query)
+        (decision,) = run(self._deciding([request], [routable_text(request.messages)], ANYTHING))
+        return self._noted([self._with_cascade(decision)], [request])[0]
 
     def route_many(self, queries: Sequence[Query | Request]) -> list[Decision]:
         """:meth:`route` for many queries at once, in their order; ``elapsed_ms`` is each one's share of the time.
 
         Raises:
-            QueryError: one of them cannot be routed; the message says which.
+            InputError: one of them cannot be routed; the message says which.
         """
-        if isinstance(queries, str):
-            raise QueryError("route_many takes a list of queries, not one string; give that to route")
-        texts = [_text_of(query, place) for place, query in enumerate(queries)]
-        return self._noted(run(self._deciding(queries, texts, ANYTHING)), queries) if texts else []
+        requests = valid_queries(queries)
+        texts = [_text_of(request, place) for place, request in enumerate(requests)]
+        decisions = run(self._deciding(requests, texts, ANYTHING)) if texts else []
+        return self._noted([self._with_cascade(one) for one in decisions], requests) if texts else []
 
     async def aroute(self, query: Query | Request, *, constraints: Constraints = ANYTHING) -> Decision:
         """:meth:`route` without blocking the event loop; ``constraints`` bound a judge's call too.
@@ -142,12 +145,12 @@ class Router:
         Raises:
             DeadlineError: ``constraints.deadline_s`` passed.
         """
-        limit_s = constraints.deadline_s
-        if limit_s is None:
-            decision = await self._adecide(query, constraints)
+        request, limits = valid_request(query), valid_constraints(constraints)
+        if limits.deadline_s is None:
+            decision = await self._adecide(request, limits)
         else:
-            decision = await self._decided_within(query, constraints, limit_s)
-        return self._noted([decision], [query])[0]
+            decision = await self._decided_within(request, limits, limits.deadline_s)
+        return self._noted([decision], [request])[0]
 
     @property
     def dispatcher(self) -> Dispatcher:
@@ -169,7 +172,7 @@ class Router:
             constraints: the request's own limits, such as regions, a price ceiling or a deadline.
 
         Raises:
-            QueryError: the query cannot be routed.
+            InputError: the query cannot be routed, or a field or a limit cannot be used; the message names its path.
             DispatchError: no place could answer; :mod:`semroute.errors` lists the subclasses.
         """
         return bridge.run(self.acomplete(query, model=model, constraints=constraints))
@@ -179,8 +182,8 @@ class Router:
     ) -> Completion:
         """:meth:`complete` for asynchronous callers."""
         answer: Completion | None = None
-        limits = _pinned(constraints or ANYTHING, model)
-        async with aclosing(self._answer(query, limits, streaming=False)) as events:
+        request, limits = valid_request(query), valid_constraints(constraints, model)
+        async with aclosing(self._answer(request, limits, streaming=False)) as events:
             async for event in events:
                 answer = event if isinstance(event, Completion) else None
         assert answer is not None  # answering ends with a completion or raises
@@ -190,27 +193,32 @@ class Router:
         self, query: Query | Request, *, model: str | None = None, constraints: Constraints | None = None
     ) -> AsyncGenerator[Delta | Completion]:
         """:meth:`acomplete`, with the answer's pieces as they arrive; the completion comes last."""
-        async with aclosing(self._answer(query, _pinned(constraints or ANYTHING, model), streaming=True)) as events:
+        request, limits = valid_request(query), valid_constraints(constraints, model)
+        async with aclosing(self._answer(request, limits, streaming=True)) as events:
             async for event in events:
                 yield event
 
     async def _answer(
-        self, query: Query | Request, limits: Constraints, *, streaming: bool
+        self, request: Request, limits: Constraints, *, streaming: bool
     ) -> AsyncGenerator[Delta | Completion]:
-        started, request = time.perf_counter(), request_of(query)
+        started, attempts = time.perf_counter(), list[Attempt]()
         most_s = self._config.retries.deadline_s
         limit_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
         # One deadline for the decision and the answer.
         decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s)
         limits = replace(limits, deadline_s=max(limit_s - (time.perf_counter() - started), 0.0))
-        trial = self._trial
-        answering = trial.answering if trial is not None and is_by_trial(decision) else self._answering
-        events = answering.answer(request, decision, self.dispatcher, limits, streaming=streaming)
+        answering = self._answers(decision)
+        events = answering.answer(request, decision, self.dispatcher, limits, streaming=streaming, attempts=attempts)
         if self._recorder is not None:
-            events = self._recorder.answered(events, decision, started, request.metadata)
+            events = self._recorder.answered(events, decision, started, request.metadata, attempts)
         async with aclosing(events):
             async for event in events:
                 yield replace(event, decision=decision) if isinstance(event, Completion) else event
+
+    def _answers(self, decision: Decision) -> Answering:
+        """Return the policy that answers a decision: the one that serves, or the one on trial."""
+        trial = self._trial
+        return trial.answering if trial is not None and is_by_trial(decision) else self._answering
 
     def close(self) -> None:
         """Write what the log has not written yet, and let it go; threads end with their work."""
@@ -229,35 +237,53 @@ class Router:
             live = LiveIndex.open(self._live.artifact.folder, self._config)
             trial = self._trial_of(live, self._config)
             self._chain, self._live, self._trial = chain_of(live, self._config), live, trial
+            self._answering.without_models = live.without_models
 
     def _trial_of(self, live: LiveIndex, config: Config) -> TrialRun | None:
         tried = tried_config(config)
         if tried is None:
             return None
-        chain = chain_of(live.under(tried), tried)
-        return TrialRun(chain, Answering(tried, chain.pool), self._share, Chances(config, tried))
+        live = live.under(tried)
+        chain = chain_of(live, tried)
+        answering = Answering(tried, chain.pool, live.without_models)
+        return TrialRun(chain, answering, self._share, Chances(config, tried))
 
-    async def _adecide(self, query: Query | Request, constraints: Constraints) -> Decision:
-        deciding = self._deciding([query], [routable_text(query_of(query))], constraints)
-        return (await arun(deciding, self._workers))[0]
+    async def _adecide(self, request: Request, constraints: Constraints) -> Decision:
+        started, text, asked = time.perf_counter(), routable_text(request.messages), list[Attempt]()
+        try:
+            (decision,) = await arun(self._deciding([request], [text], constraints, asked), self._workers)
+            return self._with_cascade(decision, constraints)
+        except BaseException as error:
+            if self._recorder is not None and asked:
+                self._recorder.undecided(text, asked, error, started, request.metadata)
+            raise
 
-    async def _decided_within(self, query: Query | Request, constraints: Constraints, limit_s: float) -> Decision:
+    async def _decided_within(self, request: Request, constraints: Constraints, limit_s: float) -> Decision:
         try:
             async with timeout(limit_s):
-                return await self._adecide(query, constraints)
+                return await self._adecide(request, constraints)
         except TimeoutError as error:
             if isinstance(error, SemrouteError):
                 raise
             message = f"the request's deadline of {limit_s:g} s passed while it was being decided where the query goes"
             raise DeadlineError(message) from None
 
-    def _noted(self, decisions: list[Decision], queries: Sequence[Query | Request]) -> list[Decision]:
+    def _with_cascade(self, decision: Decision, constraints: Constraints = ANYTHING) -> Decision:
+        tiers = self._answers(decision).tiers(decision, constraints)
+        return replace(decision, cascade=tiers) if tiers else decision
+
+    def _noted(self, decisions: list[Decision], requests: Sequence[Request]) -> list[Decision]:
         if self._recorder is not None:
-            known = [query.metadata if isinstance(query, Request) else NOTHING for query in queries]
-            self._recorder.decided(decisions, known)
+            self._recorder.decided(decisions, [request.metadata for request in requests])
         return decisions
 
-    def _deciding(self, queries: Sequence[Query | Request], texts: Sequence[str], constraints: Constraints) -> Deciding:
+    def _deciding(
+        self,
+        requests: Sequence[Request],
+        texts: Sequence[str],
+        constraints: Constraints,
+        asked: list[Attempt] | None = None,
+    ) -> Deciding:
         if self._reloader is not None:
             self._reloader.look(self.reload)
         # One read: a query sees the old artifact or the new one, never parts of both.
@@ -266,20 +292,16 @@ class Router:
         asks = chain.asks or (trial is not None and trial.asks)
         is_pinned = constraints.model is not None or constraints.deployment is not None
         asks = asks and not is_pinned
-        caller, requests = self._calling(self.dispatcher, constraints) if asks else None, list(map(request_of, queries))
+        caller = self._calling(self.dispatcher, constraints, asked) if asks else None
         deciding = chain.decide(texts, requests, caller)
         if trial is None:
             return deciding
         return trial.decide(deciding, texts, requests, caller, is_pinned=is_pinned)
 
 
-def _pinned(constraints: Constraints, model: str | None) -> Constraints:
-    return constraints if model is None else replace(constraints, model=model)
-
-
-def _text_of(query: Query | Request, place: int) -> str:
+def _text_of(request: Request, place: int) -> str:
     try:
-        return routable_text(query_of(query))
+        return routable_text(request.messages)
     except QueryError as error:
         raise QueryError(f"queries[{place}]: {error}") from None
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from semroute.errors import DataError, QueryError
+from semroute.dispatch.validation import valid_request
+from semroute.errors import DataError, InputError
 from semroute.router.router import Router
-from semroute.router.text import as_messages, routable_text
+from semroute.router.text import routable_text
 from semroute.types import Decision, Query, Request
 
 CHUNK = 64
@@ -83,7 +85,8 @@ def route_rows(
 def _request(row: tuple[int, Query], source: Path | str, metadata: Mapping[str, str]) -> Request | DataError:
     line, query = row
     try:
-        routable_text(query)
-    except QueryError as error:
+        request = valid_request(query)
+        routable_text(request.messages)
+    except InputError as error:
         return DataError(str(error), path=source, line=line)
-    return Request(as_messages(query), metadata=metadata)
+    return replace(request, metadata=metadata)

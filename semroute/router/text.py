@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 from semroute.errors import QueryError
 from semroute.texts.clean import is_blank
-from semroute.texts.conversation import field, last_ask, parts_of, text_of
+from semroute.texts.conversation import field, fields_of, last_ask, parts_of, text_of
 from semroute.types import Message, Query
-
-FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id", "refusal", "parts", "type")
-"""Fields of a message that are read off an object that cannot tell its fields itself."""
 
 
 def routed_text(query: Query) -> str:
-    """Return the text that decides: a string itself, or the newest ask of the user in a conversation.
+    """Return the text that decides: the user's words in a string, or his newest ask in a conversation.
 
     Raises:
         QueryError: neither text nor messages, no user turn, or no text in it.
@@ -36,9 +32,7 @@ def routable_text(query: Query) -> str:
         QueryError: neither text nor messages, no user turn, or nothing at all in it.
     """
     if isinstance(query, str):
-        if is_blank(query):
-            raise _empty()
-        return query
+        query = as_messages(query)
     turns = [message for message in _checked(query) if field(message, "role") == "user"]
     if not turns:
         raise QueryError('no message with the role "user": there is nothing to route')
@@ -54,26 +48,17 @@ def as_messages(query: Query) -> tuple[Message, ...]:
 
 
 def as_message(message: Any) -> Message:
-    """Return a message as a mapping, such as the ``choices[0].message`` of OpenAI's client; None in it says nothing.
-
-    Taken are mappings, pydantic models (``model_dump``), dataclasses, and objects with ``role`` and ``content``.
+    """Return a message as a mapping: the objects of clients, such as OpenAI's ``choices[0].message``, become one.
 
     Raises:
-        QueryError: it is none of these.
+        QueryError: it is neither a mapping nor an object with ``role`` and ``content``.
     """
     if isinstance(message, Mapping):
         return message
-    for name in ("model_dump", "to_dict"):
-        dump = getattr(type(message), name, None)
-        if callable(dump):
-            dumped = dump(message)
-            if isinstance(dumped, Mapping):
-                return {key: value for key, value in dumped.items() if value is not None}
-    if not hasattr(message, "role"):
+    found = fields_of(message)
+    if found is None:
         raise QueryError(f'a chat message is a mapping with "role" and "content", not {type(message).__name__}')
-    own = [field.name for field in fields(message)] if is_dataclass(message) else FIELDS
-    found = {name: getattr(message, name, None) for name in own}
-    return {name: value for name, value in found.items() if value is not None}
+    return found
 
 
 def _checked(messages: object) -> Iterator[object]:

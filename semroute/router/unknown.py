@@ -1,18 +1,18 @@
 """Texts of which an index's encoder knows no word, and the examples among them.
 
-All such texts share one vector, so that scores say nothing of them: 👍 and 👎 are the same to an encoder whose vocabulary
-has neither. They fit a category only where they are one of its examples, word for word.
+All such texts share one vector, so that scores say nothing of them: 👍 and 👎 are the same to an encoder whose
+vocabulary has neither. They fit a category only where they are one of its examples, word for word.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute import forks
 from semroute.errors import ArtifactError
 from semroute.index import Artifact
 from semroute.texts import folded
@@ -41,7 +41,7 @@ class ExactExamples:
     def __init__(self, artifact: Artifact) -> None:
         self._artifact = artifact
         self._categories: Mapping[str, str | None] | None = None
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def category(self, text: str) -> str | None:
         """Return the category that has ``text`` as an example; None where none has, or several have."""

@@ -20,6 +20,7 @@ class RecordedRequest:
         body: the parsed JSON, or None where it was not JSON.
         at: when it arrived, ``time.time()``.
         status: HTTP status that was answered; None until then.
+        charged: input and output tokens that it is billed for, whether or not the client stayed for the answer.
         ended: when the answer was sent or given up, ``time.time()``; None until then.
         disconnected: whether the client left before the answer was complete.
     """
@@ -30,6 +31,7 @@ class RecordedRequest:
     body: Any
     at: float = field(default_factory=time.time)
     status: int | None = None
+    charged: tuple[int, int] = (0, 0)
     ended: float | None = None
     disconnected: bool = False
 

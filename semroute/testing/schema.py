@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from semroute.testing.checks import RefusedError
@@ -14,6 +15,10 @@ from semroute.testing.neutral import Failure
 
 _DEEPEST = 16
 _LONGEST = 100
+_MOST_VALUES = 10_000
+"""Values of an instance: a schema of a few lines can ask for 100^16."""
+_MOST_CHARACTERS = 100_000
+"""Of one text."""
 _FORMATS = {
     "date": "2025-01-01",
     "date-time": "2025-01-01T00:00:00Z",
@@ -38,16 +43,35 @@ def instance(schema: Mapping[str, Any]) -> Any:
         RefusedError: it is no schema.
     """
     try:
-        return _value(schema, schema, 0)
+        return _value(schema, _Root(schema), 0)
     except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError):
         raise RefusedError(Failure(400, "Invalid schema: it is not a JSON schema that can be followed.")) from None
 
 
-def _value(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
+@dataclass(slots=True)
+class _Root:
+    """The whole schema, and the values that an instance of it may still have."""
+
+    schema: Mapping[str, Any]
+    left: int = _MOST_VALUES
+
+    def count(self) -> None:
+        """Count a value.
+
+        Raises:
+            RefusedError: there are too many.
+        """
+        self.left -= 1
+        if self.left < 0:
+            raise RefusedError(Failure(400, f"Invalid schema: its smallest value has over {_MOST_VALUES:,} parts."))
+
+
+def _value(schema: Any, root: _Root, depth: int) -> Any:
+    root.count()
     if not isinstance(schema, Mapping) or depth > _DEEPEST:
         return None
     if "$ref" in schema:
-        return _value(_referred(str(schema["$ref"]), root), root, depth + 1)
+        return _value(_referred(str(schema["$ref"]), root.schema), root, depth + 1)
     if "const" in schema:
         return schema["const"]
     if schema.get("enum"):
@@ -56,11 +80,11 @@ def _value(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
         if schema.get(choice):
             return _value(_simplest(schema[choice], depth), root, depth + 1)
     if schema.get("allOf"):
-        return _value(_merged(schema, root), root, depth + 1)
+        return _value(_merged(schema, root.schema), root, depth + 1)
     return _typed(schema, root, depth)
 
 
-def _typed(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> Any:
+def _typed(schema: Mapping[str, Any], root: _Root, depth: int) -> Any:
     kind = schema.get("type")
     if isinstance(kind, list):
         kind = kind[0]
@@ -76,7 +100,7 @@ def _typed(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> An
         return _number(schema, whole=kind == "integer")
     if kind == "string":
         text = _FORMATS.get(str(schema.get("format")), "text")
-        return text.ljust(int(schema.get("minLength", 0)), "x")[: schema.get("maxLength")]
+        return text.ljust(min(int(schema.get("minLength", 0)), _MOST_CHARACTERS), "x")[: schema.get("maxLength")]
     return False if kind == "boolean" else None
 
 

@@ -217,6 +217,9 @@ class FakeProvider:
         reply = reply or Reply()
         if reply.delay_s or speed.latency_s:
             await asyncio.sleep(reply.delay_s + speed.latency_s)
+        records = house.records
+        before = records.input_tokens, records.output_tokens
         response = settle(house, routes.find(request), request, record.body, reply, next(self._serials))
         record.status = response.status
+        record.charged = records.input_tokens - before[0], records.output_tokens - before[1]
         await deliver(out, response, reply.delivery, speed)

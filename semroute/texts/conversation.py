@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
 from semroute.texts.clean import is_blank
 from semroute.texts.envelopes import begins_results, summary_of, user_elements, without_envelope
@@ -28,6 +30,7 @@ _NO_ATTACHMENTS = _TEXT_PARTS | {
     "tool_result", "tool_use", "server_tool_use", "web_search_tool_result", "thinking", "redacted_thinking",
     "reasoning", "refusal", "function_call", "function_call_output", "functionCall", "functionResponse", "thought",
 }  # fmt: skip
+_MESSAGE_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id", "refusal")
 _IMAGE_PARTS = frozenset(("image", "image_url", "input_image"))
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _OPTION = re.compile(r"[(\[]?[a-z][.)\]]*")
@@ -39,6 +42,27 @@ def field(owner: object, name: str) -> object:
     if isinstance(owner, Mapping):
         return owner.get(name)
     return getattr(owner, name, None)
+
+
+def fields_of(value: Any) -> Mapping[str, object] | None:
+    """Return the fields of an object that stands for a message or a part of one; None where it is no such object.
+
+    Known are pydantic models and what else has ``model_dump``, dataclasses, and objects with ``role`` and ``content``.
+    Fields that are None are left out: they say nothing.
+    """
+    kind = type(value)
+    dump = getattr(kind, "model_dump", None)
+    if callable(dump):
+        dumped = dump(value, exclude_none=True)
+        return dumped if isinstance(dumped, Mapping) else None
+    if is_dataclass(kind):
+        names: Iterable[str] = (one.name for one in fields(kind))
+    elif hasattr(value, "role") and hasattr(value, "content"):
+        names = _MESSAGE_FIELDS
+    else:
+        return None
+    found = {name: getattr(value, name, None) for name in names}
+    return {name: item for name, item in found.items() if item is not None}
 
 
 def parts_of(message: object) -> Iterator[object]:

@@ -8,10 +8,10 @@ against 0.23, and, for 18 languages, 0.6 s and 121 MB to load against 1.8 s and 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
+from semroute import forks
 from semroute.extras import require
 
 # fmt: off
@@ -35,7 +35,7 @@ _NOT_A_LANGUAGE = "zxx"
 
 _Classify: TypeAlias = Callable[[str], tuple[str, float]]
 
-_loading = threading.Lock()
+_loading = forks.lock()
 _classify: _Classify | None = None
 
 

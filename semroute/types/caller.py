@@ -40,8 +40,12 @@ class Caller(Protocol):
         *,
         deadline_s: float | None = None,
         reserve_s: float = 0.0,
+        total_usd: float | None = None,
     ) -> Completion:
-        """The whole answer, within ``deadline_s`` seconds, of which silence leaves ``reserve_s`` to other calls."""
+        """The whole answer, within ``deadline_s`` seconds, of which silence leaves ``reserve_s`` to other calls.
+
+        The attempts together may be expected to cost ``total_usd`` at most; None does not bound them.
+        """
         ...
 
     def stream(
@@ -51,6 +55,7 @@ class Caller(Protocol):
         *,
         deadline_s: float | None = None,
         reserve_s: float = 0.0,
+        total_usd: float | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
         """The answer as it arrives, within the same; the completion comes last."""
         ...

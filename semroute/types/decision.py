@@ -101,6 +101,8 @@ class Decision:
         elapsed_ms: wall time of the decision, milliseconds.
         steps_ms: the same split by step, milliseconds.
         opinions: what each strategy that was asked said, in the order in which they were asked.
+        cascade: models and groups of each tier that an answer would climb, cheapest first; empty where ``candidates``
+            are called in their order.
     """
 
     query: str
@@ -117,6 +119,7 @@ class Decision:
     elapsed_ms: float
     steps_ms: Mapping[str, float] = field(default_factory=dict)
     opinions: tuple[Opinion, ...] = ()
+    cascade: tuple[tuple[str, ...], ...] = ()
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
@@ -142,6 +145,7 @@ class Decision:
                 {"category": c.category, "score": c.score, "threshold": c.threshold} for c in self.categories
             ],
             "candidates": list(self.candidates),
+            "cascade": [list(tier) for tier in self.cascade],
             "strategy": self.strategy,
             "reason": self.reason,
             "elapsed_ms": self.elapsed_ms,

@@ -139,6 +139,8 @@ class Checked:
             only a verdict.
         threshold: score from which it passes; None like ``score``.
         reason: one sentence for a person.
+        skipped: the check, or a part of it, could not be made, for the reason given; ``accepted`` is then true, and the
+            other checks judge the answer.
     """
 
     check: str
@@ -146,6 +148,7 @@ class Checked:
     reason: str
     score: float | None = None
     threshold: float | None = None
+    skipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

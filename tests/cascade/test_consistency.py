@@ -54,10 +54,10 @@ def test_it_is_symmetric_between_0_and_1_and_1_for_equal_answers(first: str, sec
     assert agreement(first, first) == 1.0
 
 
-def judged(second: Completion | None) -> tuple[Checked, list[float]]:
+def judged(second: Completion | str) -> tuple[Checked, list[float]]:
     asked: list[float] = []
 
-    async def sample(temperature: float) -> Completion | None:
+    async def sample(temperature: float) -> Completion | str:
         asked.append(temperature)
         return second
 
@@ -72,7 +72,9 @@ def test_the_second_answer_is_drawn_at_the_temperature() -> None:
 
 
 def test_without_a_second_answer_nothing_speaks_for_the_first() -> None:
-    assert not judged(None)[0].accepted
+    said, _ = judged("the deadline has passed")
+    assert (said.accepted, said.skipped) == (False, False)
+    assert said.reason == "there was no second answer to compare with: the deadline has passed"
 
 
 def test_where_no_tier_can_follow_none_is_drawn() -> None:

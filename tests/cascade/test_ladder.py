@@ -27,7 +27,13 @@ class Told:
         return Attempt(f"{name}-1", name, 1.0, error=error, cost=Cost(1.0 + TIERS.index(name)))
 
     async def complete(
-        self, request: Request, candidates: Sequence[str], *, deadline_s: float | None = None, reserve_s: float = 0.0
+        self,
+        request: Request,
+        candidates: Sequence[str],
+        *,
+        deadline_s: float | None = None,
+        reserve_s: float = 0.0,
+        total_usd: float | None = None,
     ) -> Completion:
         (name,) = candidates
         self.called.append(name)
@@ -39,7 +45,13 @@ class Told:
         return Completion(text, name, f"{name}-1", name, "stop", None, 1.0, attempts=(self._attempt(name),))
 
     async def stream(
-        self, request: Request, candidates: Sequence[str], *, deadline_s: float | None = None, reserve_s: float = 0.0
+        self,
+        request: Request,
+        candidates: Sequence[str],
+        *,
+        deadline_s: float | None = None,
+        reserve_s: float = 0.0,
+        total_usd: float | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
         completion = await self.complete(request, candidates, deadline_s=deadline_s)
         for word in completion.text:

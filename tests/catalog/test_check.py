@@ -24,6 +24,19 @@ def test_a_model_whose_context_nobody_knows_is_one_warning_for_all_its_places() 
     assert "context" in problem.fix
 
 
+def test_a_tier_that_a_budget_leaves_out_since_nobody_knows_its_price_is_an_error() -> None:
+    dear = LOCAL.model_copy(update={"name": "b", "model": "n", "price": Price(input=1, output=1)})
+    cascade = {"tiers": ["m", "n"], "max_usd": 0.1}
+    known = {"models": {"m": ModelSpec(context=1), "n": ModelSpec(context=1)}, "deployments": (LOCAL, dear)}
+    first, second = check_catalog(Config.model_validate({**known, "cascade": cascade}))
+    assert (first.severity, first.key, second.severity) == ("error", "cascade.tiers.0", "warning")
+    assert "left out" in first.message
+    own = Config.model_validate({**known, "categories": {"code": {"cascade": cascade}}})
+    assert [one.key for one in check_catalog(own) if one.severity == "error"] == ["categories.code.cascade.tiers.0"]
+    free = {**cascade, "max_usd": None}
+    assert [one.severity for one in check_catalog(Config.model_validate({**known, "cascade": free}))] == ["warning"]
+
+
 def test_what_genai_prices_knows_needs_no_word_in_the_configuration() -> None:
     assert check_catalog(Config(deployments=(Deployment(name="a", model="gpt-4o", provider="openai"),))) == []
 

@@ -31,6 +31,7 @@ def asked(routing_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 {"name": "large-1", "model": "large", "price": {"input": 10.0, "output": 20.0}, **place},
             ],
             "cascade": {"tiers": ["small", "large"]},
+            "categories": {"cooking": {"models": ["small", "large"]}},
             "index": str(routing_index),
         }
         Path("semroute.yaml").write_text(yaml.safe_dump(config))

@@ -17,7 +17,7 @@ from semroute.texts.clean import is_blank
 COMMAND = [sys.executable, "-m", "semroute.cli.main"]
 KEYS = {
     "query", "category", "model", "score", "confidence", "threshold", "is_fallback", "categories", "candidates",
-    "strategy", "reason", "elapsed_ms", "steps_ms", "opinions",
+    "cascade", "strategy", "reason", "elapsed_ms", "steps_ms", "opinions",
 }  # fmt: skip
 
 
@@ -53,6 +53,19 @@ def test_json_has_the_decision_and_the_nearest_examples(routing_index: Path) -> 
     assert (value["category"], value["model"]) == ("law", "large")
     assert value["categories"][0]["category"] == "law"
     assert value["nearest"][0]["query"] == "how do I appeal a court ruling"
+
+
+def test_the_cascade_that_an_answer_would_climb_is_shown(routing_index: Path, tmp_path: Path) -> None:
+    path = tmp_path / "semroute.yaml"
+    path.write_text(
+        "cascade: {tiers: [small, coder, large]}\n"
+        "categories: {cooking: {models: [small, large]}, law: {models: [large]}}\n"
+    )
+    where = ("--index", str(routing_index), "--config", str(path))
+    assert json.loads(run("how long to boil eggs", *where, "--json").stdout)["cascade"] == [["small"], ["large"]]
+    assert "small, then large" in run("how long to boil eggs", *where).stdout
+    assert json.loads(run("appeal a court ruling", *where, "--json").stdout)["cascade"] == []
+    assert "not accepted" not in run("appeal a court ruling", *where).stdout
 
 
 @pytest.mark.parametrize("arguments", [[], ["hello", "--file", "q.jsonl"]])

@@ -85,6 +85,7 @@ def test_a_cascade_asks_the_classifier(outcomes: Path, routing_index: Path, monk
                 for model in ("small", "large")
             ],
             "cascade": {"tiers": ["small", "large"], "accept": {"quality": "checks"}},
+            "categories": {name: {"models": ["small", "large"]} for name in ("code", "cooking", "law")},
             "index": str(routing_index),
         }
         Path("semroute.yaml").write_text(yaml.safe_dump(config))

@@ -147,6 +147,40 @@ def test_a_cascade_whose_tier_nobody_serves_is_an_error() -> None:
     assert "tier 0 of cascade cannot be answered" in problems[0].message
 
 
+BOTH = [LARGE.model_dump(), deployment("b", "small").model_dump(), deployment("c", "coder").model_dump()]
+
+
+@pytest.mark.parametrize(
+    ("index", "sections", "words"),
+    [
+        ({"legal": ["large"]}, {}, ['category "legal": of the tiers only "large"']),
+        ({"legal": []}, {"fallback": {"models": ["large"]}}, ['category "legal", the fallback: of the tiers only']),
+        ({"legal": []}, {"fallback": {}}, []),
+        ({"legal": ["coder"]}, {}, ['category "legal": no tier is among its models']),
+        ({"legal": ["large"]}, {"categories": {"legal": {"models": ["small", "large"]}}}, []),
+        ({"legal": ["small", "large"]}, {"categories": {"legal": {"models": ["large"]}}}, ['only "large"']),
+        ({"legal": ["large"]}, {"categories": {"legal": {"cascade": False}}}, []),
+        ({"legal": ["large"]}, {"categories": {"legal": {"cascade": {"tiers": ["small", "large"]}}}}, []),
+        ({"legal": ["both", "small"]}, {"groups": {"both": ["large", "coder"]}}, ['"coder" is no tier']),
+        ({"legal": ["both"]}, {"groups": {"both": ["large", "small"]}}, []),
+        ({"a": ["large"], "b": ["large"]}, {}, ['category "a", category "b": of the tiers only "large"']),
+        ({"legal": ["large"]}, {"strategies": ["rules"]}, []),
+        (None, {"fallback": {"models": ["small"]}}, []),
+        ({"a": ["small", "large"]}, {"fallback": {"models": ["small"]}}, ['the fallback: of the tiers only "small"']),
+        ({}, {"fallback": {"models": ["small"]}}, []),
+        ({"a": ["x"]}, {"fallback": {"models": ["small"]}, "categories": {"a": {"cascade": False}}}, []),
+    ],
+)
+def test_a_category_whose_models_leave_less_of_the_cascade_than_it_says_is_warned_about(
+    index: dict[str, list[str]] | None, sections: dict[str, Any], words: list[str]
+) -> None:
+    basis = {"deployments": BOTH, "cascade": {"tiers": ["small", "large"]}, "fallback": {"models": ["small", "large"]}}
+    problems = check_config(Config.model_validate({**basis, **sections}), category_models=index, env={})
+    found = [problem for problem in problems if problem.key == "cascade.tiers"]
+    assert [problem.severity for problem in found] == ["warning"] * len(words)
+    assert all(said in problem.message for said, problem in zip(words, found, strict=True))
+
+
 def test_cascades_in_which_nothing_can_happen_are_warned_about() -> None:
     config = Config.model_validate(
         {

@@ -20,12 +20,13 @@ from semroute.errors import (
     DispatchError,
     NoDeploymentError,
     ProviderTimeoutError,
+    QueryError,
     RateLimitError,
     RequestError,
     UnavailableError,
 )
 from semroute.testing import Failure, FakeProvider, Reply, fail, hang, malformed, reset_after
-from semroute.types import BreakerState, Completion, Delta, Request, Tool
+from semroute.types import Attempt, BreakerState, Completion, Delta, Request, Tool
 
 KEY = "sk-proj-a1b2c3d4e5f6g7h8"
 INVALID_KEY = Reply(failure=Failure(401, "Incorrect API key provided", "key"))
@@ -417,6 +418,46 @@ def test_a_hedge_answers_when_the_first_place_is_slow_and_both_are_charged(
     assert answer.total_cost.usd == pytest.approx(loser.cost.usd + winner.cost.usd)
 
 
+def test_a_hedged_call_that_is_left_tells_both_attempts(first: FakeProvider, second: FakeProvider) -> None:
+    where = config(cheap("a", first), dear("b", second), hedging={"enabled": True, "most": 1.0})
+
+    async def left(dispatcher: Dispatcher) -> list[Attempt]:
+        for _ in range(6):  # so that the usual time is known
+            await dispatcher.complete(HELLO, ("large",))
+        before, told = len(second.requests), list[Attempt]()
+        first.script(hang())
+        second.script(hang())
+        call = asyncio.create_task(dispatcher.complete(HELLO, ("large",), attempts=told))
+        while len(second.requests) == before:
+            await asyncio.sleep(0.005)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        return told
+
+    attempts = run(where, left)
+    assert sorted((one.deployment, one.hedge, one.error_kind) for one in attempts) == [
+        ("a", False, "Abandoned"),
+        ("b", True, "Abandoned"),
+    ]
+    assert all(one.cost is not None and one.cost.estimated and one.cost.usd > 0 for one in attempts)
+
+
+def test_a_hedge_that_the_budget_does_not_allow_is_not_started(first: FakeProvider, second: FakeProvider) -> None:
+    where = config(cheap("a", first), cheap("b", second), hedging={"enabled": True, "most": 1.0})
+
+    async def hedged(dispatcher: Dispatcher) -> Completion:
+        for _ in range(6):
+            await dispatcher.complete(HELLO, ("large",))
+        outlook = await dispatcher.outlook(HELLO, ("large",))
+        assert outlook.usd is not None
+        first.script(*[hang(0.3)] * 2)
+        second.script(*[hang(0.3)] * 2)
+        return await dispatcher.complete(HELLO, ("large",), Constraints(total_usd=1.5 * outlook.usd))
+
+    assert len(run(where, hedged).attempts) == 1
+
+
 def test_hedges_are_capped_as_a_share_of_the_requests(first: FakeProvider, second: FakeProvider) -> None:
     where = config(cheap("a", first), dear("b", second), hedging={"enabled": True, "most": 0.02, "quantile": 0.01})
 
@@ -531,7 +572,7 @@ async def _all(events: Any) -> list[Delta | Completion]:
 
 
 @pytest.mark.parametrize("messages", [("hello",), (None,), ({"role": "user", "content": 3},)])
-def test_what_is_no_message_is_a_bad_request_and_no_call(first: FakeProvider, messages: Any) -> None:
-    error = refusal(config(cheap("a", first)), request=Request(messages))
-    assert isinstance(error, RequestError)
+def test_what_is_no_message_is_a_query_error_and_no_call(first: FakeProvider, messages: Any) -> None:
+    with pytest.raises(QueryError, match=r"messages\[0\]"):
+        run(config(cheap("a", first)), lambda dispatcher: dispatcher.complete(Request(messages), ("large",)))
     assert first.requests == []

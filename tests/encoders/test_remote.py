@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 import threading
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from semroute.encoders.remote import BATCH, RemoteEncoder
-from semroute.errors import EncoderError
+from semroute.errors import ConfigError, EncoderError
 from semroute.types import Encoder
 
 KEY = "sk-very-secret-0123456789"
@@ -36,6 +37,7 @@ class Server:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     delay_s: float = 0.0
+    drip_s: float = 0.0
     spoil: Callable[[dict[str, Any]], None] = lambda answer: None
 
     def answer(self, request: dict[str, Any]) -> bytes:
@@ -68,7 +70,12 @@ def server() -> Iterator[Server]:
                 self.send_header(name, value)
             self.send_header("content-length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            try:
+                for at in range(0, len(content), 1 if state.drip_s else len(content)):
+                    self.wfile.write(content[at : at + 1] if state.drip_s else content)
+                    time.sleep(state.drip_s)
+            except ConnectionError:
+                self.close_connection = True
 
         def log_message(self, format: str, *arguments: object) -> None:
             pass
@@ -194,6 +201,63 @@ def test_silence_ends_in_an_error(server: Server) -> None:
     encoder = RemoteEncoder(server.url, "slow", timeout_s=0.1)
     assert "no answer within 0.1 s" in failure(encoder)
     encoder.close()
+
+
+def test_an_answer_that_drips_in_ends_with_the_limit_of_the_whole(server: Server) -> None:
+    server.drip_s = 0.05
+    encoder = RemoteEncoder(server.url, "dripping", timeout_s=0.3)
+    started = time.monotonic()
+    assert "no answer within 0.3 s" in failure(encoder)
+    assert time.monotonic() - started < 60 * 0.05  # what as many bytes would have taken
+    encoder.close()
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize(
+    ("body", "encoding", "said"),
+    [
+        (gzip.compress(bytes(200 * 2**20), 1), "gzip", "the server answered with more than"),
+        (gzip.compress(gzip.compress(b"{}")), "gzip, gzip", "the server packed its answer 2 times"),
+        (b"{}", "br", "the server answered in the content-encoding br"),
+        (b"{}", "gzip", "the server answered with a body that is not in gzip"),
+    ],
+    ids=["bomb", "twice", "other", "broken"],
+)
+def test_bodies_are_unpacked_once_and_within_bounds(
+    encoder: RemoteEncoder, server: Server, status: int, body: bytes, encoding: str, said: str
+) -> None:
+    server.status, server.body, server.headers = status, body, {"content-encoding": encoding}
+    assert said in failure(encoder)
+
+
+def test_a_packed_answer_is_read(encoder: RemoteEncoder, server: Server) -> None:
+    expected = encoder.encode(["one"])
+    plain = server.answer(server.requests[0])
+    server.body, server.headers = gzip.compress(plain), {"content-encoding": "gzip"}
+    np.testing.assert_array_equal(encoder.encode(["one"]), expected)
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308])
+def test_numbers_that_overflow_are_an_error_and_no_warning(
+    encoder: RemoteEncoder, server: Server, value: float
+) -> None:
+    server.spoil = lambda answer: answer["data"][1].update(embedding=[value] * DIMENSIONS)
+    assert "zero, or not finite" in failure(encoder)
+
+
+def test_a_refusal_shows_the_beginning_of_printable_words(encoder: RemoteEncoder, server: Server) -> None:
+    server.status, server.body = 400, b"\x1b]52;c;AAAA\x07" + b"x" * 10_000
+    said = failure(encoder)
+    assert said.isprintable()
+    assert len(said) < 400
+
+
+def test_a_proxy_that_is_none_is_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://me:{KEY}@[::")
+    encoder = RemoteEncoder(server.url, "x")
+    with pytest.raises(ConfigError, match="HTTP_PROXY is not the address of a proxy") as caught:
+        encoder.encode(["one"])
+    assert KEY not in str(caught.value)
 
 
 def test_no_connection_is_an_error_that_names_the_address() -> None:

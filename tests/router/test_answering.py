@@ -5,18 +5,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from semroute.config import Config
 from semroute.dispatch import Constraints
+from semroute.learn.policy.families import ByCategory, CategoryTable
+from semroute.learn.policy.families import Cascade as CascadePolicy
+from semroute.learn.policy.families.ways import Way
 from semroute.router import Router
-from semroute.testing import FakeProvider, answer
+from semroute.testing import FakeProvider, answer, fail
 from semroute.types import Completion, Delta, Request
 
 SOUP = "recipe for carrot soup"
 FOREIGN = "zxqv"
 """Fits no category."""
 LADDER = {"tiers": ["small", "large"]}
+ALL = ["small", "coder", "large"]
+EVERYWHERE: dict[str, Any] = {
+    "categories": {name: {"models": ALL} for name in ("code", "cooking", "law")},
+    "fallback": {"models": ALL},
+}
+"""No category bounds a cascade."""
 
 
 @pytest.fixture
@@ -41,7 +51,7 @@ def called(provider: FakeProvider) -> list[str]:
 def test_a_query_of_any_category_and_of_none_goes_up_the_general_cascade(
     routing_index: Path, provider: FakeProvider
 ) -> None:
-    routes = router(routing_index, provider, cascade=LADDER)
+    routes = router(routing_index, provider, cascade=LADDER, **EVERYWHERE)
     for query in (SOUP, "why does my loop never end", FOREIGN):
         provider.script(answer(""), answer("there"))
         completion = routes.complete(query)
@@ -86,17 +96,17 @@ def test_what_a_rule_names_is_called_without_a_cascade(routing_index: Path, prov
 
 def test_a_rule_that_names_a_category_leaves_its_cascade(routing_index: Path, provider: FakeProvider) -> None:
     rules = [{"name": "soup", "when": {"keywords": ["soup"]}, "category": "law"}]
-    assert router(routing_index, provider, cascade=LADDER, rules=rules).complete(SOUP).tier == 0
+    assert router(routing_index, provider, cascade=LADDER, rules=rules, **EVERYWHERE).complete(SOUP).tier == 0
 
 
 def test_what_a_rule_leaves_bounds_the_tiers(routing_index: Path, provider: FakeProvider) -> None:
     rules = [{"name": "free", "when": {"metadata": {"plan": "free"}}, "only": ["small", "coder"]}]
-    provider.script(answer("I don't know."))
-    routes = router(routing_index, provider, cascade=LADDER, rules=rules)
+    provider.script(answer("I don't know."), answer("I don't know."))
+    routes = router(routing_index, provider, cascade={"tiers": ALL}, rules=rules, **EVERYWHERE)
     request = Request(({"role": "user", "content": SOUP},), metadata={"plan": "free"})
     completion = routes.complete(request)
-    assert called(provider) == ["small"]
-    assert [trial.candidate for trial in completion.trials] == ["small"]
+    assert called(provider) == ["small", "coder"]
+    assert [trial.candidate for trial in completion.trials] == ["small", "coder"]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +139,7 @@ def test_an_accepted_answer_is_streamed_and_its_decision_comes_with_it(
     routing_index: Path, provider: FakeProvider
 ) -> None:
     provider.script(answer(""), answer("carrots and water"))
-    routes = router(routing_index, provider, cascade={**LADDER, "tiers": ["small", "coder", "large"]})
+    routes = router(routing_index, provider, cascade={**LADDER, "tiers": ALL}, **EVERYWHERE)
 
     async def read() -> list[Delta | Completion]:
         return [event async for event in routes.astream(SOUP)]
@@ -139,6 +149,148 @@ def test_an_accepted_answer_is_streamed_and_its_decision_comes_with_it(
     assert isinstance(last, Completion)
     assert last.decision is not None
     assert (last.tier, last.decision.category) == (1, "cooking")
+
+
+@pytest.mark.parametrize(
+    ("models", "tiers", "groups", "calls", "cascade"),
+    [
+        (["large"], ["small", "large"], {}, ["large"], ()),
+        (["small"], ["small", "large"], {}, ["small"], ()),
+        (["other"], ["small", "large"], {}, ["other"], ()),
+        (["coder", "large"], ["small", "large"], {}, ["coder"], ()),  # its own first model, and none in its place
+        (["small", "large"], ["small", "coder", "large"], {}, ["small", "large"], (("small",), ("large",))),
+        (["large", "small"], ["small", "large"], {}, ["small", "large"], (("small",), ("large",))),
+        (["strong", "small"], ["small", "large"], {"strong": ["large", "other"]}, ["small", "large"],
+         (("small",), ("large",))),
+        (["small", "large"], ["small", "strong"], {"strong": ["large", "other"]}, ["small", "large"],
+         (("small",), ("large",))),
+        (["strong"], ["small", "strong"], {"strong": ["large", "other"]}, ["large|other"], ()),
+        (["strong", "small"], ["small", "strong"], {"strong": ["large", "other"]}, ["small", "large|other"],
+         (("small",), ("strong",))),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("query", [SOUP, FOREIGN])
+def test_the_models_of_a_category_and_of_the_fallback_bound_the_general_cascade(
+    routing_index: Path,
+    provider: FakeProvider,
+    models: list[str],
+    tiers: list[str],
+    groups: dict[str, list[str]],
+    calls: list[str],
+    cascade: tuple[tuple[str, ...], ...],
+    query: str,
+) -> None:
+    bound = {"categories": {"cooking": {"models": models}}} if query == SOUP else {"fallback": {"models": models}}
+    routes = router(routing_index, provider, cascade={"tiers": tiers}, groups=groups, **bound)
+    provider.always(lambda request: answer("" if request.body["model"] == "small" and len(calls) > 1 else "fine"))
+    assert routes.route(query).cascade == cascade
+    completion = routes.complete(query)
+    assert completion.decision is not None
+    assert completion.decision.cascade == cascade
+    assert (completion.tier is None) == (not cascade)
+    assert len(called(provider)) == len(calls)
+    assert all(model in named.split("|") for model, named in zip(called(provider), calls, strict=True))
+
+
+def test_a_category_without_a_cascade_fails_over_to_its_next_model(routing_index: Path, provider: FakeProvider) -> None:
+    routes = router(
+        routing_index,
+        provider,
+        cascade=LADDER,
+        categories={"cooking": {"models": ["large", "coder"]}},
+        retries={"same_place": 0},
+    )
+    provider.script(fail(500), answer("fine"))
+    assert routes.complete(SOUP).model == "coder"
+
+
+def test_a_cascade_of_a_categorys_own_is_not_bounded_by_its_models(routing_index: Path, provider: FakeProvider) -> None:
+    own = {"cooking": {"models": ["large"], "cascade": LADDER}}
+    routes = router(routing_index, provider, cascade={"tiers": ["coder", "large"]}, categories=own)
+    assert routes.route(SOUP).cascade == (("small",), ("large",))
+    provider.script(answer(""), answer("fine"))
+    assert routes.complete(SOUP).tier == 1
+    assert called(provider) == ["small", "large"]
+
+
+def test_what_a_judge_chooses_within_a_category_climbs_no_further_than_its_models(
+    routing_index: Path, provider: FakeProvider
+) -> None:
+    routes = router(
+        routing_index,
+        provider,
+        cascade={"tiers": ALL, "start": "decided"},
+        semantic={"mode": "narrow"},
+        judge={"model": "judging", "candidates": ALL},
+        categories={"cooking": {"models": ["small", "coder"]}},
+    )
+    provider.script(answer("1"), answer("I don't know."), answer("I don't know."))
+    completion = routes.complete(SOUP)
+    assert called(provider) == ["judging", "small", "coder"]
+    assert completion.decision is not None
+    assert completion.decision.cascade == (("small",), ("coder",))
+
+
+def test_a_pinned_model_and_a_rule_that_names_models_show_no_cascade(
+    routing_index: Path, provider: FakeProvider
+) -> None:
+    rules = [{"name": "soup", "when": {"keywords": ["soup"]}, "use": ["coder"]}]
+    assert router(routing_index, provider, cascade=LADDER, rules=rules, **EVERYWHERE).route(SOUP).cascade == ()
+    provider.always(answer("fine"))
+    completion = router(routing_index, provider, cascade=LADDER, **EVERYWHERE).complete(SOUP, model="large")
+    assert completion.decision is not None
+    assert completion.decision.cascade == ()
+
+
+def test_a_cascade_policy_climbs_as_it_was_tested(routing_index: Path, provider: FakeProvider) -> None:
+    # Its sections, less the classifiers of answers, which are trained.
+    policies = [
+        CascadePolicy(("small", "large"), 0, 1, "p").config(0.5),
+        ByCategory(("small", "large"), (), np.array([]), np.inf, "p", with_tiers=True).config(
+            CategoryTable(1.0, 0.0, (Way(0, 1, 0.5),))
+        ),
+    ]
+    for policy in policies:
+        sections = {**policy, "cascade": {"tiers": policy["cascade"]["tiers"]}}
+        sections["strategies"] = [*sections["strategies"]]
+        provider.script(answer(""), answer("fine"))
+        routes = router(routing_index, provider, **sections)
+        assert routes.route(FOREIGN).cascade == (("small",), ("large",))
+        assert routes.complete(FOREIGN).model == "large"
+
+
+CODER_ALONE = {name: {"models": ["coder"], "cascade": False} for name in ("code", "cooking", "law")}
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"strategies": ["rules"], "fallback": {"models": ["small"]}},
+        {"categories": CODER_ALONE, "fallback": {"models": ["small"]}},
+        {},  # a default is nobody's word
+    ],
+)
+def test_where_every_category_has_a_cascade_of_its_own_the_general_one_is_the_fallbacks(
+    routing_index: Path, provider: FakeProvider, sections: dict[str, Any]
+) -> None:
+    # As semroute tune-policy has written policies from the first.
+    provider.script(answer(""), answer("fine"))
+    routes = router(routing_index, provider, cascade=LADDER, **sections)
+    assert routes.route(FOREIGN).cascade == (("small",), ("large",))
+    assert routes.complete(FOREIGN).model == "large"
+
+
+@pytest.mark.parametrize(
+    ("sections", "cascade"), [({}, (("small",), ("large",))), ({"fallback": {"models": ["large"]}}, ())]
+)
+def test_a_category_without_models_is_bounded_by_a_fallback_that_is_written(
+    routing_index: Path, provider: FakeProvider, sections: dict[str, Any], cascade: Any
+) -> None:
+    routes = router(routing_index, provider, cascade=LADDER, **sections)
+    assert routes.route("appeal a court ruling").category == "law"
+    assert routes.route("appeal a court ruling").cascade == cascade
+    routes.reload()
+    assert routes.route("appeal a court ruling").cascade == cascade
 
 
 def test_what_a_category_wants_is_part_of_the_score_of_its_places(routing_index: Path, provider: FakeProvider) -> None:

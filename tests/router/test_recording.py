@@ -89,10 +89,12 @@ def test_the_configuration_may_name_the_strongest_model(routing_index: Path, pro
 def test_a_failure_is_recorded_with_every_attempt(routing_index: Path, provider: FakeProvider) -> None:
     kept = Kept()
     provider.always(fail(500))
+    both = {"cooking": {"models": ["small", "large"]}}
+    router = Router.load(
+        routing_index, config=config(provider, cascade={"tiers": ["small", "large"]}, categories=both), log=kept
+    )
     with pytest.raises(DispatchError):
-        Router.load(routing_index, config=config(provider, cascade={"tiers": ["small", "large"]}), log=kept).complete(
-            SOUP
-        )
+        router.complete(SOUP)
     (one,) = kept.outcomes
     assert one.completion is None
     assert one.error_kind == "UnavailableError"

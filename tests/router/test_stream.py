@@ -46,7 +46,10 @@ def test_messages_are_routed_by_their_last_user_turn(router: Router) -> None:
     assert (decision.category, decision.query) == ("cooking", "how long do I boil an egg")
 
 
-@pytest.mark.parametrize("bad", [" ", [{"role": "assistant", "content": "hello"}]])
+@pytest.mark.parametrize(
+    "bad",
+    [" ", [{"role": "assistant", "content": "hello"}], [{"role": "user", "content": [{"type": "text", "text": 3}]}]],
+)
 def test_what_cannot_be_routed_is_named_after_the_decisions_before_it(router: Router, bad: Query) -> None:
     decisions = route_stream(router, [(4, "boil an egg"), (7, bad), (8, "never")], source="q.jsonl")
     assert next(decisions).query == "boil an egg"

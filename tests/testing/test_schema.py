@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from semroute.testing.checks import RefusedError
 from semroute.testing.schema import instance
+
+NAMES = [f"p{n}" for n in range(30)]
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,22 @@ def test_a_recursive_schema_ends() -> None:
     while value is not None:
         value, depth = value["next"], depth + 1
     assert 0 < depth < 10
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "array", "minItems": 100, "items": {"$ref": "#"}},
+        {"type": "object", "properties": {name: {"$ref": "#"} for name in NAMES}, "required": NAMES},
+    ],
+)  # fmt: skip
+def test_a_schema_that_asks_for_more_values_than_a_server_has_time_for_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(RefusedError):
+        instance(schema)
+
+
+def test_a_text_is_not_made_as_long_as_a_schema_likes() -> None:
+    assert len(instance({"type": "string", "minLength": 10**12})) == 100_000
 
 
 @given(st.integers(-1000, 1000), st.integers(0, 1000), st.sampled_from(["integer", "number"]))

@@ -16,8 +16,12 @@ from semroute.types import LoggedCall, LoggedOutcome
 NOTHING = math.nan
 """For what is not known of an outcome."""
 
-PURPOSES = ("answers", "rejected answers", "failed calls", "samples", "judge")
+PURPOSES = ("answers", "rejected answers", "failed calls", "calls given up", "samples", "judge")
 """What money was spent on, in the order in which it is shown."""
+
+
+ABANDONED = "Abandoned"
+"""Kind of the error of a call that nobody waited for any more."""
 
 
 @dataclass(slots=True)
@@ -132,6 +136,9 @@ def purpose(call: LoggedCall, outcome: LoggedOutcome) -> str:
     """What a call was for, and what became of it: one of :data:`PURPOSES`."""
     if call.role == "judge":
         return "judge"
+    # Hedges that lost, what was under way when the caller left, and answers that nobody waited for any more.
+    if call.error_kind == ABANDONED or (call.error_kind is None and outcome.model is None):
+        return "calls given up"
     if call.error_kind is not None:
         return "failed calls"
     if call.role == "sample":

@@ -46,6 +46,8 @@ class Report:
         strategies: who decided, most first.
         errors: failed queries by kind.
         fallbacks: queries that went to the fallback.
+        unanswered: queries that were charged and got no answer: they failed, or their caller left.
+        unanswered_usd: what those cost; in no sum of ``saving``.
         unpriced_calls, estimated_calls: calls that no price is known of, and those whose tokens were not counted.
         columns: what it was made of, for plots.
     """
@@ -63,6 +65,8 @@ class Report:
     strategies: Mapping[str, int]
     errors: Mapping[str, int]
     fallbacks: Rate
+    unanswered: int
+    unanswered_usd: float
     unpriced_calls: int
     estimated_calls: int
     columns: Columns
@@ -80,7 +84,8 @@ def report(outcomes: Iterable[LoggedOutcome]) -> Report:
     made = columns(outcomes)
     total = sum(spent.usd for spent in made.by_model.values())
     cascaded, escalated = made.array("cascaded") > 0, made.array("escalated") > 0
-    at = made.array("at")
+    at, cost = made.array("at"), made.array("cost")
+    unanswered = (cost > 0) & (made.array("answered") == 0)
     return Report(
         queries=len(made),
         first=float(at.min()) if len(made) else None,
@@ -106,6 +111,8 @@ def report(outcomes: Iterable[LoggedOutcome]) -> Report:
         strategies=dict(made.strategies.most_common()),
         errors=dict(made.errors.most_common()),
         fallbacks=Rate.of(made.fallbacks, len(made)),
+        unanswered=int(unanswered.sum()),
+        unanswered_usd=float(cost[unanswered].sum()),
         unpriced_calls=sum(spent.unpriced for spent in made.by_model.values()),
         estimated_calls=sum(spent.estimated for spent in made.by_model.values()),
         columns=made,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from semroute import forks
 from semroute.errors import SemrouteError
 from semroute.outcomes.log.inserting import Inserter
 from semroute.outcomes.log.opening import Database, count_dropped, said, where
@@ -79,6 +80,8 @@ class Writer:
         self._engine = self._database.engine
         self._tidy = tidy
         self._capacity, self._capacity_bytes = capacity, capacity_bytes
+        self._starting = forks.lock()
+        self._in_database = forks.waited_lock()
         self._reset()
         _reset_in_children(self)
 
@@ -191,11 +194,13 @@ class Writer:
         """Write the batch; True where it is worth going on at once."""
         batch = self._batch
         try:
-            keep = self._database.open()
+            with self._in_database:
+                keep = self._database.open()
         except Exception as error:  # a thread that ends is a log that ends: whatever it is, it is reported
             return self._failed(error)
         try:
-            self._inserter.insert(rows_of([one for one, _ in batch], keep), again=bool(self._failed_tries))
+            with self._in_database:
+                self._inserter.insert(rows_of([one for one, _ in batch], keep), again=bool(self._failed_tries))
         except Exception as error:  # see above
             if not self._is_of_an_outcome(error):
                 return self._failed(error)
@@ -263,7 +268,7 @@ class Writer:
         if dropped == self._noted:
             return
         try:
-            with patience(WRITE_S):
+            with self._in_database, patience(WRITE_S):
                 count_dropped(self._engine, dropped - self._noted)
             self._noted = dropped
         except Exception as error:  # see above
@@ -276,7 +281,7 @@ class Writer:
 
     def _tidy_up(self) -> None:
         try:
-            with patience(WRITE_S):
+            with self._in_database, patience(WRITE_S):
                 self._tidy()
         except Exception as error:  # see above
             self._report("old outcomes cannot be deleted from %s (%s)", where(self._engine), said(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from semroute.errors import (
     UnavailableError,
 )
 from semroute.eventloop import look_up, timeout
+from semroute.http_client import ACCEPTED, BodyCutError, BodyError, read_body
 from semroute.providers.target import Target
 from semroute.providers.transport.failures import failure
 from semroute.providers.transport.reports import quote
@@ -27,6 +29,11 @@ MAX_ANSWER = 64 * 2**20
 
 MAX_ERROR = 2**20
 """Bytes of an answer that is not a success."""
+
+MAX_TEXT = 2**16
+"""Bytes that are looked at of an answer that is no JSON."""
+
+_CHARSETS = ("utf", "iso8859", "latin", "ascii", "cp", "gb", "big5", "shift_jis", "euc", "koi8")
 
 
 def authorization(target: Target) -> dict[str, str]:
@@ -66,7 +73,7 @@ def build(
             "POST",
             f"{deployment.base_url.rstrip('/')}{path}",
             content=encode(body, target),
-            headers={"content-type": "application/json", **headers},
+            headers={"content-type": "application/json", "accept-encoding": ACCEPTED, **headers},
             params=query,
             timeout=httpx.Timeout(None, connect=deployment.timeouts.connect_s),
             extensions={"trace": _Connecting(deployment.timeouts.connect_s)},
@@ -109,6 +116,9 @@ async def send(client: httpx.AsyncClient, request: httpx.Request, target: Target
     except httpx.ConnectTimeout:
         reason = f"no connection within {deployment.timeouts.connect_s:g} s (timeouts.connect_s)"
         raise _unreachable(target, reason, is_charged=False) from None
+    except (UnicodeError, OverflowError):  # what sockets make of such names and ports
+        reason = "base_url, or the address of a proxy, has a host or a port that there cannot be"
+        raise _unreachable(target, reason, is_charged=False) from None
     except httpx.RequestError as error:
         # The cause is left out: a transport's own message may repeat a header.
         reason = quote(str(error) or type(error).__name__, target.key)
@@ -131,29 +141,34 @@ def _unreachable(target: Target, reason: str, *, is_charged: bool) -> Unavailabl
 
 async def read_content(response: httpx.Response, target: Target, most: int = MAX_ANSWER) -> bytes:
     """The whole body, if it has no more than ``most`` bytes; the response is closed after it."""
-    content = bytearray()
+    name, status = target.deployment.name, response.status_code
     try:
-        async for piece in response.aiter_bytes():
-            content += piece
-            if len(content) > most:
-                raise too_long(target, most)
+        return await read_body(response, most)
+    except BodyCutError as error:
+        raise UnavailableError(f"{name} {error}", deployment=name, status=status) from None
+    except BodyError as error:
+        raise MalformedResponseError(f"{name} {error}", deployment=name, status=status) from None
     except httpx.RequestError as error:
         reason = quote(str(error) or type(error).__name__, target.key)
-        message = f"{target.deployment.name} broke its answer off: {reason}"
-        raise UnavailableError(message, deployment=target.deployment.name, status=response.status_code) from None
+        message = f"{name} broke its answer off: {reason}"
+        raise UnavailableError(message, deployment=name, status=status) from None
     finally:
         await response.aclose()
-    return bytes(content)
 
 
 async def next_piece(pieces: AsyncIterator[bytes], target: Target) -> bytes | None:
     """The next bytes of a stream; None at its end."""
+    name = target.deployment.name
     try:
         return await anext(pieces, None)
+    except BodyCutError as error:
+        raise BrokenStreamError(f"{name} {error}", deployment=name, status=200) from None
+    except BodyError as error:
+        raise MalformedResponseError(f"{name} {error}", deployment=name, status=200) from None
     except httpx.RequestError as error:
         reason = quote(str(error) or type(error).__name__, target.key)
-        message = f"{target.deployment.name} broke its stream off: {reason}"
-        raise BrokenStreamError(message, deployment=target.deployment.name, status=200) from None
+        message = f"{name} broke its stream off: {reason}"
+        raise BrokenStreamError(message, deployment=name, status=200) from None
 
 
 def json_or_text(response: httpx.Response, content: bytes) -> object:
@@ -165,11 +180,14 @@ def json_or_text(response: httpx.Response, content: bytes) -> object:
 
 
 def decoded(response: httpx.Response, content: bytes) -> str:
-    """The body as text, whatever it holds."""
+    """Return the beginning of the body as text, whatever it holds."""
     try:
-        return content.decode(response.charset_encoding or "utf-8", "replace")
-    except LookupError:  # a charset that Python does not know
-        return content.decode("utf-8", "replace")
+        name = codecs.lookup(response.charset_encoding or "utf-8").name
+    except (LookupError, ValueError):  # a charset that Python does not know
+        name = "utf-8"
+    # Some of Python's codecs are no charsets, and take time with the square of the length (punycode, idna).
+    is_charset = name.startswith(_CHARSETS) and name != "utf-7"
+    return content[:MAX_TEXT].decode(name if is_charset else "utf-8", "replace")
 
 
 def too_long(target: Target, most: int) -> MalformedResponseError:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 import httpx
 
 from semroute.errors import DispatchError, MalformedResponseError
+from semroute.http_client import body_pieces
 from semroute.providers.target import Target
 from semroute.providers.transport import sse
 from semroute.providers.transport.connection import (
@@ -24,7 +25,7 @@ from semroute.providers.transport.connection import (
 from semroute.providers.transport.failures import failure, failure_in_200
 from semroute.providers.transport.limits import CallClock, Within
 from semroute.providers.transport.reports import MAX_QUOTED, has_error, quote
-from semroute.providers.transport.wire import encode, read_json
+from semroute.providers.transport.wire import encode, off_loop, read_json
 
 __all__ = [
     "MAX_QUOTED",
@@ -69,7 +70,8 @@ async def post_json(
     async with CallClock.of(within_s).waiting(target):
         response = await send(client, request, target)
         content = await read_content(response, target)
-    return _object(response, content, target)
+    answer = await off_loop(lambda: json_or_text(response, content), len(content))
+    return _object(response, content, answer, target)
 
 
 async def open_stream(
@@ -105,15 +107,12 @@ async def open_stream(
             async with clock.waiting(target, streaming=True):
                 content = await read_content(response, target)
             raise _not_a_stream(response, content, target)
-        parser, pieces, received = sse.Parser(), response.aiter_bytes(), 0
+        parser, pieces = sse.Parser(), body_pieces(response, MAX_STREAM)
         while True:
             async with clock.waiting(target, streaming=True):
                 piece = await next_piece(pieces, target)
             if piece is None:
                 return
-            received += len(piece)
-            if received > MAX_STREAM:
-                raise too_long(target, MAX_STREAM)
             try:
                 for event in parser.feed(piece):
                     with tokens.given_out():
@@ -171,8 +170,7 @@ def _not_a_stream(response: httpx.Response, content: bytes, target: Target) -> D
     return MalformedResponseError(message, deployment=target.deployment.name, status=response.status_code)
 
 
-def _object(response: httpx.Response, content: bytes, target: Target) -> dict[str, object]:
-    answer = json_or_text(response, content)
+def _object(response: httpx.Response, content: bytes, answer: object, target: Target) -> dict[str, object]:
     if not isinstance(answer, dict):
         status = response.status_code
         message = f"{target.deployment.name} answered {status} with something that is not a JSON object: "

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import logging
 import secrets
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +13,9 @@ from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
+from semroute import forks
 from semroute.errors import StateError
 from semroute.resilience.clock import Clock
-from semroute.resilience.fork import after_fork, keep_inherited
 from semroute.resilience.memory import LEASE_S, MemoryGates
 from semroute.resilience.place_gate import account
 from semroute.resilience.shared.gates import RedisGates
@@ -89,9 +88,9 @@ class FailoverGates:
         self._out: set[str] = set()  # the ids of those that have not come back
         self._ids = f"local-{secrets.token_hex(6)}"
         self._numbers = itertools.count()
-        self._tending = threading.Lock()
+        self._tending = forks.lock()
         self._tenders: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
-        after_fork(self)
+        forks.in_child(self, FailoverGates._after_fork)
 
     @property
     def mode(self) -> Mode:
@@ -318,8 +317,7 @@ class FailoverGates:
     def _after_fork(self) -> None:
         """Forget the parent's calls, and never give out its ids: it tells Redis of them itself."""
         self._ids = f"local-{secrets.token_hex(6)}"
-        self._tending = threading.Lock()
-        keep_inherited(self._tenders, *self._tenders.values())
+        forks.leave_behind(self._tenders, *self._tenders.values())
         self._tenders = WeakKeyDictionary()
         self._ledger = Ledger(self._clock, WINDOW_S, LEASE_S)
         self._held, self._out = {}, set()

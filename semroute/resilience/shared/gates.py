@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
+from semroute import forks
 from semroute.config import BreakerRules
 from semroute.errors import StateError
 from semroute.resilience.clock import Clock
-from semroute.resilience.fork import after_fork, keep_inherited
 from semroute.resilience.memory import LEASE_S, each
 from semroute.resilience.place_gate import account
 from semroute.resilience.plausible import PER_USD, amount_of, counted_tokens, settled
@@ -104,7 +104,7 @@ class RedisGates:
         self._sending: set[asyncio.Future[Any]] = set()
         self.spent_usd: dict[str, tuple[str, float]] = {}
         """The month and what it had cost when Redis last said so, by credential."""
-        after_fork(self)
+        forks.in_child(self, RedisGates._after_fork)
 
     async def standings(
         self, places: Sequence[Place], tokens: int = 0, usd: float | Sequence[float] = 0.0
@@ -339,7 +339,7 @@ class RedisGates:
         self._rng.seed()
         self._out = {}
         self._owed.clear()
-        keep_inherited(self._sending)
+        forks.leave_behind(self._sending)
         self._sending = set()
 
     def _keys_of(self, *places: Place) -> list[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from semroute import forks
 from semroute.resilience.clock import Clock
 from semroute.types import Ending, Pass, Place
 
@@ -56,7 +56,7 @@ class Ledger:
         self._lines: dict[str, Line] = {}
         self._spent: dict[Place, float] = {}
         self._telling: str | None = None  # the line that Redis is just being told of, which must not go twice
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def __len__(self) -> int:
         return len(self._lines)

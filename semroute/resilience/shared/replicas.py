@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from semroute import forks
 from semroute.errors import StateError
 from semroute.resilience.clock import Clock
-from semroute.resilience.fork import after_fork
 from semroute.resilience.shared.gates import MONTH_S, PREFIX
 from semroute.resilience.shared.server import Server
 
@@ -58,7 +58,7 @@ class Replicas:
         self._memory: bytes | None = None
         self.has_lost_memory = False
         """Whether Redis came back without what it knew; stays so until it is set to False."""
-        after_fork(self)
+        forks.in_child(self, Replicas._after_fork)
 
     @property
     def count(self) -> int:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
+from semroute import forks
 from semroute.errors import StateError
 from semroute.extras import require
-from semroute.resilience.fork import after_fork, keep_inherited
 from semroute.resilience.shared.watch import Watch
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Server:
         self._has_answered = False
         self._needs_eval = False
         self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, _Connected] = WeakKeyDictionary()
-        after_fork(self)
+        forks.in_child(self, Server._after_fork)
 
     def __repr__(self) -> str:
         return f"Server({self.name!r})"
@@ -179,7 +179,7 @@ class Server:
 
     def _after_fork(self) -> None:
         """Leave the parent's connections alone."""
-        keep_inherited(*self._open.values(), self._open)
+        forks.leave_behind(*self._open.values(), self._open)
         self._open = WeakKeyDictionary()
 
     def _told(self, error: BaseException) -> str:

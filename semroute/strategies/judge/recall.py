@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
+
+from semroute import forks
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ class Recall(Generic[T]):
         self._ttl_s = ttl_s
         self._clock = clock
         self._kept: OrderedDict[bytes, tuple[float, T]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -68,12 +69,13 @@ class SharedCalls(Generic[T]):
 
     def __init__(self) -> None:
         self._running: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[bytes, _Running[T]]] = WeakKeyDictionary()
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     async def get(self, key: bytes, call: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, bool]:
         """The call's result, and whether it falls to this caller to account for the call: to one of those who wait.
 
-        One who is cancelled leaves the call to the others; the last one ends it.
+        One who is cancelled leaves the call to the others; the last one ends it, and waits until it has: only then is
+        it known what was charged.
         """
         loop = asyncio.get_running_loop()
         with self._lock:
@@ -90,5 +92,6 @@ class SharedCalls(Generic[T]):
             if not running.waiters and not running.task.done():
                 here.pop(key, None)
                 running.task.cancel()
+                await asyncio.wait({running.task})
         is_ours, running.is_billed = not running.is_billed, True
         return result, is_ours

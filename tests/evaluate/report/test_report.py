@@ -46,6 +46,19 @@ def test_what_failed_and_what_was_sampled_is_told_apart() -> None:
     }  # fmt: skip
 
 
+def test_the_calls_of_queries_that_got_no_answer_are_shown_and_summed_apart() -> None:
+    left = outcome(call("small", 0.25), call("large", 0.5, error_kind="Abandoned"), model=None, error_kind="Cancelled")
+    hedged = outcome(call("small", 0.1), call("large", 0.2, error_kind="Abandoned", hedge=True), **BASELINE)
+    made = report([left, hedged, outcome(model=None)])
+    assert {group.name: (group.spent.calls, group.spent.usd) for group in made.purposes} == {
+        "answers": (1, 0.1), "calls given up": (3, pytest.approx(0.95)),
+    }  # fmt: skip
+    assert (made.unanswered, made.unanswered_usd) == (1, 0.75)
+    assert made.saving.usd == pytest.approx(0.3)
+    told = made.to_dict()
+    assert (told["unanswered"], told["unanswered_usd"]) == (1, 0.75)
+
+
 def test_an_outcome_whose_cost_is_not_known_is_in_neither_bill_and_that_is_said() -> None:
     made = report([outcome(call("small", None), **BASELINE), outcome(call("small", 0.5), **BASELINE)])
     assert (made.saving.compared, made.saving.answered) == (1, 2)

@@ -45,10 +45,10 @@ class Cascade:
         return self._way(parameter).play(part)
 
     def config(self, parameter: float) -> Config:
-        """All goes to the fallback, which is the cascade."""
+        """All goes to the fallback, which is the cascade; its models bound the tiers."""
         section = self._way(parameter).cascade(self.models, self.folder)
-        only = {"models": [self.models[self.first]]}
-        return {"strategies": ["rules"], "rules": [], "fallback": only, "cascade": section}
+        both = {"models": [self.models[self.first], self.models[self.second]]}
+        return {"strategies": ["rules"], "rules": [], "fallback": both, "cascade": section}
 
     def checks(self, parameter: float) -> frozenset[int]:
         """The first tier's."""

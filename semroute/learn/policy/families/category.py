@@ -109,7 +109,8 @@ class ByCategory:
         return {
             "strategies": ["semantic"],
             "categories": sections,
-            "fallback": {"models": [self.models[last.first]]},
+            # Unlike a category's own cascade, the general one is bounded by the fallback's models.
+            "fallback": {"models": [self.models[number] for number in (last.first, last.second) if number is not None]},
             "cascade": last.cascade(self.models, self.folder),
         }
 

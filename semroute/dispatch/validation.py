@@ -1,0 +1,559 @@
+"""Validation of what a caller hands over, before anything looks at it.
+
+Every public entry point passes its arguments through here. What comes out is made of plain ``dict``, ``list``,
+``tuple``, ``str``, ``int``, ``float``, ``bool`` and None, finite, and bounded in depth, count and bytes, so that
+whatever reads a request later need not defend itself. One pass over the values; nothing is copied unless it has to be
+converted. All faults are :class:`~semroute.errors.InputError`, those of messages :class:`~semroute.errors.QueryError`,
+and name the path of the value, such as ``messages[3].content[0].image_url``.
+
+Only shapes are checked that no server takes in another way. What a certain wire format cannot say stays for its adapter
+to refuse, since another deployment may be able to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import replace
+from itertools import islice
+from numbers import Integral, Real
+from typing import Any, TypeAlias, TypeVar, cast
+from urllib.parse import urlsplit
+
+from semroute.dispatch.constraints import ANYTHING, Constraints
+from semroute.errors import InputError, QueryError
+from semroute.texts.conversation import fields_of
+from semroute.types import Message, Query, Request, Tool
+
+MAX_DEPTH = 100
+"""Levels of nesting. Vendors take schemas of 5 to 10 levels, and JSON parsers between the caller and a model commonly
+stop at 64 to 128; Python's own ``json``, ``copy`` and ``jsonschema`` recurse, and are safe at this depth."""
+
+MAX_VALUES = 500_000
+"""Values in one request, counted where they stand: a structure that contains itself, or the same list many times, is as
+large as it is when written. A pass over so many takes about 0.1 s."""
+
+MAX_BYTES = 64 * 2**20
+"""UTF-8 bytes of all texts of one request. The largest request that a vendor takes is 50 MB (OpenAI, with images)."""
+
+MAX_MESSAGES = 100_000
+"""Messages of one conversation; a context window of a million tokens holds 250,000 empty ones."""
+
+MAX_QUERIES = 1_000_000
+"""Queries of one batch, whose scores are all in memory at once."""
+
+MAX_TOKENS = 2**31 - 1
+"""Servers hold ``max_tokens`` in 32 bits with a sign."""
+
+MAX_INTEGER = 2**64
+"""Size of an integer within a message or a schema: what JSON parsers of other languages read without loss is less, and
+Python refuses to write one of more than 4,300 digits."""
+
+MAX_TEMPERATURE = 100.0
+"""Vendors end at 1 or 2; servers of one's own take more."""
+
+MAX_NUMBER = 1e12
+"""Largest limit in USD or seconds."""
+
+MAX_NAME = 512
+"""Characters of the name of a model, a deployment, a region or a tool; messages repeat names."""
+
+SHOWN = 40
+"""Characters of a key that a path repeats."""
+
+Field: TypeAlias = "Callable[[_Walk, Any], object]"
+_E = TypeVar("_E", bound=InputError)
+_T = TypeVar("_T")
+
+
+class _FaultError(Exception):
+    """A value that cannot be used, with its path from the inside out."""
+
+    def __init__(self, found: str, *path: str | int) -> None:
+        self.found = found
+        self.path: list[str | int] = list(reversed(path))
+        super().__init__(found)
+
+
+def valid_request(query: Query | Request) -> Request:
+    """Return a query, or a request, as a request of plain values.
+
+    Raises:
+        QueryError: it is neither text nor messages, or a message has a shape that no server takes.
+        InputError: another field of the request cannot be used.
+    """
+    walk, is_request = _Walk(), issubclass(type(query), Request)
+    try:
+        if not is_request:
+            return Request(cast("tuple[Message, ...]", _messages(walk, query)))
+        request = cast(Request, query)
+        changes = _changes(walk, request, _FIELDS)
+        return replace(request, **changes) if changes else request
+    except _FaultError as fault:
+        if not is_request and fault.path:
+            fault.path.append("messages")
+        raise _error(fault, QueryError if fault.path[-1:] in ([], ["messages"]) else InputError) from None
+    except RecursionError:
+        raise QueryError("the query is nested too deeply for what is left of Python's stack") from None
+
+
+def valid_queries(queries: Sequence[Query | Request]) -> list[Request]:
+    """Return every query of a batch as a request of plain values.
+
+    Raises:
+        InputError: as :func:`valid_request`; the message names the place in the batch.
+    """
+    kind = type(queries)
+    if issubclass(kind, str):
+        raise QueryError("route_many takes a list of queries, not one string; give that to route")
+    if kind not in (list, tuple) and not _is_sized_sequence(kind):
+        raise QueryError(f"route_many takes a list of queries, not {kind.__name__}; make a list of it")
+    try:
+        items = _read(lambda: list(islice(cast(Iterable[Any], queries), MAX_QUERIES + 1)), kind.__name__)
+    except _FaultError as fault:
+        raise _error(fault, QueryError) from None
+    if len(items) > MAX_QUERIES:
+        raise QueryError(f"there are more than {MAX_QUERIES:,} queries: route them in parts")
+    found: list[Request] = []
+    for place, query in enumerate(items):
+        try:
+            found.append(valid_request(query))
+        except InputError as error:
+            raise type(error)(f"queries[{place}]: {error}") from None
+    return found
+
+
+def valid_constraints(constraints: Constraints | None, model: str | None = None) -> Constraints:
+    """Return the limits of a request in plain values, pinned to ``model`` where one is named.
+
+    Raises:
+        InputError: one of them cannot be used.
+    """
+    if constraints is None:
+        constraints = ANYTHING
+    elif not issubclass(type(constraints), Constraints):
+        raise InputError(f"constraints: is {_name(constraints)}, not Constraints (semroute.dispatch.Constraints)")
+    walk = _Walk()
+    try:
+        try:
+            changes = {} if constraints is ANYTHING else _changes(walk, constraints, _LIMITS)
+        except _FaultError as fault:
+            fault.path.append("constraints")
+            raise
+        if model is not None:
+            changes["model"] = _checked(walk, "model", model, _word)
+    except _FaultError as fault:
+        raise _error(fault, InputError) from None
+    return replace(constraints, **changes) if changes else constraints
+
+
+def valid_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of models and groups as a tuple of texts.
+
+    Raises:
+        InputError: they are not a sequence of names.
+    """
+    try:
+        return cast("tuple[str, ...]", _checked(_Walk(), "candidates", candidates, _names))
+    except _FaultError as fault:
+        raise _error(fault, InputError) from None
+
+
+class _Walk:
+    """One pass over the values of one request, with what is left of its bounds."""
+
+    __slots__ = ("bytes", "values")
+
+    def __init__(self) -> None:
+        self.bytes = MAX_BYTES
+        self.values = MAX_VALUES
+
+    def plain(self, value: object, depth: int = 0) -> object:
+        """Return ``value`` as plain JSON values: itself where it is, a converted copy where it is not."""
+        kind = type(value)
+        if kind is str:
+            text = cast(str, value)
+            self.bytes -= len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+            if self.bytes < 0:
+                raise _FaultError(f"is too long: all texts together may have {MAX_BYTES // 2**20} MiB")
+            return value
+        if value is None or kind is bool:
+            return value
+        if kind is dict:
+            return self._mapping(cast("dict[object, object]", value), depth)
+        if kind is list or kind is tuple:
+            return self._items(cast("list[object] | tuple[object, ...]", value), depth)
+        if kind is int:
+            if not -MAX_INTEGER <= cast(int, value) <= MAX_INTEGER:
+                raise _FaultError("is an integer of more than 64 bits; write it as text")
+            return value
+        if kind is float:
+            if not math.isfinite(cast(float, value)):
+                raise _FaultError(f"is {value}, which JSON cannot say; leave it out, or write it as text")
+            return value
+        return self.plain(self._converted(value, kind), depth)
+
+    def _mapping(self, value: dict[object, object], depth: int) -> object:
+        self._enter(len(value), depth)
+        changed: dict[object, object] | None = None
+        for key, item in value.items():
+            if type(key) is not str:
+                raise _FaultError(f"has a key that is {_name(key)}; keys are text")
+            self.bytes -= len(key)
+            try:
+                plain = self.plain(item, depth + 1)
+            except _FaultError as fault:
+                fault.path.append(key)
+                raise
+            if plain is not item:
+                changed = dict(value) if changed is None else changed
+                changed[key] = plain
+        return value if changed is None else changed
+
+    def _items(self, value: list[object] | tuple[object, ...], depth: int) -> object:
+        self._enter(len(value), depth)
+        changed: list[object] | None = None
+        for place, item in enumerate(value):
+            try:
+                plain = self.plain(item, depth + 1)
+            except _FaultError as fault:
+                fault.path.append(place)
+                raise
+            if plain is not item:
+                changed = list(value) if changed is None else changed
+                changed[place] = plain
+        return value if changed is None else changed
+
+    def _enter(self, count: int, depth: int) -> None:
+        if depth >= MAX_DEPTH:
+            raise _FaultError(f"is nested more than {MAX_DEPTH} levels deep, or contains itself; make it flatter")
+        self.count(count)
+
+    def count(self, values: int) -> None:
+        """Count so many more values."""
+        self.values -= values
+        if self.values < 0:
+            raise _FaultError(f"brings the request to more than {MAX_VALUES:,} values; send less at once")
+
+    def _converted(self, value: Any, kind: type) -> object:
+        """Return another type's value as the plain one that it stands for."""
+        if issubclass(kind, str):
+            return str.__str__(value)
+        if issubclass(kind, Integral):
+            return _read(lambda: int(value), kind.__name__)
+        if issubclass(kind, Real):
+            return _read(lambda: float(value), kind.__name__)
+        if issubclass(kind, Mapping):
+            return self._copied(value, kind)
+        if issubclass(kind, Sequence) and not issubclass(kind, bytes | bytearray | memoryview):
+            return _read(lambda: list(islice(value, self.values + 1)), kind.__name__)
+        # An SDK's message is a pydantic model, a dataclass or the like, and so are the calls in it.
+        if not issubclass(kind, type) and (found := _read(lambda: fields_of(value), kind.__name__)) is not None:
+            return self._copied(found, kind)
+        raise _FaultError(f"is {kind.__name__}, which JSON cannot say{_remedy(kind)}")
+
+    def _copied(self, value: Any, kind: type) -> dict[object, object]:
+        """Return a mapping of any type as a dict, its keys too."""
+
+        def copy() -> dict[object, object]:
+            keys = list(islice(iter(value), self.values + 1))
+            return {str.__str__(key) if issubclass(type(key), str) else key: value[key] for key in keys}
+
+        if kind is dict:
+            return cast("dict[object, object]", value)
+        return _read(copy, kind.__name__)
+
+
+def _changes(walk: _Walk, owner: object, fields: Mapping[str, Field]) -> dict[str, Any]:
+    """Return the fields of a dataclass that have to be replaced by plain values."""
+    changes: dict[str, Any] = {}
+    for name, check in fields.items():
+        try:
+            value = getattr(owner, name)
+        except Exception as error:  # a property of a subclass, or a field that was never set
+            raise _FaultError(f"cannot be read: {type(error).__name__}", name) from None
+        valid = _checked(walk, name, value, check)
+        if valid is not value:
+            changes[name] = valid
+    return changes
+
+
+def _checked(walk: _Walk, key: str | int, value: object, check: Field) -> object:
+    """Return what ``check`` makes of a value; a fault in it gets the value's key."""
+    try:
+        return check(walk, value)
+    except _FaultError as fault:
+        fault.path.append(key)
+        raise
+
+
+def _read(read: Callable[[], _T], what: str) -> _T:
+    """Run code of the caller's own types, whose faults are the caller's."""
+    try:
+        return read()
+    except Exception as error:
+        raise _FaultError(f"is {what}, and cannot be read: {type(error).__name__}") from None
+
+
+def _error(fault: _FaultError, kind: type[_E]) -> _E:
+    path = ""
+    for key in reversed(fault.path):
+        if isinstance(key, int):
+            path += f"[{key}]"
+        elif key.isascii() and key.replace(".", "_").isidentifier():
+            path += f".{key[:SHOWN]}" if path else key[:SHOWN]
+        else:
+            path += f"[{key[:SHOWN]!a}]"
+    return kind(f"{path}: {fault.found}" if path else fault.found)
+
+
+def _name(value: object) -> str:
+    return type(value).__name__
+
+
+def _remedy(kind: type) -> str:
+    if issubclass(kind, bytes | bytearray | memoryview):
+        return "; decode it, or give an image as a data: URL"
+    return "; make a list of it" if issubclass(kind, Set) else ""
+
+
+def _is_sized_sequence(kind: type) -> bool:
+    """Tell whether a type has an order and an end: sequences, and arrays or columns that look like one."""
+    if issubclass(kind, bytes | bytearray | memoryview | Mapping | Set):
+        return False
+    return issubclass(kind, Sequence) or all(hasattr(kind, name) for name in ("__len__", "__iter__", "__getitem__"))
+
+
+def _messages(walk: _Walk, value: Any) -> object:
+    kind = type(value)
+    if issubclass(kind, str):
+        return ({"role": "user", "content": walk.plain(value)},)
+    if kind is not tuple and kind is not list:
+        if not issubclass(kind, Sequence) or issubclass(kind, bytes | bytearray | memoryview):
+            raise _FaultError(f"a query is a string or a list of chat messages, not {kind.__name__}")
+        value = _read(lambda: list(islice(value, MAX_MESSAGES + 1)), kind.__name__)
+    if len(value) > MAX_MESSAGES:
+        raise _FaultError(f"has more than {MAX_MESSAGES:,} messages; leave out the oldest")
+    messages = [_checked(walk, place, given, _message) for place, given in enumerate(value)]
+    is_plain = type(value) is tuple and all(map(_is, messages, value))
+    return value if is_plain else tuple(messages)
+
+
+def _is(one: object, other: object) -> bool:
+    return one is other
+
+
+def _message(walk: _Walk, given: Any) -> object:
+    message: Any = walk.plain(given, 1)
+    if type(message) is not dict:
+        raise _FaultError(f'a chat message is a mapping with "role" and "content", not {_name(message)}')
+    role = message.get("role")
+    if type(role) is not str or not role:
+        found = "is missing" if role is None else f"is {_name(role)}" if type(role) is not str else "is empty"
+        raise _FaultError(f'{found}; it is text, such as "user"', "role")
+    content = message.get("content")
+    if type(content) is list or type(content) is tuple:
+        for place, part in enumerate(content):
+            if type(part) is dict:
+                _part(part, place)
+            elif type(part) is not str:
+                raise _FaultError(f"a part is a mapping with a type, not {_name(part)}", "content", place)
+    elif content is not None and type(content) is not str:
+        raise _FaultError(f"a message's content is text or a list of parts, not {_name(content)}", "content")
+    if message.get("tool_calls"):
+        _tool_calls(message["tool_calls"])
+    return message
+
+
+def _part(part: dict[str, Any], place: int) -> None:
+    kind = part.get("type")
+    if kind is not None and type(kind) is not str:
+        raise _FaultError(f"is {_name(kind)}, not text", "content", place, "type")
+    if kind == "text" and type(part.get("text")) is not str:
+        raise _FaultError(f"is {_name(part.get('text'))}, not text", "content", place, "text")
+    if kind == "image_url":
+        given = part.get("image_url")
+        url = given.get("url") if type(given) is dict else given
+        if type(url) is not str:
+            shape = "an address, or a mapping with its url"
+            raise _FaultError(f"is {_name(given)}, not {shape}", "content", place, "image_url")
+        _address(url, place)
+
+
+def _address(url: str, place: int) -> None:
+    try:
+        # A data: URL is all ASCII, which takes no look at it.
+        if not url.isascii():
+            url.encode()
+        if url[:5].lower() != "data:":
+            urlsplit(url)
+    except ValueError:
+        raise _FaultError("is not an address that can be written or split", "content", place, "image_url") from None
+
+
+def _tool_calls(calls: Any) -> None:
+    if type(calls) not in (list, tuple):
+        raise _FaultError(f"is {_name(calls)}, not a list of calls", "tool_calls")
+    for place, call in enumerate(calls):
+        if type(call) is not dict:
+            raise _FaultError(f"a call is a mapping, not {_name(call)}", "tool_calls", place)
+        function = call.get("function")
+        if function is not None and type(function) is not dict:
+            raise _FaultError(f"is {_name(function)}, not a mapping", "tool_calls", place, "function")
+
+
+def _whole(least: int, most: int) -> Field:
+    def check(walk: _Walk, value: Any) -> object:
+        if value is None:
+            return None
+        if issubclass(type(value), bool) or not issubclass(type(value), Integral):
+            raise _FaultError(f"is {_name(value)}, not a whole number")
+        number = _read(lambda: int(value), _name(value))
+        if not least <= number <= most:
+            raise _FaultError(f"is not from {least:,} to {most:,}; leave it out for no limit of your own")
+        return value if type(value) is int else number
+
+    return check
+
+
+def _number(most: float, remedy: str) -> Field:
+    def check(walk: _Walk, value: Any) -> object:
+        if value is None:
+            return None
+        kind: type = type(value)
+        if kind is bool or not issubclass(kind, Real):
+            raise _FaultError(f"is {kind.__name__}, not a number")
+        try:
+            number = _read(lambda: float(value), kind.__name__)
+        except _FaultError:
+            number = math.inf  # an integer that no float can hold
+        if not 0 <= number <= most:
+            raise _FaultError(f"is not from 0 to {most:g}; {remedy}")
+        return value if type(value) in (int, float) else number
+
+    return check
+
+
+def _flag(walk: _Walk, value: Any) -> object:
+    if type(value) is not bool:
+        raise _FaultError(f"is {_name(value)}, not True or False")
+    return value
+
+
+def _word(walk: _Walk, value: Any) -> object:
+    """A name, or None."""
+    if value is None:
+        return None
+    if not issubclass(type(value), str):
+        raise _FaultError(f"is {_name(value)}, not a name")
+    text = cast(str, walk.plain(value))
+    if not text:
+        raise _FaultError("is empty; leave it out for none")
+    if len(text) > MAX_NAME or not text.isprintable():
+        raise _FaultError(f"is not a name: up to {MAX_NAME} characters that can be printed")
+    return text
+
+
+def _names(walk: _Walk, value: Any) -> tuple[str, ...]:
+    kind = type(value)
+    if kind is str or not issubclass(kind, Sequence | Set) or issubclass(kind, bytes | bytearray | memoryview):
+        raise _FaultError(f"is {kind.__name__}, not a list of names")
+    items = value if kind is tuple else _read(lambda: tuple(islice(value, walk.values + 1)), kind.__name__)
+    walk.count(len(items))
+    names = [_checked(walk, place, item, _named) for place, item in enumerate(items)]
+    return items if kind is tuple and all(map(_is, names, items)) else tuple(cast("list[str]", names))
+
+
+def _name_set(walk: _Walk, value: Any) -> object:
+    names = _names(walk, value)
+    return value if type(value) is frozenset else frozenset(names)
+
+
+def _stop(walk: _Walk, value: Any) -> object:
+    if issubclass(type(value), str):
+        value = (value,)
+    kind = type(value)
+    if not issubclass(kind, Sequence) or issubclass(kind, bytes | bytearray | memoryview):
+        raise _FaultError(f"is {kind.__name__}, not a text or a list of texts")
+    texts = walk.plain(value)
+    for place, text in enumerate(cast(Sequence[object], texts)):
+        if type(text) is not str:
+            raise _FaultError(f"is {_name(text)}, not text", place)
+    return texts if type(texts) is tuple else tuple(cast(Sequence[str], texts))
+
+
+def _tools(walk: _Walk, value: Any) -> object:
+    kind = type(value)
+    if not issubclass(kind, Sequence) or issubclass(kind, str | bytes | bytearray | memoryview):
+        raise _FaultError(f"is {kind.__name__}, not a list of Tool")
+    items = value if kind is tuple else _read(lambda: tuple(islice(value, walk.values + 1)), kind.__name__)
+    walk.count(len(items))
+    tools = [_checked(walk, place, item, _tool) for place, item in enumerate(items)]
+    return value if kind is tuple and all(map(_is, tools, items)) else tuple(cast("list[Tool]", tools))
+
+
+def _tool(walk: _Walk, item: Any) -> object:
+    if not issubclass(type(item), Tool):
+        raise _FaultError(f"is {_name(item)}, not a Tool (Tool(name, description, parameters))")
+    changes = _changes(walk, item, _TOOL_FIELDS)
+    return replace(item, **changes) if changes else item
+
+
+def _text(walk: _Walk, value: Any) -> object:
+    if not issubclass(type(value), str):
+        raise _FaultError(f"is {_name(value)}, not text")
+    return walk.plain(value)
+
+
+def _named(walk: _Walk, value: Any) -> object:
+    if value is None:
+        raise _FaultError("is NoneType, not a name")
+    return _word(walk, value)
+
+
+def _schema(walk: _Walk, value: Any) -> object:
+    if not issubclass(type(value), Mapping):
+        raise _FaultError(f"is {_name(value)}, not a mapping (a JSON schema)")
+    return walk.plain(value)
+
+
+def _optional_schema(walk: _Walk, value: Any) -> object:
+    return None if value is None else _schema(walk, value)
+
+
+def _metadata(walk: _Walk, value: Any) -> object:
+    if not issubclass(type(value), Mapping):
+        raise _FaultError(f"is {_name(value)}, not a mapping of texts to texts")
+    known = cast("dict[str, object]", walk.plain(value))
+    for key, text in known.items():
+        if type(text) is not str:
+            raise _FaultError(f"is {_name(text)}, not text", key)
+    return known
+
+
+_TOOL_FIELDS: Mapping[str, Field] = {"name": _named, "description": _text, "parameters": _schema}
+
+_FIELDS: Mapping[str, Field] = {
+    "messages": _messages,
+    "max_tokens": _whole(1, MAX_TOKENS),
+    "temperature": _number(MAX_TEMPERATURE, "leave it out for the provider's own"),
+    "stop": _stop,
+    "tools": _tools,
+    "tool_choice": _word,
+    "json_schema": _optional_schema,
+    "logprobs": _flag,
+    "metadata": _metadata,
+}
+"""Check of each field of a request: returns the value itself, or what it stands for in plain values."""
+
+_LIMITS: Mapping[str, Field] = {
+    "model": _word,
+    "deployment": _word,
+    "allow": _name_set,
+    "deny": _name_set,
+    "regions": _name_set,
+    "max_usd": _number(MAX_NUMBER, "leave it out for no ceiling"),
+    "deadline_s": _number(MAX_NUMBER, "leave it out for the configuration's"),
+    "wants": _name_set,
+}
+"""Check of each field of :class:`~semroute.dispatch.constraints.Constraints`."""

@@ -1,0 +1,97 @@
+"""What a forked child has to make anew: locks that another thread held, threads, event loops, connections.
+
+``fork`` copies the memory of a process and of its threads only the one that forks. A lock that another thread held
+stays locked for ever in the child, a pool of threads has none, and a loop's selector and sockets are shared with the
+parent, so that to close them there would end them here. Servers that load before they fork (gunicorn ``--preload``,
+multiprocessing with the start method ``fork``) meet all of these.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+from weakref import WeakSet, ref
+
+T = TypeVar("T")
+
+WAIT_S = 5.0
+"""The longest that a fork waits for locks of :func:`waited_lock`, seconds."""
+
+_locks: WeakSet[threading.Lock] = WeakSet()
+_waited: WeakSet[threading.Lock] = WeakSet()
+_taken = threading.local()
+_resets: dict[int, tuple[ref[Any], Callable[[Any], None]]] = {}
+_numbers = itertools.count()
+
+
+def lock() -> threading.Lock:
+    """Return a lock that is open in a forked child, whoever held it in the parent."""
+    made = threading.Lock()
+    _locks.add(made)
+    return made
+
+
+def waited_lock() -> threading.Lock:
+    """Return a lock as :func:`lock` does, for whose holder a fork waits, but no longer than :data:`WAIT_S`.
+
+    For work within a library that has locks of its own which no child can open, such as SQLite: a child that was forked
+    meanwhile could not even open another database. Hold it for the single step, and do not fork within.
+    """
+    made = lock()
+    _waited.add(made)
+    return made
+
+
+def in_child(owner: T, reset: Callable[[T], None]) -> None:
+    """Call ``reset(owner)`` in every forked child for as long as the owner lives.
+
+    Owners are reset in the order in which they were named, after all locks were opened. ``reset`` must not refer to the
+    owner itself, which it would keep alive.
+    """
+    number = next(_numbers)
+    _resets[number] = ref(owner, lambda _: _resets.pop(number, None)), reset
+
+
+def leave_behind(*parents: object) -> None:
+    """Keep the parent's loops, pools and connections from ever being destroyed in this child.
+
+    Their destructors would wait for threads that are not here, or close what is the parent's; those of what a module
+    holds run at the end of the interpreter. Hence a reference that nobody gives back.
+    """
+    import ctypes
+
+    for parent in parents:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(parent))
+
+
+def _before_fork() -> None:
+    ends_at = time.monotonic() + WAIT_S
+    _taken.locks = [held for held in list(_waited) if held.acquire(timeout=max(ends_at - time.monotonic(), 0.0))]
+
+
+def _after_fork_in_parent() -> None:
+    for held in _taken.locks:
+        held.release()
+    _taken.locks = []
+
+
+def _open_locks() -> None:
+    for held in list(_locks):
+        if held.locked():
+            held.release()
+
+
+def _after_fork_in_child() -> None:
+    _open_locks()
+    for owner, reset in list(_resets.values()):
+        alive = owner()
+        if alive is not None:
+            reset(alive)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
