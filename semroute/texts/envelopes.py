@@ -32,15 +32,15 @@ def without_envelope(text: str) -> str:
     Elements are looked for at the beginning of lines alone, so that a question about them stays whole. Linear in the
     text but for the few elements that are opened and never closed.
     """
-    if begins_results(text) or _begins(text, "turns", "summaries"):
+    if begins_results(text) or _is_agents(text):
         return user_elements(text)
     if "<" not in text and "[" not in text and "#" not in text:
         return _after_heading(text)
     stripped = _without_elements(text, _is_listed)
     # Elements that only look like an agent's may hold the question itself.
     stripped = _without_elements(stripped, _is_alike) or stripped
-    wrapped = "\n".join(_contents(stripped))
-    if wrapped.strip():
+    wrapped = user_elements(stripped)
+    if wrapped.strip() or (stripped is not text and _is_agents(_without_notes(stripped))):
         return wrapped
     stripped = _without_elements(stripped, _is_wrapper)  # empty ones
     return _without_notes(_after_heading(stripped))
@@ -65,16 +65,22 @@ def summary_of(text: str) -> str:
 def _markers() -> dict[str, Any]:
     found = json.loads(files("semroute.texts").joinpath("envelopes.json").read_text(encoding="utf-8"))
     for key in ("results", "notes"):
-        found[key] = re.compile(found[key])
+        found[key] = re.compile(found[key], re.MULTILINE)
     return {
         **{key: value if isinstance(value, re.Pattern) else tuple(value) for key, value in found.items()},
         "blocks": frozenset(found["blocks"]),
         "wrappers": frozenset(found["wrappers"]),
+        **{kind: tuple(beginning.lower() for beginning in found[kind]) for kind in ("turns", "summaries")},
     }
 
 
+def _is_agents(text: str) -> bool:
+    """Tell whether a turn is all of the agent's; instructions that have an end may have the user's words after it."""
+    return _begins(text, "turns", "summaries") and "</INSTRUCTIONS>" not in text
+
+
 def _begins(text: str, *kinds: str) -> bool:
-    start = text[:200].lstrip() or text.lstrip()[:200]
+    start = (text[:200].lstrip() or text.lstrip()[:200]).lower()
     return any(start.startswith(_markers()[kind]) for kind in kinds)
 
 

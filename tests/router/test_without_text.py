@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +16,13 @@ from pydantic import BaseModel
 from semroute.config import Config
 from semroute.errors import QueryError
 from semroute.router import Router
+from semroute.testing import FakeProvider, answer
 from semroute.types import Request
 
 QUESTION = "how long do I boil an egg"
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 RESULT = {"type": "tool_result", "tool_use_id": "a", "content": "1"}
+RESULT_OF_A = {"role": "tool", "tool_call_id": "a", "content": "1"}
 REMINDER = "<system-reminder>The list is empty.</system-reminder>"
 RULES = """
 rules:
@@ -117,3 +120,41 @@ def test_a_class_is_no_message(router: Router) -> None:
     for query in ([Message], [object()], [Turn]):
         with pytest.raises(QueryError):
             router.route(query)
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProvider]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with FakeProvider() as running:
+        yield running
+
+
+def served(index: Path, provider: FakeProvider, **sections: Any) -> Router:
+    places = [
+        {"name": model, "model": model, "base_url": provider.base_url, "price": {"input": 1.0, "output": 1.0}}
+        for model in ("small", "large")
+    ]
+    return Router.load(index, config=Config.model_validate({"deployments": places, **sections}))
+
+
+def test_a_pinned_model_answers_an_image_alone_and_messages_as_objects(
+    routing_index: Path, provider: FakeProvider
+) -> None:
+    provider.always(answer("a cat"))
+    routes = served(routing_index, provider)
+    assert routes.complete([user([IMAGE])], model="small").model == "small"
+    assert (
+        routes.complete([Message(role="user", content=QUESTION), ASKED, {**RESULT_OF_A}], model="large").text == "a cat"
+    )
+    sent = provider.requests[-1].body["messages"]
+    assert sent[0] == {"role": "user", "content": QUESTION}
+    assert sent[1]["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
+
+
+def test_a_cascade_answers_an_image_alone(routing_index: Path, provider: FakeProvider) -> None:
+    provider.script(answer(""), answer("a cat"))
+    tiers = {"tiers": ["small", "large"]}
+    completion = served(routing_index, provider, cascade=tiers, fallback={"models": ["small", "large"]}).complete(
+        [user([IMAGE])]
+    )
+    assert (completion.text, completion.model) == ("a cat", "large")
