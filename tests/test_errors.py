@@ -73,6 +73,8 @@ def test_every_error_of_the_tree_survives_with_its_attributes(kind: type[Semrout
 def test_the_tree_is_the_one_that_is_drawn() -> None:
     drawn = (errors.__doc__ or "").partition("::")[2]
     for kind in tree():
+        if kind.__module__ != errors.__name__:
+            continue  # what a module tells itself apart by never leaves it
         assert f"{kind.__name__} " in drawn or f"{kind.__name__}\n" in drawn
 
 

@@ -52,6 +52,12 @@ Python refuses to write one of more than 4,300 digits."""
 MAX_TEMPERATURE = 100.0
 """Vendors end at 1 or 2; servers of one's own take more."""
 
+MAX_PENALTY = 100.0
+"""Vendors end at 2; servers of one's own take more."""
+
+MAX_ALTERNATIVES = 128
+"""Answers to one request; OpenAI ends there."""
+
 MAX_NUMBER = 1e12
 """Largest limit in USD or seconds."""
 
@@ -416,7 +422,7 @@ def _whole(least: int, most: int) -> Field:
     return check
 
 
-def _number(most: float, remedy: str) -> Field:
+def _number(most: float, remedy: str, *, least: float = 0.0) -> Field:
     def check(walk: _Walk, value: Any) -> object:
         if value is None:
             return None
@@ -427,8 +433,8 @@ def _number(most: float, remedy: str) -> Field:
             number = _read(lambda: float(value), kind.__name__)
         except _FaultError:
             number = math.inf  # an integer that no float can hold
-        if not 0 <= number <= most:
-            raise _FaultError(f"is not from 0 to {most:g}; {remedy}")
+        if not least <= number <= most:
+            raise _FaultError(f"is not from {least:g} to {most:g}; {remedy}")
         return value if type(value) in (int, float) else number
 
     return check
@@ -521,6 +527,16 @@ def _optional_schema(walk: _Walk, value: Any) -> object:
     return None if value is None else _schema(walk, value)
 
 
+def _optional_flag(walk: _Walk, value: Any) -> object:
+    return None if value is None else _flag(walk, value)
+
+
+def _parameters(walk: _Walk, value: Any) -> object:
+    if not issubclass(type(value), Mapping):
+        raise _FaultError(f"is {_name(value)}, not a mapping of parameters by their names on the wire")
+    return walk.plain(value)
+
+
 def _metadata(walk: _Walk, value: Any) -> object:
     if not issubclass(type(value), Mapping):
         raise _FaultError(f"is {_name(value)}, not a mapping of texts to texts")
@@ -531,18 +547,39 @@ def _metadata(walk: _Walk, value: Any) -> object:
     return known
 
 
-_TOOL_FIELDS: Mapping[str, Field] = {"name": _named, "description": _text, "parameters": _schema}
+_TOOL_FIELDS: Mapping[str, Field] = {
+    "name": _named,
+    "description": _text,
+    "parameters": _schema,
+    "cache_control": _optional_schema,
+}
+
+_OWN = "leave it out for the provider's own"
 
 _FIELDS: Mapping[str, Field] = {
     "messages": _messages,
     "max_tokens": _whole(1, MAX_TOKENS),
-    "temperature": _number(MAX_TEMPERATURE, "leave it out for the provider's own"),
+    "temperature": _number(MAX_TEMPERATURE, _OWN),
     "stop": _stop,
     "tools": _tools,
     "tool_choice": _word,
     "json_schema": _optional_schema,
     "logprobs": _flag,
     "metadata": _metadata,
+    "top_p": _number(1.0, _OWN),
+    "top_k": _whole(0, MAX_TOKENS),
+    "seed": _whole(-(2**63), 2**63 - 1),
+    "presence_penalty": _number(MAX_PENALTY, _OWN, least=-MAX_PENALTY),
+    "frequency_penalty": _number(MAX_PENALTY, _OWN, least=-MAX_PENALTY),
+    "n": _whole(1, MAX_ALTERNATIVES),
+    "reasoning_effort": _word,
+    "thinking_budget": _whole(-1, MAX_TOKENS),
+    "verbosity": _word,
+    "parallel_tool_calls": _optional_flag,
+    "service_tier": _word,
+    "user": _word,
+    "extra": _parameters,
+    "droppable": _name_set,
 }
 """Check of each field of a request: returns the value itself, or what it stands for in plain values."""
 
@@ -553,6 +590,7 @@ _LIMITS: Mapping[str, Field] = {
     "deny": _name_set,
     "regions": _name_set,
     "max_usd": _number(MAX_NUMBER, "leave it out for no ceiling"),
+    "total_usd": _number(MAX_NUMBER, "leave it out for no ceiling", least=-MAX_NUMBER),  # below 0 once it is overspent
     "deadline_s": _number(MAX_NUMBER, "leave it out for the configuration's"),
     "wants": _name_set,
 }

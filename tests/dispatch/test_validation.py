@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import UserDict
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -296,3 +297,32 @@ def test_a_short_request_costs_less_than_what_counts_its_tokens_many_times() -> 
         return best
 
     assert least(valid_request) < 3 * least(estimate_tokens)
+
+
+def test_every_field_of_a_request_and_of_its_limits_is_checked() -> None:
+    assert set(validation._FIELDS) == {field.name for field in fields(Request)}
+    assert set(validation._LIMITS) == {field.name for field in fields(Constraints)}
+    assert set(validation._TOOL_FIELDS) == {field.name for field in fields(Tool)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("top_p", 1.5),
+        ("top_k", -1),
+        ("seed", 2**70),
+        ("presence_penalty", float("nan")),
+        ("n", 0),
+        ("n", True),
+        ("reasoning_effort", 3),
+        ("thinking_budget", -2),
+        ("parallel_tool_calls", "yes"),
+        ("user", ""),
+        ("extra", [("logit_bias", {})]),
+        ("extra", {"logit_bias": {1: object()}}),
+        ("droppable", 7),
+    ],
+)
+def test_a_parameter_that_cannot_be_sent_is_named(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=name):
+        valid_request(replace(Request(({"role": "user", "content": "hi"},)), **{name: value}))
