@@ -195,13 +195,16 @@ def is_go_on(text: str) -> bool:
     """Tell whether a turn asks for nothing of its own: "yes", "ok, go on", "weiter", "2", 👍."""
     if len(text) > MOST_GO_ON:
         return False
-    plain = folded(text)
-    words = _WORD.findall(plain)
-    if not words or all(word.isdigit() for word in words) or _OPTION.fullmatch(plain):
-        return True
-    core, filler = _go_ons()
-    known = all(word in core or word in filler or word.isdigit() for word in words)
-    return known and any(word in core for word in words)
+    plain, (core, filler) = folded(text), _go_ons()
+    is_bare = has_core = True
+    for place, found in enumerate(_WORD.finditer(plain)):
+        word = found[0]
+        is_digits, is_core = word.isdigit(), word in core
+        if not (is_digits or is_core or word in filler):
+            return _OPTION.fullmatch(plain) is not None
+        has_core = is_core or (has_core and place > 0)
+        is_bare = is_bare and is_digits
+    return is_bare or has_core or _OPTION.fullmatch(plain) is not None
 
 
 @lru_cache(maxsize=1)
