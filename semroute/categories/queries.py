@@ -51,6 +51,48 @@ def iter_queries(source: Path | str, stdin: Iterable[bytes] | None = None) -> It
     return ((row.line, row.query) for row in iter_query_rows(source, stdin))
 
 
+def iter_queries_or_errors(
+    source: Path | str, stdin: Iterable[bytes] | None = None
+) -> Iterator[tuple[int, Query] | DataError]:
+    """Yield every row as :func:`iter_queries` does, and in place of a malformed one the error that names it.
+
+    Raises:
+        DataError: the source cannot be opened, or what follows in it cannot be read: it is not UTF-8, or has no end.
+    """
+    path = Path("<stdin>") if str(source) == STDIN else Path(source)
+    report = stop_at_first(path)
+    if path.suffix.lower() == ".csv":
+        failures: list[DataError] = []
+        rows = csv_rows(file_lines(path, report), _noting(path, failures), required=("query",))
+        for row in rows:
+            yield from failures
+            failures.clear()
+            yield from _one(_from_rows([row], report))
+        yield from failures
+    elif str(source) != STDIN and path.suffix.lower() != ".jsonl":
+        yield from iter_queries(source)
+    else:
+        raw = bounded_lines(sys.stdin.buffer) if stdin is None else stdin
+        lines = decoded_lines(raw, report) if str(source) == STDIN else file_lines(path, report)
+        # A reader a line, so that a malformed one neither ends the reading nor waits for the line after it.
+        for line in lines:
+            yield from _one(_from_rows(json_rows([line], report), report))
+
+
+def _one(rows: Iterator[QueryRow]) -> Iterator[tuple[int, Query] | DataError]:
+    try:
+        yield from [(row.line, row.query) for row in rows]
+    except DataError as error:
+        yield error
+
+
+def _noting(path: Path, failures: list[DataError]) -> Report:
+    def report(message: str, line: int | None) -> None:
+        failures.append(DataError(message, path=path, line=line))
+
+    return report
+
+
 def iter_query_rows(source: Path | str, stdin: Iterable[bytes] | None = None) -> Iterator[QueryRow]:
     """Yield every row as :func:`iter_queries` does, with its ``task`` where it has one.
 

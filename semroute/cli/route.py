@@ -13,6 +13,7 @@ from semroute.cli.options import config_option, index_option, json_option, metad
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from semroute.errors import DataError
     from semroute.router import Router
     from semroute.types import Decision
 
@@ -44,7 +45,8 @@ def route(
     """Say which category and model QUERY goes to, and why.
 
     With --file, one line (with --json, one JSON object) for every row, in the order of the file and as soon as the row
-    is there. Rows have a "query": text, or a list of chat messages. "-" stands for standard input after --file only.
+    is there. Rows have a "query": text, or a list of chat messages. "-" stands for standard input after --file only. A
+    row that cannot be routed gets a line that says why, and the exit code at the end is 2.
     """
     from semroute.cli.console import print_json
     from semroute.cli.routers import logging_router
@@ -75,9 +77,9 @@ def route(
 
 def _refuse_empty(query: str) -> None:
     """Say so before an index is opened, or even built."""
-    from semroute.router.text import routed_text
+    from semroute.router.text import routable_text
 
-    routed_text(query)
+    routable_text(query)
 
 
 def _route_file(
@@ -86,22 +88,39 @@ def _route_file(
     from semroute.cli.console import print_json, print_line
     from semroute.cli.decisions import decision_line
     from semroute.cli.routers import logging_router
+    from semroute.errors import DataError
 
+    failed: list[DataError] = []
+    rows = 0
     with logging_router(index, config_path) as router:
         width = max(map(len, (*router.live.models, "(fallback)")))
-        for decision in _decisions(router, file, metadata):
+        for found in _decisions(router, file, metadata):
+            rows += 1
+            if isinstance(found, DataError):
+                failed.append(found)
             if as_json:
-                print_json(decision.to_dict())
+                print_json(_error_dict(found) if isinstance(found, DataError) else found.to_dict())
+            elif isinstance(found, DataError):
+                print_line(f"{'(error)':<{width}}  {found}")
             else:
-                print_line(decision_line(decision, width))
+                print_line(decision_line(found, width))
+    if len(failed) > 1:
+        raise DataError(f"{failed[0]} ({len(failed):,} of {rows:,} rows cannot be routed)")
+    if failed:
+        raise failed[0]
 
 
-def _decisions(router: Router, file: Path, metadata: dict[str, str]) -> Iterator[Decision]:
-    from semroute.categories import iter_queries
+def _error_dict(error: DataError) -> dict[str, object]:
+    return {"line": error.line, "error": str(error)}
+
+
+def _decisions(router: Router, file: Path, metadata: dict[str, str]) -> Iterator[Decision | DataError]:
+    from semroute.categories import iter_queries_or_errors
     from semroute.categories.arriving import ArrivingLines
-    from semroute.router.stream import route_stream
+    from semroute.router.stream import route_rows
 
     if str(file) != "-":
-        return route_stream(router, iter_queries(file), source=file, metadata=metadata)
+        return route_rows(router, iter_queries_or_errors(file), source=file, metadata=metadata)
     lines = ArrivingLines(sys.stdin.buffer)
-    return route_stream(router, iter_queries(file, lines), source="<stdin>", ready=lines.ready, metadata=metadata)
+    rows = iter_queries_or_errors(file, lines)
+    return route_rows(router, rows, source="<stdin>", ready=lines.ready, metadata=metadata)

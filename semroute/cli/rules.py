@@ -100,10 +100,10 @@ def _queries(query: str | None, file: Path | None) -> Iterator[tuple[int, Query]
 
 def _text(asked: Query, file: Path | None, line: int) -> str:
     from semroute.errors import DataError, QueryError
-    from semroute.router.text import routed_text
+    from semroute.router.text import routable_text
 
     try:
-        return routed_text(asked)
+        return routable_text(asked)
     except QueryError as error:
         if file is None:
             raise

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.errors import InputError, QueryError
+from semroute.texts.conversation import fields_of
 from semroute.types import Message, Query, Request, Tool
 
 MAX_DEPTH = 100
@@ -252,11 +253,9 @@ class _Walk:
             return self._copied(value, kind)
         if issubclass(kind, Sequence) and not issubclass(kind, bytes | bytearray | memoryview):
             return _read(lambda: list(islice(value, self.values + 1)), kind.__name__)
-        # An SDK's message is a pydantic model, and so are the calls in it; its empty fields say nothing.
-        if callable(dump := getattr(kind, "model_dump", None)):
-            dumped = _read(lambda: dump(value, exclude_none=True), kind.__name__)
-            if issubclass(type(dumped), Mapping):
-                return self._copied(dumped, kind)
+        # An SDK's message is a pydantic model, a dataclass or the like, and so are the calls in it.
+        if not issubclass(kind, type) and (found := _read(lambda: fields_of(value), kind.__name__)) is not None:
+            return self._copied(found, kind)
         raise _FaultError(f"is {kind.__name__}, which JSON cannot say{_remedy(kind)}")
 
     def _copied(self, value: Any, kind: type) -> dict[object, object]:

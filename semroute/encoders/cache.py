@@ -73,6 +73,11 @@ class CachedEncoder:
             vectors[row] = found[key]
         return vectors
 
+    def unknown(self, texts: Sequence[str]) -> list[bool]:
+        """Tell for each text whether the encoder inside knows none of its words; False where it cannot tell."""
+        unknown = getattr(self.encoder, "unknown", None)
+        return [False] * len(texts) if unknown is None else list(unknown(texts))
+
     def _look_up(self, keys: Sequence[str | bytes]) -> dict[str | bytes, Matrix]:
         found: dict[str | bytes, Matrix] = {}
         with self._lock:

@@ -57,3 +57,7 @@ class OnnxEncoder:
     def encode(self, texts: Sequence[str]) -> Matrix:
         """Embed ``texts``; ``(len(texts), dimensions)`` float32, unit rows, in the order of ``texts``."""
         return self._graph(texts)
+
+    def unknown(self, texts: Sequence[str]) -> list[bool]:
+        """Tell for each text whether its tokenizer knows none of its words; such texts all get the same vector."""
+        return self._graph.unknown(texts)

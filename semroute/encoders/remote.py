@@ -20,7 +20,7 @@ from semroute.encoders import fingerprint
 from semroute.errors import EncoderError
 from semroute.eventloop import look_up, timeout
 from semroute.http_client import ACCEPTED, BodyError, open_client, read_body
-from semroute.texts.clean import clean, clip_characters
+from semroute.texts.clean import clip_characters, encodable
 from semroute.types import Matrix
 
 BATCH = 256
@@ -99,7 +99,9 @@ class RemoteEncoder:
         """
         if isinstance(texts, str):
             raise TypeError("texts must be a sequence of strings, not one string")
-        inputs = [clean(clip_characters(text, CHARACTERS_PER_TOKEN * self.max_tokens)) for text in texts]
+        limit = CHARACTERS_PER_TOKEN * self.max_tokens
+        # Clipped again: one compatibility character may stand for several.
+        inputs = [clip_characters(encodable(clip_characters(text, limit)), limit) for text in texts]
         if not inputs:
             return np.empty((0, self._dimensions or 0), dtype=np.float32)
         parts = [await self._request(inputs[start : start + BATCH]) for start in range(0, len(inputs), BATCH)]

@@ -12,9 +12,8 @@ import numpy as np
 
 from semroute.arrays import read_npy
 from semroute.errors import EncoderError
-from semroute.inference.tokens import MOST_BYTES, Tokens
+from semroute.inference.tokens import Tokens, unknown_id
 from semroute.types import Matrix
-from semroute.whole import read_json
 
 MAX_TOKENS = 512
 BATCH = 1024
@@ -55,7 +54,7 @@ class StaticEncoder:
         self._table = _read_table(self.table_path)
         self.dimensions = int(self._table.shape[1])
         self._tokens = Tokens(self.tokenizer_path, max_tokens, special=False)
-        self._unknown = _unknown_id(self.tokenizer_path)
+        self._unknown = unknown_id(self.tokenizer_path)
         if self._tokens.vocabulary_size != len(self._table):
             raise EncoderError(
                 f"{self.table_path} has {len(self._table)} rows, but {self.tokenizer_path} has "
@@ -79,6 +78,10 @@ class StaticEncoder:
                 vectors[rows] = np.add.reduceat(tokens, np.cumsum([0, *counts[:-1]]), axis=0)
         return _unit(vectors, self._nowhere)
 
+    def unknown(self, texts: Sequence[str]) -> list[bool]:
+        """Tell for each text whether its tokenizer knows none of its words."""
+        return self._tokens.unknown(texts)
+
     def _known(self, tokens: Sequence[int]) -> Sequence[int]:
         return [token for token in tokens if token != self._unknown]
 
@@ -93,20 +96,6 @@ def _read_table(path: Path) -> Matrix:
     if not np.isfinite(table).all():
         raise EncoderError(f"{path}: a token's vector is not finite")
     return table
-
-
-def _unknown_id(tokenizer_path: Path) -> int | None:
-    try:
-        model = read_json(tokenizer_path, MOST_BYTES)["model"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise EncoderError(f"{tokenizer_path}: not a usable tokenizer.json ({error})") from error
-    if not isinstance(model, dict):
-        raise EncoderError(f"{tokenizer_path}: not a usable tokenizer.json (it has no model)")
-    if isinstance(model.get("unk_id"), int):
-        return int(model["unk_id"])
-    vocabulary = model.get("vocab")
-    unknown = vocabulary.get(model.get("unk_token")) if isinstance(vocabulary, dict) else None
-    return unknown if isinstance(unknown, int) else None
 
 
 def _first_axis(dimensions: int) -> Matrix:

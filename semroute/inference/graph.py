@@ -117,6 +117,10 @@ class TextGraph:
             rows[batch] = part
         return rows
 
+    def unknown(self, texts: Sequence[str]) -> list[bool]:
+        """Tell for each text whether the tokenizer knows none of its words."""
+        return self._tokens.unknown(texts)
+
     def _pool(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._workers is None:

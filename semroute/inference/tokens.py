@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
+from string import ascii_lowercase
+from typing import Any
 
 from semroute import forks
 from semroute.errors import EncoderError
 from semroute.texts.clean import head_and_tail, prepare
+from semroute.whole import read_json
 
 MOST_BYTES = 128 << 20
 """Of a tokenizer; one for a vocabulary of 260,000 tokens in a hundred languages has 35 MB."""
+
+_PLAIN_WORD = re.compile(r"(?<![^\W_])[A-Za-z]{1,32}(?![^\W_])")
+"""A word that every tokenizer with a token for each letter can write, if it must, letter by letter."""
+
+_SAMPLE_TOKENS = 16
+"""A long text is known or not by its ends, of 16 characters a token each."""
 
 
 class Tokens:
@@ -36,6 +47,7 @@ class Tokens:
             raise EncoderError(f"{path}: not a usable tokenizer.json ({error})") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._path = path
         self._special = special
         self._max_tokens = max_tokens
         self._batches = True
@@ -56,6 +68,75 @@ class Tokens:
             encodings = encode.encode_batch_fast(prepared, add_special_tokens=self._special)
         return [head_and_tail(encoding.ids, self._max_tokens) for encoding in encodings]
 
+    def unknown(self, texts: Sequence[str]) -> list[bool]:
+        """Tell for each text whether the vocabulary has none of its words.
+
+        Such texts have no token, or only the one for what is unknown, and beside it punctuation; they would all get the
+        same vector, whatever they say: emoji, or scripts that the vocabulary lacks.
+
+        Raises:
+            EncoderError: the tokenizer's file is gone.
+        """
+        return [not self._is_spelt(text) and self._is_unknown(text) for text in texts]
+
+    def _is_spelt(self, text: str) -> bool:
+        return self._spells_letters and _PLAIN_WORD.search(text) is not None
+
+    def _is_unknown(self, text: str) -> bool:
+        (sample,) = prepare([text], _SAMPLE_TOKENS)
+        encoding = self._tokenizer.encode(sample, add_special_tokens=False)
+        if not encoding.ids:
+            return True
+        if self._unknown_id is None:
+            return False
+        known = [sample[start:end] for id_, (start, end) in _spans(encoding) if id_ != self._unknown_id]
+        others = [sample[start:end] for id_, (start, end) in _spans(encoding) if id_ == self._unknown_id]
+        if not others or any(map(_has_letter, known)):
+            return False
+        # "2 + 2 = 🤔" is known by its digits, but five digits do not make a text in an unknown script known.
+        return any(map(_has_letter, others)) or not any(character.isalnum() for span in known for character in span)
+
+    @cached_property
+    def _unknown_id(self) -> int | None:
+        return unknown_id(self._path)
+
+    @cached_property
+    def _spells_letters(self) -> bool:
+        """Whether every word of Latin letters has tokens; where nothing is unknown, tokens may be bytes."""
+        if self._unknown_id is None:
+            return True
+        inner = getattr(self._tokenizer.model, "continuing_subword_prefix", None) or ""
+        is_by_word = type(self._tokenizer.model).__name__ == "WordLevel"
+        pieces = (piece for letter in ascii_lowercase for piece in (letter, inner + letter))
+        return not is_by_word and all(self._tokenizer.token_to_id(piece) is not None for piece in pieces)
+
     def _after_fork(self) -> None:
         # The library's pool of threads is the parent's; TOKENIZERS_PARALLELISM=true would make it wait for that.
         self._batches = False
+
+
+def _spans(encoding: Any) -> Iterator[tuple[int, tuple[int, int]]]:
+    return zip(encoding.ids, encoding.offsets, strict=True)
+
+
+def _has_letter(span: str) -> bool:
+    return any(map(str.isalpha, span))
+
+
+def unknown_id(tokenizer_path: Path) -> int | None:
+    """Id of the token that stands for what is unknown; None where there is none, as in vocabularies of bytes.
+
+    Raises:
+        EncoderError: the file is gone, or is no ``tokenizer.json``.
+    """
+    try:
+        model = read_json(tokenizer_path, MOST_BYTES)["model"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise EncoderError(f"{tokenizer_path}: not a usable tokenizer.json ({error})") from error
+    if not isinstance(model, dict):
+        raise EncoderError(f"{tokenizer_path}: not a usable tokenizer.json (it has no model)")
+    if isinstance(model.get("unk_id"), int):
+        return int(model["unk_id"])
+    vocabulary = model.get("vocab")
+    unknown = vocabulary.get(model.get("unk_token")) if isinstance(vocabulary, dict) else None
+    return unknown if isinstance(unknown, int) else None

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from random import Random
 from typing import TypeAlias, cast
+
+import numpy as np
 
 from semroute import bridge
 from semroute.config import Config
@@ -24,6 +27,8 @@ from semroute.strategies.judge import JudgeStrategy, descriptions
 from semroute.strategies.rules import RulesStrategy
 from semroute.strategies.strategy import Case, Vector
 from semroute.types import Attempt, Caller, Decision, Opinion, OpinionKind
+
+NOT_KNOWN = "the index's encoder knows no word of the text"
 
 Maker: TypeAlias = Callable[[LiveIndex, Config, Pool], "Strategy | None"]
 """Makes a strategy; None where the configuration or the index has nothing for it, and it is left out in silence."""
@@ -53,6 +58,8 @@ class SemanticStep:
         staged = score_texts(self._live, [case.text for case in cases])
         scored = time.perf_counter()
         verdicts = self._live.semantic.decide(staged.scores, staged.confidence, staged.first)
+        for row in np.flatnonzero(staged.unknown).tolist():
+            verdicts[row] = self._unknown(verdicts[row], cases[row].text)
         by_first, by_second = staged.steps_ms(time.perf_counter() - scored)
         vectors = iter(staged.vectors)
         rows = zip(cases, verdicts, staged.first.tolist(), strict=True)
@@ -60,6 +67,17 @@ class SemanticStep:
             self._opinion(case, verdict, by_first) if first else self._opinion(case, verdict, by_second, next(vectors))
             for case, verdict, first in rows
         ]
+
+    def _unknown(self, verdict: Verdict, text: str) -> Verdict:
+        category = self._live.examples.category(text)
+        known = next((entry for entry in verdict.categories if entry.category == category), None)
+        if known is None:
+            chance = 1.0 / len(verdict.categories)
+            return replace(
+                verdict, category=None, confidence=chance, reason=f"{NOT_KNOWN}, so that it fits no category"
+            )
+        reason = f"{NOT_KNOWN}, but it is an example of {category} as it stands"
+        return replace(verdict, category=category, score=known.score, threshold=known.threshold, reason=reason)
 
     def _opinion(
         self, case: Case, verdict: Verdict, steps: Mapping[str, float], vector: Vector | None = None

@@ -12,6 +12,7 @@ from semroute.encoders.cache import CachedEncoder
 from semroute.errors import ConfigError
 from semroute.index import Artifact, FirstStage, Scorer, open_artifact
 from semroute.router.opening import stage_encoder, stage_scorer
+from semroute.router.unknown import ExactExamples
 from semroute.strategies import SemanticStrategy
 from semroute.types import CategoryScorer, Encoder
 
@@ -28,6 +29,7 @@ class LiveIndex:
         semantic: decides by thresholds; those of the configuration go over the artifact's.
         models: models of each category in order; where neither file nor configuration names any, the fallback's.
         fallback: models for queries that fit no category.
+        examples: the stored examples of which the encoder may know nothing, to compare such queries with.
         without_models: categories of which neither file nor configuration names models.
     """
 
@@ -38,6 +40,7 @@ class LiveIndex:
     semantic: SemanticStrategy
     models: dict[str, tuple[str, ...]]
     fallback: tuple[str, ...]
+    examples: ExactExamples
     without_models: frozenset[str] = frozenset()
 
     @classmethod
@@ -56,8 +59,9 @@ class LiveIndex:
         if first is not None:
             first = replace(first, encoder=CachedEncoder(first.encoder))
         semantic, models = _laid_over(artifact, config)
-        bare = _without_models(artifact, config)
-        return cls(artifact, CachedEncoder(encoder), scorer, first, semantic, models, config.fallback.models, bare)
+        bare, examples = _without_models(artifact, config), ExactExamples(artifact)
+        cached, models_left = CachedEncoder(encoder), config.fallback.models
+        return cls(artifact, cached, scorer, first, semantic, models, models_left, examples, bare)
 
     def under(self, config: Config) -> LiveIndex:
         """The same artifact and encoders under another configuration; vectors that one has made serve the other.

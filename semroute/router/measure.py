@@ -18,7 +18,7 @@ from semroute.learn.build import CHUNK
 from semroute.learn.tuning import label_numbers
 from semroute.router.live import LiveIndex
 from semroute.router.router import Router
-from semroute.router.staged import score_texts
+from semroute.router.staged import score_texts, settled_scores
 from semroute.types import Encoder
 
 LATENCY_QUERIES = 500
@@ -82,11 +82,13 @@ def score_by_stage(
         raise DataError("no labelled queries", path=path)
     names = live.semantic.names
     labels = label_numbers(rows, names, path)
-    parts = []
+    parts, settled = [], []
     for start in range(0, len(rows), CHUNK):
-        parts.append(score_texts(live, [row.query for row in rows[start : start + CHUNK]]))
+        texts = [row.query for row in rows[start : start + CHUNK]]
+        parts.append(score_texts(live, texts))
+        settled.append(settled_scores(live, texts, parts[-1]))
         progress("embedding", min(start + CHUNK, len(rows)), len(rows))
-    scores = np.concatenate([part.scores for part in parts])
+    scores = np.concatenate(settled)
     confidence = np.concatenate([part.confidence for part in parts])
     return Scored(names, scores, confidence, labels), np.concatenate([part.first for part in parts])
 

@@ -26,7 +26,7 @@ from semroute.router.live import LiveIndex
 from semroute.router.locate import ENVIRONMENT, Progress, locate_index, shipped_index
 from semroute.router.recording import Recorder, opened_log
 from semroute.router.reload import Reloader
-from semroute.router.text import routed_text
+from semroute.router.text import routable_text
 from semroute.router.trial import LiveShare, TrialRun, is_by_trial, tried_config
 from semroute.strategies.chain import Deciding
 from semroute.types import Attempt, Completion, Decision, Delta, OutcomeSink, Query, Request
@@ -125,7 +125,7 @@ class Router:
             EncoderError: a remote encoder did not answer.
         """
         request = valid_request(query)
-        (decision,) = run(self._deciding([request], [routed_text(request.messages)], ANYTHING))
+        (decision,) = run(self._deciding([request], [routable_text(request.messages)], ANYTHING))
         return self._noted([self._with_cascade(decision)], [request])[0]
 
     def route_many(self, queries: Sequence[Query | Request]) -> list[Decision]:
@@ -249,7 +249,7 @@ class Router:
         return TrialRun(chain, answering, self._share, Chances(config, tried))
 
     async def _adecide(self, request: Request, constraints: Constraints) -> Decision:
-        started, text, asked = time.perf_counter(), routed_text(request.messages), list[Attempt]()
+        started, text, asked = time.perf_counter(), routable_text(request.messages), list[Attempt]()
         try:
             (decision,) = await arun(self._deciding([request], [text], constraints, asked), self._workers)
             return self._with_cascade(decision, constraints)
@@ -301,7 +301,7 @@ class Router:
 
 def _text_of(request: Request, place: int) -> str:
     try:
-        return routed_text(request.messages)
+        return routable_text(request.messages)
     except QueryError as error:
         raise QueryError(f"queries[{place}]: {error}") from None
 

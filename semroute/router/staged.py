@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from semroute.index.stages import answers
 from semroute.router.live import LiveIndex
+from semroute.router.unknown import NO_SCORE, SURE_SCORE, unknown_texts
 from semroute.types import Matrix
 
 
@@ -25,6 +26,7 @@ class Staged:
         first_s: wall time of the first stage, seconds; None where the index has none.
         second_s: wall time of the index's own encoder and scorer by step, seconds; empty where no text came so far.
         vectors: ``(m, d)`` by the index's own encoder, of those that the first stage did not answer, in their order.
+        unknown: ``(n,)`` whether the index's own encoder knows no word of a text, so that its scores say nothing.
     """
 
     scores: Matrix
@@ -33,6 +35,7 @@ class Staged:
     first_s: float | None
     second_s: Mapping[str, float]
     vectors: Matrix
+    unknown: NDArray[np.bool_]
 
     def steps_ms(self, deciding_s: float) -> tuple[dict[str, float], dict[str, float]]:
         """A text's share of each step, milliseconds: one that the first stage answered, and any other one.
@@ -55,26 +58,44 @@ def score_texts(live: LiveIndex, texts: Sequence[str]) -> Staged:
     Raises:
         EncoderError: a remote encoder did not answer.
     """
+    unknown = unknown_texts(live.encoder, texts)
     if live.first is None:
-        return _by_second(live, texts)
+        return _by_second(live, texts, unknown)
     start = time.perf_counter()
     scores = live.first.scorer.scores(live.first.encoder.encode(texts))
     confidence = live.first.scorer.confidence(scores)
     answered = answers(scores, live.semantic.thresholds, live.first.bar)
     first_s = time.perf_counter() - start
     if answered.all():
-        return Staged(scores, confidence, answered, first_s, {}, np.empty((0, live.encoder.dimensions), np.float32))
+        none = np.empty((0, live.encoder.dimensions), np.float32)
+        return Staged(scores, confidence, answered, first_s, {}, none, unknown)
     rest = np.flatnonzero(~answered)
-    second = _by_second(live, [texts[row] for row in rest.tolist()])
+    second = _by_second(live, [texts[row] for row in rest.tolist()], unknown[rest])
     scores[rest], confidence[rest] = second.scores, second.confidence
-    return Staged(scores, confidence, answered, first_s, second.second_s, second.vectors)
+    return Staged(scores, confidence, answered, first_s, second.second_s, second.vectors, unknown)
 
 
-def _by_second(live: LiveIndex, texts: Sequence[str]) -> Staged:
+def _by_second(live: LiveIndex, texts: Sequence[str], unknown: NDArray[np.bool_]) -> Staged:
     start = time.perf_counter()
     vectors = live.encoder.encode(texts)
     encoded = time.perf_counter()
     scores = live.scorer.scores(vectors)
     confidence = live.scorer.confidence(scores)
     steps = {"encode": encoded - start, "score": time.perf_counter() - encoded}
-    return Staged(scores, confidence, np.zeros(len(texts), dtype=np.bool_), None, steps, vectors)
+    return Staged(scores, confidence, np.zeros(len(texts), dtype=np.bool_), None, steps, vectors, unknown)
+
+
+def settled_scores(live: LiveIndex, texts: Sequence[str], staged: Staged) -> Matrix:
+    """The scores as thresholds have to see them so that evaluating decides as serving does.
+
+    A text that the encoder does not know fits the category that has it as an example, and else none.
+    """
+    if not staged.unknown.any():
+        return staged.scores
+    scores = staged.scores.copy()
+    for row in np.flatnonzero(staged.unknown).tolist():
+        category = live.examples.category(texts[row])
+        scores[row] = NO_SCORE
+        if category in live.semantic.names:
+            scores[row, live.semantic.names.index(category)] = SURE_SCORE
+    return scores

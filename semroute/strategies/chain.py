@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, cast
 
 from semroute.strategies.pool import Pool
 from semroute.strategies.strategy import AskingStrategy, Case, LocalStrategy, Strategy
+from semroute.texts.conversation import attachment_types
 from semroute.types import Caller, Decision, Matrix, Opinion, Request
 
 TOGETHER = 16
@@ -63,15 +64,17 @@ class Chain:
         """Decide where queries go; the same query and configuration give the same decision.
 
         Args:
-            texts: the routed texts.
+            texts: the routed texts; empty ones of conversations without text, on which only rules can decide.
             requests: all that is asked with each.
             caller: for strategies that ask a model; None: they pass.
         """
         cases = [Case(text, request, self._fallback) for text, request in zip(texts, requests, strict=True)]
         undecided = cases
         for strategy, is_local in zip(self.strategies, self._is_local, strict=True):
+            if getattr(strategy, "needs_text", True):
+                undecided = [case for case in undecided if case.text]
             if not undecided:
-                break
+                continue
             if is_local:
                 opinions = self._consult(cast(LocalStrategy, strategy), undecided)
             elif caller is None:
@@ -80,7 +83,7 @@ class Chain:
                 opinions = yield _ask_all(cast(AskingStrategy, strategy), undecided, caller)
             for case, opinion in zip(undecided, opinions, strict=True):
                 self._take(case, opinion)
-            undecided = [case for case in undecided if case.decision is None]
+            undecided = [case for case in cases if case.decision is None]
         return [self._decision(case) for case in cases]
 
     def _consult(self, strategy: LocalStrategy, cases: Sequence[Case]) -> list[Opinion]:
@@ -162,13 +165,21 @@ class Chain:
 
 def _undecided(case: Case) -> tuple[str, str]:
     """The strategy and the reason of a query on which none has decided."""
-    reason = "no strategy has decided" if case.verdict is None else case.verdict.reason
+    reason = _without_text(case) if case.verdict is None else case.verdict.reason
     narrowed = [opinion for opinion in case.opinions if opinion.kind == "narrowed"]
     if case.category is not None:
         reason = f"{reason}; no strategy after it has decided, so the order of its models stands"
     elif narrowed:
         reason = f"{reason}; {narrowed[-1].reason}"
     return FALLBACK if case.verdict is None else "semantic", reason
+
+
+def _without_text(case: Case) -> str:
+    if case.text:
+        return "no strategy has decided"
+    kinds = list(dict.fromkeys(kind for message in case.request.messages for kind in attachment_types(message)))
+    there = f", only {', '.join(kinds[:5])}" if kinds else ""
+    return f"the conversation has no text of the user's to route by{there}"
 
 
 async def _ask_all(strategy: AskingStrategy, cases: Sequence[Case], caller: Caller) -> list[Opinion]:

@@ -21,7 +21,7 @@ class Case:
     """A query on its way through the strategies. The chain keeps it; a strategy reads it and answers with an opinion.
 
     Attributes:
-        text: the routed text.
+        text: the routed text; empty where the conversation has none, and then only strategies are asked that need none.
         request: all that is asked: messages, tools, schema, the caller's metadata.
         default: where it goes if no strategy decides, as far as that is known.
         left: what the strategies before have left to choose from, models and groups; None: everything.
@@ -53,6 +53,8 @@ class LocalStrategy(Protocol):
     Attributes:
         name: as ``strategies`` in the configuration has it.
         needs_vectors: whether every case must have its vector.
+
+    One that can decide on a conversation without text has ``needs_text = False``.
     """
 
     name: str

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from semroute.cli.main import cli, main
 from semroute.router import Router
+from semroute.texts.clean import is_blank
 
 COMMAND = [sys.executable, "-m", "semroute.cli.main"]
 KEYS = {
@@ -108,16 +109,43 @@ def test_a_file_for_people_is_one_line_a_row(routing_index: Path, tmp_path: Path
     assert [line.split()[:2] for line in lines] == [["cooking", "small"], ["(fallback)", "large"]]
 
 
-@pytest.mark.parametrize("bad", ["not json", '{"query": ""}', '{"text": "x"}', '{"query": []}'])
-def test_a_bad_line_is_named_after_the_rows_before_it(
+BAD = ["not json", '{"query": ""}', '{"query": "\\u200b"}', '{"text": "x"}', '{"query": []}', '{"query": 3}', "[1]"]
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_row_that_cannot_be_routed_has_its_error_in_its_place_and_the_others_their_decisions(
     routing_index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], bad: str
 ) -> None:
     path = tmp_path / "q.jsonl"
-    path.write_text('{"query": "boil an egg"}\n' + bad + '\n{"query": "never"}\n')
+    path.write_text('{"query": "boil an egg"}\n' + bad + '\n{"query": "boil more"}\n')
     assert main(["route", "--file", str(path), "--index", str(routing_index), "--json"]) == 2
     out, err = capsys.readouterr()
-    assert [json.loads(line)["query"] for line in out.splitlines()] == ["boil an egg"]
+    before, failed, after = map(json.loads, out.splitlines())
+    assert (before["query"], failed["line"], after["query"]) == ("boil an egg", 2, "boil more")
+    assert failed["error"].startswith(f"{path}:2: ")
     assert err.startswith(f"error: {path}:2: ")
+
+
+def test_rows_of_csv_that_cannot_be_routed_have_a_line_each_and_are_counted(
+    routing_index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "q.csv"
+    path.write_text("query,task\nboil an egg,a\ntoo,many,fields\n,blank\nboil more,b\n")
+    assert main(["route", "--file", str(path), "--index", str(routing_index)]) == 2
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["cooking", "(error)", "(error)", "cooking"]
+    assert "2 of 4 rows cannot be routed" in err
+
+
+def test_a_conversation_without_text_in_a_file_has_a_decision(routing_index: Path, tmp_path: Path) -> None:
+    image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+    rows = [{"query": [{"role": "user", "content": image}]}, {"query": "boil an egg"}]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run("--file", str(tmp_path / "q.jsonl"), "--index", str(routing_index), "--json")
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert (done.exit_code, first["is_fallback"], second["category"]) == (0, True, "cooking")
+    assert "no text" in first["reason"]
+    assert "image_url" in first["reason"]
 
 
 def test_a_pipe_is_answered_line_by_line_and_not_at_its_end(routing_index: Path) -> None:
@@ -131,17 +159,20 @@ def test_a_pipe_is_answered_line_by_line_and_not_at_its_end(routing_index: Path)
     assert process.stdin is not None
     assert process.stdout is not None
     messages = [{"role": "user", "content": "how long do I boil an egg"}]
+    process.stdin.write("no JSON\n")
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline())["line"] == 1
     for query in ("fix this python traceback", messages, "half \ud800 of a pair"):
         process.stdin.write(json.dumps({"query": query}) + "\n")
         process.stdin.flush()
         answer = json.loads(process.stdout.readline())
         assert answer["query"] == (query if isinstance(query, str) else "how long do I boil an egg")
     rest, _ = process.communicate()
-    assert (rest, process.returncode) == ("", 0)
+    assert (rest, process.returncode) == ("", 2)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=st.text(min_size=1).filter(lambda text: text.replace("\0", "").strip()))
+@given(text=st.text(min_size=1).filter(lambda text: not is_blank(text)))
 def test_any_text_is_one_valid_json_line_and_one_plain_line(
     routing_index: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semroute.errors import QueryError
-from semroute.router.text import as_messages, routed_text
+from semroute.router.text import as_messages, routable_text, routed_text
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.binary(max_size=4),
@@ -31,7 +31,7 @@ def assistant(content: str) -> dict[str, object]:
     return {"role": "assistant", "content": content}
 
 
-@pytest.mark.parametrize("text", ["hello", "  padded  ", "x\0y", "\ud83d", "वकील", "a" * 10**6])
+@pytest.mark.parametrize("text", ["hello", "  padded  ", "x\0y", "a\ud83d", "वकील", "a" * 10**6])
 def test_a_string_is_routed_as_it_is(text: str) -> None:
     assert routed_text(text) == text
 
@@ -66,11 +66,14 @@ def test_the_texts_of_a_message_in_parts_are_routed_and_images_left_out() -> Non
 def test_an_image_alone_is_routed_by_the_turn_before() -> None:
     image = [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]
     assert "describe what you see" in routed_text([user("describe what you see here"), user(image)])
-    with pytest.raises(QueryError, match="empty"):
+    assert routable_text([user(image)]) == ""
+    with pytest.raises(QueryError, match="no text"):
         routed_text([user(image)])
 
 
-@pytest.mark.parametrize("text", ["", " ", "\n\t\u3000", "\0", "\0 \0\n"])
+@pytest.mark.parametrize(
+    "text", ["", " ", "\n\t\u3000", "\0", "\0 \0\n", "\u200b", "\ufeff", "\xad\xad", "\x01", "\ud83d"]
+)
 def test_a_blank_query_is_refused(text: str) -> None:
     for query in (text, [user(text)], [user([{"type": "text", "text": text}])]):
         with pytest.raises(QueryError, match="the query is empty: give some text"):

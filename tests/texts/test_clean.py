@@ -1,13 +1,27 @@
 from __future__ import annotations
 
+import json
 import time
+import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.texts.clean import clean, clip, clip_characters, head_and_tail, head_and_tail_text, prepare
+from semroute.texts.clean import (
+    clean,
+    clip,
+    clip_characters,
+    encodable,
+    head_and_tail,
+    head_and_tail_text,
+    is_blank,
+    nfkc,
+    prepare,
+)
 
+DATA = Path(__file__).parent.parent / "data" / "texts"
 ANY_TEXT = st.text(st.characters(codec=None, categories=None))
 
 
@@ -85,3 +99,49 @@ def test_clipped_characters_are_both_ends_with_a_blank_between(text: str, limit:
     else:
         assert len(clipped) == limit + 1
         assert text.startswith(clipped[: limit - limit // 2])
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("row", rows("width.jsonl"), ids=lambda row: ascii(row["query"]))
+def test_compatibility_characters_reach_an_encoder_as_the_plain_ones(row: dict[str, str]) -> None:
+    assert prepare([row["query"]], 256) == prepare([row["same_as"]], 256)
+
+
+@pytest.mark.parametrize("row", [row for row in rows("width.jsonl") if row["query"] == row["same_as"]], ids=ascii)
+def test_texts_of_other_scripts_reach_an_encoder_as_they_are(row: dict[str, str]) -> None:
+    assert prepare([row["query"]], 256) == [row["query"]]
+
+
+@pytest.mark.parametrize("row", rows("tokenless.jsonl"), ids=lambda row: ascii(row["query"]))
+def test_a_text_that_shows_nothing_is_blank(row: dict[str, object]) -> None:
+    assert is_blank(str(row["query"])) is row["blank"]
+
+
+@given(ANY_TEXT)
+def test_what_an_encoder_is_given_is_valid_and_stays_so(text: str) -> None:
+    once = encodable(text)
+    once.encode("utf-8")
+    assert encodable(once) == once
+
+
+@given(st.text(st.characters(max_codepoint=127, exclude_characters="\0")))
+def test_ascii_reaches_an_encoder_as_it_is(text: str) -> None:
+    assert encodable(text) == text
+
+
+@given(st.text())
+def test_the_normal_form_is_that_of_the_standard_library(text: str) -> None:
+    assert nfkc(text) == unicodedata.normalize("NFKC", text)
+
+
+def test_a_letter_under_any_number_of_marks_is_prepared_in_linear_time() -> None:
+    def seconds(marks: int) -> float:
+        start = time.perf_counter()
+        prepare(["a" + "\u0301\u0327" * marks], 100_000)
+        return time.perf_counter() - start
+
+    short, long = (min(seconds(marks) for _ in range(3)) for marks in (2_000, 20_000))
+    assert long < 30 * short

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from semroute.catalog import estimate_tokens
 from semroute.texts import detect_language, folded, looks_like_code
+from semroute.texts.conversation import attachment_types, has_turn
 from semroute.types import Request
 
 _FOR_WORDS = 50_000
@@ -37,8 +37,8 @@ class Facts:
 
     @cached_property
     def turns(self) -> int:
-        """Turns of the user in the conversation."""
-        return sum(message.get("role") == "user" for message in self.request.messages)
+        """Turns of the user in the conversation; results of tools that come in his name are none."""
+        return sum(map(has_turn, self.request.messages))
 
     @cached_property
     def folded(self) -> str:
@@ -58,12 +58,5 @@ class Facts:
 
     @cached_property
     def attachments(self) -> tuple[str, ...]:
-        """Types of the parts that are not text, such as ``image_url``, each once."""
-        return tuple(dict.fromkeys(kind for kind in _part_types(self.request) if kind != "text"))
-
-
-def _part_types(request: Request) -> Iterator[str]:
-    for message in request.messages:
-        content = message.get("content")
-        if isinstance(content, list | tuple):
-            yield from (str(part.get("type")) for part in content if isinstance(part, Mapping))
+        """Types of the parts that are neither text nor a tool's, each once; ``image_url`` for images of any format."""
+        return tuple(dict.fromkeys(kind for message in self.request.messages for kind in attachment_types(message)))

@@ -56,6 +56,7 @@ class RulesStrategy:
 
     name = "rules"
     needs_vectors = False
+    needs_text = False  # a request's attachments, tools and metadata are there without any
 
     def __init__(self, rules: Sequence[Rule], pool: Pool, models: Mapping[str, tuple[str, ...]]) -> None:
         self._pool = pool
