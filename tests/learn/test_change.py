@@ -14,6 +14,7 @@ from semroute.learn.build import PROBES, with_thresholds
 from semroute.learn.change import TUNED_NOTE, add_examples, remove_category, remove_examples
 from semroute.router import Router
 from semroute.router.live import open_encoder
+from semroute.router.opening import TRIAL_TEXTS
 from semroute.types import Encoder, Matrix
 
 SPORT = ["who won the football match", "how does offside work", "best shoes for a marathon"]
@@ -158,7 +159,7 @@ def test_a_changed_index_keeps_a_first_stage_for_all_its_examples(staged: Artifa
     assert before is not None
     assert after is not None
     assert not changed.first_stage_lost
-    assert set(embedded) == {*SPORT, *PROBES}  # the transformer embeds nothing else anew
+    assert set(embedded) == {*SPORT, *PROBES, *TRIAL_TEXTS}  # the transformer embeds nothing else anew
     assert set(after.prototypes) == {"code", "cooking", "law", "sport"}
     assert after.encoder == before.encoder
     assert after.validation["chosen_on"] == "held-out"
