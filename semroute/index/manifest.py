@@ -11,6 +11,7 @@ from typing import Any
 
 from semroute.errors import ArtifactError
 from semroute.index.scoring import Calibration
+from semroute.texts.names import LONGEST_NAME, is_printable
 from semroute.whole import read_json
 
 FORMAT = "semroute-index"
@@ -18,7 +19,6 @@ VERSION = 1
 MANIFEST = "manifest.json"
 MOST_PROBES = 16
 LONGEST_PROBE = 4096
-LONGEST_NAME = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ def _category(values: Mapping[str, Any]) -> CategoryEntry:
 
 def _name(name: str) -> str:
     # It is shown in terminals, and becomes the name of a model that is called.
-    if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
+    if not name.strip() or not is_printable(name) or len(name) > LONGEST_NAME:
         raise ValueError(f"{name[:40]!a} is not the name of a category or a model")
     return name
 

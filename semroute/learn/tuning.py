@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.categories import LabelledQuery
+from semroute.config.problem import nearest
 from semroute.errors import DataError
 from semroute.evaluate.semantic import OUT_OF_SCOPE, Evaluation, Scored, evaluate
 from semroute.index import Artifact, BothScores, FirstStage
@@ -47,18 +48,27 @@ def label_numbers(
 ) -> NDArray[np.int64]:
     """``(n,)`` category numbers, :data:`~semroute.evaluate.semantic.OUT_OF_SCOPE` for None.
 
+    A word for "out of scope" is a category where ``categories`` has one of that name.
+
     Raises:
         DataError: a label that the index lacks.
     """
     number = {name: index for index, name in enumerate(categories)}
-    unknown = sorted({row.category for row in rows if row.category is not None and row.category not in number})
+    labels = [row.category or (row.written if row.written in number else None) for row in rows]
+    unknown = sorted({label for label in labels if label is not None and label not in number})
     if unknown:
         raise DataError(
-            f'the index has no category "{unknown[0]}"; it has {", ".join(categories[:20])}'
-            + (", …" if len(categories) > 20 else ""),
-            path=path,
+            f'the index has no category "{unknown[0]}"; {known_categories(unknown[0], categories)}', path=path
         )
-    return np.array([OUT_OF_SCOPE if row.category is None else number[row.category] for row in rows], dtype=np.int64)
+    return np.array([OUT_OF_SCOPE if label is None else number[label] for label in labels], dtype=np.int64)
+
+
+def known_categories(name: str, categories: Sequence[str]) -> str:
+    """The end of a message about a category that the index lacks: the one that was meant, or some that there are."""
+    meant = nearest(name, categories)
+    if meant is not None:
+        return f'did you mean "{meant}"?'
+    return f"it has {', '.join(categories[:20])}" + (", …" if len(categories) > 20 else "")
 
 
 def tune_artifact(
