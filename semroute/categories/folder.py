@@ -25,10 +25,11 @@ _LOOKS_LIKE_DATA = frozenset(
 def read_categories(folder: Path | str) -> CategorySet:
     """Read every category of a folder.
 
-    A category is a file named after it: ``.yaml`` or ``.yml`` with ``description``, ``models``, ``threshold`` and
+    A category is a file named after it: ``.yaml`` or ``.yml`` with ``description``, ``models``, ``threshold``,
     ``examples``, and ``name`` where the category's is another than the file's; ``.txt`` with an example in each line
-    that is not blank; ``.jsonl`` or ``.csv`` with a ``query`` in each row. Files are UTF-8. Whitespace around an example is dropped, and an example that stands twice in a category
-    is kept once. Hidden files, READMEs, sub-folders and other extensions are not read.
+    that is not blank; ``.jsonl`` or ``.csv`` with a ``query`` in each row. Files are UTF-8. Whitespace around an
+    example is dropped, and an example that stands twice in a category is kept once. Hidden files, READMEs, sub-folders
+    and other extensions are not read.
 
     Raises:
         DataError: the folder or a file in it cannot be used. The message has one line for each problem, with file, line

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from semroute.cli.lazy import SuggestingGroup
 from semroute.cli.options import config_option, index_option, json_option, metadata_option
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from semroute.types import Query
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def rules() -> None:
     """Work with the rules of semroute.yaml."""
 

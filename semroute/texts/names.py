@@ -32,5 +32,5 @@ def name_problem(name: str) -> str | None:
 
 
 def name_key(name: str) -> str:
-    """Return what is equal for names that a file system may hold to be the same: neither case nor composition counts."""
+    """Return a key that is equal for names which a file system may hold to be the same, whatever their case."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())

@@ -145,8 +145,8 @@ def test_a_name_that_does_not_print_or_has_space_around_it_is_refused(tmp_path: 
 
 
 PRINTABLE = [
-    "data_analysis", "c-3", "v1.2", "node.js", "small talk", "\u6cd5\u5f8b", "\u0939\u093f\u0928", "what?", "a,b", "R&D", "C++",
-    "#1", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\U0001f468\u200d\U0001f467",
+    "data_analysis", "c-3", "v1.2", "node.js", "small talk", "\u6cd5\u5f8b", "\u0939\u093f\u0928", "what?", "a,b",
+    "R&D", "C++", "#1", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\U0001f468\u200d\U0001f467",
 ]  # fmt: skip
 
 

@@ -1,0 +1,9 @@
+"""Import of labelled data in the formats that people have: one stream of text, label and line from each of them."""
+
+from __future__ import annotations
+
+from semroute.categories.importing.gathering import Gathered, gather, read_source
+from semroute.categories.importing.records import ImportOptions
+from semroute.categories.importing.writing import Written, plan_files, write_categories
+
+__all__ = ["Gathered", "ImportOptions", "Written", "gather", "plan_files", "read_source", "write_categories"]

@@ -1,0 +1,135 @@
+"""A stream of labelled texts to categories, with everything that is to be said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from semroute.categories.folder import read_categories
+from semroute.categories.importing.records import ImportNotes, ImportOptions, Record
+from semroute.categories.importing.sources import file_records, folder_records
+from semroute.categories.model import Category, CategorySet, Finding
+from semroute.categories.notes import shortened
+from semroute.categories.rows import usable
+from semroute.errors import DataError
+from semroute.texts.names import name_key
+
+MANY_LABELS = 0.5
+"""Labels for each row from which on they are most likely no categories."""
+_SUSPICIOUS_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Categories from labelled data.
+
+    Attributes:
+        categories: sorted by name; the examples in the order of the data, each once.
+        rows: texts with a label that were read.
+        duplicates: rows whose text its category had already.
+        shared: texts that more than one category has.
+        guesses: how the data were read where they could be read in another way.
+        skipped: what was left out: a finding for each reason, with the first line.
+        warnings: what is probably a mistake.
+    """
+
+    categories: tuple[Category, ...]
+    rows: int
+    duplicates: int
+    shared: int
+    guesses: tuple[Finding, ...]
+    skipped: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+
+    @property
+    def examples(self) -> int:
+        """How many there are in all categories."""
+        return sum(len(category.examples) for category in self.categories)
+
+
+def gather(path: Path, options: ImportOptions | None = None) -> Gathered:
+    """Read labelled data: a file in any of the formats of the package, or a folder of them.
+
+    Raises:
+        DataError: it cannot be read, or not without being told how; nothing usable is in it.
+        MissingExtraError: a Parquet file, and the extra is not installed.
+    """
+    options, notes = options or ImportOptions(), ImportNotes()
+    examples: dict[str, dict[str, None]] = {}
+    rows = duplicates = 0
+    for where, record in _records(path, options, notes):
+        text = _text(record, where, notes)
+        if text is None:
+            continue
+        rows += 1
+        assert record.label is not None
+        held = examples.setdefault(record.label, {})
+        duplicates += text in held
+        held[text] = None
+    skipped = tuple(Finding(message, where, line) for where, line, message in notes.skipped_messages())
+    if not examples:
+        why = f": {skipped[0].message}" if skipped else ""
+        raise DataError(f"holds no labelled texts{why}", path=path)
+    categories = tuple(
+        Category(name, notes.descriptions.get(name, ""), (), tuple(examples[name]), None, path)
+        for name in sorted(examples)
+    )
+    owners: dict[str, int] = {}
+    for held in examples.values():
+        for text in held:
+            owners[text] = owners.get(text, 0) + 1
+    return Gathered(
+        categories=categories,
+        rows=rows,
+        duplicates=duplicates,
+        shared=sum(count > 1 for count in owners.values()),
+        guesses=tuple(Finding(message, where) for where, message in notes.guesses),
+        skipped=skipped,
+        warnings=tuple(_warnings(path, categories, rows)),
+    )
+
+
+def read_source(source: Path) -> CategorySet:
+    """The categories to build from: a folder of category files, or one labelled file.
+
+    Raises:
+        DataError: it cannot be read.
+        MissingExtraError: a Parquet file, and the extra is not installed.
+    """
+    if not source.is_file():
+        return read_categories(source)
+    found = gather(source)
+    return CategorySet(found.categories, (*found.guesses, *found.skipped, *found.warnings))
+
+
+def _records(path: Path, options: ImportOptions, notes: ImportNotes) -> Iterator[tuple[Path, Record]]:
+    if path.is_dir():
+        yield from folder_records(path, options, notes)
+    else:
+        for record in file_records(path, options, notes):
+            yield path, record
+
+
+def _text(record: Record, where: Path, notes: ImportNotes) -> str | None:
+    return usable(record.text, "the text", record.line or 0, lambda message, line: _skip(notes, where, message, record))
+
+
+def _skip(notes: ImportNotes, where: Path, message: str, record: Record) -> None:
+    notes.skip(where, message.partition(";")[0], record.line)
+
+
+def _warnings(path: Path, categories: tuple[Category, ...], rows: int) -> Iterator[Finding]:
+    seen: dict[str, str] = {}
+    for category in categories:
+        other = seen.setdefault(name_key(category.name), category.name)
+        if other != category.name:
+            named = f"{shortened(other)} and {shortened(category.name)}"
+            yield Finding(f"the labels {named} differ in case alone; they are kept apart", path)
+    if len(categories) == 1:
+        yield Finding(
+            f"there is one category alone, {shortened(categories[0].name)}; is that the column of labels?", path
+        )
+    elif rows >= _SUSPICIOUS_ROWS and len(categories) > MANY_LABELS * rows:
+        message = f"{len(categories):,} categories in {rows:,} rows; is that the column of labels?"
+        yield Finding(message, path)
