@@ -13,6 +13,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from semroute.whole import json_line
+
 
 def stdout() -> Console:
     """The console for results."""
@@ -55,7 +57,7 @@ def print_text(text: str) -> None:
 
 def print_json(value: object) -> None:
     """A value as one line of JSON on standard output; escapes what the output's encoding cannot write."""
-    line = json.dumps(value, ensure_ascii=False)
+    line = json_line(value)
     try:
         line.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:

@@ -158,7 +158,7 @@ def _print(gathered: Gathered, written: Written, out: Path, *, is_written: bool)
 def _summary(gathered: Gathered) -> str:
     parts = [f"{gathered.rows:,} rows, {gathered.examples:,} examples in {len(gathered.categories):,} categories"]
     if gathered.duplicates:
-        parts.append(f"{gathered.duplicates:,} repeated in their category, kept once")
+        parts.append(f"{gathered.duplicates:,} repeats left out")
     if gathered.shared:
-        parts.append(f"{gathered.shared:,} in more than one category: the build names them")
+        parts.append(f"{gathered.shared:,} in several categories")
     return "; ".join(parts)

@@ -11,8 +11,9 @@ import click
 from semroute.cli.options import config_option, index_option, json_option, metadata_option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from semroute.errors import DataError
     from semroute.router import Router
     from semroute.types import Decision
 
@@ -44,7 +45,8 @@ def route(
     """Say which category and model QUERY goes to, and why.
 
     With --file, one line (with --json, one JSON object) for every row, in the order of the file and as soon as the row
-    is there. Rows have a "query": text, or a list of chat messages. "-" stands for standard input after --file only.
+    is there. Rows have a "query": text, or a list of chat messages; one without any text is named, and the others go
+    on. "-" stands for standard input after --file only.
     """
     from semroute.cli.console import print_json
     from semroute.cli.routers import logging_router
@@ -83,25 +85,35 @@ def _refuse_empty(query: str) -> None:
 def _route_file(
     file: Path, index: Path | None, config_path: Path | None, as_json: bool, metadata: dict[str, str]
 ) -> None:
-    from semroute.cli.console import print_json, print_text
+    from semroute.cli.console import print_json, print_text, print_warning
     from semroute.cli.decisions import decision_line
+
+    def skip(error: DataError) -> None:
+        # A program that reads on finds an object for every row.
+        print_warning(str(error))
+        if as_json:
+            print_json({"line": error.line, "error": str(error)})
+
     from semroute.cli.routers import logging_router
 
     with logging_router(index, config_path) as router:
         width = max(map(len, (*router.live.models, "(fallback)")))
-        for decision in _decisions(router, file, metadata):
+        for decision in _decisions(router, file, metadata, skip):
             if as_json:
                 print_json(decision.to_dict())
             else:
                 print_text(decision_line(decision, width))
 
 
-def _decisions(router: Router, file: Path, metadata: dict[str, str]) -> Iterator[Decision]:
+def _decisions(
+    router: Router, file: Path, metadata: dict[str, str], skip: Callable[[DataError], None]
+) -> Iterator[Decision]:
     from semroute.categories import iter_queries
     from semroute.categories.arriving import ArrivingLines
     from semroute.router.stream import route_stream
 
     if str(file) != "-":
-        return route_stream(router, iter_queries(file), source=file, metadata=metadata)
+        return route_stream(router, iter_queries(file), source=file, metadata=metadata, skip=skip)
     lines = ArrivingLines(sys.stdin.buffer)
-    return route_stream(router, iter_queries(file, lines), source="<stdin>", ready=lines.ready, metadata=metadata)
+    queries = iter_queries(file, lines)
+    return route_stream(router, queries, source="<stdin>", ready=lines.ready, metadata=metadata, skip=skip)

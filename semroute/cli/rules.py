@@ -50,8 +50,9 @@ def test(
     With --file, one line (with --json, one JSON object) for every row, in the order of the file. Rows have a "query":
     text, or a list of chat messages.
     """
-    from semroute.cli.console import print_json, print_text, stdout
+    from semroute.cli.console import print_json, print_text, print_warning, stdout
     from semroute.cli.routers import open_router
+    from semroute.errors import DataError
     from semroute.router.deciding import rules_of
     from semroute.router.text import as_messages
     from semroute.types import Request
@@ -61,7 +62,13 @@ def test(
     router = open_router(index, config_path)
     strategy = rules_of(router.live, router.config)
     for line, asked in _queries(query, file):
-        text = _text(asked, file, line)
+        try:
+            text = _text(asked, file, line)
+        except DataError as error:  # of a row: the others are looked at all the same
+            print_warning(str(error))
+            if as_json:
+                print_json({"line": line, "error": str(error)})
+            continue
         traces = strategy.trace(text, Request(as_messages(asked), metadata=metadata))
         if as_json:
             print_json({"query": text, "rules": [asdict(trace) for trace in traces], "outcome": outcome(traces)})

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from semroute.categories import LabelledQuery
 from semroute.config.problem import nearest
 from semroute.errors import DataError
-from semroute.evaluate.semantic import OUT_OF_SCOPE, Evaluation, Scored, evaluate
+from semroute.evaluate.semantic import OUT_OF_SCOPE, Evaluation, Mistake, Scored, evaluate, mistakes
 from semroute.index import Artifact, BothScores, FirstStage
 from semroute.learn.build import with_thresholds
 from semroute.learn.choices import Calibrations
@@ -33,6 +33,7 @@ class TuneReport:
         thresholds: per category, the old and the new one.
         pinned: categories whose threshold the category file names; they are left alone.
         calibrated: whether a calibration was fitted anew.
+        mistakes: the queries that are wrong in ``after``.
     """
 
     artifact: Artifact
@@ -41,6 +42,7 @@ class TuneReport:
     thresholds: dict[str, tuple[float, float]]
     pinned: tuple[str, ...]
     calibrated: bool
+    mistakes: tuple[Mistake, ...] = ()
 
 
 def label_numbers(
@@ -117,7 +119,7 @@ def tune_artifact(
     calibrations = Calibrations(None if entry is None else entry.calibration, artifact.manifest.calibration)
     fit = _Fitter(target, old, pinned, calibrations, np.inf if first is None else first.bar)
     before = evaluate(fit.scored(names, both, labels, old, calibrations), old)
-    after = _cross_fitted(fit, names, both, labels, seed)
+    after, wrong = _cross_fitted(fit, names, both, labels, seed)
     thresholds, fitted = fit(both, labels)
     if write:
         source = "out-of-scope" if np.any(labels == OUT_OF_SCOPE) else "in-scope"
@@ -134,6 +136,7 @@ def tune_artifact(
         thresholds={name: (float(a), float(b)) for name, a, b in zip(names, old, thresholds, strict=True)},
         pinned=tuple(name for name, fixed in zip(names, pinned, strict=True) if fixed),
         calibrated=fitted != calibrations,
+        mistakes=wrong,
     )
 
 
@@ -167,7 +170,7 @@ class _Fitter:
 
 def _cross_fitted(
     fit: _Fitter, names: tuple[str, ...], both: BothScores, labels: NDArray[np.int64], seed: int
-) -> Evaluation:
+) -> tuple[Evaluation, tuple[Mistake, ...]]:
     fold = np.random.default_rng(seed).permutation(len(labels)) % FOLDS
     thresholds = np.tile(fit.old, (len(labels), 1))
     confidence = fit.scored(names, both, labels, fit.old, fit.calibrations).confidence
@@ -176,4 +179,5 @@ def _cross_fitted(
         if held.any() and not held.all():
             thresholds[held], calibrations = fit(both[~held], labels[~held])
             confidence[held] = fit.scored(names, both[held], labels[held], thresholds[held], calibrations).confidence
-    return evaluate(Scored(names, both.scores(thresholds, fit.bar), confidence, labels), thresholds)
+    scored = Scored(names, both.scores(thresholds, fit.bar), confidence, labels)
+    return evaluate(scored, thresholds), mistakes(scored, thresholds)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from semroute.errors import InputError
+from semroute.whole import json_line
 
 
 def written_rows(path: Path) -> list[dict[str, Any]]:
@@ -71,6 +72,6 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """
     try:
         with path.open("ab") as file:
-            file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+            file.write(json_line(row).encode("utf-8", "replace") + b"\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error

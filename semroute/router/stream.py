@@ -22,6 +22,7 @@ def route_stream(
     source: Path | str,
     ready: Callable[[], bool] = lambda: True,
     metadata: Mapping[str, str] = NOTHING,
+    skip: Callable[[DataError], object] | None = None,
 ) -> Iterator[Decision]:
     """Decide query after query, in their order.
 
@@ -33,14 +34,16 @@ def route_stream(
         source: where they come from, for messages.
         ready: whether the next query can be had without waiting.
         metadata: what is known of the caller, for rules.
+        skip: takes the error of a row that holds nothing to route, after the decisions on all rows before it; None
+            ends with it.
 
     Raises:
-        DataError: a line is malformed or holds nothing to route, with file and line; the decisions on all lines before
-            it have been yielded.
+        DataError: a line is malformed or, without ``skip``, holds nothing to route, with file and line; the decisions
+            on all lines before it have been yielded.
     """
     rows = iter(queries)
     while True:
-        requests: list[Request] = []
+        requests: list[Request | DataError] = []
         failure: DataError | None = None
         ended = False
         while len(requests) < CHUNK and (not requests or ready()):
@@ -49,21 +52,30 @@ def route_stream(
                 if row is None:
                     ended = True
                     break
-                requests.append(_request(row, source, metadata))
             except DataError as error:
                 failure = error
                 break
-        yield from router.route_many(requests)
+            request = _request(row, source, metadata)
+            if isinstance(request, DataError) and skip is None:
+                failure = request
+                break
+            requests.append(request)
+        decided = iter(router.route_many([request for request in requests if isinstance(request, Request)]))
+        for request in requests:
+            if isinstance(request, Request):
+                yield next(decided)
+            elif skip is not None:
+                skip(request)
         if failure is not None:
             raise failure
         if ended:
             return
 
 
-def _request(row: tuple[int, Query], source: Path | str, metadata: Mapping[str, str]) -> Request:
+def _request(row: tuple[int, Query], source: Path | str, metadata: Mapping[str, str]) -> Request | DataError:
     line, query = row
     try:
         routed_text(query)
     except QueryError as error:
-        raise DataError(str(error), path=source, line=line) from error
+        return DataError(str(error), path=source, line=line)
     return Request(as_messages(query), metadata=metadata)

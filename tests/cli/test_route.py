@@ -95,7 +95,7 @@ def test_a_file_for_people_is_one_line_a_row(routing_index: Path, tmp_path: Path
     assert [line.split()[:2] for line in lines] == [["cooking", "small"], ["(fallback)", "large"]]
 
 
-@pytest.mark.parametrize("bad", ["not json", '{"query": ""}', '{"text": "x"}', '{"query": []}'])
+@pytest.mark.parametrize("bad", ["not json", '{"text": "x"}', '{"query": 3}'])
 def test_a_bad_line_is_named_after_the_rows_before_it(
     routing_index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], bad: str
 ) -> None:
@@ -105,6 +105,20 @@ def test_a_bad_line_is_named_after_the_rows_before_it(
     out, err = capsys.readouterr()
     assert [json.loads(line)["query"] for line in out.splitlines()] == ["boil an egg"]
     assert err.startswith(f"error: {path}:2: ")
+
+
+@pytest.mark.parametrize("bare", ['{"query": ""}', '{"query": " \\n"}', '{"query": []}'])
+def test_a_row_without_text_is_named_and_does_not_end_the_run(routing_index: Path, tmp_path: Path, bare: str) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"query": "boil an egg"}\n' + bare + '\n{"query": "knead bread"}\n')
+    done = run("--file", str(path), "--index", str(routing_index), "--json")
+    assert done.exit_code == 0, done.exception
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row.get("query") for row in rows] == ["boil an egg", None, "knead bread"]
+    assert (rows[1]["line"], rows[1]["error"].startswith(f"{path}:2: ")) == (2, True)
+    assert f"warning: {path}:2: " in done.stderr
+    people = run("--file", str(path), "--index", str(routing_index))
+    assert [line.split()[0] for line in people.stdout.splitlines()] == ["cooking", "cooking"]
 
 
 def test_a_pipe_is_answered_line_by_line_and_not_at_its_end(routing_index: Path) -> None:
