@@ -107,6 +107,8 @@ def _foreign(examples: Sequence[Example]) -> tuple[str, int] | None:
     for example in examples:
         if example.text.startswith("__label__"):
             return "holds fastText's labels; {hint}", example.line
+        if "\r" in example.text:
+            return "has a carriage return inside of a line; end every line with a line feed, or {hint}", example.line
     if all(_JSON.fullmatch(example.text) for example in examples):
         return 'holds JSON; name it .jsonl if every row has a "query", else {hint}', first.line
     if _YAML_KEY.match(first.text) and any(_DASH.match(e.text) or e.text == "examples:" for e in examples):

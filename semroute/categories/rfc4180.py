@@ -135,6 +135,6 @@ def _header_problem(columns: Sequence[str], required: Sequence[str]) -> str | No
     if missing is None:
         return None
     if len(columns) == 1 and re.search(r"[;\t|]", columns[0]):
-        return f'the header has no column "{missing}"; separate the columns with commas'
+        return f'the header has no column "{missing}"; separate the columns with commas, or run "semroute import" on it'
     has = shortened(", ".join(columns))
     return f'the header has no column "{missing}" (its columns: {has}); name it in the first line'

@@ -227,6 +227,7 @@ def test_names_that_differ_in_case_alone_are_a_finding(tmp_path: Path) -> None:
         ("a.jsonl", '{"query": "x", "category": "b"}\n', 'a.jsonl:1: the column "category" names "b"'),
         ("a.jsonl", '{"query": "x", "label": 0}\n{"query": "y", "label": 1}\n', 'a.jsonl:1: the column "label"'),
         ("a.txt", "__label__billing where is my invoice\n__label__b x\n", "a.txt:1: holds fastText's labels"),
+        ("a.txt", "one\rtwo\rthree", "a.txt:1: has a carriage return inside of a line"),
         ("a.txt", "good morning\n# greetings\nhello\n", 'a.txt:2: "# greetings" looks like a comment or a heading'),
         ("a.txt", "hello\n- good morning\n", 'a.txt:2: "- good morning" is an item of a list among other lines'),
         ("a.txt", "hello\n* good morning\n", 'a.txt:2: "* good morning" is an item of a list among other lines'),

@@ -100,7 +100,8 @@ class LabelReader:
         if number not in self._names:
             has = f"{min(self._names)} to {max(self._names)}"
             where = "the file's own names" if self._names_path is None else str(self._names_path)
-            raise DataError(f"the label {number} has no name: {where} has {has}", path=self._path, line=line)
+            fix = 'where labels count from 1, write numbers and names, "1: first"'
+            raise DataError(f"the label {number} has no name: {where} has {has}; {fix}", path=self._path, line=line)
         return self._names[number]
 
     def _left_out(self, reason: str, line: int | None) -> str | None:

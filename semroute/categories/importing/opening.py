@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -66,6 +67,10 @@ class Source:
             kind = "is a workbook, and is not read" if self.suffix in WORKBOOKS else "is of a format that is not read"
             raise DataError(f"{kind}; {way_on(inner)}", path=path)
         self.head = self._head()
+        marked = self.head.startswith((*_MARKS, b"PAR1"))
+        if b"\0" in self.head and not marked and self._encoding is None and not self.head.startswith(tuple(_FOREIGN)):
+            fix = "text in UTF-16 without its mark is read with --encoding utf-16-le"
+            raise DataError(f"holds zero bytes, and is no text in UTF-8; {fix}", path=path)
         for magic, message in _FOREIGN.items():
             if self.head.startswith(magic):
                 raise DataError(f"{message}; save it as CSV UTF-8, JSONL or Parquet", path=path)
@@ -77,6 +82,10 @@ class Source:
             DataError: a line is too long or not of the encoding, or the file is damaged.
         """
         encoding = self._encoding or next((name for mark, name in _MARKS.items() if self.head.startswith(mark)), None)
+        if b"\r" in self.head and b"\n" not in self.head:
+            # Lines as programs of the old Macintosh end them, and a spreadsheet program still does when told to.
+            yield from enumerate((line + "\n" for line in re.split("\r\n?|\n", self.text())), 1)
+            return
         with self._opened() as stream:
             if encoding is None or encoding == "utf-8-sig":
                 yield from decoded_lines(bounded_lines(stream), self._refuse)

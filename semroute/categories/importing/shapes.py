@@ -82,9 +82,16 @@ def _from_object(
         features = values["features"].value() if "features" in values else None
         named = {f"row.{column}": names for column, names in names_in_features(features).items()}
         return object_table(source, lambda skip: _rows(rows[chosen], skip), class_names=named)
-    named_groups = [value for value in values.values() if value.pairs() and child(value, *GROUP_TEXTS) is not None]
-    if values and len(lists) + len(named_groups) == len(values):
-        return _by_category(values, source.path, notes)
+    # A version or the name of an encoder beside the categories says nothing of them.
+    whole = {key: value for key, value in values.items() if value.items() is not None or value.pairs()}
+    named_groups = [value for value in whole.values() if value.pairs() and child(value, *GROUP_TEXTS) is not None]
+    if whole and len(lists) + len(named_groups) == len(whole):
+        if len(whole) < len(values):
+            notes.guess(source.path, f"passed over: {', '.join(key for key in values if key not in whole)}")
+        return _by_category(whole, source.path, notes)
+    if len(whole) == 1 and not lists:  # all categories under one key
+        (inner,) = whole.values()
+        return _from_object(inner, dict(inner.pairs() or ()), source, options, notes)
     keys = ", ".join(shortened(key, 30) for key in islice(values, 8))
     message = f"holds neither rows, nor routes, nor a list of texts by category (its keys: {keys or 'none'})"
     raise ShapeError(f'{message}; see "semroute import --help" for what is read', path=source.path)

@@ -36,6 +36,8 @@ from semroute.categories.parquet import parquet_rows
 from semroute.errors import DataError
 from semroute.extras import require
 
+_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "README.md")
+"""What a data set's folder says of it."""
 _TEXT_SUFFIXES = ("", ".txt", ".text")
 
 
@@ -99,9 +101,23 @@ def _label_names(
     if own:
         notes.guess(source.path, "names of the labels from the description of the data in the file")
         return dict(own), None
+    largest = max((number for value in sample if (number := integer_label(value)) is not None), default=0)
+    for path in (source.path.parent / name for name in _DESCRIPTIONS):
+        found = _described(path, label)
+        if len(found) > max(1, largest):
+            notes.guess(source.path, f"names of the labels from {path.name}")
+            return found, path
     fix = "--names FILE names them (a name a line, dataset_info.json, or the data set's README.md)"
     notes.guess(source.path, f"the labels are numbers, and so are the categories' names; {fix}")
     return {}, None
+
+
+def _described(path: Path, label: str) -> dict[int, str]:
+    """The names that a description of the data beside them has; none where there is none."""
+    try:
+        return read_names(path, label) if path.is_file() else {}
+    except DataError:
+        return {}
 
 
 def _delimited(source: Source, options: ImportOptions, notes: ImportNotes) -> Table:

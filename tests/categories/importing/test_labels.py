@@ -147,3 +147,16 @@ def test_parquet_brings_the_names_of_its_labels_along(tmp_path: Path) -> None:
     assert len(gather(path, ImportOptions(names=names)).categories) == 2
     with pytest.raises(DataError, match="there is no column"):
         gather(path, ImportOptions(text="body"))
+
+
+@pytest.mark.parametrize("kind", ["dataset_info.json", "a card's header", "a card's table"])
+def test_a_description_beside_the_data_names_the_labels_and_this_is_said(tmp_path: Path, kind: str) -> None:
+    name, content = FILES[kind]
+    (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    path = tmp_path / "train.csv"
+    path.write_text("text,label\na,0\nb,1\nc,2\n")
+    found = gather(path)
+    assert [category.name for category in found.categories] == LIST
+    assert f"names of the labels from {name}" in found.guesses[-1].message
+    path.write_text("text,label\na,0\nb,3\n")  # more labels than it names: it is about something else
+    assert [category.name for category in gather(path).categories] == ["0", "3"]
