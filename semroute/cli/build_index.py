@@ -168,12 +168,11 @@ def _source(categories: Path | None, *, quiet: bool) -> Path:
 
 def _validation(path: Path, source: Path) -> list[LabelledQuery]:
     """The labelled queries; a label that no category file bears is refused now, not after the build."""
-    from semroute.categories import read_labelled
-    from semroute.categories.importing import read_source
+    from semroute.categories.importing import read_queries, read_source
     from semroute.cli.console import print_warning
     from semroute.learn.tuning import label_numbers
 
-    rows = read_labelled(path, lambda finding: print_warning(str(finding)))
+    rows = read_queries(path, None, lambda finding: print_warning(str(finding)))
     label_numbers(rows, [category.name for category in read_source(source).categories], path)
     return rows
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from semroute.cli.options import json_option
+from semroute.cli.options import json_option, label_names_option, label_option, text_option
 
 if TYPE_CHECKING:
     from semroute.categories import Finding
@@ -19,14 +19,9 @@ MOST_SHOWN = 30
 
 @click.command("import")
 @click.argument("source", type=click.Path(path_type=Path), metavar="FILE_OR_FOLDER")
-@click.option("--text", metavar="COLUMN", help="Column of the texts, by name or number.")
-@click.option("--label", metavar="COLUMN", help="Column of the labels, by name or number.")
-@click.option(
-    "--names",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Names of labels that are numbers: one a line, JSON, dataset_info.json, or the data set's README.md.",
-)
+@text_option
+@label_option
+@label_names_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -147,8 +142,9 @@ def _print(gathered: Gathered, written: Written, out: Path, *, is_written: bool)
         rest = len(gathered.categories) - MOST_SHOWN
         console.print(Text(f"... and {rest:,} more categories; --json has all", style="dim"))
     console.print(Text(_summary(gathered)), soft_wrap=True)
+    count = len(gathered.categories)
     if is_written:
-        done = Text.assemble(("wrote ", "green"), f"{len(gathered.categories):,} files to ", (str(out), "bold"))
+        done = Text.assemble(("wrote ", "green"), f"{count:,} file{'s' * (count != 1)} to ", (str(out), "bold"))
         folder = "" if out == Path("categories") else f" {out}"
         console.print(done + f'; next: "semroute build-index{folder}"', soft_wrap=True)
     else:
@@ -156,7 +152,9 @@ def _print(gathered: Gathered, written: Written, out: Path, *, is_written: bool)
 
 
 def _summary(gathered: Gathered) -> str:
-    parts = [f"{gathered.rows:,} rows, {gathered.examples:,} examples in {len(gathered.categories):,} categories"]
+    count = len(gathered.categories)
+    noun = "category" if count == 1 else "categories"
+    parts = [f"{gathered.rows:,} rows, {gathered.examples:,} examples in {count:,} {noun}"]
     if gathered.duplicates:
         parts.append(f"{gathered.duplicates:,} repeats left out")
     if gathered.shared:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from semroute.cli.mistakes import errors_option
-from semroute.cli.options import NumberRange, config_option, index_option, json_option
+from semroute.cli.options import (
+    NumberRange,
+    config_option,
+    index_option,
+    json_option,
+    label_names_option,
+    label_option,
+    text_option,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,6 +46,9 @@ if TYPE_CHECKING:
 @config_option
 @json_option
 @errors_option
+@text_option
+@label_option
+@label_names_option
 def tune(
     labelled: Path,
     oos_recall: float,
@@ -47,14 +58,17 @@ def tune(
     config_path: Path | None,
     as_json: bool,
     errors: Path | None,
+    text: str | None,
+    label: str | None,
+    names: Path | None,
 ) -> None:
     """Choose thresholds on labelled queries and write them into the index.
 
-    LABELLED is a .jsonl, .csv or .parquet file with "query" and "category"; null, none or oos stand for out of
-    scope. Use queries that are not among the examples. Thresholds that a category file names stay as they are. Queries
-    that go wrong under thresholds chosen without them are listed.
+    LABELLED is a file with "query" and "category", or any that "semroute import" reads; null, none or oos stand for
+    out of scope. Use queries that are not among the examples. Thresholds that a category file names stay as they are.
+    Queries that go wrong under thresholds chosen without them are listed.
     """
-    from semroute.categories import read_labelled
+    from semroute.categories.importing import ImportOptions, read_queries
     from semroute.cli.console import print_json, print_warning
     from semroute.cli.mistakes import SHOWN, mistake_dicts, print_errors, write_errors
     from semroute.cli.routers import own_artifact
@@ -63,7 +77,8 @@ def tune(
     from semroute.learn.tuning import label_numbers, tune_artifact
     from semroute.router.live import open_encoder, open_first_stage, open_scorer
 
-    rows = read_labelled(labelled, lambda finding: print_warning(str(finding)))
+    asked = None if text is None and label is None and names is None else ImportOptions(text, label, names)
+    rows = read_queries(labelled, asked, lambda finding: print_warning(str(finding)))
     config = load_config(config_path)
     artifact = own_artifact(index, config)
     label_numbers(rows, tuple(artifact.manifest.categories), labelled)

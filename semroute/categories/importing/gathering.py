@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semroute.categories.folder import read_categories
 from semroute.categories.importing.records import ImportNotes, ImportOptions, Record
-from semroute.categories.importing.sources import file_records, folder_records
-from semroute.categories.model import Category, CategorySet, Finding
+from semroute.categories.importing.sources import file_records, first_columns, folder_records
+from semroute.categories.labelled import is_out_of_scope, read_labelled
+from semroute.categories.model import Category, CategorySet, Finding, LabelledQuery
 from semroute.categories.notes import shortened
 from semroute.categories.rows import usable
-from semroute.errors import DataError
+from semroute.errors import DataError, MissingExtraError
 from semroute.texts.names import name_key
 
 MANY_LABELS = 0.5
@@ -101,6 +102,49 @@ def read_source(source: Path) -> CategorySet:
         return read_categories(source)
     found = gather(source)
     return CategorySet(found.categories, (*found.guesses, *found.skipped, *found.warnings))
+
+
+def read_queries(
+    path: Path, options: ImportOptions | None = None, warn: Callable[[Finding], object] = lambda finding: None
+) -> list[LabelledQuery]:
+    """Read labelled queries: a labelled file as :func:`~semroute.categories.labelled.read_labelled` has it, or another.
+
+    Args:
+        path: a file with ``query`` and ``category`` in each row, else in any of the formats of the package.
+        options: columns and names, where they are given; None leaves them to the file.
+        warn: called for every guess, and for rows that are left out.
+
+    Raises:
+        DataError: it cannot be read, or not without being told how.
+        MissingExtraError: a Parquet file, and the extra is not installed.
+    """
+    if options is None and path.suffix.lower() in (".csv", ".jsonl", ".parquet") and not _has_other_columns(path):
+        return read_labelled(path, warn)
+    notes, found = ImportNotes(), []
+    for record in file_records(path, replace(options or ImportOptions(), outside=True), notes):
+        text = _text(record, path, notes)
+        if text is not None:
+            label = record.label or ""
+            outside = not label or is_out_of_scope(label)
+            found.append(
+                LabelledQuery(text, None if outside else label, (label or None) if outside else None, record.line)
+            )
+    for where, message in notes.guesses:
+        warn(Finding(message, where))
+    for where, line, message in notes.skipped_messages():
+        warn(Finding(message, where, line))
+    if not found:
+        raise DataError("holds no labelled queries", path=path)
+    return found
+
+
+def _has_other_columns(path: Path) -> bool:
+    """Whether a file can be read and lacks one of the columns that a labelled file has."""
+    try:
+        columns = first_columns(path)
+    except (DataError, MissingExtraError):
+        return False
+    return "query" not in columns or (path.suffix.lower() != ".jsonl" and "category" not in columns)
 
 
 def _records(path: Path, options: ImportOptions, notes: ImportNotes) -> Iterator[tuple[Path, Record]]:

@@ -51,7 +51,8 @@ class LabelReader:
         names: Mapping[int, str] | None = None,
         names_path: Path | None = None,
     ) -> None:
-        self._several, self._notes, self._path = options.several, notes, path
+        self._several, self._outside = options.several, options.outside
+        self._notes, self._path = notes, path
         self._names, self._names_path = names or {}, names_path
 
     def categories(self, value: object, line: int | None) -> tuple[str, ...]:
@@ -83,9 +84,11 @@ class LabelReader:
         if isinstance(value, bool):
             return str(value).lower()
         if value is None or value != value or (isinstance(value, str) and not value.strip()):
-            return self._left_out("a row without a label", line)
+            return "" if self._outside else self._left_out("a row without a label", line)
         if not isinstance(value, str):
             return self._left_out(f"the label is {kind(value)}, where a name is expected", line)
+        if is_out_of_scope(value) and self._outside:
+            return value.strip()
         if is_out_of_scope(value):
             return self._left_out("out of scope; such queries are for --validation, tune and evaluate", line)
         name = label_name(value)
@@ -93,6 +96,8 @@ class LabelReader:
         return name if problem is None else self._left_out(f"{shortened(name)}: {problem}", line)
 
     def _numbered(self, number: int, line: int | None) -> str | None:
+        if number < 0 and self._outside:
+            return ""
         if number < 0:
             return self._left_out(f"the label {number}, which stands for none", line)
         if not self._names:

@@ -44,6 +44,8 @@ class ImportOptions:
         encoding: of the file; None takes UTF-8, or UTF-16 with its mark.
         several: what to do with a row of several labels.
         each: whether a line or a file is a text, in a folder for each category.
+        outside: whether rows without a label, or with a word for "out of scope", are kept as they are: queries to
+            evaluate and tune on may be out of scope, and examples may not.
     """
 
     text: str | None = None
@@ -54,6 +56,7 @@ class ImportOptions:
     encoding: str | None = None
     several: Literal["skip", "first", "each"] = "skip"
     each: Literal["line", "file"] | None = None
+    outside: bool = False
 
 
 class ShapeError(DataError):

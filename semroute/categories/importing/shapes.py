@@ -129,19 +129,21 @@ def _turned(values: Mapping[str, Tree]) -> Rows:
 
 
 def _one_of(tables: Mapping[str, object], source: Source, options: ImportOptions, notes: ImportNotes) -> str:
-    """The key of the table to take: the named one, the only one, or the one to train on."""
+    """The key of the table to take: the named one, the only one, or the one to train (else to evaluate) on."""
     if options.table is not None:
         if options.table in tables:
             return options.table
         raise ShapeError(f"has no table {shortened(options.table)}; it has {', '.join(tables)}", path=source.path)
-    train, _ = split_of(list(tables))
-    chosen = list(tables) if len(tables) == 1 else train
+    train, held = split_of(list(tables))
+    chosen = list(tables) if len(tables) == 1 else held if options.outside else train
     if len(chosen) == 1:
         if len(tables) > 1:
             others = ", ".join(key for key in tables if key != chosen[0])
-            notes.guess(source.path, f"{shortened(chosen[0])} taken, and {others} left for tune and evaluate")
+            use = "left" if options.outside else "left for tune and evaluate"
+            notes.guess(source.path, f"{shortened(chosen[0])} taken, and {others} {use}")
         return chosen[0]
-    raise ShapeError(f"holds several tables ({', '.join(tables)}); name one: --table NAME", path=source.path)
+    fix = "write one of them to a file" if options.outside else "name one: --table NAME"
+    raise ShapeError(f"holds several tables ({', '.join(tables)}); {fix}", path=source.path)
 
 
 def split_of(names: list[str]) -> tuple[list[str], list[str]]:

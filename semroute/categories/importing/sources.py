@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from semroute.categories.foreign import import_hint
 from semroute.categories.importing.labels import LabelReader, names_in_features, read_names
@@ -29,6 +30,7 @@ from semroute.categories.importing.texts import (
     is_markdown,
     line_records,
     markdown_records,
+    markdown_table,
 )
 from semroute.categories.importing.trees import json_tree, yaml_tree
 from semroute.categories.notes import shortened
@@ -64,8 +66,28 @@ def file_records(path: Path, options: ImportOptions, notes: ImportNotes, default
             notes.unlabelled.add(path)
             if default is None:
                 notes.guess(path, f"no labels: everything belongs to {shortened(own)}, as the file is called")
+        if record.label is None and options.outside:
+            raise DataError("has no labels; name the column that holds them with --label", path=path)
         label = own if record.label is None else record.label
         yield from (replace(record, label=name) for name in reader.categories(label, record.line))
+
+
+def first_columns(path: Path) -> Sequence[str]:
+    """The columns of a table; none for a file of another kind, or without rows.
+
+    Raises:
+        DataError: it cannot be read.
+        MissingExtraError: a Parquet file, and the extra is not installed.
+    """
+    options = ImportOptions()
+    source = Source(path, options)
+    if source.suffix in (".parquet", ".pq"):
+        return tuple(_parquet_schema(source).names)
+    try:
+        found = _READERS.get(source.suffix, _by_content)(source, options, ImportNotes())
+    except ShapeError:
+        return ("query", "category")  # what is wrong with it is for the reader of labelled files to say
+    return found.columns if isinstance(found, Table) else ()
 
 
 def _table_records(table: Table, source: Source, options: ImportOptions, notes: ImportNotes) -> Records:
@@ -139,8 +161,9 @@ def _yaml(source: Source, options: ImportOptions, notes: ImportNotes) -> Records
     return tree_records(tree, source, options, notes)
 
 
-def _markdown(source: Source, options: ImportOptions, notes: ImportNotes) -> Records:
-    return markdown_records(source, notes)
+def _markdown(source: Source, options: ImportOptions, notes: ImportNotes) -> Records | Table:
+    table = markdown_table(source)
+    return markdown_records(source, notes) if table is None else table
 
 
 def _fasttext(source: Source, options: ImportOptions, notes: ImportNotes) -> Table:
@@ -155,15 +178,7 @@ def _fasttext(source: Source, options: ImportOptions, notes: ImportNotes) -> Tab
 
 
 def _parquet(source: Source, options: ImportOptions, notes: ImportNotes) -> Table:
-    if source.is_packed:
-        raise DataError("is a packed Parquet file; unpack it", path=source.path)
-    what = "reading a Parquet file"
-    parquet = require("pyarrow.parquet", what=what, extra="parquet")
-    arrow = require("pyarrow", what=what, extra="parquet")
-    try:
-        schema = parquet.read_schema(source.path)
-    except (arrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"cannot be read as a Parquet file: {shortened(str(error), 200)}", path=source.path) from error
+    schema = _parquet_schema(source)
     described = (schema.metadata or {}).get(b"huggingface", b"null")
     tree = json_tree(described.decode("utf-8", "replace"), source.path) if described.strip() else None
     names = names_in_features(None if tree is None else tree.value())
@@ -179,6 +194,18 @@ def _parquet(source: Source, options: ImportOptions, notes: ImportNotes) -> Tabl
     chosen = chosen_columns(table, options, notes, source)
     both = tuple(dict.fromkeys(column for column in (chosen.text, chosen.label) if column is not None))
     return Table(both, lambda skip: rows(skip, both), names)
+
+
+def _parquet_schema(source: Source) -> Any:
+    if source.is_packed:
+        raise DataError("is a packed Parquet file; unpack it", path=source.path)
+    what = "reading a Parquet file"
+    parquet = require("pyarrow.parquet", what=what, extra="parquet")
+    arrow = require("pyarrow", what=what, extra="parquet")
+    try:
+        return parquet.read_schema(source.path)
+    except (arrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"cannot be read as a Parquet file: {shortened(str(error), 200)}", path=source.path) from error
 
 
 def _by_content(source: Source, options: ImportOptions, notes: ImportNotes) -> Records | Table:

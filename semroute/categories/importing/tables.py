@@ -215,7 +215,12 @@ def _by_content(
         return next(column for column in columns if column != label), label
     few, many = sorted(columns, key=lambda column: shares[column])
     shorter = _length(few, sample) < _length(many, sample)
-    if text is None and shares[few] <= 0.75 and shares[many] >= max(0.7, 1.4 * shares[few]) and shorter:
+    if (
+        text is None
+        and shares[few] <= 0.75
+        and shares[many] >= max(0.7, 1.4 * shares[few])
+        and (shorter or shares[few] <= 0.5)
+    ):
         return many, few
     return (many, few) if text == many and shares[few] < 1 else (text, label)
 

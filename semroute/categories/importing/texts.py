@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from semroute.categories.importing.opening import Source
 from semroute.categories.importing.records import ImportNotes, Record, Records
 from semroute.categories.importing.shapes import without_entities
+from semroute.categories.importing.tables import Table
 
 _PREFIX = "__label__"
 _HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*$")
 _ITEM = re.compile(r"(\s*)(?:[-*+\u2022]|\d{1,6}[.)])\s+(?:\[[ xX]\]\s+)?(.*)")
 _BOLD = re.compile(r"\*\*(.+?):?\*\*:?|([^.!?]{1,80}):")
 _RASA_HEADING = re.compile(r"(intent|synonym|lookup|regex)\s*:\s*(.*)")
+_RULE = re.compile(r"[|:\- ]+")
+_CELL = re.compile(r"(?<!\\)\|")
 _WRAPPED = re.compile(r'(["`\u201c\u201e\u00ab])(.+)(["`\u201d\u201c\u00bb])')
 
 
@@ -118,6 +121,22 @@ def _plain(text: str) -> str:
             text = text[len(mark) : -len(mark)]
     wrapped = _WRAPPED.fullmatch(text)
     return wrapped[2].strip() if wrapped is not None and wrapped[1] not in wrapped[2] else text
+
+
+def markdown_table(source: Source) -> Table | None:
+    """The rows of a table of Markdown (https://github.github.com/gfm/#tables-extension-); None where there is none."""
+    found: list[tuple[int, list[str]]] = []
+    for number, line in source.lines():
+        text = line.strip()
+        if text.startswith("|") and not _RULE.fullmatch(text):
+            cells = _CELL.split(text.strip("|"))
+            found.append((number, [_plain(cell.replace("\\|", "|")) for cell in cells]))
+    if len(found) < 2 or len({len(cells) for _, cells in found}) != 1 or len(found[0][1]) < 2:
+        return None
+    (_, header), *rows = found
+    if len(set(header)) < len(header):
+        return None
+    return Table(header, lambda skip: ((number, dict(zip(header, cells, strict=True))) for number, cells in rows))
 
 
 def line_records(source: Source) -> Records:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from semroute.categories.importing import ImportOptions, gather, read_source
+from semroute.categories.importing import ImportOptions, gather, read_queries, read_source
 from semroute.errors import DataError
 
 BOTH = {"billing": ("my invoice is wrong", "charged twice"), "weather": ("will it rain",)}
@@ -92,6 +92,11 @@ FORMATS: dict[str, tuple[str, str | bytes]] = {
     "json by category under a key": ("d.json", json.dumps({"version": "1", "intents": TREE})),
     "lines of the old Macintosh": ("d.csv", delimited(";").replace("\n", "\r")),
     "fastText of the old Macintosh": ("d.txt", "".join(f"__label__{c} {t}\r" for t, c in ROWS)),
+    "table of Markdown": (
+        "d.md", "# Data\n\n| text | label |\n|:--|---|\n" + "".join(f"| {t} | `{c}` |\n" for t, c in ROWS)
+    ),
+    "a header in another language": ("d.csv", delimited(";", "Anfrage", "Thema")),
+    "no header": ("d.csv", delimited(";").partition("\n")[2]),
     "json under a key": ("d.json", json.dumps({"version": 1, "data": rows_json()})),
     "json by split": ("d.json", json.dumps({"train": rows_json(), "test": [{"text": "x", "label": "y"}]})),
     "json by column": ("d.json", json.dumps({"text": [t for t, _ in ROWS], "label": [c for _, c in ROWS]})),
@@ -403,3 +408,44 @@ def test_a_single_list_belongs_to_what_the_file_is_called_and_says_so(tmp_path: 
     found = gather(write(tmp_path / "billing.json", json.dumps(TREE["billing"])))
     assert found.categories[0].name == "billing"
     assert found.guesses[0].message == 'no labels: everything belongs to "billing", as the file is called'
+
+
+@pytest.mark.parametrize("kind", sorted(FORMATS.keys() - {"json by split"}))
+def test_labelled_queries_are_read_from_every_format(tmp_path: Path, kind: str) -> None:
+    name, content = FORMATS[kind]
+    rows = read_queries(write(tmp_path / name, content))
+    assert sorted((row.query, str(row.category)) for row in rows) == sorted(ROWS)
+
+
+def test_queries_out_of_scope_are_kept_and_guesses_are_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", "text;label\na;x\nb;oos\nc;\n;x\nd;None\n")
+    said: list[str] = []
+    rows = read_queries(path, None, lambda finding: said.append(finding.message))
+    assert [(row.query, row.category, row.written, row.line) for row in rows] == [
+        ("a", "x", None, 2),
+        ("b", None, "oos", 3),
+        ("c", None, None, 4),
+        ("d", None, "None", 6),
+    ]
+    assert said == [
+        "fields are separated by a semicolon",
+        'texts from column "text", labels from "label"',
+        "1 row left out: the text is blank",
+    ]
+    split = write(tmp_path / "s.json", json.dumps({"train": rows_json(), "test": [{"text": "t", "label": "x"}]}))
+    assert [row.query for row in read_queries(split)] == ["t"]
+    numbered = write(tmp_path / "n.csv", "body,kind\na,0\nb,1\nc,-1\n")
+    names = write(tmp_path / "names.txt", "x\ny\n")
+    found = read_queries(numbered, ImportOptions(text="body", label="kind", names=names))
+    assert [row.category for row in found] == ["x", "y", None]
+
+
+def test_a_labelled_file_of_ones_own_is_read_strictly_and_one_without_labels_never(tmp_path: Path) -> None:
+    strict = write(tmp_path / "s.csv", "query,category\na,x\nb,x,y\n")
+    with pytest.raises(DataError, match=r"s\.csv:3: 3 fields where the header has 2"):
+        read_queries(strict)
+    for name, content in (("l.json", '["a", "b"]'), ("l.txt", "a\nb\n"), ("l.csv", "text\na\n")):
+        with pytest.raises(DataError, match="has no labels"):
+            read_queries(write(tmp_path / name, content))
+    with pytest.raises(DataError, match="no such file"):
+        read_queries(tmp_path / "none.csv")
