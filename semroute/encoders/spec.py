@@ -30,7 +30,7 @@ OWN_KINDS = ("onnx", "static")
 """Kinds whose files are in the artifact: numbers, and nothing that reaches out of its folder."""
 _SPECS = {"remote": ("kind", "base_url", "model", "api_key_env"), "torch": ("kind", "model")}
 _MOST_DIMENSIONS = 1 << 16
-_MOST_TOKENS = 1 << 20
+_MOST_TOKENS = 1 << 15
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> Description:

@@ -11,7 +11,7 @@ from typing import Any
 
 from semroute.errors import ArtifactError
 from semroute.index.scoring import Calibration
-from semroute.texts.names import LONGEST_NAME, is_printable
+from semroute.texts.names import is_printable
 from semroute.whole import read_json
 
 FORMAT = "semroute-index"
@@ -19,6 +19,7 @@ VERSION = 1
 MANIFEST = "manifest.json"
 MOST_PROBES = 16
 LONGEST_PROBE = 4096
+LONGEST_NAME = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class Manifest:
         try:
             return cls(
                 **_stage(values),
-                categories={_name(name): _category(entry) for name, entry in sorted(values["categories"].items())},
+                categories={name: _category(entry) for name, entry in sorted(values["categories"].items())},
                 created=str(values["created"]),
                 built_with=str(values["built_with"]),
                 files={role: _file(entry) for role, entry in values["files"].items()},
@@ -150,19 +151,14 @@ class Manifest:
 
 def _stage(values: Mapping[str, Any]) -> dict[str, Any]:
     """What both stages have."""
-    probes, weight = values["probes"], _finite(values["weight"])
-    if len(probes) > MOST_PROBES or any(len(text) > LONGEST_PROBE for text, _ in probes):
-        raise ValueError(f"more than {MOST_PROBES} probes, or one of more than {LONGEST_PROBE} characters")
-    if not 0 <= weight <= 1:
-        raise ValueError(f"the weight {weight:g} is not from 0 to 1")
     return {
         "encoder": dict(values["encoder"]),
         "dimensions": int(values["dimensions"]),
         "head": None if values["head"] is None else str(values["head"]),
-        "weight": weight,
+        "weight": _finite(values["weight"]),
         "calibration": Calibration(**{key: _finite(value) for key, value in values["calibration"].items()}),
         "validation": dict(values["validation"]),
-        "probes": tuple((str(text), tuple(map(_finite, vector))) for text, vector in probes),
+        "probes": tuple((str(text), tuple(map(_finite, vector))) for text, vector in values["probes"]),
     }
 
 
@@ -177,7 +173,7 @@ def _first_stage(values: Mapping[str, Any] | None) -> FirstStageEntry | None:
 def _category(values: Mapping[str, Any]) -> CategoryEntry:
     return CategoryEntry(
         description=str(values["description"]),
-        models=tuple(_name(str(model)) for model in values["models"]),
+        models=tuple(map(str, values["models"])),
         examples=int(values["examples"]),
         prototypes=int(values["prototypes"]),
         threshold=_finite(values["threshold"]),
@@ -185,11 +181,30 @@ def _category(values: Mapping[str, Any]) -> CategoryEntry:
     )
 
 
-def _name(name: str) -> str:
-    # It is shown in terminals, and becomes the name of a model that is called.
-    if not name.strip() or not is_printable(name) or len(name) > LONGEST_NAME:
-        raise ValueError(f"{name[:40]!a} is not the name of a category or a model")
-    return name
+def check_manifest(manifest: Manifest, folder: Path) -> None:
+    """Refuse a manifest that no build writes: it may come from anyone, whose words would reach a terminal.
+
+    Raises:
+        ArtifactError: a name does not print, a weight is no share, or the probes are many or long.
+    """
+    stages: list[Manifest | FirstStageEntry] = [manifest]
+    if manifest.first_stage is not None:
+        stages.append(manifest.first_stage)
+    names = [manifest.created, manifest.built_with, *manifest.categories]
+    for category in manifest.categories.values():
+        names += [category.threshold_from, *category.models]
+    problem = None
+    for stage in stages:
+        names += [*([stage.head] if stage.head else []), *(v for v in stage.encoder.values() if isinstance(v, str))]
+        if len(stage.probes) > MOST_PROBES or any(len(text) > LONGEST_PROBE for text, _ in stage.probes):
+            problem = f"more than {MOST_PROBES} probes, or one of more than {LONGEST_PROBE} characters"
+        if not 0 <= stage.weight <= 1:
+            problem = f"the weight {stage.weight:g} is not from 0 to 1"
+    unprintable = next((name for name in names if not is_printable(name) or len(name) > LONGEST_NAME), None)
+    if unprintable is not None:
+        problem = f"{unprintable[:40]!a} is no name: printable text of up to {LONGEST_NAME} characters is needed"
+    if problem is not None:
+        raise ArtifactError(f"{folder / MANIFEST}: damaged ({problem}); build the index again")
 
 
 def _file(values: Mapping[str, Any]) -> FileEntry:

@@ -21,13 +21,14 @@ from typing import Any
 import filelock
 
 from semroute.errors import ArtifactBusyError, ArtifactError
-from semroute.index.manifest import FORMAT, MANIFEST, FileEntry, FirstStageEntry, Manifest
+from semroute.index.manifest import FORMAT, MANIFEST, FileEntry, FirstStageEntry, Manifest, check_manifest
 from semroute.whole import sync
 
 FIRST = "first_"
 """What stands before the role of a file that belongs to the first stage."""
 LOCK = ".lock"
-_STAGING = ".staging-"
+STAGING = ".staging-"
+"""How the folders begin in which a build works; what a killed one left of them goes when the next one begins."""
 _HASHED = re.compile(r"[a-z_]+-[0-9a-f]{16}\.[a-z]+")
 
 
@@ -117,6 +118,7 @@ def open_artifact(folder: Path) -> Artifact:
     """
     for attempt in range(3):
         manifest = Manifest.read(folder)
+        check_manifest(manifest, folder)
         files = {role: folder / entry.name for role, entry in manifest.files.items()}
         try:
             for role, path in files.items():
@@ -188,8 +190,9 @@ def exclusive(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ArtifactError(f"{folder}: cannot be written ({error.strerror or error})") from error
     try:
-        for left in folder.glob(_STAGING + "*"):  # of a build that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        if lock.lock_counter == 1:  # else those of this thread are among them
+            for left in folder.glob(STAGING + "*"):  # of a build that was killed
+                shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
         lock.release()
@@ -218,7 +221,7 @@ def _staged(folder: Path) -> Iterator[Path]:
     there = {path.name for path in folder.iterdir()}
     staging = None
     try:
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
+        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))
         yield staging
     except BaseException as error:
         for path in folder.iterdir():
@@ -259,7 +262,7 @@ def _collect(folder: Path, keep: list[Manifest]) -> None:
 
 
 def _ours(name: str) -> bool:
-    return name in (MANIFEST, LOCK) or name.startswith(_STAGING) or _HASHED.fullmatch(name) is not None
+    return name in (MANIFEST, LOCK) or name.startswith(STAGING) or _HASHED.fullmatch(name) is not None
 
 
 def _verify(path: Path, entry: FileEntry) -> None:
@@ -272,7 +275,7 @@ def _verify(path: Path, entry: FileEntry) -> None:
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror or error})") from error
     if not is_file:
-        raise ArtifactError(f"{path}: not a regular file; build the index again")
+        raise ArtifactError(f"{path}: cannot be read (not a regular file); build the index again")
     if actual != entry.sha256:
         raise ArtifactError(f"{path}: altered or damaged (its SHA-256 is not the manifest's); build the index again")
 

@@ -20,6 +20,7 @@ from semroute.encoders.sentence import DEFAULT_MODEL
 from semroute.errors import EncoderError
 from semroute.extras import require
 from semroute.index import Artifact, exclusive
+from semroute.index.store import STAGING
 from semroute.learn.build import Examples, Progress, build_artifact, embed
 from semroute.learn.encoder_tuning import TuningPlan, tune_encoder
 from semroute.learn.first_stage import FirstStagePlan, ValidationRows
@@ -116,7 +117,8 @@ def build_index(
     with ExitStack() as stack:
         # From the start: a folder that is taken or cannot be written is refused before minutes are spent on it.
         stack.enter_context(exclusive(folder))
-        work = Path(stack.enter_context(TemporaryDirectory(prefix="semroute-")))
+        # Here, and not among the system's temporary files: the next build removes what a killed one leaves.
+        work = Path(stack.enter_context(TemporaryDirectory(prefix=STAGING, dir=folder)))
         progress("encoder", 0, 1)
         made = _make(encoder, tune, examples, work, seed, progress)
         # A remote encoder holds connections.

@@ -6,7 +6,7 @@ import numpy as np
 
 from semroute.arrays import read_npy
 from semroute.encoders.spec import load_encoder
-from semroute.errors import ArtifactError
+from semroute.errors import ArtifactError, EncoderError
 from semroute.index import Artifact
 from semroute.learn.build import Examples
 from semroute.learn.first_stage import FirstStagePlan
@@ -48,10 +48,15 @@ def stored_first_stage(artifact: Artifact) -> FirstStagePlan | None:
     A bar that was chosen against out-of-scope queries stays the lowest that is allowed: those queries are not stored.
 
     Raises:
-        ArtifactError: its parts do not fit together.
-        EncoderError: its files are damaged.
+        ArtifactError: its parts do not fit together, or are damaged.
     """
     parts, entry = artifact.first, artifact.manifest.first_stage
     if parts is None or entry is None:
         return None
-    return FirstStagePlan(load_encoder(parts.encoder, artifact.folder), floor=entry.floor)
+    try:
+        encoder = load_encoder(parts.encoder, artifact.folder)
+    except EncoderError as error:
+        raise ArtifactError(
+            f"{artifact.folder}: the first stage is unusable ({error}); build the index again"
+        ) from error
+    return FirstStagePlan(encoder, floor=entry.floor)

@@ -15,6 +15,7 @@ from semroute.encoders.spec import load_encoder
 from semroute.errors import ArtifactError, EncoderError
 from semroute.heads import MlpHead
 from semroute.index import PrototypeIndex, Scorer, StageParts
+from semroute.inference.graph import available_cores
 from semroute.types import Encoder, Matrix
 
 PROBE_COSINE = 0.995
@@ -113,14 +114,15 @@ def _quoted(text: str | None) -> str:
 
 
 def _try_encoder(encoder: Encoder) -> None:
-    """Embed :data:`TRIAL_TEXTS` one by one and together, as a process does that serves.
+    """Embed :data:`TRIAL_TEXTS` one by one, and the short ones together, as a process does that serves.
 
     Raises:
         ValueError: what comes out are no unit vectors.
     """
-    alone = [encoder.encode([text]) for text in TRIAL_TEXTS]
-    together = encoder.encode(TRIAL_TEXTS)
-    for vectors, count in ((np.concatenate(alone), len(TRIAL_TEXTS)), (together, len(TRIAL_TEXTS))):
+    # Two for each core: else each would be a run of its own.
+    short = TRIAL_TEXTS[:2] * available_cores()
+    made = [(encoder.encode([text]), 1) for text in TRIAL_TEXTS]
+    for vectors, count in (*made, (encoder.encode(short), len(short))):
         if vectors.shape != (count, encoder.dimensions) or vectors.dtype != np.float32:
             raise ValueError(f"the encoder gives {vectors.dtype} {vectors.shape} for {count} texts")
         lengths = np.linalg.norm(vectors, axis=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 LONGEST_NAME = 1000
-"""Characters of a name, the same bound as that of the artifact's manifest."""
+"""Characters of a category's name."""
 _JOINERS = "\u200c\u200d"
 """Without them words of Persian and of many scripts of India are misspelt, and emoji fall apart."""
 

@@ -19,6 +19,7 @@ from semroute.config import Config
 from semroute.errors import ArtifactError
 from semroute.index import open_artifact
 from semroute.router import Router
+from semroute.testing import FakeProvider
 
 COMMAND = [sys.executable, "-m", "semroute.cli.main"]
 
@@ -156,6 +157,7 @@ def test_without_its_extra_a_first_stage_names_the_pip_command_before_the_build(
     [
         (["--encoder", "remote"], "--encoder remote needs --base-url and --model"),
         (["--base-url", "https://host/v1"], "--base-url and --api-key-env are for --encoder remote"),
+        (["--encoder", "remote", "--base-url", "https://h/v1", "--model", "m", "--api-key-env", "sk-1"], "in capitals"),
         (["--oos-recall", "1.5"], "--oos-recall"),
     ],
 )
@@ -248,3 +250,39 @@ def test_a_file_that_leaves_a_doubt_names_the_way(tmp_path: Path, capsys: pytest
     path.write_text("subject,body,team\na,b,c\n")
     assert main(["build-index", str(path), "--out", str(tmp_path / "out")]) == 2
     assert "cannot tell which column holds the texts" in capsys.readouterr().err
+
+
+def test_the_encoder_of_the_configuration_is_built_with_and_serves_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.chdir(tmp_path)
+    source = write_categories(tmp_path / "source")
+    with FakeProvider(dimensions=64) as provider:
+        line = f"encoder: {{kind: remote, base_url: '{provider.base_url}', model: embedder}}\n"
+        (tmp_path / "semroute.yaml").write_text(line)
+        done = run(str(source), "--no-head")
+        assert done.exit_code == 0, done.exception
+        assert "put this line" not in done.stderr
+        router = Router.load()
+        assert router.route("write a sql join").category == "code"
+        router.live.encoder.encoder.close()  # type: ignore[attr-defined]  # the cache's
+
+
+def test_an_encoder_by_flags_is_told_as_the_line_that_lets_it_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.chdir(tmp_path)
+    source = write_categories(tmp_path / "source")
+    with FakeProvider(dimensions=64) as provider:
+        flags = ["--encoder", "remote", "--base-url", provider.base_url, "--model", "embedder"]
+        done = run(str(source), *flags, "--no-head")
+        assert done.exit_code == 0, done.exception
+        with pytest.raises(ArtifactError, match="asks for a remote encoder"):
+            Router.load()
+        told = done.stderr.partition("put this line into it: ")[2].splitlines()[0]
+        (tmp_path / "semroute.yaml").write_text(told)
+        router = Router.load()
+        assert router.route("write a sql join").category == "code"
+        router.live.encoder.encoder.close()  # type: ignore[attr-defined]  # the cache's

@@ -194,6 +194,7 @@ def use(folder: Path) -> None:
     router.route_many(["fix the loop", "?", "soup " * 50])
     nearest_examples(router.live, "boil a egg")
     stored_examples(router.live.artifact)
+    stored_first_stage(router.live.artifact)
 
 
 def is_refused(folder: Path) -> bool:
