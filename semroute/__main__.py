@@ -1,4 +1,4 @@
-"""``python -m semroute``: the command, for where scripts are not on the path."""
+"""``python -m semroute``: run the command without its script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that hold several categories, or none, among those of one category each: refused, never swallowed."""
+"""Refuse files among category files that are none, with the way on."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _HEADER = re.compile(r'"?(?:query|text|utterance|category|label|intent)"?[,;\t]'
 
 
 def import_hint(path: Path) -> str:
-    """The command that makes category files of it."""
+    """Return the command that imports a file or folder."""
     out = "imported" if path.name == "categories" else "categories"
     return f'run "semroute import {shlex.quote(str(path))} --out {out}"'
 
 
 def way_on(path: Path) -> str:
-    """What to do with a file that is no category file, by its ending."""
+    """Return the remedy for a file that is no category file."""
     suffix = path.suffix.lower()
     if suffix in WORKBOOKS:
         return (
@@ -52,7 +52,7 @@ def way_on(path: Path) -> str:
 
 
 def refuse_other_labels(rows: Iterable[tuple[int, Mapping[str, object]]], own: str, notes: Notes) -> None:
-    """Note a problem where a column of labels names other categories than ``own``, which would swallow them.
+    """Note a problem where a label column names other categories.
 
     Args:
         rows: line numbers and rows.
@@ -75,7 +75,7 @@ def refuse_other_labels(rows: Iterable[tuple[int, Mapping[str, object]]], own: s
 
 
 def checked_lines(examples: Sequence[Example], notes: Notes) -> tuple[Example, ...]:
-    """The examples of a text file without the marks of a list; a problem for lines that are no examples."""
+    """Check the lines of a text file, and strip the marks of a list."""
     if not examples:
         return ()
     foreign = _foreign(examples)
@@ -102,7 +102,7 @@ def checked_lines(examples: Sequence[Example], notes: Notes) -> tuple[Example, .
 
 
 def _foreign(examples: Sequence[Example]) -> tuple[str, int] | None:
-    """Why the lines are another format than an example a line, and the line that shows it."""
+    """Return why lines are in another format, and the line that shows it."""
     first = examples[0]
     for example in examples:
         if example.text.startswith("__label__"):

@@ -1,4 +1,4 @@
-"""``semroute import``: labelled data in the formats that people have to category files."""
+"""``semroute import``: convert labelled data to category files."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def import_data(
 
 
 def as_dict(gathered: Gathered, written: Written) -> dict[str, object]:
-    """An import as JSON-ready values."""
+    """Convert an import to JSON-ready values."""
 
     def findings(found: tuple[Finding, ...]) -> list[dict[str, object]]:
         return [{"message": one.message, "path": str(one.path), "line": one.line} for one in found]

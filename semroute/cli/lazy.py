@@ -1,4 +1,4 @@
-"""Click groups: commands imported when they run, so that help answers at once, and the right word for a wrong one."""
+"""Click groups that import commands lazily and suggest near names."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import click
 
 
 class SuggestingGroup(click.Group):
-    """A group that answers an unknown command with the one that was meant."""
+    """Group that answers an unknown command with the nearest known one."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command, its name and the words after it."""
+        """Resolve a command, or suggest the one that was meant."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
             import difflib

@@ -1,4 +1,4 @@
-"""Queries that were decided wrongly: in a file, in JSON, and the first of them on the terminal."""
+"""List wrongly decided queries in a file, in JSON and on the terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN = 10
 
 
 def _writable(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
-    """Refuse a place that cannot be written before minutes are spent."""
+    """Refuse an unwritable file before minutes are spent."""
     if value is not None and (value.is_dir() or not value.absolute().parent.is_dir()):
         raise click.BadParameter(
             f"{value} cannot be written: name a file in a folder that is there", context, parameter
@@ -41,7 +41,9 @@ errors_option = click.option(
 def mistake_dicts(
     mistakes: Sequence[Mistake], rows: Sequence[LabelledQuery], artifact: Artifact, encoder: Encoder
 ) -> list[dict[str, Any]]:
-    """Wrong queries as JSON-ready values, each with the stored example that is nearest to it; null is out of scope.
+    """Convert wrong queries to JSON-ready values with nearest examples.
+
+    None stands for out of scope.
 
     Raises:
         ArtifactError: the stored examples cannot be read.
@@ -64,7 +66,7 @@ def mistake_dicts(
 
 
 def write_errors(path: Path, errors: Sequence[Mapping[str, Any]]) -> None:
-    """Write wrong queries, one a line; the file appears whole or not at all.
+    """Write wrong queries atomically, one a line.
 
     Raises:
         InputError: it cannot be written.
@@ -82,7 +84,7 @@ def write_errors(path: Path, errors: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_errors(errors: Sequence[Mapping[str, Any]], count: int) -> None:
-    """The first wrong queries, and the example that each is nearest to.
+    """Print the first wrong queries with their nearest examples.
 
     Args:
         errors: the first of them, :data:`SHOWN` at most are printed.

@@ -1,4 +1,4 @@
-"""Names that people give: categories, wherever they are written, compared and shown."""
+"""Check and normalise the names of categories."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ _JOINERS = "\u200c\u200d"
 
 
 def normalize_name(name: str) -> str:
-    """Return a name in Unicode's composed form: macOS hands out decomposed ones."""
+    """Normalise a name to Unicode's composed form (NFC).
+
+    macOS hands out decomposed ones.
+    """
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
@@ -21,7 +24,10 @@ def is_printable(name: str) -> bool:
 
 
 def name_problem(name: str) -> str | None:
-    """Return why a category cannot bear a name, and None where it can: any printable text without space around it."""
+    """Return why a category cannot bear a name; None where it can.
+
+    Any printable text without space around it will do.
+    """
     if not name.strip(_JOINERS).strip():
         return "a category's name must not be blank"
     if name != name.strip() or not is_printable(name):
@@ -32,5 +38,8 @@ def name_problem(name: str) -> str | None:
 
 
 def name_key(name: str) -> str:
-    """Return a key that is equal for names which a file system may hold to be the same, whatever their case."""
+    """Return a key that is equal for names differing in case alone.
+
+    A file system may hold such names to be the same.
+    """
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())

@@ -75,7 +75,9 @@ def test_a_lost_first_stage_is_a_warning(own_staged_index: Path) -> None:
     assert "a first stage could answer only 0.0% of 19 held-out examples" in " ".join(done.stderr.split())
 
 
-@pytest.mark.parametrize("name", ["R&D", "C++", "Billing / Refunds", "reverted_card_payment?", "caf\u00e9 \u6cd5"])
+@pytest.mark.parametrize(
+    "name", ["R&D", "C++", "[red]", "Billing / Refunds", "reverted_card_payment?", "caf\u00e9 \u6cd5"]
+)
 def test_any_printable_name_is_added_shown_configured_routed_to_and_removed(
     own_index: Path, tmp_path: Path, name: str
 ) -> None:
@@ -83,6 +85,7 @@ def test_any_printable_name_is_added_shown_configured_routed_to_and_removed(
     typed = unicodedata.normalize("NFD", name)  # as macOS hands it over
     assert run("add", typed, "who won the match", "best running shoes", *index).exit_code == 0
     assert name in open_artifact(own_index).manifest.categories
+    assert name in run("inspect", *index).stdout
     config = tmp_path / "c.yaml"
     config.write_text(yaml.safe_dump({"categories": {typed: {"models": ["sporty"], "threshold": 0.1}}}))
     done = run("route", "who won the match", *index, "--config", str(config), "--json")

@@ -1,4 +1,7 @@
-"""Import of labelled data in the formats that people have: one stream of text, label and line from each of them."""
+"""Import labelled data in foreign formats.
+
+Every reader yields one stream of text, label and line.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stream of labelled texts to categories, with everything that is to be said of it."""
+"""Gather labelled texts into categories and labelled queries."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class Gathered:
         guesses: how the data were read where they could be read in another way.
         skipped: what was left out: a finding for each reason, with the first line.
         warnings: what is probably a mistake.
+        is_labelled: whether every text has a label of its own, and none stands under the name of its file.
     """
 
     categories: tuple[Category, ...]
@@ -42,15 +43,16 @@ class Gathered:
     guesses: tuple[Finding, ...]
     skipped: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
+    is_labelled: bool = True
 
     @property
     def examples(self) -> int:
-        """How many there are in all categories."""
+        """Number of examples in all categories."""
         return sum(len(category.examples) for category in self.categories)
 
 
 def gather(path: Path, options: ImportOptions | None = None) -> Gathered:
-    """Read labelled data: a file in any of the formats of the package, or a folder of them.
+    """Read labelled data from a file of any format, or a folder of files.
 
     Raises:
         DataError: it cannot be read, or not without being told how; nothing usable is in it.
@@ -88,11 +90,12 @@ def gather(path: Path, options: ImportOptions | None = None) -> Gathered:
         guesses=tuple(Finding(message, where) for where, message in notes.guesses),
         skipped=skipped,
         warnings=tuple(_warnings(path, categories, rows)),
+        is_labelled=not notes.unlabelled,
     )
 
 
 def read_source(source: Path) -> CategorySet:
-    """The categories to build from: a folder of category files, or one labelled file.
+    """Read categories from a folder of category files or a labelled file.
 
     Raises:
         DataError: it cannot be read.
@@ -101,13 +104,18 @@ def read_source(source: Path) -> CategorySet:
     if not source.is_file():
         return read_categories(source)
     found = gather(source)
+    if not found.is_labelled:
+        fix = "name the folder of category files, or a file with a label for each text"
+        raise DataError(f"is a file without labels, one category alone; {fix}", path=source)
     return CategorySet(found.categories, (*found.guesses, *found.skipped, *found.warnings))
 
 
 def read_queries(
     path: Path, options: ImportOptions | None = None, warn: Callable[[Finding], object] = lambda finding: None
 ) -> list[LabelledQuery]:
-    """Read labelled queries: a labelled file as :func:`~semroute.categories.labelled.read_labelled` has it, or another.
+    """Read labelled queries from a file of any format.
+
+    A file with ``query`` and ``category`` is read strictly, by :func:`~semroute.categories.labelled.read_labelled`.
 
     Args:
         path: a file with ``query`` and ``category`` in each row, else in any of the formats of the package.
@@ -139,7 +147,7 @@ def read_queries(
 
 
 def _has_other_columns(path: Path) -> bool:
-    """Whether a file can be read and lacks one of the columns that a labelled file has."""
+    """Return whether a readable file lacks a column of labelled files."""
     try:
         columns = first_columns(path)
     except (DataError, MissingExtraError):

@@ -1,4 +1,7 @@
-"""Labels to the names of categories: numbers by their names, several labels, and words for "out of scope"."""
+"""Map labels to names of categories.
+
+Numbers are mapped by a list of names, and words for "out of scope" to none.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ _BEFORE = re.compile(r"^(?:.*\b(?:with|are|is|be|include|includes)|and|or)\s+")
 
 
 class LabelReader:
-    """Turns the value of a label into categories.
+    """Map the value of a label to categories.
 
     Args:
         options: what to do with several labels.
@@ -56,7 +59,7 @@ class LabelReader:
         self._names, self._names_path = names or {}, names_path
 
     def categories(self, value: object, line: int | None) -> tuple[str, ...]:
-        """The categories of a row; none, and a note, where the row is left out.
+        """Return the categories of a row; none, with a note, if it is left out.
 
         Raises:
             DataError: a number that the file of names does not name.
@@ -115,12 +118,12 @@ class LabelReader:
 
 
 def label_name(value: str) -> str:
-    """A label as the name of a category: composed, with single spaces, without marks that nobody sees."""
+    """Normalise a label to a category's name: composed, single spaces."""
     return normalize_name(" ".join(value.replace("\u200b", "").replace("\ufeff", "").split()))
 
 
 def read_names(path: Path, column: str | None) -> dict[int, str]:
-    """The names of numbered labels, from whatever lists them.
+    """Read the names of numbered labels.
 
     Reads a name a line, ``0: name`` lines, CSV, JSON and YAML (a list; numbers to names or names to numbers;
     ``id2label`` of a model; ``dataset_info.json``), and the card of a data set: its header's ``class_label``, else a
@@ -162,7 +165,10 @@ def read_names(path: Path, column: str | None) -> dict[int, str]:
 
 
 def names_in_features(features: object) -> dict[str, dict[int, str]]:
-    """Names by column, from the description of a data set's features: an object or list of them, at any depth."""
+    """Extract label names by column from a data set's features.
+
+    The features are an object or a list of them, at any depth.
+    """
     found: dict[str, dict[int, str]] = {}
     for column, described in _described(features):
         names = described.get("names")
@@ -173,7 +179,7 @@ def names_in_features(features: object) -> dict[str, dict[int, str]]:
 
 
 def _described(values: object, column: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every description of numbered labels, with the column that it belongs to."""
+    """Yield every description of numbered labels with its column."""
     if depth > 12:
         return
     if isinstance(values, list):
@@ -206,7 +212,10 @@ def _from_values(values: Any, column: str | None) -> dict[int, str] | None:
 
 
 def _numbered(values: Any) -> dict[int, str] | None:
-    """Names by number from a list, or an object in either direction; None for anything else."""
+    """Map numbers to names from a list, or an object in either direction.
+
+    None for anything else.
+    """
     if isinstance(values, list):
         return dict(enumerate(values)) if values and all(isinstance(value, str) for value in values) else None
     if not isinstance(values, dict) or not values:
@@ -234,7 +243,10 @@ def _from_text(text: str, suffix: str) -> dict[int, str] | None:
 
 
 def _contiguous(pairs: Iterable[tuple[str, str]]) -> dict[int, str] | None:
-    """Numbers from 0 on to names: what has gaps is a list of something else."""
+    """Map the numbers 0 to n-1 to names; None where there are gaps.
+
+    What has gaps is a list of something else.
+    """
     names: dict[int, str] = {}
     for number, name in pairs:
         names.setdefault(int(number), name.strip().strip("`\"'*"))

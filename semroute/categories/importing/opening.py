@@ -1,4 +1,4 @@
-"""Files to import as lines, text or rows: packed with gzip or not, in UTF-8 or another encoding, within bounds."""
+"""Open files to import, packed or in other encodings, within bounds."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Source:
                 raise DataError(f"{message}; save it as CSV UTF-8, JSONL or Parquet", path=path)
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """The numbered lines, ends included, each read as it is asked for.
+        """Yield the numbered lines lazily, with their ends.
 
         Raises:
             DataError: a line is too long or not of the encoding, or the file is damaged.
@@ -100,7 +100,7 @@ class Source:
                     self._refuse(f"is not {encoding} text; name its encoding: --encoding NAME", None)
 
     def text(self) -> str:
-        """The whole text.
+        """Read the whole text.
 
         Raises:
             DataError: as :meth:`lines`, and for a file beyond :data:`MOST_TEXT_BYTES`.
@@ -143,7 +143,7 @@ class Source:
 
 
 class _Bounded(io.RawIOBase):
-    """Unpacked bytes, up to a bound."""
+    """Stream of unpacked bytes with an upper bound."""
 
     def __init__(self, packed: gzip.GzipFile, room: int, path: Path) -> None:
         self._packed, self._room, self._path = packed, room, path

@@ -1,4 +1,4 @@
-"""What every reader yields, the options that all share, and notes of what was guessed and left out."""
+"""Records, options and notes that all readers share."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ Records: TypeAlias = Iterator[Record]
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """How to read a file, where it can be read in more than one way; None leaves it to the file.
+    """Options for files that can be read in more than one way.
+
+    None leaves the choice to the file.
 
     Attributes:
         text: column of the texts.
@@ -60,19 +62,22 @@ class ImportOptions:
 
 
 class ShapeError(DataError):
-    """A file that holds no texts in any shape that is known; in a folder it is passed over."""
+    """Error for a file without texts in any known shape.
+
+    In a folder such a file is passed over.
+    """
 
 
 @dataclass(slots=True)
 class Skipped:
-    """Rows that were left out for one reason: how many, and the first few lines."""
+    """Rows left out for one reason: their number and first lines."""
 
     count: int = 0
     lines: list[int] = field(default_factory=list)
 
 
 class ImportNotes:
-    """What was guessed, and what was left out, by file.
+    """Guesses and left-out rows, by file.
 
     Attributes:
         guesses: file and sentence.
@@ -100,7 +105,7 @@ class ImportNotes:
             found.lines.append(line)
 
     def skipped_messages(self) -> list[tuple[Path, int | None, str]]:
-        """File, first line and a sentence for each reason."""
+        """Return file, first line and a sentence for each reason."""
         messages = []
         for (path, reason), found in self.skipped.items():
             rows = "1 row" if found.count == 1 else f"{found.count:,} rows"

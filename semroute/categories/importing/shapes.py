@@ -1,4 +1,7 @@
-"""Shapes of JSON and YAML: tables, routes with their utterances, lists by category, and Rasa's training data."""
+"""Recognise the shapes of JSON and YAML files.
+
+Tables, routes with utterances, lists by category, and Rasa's training data.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +32,15 @@ _CATEGORY_KEYS = {"name", "description", "models", "threshold", "examples"}
 
 
 def without_entities(text: str) -> str:
-    """A text without the marks of Rasa's entities (and of Markdown's links): ``[Oslo](city)`` is ``Oslo``."""
+    """Strip the marks of Rasa's entities and Markdown's links.
+
+    ``[Oslo](city)`` becomes ``Oslo``.
+    """
     return _ENTITY.sub(r"\1", text)
 
 
 def tree_records(tree: Tree, source: Source, options: ImportOptions, notes: ImportNotes) -> Records | Table:
-    """The records of a tree, or the table that it is.
+    """Return the records of a tree, or its table.
 
     Raises:
         ShapeError: it has none of the shapes that are known.
@@ -109,7 +115,10 @@ def _rows(items: list[Tree], skip: Skip) -> Rows:
 
 
 def _is_columns(values: Mapping[str, Tree]) -> bool:
-    """Whether an object holds a table by column: lists, or (of pandas) objects by row number, of one length."""
+    """Return whether an object holds a table by column.
+
+    Its values are lists, or (of pandas) objects by row number, of one length.
+    """
     names = [key.casefold() for key in values]
     known = [any(name in (one, f"{one}s") for one in TEXTS) for name in names]
     labels = [any(name in (one, f"{one}s") for one in LABELS) for name in names]
@@ -129,7 +138,10 @@ def _turned(values: Mapping[str, Tree]) -> Rows:
 
 
 def _one_of(tables: Mapping[str, object], source: Source, options: ImportOptions, notes: ImportNotes) -> str:
-    """The key of the table to take: the named one, the only one, or the one to train (else to evaluate) on."""
+    """Choose the table to read: the named, the only or the training one.
+
+    For queries to evaluate on it is the held-out one.
+    """
     if options.table is not None:
         if options.table in tables:
             return options.table
@@ -147,7 +159,10 @@ def _one_of(tables: Mapping[str, object], source: Source, options: ImportOptions
 
 
 def split_of(names: list[str]) -> tuple[list[str], list[str]]:
-    """Names of what is to be trained on, and of what was held out; both empty where the names do not say so."""
+    """Split names into those of training and of held-out data.
+
+    Both are empty where the names do not say so.
+    """
     train = [name for name in names if _TRAIN.match(name)]
     held = [name for name in names if _HELD_OUT.match(name)]
     return (train, held) if train and held else ([], [])
@@ -216,7 +231,10 @@ def _text(item: Tree, path: Path, notes: ImportNotes) -> str | None:
 
 
 def _rasa(items: list[Tree], path: Path, notes: ImportNotes) -> Records:
-    """The examples of intents (https://rasa.com/docs/rasa/nlu-training-data); what says something of words is left."""
+    """Yield the examples of Rasa's intents.
+
+    Format: https://rasa.com/docs/rasa/nlu-training-data. Synonyms, lookups and patterns are noted and left out.
+    """
     for item in items:
         other = next((key for key in _RASA_OTHER if child(item, key) is not None), None)
         intent, examples = child(item, "intent"), child(item, "examples")
@@ -239,7 +257,7 @@ def _rasa_examples(examples: Tree, path: Path, notes: ImportNotes) -> Iterator[t
 
 
 def _rasa_lines(tree: Tree, path: Path, notes: ImportNotes, *, bare: bool) -> Iterator[tuple[str, int]]:
-    """The lines of a block after their dash; with ``bare`` also those without one."""
+    """Yield the items of a block; with ``bare`` also lines without a dash."""
     value = tree.value()
     if not isinstance(value, str):
         notes.skip(path, f"is {kind(value)} where examples are expected", tree.line)

@@ -1,4 +1,4 @@
-"""Which format a file or folder has, and its records."""
+"""Detect the format of a file or folder, and read its records."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _TEXT_SUFFIXES = ("", ".txt", ".text")
 
 
 def file_records(path: Path, options: ImportOptions, notes: ImportNotes, default: str | None = None) -> Records:
-    """The records of a file in any format, each with the name of a category.
+    """Yield the records of a file in any format, with category names.
 
     Args:
         path: the file.
@@ -73,7 +73,7 @@ def file_records(path: Path, options: ImportOptions, notes: ImportNotes, default
 
 
 def first_columns(path: Path) -> Sequence[str]:
-    """The columns of a table; none for a file of another kind, or without rows.
+    """Return the columns of a table; none for other files.
 
     Raises:
         DataError: it cannot be read.
@@ -111,7 +111,7 @@ def _table_records(table: Table, source: Source, options: ImportOptions, notes: 
 def _label_names(
     label: str | None, table: Table, source: Source, options: ImportOptions, notes: ImportNotes
 ) -> tuple[dict[int, str], Path | None]:
-    """The names of labels that are numbers: from ``--names``, or from the file itself."""
+    """Find names of numbered labels: ``--names``, the file, or beside it."""
     if label is None:
         return {}, None
     if options.names is not None:
@@ -135,7 +135,7 @@ def _label_names(
 
 
 def _described(path: Path, label: str) -> dict[int, str]:
-    """The names that a description of the data beside them has; none where there is none."""
+    """Read label names from a description beside the data, if there is one."""
     try:
         return read_names(path, label) if path.is_file() else {}
     except DataError:
@@ -209,7 +209,7 @@ def _parquet_schema(source: Source) -> Any:
 
 
 def _by_content(source: Source, options: ImportOptions, notes: ImportNotes) -> Records | Table:
-    """The records of text whose name says nothing: fastText, JSON, a table, a list, or a text a line."""
+    """Read text whose file name does not tell the format."""
     if source.head.startswith(b"PAR1"):
         return _parquet(source, options, notes)
     sample = [text for _, text in islice(source.lines(), 200)]
@@ -234,7 +234,10 @@ def _by_content(source: Source, options: ImportOptions, notes: ImportNotes) -> R
 
 
 def _is_table(source: Source, written: list[str], options: ImportOptions, notes: ImportNotes) -> bool:
-    """Whether text is a table: columns were asked for, or are called as columns are, or there are tabs throughout."""
+    """Return whether text is a table.
+
+    It is where columns were asked for or have known names, or where every line has as many tabs.
+    """
     if options.text is not None or options.label is not None or written[0].lstrip('\ufeff"').startswith("sep="):
         return True
     first = written[0].strip().lstrip("\ufeff").casefold()
@@ -263,7 +266,9 @@ _READERS: dict[str, Callable[[Source, ImportOptions, ImportNotes], Records | Tab
 
 
 def folder_records(folder: Path, options: ImportOptions, notes: ImportNotes) -> Iterator[tuple[Path, Record]]:
-    """The records of every file of a folder, and of its folders, each of which is a category where files name none.
+    """Yield the records of every file of a folder and its sub-folders.
+
+    Where files name no labels, each file or sub-folder is a category.
 
     Raises:
         DataError: nothing in it can be read.
@@ -290,7 +295,7 @@ def folder_records(folder: Path, options: ImportOptions, notes: ImportNotes) -> 
 
 
 def _listed_file(path: Path, options: ImportOptions, notes: ImportNotes, default: str) -> Iterator[tuple[Path, Record]]:
-    """The records of a file among others; one without any is passed over with a note."""
+    """Yield the records of one file of a folder; note one without any."""
     try:
         for record in file_records(path, options, notes, default):
             yield path, record
@@ -299,7 +304,7 @@ def _listed_file(path: Path, options: ImportOptions, notes: ImportNotes, default
 
 
 def _sub_folder(folder: Path, options: ImportOptions, notes: ImportNotes) -> Iterator[tuple[Path, Record]]:
-    """The texts of a folder for one category: of each file, or of each line of its files."""
+    """Yield the texts of one category's folder: its files or their lines."""
     files = _entries(folder)
     name = folder.name
     texts = [path for path in files if path.is_file() and path.suffix.lower() in _TEXT_SUFFIXES]

@@ -1,4 +1,4 @@
-"""Tables: files of rows with named columns, and which of these hold the texts and the labels."""
+"""Read tables, and choose their columns of texts and labels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _INTEGER = re.compile(r"-?\d{1,9}(?:\.0)?")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows that can be read more than once.
+    """Table whose rows can be read more than once.
 
     Attributes:
         columns: their names, in the order of the file; a name that is repeated has got a number.
@@ -57,13 +57,13 @@ class Table:
     is_sure: bool = False
 
     def sample(self) -> list[Mapping[str, object]]:
-        """The first rows."""
+        """Read the first rows."""
         return [row for _, row in islice(self.rows(_unsaid), SAMPLE)]
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The columns of texts and labels; no labels in a table of one column."""
+    """Columns of texts and labels; no labels in a table of one column."""
 
     table: Table
     text: str
@@ -71,7 +71,9 @@ class Chosen:
 
 
 def delimited_table(source: Source, options: ImportOptions, notes: ImportNotes) -> Table:
-    """A table of delimited text: CSV, or with semicolons, tabs or bars; a first line ``sep=;`` is obeyed.
+    """Open delimited text as a table.
+
+    Fields are separated by commas, semicolons, tabs or bars; a first line ``sep=;`` is obeyed.
 
     Raises:
         DataError: the file cannot be read, or is empty.
@@ -119,7 +121,9 @@ def delimited_table(source: Source, options: ImportOptions, notes: ImportNotes) 
 
 
 def json_lines_table(source: Source) -> Table:
-    """A table of JSON Lines: objects, or lists whose items are columns that are numbered.
+    """Open JSON Lines as a table.
+
+    Lines are objects, or lists whose items are numbered columns.
 
     Raises:
         DataError: the file cannot be read, or no line is of that kind.
@@ -135,7 +139,9 @@ def json_lines_table(source: Source) -> Table:
 
 
 def object_table(source: Source, rows: Callable[[Skip], Rows], **more: Any) -> Table:
-    """A table of rows that need not have the same keys; keys of objects inside of them are joined with dots.
+    """Open rows of varying keys as a table.
+
+    Keys of objects inside of rows are joined with dots.
 
     Raises:
         ShapeError: there are no rows.
@@ -154,7 +160,9 @@ def object_table(source: Source, rows: Callable[[Skip], Rows], **more: Any) -> T
 
 
 def chosen_columns(table: Table, options: ImportOptions, notes: ImportNotes, source: Source) -> Chosen:
-    """The columns of texts and labels: the named ones, else those that are the only ones to be called so.
+    """Choose the columns of texts and labels.
+
+    The named ones, else those that are the only ones of a known name.
 
     Raises:
         DataError: no such column, or it cannot be told which.
@@ -182,7 +190,7 @@ def chosen_columns(table: Table, options: ImportOptions, notes: ImportNotes, sou
 
 
 def integer_label(value: object) -> int | None:
-    """The number that a label is: of whole numbers, also written as text or, by pandas, as ``3.0``."""
+    """Parse a label that is a whole number, also as text or ``3.0``."""
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int):
@@ -209,7 +217,7 @@ def _named(wanted: str, table: Table, option: str, source: Source) -> str:
 def _by_content(
     columns: Sequence[str], text: str | None, label: str | None, sample: Sequence[Mapping[str, object]]
 ) -> tuple[str | None, str | None]:
-    """Of two columns, the one whose values repeat holds the labels."""
+    """Choose columns by content: the one that repeats holds the labels."""
     shares = {column: len({str(row.get(column)) for row in sample}) / max(1, len(sample)) for column in columns}
     if text is None and label is not None:
         return next(column for column in columns if column != label), label
@@ -230,7 +238,7 @@ def _length(column: str, sample: Sequence[Mapping[str, object]]) -> int:
 
 
 def _unsaid(message: str, line: int | None) -> None:
-    """Rows of a sample are read again, and what is wrong with them is said then."""
+    """Drop a message: rows of a sample are read again, with a report."""
 
 
 def _cannot_tell(table: Table, text: str | None, label: str | None, sample: Sequence[Mapping[str, object]]) -> str:
@@ -256,7 +264,7 @@ def _only(columns: Sequence[str]) -> str | None:
 
 
 def _singular(column: str) -> str:
-    """A column's name for comparison: its last part, in lower case, in the singular."""
+    """Normalise a column's name: last part, lower case, singular."""
     name = re.sub(r"[\s_-]+", "_", column.rsplit(".", 1)[-1].strip().casefold())
     if name.endswith("ies"):
         return name[:-3] + "y"
@@ -268,7 +276,10 @@ def _all_integers(column: str, sample: Sequence[Mapping[str, object]]) -> bool:
 
 
 def _first_is_a_row(table: Table) -> bool:
-    """Whether the header is a row itself: no column is called as columns are, and a later row has its label."""
+    """Return whether the header is a row itself.
+
+    No column has a known name, and the label of the header stands in later rows.
+    """
     if any(_singular(column) in (*TEXTS, *LABELS, *_IGNORED) for column in table.columns) or len(table.columns) != 2:
         return False
     sample = table.sample()
@@ -278,7 +289,7 @@ def _first_is_a_row(table: Table) -> bool:
 
 
 def _delimiter(lines: Sequence[str], suffix: str) -> str:
-    """The delimiter by which most records have as many fields as the first, and the first has most."""
+    """Detect the delimiter by which most records have the header's width."""
     best, best_score = ("\t" if suffix in (".tsv", ".tab") else ","), (0.0, 0)
     for delimiter in dict.fromkeys([best, *DELIMITERS]):
         malformed: list[int | None] = []
@@ -323,7 +334,7 @@ def _flattened(row: Mapping[str, object], prefix: str = "", depth: int = 0) -> d
 
 
 def _as_object(text: str) -> str:
-    """A line that is a list as an object, so that it is read and refused as other lines are."""
+    """Rewrite a line that is a JSON list as an object."""
     import json
 
     try:

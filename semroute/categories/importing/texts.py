@@ -1,4 +1,4 @@
-"""Plain text: fastText's labels, Markdown lists under headings, and an example a line."""
+"""Read plain text: fastText, Markdown, and an example a line."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _WRAPPED = re.compile(r'(["`\u201c\u201e\u00ab])(.+)(["`\u201d\u201c\u00bb])')
 
 
 def is_fasttext(lines: Sequence[str]) -> bool:
-    """Whether most lines that are not blank have a label in fastText's way."""
+    """Return whether most lines have a label in fastText's format."""
     written = [line for line in lines if line.strip()]
     return bool(written) and sum(_PREFIX in line for line in written) * 2 > len(written)
 
 
 def fasttext_records(source: Source, notes: ImportNotes) -> tuple[list[Record], list[list[str]]]:
-    """Texts, and beside them all labels of each, which stand at the beginning or the end of a line.
+    """Read texts and their labels, from the start or the end of each line.
 
     (https://fasttext.cc/docs/en/supervised-tutorial.html)
     """
@@ -51,7 +51,7 @@ def fasttext_records(source: Source, notes: ImportNotes) -> tuple[list[Record], 
 
 
 def is_markdown(lines: Sequence[str]) -> bool:
-    """Whether the text is a list throughout, or has items under headings."""
+    """Return whether text is a list throughout, or has items under headings."""
     written = [line for line in lines if line.strip()]
     items = sum(_ITEM.fullmatch(line.rstrip()) is not None for line in written)
     headings = sum(_HEADING.fullmatch(line.strip()) is not None for line in written)
@@ -59,7 +59,10 @@ def is_markdown(lines: Sequence[str]) -> bool:
 
 
 def markdown_records(source: Source, notes: ImportNotes) -> Records:
-    """The items of lists; a heading, a line that ends in a colon, or the item above deeper ones is their category."""
+    """Yield the items of lists with their category.
+
+    It is the heading, a line that ends in a colon, or the item above deeper ones.
+    """
     lines = [(number, line.rstrip()) for number, line in source.lines()]
     label: str | None = None
     taken = True
@@ -86,7 +89,10 @@ def markdown_records(source: Source, notes: ImportNotes) -> Records:
 
 
 def _flushed(items: list[tuple[int, str, int]], label: str | None) -> Records:
-    """The items since the last heading; without one, an item above deeper ones names their category."""
+    """Yield the items since the last heading.
+
+    Without a heading, an item above deeper ones names their category.
+    """
     found = list(items)
     items.clear()
     if label is None and len({depth for depth, _, _ in found}) > 1:
@@ -103,7 +109,10 @@ def _flushed(items: list[tuple[int, str, int]], label: str | None) -> Records:
 
 
 def _label(heading: str, notes: ImportNotes, source: Source, line: int) -> tuple[str | None, bool]:
-    """The category that a heading names, and whether the items under it are texts: Rasa's lists of words are not."""
+    """Return a heading's category, and whether its items are texts.
+
+    Rasa's lists of words are none.
+    """
     rasa = _RASA_HEADING.fullmatch(heading.strip())
     if rasa is None:
         return _plain(heading), True
@@ -114,7 +123,7 @@ def _label(heading: str, notes: ImportNotes, source: Source, line: int) -> tuple
 
 
 def _plain(text: str) -> str:
-    """The text of an item or heading without marks for emphasis, code, links, entities and quotation around it."""
+    """Strip Markdown's marks and quotation from an item or heading."""
     text = without_entities(text.strip())
     for mark in ("**", "`"):
         if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
@@ -124,7 +133,10 @@ def _plain(text: str) -> str:
 
 
 def markdown_table(source: Source) -> Table | None:
-    """The rows of a table of Markdown (https://github.github.com/gfm/#tables-extension-); None where there is none."""
+    """Open a table of Markdown, if there is one.
+
+    (https://github.github.com/gfm/#tables-extension-)
+    """
     found: list[tuple[int, list[str]]] = []
     for number, line in source.lines():
         text = line.strip()
@@ -140,5 +152,5 @@ def markdown_table(source: Source) -> Table | None:
 
 
 def line_records(source: Source) -> Records:
-    """Every line that is not blank."""
+    """Yield every line that is not blank."""
     return (Record(text.strip(), None, number) for number, text in source.lines() if text.strip())

@@ -1,4 +1,4 @@
-"""JSON and YAML as one kind of tree, whose values know the line where they begin."""
+"""Parse JSON and YAML into trees whose values know their lines."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class Tree(Protocol):
-    """A value with its line."""
+    """Value with its line."""
 
     @property
     def line(self) -> int:
         """1-based line where the value begins."""
 
     def value(self) -> Any:
-        """The value as plain Python."""
+        """Decode the value to plain Python."""
 
     def items(self) -> list[Tree] | None:
-        """The items of a list; None for anything else."""
+        """Return the items of a list; None for anything else."""
 
     def pairs(self) -> list[tuple[str, Tree]] | None:
-        """Keys and values of an object, repeated keys included; None for anything else."""
+        """Return keys and values of an object; None for anything else.
+
+        Repeated keys are included.
+        """
 
 
 class JsonTree:
-    """A value inside of JSON text, decoded when it is asked for."""
+    """Value inside of JSON text, decoded on demand."""
 
     def __init__(self, text: str, path: Path, at: int, line: int) -> None:
         self._text, self._path, self._at, self._line = text, path, at, line
@@ -72,7 +75,7 @@ class JsonTree:
         return found
 
     def _past(self, at: int, line: int) -> tuple[int, int]:
-        """Where the next value begins after the one at ``at``, or the bracket that closes the list."""
+        """Step past the value at ``at`` to the next, or the closing bracket."""
         end = self._decoded(at)[1]
         at, line = self._step(end, line, at)
         return self._step(at + 1, line) if self._text[at] == "," else (at, line)
@@ -87,7 +90,7 @@ class JsonTree:
 
 
 def json_tree(text: str, path: Path) -> JsonTree | None:
-    """The value of JSON text; None where more follows after the first one, as in JSON Lines.
+    """Parse JSON text; None if more follows the first value, as in JSON Lines.
 
     Raises:
         DataError: malformed JSON, with its line.
@@ -110,7 +113,10 @@ def json_tree(text: str, path: Path) -> JsonTree | None:
 
 
 class YamlTree:
-    """A node of YAML; text without quotes that looks like a number is one, everything else is text or nothing."""
+    """Node of YAML.
+
+    Text without quotes that looks like a number is one, everything else is text or None.
+    """
 
     def __init__(self, file: YamlFile, node: yaml.Node) -> None:
         self._file, self.node = file, node
@@ -146,7 +152,7 @@ class YamlTree:
 
 
 def yaml_tree(text: str, path: Path) -> YamlTree | None:
-    """The value of a YAML document; None for one without content.
+    """Parse a YAML document; None for one without content.
 
     Raises:
         DataError: malformed YAML, with its line.
@@ -161,6 +167,6 @@ def yaml_tree(text: str, path: Path) -> YamlTree | None:
 
 
 def child(tree: Tree, *keys: str) -> Tree | None:
-    """The first value under any of the keys, in the order of ``keys``; None where there is none."""
+    """Return the first value under any of ``keys``, in their order."""
     found: Mapping[str, Tree] = dict(reversed(tree.pairs() or []))
     return next((found[key] for key in keys if key in found), None)

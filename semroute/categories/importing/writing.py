@@ -1,4 +1,4 @@
-"""Categories to files, a YAML file for each, all or none of them."""
+"""Write categories to YAML files, all or none."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written.
+    """Files of an import.
 
     Attributes:
         files: the file of each category, by its name.
@@ -43,7 +43,7 @@ class Written:
 
 
 def plan_files(categories: Sequence[Category], out: Path, *, force: bool = False) -> Written:
-    """Choose a file for each category: its name where a file can be called so, in any case once.
+    """Choose a file name for each category, distinct in any case.
 
     Raises:
         DataError: a file is there already and ``force`` is not given, or another file of ``out`` is one of the
@@ -77,7 +77,9 @@ def plan_files(categories: Sequence[Category], out: Path, *, force: bool = False
 
 
 def write_categories(categories: Sequence[Category], out: Path, *, force: bool = False) -> Written:
-    """Write a category file for each; existing ones are replaced only with ``force``, and none before all are on disk.
+    """Write a category file for each category.
+
+    Existing ones are replaced only with ``force``, and none before all are on disk.
 
     Raises:
         DataError: as :func:`plan_files`; or the folder cannot be written.
@@ -99,7 +101,10 @@ def write_categories(categories: Sequence[Category], out: Path, *, force: bool =
 
 
 def file_stem(name: str) -> str:
-    """The name of a file for a category, on any system: nearly its own, and one that is read as a category's."""
+    """Derive a file name that is valid on any system from a category's.
+
+    It is nearly the category's own, and one that is read as a category's file.
+    """
     stem = _FORBIDDEN.sub("_", normalize_name(name)).strip(" ")
     stem = "_" + stem[1:] if stem.startswith(".") else stem
     stem = stem[:-1] + "_" if stem.endswith(".") else stem
@@ -115,7 +120,7 @@ def file_stem(name: str) -> str:
 
 
 def _content(category: Category, target: Path) -> str:
-    """A category file's text; it names the category where the file's name does not."""
+    """Render a category file, with ``name`` where the file's differs."""
     values: dict[str, object] = {}
     if normalize_name(target.stem) != category.name:
         values["name"] = category.name

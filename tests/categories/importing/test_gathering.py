@@ -404,6 +404,15 @@ def test_a_build_takes_one_labelled_file_and_hears_of_every_guess(tmp_path: Path
     assert "the text is blank" in messages
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("code.txt", "a\nb\n"), ("code.yaml", "models: [m]\nexamples: [a, b]\n"), ("code.json", '["a", "b"]')],
+)
+def test_a_build_from_one_file_of_a_single_category_is_refused(tmp_path: Path, name: str, content: str) -> None:
+    with pytest.raises(DataError, match="is a file without labels, one category alone; name the folder"):
+        read_source(write(tmp_path / name, content))
+
+
 def test_a_single_list_belongs_to_what_the_file_is_called_and_says_so(tmp_path: Path) -> None:
     found = gather(write(tmp_path / "billing.json", json.dumps(TREE["billing"])))
     assert found.categories[0].name == "billing"
