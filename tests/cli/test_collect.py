@@ -9,6 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from semroute.cli.collect import _from_file
 from semroute.cli.main import cli, main
 from semroute.outcomes.files import read_outcomes
 from semroute.testing import FakeProvider, RecordedRequest, answer, fail
@@ -216,3 +217,14 @@ def test_what_cannot_be_done_is_said(provider: FakeProvider, capsys: pytest.Capt
     )
     assert 'the price of "m" is not known' in error("--queries", queries())
     assert not Path("out.jsonl").exists()
+
+
+def test_a_row_without_text_is_named_and_the_others_are_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "blank.jsonl"
+    path.write_text('{"query": "a"}\n{"query": " "}\n{"query": []}\n{"query": "b"}\n')
+    assert [asked.text for asked in _from_file(path)] == ["a", "b"]
+    err = capsys.readouterr().err
+    assert f"warning: {path}:2: the query is empty" in err
+    assert f"warning: {path}:3: " in err
