@@ -31,6 +31,7 @@ PART_AGE_S = 60.0
 microseconds."""
 UNLOCKED_PART_AGE_S = 86_400.0
 """The same where the system has no such locks: no file takes a day to write."""
+_ENDS = {ord(end): ascii(end)[1:-1] for end in "\u2028\u2029"} | {0x85: "\\u0085"}
 MOST_JSON_BYTES = 32 << 20
 """Of a JSON file of ours; the manifest of an index with a thousand categories has one."""
 
@@ -169,6 +170,15 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:
         return json.loads(raw.decode("utf-8"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def json_line(value: object) -> str:
+    """A value as one line of JSON, without its end, for every reader of lines.
+
+    Readable in every script, but for the three characters beyond ASCII at which Python's ``splitlines`` and others end
+    a line (NEL, LS and PS): these are escaped.
+    """
+    return json.dumps(value, ensure_ascii=False).translate(_ENDS)
 
 
 def _begun_part(path: Path) -> tuple[Path, IO[bytes]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
 
+from semroute.categories.foreign import DATA, checked_lines, refuse_other_labels
 from semroute.categories.jsonl import json_rows
 from semroute.categories.lines import Lines, file_lines
 from semroute.categories.notes import Notes
@@ -15,19 +16,32 @@ from semroute.categories.rfc4180 import csv_rows
 from semroute.categories.rows import query_text, usable
 from semroute.categories.yaml_file import read_yaml
 from semroute.categories.yaml_nodes import MOST_BYTES
+from semroute.texts.names import normalize_name
 
-Reader: TypeAlias = Callable[[Lines, Notes], CategoryFile]
+Reader: TypeAlias = Callable[[Lines, Notes, str], CategoryFile]
 
 
-def read_category_file(path: Path, notes: Notes) -> CategoryFile:
-    """Read a file by its extension, a key of :data:`READERS`; what cannot be used is noted as a problem."""
-    content = READERS[path.suffix.lower()](file_lines(path, notes.problem), notes)
+def read_category_file(path: Path, notes: Notes, category: str | None = None) -> CategoryFile:
+    """Read a file by its extension, a key of :data:`READERS`; what cannot be used is noted as a problem.
+
+    Args:
+        path: the file.
+        notes: takes problems and warnings.
+        category: the category that the rows must belong to where they name one; None takes the file's name.
+    """
+    inner = Path(path.stem).suffix.lower()
+    if category is None and inner in DATA:
+        # Windows hides the ending that it knows, and editors add another one.
+        notes.problem(f'has two endings, "{inner}{path.suffix}"; rename it, and keep the one that is true')
+        return CategoryFile()
+    own = normalize_name(path.stem) if category is None else category
+    content = READERS[path.suffix.lower()](file_lines(path, notes.problem), notes, own)
     if not content.examples and not notes.problems:
         notes.problem("a category needs examples, and here are none; add some, at least five, or remove the file")
     return content
 
 
-def _yaml(lines: Lines, notes: Notes) -> CategoryFile:
+def _yaml(lines: Lines, notes: Notes, own: str) -> CategoryFile:
     parts, length = [], 0
     for _, text in lines:
         parts.append(text)
@@ -37,21 +51,24 @@ def _yaml(lines: Lines, notes: Notes) -> CategoryFile:
     return CategoryFile() if notes.problems else read_yaml("".join(parts), notes)
 
 
-def _text(lines: Lines, notes: Notes) -> CategoryFile:
+def _text(lines: Lines, notes: Notes, own: str) -> CategoryFile:
     written = ((number, text) for number, text in lines if text.strip())
     found = ((number, usable(text, "the example", number, notes.problem)) for number, text in written)
-    return CategoryFile(tuple(Example(text, number) for number, text in found if text is not None))
+    examples = [Example(text, number) for number, text in found if text is not None]
+    return CategoryFile(tuple(examples) if notes.problems else checked_lines(examples, notes))
 
 
-def _jsonl(lines: Lines, notes: Notes) -> CategoryFile:
-    return _examples(json_rows(lines, notes.problem), notes)
+def _jsonl(lines: Lines, notes: Notes, own: str) -> CategoryFile:
+    return _examples(json_rows(lines, notes.problem), notes, own)
 
 
-def _csv(lines: Lines, notes: Notes) -> CategoryFile:
-    return _examples(csv_rows(lines, notes.problem, required=("query",)), notes)
+def _csv(lines: Lines, notes: Notes, own: str) -> CategoryFile:
+    return _examples(csv_rows(lines, notes.problem, required=("query",)), notes, own)
 
 
-def _examples(rows: Iterable[tuple[int, Mapping[str, object]]], notes: Notes) -> CategoryFile:
+def _examples(rows: Iterable[tuple[int, Mapping[str, object]]], notes: Notes, own: str) -> CategoryFile:
+    rows = list(rows)
+    refuse_other_labels(rows, own, notes)
     found = ((number, query_text(row, number, notes.problem)) for number, row in rows)
     return CategoryFile(tuple(Example(text, number) for number, text in found if text is not None))
 

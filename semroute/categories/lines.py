@@ -14,6 +14,7 @@ from semroute.categories.notes import Report
 Lines: TypeAlias = Iterable[tuple[int, str]]
 """1-based number and text, line end included."""
 
+NOT_UTF_8 = "is not UTF-8 text; save the file as UTF-8"
 MOST_BYTES = 8 << 20
 """Of one line or record: a query of a million words fits, and JSON of this length takes 300 MB at most as values."""
 
@@ -30,7 +31,7 @@ def decoded_lines(raw: Iterable[bytes], report: Report) -> Iterator[tuple[int, s
         try:
             yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:
-            report("is not UTF-8 text; save the file as UTF-8", number)
+            report(NOT_UTF_8, number)
             return
 
 

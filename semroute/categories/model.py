@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from semroute.errors import DataError
@@ -13,7 +13,7 @@ class Category:
     """A named domain with labelled example queries.
 
     Attributes:
-        name: the file's name without its extension.
+        name: what the file calls it, else the file's name without its extension; in Unicode's composed form.
         description: what belongs here, for people and for the judge; empty where the file holds none.
         models: logical models, cheapest first; empty where the file names none.
         examples: example queries in the order of the file, without surrounding whitespace, each once.
@@ -31,10 +31,19 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class LabelledQuery:
-    """A query and the category where it belongs; None means that it is out of scope."""
+    """A query and the category where it belongs.
+
+    Attributes:
+        query: its text.
+        category: None for a query that is out of scope.
+        written: the label where it is a word for "out of scope", such as ``oos``, which a category may have for a name.
+        line: 1-based line of the file, of Parquet the row, where one is known.
+    """
 
     query: str
     category: str | None
+    written: str | None = field(default=None, compare=False)
+    line: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

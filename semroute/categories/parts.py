@@ -21,3 +21,4 @@ class CategoryFile:
     description: str = ""
     models: tuple[str, ...] = ()
     threshold: float | None = None
+    name: str | None = None

@@ -9,16 +9,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from semroute.categories.lines import MOST_BYTES, Lines, too_long
 from semroute.categories.notes import Report, shortened
 
-_FIELD = re.compile(r'"(?P<quoted>[^"]*+(?:""[^"]*+)*+)"|(?P<plain>[^",\r\n]*+)')
 _END = re.compile(r"\r?\n?\Z")
 
 
+@lru_cache
+def _field(delimiter: str) -> re.Pattern[str]:
+    return re.compile(rf'"(?P<quoted>[^"]*+(?:""[^"]*+)*+)"|(?P<plain>[^"{re.escape(delimiter)}\r\n]*+)')
+
+
 def csv_rows(lines: Lines, report: Report, *, required: Sequence[str]) -> Iterator[tuple[int, dict[str, object]]]:
-    """The line number at which each record starts, and its fields by column; blank lines are left out.
+    """The line number at which each record starts, and its fields by column; blank lines, and rows of a spreadsheet
+    without a value in any field, are left out.
 
     A record of another width than the header is reported and left out. A header that lacks a ``required`` column or
     repeats one, or a quote out of place, is reported and ends the reading: what follows cannot be trusted.
@@ -33,15 +39,36 @@ def csv_rows(lines: Lines, report: Report, *, required: Sequence[str]) -> Iterat
         report(problem, start)
         return
     for number, fields in records:
-        if len(fields) == len(columns):
-            yield number, dict(zip(columns, fields, strict=True))
-        else:
-            widths = f"{len(fields)} field{'s' * (len(fields) != 1)} where the header has {len(columns)}"
-            report(f"{widths}; put a field that holds a comma or a line break in double quotes", number)
+        row = csv_row(columns, fields)
+        if isinstance(row, str):
+            report(row, number)
+        elif row is not None:
+            yield number, row
 
 
-def csv_records(lines: Lines, report: Report) -> Iterator[tuple[int, list[str]]]:
-    """The line number at which each record starts, and its fields; ends after reporting malformed quotes."""
+def csv_row(columns: Sequence[str], fields: list[str], separator: str = "comma") -> dict[str, object] | str | None:
+    """The fields by column; None for a row without a value, a message for one of another width than the header."""
+    if not any(field.strip() for field in fields):
+        return None
+    while len(fields) > len(columns) and not fields[-1].strip():
+        fields.pop()  # spreadsheets write empty cells beyond the table
+    if len(fields) == len(columns):
+        return dict(zip(columns, fields, strict=True))
+    widths = f"{len(fields)} field{'s' * (len(fields) != 1)} where the header has {len(columns)}"
+    return f"{widths}; put a field that holds a {separator} or a line break in double quotes"
+
+
+def csv_records(
+    lines: Lines, report: Report, *, delimiter: str = ",", quoting: bool = True
+) -> Iterator[tuple[int, list[str]]]:
+    """The line number at which each record starts, and its fields; ends after reporting malformed quotes.
+
+    Args:
+        lines: numbered lines.
+        report: takes what is malformed.
+        delimiter: one character.
+        quoting: False takes quotes for text, as programs do that write tabs between fields.
+    """
     held: list[str] = []
     start, quoted, length = 1, False, 0
     for number, text in lines:
@@ -54,33 +81,34 @@ def csv_records(lines: Lines, report: Report) -> Iterator[tuple[int, list[str]]]
             report(too_long("record"), start)
             return
         # Quotes come in pairs in a whole record, also those that stand for a quote inside a field.
-        quoted ^= text.count('"') % 2 == 1
+        quoted ^= quoting and text.count('"') % 2 == 1
         if quoted:
             continue
         record, held = "".join(held), []
         if not record.strip("\r\n"):
             continue
-        fields = _fields(record, start, report)
+        fields = _fields(record, start, report, delimiter) if quoting else record.rstrip("\r\n").split(delimiter)
         if fields is None:
             return
         yield start, fields
     if held:
-        _fields("".join(held), start, report)
+        _fields("".join(held), start, report, delimiter)
 
 
-def _fields(record: str, start: int, report: Report) -> list[str] | None:
+def _fields(record: str, start: int, report: Report, delimiter: str) -> list[str] | None:
     fields = []
     at = 0
+    pattern = _field(delimiter)
     while True:
         # The pattern's second half also matches nothing, so there is always a match.
-        found = _FIELD.match(record, at)
+        found = pattern.match(record, at)
         assert found is not None
         quoted = found["quoted"]
         fields.append(found["plain"] if quoted is None else quoted.replace('""', '"'))
         at = found.end()
         if _END.match(record, at):
             return fields
-        if record[at] != ",":
+        if record[at] != delimiter:
             report(_misplaced(record, at, found), start + record.count("\n", 0, at))
             return None
         at += 1
@@ -107,6 +135,6 @@ def _header_problem(columns: Sequence[str], required: Sequence[str]) -> str | No
     if missing is None:
         return None
     if len(columns) == 1 and re.search(r"[;\t|]", columns[0]):
-        return f'the header has no column "{missing}"; separate the columns with commas'
+        return f'the header has no column "{missing}"; separate the columns with commas, or run "semroute import" on it'
     has = shortened(", ".join(columns))
     return f'the header has no column "{missing}" (its columns: {has}); name it in the first line'

@@ -22,6 +22,12 @@ def query_text(row: Mapping[str, object], line: int, report: Report) -> str | No
     return usable(value, '"query"', line, report)
 
 
+def is_blank(row: Mapping[str, object]) -> bool:
+    """Whether a row has a ``query`` without text, as spreadsheets leave them behind: text of spaces, or nothing."""
+    value = row.get("query", "-")
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
 def no_query(row: Mapping[str, object]) -> str:
     """The message for a row without ``query``."""
     return f'has no key "query" (its keys: {shortened(", ".join(row))}); put the query under "query"'

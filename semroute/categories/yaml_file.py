@@ -1,4 +1,4 @@
-"""A category in YAML: ``description``, ``models``, ``threshold`` and ``examples``."""
+"""A category in YAML: ``name``, ``description``, ``models``, ``threshold`` and ``examples``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import difflib
 
 import yaml
 
+from semroute.categories.foreign import import_hint
 from semroute.categories.notes import Notes, shortened
 from semroute.categories.parts import CategoryFile, Example
 from semroute.categories.rows import usable
 from semroute.categories.yaml_nodes import YamlFile, is_plain
+from semroute.texts.names import name_problem, normalize_name
 
-KEYS = ("description", "models", "threshold", "examples")
+KEYS = ("description", "models", "threshold", "examples", "name")
 LONGEST_KEY = 40
 """Characters of an unknown key that are compared with the known ones."""
 
@@ -31,7 +33,24 @@ def read_yaml(text: str, notes: Notes) -> CategoryFile:
     if not isinstance(root, yaml.MappingNode):
         notes.problem(f"must be a mapping with the keys {', '.join(KEYS)}", file.line(root))
         return CategoryFile()
+    foreign = _foreign(root)
+    if foreign is not None:
+        notes.problem(f"{foreign} is not read as a category; {import_hint(notes.path)}", file.line(root))
+        return CategoryFile()
     return _Reader(file, notes).category(root)
+
+
+def _foreign(root: yaml.MappingNode) -> str | None:
+    """What holds several categories, in other programs' formats; None for a category."""
+    keys = {key.value: value for key, value in root.value if isinstance(key, yaml.ScalarNode)}
+    if keys.keys() & {"nlu", "rasa_nlu_data"}:
+        return "Rasa's training data"
+    if isinstance(keys.get("routes"), yaml.SequenceNode):
+        return "a file of routes"
+    lists = [value for value in keys.values() if isinstance(value, yaml.SequenceNode)]
+    if lists and len(lists) == len(root.value) and not keys.keys() & set(KEYS):
+        return "a list for each of several categories"
+    return None
 
 
 class _Reader:
@@ -43,7 +62,7 @@ class _Reader:
 
     def category(self, root: yaml.MappingNode) -> CategoryFile:
         nodes = self._values(root)
-        description = nodes.get("description")
+        name, description = nodes.get("name"), nodes.get("description")
         models = nodes.get("models")
         threshold = nodes.get("threshold")
         examples = nodes.get("examples")
@@ -52,6 +71,7 @@ class _Reader:
             description="" if description is None else (self._string(description, "description") or ""),
             models=() if models is None else self._models(models),
             threshold=None if threshold is None else self._threshold(threshold),
+            name=None if name is None else self._name(name),
         )
 
     def _values(self, root: yaml.MappingNode) -> dict[str, yaml.Node]:
@@ -68,6 +88,16 @@ class _Reader:
             else:
                 values[name] = value
         return values
+
+    def _name(self, node: yaml.Node) -> str | None:
+        name = self._string(node, "name")
+        if name is None:
+            return None
+        name = normalize_name(name)
+        problem = name_problem(name)
+        if problem is not None:
+            self._problem(node, f"name: {problem}")
+        return name
 
     def _examples(self, node: yaml.Node) -> tuple[Example, ...]:
         if isinstance(node, yaml.ScalarNode) and not node.value:

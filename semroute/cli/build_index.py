@@ -71,11 +71,11 @@ def build_index(
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Build an index from a folder of category files.
+    """Build an index from a folder of category files, or from one labelled file.
 
     CATEGORIES is a folder of .yaml, .txt, .jsonl or .csv files, one a category (default: categories/ in this folder,
-    else the categories that come with semroute). An index that is already there goes on serving until the new one is
-    complete.
+    else the categories that come with semroute), or a file of texts with labels as "semroute import" reads it. An index
+    that is already there goes on serving until the new one is complete.
     """
     from semroute.cli.console import print_json, print_warning
     from semroute.cli.manifests import left_out
@@ -168,11 +168,12 @@ def _source(categories: Path | None, *, quiet: bool) -> Path:
 
 def _validation(path: Path, source: Path) -> list[LabelledQuery]:
     """The labelled queries; a label that no category file bears is refused now, not after the build."""
-    from semroute.categories import read_categories, read_labelled
+    from semroute.categories.importing import read_queries, read_source
+    from semroute.cli.console import print_warning
     from semroute.learn.tuning import label_numbers
 
-    rows = read_labelled(path)
-    label_numbers(rows, [category.name for category in read_categories(source).categories], path)
+    rows = read_queries(path, None, lambda finding: print_warning(str(finding)))
+    label_numbers(rows, [category.name for category in read_source(source).categories], path)
     return rows
 
 

@@ -43,7 +43,7 @@ def add(
     from semroute.cli.progress import progress_bars
     from semroute.learn.change import add_examples
 
-    texts = [text for word in file_or_text for text in _texts(word)]
+    texts = [text for word in file_or_text for text in _texts(word, category)]
     artifact, encoder = _opened(index, config_path)
     with progress_bars() as progress:
         changed = add_examples(
@@ -74,17 +74,21 @@ def remove(
     _print(changed, category, as_json=as_json)
 
 
-def _texts(word: str) -> Sequence[str]:
+def _texts(word: str, category: str) -> Sequence[str]:
     """The examples of a file, or the word itself."""
+    from semroute.categories.foreign import way_on
     from semroute.categories.formats import READERS, read_category_file
     from semroute.categories.notes import Notes, combined
+    from semroute.errors import DataError
 
     path = Path(word)
+    if path.suffix.lower() not in READERS and len(word.split()) == 1 and path.suffix and _exists(path):
+        raise DataError(f"a file of examples is one of {', '.join(READERS)}; {way_on(path)}", path=path)
     # "fix my main.txt" is an example; a lone word that ends like a file is one, there or not.
     if path.suffix.lower() not in READERS or (len(word.split()) > 1 and not _exists(path)):
         return [word]
     notes = Notes(path)
-    content = read_category_file(path, notes)
+    content = read_category_file(path, notes, category)
     if notes.problems:
         raise combined(notes.problems)
     return [example.text for example in content.examples]
@@ -111,6 +115,7 @@ def _print(changed: Changed, category: str, *, as_json: bool) -> None:
     from semroute.categories.notes import shortened
     from semroute.cli.console import print_json, print_line, print_warning
     from semroute.cli.manifests import left_out
+    from semroute.texts.names import normalize_name
 
     if as_json:
         print_json(_as_dict(changed))
@@ -124,6 +129,7 @@ def _print(changed: Changed, category: str, *, as_json: bool) -> None:
         print_warning(f'{count} tuned thresholds are back to those of held-out examples; run "semroute tune" again')
     if changed.first_stage_lost:
         print_warning(left_out(changed.artifact.manifest))
+    category = normalize_name(category.strip())
     entry = changed.artifact.manifest.categories.get(category)
     now = "is gone" if entry is None else f"has {entry.examples:,} examples, threshold {entry.threshold:.3f}"
     print_line(f"{changed.added:,} added, {changed.removed:,} removed: {category} {now} ({changed.artifact.folder})")

@@ -102,11 +102,16 @@ def _models(models: tuple[str, ...] | None, config: Config) -> tuple[str, ...]:
 
 def _from_file(path: Path) -> Iterator[Asked]:
     from semroute.categories.queries import iter_query_rows
+    from semroute.cli.console import print_warning
+    from semroute.errors import QueryError
     from semroute.router.collecting import Asked
     from semroute.router.text import routed_text
 
     for row in iter_query_rows(path):
-        yield Asked(routed_text(row.query).strip(), row.query, row.task)
+        try:
+            yield Asked(routed_text(row.query).strip(), row.query, row.task)
+        except QueryError as error:
+            print_warning(f"{path}:{row.line}: {error}; the row is left out")
 
 
 def _from_log(log_url: str | None, config_path: Path | None) -> Iterator[Asked]:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from semroute.cli.lazy import SuggestingGroup
 from semroute.cli.options import config_option, index_option, json_option
 
 if TYPE_CHECKING:
     from semroute.config import Config, Problem
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def config() -> None:
     """Work with semroute.yaml."""
 

@@ -21,6 +21,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from semroute.whole import json_line
+
 _BIDI = "\u202a-\u202e\u2066-\u2069"
 """Overrides and isolates of writing direction: what is read is not what is there (https://trojansource.codes)."""
 _OBEYED = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_BIDI}]")
@@ -139,7 +141,7 @@ def _writable(text: str) -> str:
 
 def print_json(value: object) -> None:
     """A value as one line of JSON on standard output; escapes control characters and what its encoding cannot write."""
-    line = _UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+    line = _UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", json_line(value))
     try:
         line.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, index_option, json_option
+from semroute.cli.mistakes import errors_option
+from semroute.cli.options import (
+    config_option,
+    index_option,
+    json_option,
+    label_names_option,
+    label_option,
+    text_option,
+)
 
 if TYPE_CHECKING:
     from semroute.evaluate.semantic import Evaluation
@@ -19,26 +27,47 @@ if TYPE_CHECKING:
 @index_option
 @config_option
 @json_option
-def evaluate(labelled: Path, index: Path | None, config_path: Path | None, as_json: bool) -> None:
+@errors_option
+@text_option
+@label_option
+@label_names_option
+def evaluate(
+    labelled: Path,
+    index: Path | None,
+    config_path: Path | None,
+    as_json: bool,
+    errors: Path | None,
+    text: str | None,
+    label: str | None,
+    names: Path | None,
+) -> None:
     """Measure an index on labelled queries.
 
-    LABELLED is a .jsonl, .csv or .parquet file with "query" and "category"; null stands for out of scope. Use queries
-    that are not among the examples. The time is that of single queries, without the cache of vectors.
+    LABELLED is a file with "query" and "category", or any that "semroute import" reads; null, none or oos stand for
+    out of scope. Use queries that are not among the examples. Queries that went wrong are listed. The time is that of
+    single queries, without the cache of vectors.
     """
-    from semroute.categories import read_labelled
-    from semroute.cli.console import print_json
+    from semroute.categories.importing import ImportOptions, read_queries
+    from semroute.cli.console import print_json, print_warning
+    from semroute.cli.mistakes import SHOWN, mistake_dicts, print_errors, write_errors
     from semroute.cli.progress import progress_bars
     from semroute.cli.routers import open_router
     from semroute.router.measure import measure
 
-    rows = read_labelled(labelled)
+    asked = None if text is None and label is None and names is None else ImportOptions(text, label, names)
+    rows = read_queries(labelled, asked, lambda finding: print_warning(str(finding)))
     router = open_router(index, config_path)
     with progress_bars() as progress:
         measured = measure(router, rows, path=labelled, progress=progress)
+    wrong = measured.mistakes if as_json or errors is not None else measured.mistakes[:SHOWN]
+    listed = mistake_dicts(wrong, rows, router.live.artifact, router.live.encoder)
     if as_json:
-        print_json(as_dict(measured))
+        print_json({**as_dict(measured), "errors": listed})
     else:
         _print(measured)
+        print_errors(listed, len(measured.mistakes))
+    if errors is not None:
+        write_errors(errors, listed)
 
 
 def as_dict(measured: Measurement) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from semroute.cli.lazy import SuggestingGroup
 from semroute.cli.options import NumberRange, config_option, json_option, log_option
 from semroute.cli.times import since_option, until_option
 
@@ -27,7 +28,7 @@ SHOWN = 16
 """Digits of an id that are shown: time and counter, by which one process never names two outcomes alike."""
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def log() -> None:
     """Look at the log of outcomes, export it, keep it small."""
 

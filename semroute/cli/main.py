@@ -19,7 +19,8 @@ from semroute.errors import SemrouteError
 _COMMANDS = {
     "init": ("semroute.cli.init:init", "Write a commented semroute.yaml to start from."),
     "config": ("semroute.cli.config:config", "Work with semroute.yaml."),
-    "build-index": ("semroute.cli.build_index:build_index", "Build an index from a folder of categories."),
+    "import": ("semroute.cli.import_data:import_data", "Make category files from labelled data."),
+    "build-index": ("semroute.cli.build_index:build_index", "Build an index from categories."),
     "route": ("semroute.cli.route:route", "Say which category and model a query goes to, and why."),
     "rules": ("semroute.cli.rules:rules", "Show which rule of semroute.yaml a query meets."),
     "ask": ("semroute.cli.ask:ask", "Route a query, call the model and print its answer."),
@@ -46,6 +47,23 @@ _COMMANDS = {
     "inspect": ("semroute.cli.inspect:inspect", "Show what an index holds and which categories overlap."),
 }
 
+_SECTIONS = {
+    "Start": ("init", "config", "import", "build-index"),
+    "Route": ("route", "rules", "ask", "feedback", "providers"),
+    "Index": ("evaluate", "tune", "add", "remove", "inspect"),
+    "Log and money": ("log", "report", "advise", "trial"),
+    "Policies from outcomes": (
+        "collect",
+        "label",
+        "evaluate-policy",
+        "tune-policy",
+        "train",
+        "predict",
+        "train-checks",
+    ),
+}
+"""How help groups the commands; those that stand in none come last."""
+
 
 def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
@@ -54,7 +72,9 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
     context.exit()
 
 
-@click.group(cls=LazyGroup, targets=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, targets=_COMMANDS, sections=_SECTIONS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option(
     "--version",
     is_flag=True,

@@ -40,6 +40,20 @@ config_option = click.option(
 )
 """``config_path: Path | None``."""
 
+text_option = click.option("--text", metavar="COLUMN", help="Column of the texts, by name or number.")
+"""``text: str | None``."""
+
+label_option = click.option("--label", metavar="COLUMN", help="Column of the labels, by name or number.")
+"""``label: str | None``."""
+
+label_names_option = click.option(
+    "--names",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Names of labels that are numbers: one a line, JSON, dataset_info.json, or the data set's README.md.",
+)
+"""``names: Path | None``."""
+
 log_option = click.option(
     "--log", "log_url", metavar="URL", help="Database of the log (default: log.url, or .semroute/log.db)."
 )

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from semroute.categories.queries import QueryRow
     from semroute.heads.queries import QueryClassifier
     from semroute.types import Matrix, Query
 
@@ -54,13 +53,14 @@ def predict(
 
     from semroute.catalog import estimate_tokens
     from semroute.categories.queries import iter_query_rows
-    from semroute.cli.console import print_note
+    from semroute.cli.console import print_note, print_warning
     from semroute.cli.encoding import Encoding
     from semroute.cli.progress import progress_bars
+    from semroute.errors import DataError, QueryError
     from semroute.evaluate.replay.choices import choose
     from semroute.heads.queries import check_encoder, read_query_classifier
     from semroute.outcomes.prices import read_prices
-    from semroute.router.text import as_messages
+    from semroute.router.text import as_messages, routed_text
     from semroute.types import Request
 
     if value is not None and max_cost is not None:
@@ -68,8 +68,16 @@ def predict(
     classifier = read_query_classifier(folder)
     encoding = Encoding(index, config_path)
     check_encoder(classifier, encoding.encoder, folder)
-    rows = list(iter_query_rows(queries))
-    texts = [_routed(row, queries) for row in rows]
+    rows, texts = [], []
+    for row in iter_query_rows(queries):
+        try:
+            texts.append(routed_text(row.query))
+        except QueryError as error:
+            print_warning(f"{queries}:{row.line}: {error}; the row is left out")
+        else:
+            rows.append(row)
+    if not rows:
+        raise DataError("holds no queries", path=queries)
     with progress_bars() as progress:
         nothing = np.zeros((len(texts), 0), np.float32)
         predicted = classifier.predict(
@@ -86,16 +94,6 @@ def predict(
     _print(classifier.models, [row.query for row in rows], predicted, expected, choice, seen, as_json)
     if seen is not None and seen.any():
         print_note(f"the classifier was trained on {int(seen.sum()):,} of the {len(rows):,} queries")
-
-
-def _routed(row: QueryRow, path: Path) -> str:
-    from semroute.errors import DataError, QueryError
-    from semroute.router.text import routed_text
-
-    try:
-        return routed_text(row.query)
-    except QueryError as error:
-        raise DataError(str(error), path=path, line=row.line) from None
 
 
 def _columns(classifier: QueryClassifier, models: tuple[str, ...] | None) -> list[int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from semroute.cli.lazy import SuggestingGroup
 from semroute.cli.options import config_option, json_option
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from semroute.dispatch.probe import Probe
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def providers() -> None:
     """Look at the deployments of semroute.yaml."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from semroute.cli.lazy import SuggestingGroup
 from semroute.cli.options import config_option, index_option, json_option, metadata_option
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from semroute.types import Query
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def rules() -> None:
     """Work with the rules of semroute.yaml."""
 
@@ -49,8 +50,9 @@ def test(
     With --file, one line (with --json, one JSON object) for every row, in the order of the file. Rows have a "query":
     text, or a list of chat messages.
     """
-    from semroute.cli.console import print_json, print_line, stdout
+    from semroute.cli.console import print_json, print_line, print_warning, stdout
     from semroute.cli.routers import open_router
+    from semroute.errors import DataError
     from semroute.router.deciding import rules_of
     from semroute.router.text import as_messages
     from semroute.types import Request
@@ -60,7 +62,13 @@ def test(
     router = open_router(index, config_path)
     strategy = rules_of(router.live, router.config)
     for line, asked in _queries(query, file):
-        text = _text(asked, file, line)
+        try:
+            text = _text(asked, file, line)
+        except DataError as error:  # of a row: the others are looked at all the same
+            print_warning(str(error))
+            if as_json:
+                print_json({"line": line, "error": str(error)})
+            continue
         traces = strategy.trace(text, Request(as_messages(asked), metadata=metadata))
         if as_json:
             print_json({"query": text, "rules": [asdict(trace) for trace in traces], "outcome": outcome(traces)})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from semroute.cli.lazy import SuggestingGroup
 from semroute.cli.options import NumberRange, config_option, json_option, log_option
 from semroute.cli.times import since_option
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from semroute.evaluate.report.trial import TrialReport
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def trial() -> None:
     """Work with a policy on trial: "trial" in semroute.yaml."""
 

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import NumberRange, config_option, index_option, json_option
+from semroute.cli.mistakes import errors_option
+from semroute.cli.options import (
+    NumberRange,
+    config_option,
+    index_option,
+    json_option,
+    label_names_option,
+    label_option,
+    text_option,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,6 +45,10 @@ if TYPE_CHECKING:
 @index_option
 @config_option
 @json_option
+@errors_option
+@text_option
+@label_option
+@label_names_option
 def tune(
     labelled: Path,
     oos_recall: float,
@@ -44,31 +57,43 @@ def tune(
     index: Path | None,
     config_path: Path | None,
     as_json: bool,
+    errors: Path | None,
+    text: str | None,
+    label: str | None,
+    names: Path | None,
 ) -> None:
     """Choose thresholds on labelled queries and write them into the index.
 
-    LABELLED is a .jsonl, .csv or .parquet file with "query" and "category"; null stands for out of scope. Use queries
-    that are not among the examples. Thresholds that a category file names stay as they are.
+    LABELLED is a file with "query" and "category", or any that "semroute import" reads; null, none or oos stand for
+    out of scope. Use queries that are not among the examples. Thresholds that a category file names stay as they are.
+    Queries that go wrong under thresholds chosen without them are listed.
     """
-    from semroute.categories import read_labelled
-    from semroute.cli.console import print_json
+    from semroute.categories.importing import ImportOptions, read_queries
+    from semroute.cli.console import print_json, print_warning
+    from semroute.cli.mistakes import SHOWN, mistake_dicts, print_errors, write_errors
     from semroute.cli.routers import own_artifact
     from semroute.config import load_config
     from semroute.learn.thresholds import Target
     from semroute.learn.tuning import label_numbers, tune_artifact
     from semroute.router.live import open_encoder, open_first_stage, open_scorer
 
-    rows = read_labelled(labelled)
+    asked = None if text is None and label is None and names is None else ImportOptions(text, label, names)
+    rows = read_queries(labelled, asked, lambda finding: print_warning(str(finding)))
     config = load_config(config_path)
     artifact = own_artifact(index, config)
     label_numbers(rows, tuple(artifact.manifest.categories), labelled)
     target = Target(oos_recall=oos_recall, false_rejection=false_rejection)
     encoder, scorer, first = open_encoder(artifact, config.encoder), open_scorer(artifact), open_first_stage(artifact)
     report = tune_artifact(artifact, encoder, scorer, rows, target, first=first, write=not dry_run)
+    wrong = report.mistakes if as_json or errors is not None else report.mistakes[:SHOWN]
+    listed = mistake_dicts(wrong, rows, artifact, encoder)
     if as_json:
-        print_json({"path": str(artifact.folder), "written": not dry_run, **report_dict(report)})
+        print_json({"path": str(artifact.folder), "written": not dry_run, **report_dict(report), "errors": listed})
     else:
         _print(report, config, is_written=not dry_run)
+        print_errors(listed, len(report.mistakes))
+    if errors is not None:
+        write_errors(errors, listed)
 
 
 def report_dict(report: TuneReport) -> dict[str, object]:

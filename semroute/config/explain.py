@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -14,6 +15,9 @@ from semroute.config.schema import Config
 from semroute.config.values import BAD_VALUE
 from semroute.config.yaml_lines import Document
 
+LONGEST_WORD = 40
+"""Characters of a value that are compared with the known words."""
+_WORD = re.compile(r"'([^']*)'")
 _KINDS = {
     "string_type": ("must be text", "put it in quotes"),
     "string_unicode": ("must be text that UTF-8 can write", "remove the surrogate"),
@@ -52,7 +56,22 @@ def explain(detail: ErrorDetails, document: Document) -> Problem:
         message, fix = _unknown_key(detail["loc"])
     else:
         message, fix = _words(detail)
+    if detail["type"] == "literal_error":
+        fix = _meant(detail, document) or fix
     return Problem("error", dotted(path), message, fix, document.line(path))
+
+
+def _meant(detail: ErrorDetails, document: Document) -> str:
+    """The word of a choice that was meant; it is told, and never the value, which may be a secret."""
+    value: Any = document.data
+    for part in detail["loc"]:
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+    known = _WORD.findall(detail.get("ctx", {}).get("expected", ""))
+    meant = nearest(value.strip().lower()[:LONGEST_WORD], known) if isinstance(value, str) else None
+    return f'did you mean "{meant}"?' if meant else ""
 
 
 def _named(detail: ErrorDetails, document: Document) -> tuple[str, ...]:

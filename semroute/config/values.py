@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic_core import PydanticCustomError
 
+from semroute.texts.names import is_printable, normalize_name
+
 BAD_VALUE = "semroute_value"
 """Error type of these checks; the error's context holds ``message`` and ``fix``."""
 
@@ -19,10 +21,11 @@ _ENVIRONMENT_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 def name(value: str) -> str:
-    """A name: printable, not blank, no space around it."""
+    """A name in Unicode's composed form: printable, not blank, no space around it."""
+    value = normalize_name(value)
     if not value.strip():
         raise bad_value("must not be blank", "write a name")
-    if value.strip() != value or not value.isprintable():
+    if value.strip() != value or not is_printable(value):
         raise bad_value("must be printable text without space around it", "remove the space or the control character")
     return value
 

@@ -71,6 +71,48 @@ class Evaluation:
     accuracy_interval: tuple[float, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A query that was decided wrongly.
+
+    Attributes:
+        row: its 0-based place among the queries.
+        true: its category; None where it is out of scope.
+        decided: the category that it got; None where it was rejected.
+        score: of the best category.
+        threshold: of the best category.
+    """
+
+    row: int
+    true: str | None
+    decided: str | None
+    score: float
+    threshold: float
+
+
+def mistakes(scored: Scored, thresholds: NDArray[np.float64]) -> tuple[Mistake, ...]:
+    """List the queries that are decided wrongly, in their order.
+
+    Args:
+        scored: labelled queries with scores.
+        thresholds: as in :func:`evaluate`.
+    """
+    top, accepted = decide(scored.scores, thresholds)
+    decided = np.where(accepted, top, OUT_OF_SCOPE)
+    bars = np.broadcast_to(thresholds, scored.scores.shape)
+    names = {OUT_OF_SCOPE: None, **dict(enumerate(scored.categories))}
+    return tuple(
+        Mistake(
+            row,
+            names[int(scored.labels[row])],
+            names[int(decided[row])],
+            float(scored.scores[row, top[row]]),
+            float(bars[row, top[row]]),
+        )
+        for row in np.flatnonzero(decided != scored.labels).tolist()
+    )
+
+
 def evaluate(scored: Scored, thresholds: NDArray[np.float64]) -> Evaluation:
     """Compare decisions with labels.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from semroute.errors import ArtifactError
 from semroute.index.scoring import Calibration
+from semroute.texts.names import is_printable
 from semroute.whole import read_json
 
 FORMAT = "semroute-index"
@@ -199,7 +200,7 @@ def check_manifest(manifest: Manifest, folder: Path) -> None:
             problem = f"more than {MOST_PROBES} probes, or one of more than {LONGEST_PROBE} characters"
         if not 0 <= stage.weight <= 1:
             problem = f"the weight {stage.weight:g} is not from 0 to 1"
-    unprintable = next((name for name in names if not name.isprintable() or len(name) > LONGEST_NAME), None)
+    unprintable = next((name for name in names if not is_printable(name) or len(name) > LONGEST_NAME), None)
     if unprintable is not None:
         problem = f"{unprintable[:40]!a} is no name: printable text of up to {LONGEST_NAME} characters is needed"
     if problem is not None:

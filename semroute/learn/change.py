@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.categories.folder import is_name
 from semroute.categories.rows import usable
 from semroute.errors import DataError
 from semroute.index import Artifact
 from semroute.learn.build import Examples, Progress, build_artifact, embed
 from semroute.learn.stored import stored_examples, stored_first_stage
+from semroute.learn.tuning import known_categories
+from semroute.texts.names import name_problem, normalize_name
 from semroute.types import Encoder, Matrix
 
 _KEPT_NOTES = ("encoder_tuned", "tuning_steps", "tuned_on")
@@ -75,11 +76,14 @@ def add_examples(
         MissingExtraError: the extra "build" is not installed.
     """
     examples, vectors = stored_examples(artifact)
+    if category not in examples.descriptions:
+        category = normalize_name(category.strip())
     wanted = list(dict.fromkeys(_checked(text) for text in texts))
     held = {text for text, owner in zip(examples.texts, examples.owners, strict=True) if owner == category}
     fresh = [text for text in wanted if text not in held]
-    if category not in examples.descriptions and not is_name(category):
-        raise DataError(f"{category!a}: a category's name may hold letters, digits, _, -, . and, inside it, spaces")
+    problem = name_problem(category)
+    if category not in examples.descriptions and problem is not None:
+        raise DataError(f"{category!a}: {problem}")
     if category not in examples.descriptions and not fresh:
         raise DataError(f'a new category "{category}" needs examples; name at least one, better five')
     owners = dict(zip(examples.texts, examples.owners, strict=True))
@@ -111,7 +115,7 @@ def remove_examples(
         MissingExtraError: the extra "build" is not installed.
     """
     examples, vectors = stored_examples(artifact)
-    _known(examples, category)
+    category = _known(examples, category)
     wanted = {text.strip() for text in texts}
     owned = {text for text, owner in zip(examples.texts, examples.owners, strict=True) if owner == category}
     missing = sorted(wanted - owned)
@@ -133,7 +137,7 @@ def remove_category(artifact: Artifact, encoder: Encoder, category: str, *, prog
         MissingExtraError: the extra "build" is not installed.
     """
     examples, vectors = stored_examples(artifact)
-    _known(examples, category)
+    category = _known(examples, category)
     if len(examples.descriptions) == 1:
         raise DataError(f'"{category}" is the only category; an index without any could not route')
     kept = np.array([owner != category for owner in examples.owners])
@@ -182,9 +186,14 @@ def _with(values: Mapping[str, Any], category: str, value: Any, default: Any) ->
     return {**values, category: values.get(category, default) if value is None else value}
 
 
-def _known(examples: Examples, category: str) -> None:
-    if category not in examples.descriptions:
-        raise DataError(f'the index has no category "{category}"; it has {", ".join(examples.categories)}')
+def _known(examples: Examples, category: str) -> str:
+    """The category as the index writes it."""
+    if category in examples.descriptions:
+        return category
+    name = normalize_name(category.strip())
+    if name not in examples.descriptions:
+        raise DataError(f'the index has no category "{name}"; {known_categories(name, examples.categories)}')
+    return name
 
 
 def _checked(text: str) -> str:

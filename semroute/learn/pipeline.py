@@ -1,4 +1,4 @@
-"""``build-index`` as a function: a folder of category files to an artifact."""
+"""``build-index`` as a function: a folder of category files, or a labelled file, to an artifact."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.categories import CategorySet, Finding, LabelledQuery, read_categories
+from semroute.categories import CategorySet, Finding, LabelledQuery
+from semroute.categories.importing import read_source
 from semroute.config import Config
 from semroute.encoders.cache import CachedEncoder
 from semroute.encoders.sentence import DEFAULT_MODEL
@@ -88,7 +89,7 @@ def build_index(
     """Read category files, embed their examples, validate, fit, and write the artifact.
 
     Args:
-        source: folder of category files.
+        source: folder of category files, or one labelled file in any format that is imported.
         folder: where the artifact goes.
         encoder: which encoder; None takes the configuration's, else the built-in model as int8 ONNX.
         tune: settings for contrastive tuning of the encoder on the examples; None leaves the encoder as it is.
@@ -111,7 +112,7 @@ def build_index(
     encoder, target = encoder or EncoderChoice.of(config), target or Target()
     if first_stage:
         _check_first_stage(encoder)
-    read = read_categories(source)
+    read = read_source(source)
     examples = collect(read, config or Config())
     with ExitStack() as stack:
         # From the start: a folder that is taken or cannot be written is refused before minutes are spent on it.

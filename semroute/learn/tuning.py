@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.categories import LabelledQuery
+from semroute.config.problem import nearest
 from semroute.errors import DataError
-from semroute.evaluate.semantic import OUT_OF_SCOPE, Evaluation, Scored, evaluate
+from semroute.evaluate.semantic import OUT_OF_SCOPE, Evaluation, Mistake, Scored, evaluate, mistakes
 from semroute.index import Artifact, BothScores, FirstStage
 from semroute.learn.build import with_thresholds
 from semroute.learn.choices import Calibrations
@@ -32,6 +33,7 @@ class TuneReport:
         thresholds: per category, the old and the new one.
         pinned: categories whose threshold the category file names; they are left alone.
         calibrated: whether a calibration was fitted anew.
+        mistakes: the queries that are wrong in ``after``.
     """
 
     artifact: Artifact
@@ -40,6 +42,7 @@ class TuneReport:
     thresholds: dict[str, tuple[float, float]]
     pinned: tuple[str, ...]
     calibrated: bool
+    mistakes: tuple[Mistake, ...] = ()
 
 
 def label_numbers(
@@ -47,18 +50,27 @@ def label_numbers(
 ) -> NDArray[np.int64]:
     """``(n,)`` category numbers, :data:`~semroute.evaluate.semantic.OUT_OF_SCOPE` for None.
 
+    A word for "out of scope" is a category where ``categories`` has one of that name.
+
     Raises:
         DataError: a label that the index lacks.
     """
     number = {name: index for index, name in enumerate(categories)}
-    unknown = sorted({row.category for row in rows if row.category is not None and row.category not in number})
+    labels = [row.category or (row.written if row.written in number else None) for row in rows]
+    unknown = sorted({label for label in labels if label is not None and label not in number})
     if unknown:
         raise DataError(
-            f'the index has no category "{unknown[0]}"; it has {", ".join(categories[:20])}'
-            + (", …" if len(categories) > 20 else ""),
-            path=path,
+            f'the index has no category "{unknown[0]}"; {known_categories(unknown[0], categories)}', path=path
         )
-    return np.array([OUT_OF_SCOPE if row.category is None else number[row.category] for row in rows], dtype=np.int64)
+    return np.array([OUT_OF_SCOPE if label is None else number[label] for label in labels], dtype=np.int64)
+
+
+def known_categories(name: str, categories: Sequence[str]) -> str:
+    """The end of a message about a category that the index lacks: the one that was meant, or some that there are."""
+    meant = nearest(name, categories)
+    if meant is not None:
+        return f'did you mean "{meant}"?'
+    return f"it has {', '.join(categories[:20])}" + (", …" if len(categories) > 20 else "")
 
 
 def tune_artifact(
@@ -107,7 +119,7 @@ def tune_artifact(
     calibrations = Calibrations(None if entry is None else entry.calibration, artifact.manifest.calibration)
     fit = _Fitter(target, old, pinned, calibrations, np.inf if first is None else first.bar)
     before = evaluate(fit.scored(names, both, labels, old, calibrations), old)
-    after = _cross_fitted(fit, names, both, labels, seed)
+    after, wrong = _cross_fitted(fit, names, both, labels, seed)
     thresholds, fitted = fit(both, labels)
     if write:
         source = "out-of-scope" if np.any(labels == OUT_OF_SCOPE) else "in-scope"
@@ -124,6 +136,7 @@ def tune_artifact(
         thresholds={name: (float(a), float(b)) for name, a, b in zip(names, old, thresholds, strict=True)},
         pinned=tuple(name for name, fixed in zip(names, pinned, strict=True) if fixed),
         calibrated=fitted != calibrations,
+        mistakes=wrong,
     )
 
 
@@ -157,7 +170,7 @@ class _Fitter:
 
 def _cross_fitted(
     fit: _Fitter, names: tuple[str, ...], both: BothScores, labels: NDArray[np.int64], seed: int
-) -> Evaluation:
+) -> tuple[Evaluation, tuple[Mistake, ...]]:
     fold = np.random.default_rng(seed).permutation(len(labels)) % FOLDS
     thresholds = np.tile(fit.old, (len(labels), 1))
     confidence = fit.scored(names, both, labels, fit.old, fit.calibrations).confidence
@@ -166,4 +179,5 @@ def _cross_fitted(
         if held.any() and not held.all():
             thresholds[held], calibrations = fit(both[~held], labels[~held])
             confidence[held] = fit.scored(names, both[held], labels[held], thresholds[held], calibrations).confidence
-    return evaluate(Scored(names, both.scores(thresholds, fit.bar), confidence, labels), thresholds)
+    scored = Scored(names, both.scores(thresholds, fit.bar), confidence, labels)
+    return evaluate(scored, thresholds), mistakes(scored, thresholds)

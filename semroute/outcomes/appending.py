@@ -13,6 +13,7 @@ from typing import Any
 import filelock
 
 from semroute.errors import InputError
+from semroute.whole import json_line
 
 
 @contextmanager
@@ -117,6 +118,6 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """
     try:
         with path.open("ab") as file:
-            file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+            file.write(json_line(row).encode("utf-8", "replace") + b"\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from semroute.arrays import read_npy
 from semroute.errors import ArtifactError
+from semroute.index import Artifact
 from semroute.router.live import LiveIndex
+from semroute.types import Encoder
 
 CHUNK = 65_536
 """Stored vectors that are looked at together, about 100 MB of 384 dimensions."""
+TOGETHER = 64
+"""Texts that are compared with them at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +41,35 @@ def nearest_examples(live: LiveIndex, text: str, count: int = 5) -> list[Nearest
     Raises:
         ArtifactError: the artifact was replaced twice since it was opened, or its examples and vectors do not match.
     """
+    return nearest_to_each(live.artifact, live.encoder, [text], count)[0]
+
+
+def nearest_to_each(
+    artifact: Artifact, encoder: Encoder, texts: Sequence[str], count: int = 1
+) -> list[list[NearestExample]]:
+    """The ``count`` stored examples that are most similar to each text, as :func:`nearest_examples` lists them.
+
+    Raises:
+        ArtifactError: as :func:`nearest_examples`.
+    """
     try:
-        vectors = read_npy(live.artifact.files["vectors"], mmap_mode="r")
-        categories, texts = live.artifact.examples()
+        vectors = read_npy(artifact.files["vectors"], mmap_mode="r")
+        categories, examples = artifact.examples()
     except FileNotFoundError as error:
         raise ArtifactError(f"{error.filename}: gone, since the index was replaced; load it again") from error
     except (KeyError, ValueError, OSError) as error:
-        raise ArtifactError(
-            f"{live.artifact.folder}: the stored examples are unusable; build the index again"
-        ) from error
-    if vectors.shape != (len(texts), live.encoder.dimensions) or vectors.dtype.kind != "f":
-        raise ArtifactError(f"{live.artifact.folder}: examples and vectors do not match; build the index again")
-    vector = live.encoder.encode([text])[0]
-    with np.errstate(all="ignore"):
-        parts = [vectors[start : start + CHUNK] @ vector for start in range(0, len(texts), CHUNK)]
-    similarities = np.concatenate(parts or [np.zeros(0, np.float32)])
-    if not np.isfinite(similarities).all():
-        raise ArtifactError(f"{live.artifact.folder}: a stored vector is not finite; build the index again")
-    best = np.argsort(-similarities, kind="stable")[:count]
-    return [NearestExample(categories[row], texts[row], float(similarities[row])) for row in best]
+        raise ArtifactError(f"{artifact.folder}: the stored examples are unusable; build the index again") from error
+    if vectors.shape != (len(examples), encoder.dimensions) or vectors.dtype.kind != "f":
+        raise ArtifactError(f"{artifact.folder}: examples and vectors do not match; build the index again")
+    found = []
+    for start in range(0, len(texts), TOGETHER):
+        asked = encoder.encode(texts[start : start + TOGETHER])
+        with np.errstate(all="ignore"):
+            parts = [asked @ vectors[row : row + CHUNK].T for row in range(0, len(examples), CHUNK)]
+        similarities = np.concatenate(parts or [np.zeros((len(asked), 0), np.float32)], axis=1)
+        if not np.isfinite(similarities).all():
+            raise ArtifactError(f"{artifact.folder}: a stored vector is not finite; build the index again")
+        for one in similarities:
+            best = np.argsort(-one, kind="stable")[:count]
+            found.append([NearestExample(categories[row], examples[row], float(one[row])) for row in best])
+    return found

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from semroute.categories import LabelledQuery
 from semroute.encoders.cache import CachedEncoder
 from semroute.errors import DataError
-from semroute.evaluate.semantic import Evaluation, Scored, evaluate
+from semroute.evaluate.semantic import Evaluation, Mistake, Scored, evaluate, mistakes
 from semroute.learn.build import CHUNK
 from semroute.learn.tuning import label_numbers
 from semroute.router.live import LiveIndex
@@ -42,11 +42,13 @@ class Measurement:
     """What ``semroute evaluate`` shows: the figures against the labels, and the time a query takes.
 
     ``answered_first`` is the share of the queries that the first stage answers; None where the index has none.
+    ``mistakes`` are the queries that went elsewhere than their labels say.
     """
 
     evaluation: Evaluation
     latency: Latency
     answered_first: float | None = None
+    mistakes: tuple[Mistake, ...] = ()
 
 
 def score_rows(
@@ -107,9 +109,10 @@ def measure(
         DataError: no rows, or a label that the index lacks.
     """
     scored, first = score_by_stage(router.live, rows, path=path, progress=progress)
-    evaluation = evaluate(scored, router.live.semantic.thresholds)
+    thresholds = router.live.semantic.thresholds
+    evaluation, wrong = evaluate(scored, thresholds), mistakes(scored, thresholds)
     latency = time_queries(router, [row.query for row in rows], latency_queries, progress)
-    return Measurement(evaluation, latency, None if router.live.first is None else float(first.mean()))
+    return Measurement(evaluation, latency, None if router.live.first is None else float(first.mean()), wrong)
 
 
 def time_queries(

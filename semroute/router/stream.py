@@ -28,8 +28,8 @@ def route_stream(
     """Yield the decisions of :func:`route_rows`, up to the first row that cannot be routed.
 
     Raises:
-        DataError: a line is malformed or holds nothing to route, with file and line; the decisions on all lines before
-            it have been yielded.
+        DataError: a line is malformed or, without ``skip``, holds nothing to route, with file and line; the decisions
+            on all lines before it have been yielded.
     """
     for found in route_rows(router, queries, source=source, ready=ready, metadata=metadata):
         if isinstance(found, DataError):

@@ -138,14 +138,20 @@ def test_one_category_in_two_files_is_refused(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["what?", " padded", "a,b", "tab\tbed", "line\nbreak"])
-def test_a_name_of_other_characters_is_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", [" padded", "tab\tbed", "line\nbreak", "zero\u200bwidth"])
+def test_a_name_that_does_not_print_or_has_space_around_it_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.txt").write_text(FIVE)
-    assert "a category's name may hold letters" in _refusal(tmp_path)
+    assert "a category's name must be printable text without space around it" in _refusal(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["data_analysis", "c-3", "v1.2", "small talk", "\u6cd5\u5f8b", "\u0939\u093f\u0928"])
-def test_names_of_letters_and_digits_of_any_script_are_allowed(tmp_path: Path, name: str) -> None:
+PRINTABLE = [
+    "data_analysis", "c-3", "v1.2", "node.js", "small talk", "\u6cd5\u5f8b", "\u0939\u093f\u0928", "what?", "a,b",
+    "R&D", "C++", "#1", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\U0001f468\u200d\U0001f467",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PRINTABLE)
+def test_any_printable_name_is_allowed(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.txt").write_text(FIVE)
     assert read_categories(tmp_path).categories[0].name == name
 
@@ -184,3 +190,114 @@ def test_any_texts_come_back_from_jsonl_and_csv_stripped_and_once(texts: list[st
             assert "a category needs examples" in _refusal(folder)
             return
         assert [category.examples for category in read_categories(folder).categories] == [expected, expected]
+
+
+def test_the_name_in_a_file_goes_over_the_files_and_counts_for_repeats(tmp_path: Path) -> None:
+    (tmp_path / "billing.yaml").write_text('name: "Billing / Refunds"\nexamples: [a, b, c, d, e]\n')
+    (tmp_path / "cafe.yaml").write_text("name: cafe\u0301?\nexamples: [f, g, h, i, j]\n", encoding="utf-8")
+    assert [category.name for category in read_categories(tmp_path).categories] == ["Billing / Refunds", "caf\u00e9?"]
+    (tmp_path / "caf\u00e9?.txt").write_text("k\nl\nm\nn\no\n")
+    assert 'the category "caf\u00e9?" is also in cafe.yaml' in _refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", ['"a\\tb"', "' a'", '""', '"\\u200b"', "12", "[a]"])
+def test_a_name_in_a_file_that_cannot_be_shown_is_refused_with_its_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"examples: [a, b, c, d, e]\nname: {name}\n")
+    assert _refusal(tmp_path).startswith("a.yaml:2: name: ")
+
+
+def test_names_that_differ_in_case_alone_are_a_finding(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("name: Billing\nexamples: [a, b, c, d, e]\n")
+    (tmp_path / "b.yaml").write_text("name: billing\nexamples: [f, g, h, i, j]\n")
+    (finding,) = read_categories(tmp_path).findings
+    assert finding.message.startswith('the category "billing" and "Billing" differ in case alone')
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.csv",
+            "query,category\nx,billing\ny,weather\n",
+            'a.csv:2: the column "category" names "billing", "weather"',
+        ),
+        ("a.csv", "query,category\nx,a\ny,weather\n", 'a.csv:3: the column "category" names'),
+        ("a.csv", "query,intent\nx,pay\ny,rain\n", 'a.csv:2: the column "intent" names "pay", "rain"'),
+        ("a.csv", "query,label\nx,0\ny,1\n", 'a.csv:2: the column "label" names "0", "1"'),
+        ("a.jsonl", '{"query": "x", "category": "b"}\n', 'a.jsonl:1: the column "category" names "b"'),
+        ("a.jsonl", '{"query": "x", "label": 0}\n{"query": "y", "label": 1}\n', 'a.jsonl:1: the column "label"'),
+        ("a.txt", "__label__billing where is my invoice\n__label__b x\n", "a.txt:1: holds fastText's labels"),
+        ("a.txt", "one\rtwo\rthree", "a.txt:1: has a carriage return inside of a line"),
+        ("a.txt", "good morning\n# greetings\nhello\n", 'a.txt:2: "# greetings" looks like a comment or a heading'),
+        ("a.txt", "hello\n- good morning\n", 'a.txt:2: "- good morning" is an item of a list among other lines'),
+        ("a.txt", "hello\n* good morning\n", 'a.txt:2: "* good morning" is an item of a list among other lines'),
+        ("a.txt", "description: x\nexamples:\n- a\n- b\n", "a.txt:1: holds YAML; name it .yaml"),
+        ("a.txt", '{"query": "x"}\n{"query": "y"}\n', "a.txt:1: holds JSON; name it .jsonl"),
+        ("a.txt", "query,category\nx,b\n", "a.txt:1: begins like a table with a header"),
+        ("a.txt", "my invoice\tbilling\nrain?\tweather\n", "a.txt:1: every line has columns with a tab"),
+        ("code.yaml.txt", "examples:\n- a\n", 'code.yaml.txt: has two endings, ".yaml.txt"; rename it'),
+        ("code.CSV.txt", "query\na\n", 'code.CSV.txt: has two endings, ".csv.txt"; rename it'),
+        ("a.yml", "version: '3.1'\nnlu:\n- intent: x\n", "a.yml:1: Rasa's training data is not read as a category"),
+        ("a.yaml", "routes:\n- name: x\n", "a.yaml:1: a file of routes is not read as a category"),
+        ("a.yaml", "billing: [a, b]\nrain: [c]\n", "a.yaml:1: a list for each of several categories"),
+    ],
+)
+def test_what_would_be_swallowed_is_refused_with_its_place_and_the_way_on(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    refusal = _refusal(tmp_path)
+    assert refusal.startswith(message)
+    ways = ("semroute import ", "rename it", "name it", "remove it", "mark every line")
+    assert any(way in refusal for way in ways)
+
+
+@pytest.mark.parametrize("content", ["query,category\nx,a\ny, A \nz,\n", "query,label\nx,good\ny,good\n"])
+def test_a_column_that_says_what_the_file_says_is_no_problem(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    assert "x" in read_categories(tmp_path).categories[0].examples
+
+
+@pytest.mark.parametrize("mark", ["- ", "* ", "\u2022 ", "{n}. ", "{n}) "])
+def test_a_text_file_that_is_a_list_throughout_is_read_without_its_marks(tmp_path: Path, mark: str) -> None:
+    lines = FIVE.splitlines()
+    text = "".join(mark.format(n=number) + line + "\n" for number, line in enumerate(lines, 1))
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    found = read_categories(tmp_path)
+    assert found.categories[0].examples == tuple(lines)
+    assert "read without their marks" in found.findings[0].message
+
+
+def test_a_hashtag_a_dash_inside_and_a_single_number_stay_part_of_an_example(tmp_path: Path) -> None:
+    lines = ["#python how do I sort", "3. what does this mean", "well - what", "-5 + 3", "{curly}"]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    assert read_categories(tmp_path).categories[0].examples == tuple(lines)
+
+
+def test_a_row_of_empty_cells_is_no_row(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,query\n1,one\n,\n2,two,,\n,\n")
+    assert read_categories(tmp_path).categories[0].examples == ("one", "two")
+
+
+@pytest.mark.parametrize(
+    ("names", "what", "way"),
+    [
+        (["billing.json", "weather.json"], "but billing.json, weather.json;", "semroute import FOLDER --out "),
+        (["intents.xlsx"], "but intents.xlsx;", 'save it as "CSV UTF-8"'),
+        (["old.zip"], "but old.zip;", "unpack it"),
+        (["billing/", "weather/"], "but billing/, weather/;", "semroute import FOLDER --out "),
+        ([f"{n}.md" for n in range(7)], "and 2 more;", "semroute import FOLDER --out "),
+    ],
+)
+def test_a_folder_of_other_files_says_what_lies_there_and_the_way_on(
+    tmp_path: Path, names: list[str], what: str, way: str
+) -> None:
+    for name in names:
+        if name.endswith("/"):
+            (tmp_path / name).mkdir()
+        else:
+            (tmp_path / name).write_text("x")
+    refusal = _refusal(tmp_path)
+    assert refusal.startswith("FOLDER: holds no category file")
+    assert what in refusal
+    assert way in refusal

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semroute.categories import LabelledQuery, read_labelled
+from semroute.categories import Finding, LabelledQuery, read_labelled
 from semroute.errors import DataError
 
 pyarrow = pytest.importorskip("pyarrow", reason='needs the extra "parquet"')
@@ -73,9 +73,32 @@ def test_a_dictionary_column_and_an_all_null_column_are_read_from_parquet(tmp_pa
     assert found == [LabelledQuery("a", None)]
 
 
+@pytest.mark.parametrize("word", ["null", "None", "NULL", "oos", "OOS", "out-of-scope", "Out of scope", "nan", "<NA>"])
+def test_a_word_for_out_of_scope_is_out_of_scope_in_every_format(tmp_path: Path, word: str) -> None:
+    (tmp_path / "l.csv").write_text(f"query,category\nhi,code\nhello, {word} \n".replace("hello, ", "hello,"))
+    (tmp_path / "l.jsonl").write_text(json.dumps({"query": "hello", "category": word}) + "\n")
+    assert [row.category for row in read_labelled(tmp_path / "l.csv")] == ["code", None]
+    (row,) = read_labelled(tmp_path / "l.jsonl")
+    assert (row.category, row.written) == (None, word)
+
+
+def test_a_row_without_a_query_is_left_out_with_a_warning_and_does_not_end_the_reading(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text('query,category\na,x\n,\n" ",y\n\n,z\nb,x\n,,\n')
+    (tmp_path / "l.jsonl").write_text('{"query": "a"}\n{"query": " "}\n{"query": null, "category": "x"}\n')
+    warned: list[Finding] = []
+    assert [row.query for row in read_labelled(tmp_path / "l.csv", warned.append)] == ["a", "b"]
+    assert [str(finding) for finding in warned] == [
+        f"{tmp_path / 'l.csv'}:4: 2 rows without a query, this the first; left out"
+    ]
+    assert [(row.query, row.line) for row in read_labelled(tmp_path / "l.jsonl", warned.append)] == [("a", 1)]
+    _parquet(tmp_path / "l.parquet", query=["a", None, ""], category=["x", "y", "z"])
+    assert len(read_labelled(tmp_path / "l.parquet", warned.append)) == 1
+    assert [finding.line for finding in warned] == [4, 2, 2]
+
+
 def test_every_problem_is_named_with_its_line_in_the_order_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "l.jsonl"
-    path.write_text('{"query": "a", "category": 3}\n{"query": \n{"query": " ", "category": "x"}\n{"category": "x"}\n')
+    path.write_text('{"query": "a", "category": 3}\n{"query": \n{"query": 7, "category": "x"}\n{"category": "x"}\n')
     lines = _refusal(path).splitlines()
     assert [line.replace(str(path), path.name).split(": ")[0] for line in lines] == [
         f"l.jsonl:{number}" for number in (1, 2, 3, 4)
@@ -84,8 +107,8 @@ def test_every_problem_is_named_with_its_line_in_the_order_of_the_file(tmp_path:
 
 
 def test_a_bad_row_of_parquet_is_named_by_its_number(tmp_path: Path) -> None:
-    path = _parquet(tmp_path / "l.parquet", query=["a", None], category=["x", "y"])
-    assert _refusal(path).startswith('l.parquet: row 2: "query" must be text, not null')
+    path = _parquet(tmp_path / "l.parquet", query=[1, 2], category=["x", "y"])
+    assert _refusal(path).startswith('l.parquet: row 1: "query" must be text, not a number')
     path = _parquet(tmp_path / "m.parquet", query=["a", "b"], category=[1, None])
     assert _refusal(path).startswith('m.parquet: row 1: "category" must be a category\'s name')
 

@@ -230,6 +230,28 @@ def test_ctrl_c_in_mid_build_keeps_the_old_index_and_leaves_nothing_behind(own_i
     assert [path.name for path in own_index.iterdir() if path.name.startswith(".staging")] == []
 
 
+def test_one_labelled_file_is_built_directly_and_its_names_serve(
+    tmp_path: Path, tiny_model: Callable[..., Path]
+) -> None:
+    path = tmp_path / "train.csv"
+    rows = [("fix my loop", "C++"), ("a sql join", "C++"), ("boil an egg", "what?"), ("bake bread", "what?")]
+    path.write_text("text;label\n" + "".join(f"{text};{label}\n" for text, label in rows) + ";C++\n")
+    arguments = [str(path), "--out", str(tmp_path / "out"), "--model", str(tiny_model(tmp_path)), "--no-head"]
+    done = run(*arguments, "--encoder", "torch", "--json")
+    assert done.exit_code == 0, done.exception
+    value = json.loads(done.stdout)
+    assert {name: entry["examples"] for name, entry in value["categories"].items()} == {"C++": 2, "what?": 2}
+    assert any('texts from column "text", labels from "label"' in finding for finding in value["findings"])
+    assert any("train.csv:6: 1 row left out: the text is blank" in finding for finding in value["findings"])
+
+
+def test_a_file_that_leaves_a_doubt_names_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "tickets.csv"
+    path.write_text("subject,body,team\na,b,c\n")
+    assert main(["build-index", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "cannot tell which column holds the texts" in capsys.readouterr().err
+
+
 def test_the_encoder_of_the_configuration_is_built_with_and_serves_without_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from semroute.cli.main import cli, main
@@ -48,8 +50,9 @@ def test_repeats_and_lost_thresholds_are_warnings(own_index: Path) -> None:
         (["add", "code", "nothing.txt"], "nothing.txt: no such file"),
         (["add", "code", " "], "blank"),
         (["add", "code", "x" * 5000 + ".txt"], "cannot be read"),
-        (["add", "a/b", "text"], "a category's name may hold"),
+        (["add", "a\tb", "text"], "a category's name must be printable text"),
         (["remove", "tax"], 'no category "tax"'),
+        (["remove", "cokking"], 'no category "cokking"; did you mean "cooking"?'),
         (["remove", "law", "--example", "none such"], "no example 'none such'"),
     ],
 )
@@ -70,3 +73,35 @@ def test_a_lost_first_stage_is_a_warning(own_staged_index: Path) -> None:
     done = run("add", "law", "what is a tort", "--index", str(own_staged_index))
     assert done.exit_code == 0, done.exception
     assert "a first stage could answer only 0.0% of 19 held-out examples" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "name", ["R&D", "C++", "[red]", "Billing / Refunds", "reverted_card_payment?", "caf\u00e9 \u6cd5"]
+)
+def test_any_printable_name_is_added_shown_configured_routed_to_and_removed(
+    own_index: Path, tmp_path: Path, name: str
+) -> None:
+    index = ["--index", str(own_index)]
+    typed = unicodedata.normalize("NFD", name)  # as macOS hands it over
+    assert run("add", typed, "who won the match", "best running shoes", *index).exit_code == 0
+    assert name in open_artifact(own_index).manifest.categories
+    assert name in run("inspect", *index).stdout
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump({"categories": {typed: {"models": ["sporty"], "threshold": 0.1}}}))
+    done = run("route", "who won the match", *index, "--config", str(config), "--json")
+    assert done.exit_code == 0, done.exception
+    decision = json.loads(done.stdout)
+    assert (decision["category"], decision["model"], decision["threshold"]) == (name, "sporty", 0.1)
+    labelled = tmp_path / "l.csv"
+    labelled.write_text(f'query,category\nwho won the match,"{typed}"\n', encoding="utf-8")
+    assert json.loads(run("evaluate", str(labelled), *index, "--json").stdout)["per_category"][name]["n"] == 1
+    assert f"{name} is gone" in run("remove", typed, *index).stdout
+
+
+def test_a_file_of_another_format_is_no_example_and_is_pointed_on(own_index: Path, tmp_path: Path) -> None:
+    (tmp_path / "more.json").write_text("[]")
+    (tmp_path / "more.csv").write_text("query,category\na,law\nb,code\n")
+    for word in ("more.json", "more.csv"):
+        done = run("add", "law", str(tmp_path / word), "--index", str(own_index))
+        assert done.exit_code == 1
+        assert "semroute import" in str(done.exception)

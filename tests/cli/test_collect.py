@@ -12,6 +12,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from semroute.cli.collect import _from_file
 from semroute.cli.main import cli, main
 from semroute.outcomes.files import read_outcomes
 from semroute.testing import FakeProvider, RecordedRequest, answer, fail, hang
@@ -251,3 +252,14 @@ def test_a_killed_run_leaves_no_lock(provider: FakeProvider) -> None:
     first.kill()
     first.wait(20)
     assert collect("--sample", "1")["asked"] == 1
+
+
+def test_a_row_without_text_is_named_and_the_others_are_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "blank.jsonl"
+    path.write_text('{"query": "a"}\n{"query": " "}\n{"query": []}\n{"query": "b"}\n')
+    assert [asked.text for asked in _from_file(path)] == ["a", "b"]
+    err = capsys.readouterr().err
+    assert f"warning: {path}:2: the query is empty" in err
+    assert f"warning: {path}:3: " in err

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.cli.console import print_json, print_note, print_text
+from semroute.whole import json_line
 
 
 class Output(io.TextIOWrapper):
@@ -37,6 +38,17 @@ def test_json_is_one_line_that_reads_back_in_every_encoding(value: object, encod
         print_json(value)
     (line,) = output.text().split("\n")[:-1]
     assert json.loads(line) == value
+
+
+@given(VALUES)
+def test_json_is_one_line_for_whatever_ends_lines(value: object) -> None:
+    assert len(json_line(value).splitlines()) == 1
+    assert json.loads(json_line(value)) == value
+
+
+def test_ends_of_lines_beyond_ascii_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"query": "a\x85b\u2028c\u2029d\u6c47"})
+    assert capsys.readouterr().out == '{"query": "a\\u0085b\\u2028c\\u2029d\u6c47"}\n'
 
 
 def test_json_of_other_scripts_stays_readable(capsys: pytest.CaptureFixture[str]) -> None:

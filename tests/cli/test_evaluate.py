@@ -98,3 +98,47 @@ def test_the_share_of_the_first_stage_is_shown(staged_index: Path, labelled: Pat
     share = json.loads(evaluated("--json"))["answered_first"]
     assert 0 <= share < 1
     assert f"first stage answers {share:.1%} of all queries" in " ".join(evaluated().split())
+
+
+def test_wrong_queries_are_listed_with_where_they_went_and_why(routing_index: Path, tmp_path: Path) -> None:
+    path, errors = tmp_path / "l.csv", tmp_path / "errors.jsonl"
+    rows = "boil eggs,cooking\nboil an egg,law\n,law\nwrite a sql join,oos\nzxqj,code\nzxqj,None\n"
+    path.write_text("query,category\n" + rows)
+    arguments = ["evaluate", str(path), "--index", str(routing_index)]
+    done = CliRunner().invoke(cli, [*arguments, "--errors", str(errors), "--json"])
+    assert done.exit_code == 0, done.exception
+    value = json.loads(done.stdout)
+    assert value["n"] == 5
+    assert [(e["line"], e["query"], e["true"], e["decided"]) for e in value["errors"]] == [
+        (3, "boil an egg", "law", "cooking"),
+        (5, "write a sql join", None, "code"),
+        (6, "zxqj", "code", None),
+    ]
+    first = value["errors"][0]
+    assert first["score"] >= first["threshold"] == 0.2
+    assert (first["nearest"]["category"], first["nearest"]["query"]) == ("cooking", "how long do I boil an egg")
+    assert 0 < first["nearest"]["similarity"] <= 1
+    assert [json.loads(line) for line in errors.read_text().splitlines()] == value["errors"]
+    assert f"warning: {path}:4: a row without a query" in done.stderr
+    shown = CliRunner().invoke(cli, arguments).stdout
+    assert "law \u2192 cooking" in shown
+    assert "out of scope \u2192 code" in shown
+    assert "code \u2192 out of scope" in shown
+    assert 'cooking: "how long do I boil an egg"' in shown
+
+
+def test_a_place_for_errors_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "none.csv", "--errors", str(tmp_path / "no" / "folder.jsonl")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_word_for_out_of_scope_is_a_category_where_one_is_called_so(own_index: Path, tmp_path: Path) -> None:
+    runner = CliRunner()
+    runner.invoke(cli, ["add", "oos", "who won the match", "best running shoes", "--index", str(own_index)])
+    path = tmp_path / "l.csv"
+    path.write_text("query,category\nwho won the match,oos\nhello there,none\n")
+    value = json.loads(runner.invoke(cli, ["evaluate", str(path), "--index", str(own_index), "--json"]).stdout)
+    assert value["per_category"]["oos"]["n"] == 1
+    assert sum(value["confusion"][-1]) == 1

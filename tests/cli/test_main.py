@@ -11,7 +11,7 @@ import pytest
 
 from semroute import __version__
 from semroute.cli import main as main_module
-from semroute.cli.main import cli, main
+from semroute.cli.main import _COMMANDS, _SECTIONS, cli, main
 from semroute.errors import DispatchError, QueryError
 
 COMMAND = [sys.executable, "-m", "semroute.cli.main"]
@@ -61,6 +61,45 @@ def test_every_command_of_the_table_is_one(name: str) -> None:
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"semroute {__version__}\n"
+
+
+def test_help_has_a_section_for_every_command_and_fits_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert {name for names in _SECTIONS.values() for name in names} == set(_COMMANDS)
+    main(["--help"])
+    out = capsys.readouterr().out
+    assert [line[:-1] for line in out.splitlines() if line in [f"{title}:" for title in _SECTIONS]] == list(_SECTIONS)
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_command_of_no_section_is_listed_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(monkeypatch, ValueError())
+    main(["--help"])
+    assert "Other commands:\n  raise " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["biuld-index"], 'Did you mean "build-index"?'),
+        (["evalute"], 'Did you mean "evaluate"?'),
+        (["config", "chekc"], 'Did you mean "check"?'),
+        (["log", "tial"], 'Did you mean "tail"?'),
+        (["rules", "tests"], 'Did you mean "test"?'),
+        (["nonsense"], "Commands: init, config, import,"),
+    ],
+)
+def test_a_wrong_command_is_answered_with_the_one_that_was_meant(
+    capsys: pytest.CaptureFixture[str], words: list[str], meant: str
+) -> None:
+    assert main(words) == 2
+    assert meant in capsys.readouterr().err
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "semroute", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"semroute {__version__}\n")
 
 
 def test_an_unknown_command_and_an_unknown_option_are_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -184,3 +184,14 @@ def test_any_text_is_one_valid_json_line_and_one_plain_line(
     assert json.loads(line)["query"] == text
     (line,) = run("--file", "-", stdin=row).stdout.removesuffix("\n").split("\n")
     assert line.isprintable()
+
+
+def test_rules_are_shown_for_the_rows_after_one_without_text(routing_index: Path, tmp_path: Path) -> None:
+    path, config = tmp_path / "q.jsonl", tmp_path / "c.yaml"
+    path.write_text('{"query": "boil an egg"}\n{"query": ""}\n{"query": "bake"}\n')
+    config.write_text("rules: [{name: eggs, when: {keywords: [egg]}, category: cooking}]\n")
+    arguments = ["rules", "test", "--file", str(path), "--index", str(routing_index), "--config", str(config)]
+    done = CliRunner().invoke(cli, [*arguments, "--json"])
+    assert done.exit_code == 0, done.exception
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row.get("query", row.get("line")) for row in rows] == ["boil an egg", 2, "bake"]

@@ -184,8 +184,11 @@ def test_what_cannot_be_done_is_said(
     assert "not reachable" in error("predict", str(outcomes), "--classifier", "c", "--max-cost", "1e-9")
     assert 'no model "huge"' in error("predict", str(outcomes), "--classifier", "c", "--models", "huge")
     blank = Path("blank.jsonl")
+    blank.write_text('{"query": " "}\n')
+    assert "blank.jsonl: holds no queries" in error("predict", str(blank), "--classifier", "c")
     blank.write_text('{"query": "fine"}\n{"query": " "}\n')
-    assert "blank.jsonl:2" in error("predict", str(blank), "--classifier", "c")
+    assert main(["predict", str(blank), "--classifier", "c"]) == 0
+    assert "warning: blank.jsonl:2: the query is empty" in capsys.readouterr().err
     manifest = json.loads(Path("c/classifier.json").read_text())
     Path("c/classifier.json").write_text(json.dumps({**manifest, "encoder": "other"}))
     assert "another encoder" in error("predict", str(outcomes), "--classifier", "c", code=1)

@@ -72,3 +72,20 @@ def test_tuning_keeps_the_first_stage_and_its_bar(own_staged_index: Path, labell
     assert after.first_stage == before.first_stage  # eight queries are too few to calibrate on
     assert {entry.threshold_from for entry in after.categories.values()} == {"out-of-scope"}
     assert after.files == before.files
+
+
+def test_queries_that_go_wrong_without_them_are_listed(own_index: Path, labelled: Path, tmp_path: Path) -> None:
+    with labelled.open("a") as file:
+        file.write('{"query": "how do I boil an egg", "category": "law"}\n{"query": " ", "category": "law"}\n')
+    errors = tmp_path / "errors.jsonl"
+    arguments = [str(labelled), "--index", str(own_index), "--dry-run"]
+    done = run(*arguments, "--json", "--errors", str(errors))
+    assert done.exit_code == 0, done.exception
+    value = json.loads(done.stdout)
+    wrong = [error for error in value["errors"] if error["query"] == "how do I boil an egg"]
+    assert [(error["line"], error["true"], error["nearest"]["category"]) for error in wrong] == [(9, "law", "cooking")]
+    right = value["after"]["n"] - len(value["errors"])
+    assert value["after"]["accuracy"] == pytest.approx(right / value["after"]["n"])
+    assert [json.loads(line) for line in errors.read_text().splitlines()] == value["errors"]
+    assert "wrong queries" in run(*arguments).stdout
+    assert f"{labelled}:10: a row without a query" in done.stderr

@@ -293,3 +293,27 @@ def test_a_file_of_another_kind_has_its_first_problems_worked_out_and_the_rest_c
     listed = lines_of(refusal(tmp_path, "".join(f"key{n}: 1\n" for n in range(5000))))
     assert len(listed) == 201
     assert listed[-1].endswith("4,800 more problems; correct these first")
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("strategies: [rules, semntic]\n", 'did you mean "semantic"?'),
+        ("strategies: [Semantic]\n", 'did you mean "semantic"?'),
+        ("semantic: {mode: decid}\n", 'did you mean "decide"?'),
+    ],
+)
+def test_a_wrong_word_of_a_choice_is_answered_with_the_one_that_was_meant(tmp_path: Path, text: str, fix: str) -> None:
+    path = tmp_path / "semroute.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert fix in str(caught.value)
+
+
+def test_a_word_that_is_like_none_is_not_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "semroute.yaml"
+    path.write_text("strategies: [sk-secret-key-1234]\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert "secret" not in str(caught.value)

@@ -122,7 +122,7 @@ def test_an_index_of_a_tuned_encoder_says_that_its_figures_are_too_good(artifact
         ("code", ["  "], "blank"),
         ("code", ["half \ud800"], "surrogate"),
         ("sport", [], "needs examples"),
-        ("a/b", ["x"], "name may hold"),
+        ("a\tb", ["x"], "must be printable text"),
     ],
 )
 def test_what_cannot_be_added_is_refused_and_nothing_is_written(

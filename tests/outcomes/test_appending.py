@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,12 @@ def test_cells_are_known_by_query_and_task_from_rows_of_either_form() -> None:
         ("other", ""): set(),
     }
     assert known["q", "t"]["a"]["quality"] == 0
+
+
+def test_a_row_is_one_line_for_whatever_ends_lines(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    append_row(path, {"query": "a\x85b\u2028c\u2029d"})
+    append_row(path, {"query": "\u6c47"})
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["query"] for line in lines] == ["a\x85b\u2028c\u2029d", "\u6c47"]
+    assert "\u6c47" in lines[1]

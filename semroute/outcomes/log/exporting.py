@@ -10,7 +10,7 @@ from typing import Any
 
 from semroute.extras import require
 from semroute.types import TRIAL, LoggedOutcome
-from semroute.whole import whole_file
+from semroute.whole import json_line, whole_file
 
 PORTION = 2000
 """Outcomes of a row group of Parquet."""
@@ -70,7 +70,7 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
     count = 0
     with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json_line(row) + "\n")
             count += 1
     return count
 

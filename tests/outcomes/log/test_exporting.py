@@ -94,3 +94,8 @@ def test_a_file_appears_whole_or_not_at_all(log: OutcomeLog, tmp_path: Path) -> 
         write_jsonl(broken(), path)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir() if "x.jsonl" in entry.name] == ["x.jsonl"]
+
+
+def test_an_exported_row_is_one_line_for_whatever_ends_lines(tmp_path: Path) -> None:
+    assert write_jsonl([{"query": "a\x85b\u2028c"}, {"query": "d"}], tmp_path / "x.jsonl") == 2
+    assert len((tmp_path / "x.jsonl").read_text(encoding="utf-8").splitlines()) == 2

@@ -1,0 +1,187 @@
+"""Gather labelled texts into categories and labelled queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from semroute.categories.folder import read_categories
+from semroute.categories.importing.records import ImportNotes, ImportOptions, Record
+from semroute.categories.importing.sources import file_records, first_columns, folder_records
+from semroute.categories.labelled import is_out_of_scope, read_labelled
+from semroute.categories.model import Category, CategorySet, Finding, LabelledQuery
+from semroute.categories.notes import shortened
+from semroute.categories.rows import usable
+from semroute.errors import DataError, MissingExtraError
+from semroute.texts.names import name_key
+
+MANY_LABELS = 0.5
+"""Labels for each row from which on they are most likely no categories."""
+_SUSPICIOUS_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Categories from labelled data.
+
+    Attributes:
+        categories: sorted by name; the examples in the order of the data, each once.
+        rows: texts with a label that were read.
+        duplicates: rows whose text its category had already.
+        shared: texts that more than one category has.
+        guesses: how the data were read where they could be read in another way.
+        skipped: what was left out: a finding for each reason, with the first line.
+        warnings: what is probably a mistake.
+        is_labelled: whether every text has a label of its own, and none stands under the name of its file.
+    """
+
+    categories: tuple[Category, ...]
+    rows: int
+    duplicates: int
+    shared: int
+    guesses: tuple[Finding, ...]
+    skipped: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+    is_labelled: bool = True
+
+    @property
+    def examples(self) -> int:
+        """Number of examples in all categories."""
+        return sum(len(category.examples) for category in self.categories)
+
+
+def gather(path: Path, options: ImportOptions | None = None) -> Gathered:
+    """Read labelled data from a file of any format, or a folder of files.
+
+    Raises:
+        DataError: it cannot be read, or not without being told how; nothing usable is in it.
+        MissingExtraError: a Parquet file, and the extra is not installed.
+    """
+    options, notes = options or ImportOptions(), ImportNotes()
+    examples: dict[str, dict[str, None]] = {}
+    rows = duplicates = 0
+    for where, record in _records(path, options, notes):
+        text = _text(record, where, notes)
+        if text is None:
+            continue
+        rows += 1
+        assert record.label is not None
+        held = examples.setdefault(record.label, {})
+        duplicates += text in held
+        held[text] = None
+    skipped = tuple(Finding(message, where, line) for where, line, message in notes.skipped_messages())
+    if not examples:
+        why = f": {skipped[0].message}" if skipped else ""
+        raise DataError(f"holds no labelled texts{why}", path=path)
+    categories = tuple(
+        Category(name, notes.descriptions.get(name, ""), (), tuple(examples[name]), None, path)
+        for name in sorted(examples)
+    )
+    owners: dict[str, int] = {}
+    for held in examples.values():
+        for text in held:
+            owners[text] = owners.get(text, 0) + 1
+    return Gathered(
+        categories=categories,
+        rows=rows,
+        duplicates=duplicates,
+        shared=sum(count > 1 for count in owners.values()),
+        guesses=tuple(Finding(message, where) for where, message in notes.guesses),
+        skipped=skipped,
+        warnings=tuple(_warnings(path, categories, rows)),
+        is_labelled=not notes.unlabelled,
+    )
+
+
+def read_source(source: Path) -> CategorySet:
+    """Read categories from a folder of category files or a labelled file.
+
+    Raises:
+        DataError: it cannot be read.
+        MissingExtraError: a Parquet file, and the extra is not installed.
+    """
+    if not source.is_file():
+        return read_categories(source)
+    found = gather(source)
+    if not found.is_labelled:
+        fix = "name the folder of category files, or a file with a label for each text"
+        raise DataError(f"is a file without labels, one category alone; {fix}", path=source)
+    return CategorySet(found.categories, (*found.guesses, *found.skipped, *found.warnings))
+
+
+def read_queries(
+    path: Path, options: ImportOptions | None = None, warn: Callable[[Finding], object] = lambda finding: None
+) -> list[LabelledQuery]:
+    """Read labelled queries from a file of any format.
+
+    A file with ``query`` and ``category`` is read strictly, by :func:`~semroute.categories.labelled.read_labelled`.
+
+    Args:
+        path: a file with ``query`` and ``category`` in each row, else in any of the formats of the package.
+        options: columns and names, where they are given; None leaves them to the file.
+        warn: called for every guess, and for rows that are left out.
+
+    Raises:
+        DataError: it cannot be read, or not without being told how.
+        MissingExtraError: a Parquet file, and the extra is not installed.
+    """
+    if options is None and path.suffix.lower() in (".csv", ".jsonl", ".parquet") and not _has_other_columns(path):
+        return read_labelled(path, warn)
+    notes, found = ImportNotes(), []
+    for record in file_records(path, replace(options or ImportOptions(), outside=True), notes):
+        text = _text(record, path, notes)
+        if text is not None:
+            label = record.label or ""
+            outside = not label or is_out_of_scope(label)
+            found.append(
+                LabelledQuery(text, None if outside else label, (label or None) if outside else None, record.line)
+            )
+    for where, message in notes.guesses:
+        warn(Finding(message, where))
+    for where, line, message in notes.skipped_messages():
+        warn(Finding(message, where, line))
+    if not found:
+        raise DataError("holds no labelled queries", path=path)
+    return found
+
+
+def _has_other_columns(path: Path) -> bool:
+    """Return whether a readable file lacks a column of labelled files."""
+    try:
+        columns = first_columns(path)
+    except (DataError, MissingExtraError):
+        return False
+    return "query" not in columns or (path.suffix.lower() != ".jsonl" and "category" not in columns)
+
+
+def _records(path: Path, options: ImportOptions, notes: ImportNotes) -> Iterator[tuple[Path, Record]]:
+    if path.is_dir():
+        yield from folder_records(path, options, notes)
+    else:
+        for record in file_records(path, options, notes):
+            yield path, record
+
+
+def _text(record: Record, where: Path, notes: ImportNotes) -> str | None:
+    return usable(record.text, "the text", record.line or 0, lambda message, line: _skip(notes, where, message, record))
+
+
+def _skip(notes: ImportNotes, where: Path, message: str, record: Record) -> None:
+    notes.skip(where, message.partition(";")[0], record.line)
+
+
+def _warnings(path: Path, categories: tuple[Category, ...], rows: int) -> Iterator[Finding]:
+    seen: dict[str, str] = {}
+    for category in categories:
+        other = seen.setdefault(name_key(category.name), category.name)
+        if other != category.name:
+            named = f"{shortened(other)} and {shortened(category.name)}"
+            yield Finding(f"the labels {named} differ in case alone; they are kept apart", path)
+    if len(categories) == 1:
+        yield Finding(
+            f"there is one category alone, {shortened(categories[0].name)}; is that the column of labels?", path
+        )
+    elif rows >= _SUSPICIOUS_ROWS and len(categories) > MANY_LABELS * rows:
+        message = f"{len(categories):,} categories in {rows:,} rows; is that the column of labels?"
+        yield Finding(message, path)

@@ -1,0 +1,162 @@
+"""``semroute import``: convert labelled data to category files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from semroute.cli.options import json_option, label_names_option, label_option, text_option
+
+if TYPE_CHECKING:
+    from semroute.categories import Finding
+    from semroute.categories.importing import Gathered, Written
+
+MOST_SHOWN = 30
+"""Categories in the table; --json has all."""
+
+
+@click.command("import")
+@click.argument("source", type=click.Path(path_type=Path), metavar="FILE_OR_FOLDER")
+@text_option
+@label_option
+@label_names_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    default=Path("categories"),
+    show_default=True,
+    help="Folder for the category files.",
+)
+@click.option("--force", is_flag=True, help="Replace category files that are already there.")
+@click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
+@click.option("--no-header", is_flag=True, help="The first line is a row: columns are called 1, 2, ...")
+@click.option("--table", metavar="NAME", help="Which table of a JSON file that holds several.")
+@click.option("--encoding", metavar="NAME", help="Of the file, such as cp1252 (default: UTF-8).")
+@click.option(
+    "--several",
+    type=click.Choice(["skip", "first", "each"]),
+    default="skip",
+    show_default=True,
+    help="Rows with several labels: leave out, take the first label, or put under each.",
+)
+@click.option(
+    "--each", type=click.Choice(["line", "file"]), help="What is a text in a folder for each category (default: guess)."
+)
+@json_option
+def import_data(
+    source: Path,
+    text: str | None,
+    label: str | None,
+    names: Path | None,
+    out: Path,
+    force: bool,
+    dry_run: bool,
+    no_header: bool,
+    table: str | None,
+    encoding: str | None,
+    several: Literal["skip", "first", "each"],
+    each: Literal["line", "file"] | None,
+    as_json: bool,
+) -> None:
+    """Make category files from labelled data.
+
+    \b
+    Reads  .csv .tsv      with , ; tab or | between fields, Excel's exports
+           .json .jsonl   rows; texts by category; routes (semantic-router, LiteLLM)
+           .parquet       with the names that a data set brings along
+           .yaml .yml     Rasa's nlu.yml; routes; texts by category
+           .txt .md       fastText's __label__ lines; lists under headings
+           a folder       a sub-folder or a file for each category
+    each also as .gz. Not read: workbooks (.xlsx) - save them as CSV UTF-8.
+
+    \b
+    Examples:
+      semroute import tickets.csv --text Description --label Group
+      semroute import train.parquet --names dataset_info.json
+      semroute import data/nlu.yml --out categories
+
+    Columns are guessed where their names leave no doubt, and every guess is said.
+    """
+    from semroute.categories.importing import ImportOptions, gather, plan_files, write_categories
+    from semroute.cli.console import print_json
+
+    options = ImportOptions(text, label, names, table, not no_header, encoding, several, each)
+    gathered = gather(source, options)
+    write = plan_files if dry_run else write_categories
+    written = write(gathered.categories, out, force=force)
+    if as_json:
+        print_json({"source": str(source), "out": str(out), "written": not dry_run, **as_dict(gathered, written)})
+    else:
+        _print(gathered, written, out, is_written=not dry_run)
+
+
+def as_dict(gathered: Gathered, written: Written) -> dict[str, object]:
+    """Convert an import to JSON-ready values."""
+
+    def findings(found: tuple[Finding, ...]) -> list[dict[str, object]]:
+        return [{"message": one.message, "path": str(one.path), "line": one.line} for one in found]
+
+    return {
+        "rows": gathered.rows,
+        "examples": gathered.examples,
+        "duplicates": gathered.duplicates,
+        "shared": gathered.shared,
+        "categories": {
+            category.name: {"examples": len(category.examples), "file": str(written.files[category.name])}
+            for category in gathered.categories
+        },
+        "guesses": findings(gathered.guesses),
+        "skipped": findings(gathered.skipped),
+        "warnings": findings(gathered.warnings),
+        "others": [str(path) for path in written.others],
+    }
+
+
+def _print(gathered: Gathered, written: Written, out: Path, *, is_written: bool) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from semroute.cli.console import print_note, print_warning, stdout
+    from semroute.cli.names import Name
+
+    for guess in gathered.guesses:
+        print_note(str(guess))
+    for finding in (*gathered.skipped, *gathered.warnings):
+        print_warning(str(finding))
+    if written.others:
+        count = len(written.others)
+        print_warning(f"{out}: {count} other category file{'s' * (count != 1)} there; a build reads them as well")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("category")
+    table.add_column("examples", justify="right")
+    table.add_column("file")
+    for category in gathered.categories[:MOST_SHOWN]:
+        file = Name(written.files[category.name].name, "")
+        table.add_row(Name(category.name), f"{len(category.examples):,}", file)
+    console = stdout()
+    console.print(table)
+    if len(gathered.categories) > MOST_SHOWN:
+        rest = len(gathered.categories) - MOST_SHOWN
+        console.print(Text(f"... and {rest:,} more categories; --json has all", style="dim"))
+    console.print(Text(_summary(gathered)), soft_wrap=True)
+    count = len(gathered.categories)
+    if is_written:
+        done = Text.assemble(("wrote ", "green"), f"{count:,} file{'s' * (count != 1)} to ", (str(out), "bold"))
+        folder = "" if out == Path("categories") else f" {out}"
+        console.print(done + f'; next: "semroute build-index{folder}"', soft_wrap=True)
+    else:
+        console.print(Text("dry run: nothing was written", style="yellow"))
+
+
+def _summary(gathered: Gathered) -> str:
+    count = len(gathered.categories)
+    noun = "category" if count == 1 else "categories"
+    parts = [f"{gathered.rows:,} rows, {gathered.examples:,} examples in {count:,} {noun}"]
+    if gathered.duplicates:
+        parts.append(f"{gathered.duplicates:,} repeats left out")
+    if gathered.shared:
+        parts.append(f"{gathered.shared:,} in several categories")
+    return "; ".join(parts)
