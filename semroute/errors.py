@@ -114,7 +114,7 @@ class MissingExtraError(SemrouteError, ImportError):
 
     def __init__(self, what: str, extra: str) -> None:
         self.extra = extra
-        super().__init__(f'{what} needs the extra "{extra}": pip install "semroute[{extra}]"')
+        super().__init__(f'{what} needs the extra "{extra}": pip install "semroute-router[{extra}]"')
 
 
 class EncoderError(SemrouteError):

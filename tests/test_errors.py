@@ -86,7 +86,7 @@ def test_what_a_subclass_of_elsewhere_adds_survives_too() -> None:
 
 
 def test_an_error_that_came_from_another_process_can_be_raised() -> None:
-    with pytest.raises(MissingExtraError, match=r'pip install "semroute\[plot\]"') as caught:
+    with pytest.raises(MissingExtraError, match=r'pip install "semroute-router\[plot\]"') as caught:
         raise pickled(MissingExtraError("a plot", "plot"), 5)
     assert caught.value.extra == "plot"
     assert isinstance(caught.value, ImportError)

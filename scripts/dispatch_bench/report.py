@@ -15,7 +15,7 @@ from dispatch_bench.limit import Limited
 from dispatch_bench.shift import Shift
 from dispatch_bench.workers import OURS
 
-PACKAGES = ("semroute", "httpx", "redis")
+PACKAGES = ("semroute-router", "httpx", "redis")
 HEAD = ["| figure | contender | value | goal | |", "| --- | --- | --- | --- | --- |"]
 
 

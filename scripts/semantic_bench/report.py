@@ -11,7 +11,7 @@ from typing import Any
 from semantic_bench.scale import GOAL_MS, Cost
 from semroute.inference.graph import available_cores
 
-PACKAGES = ("semroute", "onnxruntime", "faiss-cpu", "numpy", "sentence-transformers", "torch")
+PACKAGES = ("semroute-router", "onnxruntime", "faiss-cpu", "numpy", "sentence-transformers", "torch")
 SMALL = 1_000
 """Prototypes up to which the goal for the cost beside the encoder holds."""
 

@@ -148,7 +148,7 @@ def test_without_its_extra_a_first_stage_names_the_pip_command_before_the_build(
     monkeypatch.setitem(sys.modules, "model2vec.distill", None)
     source = write_categories(tmp_path / "source")
     assert main(["build-index", str(source), "--out", str(tmp_path / "out"), "--first-stage"]) == 1
-    assert 'pip install "semroute[static]"' in capsys.readouterr().err
+    assert 'pip install "semroute-router[static]"' in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
