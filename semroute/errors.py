@@ -17,22 +17,24 @@ traceback and exits with :attr:`SemrouteError.exit_code`. A message says what is
         ├── NoDeploymentError   nothing can be called: no deployment, no key, or the request's own limits leave none
         ├── AllClosedError      every place that could answer is closed for now; says when to come back
         ├── DeadlineError       the request's deadline passed (also a TimeoutError)
-        ├── AuthenticationError 401/403
+        ├── AuthenticationError the provider refused the credential (401, 403)
         ├── RequestError        the provider refused the request itself (400, 404, 413, 422)
         │   ├── ContextLengthError  it is longer than the model takes
         │   ├── ContentFilterError  the provider's filter stopped it
         │   └── CapabilityError     it asks for what the deployment or its wire format cannot do
         ├── RateLimitError      429, with the provider's hint
-        │   └── QuotaError          a 429 that no waiting cures: an exhausted quota
+        │   └── QuotaError          an exhausted quota or credit, which waiting alone does not refill
         ├── UnavailableError    5xx, or no connection
         │   ├── OverloadedError     503, 529 and their like
         │   └── BrokenStreamError   a stream that ended, or reported an error, before its end
         ├── ProviderTimeoutError  no answer in time
         └── MalformedResponseError  a 200 that is not a completion
+            └── EmptyAnswerError    a completion without text, tool call or refusal
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -119,6 +121,33 @@ class StateError(SemrouteError):
     """State shared through Redis that cannot be reached or read; never holds the password."""
 
 
+class Fault(StrEnum):
+    """Cause of a failed call: what it counts against, and whether another endpoint may do better.
+
+    An endpoint is a deployment with one of its credentials. Which status and code has which cause is the table in
+    :mod:`semroute.providers.transport.error_codes`.
+    """
+
+    ENDPOINT = "endpoint"
+    """The endpoint failed: its breaker counts it, and the same endpoint may do better a moment later."""
+    ADDRESS = "address"
+    """The endpoint's address or model name is wrong: its breaker counts it, and no repetition helps there."""
+    LIMIT = "limit"
+    """A rate limit of the endpoint: its throttle waits."""
+    ACCESS = "access"
+    """The credential may not use this endpoint, or not now: the endpoint is closed for minutes."""
+    DOUBT = "doubt"
+    """A refusal that may be the credential's or this one request's: as ``ACCESS``, unless others are answered there."""
+    KEY = "key"
+    """The key itself is invalid, and the provider's code says so: every endpoint of the account is closed."""
+    MODEL = "model"
+    """This endpoint cannot take this request, another may: counts against nobody."""
+    TRANSIENT = "transient"
+    """A conflict of the moment: counts against nobody, and the same endpoint may do better a moment later."""
+    REQUEST = "request"
+    """The request is wrong wherever it goes: counts against nobody, and no other endpoint is tried."""
+
+
 class DispatchError(SemrouteError):
     """A call to a model did not give an answer.
 
@@ -130,15 +159,19 @@ class DispatchError(SemrouteError):
         usage: tokens that the call took although it failed, where the provider counted them.
         is_charged: whether the provider may charge the call; None takes it that refused calls are not charged, and
             calls without an answer are.
+        fault: cause of the failure; None takes the usual one of the class.
+        code: the provider's structured code, where it is one that semroute knows; never free text.
 
     Attributes:
         attempts: every attempt that was made before this error was raised.
         is_final: whether no other model can mend it, since the request itself is at fault.
     """
 
+    usual_fault: ClassVar[Fault] = Fault.ENDPOINT
+
     @property
     def is_final(self) -> bool:
-        return False
+        return self.fault is Fault.REQUEST
 
     def __init__(
         self,
@@ -149,6 +182,8 @@ class DispatchError(SemrouteError):
         wait_s: float | None = None,
         usage: Usage | None = None,
         is_charged: bool | None = None,
+        fault: Fault | None = None,
+        code: str | None = None,
     ) -> None:
         self.deployment = deployment
         self.status = status
@@ -156,6 +191,8 @@ class DispatchError(SemrouteError):
         self.usage = usage
         # A refused call is not charged, nor one that was never sent; one that was sent and not answered may be.
         self.is_charged = status is None or 200 <= status < 300 if is_charged is None else is_charged
+        self.fault = self.usual_fault if fault is None else fault
+        self.code = code
         self.attempts: tuple[Attempt, ...] = ()
         super().__init__(message)
 
@@ -173,50 +210,43 @@ class DeadlineError(DispatchError, TimeoutError):
 
 
 class AuthenticationError(DispatchError):
-    """The provider refused the credential (401, 403)."""
+    """The provider refused the credential (401, 403); ``fault`` says whether it is invalid or only closed here."""
+
+    usual_fault = Fault.ACCESS
 
 
 class RequestError(DispatchError):
     """The provider refused the request itself (400, 404, 413, 422)."""
 
-    NOT_FOUND: ClassVar[tuple[int, ...]] = (404, 405, 410)
-    """Statuses of a deployment whose address or model name is wrong: no request can succeed there."""
-
-    @property
-    def is_final(self) -> bool:
-        return self.status not in self.NOT_FOUND
+    usual_fault = Fault.REQUEST
 
 
 class ContextLengthError(RequestError):
     """The request is longer than the model takes."""
 
-    @property
-    def is_final(self) -> bool:
-        return False
+    usual_fault = Fault.MODEL
 
 
 class ContentFilterError(RequestError):
     """The provider's content filter stopped the request or its answer."""
 
-    @property
-    def is_final(self) -> bool:
-        return True
-
 
 class CapabilityError(RequestError):
     """The request asks for what the deployment, or its wire format, cannot do."""
 
-    @property
-    def is_final(self) -> bool:
-        return False
+    usual_fault = Fault.MODEL
 
 
 class RateLimitError(DispatchError):
     """The provider limits our rate (429); ``wait_s`` is its hint."""
 
+    usual_fault = Fault.LIMIT
+
 
 class QuotaError(RateLimitError):
-    """The credential's quota is exhausted: a 429 that no waiting cures."""
+    """The credential's quota or credit is used up: waiting alone does not refill it."""
+
+    usual_fault = Fault.ACCESS
 
 
 class UnavailableError(DispatchError):
@@ -243,6 +273,20 @@ class ProviderTimeoutError(DispatchError):
 
 class MalformedResponseError(DispatchError):
     """The provider answered 200 with something that is not a completion."""
+
+
+class EmptyAnswerError(MalformedResponseError):
+    """A completion without text, tool call or refusal; white space is no text.
+
+    Attributes:
+        finish_reason: why the model stopped, in semroute's vocabulary; ``length`` where reasoning used up
+            ``max_tokens``.
+        is_the_requests: whether the request itself may have made the model say nothing: it set ``max_tokens`` or a stop
+            text, or the model did write tokens, none of them visible. Then the place is not to blame.
+    """
+
+    finish_reason: str | None = None
+    is_the_requests: bool = False
 
 
 def _located(message: str, path: Path | None, line: int | None) -> str:

@@ -1,22 +1,38 @@
-"""Files that appear whole or not at all, and folders that are ours."""
+"""Files that appear whole or not at all, folders that are ours, and JSON files read within bounds."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import stat
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import IO, Any
 
 import filelock
 
 from semroute.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 LOCK = ".lock"
 WAIT_S = 60.0
 """How long a writer waits for another; to write takes a second, and what is written may have taken an hour."""
 _PART = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
+PART_AGE_S = 60.0
+"""Age from which a part without a lock is left from a writer that was killed; between making and locking one are
+microseconds."""
+UNLOCKED_PART_AGE_S = 86_400.0
+"""The same where the system has no such locks: no file takes a day to write."""
+MOST_JSON_BYTES = 32 << 20
+"""Of a JSON file of ours; the manifest of an index with a thousand categories has one."""
 
 
 def own_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> None:
@@ -86,15 +102,72 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written.
     """
+    collect_parts(path)
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as made:
         part = Path(made.name)
+        if fcntl is None:
+            made.close()  # an open file cannot be renamed there
+        else:
+            # Held until the part is in its place, and let go by the system when this process ends, however it ends.
+            _lock(made)
+        try:
+            yield part
+            part.chmod(0o644)
+            sync(part)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def collect_parts(path: Path) -> None:
+    """Remove the parts of ``path`` that writers left which were killed; those of living writers stay."""
+    with suppress(OSError):
+        for part in path.parent.iterdir():
+            found = _PART.fullmatch(part.name)
+            if found is not None and found[1] == path.name:
+                with suppress(OSError):
+                    _collect(part)
+
+
+def _collect(part: Path) -> None:
+    status = part.lstat()
+    age_s = time.time() - status.st_mtime
+    if not stat.S_ISREG(status.st_mode) or age_s < PART_AGE_S:
+        return
+    with part.open("rb") as file:
+        if age_s >= UNLOCKED_PART_AGE_S if fcntl is None else _lock(file):
+            part.unlink(missing_ok=True)
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Lock an open file for this process; False where another one has it, or the file system knows no locks."""
+    if fcntl is None:
+        return False
     try:
-        yield part
-        part.chmod(0o644)
-        sync(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON, is nested too deeply, is larger than ``most_bytes``, or is not a regular file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        # A pipe or a device may have no end.
+        raise ValueError("not a regular file")
+    with path.open("rb") as file:
+        raw = file.read(most_bytes + 1)
+    if len(raw) > most_bytes:
+        raise ValueError(f"larger than {most_bytes >> 20} MiB")
+    try:
+        return json.loads(raw.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def sync(path: Path) -> None:

@@ -37,9 +37,9 @@ class _Watched:
     ) -> list[Standing]:
         return await self._gates.standings(places, tokens, usd)
 
-    async def enter(self, place: Place, tokens: int, usd: float = 0.0) -> Pass | Refusal:
+    async def enter(self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None) -> Pass | Refusal:
         asked = time.monotonic()
-        found = await self._gates.enter(place, tokens, usd)
+        found = await self._gates.enter(place, tokens, usd, panic=panic)
         if isinstance(found, Pass):
             self.admitted[found.id] = Admission(asked, time.monotonic(), tokens)
         return found
@@ -53,8 +53,10 @@ class _Watched:
         usd: float | None = None,
         wait_s: float | None = None,
         reason: str | None = None,
+        refused: str | None = None,
     ) -> None:
-        await self._gates.leave(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, reason=reason)
+        why = {"reason": reason, "refused": refused}
+        await self._gates.leave(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, **why)
         if tokens is not None:
             noted = self.admitted[leave.id]
             self.admitted[leave.id] = Admission(noted.asked, noted.told, tokens)
@@ -64,6 +66,12 @@ class _Watched:
 
     async def enable(self, credential: str | None) -> None:
         await self._gates.enable(credential)
+
+    async def welcome(self, place: Place, refused: str) -> None:
+        await self._gates.welcome(place, refused)
+
+    async def lift(self, places: Sequence[Place]) -> None:
+        await self._gates.lift(places)
 
     async def close(self) -> None:
         await self._gates.close()

@@ -10,7 +10,14 @@ from dataclasses import replace
 from semroute.cascade.check import Sampler
 from semroute.cascade.early import is_clear
 from semroute.cascade.ladder import Ladder, Rung
-from semroute.errors import DispatchError
+from semroute.errors import (
+    CapabilityError,
+    ContentFilterError,
+    ContextLengthError,
+    DispatchError,
+    Fault,
+    RequestError,
+)
 from semroute.types import Attempt, Caller, Completion, Delta, Outlook, Request
 
 LEAST_S = 0.001
@@ -40,7 +47,13 @@ class Calls:
         return self._deadline - time.monotonic()
 
     async def prepare(self, rung: Rung) -> tuple[Request, Outlook]:
-        """What to ask of a tier, and what that would mean: log probabilities only where they are to be had."""
+        """What to ask of a tier, and what that would mean: log probabilities only where they are to be had.
+
+        Raises:
+            CapabilityError: the request asks for several answers; a cascade checks and gives one.
+        """
+        if self._request.n not in (None, 1):
+            raise CapabilityError(f"n={self._request.n}: a cascade checks and gives one answer; leave n out")
         wants = rung.acceptance.wants_logprobs or self._may_be_early(rung)
         if wants and not self._request.logprobs and rung.name not in self._ladder.refusing:
             asked = replace(self._request, logprobs=True)
@@ -64,7 +77,7 @@ class Calls:
                     yield event
             return
         except DispatchError as error:
-            if not (error.is_final and is_our_wish) or self.is_given_out:
+            if not (is_our_wish and _may_mean_the_wish(error)) or self.is_given_out:
                 raise
         async with aclosing(self._call(rung, self._request)) as events:
             async for event in events:
@@ -81,7 +94,9 @@ class Calls:
             if self.left_s <= 0:
                 return None
             try:
-                return await self._complete(rung, replace(self._request, temperature=temperature))
+                droppable = self._request.droppable | {"temperature"}  # models that take none vary without
+                asked = replace(self._request, temperature=temperature, droppable=droppable)
+                return await self._complete(rung, asked)
             except DispatchError:
                 return None
 
@@ -131,3 +146,10 @@ class Calls:
     def _may_be_early(self, rung: Rung) -> bool:
         after = self._ladder.stream_after_tokens
         return self._streaming and after is not None and rung.acceptance.least_confidence is not None
+
+
+def _may_mean_the_wish(error: DispatchError) -> bool:
+    """True if a refusal may be that of the log probabilities, which only the cascade has asked for."""
+    if not isinstance(error, RequestError) or isinstance(error, ContentFilterError | ContextLengthError):
+        return False
+    return error.fault in (Fault.REQUEST, Fault.MODEL) and error.status != 413

@@ -11,7 +11,7 @@ from semroute.cascade.acceptance import said, score
 from semroute.cascade.calls import Calls
 from semroute.cascade.check import Answered
 from semroute.cascade.ladder import Ladder, Rung
-from semroute.errors import DeadlineError, DispatchError, NoDeploymentError
+from semroute.errors import ContentFilterError, DeadlineError, DispatchError, NoDeploymentError
 from semroute.types import Checked, Completion, Delta, Outlook, Request, Trial, total_cost
 
 
@@ -62,8 +62,8 @@ class Climb:
         yield completion
 
     def _is_settled(self) -> bool:
-        is_final = self._error is not None and self._error.is_final
-        return self._trials[-1].accepted or self._calls.is_given_out or is_final
+        fails_everywhere = self._error is not None and _fails_everywhere(self._error)
+        return self._trials[-1].accepted or self._calls.is_given_out or fails_everywhere
 
     def _left_out(self, rung: Rung, outlook: Outlook) -> str | None:
         """Why a tier is not called. The last one is, where nothing has answered: its error says more than we can."""
@@ -148,6 +148,15 @@ class Climb:
             error = kind(f"no tier of the cascade was called ({reasons})")
         error.attempts = tuple(self._calls.attempts)
         return error
+
+
+def _fails_everywhere(error: DispatchError) -> bool:
+    """True if the next tier would fail as well: a request that no provider was asked with, or a filter's refusal.
+
+    What one provider calls a bad request, another model may take; a filter's refusal is not carried from one provider
+    to the next.
+    """
+    return error.is_final and (error.status is None or isinstance(error, ContentFilterError))
 
 
 def _passed(checks: tuple[Checked, ...]) -> bool:

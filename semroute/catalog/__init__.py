@@ -6,6 +6,7 @@ from semroute.catalog.baseline import Baseline, cheapest_cost
 from semroute.catalog.capability import ModelCard, fits, model_card, strength
 from semroute.catalog.cost import cost_of, estimated_cost
 from semroute.catalog.needs import DEFAULT_OUTPUT_TOKENS, Needs, capabilities_of, needs_of
+from semroute.catalog.parameters import Parameters, carried, parameters_of, thinks_by_budget, unsaid
 from semroute.catalog.prices import price_of
 from semroute.catalog.tokens import IMAGE_TOKENS, estimate_query_tokens, estimate_text_tokens, estimate_tokens
 
@@ -15,7 +16,9 @@ __all__ = [
     "Baseline",
     "ModelCard",
     "Needs",
+    "Parameters",
     "capabilities_of",
+    "carried",
     "cheapest_cost",
     "cost_of",
     "estimate_query_tokens",
@@ -25,6 +28,9 @@ __all__ = [
     "fits",
     "model_card",
     "needs_of",
+    "parameters_of",
     "price_of",
     "strength",
+    "thinks_by_budget",
+    "unsaid",
 ]

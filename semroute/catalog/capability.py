@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from semroute.catalog.needs import Needs
+from semroute.catalog.parameters import unsaid
 from semroute.catalog.prices import listing_of
 from semroute.config import Config, Deployment, ModelSpec
 
@@ -57,11 +58,11 @@ def fits(deployment: Deployment, config: Config, needs: Needs) -> tuple[str, ...
     if context is not None and needs.least_context > context:
         reasons.append(f"takes {context} tokens, and the request may have {needs.least_context}")
     for capability in sorted(needs.capabilities):
-        if capability in deployment.vendor.lacks:
+        if capability in deployment.vendor.lacks or capability in deployment.lacks:
             reasons.append(f"{deployment.provider or deployment.format} does not carry {capability}")
         elif spec.capabilities is not None and capability not in spec.capabilities:
             reasons.append(f'model "{deployment.model}" has no {capability}')
-    return tuple(reasons)
+    return (*reasons, *unsaid(deployment, needs.parameters))
 
 
 def strength(deployment: Deployment, config: Config, needs: Needs) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from semroute.catalog.parameters import Parameters, parameters_of
 from semroute.catalog.tokens import estimate_tokens
 from semroute.types import Request
 
@@ -24,6 +25,8 @@ class Needs:
         input_tokens: estimated, rather too many.
         max_output_tokens: the longest answer; :data:`DEFAULT_OUTPUT_TOKENS` where the request sets none.
         output_is_set: whether the request itself sets the longest answer.
+        answers: alternatives that are wanted, each of them charged.
+        parameters: how the request is to be answered.
         strengths: fields in which a strong model is wanted: ``long_context``, ``structured_output``, ``tools`` and
             ``vision`` where the request shows it, and what else the caller or the category names.
     """
@@ -33,11 +36,18 @@ class Needs:
     max_output_tokens: int = DEFAULT_OUTPUT_TOKENS
     output_is_set: bool = False
     strengths: frozenset[str] = frozenset()
+    answers: int = 1
+    parameters: Parameters = field(default_factory=Parameters, hash=False)
+
+    @property
+    def output_tokens(self) -> int:
+        """The longest answers together."""
+        return self.max_output_tokens * self.answers
 
     @property
     def tokens(self) -> int:
-        """Input and longest answer together: what is reserved under a limit of tokens."""
-        return self.input_tokens + self.max_output_tokens
+        """Input and longest answers together: what is reserved under a limit of tokens."""
+        return self.input_tokens + self.output_tokens
 
     @property
     def least_context(self) -> int:
@@ -62,18 +72,25 @@ def needs_of(request: Request, wants: frozenset[str] = frozenset()) -> Needs:
     Args:
         request: what is asked.
         wants: further fields in which a strong model is wanted, which a request does not show: ``reasoning``, say.
+
+    Raises:
+        RequestError: ``extra`` of the request names what a field of it says.
     """
     capabilities = capabilities_of(request)
     input_tokens = estimate_tokens(request)
     strengths = {_STRENGTHS[capability] for capability in capabilities if capability in _STRENGTHS}
     if input_tokens >= LONG_CONTEXT_TOKENS:
         strengths.add("long_context")
+    budget = request.thinking_budget
+    unlimited = DEFAULT_OUTPUT_TOKENS + (budget if isinstance(budget, int) and budget > 0 else 0)
     return Needs(
         capabilities=capabilities,
         input_tokens=input_tokens,
-        max_output_tokens=DEFAULT_OUTPUT_TOKENS if request.max_tokens is None else request.max_tokens,
+        max_output_tokens=unlimited if request.max_tokens is None else request.max_tokens,
         output_is_set=request.max_tokens is not None,
         strengths=wants | strengths,
+        answers=request.n if isinstance(request.n, int) and request.n > 1 else 1,
+        parameters=parameters_of(request),
     )
 
 

@@ -25,6 +25,9 @@ Gemini 258 a tile. See https://docs.anthropic.com/en/docs/build-with-claude/visi
 _MESSAGE_TOKENS = 4
 """Of a message beside its text, for the role and the marks around it (OpenAI's cookbook counts 3, and 1 for a name)."""
 
+_OF_AN_ANSWER = frozenset({"content", "name", "tool_calls", "refusal", "reasoning", "reasoning_content"})
+"""What may be sent of an answer that comes back; its sound, citations and signatures are not."""
+
 _LETTER, _GAP, _DIGIT, _MARK, _BYTE = 0.25, 0.4, 0.8, 0.9, 0.5
 _START = 2
 
@@ -64,8 +67,9 @@ def _message(message: Message) -> float:
     total: float = _MESSAGE_TOKENS
     if not isinstance(message, Mapping):  # refused later, by the wire format, with the deployment's name
         return total
+    is_answer = message.get("role") == "assistant"
     for key, value in message.items():
-        if key == "role" or value is None:
+        if key == "role" or value is None or (is_answer and key not in _OF_AN_ANSWER):
             continue
         if isinstance(value, str):
             total += _text(value)

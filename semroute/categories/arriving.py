@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from semroute.categories.lines import MOST_BYTES, bounded_lines
+
 BLOCK = 65_536
 
 
@@ -16,7 +18,8 @@ class ArrivingLines:
     """The lines of a binary stream, each as soon as it is complete.
 
     Reads the file descriptor itself: what a buffered reader has taken in cannot be seen from outside. A stream without
-    a descriptor (bytes in memory) is always ready.
+    a descriptor (bytes in memory) is always ready. Of a line beyond :data:`~semroute.categories.lines.MOST_BYTES` its
+    beginning is handed on, to be refused, and nothing is read after it.
 
     Args:
         stream: nothing may have been read from it yet.
@@ -26,6 +29,7 @@ class ArrivingLines:
         self._stream = stream
         self._lines: deque[bytes] = deque()
         self._partial: list[bytes] = []
+        self._partial_bytes = 0
         self._ended = False
         try:
             self._descriptor: int | None = stream.fileno()
@@ -37,7 +41,7 @@ class ArrivingLines:
 
     def __next__(self) -> bytes:
         if self._descriptor is None:
-            return next(self._stream)
+            return next(bounded_lines(self._stream))
         while not self._lines and not self._ended:
             self._read(self._descriptor)
         if not self._lines:
@@ -59,10 +63,12 @@ class ArrivingLines:
         self._ended = not block
         head, *rest = block.split(b"\n")
         self._partial.append(head)
+        self._partial_bytes += len(head)
         # Joined once a line is complete, so that a line of a megabyte is not copied at every block.
         for part in rest:
             self._lines.append(b"".join(self._partial) + b"\n")
-            self._partial = [part]
+            self._partial, self._partial_bytes = [part], len(part)
+        self._ended |= self._partial_bytes > MOST_BYTES
         if self._ended and (last := b"".join(self._partial)):
             self._lines.append(last)
             self._partial = []

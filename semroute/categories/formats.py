@@ -14,6 +14,7 @@ from semroute.categories.parts import CategoryFile, Example
 from semroute.categories.rfc4180 import csv_rows
 from semroute.categories.rows import query_text, usable
 from semroute.categories.yaml_file import read_yaml
+from semroute.categories.yaml_nodes import MOST_BYTES
 
 Reader: TypeAlias = Callable[[Lines, Notes], CategoryFile]
 
@@ -27,8 +28,13 @@ def read_category_file(path: Path, notes: Notes) -> CategoryFile:
 
 
 def _yaml(lines: Lines, notes: Notes) -> CategoryFile:
-    text = "".join(text for _, text in lines)
-    return CategoryFile() if notes.problems else read_yaml(text, notes)
+    parts, length = [], 0
+    for _, text in lines:
+        parts.append(text)
+        length += len(text)
+        if length > MOST_BYTES:  # what is read so far is refused for its length
+            break
+    return CategoryFile() if notes.problems else read_yaml("".join(parts), notes)
 
 
 def _text(lines: Lines, notes: Notes) -> CategoryFile:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semroute.categories.jsonl import json_rows
-from semroute.categories.lines import Lines, decoded_lines, file_lines
+from semroute.categories.lines import Lines, bounded_lines, decoded_lines, file_lines
 from semroute.categories.notes import Report, stop_at_first
 from semroute.categories.rfc4180 import csv_rows
 from semroute.categories.rows import kind, no_query
@@ -59,7 +59,7 @@ def iter_query_rows(source: Path | str, stdin: Iterable[bytes] | None = None) ->
     """
     if str(source) == STDIN:
         report = stop_at_first(Path("<stdin>"))
-        raw = sys.stdin.buffer if stdin is None else stdin
+        raw = bounded_lines(sys.stdin.buffer) if stdin is None else stdin
         return _from_rows(json_rows(decoded_lines(raw, report), report), report)
     path = Path(source)
     report = stop_at_first(path)

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from semroute.categories.lines import Lines
+from semroute.categories.lines import MOST_BYTES, Lines, too_long
 from semroute.categories.notes import Report, shortened
 
 _FIELD = re.compile(r'"(?P<quoted>[^"]*+(?:""[^"]*+)*+)"|(?P<plain>[^",\r\n]*+)')
@@ -43,11 +43,16 @@ def csv_rows(lines: Lines, report: Report, *, required: Sequence[str]) -> Iterat
 def csv_records(lines: Lines, report: Report) -> Iterator[tuple[int, list[str]]]:
     """The line number at which each record starts, and its fields; ends after reporting malformed quotes."""
     held: list[str] = []
-    start, quoted = 1, False
+    start, quoted, length = 1, False, 0
     for number, text in lines:
         if not held:
-            start = number
+            start, length = number, 0
         held.append(text)
+        length += len(text)
+        if length > MOST_BYTES:
+            # A quote that is never closed takes in the rest of the file.
+            report(too_long("record"), start)
+            return
         # Quotes come in pairs in a whole record, also those that stand for a quote inside a field.
         quoted ^= text.count('"') % 2 == 1
         if quoted:

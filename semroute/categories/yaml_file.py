@@ -12,6 +12,8 @@ from semroute.categories.rows import usable
 from semroute.categories.yaml_nodes import YamlFile, is_plain
 
 KEYS = ("description", "models", "threshold", "examples")
+LONGEST_KEY = 40
+"""Characters of an unknown key that are compared with the known ones."""
 
 _TAG = "tag:yaml.org,2002:"
 _STRING = f"{_TAG}str"
@@ -58,7 +60,7 @@ class _Reader:
         for key, value in root.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else "a list or mapping"
             if name not in KEYS:
-                near = difflib.get_close_matches(name, KEYS, n=1)
+                near = difflib.get_close_matches(name[:LONGEST_KEY], KEYS, n=1)
                 fix = f'did you mean "{near[0]}"?' if near else f"the keys are {', '.join(KEYS)}"
                 self._problem(key, f"unknown key {shortened(name)}; {fix}")
             elif name in values:

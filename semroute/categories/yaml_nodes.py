@@ -10,6 +10,11 @@ import re
 import yaml
 
 from semroute.categories.notes import Report
+from semroute.yaml_bounds import YamlBoundsError, check_yaml
+
+MOST_BYTES = 32 << 20
+MOST_NODES = 500_000
+"""Of a category file; more examples belong in a .txt, .jsonl or .csv file, which are read line by line."""
 
 # libyaml where PyYAML was built with it: ten times as fast.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -45,11 +50,14 @@ class YamlFile:
             report(f"malformed YAML: the character U+{ord(unprintable[0]):04X} is not allowed; remove it", line)
             return None
         try:
+            check_yaml(self.text, most_bytes=MOST_BYTES, most_nodes=MOST_NODES)
             loader = _Loader(self.text)
             try:
                 node: yaml.Node | None = loader.get_single_node()
             finally:
                 loader.dispose()
+        except YamlBoundsError as error:
+            report(str(error), None if error.row is None else self._number(error.row))
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             report(f"malformed YAML ({error.problem}); {_FIX}", self._line(mark) if mark else None)
@@ -71,4 +79,7 @@ class YamlFile:
         return rest if rest.startswith("#") else None
 
     def _line(self, mark: yaml.Mark) -> int:
-        return self._numbers[min(mark.line, len(self._numbers) - 1)]
+        return self._number(mark.line)
+
+    def _number(self, row: int) -> int:
+        return self._numbers[min(row, len(self._numbers) - 1)]

@@ -12,6 +12,7 @@ from semroute.cli.options import NumberRange, config_option, json_option, seed_o
 
 if TYPE_CHECKING:
     from semroute.categories import LabelledQuery
+    from semroute.config import Config
     from semroute.learn.pipeline import Built, EncoderChoice
 
 
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
 @click.option(
     "--encoder",
     type=click.Choice(["onnx", "torch", "static", "remote"]),
-    default="onnx",
-    show_default=True,
-    help="onnx: int8, exported here; torch: as it is; static: distilled here; remote: an embeddings endpoint.",
+    help="onnx (default): int8, exported here; torch: as it is; static: distilled here; remote: an embeddings endpoint."
+    ' Left out, what "encoder" in the configuration names.',
 )
 @click.option(
     "--model", metavar="NAME", help="sentence-transformers model by name or folder, or the remote one's name."
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 def build_index(
     categories: Path | None,
     out: Path | None,
-    encoder: str,
+    encoder: str | None,
     model: str | None,
     base_url: str | None,
     api_key_env: str | None,
@@ -81,12 +81,13 @@ def build_index(
     from semroute.cli.manifests import left_out
     from semroute.cli.progress import progress_bars
     from semroute.config import load_config
+    from semroute.encoders.spec import config_line, is_named
     from semroute.learn import pipeline
     from semroute.learn.encoder_tuning import TuningPlan
     from semroute.learn.thresholds import Target
 
-    choice = _choice(encoder, model, base_url, api_key_env)
     config = load_config(config_path)
+    choice = _choice(encoder, model, base_url, api_key_env, config)
     source = _source(categories, quiet=as_json)
     rows = None if validation is None else _validation(validation, source)
     started = time.perf_counter()
@@ -109,6 +110,10 @@ def build_index(
         print_warning(str(finding))
     if first_stage and built.artifact.manifest.first_stage is None:
         print_warning(left_out(built.artifact.manifest))
+    described = built.artifact.manifest.encoder
+    line = config_line(described)
+    if line is not None and not is_named(described, config.encoder):
+        print_warning(f"this index serves only where semroute.yaml names its encoder; put this line into it: {line}")
     if as_json:
         print_json(as_dict(built, source, seconds))
     else:
@@ -129,9 +134,17 @@ def as_dict(built: Built, source: Path, seconds: float) -> dict[str, object]:
     }
 
 
-def _choice(kind: str, model: str | None, base_url: str | None, api_key_env: str | None) -> EncoderChoice:
+def _choice(
+    kind: str | None, model: str | None, base_url: str | None, api_key_env: str | None, config: Config
+) -> EncoderChoice:
+    from semroute.config.values import is_environment_name
     from semroute.learn.pipeline import EncoderChoice
 
+    if kind is None and model is None and base_url is None and api_key_env is None:
+        return EncoderChoice.of(config)
+    kind = kind or "onnx"
+    if api_key_env is not None and not is_environment_name(api_key_env):
+        raise click.UsageError("--api-key-env takes the name of an environment variable in capitals, and not the key")
     if kind == "remote" and (base_url is None or model is None):
         raise click.UsageError("--encoder remote needs --base-url and --model")
     if kind != "remote" and (base_url or api_key_env):

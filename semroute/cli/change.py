@@ -102,8 +102,9 @@ def _opened(index: Path | None, config_path: Path | None) -> tuple[Artifact, Enc
     from semroute.config import load_config
     from semroute.router.live import open_encoder
 
-    artifact = own_artifact(index, load_config(config_path))
-    return artifact, open_encoder(artifact)
+    config = load_config(config_path)
+    artifact = own_artifact(index, config)
+    return artifact, open_encoder(artifact, config.encoder)
 
 
 def _print(changed: Changed, category: str, *, as_json: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -72,7 +71,7 @@ def _compared(config: Config, index: Path | None) -> list[Problem]:
         unreadable = [Problem("warning", "index", f"{manifest} cannot be read ({type(error).__name__})", fix)]
     checked = check_config(config, category_models=models, env=os.environ)
     classifiers = [*check_classifiers(config), *check_query_classifier(config), *_trial(config)]
-    found = [*checked, *classifiers, *check_catalog(config), *unreadable]
+    found = [*checked, *classifiers, *check_catalog(config), *_unnamed_encoder(config, manifest), *unreadable]
     return sorted(found, key=lambda problem: problem.severity)  # "error" sorts before "warning"; stable otherwise
 
 
@@ -89,14 +88,33 @@ def _trial(config: Config) -> Iterator[Problem]:
             yield Problem("error", "trial.policy", str(error))
 
 
+def _unnamed_encoder(config: Config, manifest: Path) -> Iterator[Problem]:
+    """An error where the index asks for a remote or torch encoder that the configuration does not name."""
+    from semroute.config import Problem
+    from semroute.encoders.spec import config_line, is_named
+    from semroute.whole import read_json
+
+    try:
+        described = read_json(manifest)["encoder"]
+        line = config_line(described)
+        if line is None or is_named(described, config.encoder):
+            return
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return  # it is told of already
+    what = "a remote encoder" if described["kind"] == "remote" else "a model on torch"
+    yield Problem("error", "encoder", f"the index asks for {what} that is not named here", f"if you trust it: {line}")
+
+
 def _category_models(manifest: Path) -> dict[str, list[str]] | None:
     """Each category of an index with its models; None where there is no index.
 
     Raises:
         OSError, ValueError: there is a manifest, but it cannot be read.
     """
+    from semroute.whole import read_json
+
     try:
-        document = json.loads(manifest.read_text(encoding="utf-8"))
+        document = read_json(manifest)
     except (FileNotFoundError, NotADirectoryError):
         return None
     categories = document.get("categories") if isinstance(document, dict) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -32,10 +31,11 @@ def read_baseline(folder: Path) -> Baseline:
     """
     from semroute.evaluate.baseline import Baseline
     from semroute.learn.policy.writing import REPORT
+    from semroute.whole import read_json
 
     path = folder / REPORT
     try:
-        told = json.loads(path.read_text("utf-8"))
+        told = read_json(path)
     except FileNotFoundError:
         message = "no tuned policy is there; make one with: semroute tune-policy OUTCOMES --out"
         raise ArtifactError(f"{folder}: {message} {folder}") from None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute.arrays import read_npz
 from semroute.errors import InputError
 from semroute.texts.digests import digest_of
 from semroute.whole import whole_file
@@ -47,9 +46,10 @@ class Encoding:
     @cached_property
     def encoder(self) -> Encoder:
         """The encoder, opened once."""
+        from semroute.config import load_config
         from semroute.router.live import open_encoder
 
-        return open_encoder(self._artifact)
+        return open_encoder(self._artifact, load_config(self._config_path).encoder)
 
     @cached_property
     def categories(self) -> Matrix:
@@ -160,17 +160,11 @@ class Encoding:
 
 def _stored(store: Path, print_of: str) -> Matrix | None:
     try:
-        # Opened here: of an archive that is damaged NumPy leaves its own file open.
-        with store.open("rb") as file:
-            arrays = np.load(file, allow_pickle=False)
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise ValueError("one array, and no archive of them")
-            with arrays:
-                return np.asarray(arrays["vectors"], np.float32) if str(arrays["queries"]) == print_of else None
+        arrays = read_npz(store)
+        return np.asarray(arrays["vectors"], np.float32) if str(arrays["queries"]) == print_of else None
     except OSError as error:
         why = error.strerror or "a broken archive"
-    except (ValueError, KeyError, EOFError, BadZipFile, zlib.error):
-        # What NumPy says of it is advice to load pickled objects, which must not be done with a file of anyone's.
+    except (ValueError, KeyError):
         why = "not an archive that --vectors wrote"
     raise InputError(f"{store}: cannot be read as stored vectors ({why}); remove it, or name another")
 

@@ -66,7 +66,8 @@ def left_out(manifest: Manifest) -> str:
 
 def _chosen_on(report: Mapping[str, object]) -> str:
     kind = "validation queries" if report.get("chosen_on") == "validation" else "held-out examples"
-    return f"{report.get('queries', 0):,} {kind}"
+    count = report.get("queries", 0)
+    return f"{count:,} {kind}" if isinstance(count, int) else f"an unknown number of {kind}"
 
 
 def bytes_of(artifact: Artifact) -> int:

@@ -64,20 +64,21 @@ def status(config_path: Path | None, as_json: bool) -> None:
 
 
 @providers.command()
-@click.argument("variable")
+@click.argument("name")
 @config_option
-def enable(variable: str, config_path: Path | None) -> None:
-    """Let the key in the environment variable VARIABLE be used again by all replicas, after it was refused.
+def enable(name: str, config_path: Path | None) -> None:
+    """Let the deployment NAME, or the key in the environment variable NAME, be called again at once.
 
-    For state in Redis. With state in process it is forgotten when the process ends, and a process notices by itself
-    that the variable holds another key.
+    Lifts everything that closes it: the breaker, a wait that the provider asked for, a suspended or disabled key.
+    Limits and budgets stay. With state in Redis for all replicas; with state in process for the one that saves its
+    state in .semroute/state.json, at its next request. A key that was replaced needs no enabling.
     """
     from semroute import bridge
     from semroute.cli.console import print_note
-    from semroute.dispatch.status import enable_credential
+    from semroute.dispatch.status import enable as enable_places
 
-    bridge.run(enable_credential(_config(config_path), os.environ, variable))
-    print_note(f"{variable} may be used again")
+    bridge.run(enable_places(_config(config_path), os.environ, name))
+    print_note(f"{name} may be called again")
 
 
 def _config(path: Path | None) -> Config:
@@ -145,7 +146,8 @@ def _print_status(found: Mapping[str, Any]) -> None:
     console.print(table)
     for place in found["places"]:
         if place["wait_s"] != 0:
-            how_long = "closed for good" if place["wait_s"] is None else f"closed for {place['wait_s']:.1f} s"
+            until = "until its key is replaced or enabled" if place["breaker"] == "disabled" else "for good"
+            how_long = f"closed {until}" if place["wait_s"] is None else f"closed for {place['wait_s']:.1f} s"
             key = f" with {place['credential']}" if place["credential"] else ""
             console.print(Text(f"{place['deployment']}{key}: {how_long}: {place['reason']}", "yellow"), soft_wrap=True)
     if found["latencies"]:

@@ -63,7 +63,7 @@ def tune(
     artifact = own_artifact(index, config)
     label_numbers(rows, tuple(artifact.manifest.categories), labelled)
     target = Target(oos_recall=oos_recall, false_rejection=false_rejection)
-    encoder, scorer, first = open_encoder(artifact), open_scorer(artifact), open_first_stage(artifact)
+    encoder, scorer, first = open_encoder(artifact, config.encoder), open_scorer(artifact), open_first_stage(artifact)
     report = tune_artifact(artifact, encoder, scorer, rows, target, first=first, write=not dry_run)
     if as_json:
         print_json({"path": str(artifact.folder), "written": not dry_run, **report_dict(report)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from semroute.config.deciding import Judge, Semantic
+from semroute.config.encoder import NamedEncoder
 from semroute.config.load import load_config
 from semroute.config.log import Log
 from semroute.config.places import Deployment, Limits, ModelSpec, Price, Timeouts
@@ -26,6 +27,7 @@ __all__ = [
     "Limits",
     "Log",
     "ModelSpec",
+    "NamedEncoder",
     "Price",
     "Problem",
     "Range",

@@ -11,10 +11,12 @@ from semroute.config.conflicts import conflicts
 from semroute.config.explain import explain, path_of
 from semroute.config.problem import Problem
 from semroute.config.schema import CONFLICT, Config
-from semroute.config.yaml_lines import Document, YamlError, parse
+from semroute.config.yaml_lines import MOST_BYTES, Document, YamlError, parse
 from semroute.errors import ConfigError
 
 DEFAULT_NAME = "semroute.yaml"
+MOST_PROBLEMS = 200
+"""Problems that are worked out for one file; one of another kind has one in every line."""
 
 
 def load_config(path: Path | str | None = None) -> Config:
@@ -45,13 +47,17 @@ def read(path: Path) -> str:
         ConfigError: it is missing, a folder, unreadable or not UTF-8.
     """
     try:
-        raw = path.read_bytes()
+        # One byte beyond the limit is enough to be refused by it: a device or a pipe may have no end.
+        with path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError('no such file; write one with "semroute init"', path=path) from None
     except IsADirectoryError:
         raise ConfigError("is a folder; name the file in it", path=path) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot be read: {getattr(error, 'strerror', None) or error}", path=path) from error
+    if len(raw) > MOST_BYTES:
+        raise ConfigError(f"is larger than {MOST_BYTES / 2**20:g} MiB; name a configuration", path=path)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -64,7 +70,7 @@ def validate(text: str) -> tuple[Config | None, tuple[Problem, ...]]:
     try:
         document = parse(text)
     except YamlError as problem:
-        return None, (Problem("error", "", str(problem), "correct the line", problem.line),)
+        return None, (Problem("error", "", str(problem), problem.fix, problem.line),)
     if document.data is not None and not isinstance(document.data, dict):
         return None, (
             Problem("error", "", "must be a mapping of keys to values", 'such as "index: .semroute/index"', 1),
@@ -74,7 +80,11 @@ def validate(text: str) -> tuple[Config | None, tuple[Problem, ...]]:
     try:
         config = Config.model_validate(document.data or {})
     except ValidationError as error:
-        problems += [explain(detail, document) for detail in error.errors() if detail["type"] != CONFLICT]
+        found = [detail for detail in error.errors(include_input=False) if detail["type"] != CONFLICT]
+        problems += [explain(detail, document) for detail in found[:MOST_PROBLEMS]]
+        if len(found) > MOST_PROBLEMS:
+            rest = Problem("error", "", f"{len(found) - MOST_PROBLEMS:,} more problems", "correct these first")
+            return None, (*sorted(problems, key=lambda problem: problem.line or 0), rest)
     if not problems:
         return config, ()
     return None, tuple(sorted(problems, key=lambda problem: problem.line or 0))

@@ -62,11 +62,26 @@ class Limits(Section):
 
 
 class Timeouts(Section):
-    """How long to wait for a sign of life, seconds; ``timeout_s`` of the deployment bounds the whole call."""
+    """How long to wait for a sign of life, seconds; ``timeout_s`` of the deployment bounds the whole call.
+
+    Attributes:
+        connect_s: for a connection.
+        first_token_s: for the first token of a stream, one of reasoning or of a tool call among them. Empty pieces (the
+            one that names the role), pings and comments are none.
+        idle_s: for the next bytes after it, pings and comments among them.
+        keepalive_s: for the next token after it, however often the server pings: a server that thinks for long without
+            a word pings, and so does one that has lost its model. Four times ``idle_s`` when left out.
+    """
 
     connect_s: Positive = 5.0
     first_token_s: Positive = 30.0
     idle_s: Positive = 15.0
+    keepalive_s: Positive | None = None
+
+    @property
+    def most_silent_s(self) -> float:
+        """``keepalive_s``, or what stands for it."""
+        return 4 * self.idle_s if self.keepalive_s is None else self.keepalive_s
 
 
 def _listed(value: object) -> object:
@@ -94,6 +109,11 @@ class Deployment(Section):
         limits: what the provider allows each key.
         timeout_s: the longest wait for a complete answer, seconds.
         timeouts: the longest waits for connection, first token and next token.
+        carries: parameters of requests that it takes although its vendor's row, or its wire format, has no word for
+            them; sent under their own names.
+        lacks: capabilities and parameters of requests that it does not take, besides those that the row names.
+        message_fields: fields of an assistant's message that are sent back to it, besides those of the row
+            (OpenAI's format only).
     """
 
     name: Name
@@ -109,6 +129,9 @@ class Deployment(Section):
     limits: Limits = Limits()
     timeout_s: Positive = 60.0
     timeouts: Timeouts = Timeouts()
+    carries: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+    lacks: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+    message_fields: Annotated[tuple[Name, ...], Field(strict=False)] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -122,6 +145,14 @@ class Deployment(Section):
     def vendor(self) -> Vendor:
         """The row of its vendor, or that of its format's own vendor."""
         return VENDORS[self.provider or UNNAMED[self.format]]
+
+    @property
+    def row(self) -> Vendor | None:
+        """The row of its vendor, told by its address where it is not named; None for a server of one's own."""
+        if self.provider is not None:
+            return VENDORS[self.provider]
+        address = self.base_url.rstrip("/")
+        return next((row for row in VENDORS.values() if row.format == self.format and row.base_url == address), None)
 
     @property
     def upstream(self) -> str:

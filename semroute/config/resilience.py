@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -81,13 +82,21 @@ class BreakerRules(Section):
         failure_share: share of failures at which it opens, given ``least_calls`` calls in the window.
         least_calls: see ``failure_share``.
         in_a_row: failures in a row at which it opens whatever the share.
-        open_s: how long it stays open the first time, seconds; doubled each time a probe fails.
+        open_s: how long it stays open the first time, seconds; doubled each time its probes fail.
         most_open_s: the longest time open.
         jitter: the time open varies by this share, so that replicas do not probe together.
         probes: most probes at the same time while half-open.
         probe_lease_s: a probe that has not come back after this is forgotten, seconds.
-        successes: probes that must succeed to close it.
+        successes: probes that must succeed to close it, before as many failed as make ``failure_share`` of them.
         ramp_s: how long its traffic takes to grow back, seconds.
+        panic_per_s: calls a second that an open breaker lets through where no other place can be called; more, as the
+            share of its calls that are answered allows. 0 lets none through.
+        suspend_s: how long an endpoint is closed after it refused its key in a way that may pass, seconds; doubled
+            each time a probe is refused as well.
+        most_suspend_s: the longest time suspended.
+        disabled_probe_s: how often a disabled key is tried with one call, seconds.
+        most_hint_s: the longest ``Retry-After`` that is heeded, seconds: a daily quota is asked for again each hour.
+        most_failure_hint_s: the same after a failure (5xx), which seldom lasts as long as the provider says.
     """
 
     window_s: Positive = 30.0
@@ -101,3 +110,19 @@ class BreakerRules(Section):
     probe_lease_s: Positive = 120.0
     successes: Count = 3
     ramp_s: Annotated[Number, Field(ge=0)] = 30.0
+    panic_per_s: Annotated[Number, Field(ge=0)] = 1.0
+    suspend_s: Positive = 120.0
+    most_suspend_s: Positive = 1800.0
+    disabled_probe_s: Positive = 900.0
+    most_hint_s: Positive = 3600.0
+    most_failure_hint_s: Positive = 300.0
+
+    @property
+    def failed_probes(self) -> int:
+        """Probes that must fail to open it again: as many as make ``failure_share`` of them and ``successes``."""
+        most = 3 * self.successes
+        if self.failure_share >= 1.0:
+            return most
+        # A hair less, because 0.2 of 5 must be 1 and not 2.
+        wanted = math.ceil(self.failure_share * self.successes / (1.0 - self.failure_share) - 1e-9)
+        return min(max(wanted, 1), most)

@@ -16,11 +16,12 @@ from pydantic_core import PydanticCustomError
 from semroute.config.cascade import Cascade, no_cascade
 from semroute.config.conflicts import conflicts
 from semroute.config.deciding import DEFAULT_STRATEGIES, Classifier, Judge, Semantic, StrategyNames, named_folder
+from semroute.config.encoder import NamedEncoder
 from semroute.config.log import Log
 from semroute.config.places import Deployment, Dollars, ModelSpec, Variable
 from semroute.config.resilience import BreakerRules, Hedging, Retries, Selection
 from semroute.config.rules import Rule
-from semroute.config.sections import Name, Names, Number, Section
+from semroute.config.sections import Name, Names, Number, Positive, Section
 from semroute.config.trial import Trial
 from semroute.config.values import folder, state_address
 
@@ -50,6 +51,7 @@ class Config(Section):
 
     Attributes:
         index: folder of the index artifact, relative to the working folder.
+        encoder: the remote or torch encoder that an index may use; None: only one of the index's own files.
         models: what is known of the logical models, by name.
         groups: names for models that the user holds to be interchangeable.
         deployments: where models can be called.
@@ -71,9 +73,12 @@ class Config(Section):
         trial: a new policy beside this one.
         state: ``memory``, or a ``redis://`` address that several replicas share.
         state_password_env: environment variable with the password of that Redis.
+        state_timeout_s: seconds without any answer after which that Redis is asked once more, and again as many after
+            which it is held to be away.
     """
 
     index: Annotated[Path, BeforeValidator(folder)] = Path(".semroute/index")
+    encoder: NamedEncoder | None = None
     models: Mapping[Name, ModelSpec] = Field(default_factory=dict)
     groups: Mapping[Name, Names] = Field(default_factory=dict)
     deployments: Annotated[tuple[Deployment, ...], Field(strict=False)] = ()
@@ -95,6 +100,7 @@ class Config(Section):
     trial: Trial = Trial()
     state: Annotated[str, AfterValidator(state_address)] = "memory"
     state_password_env: Variable | None = None
+    state_timeout_s: Positive = 0.5
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

@@ -12,10 +12,18 @@ from typing import TypeAlias
 import yaml
 
 from semroute.config.problem import Problem, dotted
+from semroute.yaml_bounds import YamlBoundsError, check_yaml
 
 Path: TypeAlias = tuple[str, ...]
 
+MOST_BYTES = 1 << 20
+"""Of a configuration; one with a thousand deployments has a quarter of it."""
+MOST_NODES = 50_000
+LONGEST_NUMBER = 400
+"""Digits of a number: a double has 309 at most, and PyYAML's sexagesimal numbers cost the square of their length."""
+
 _MERGE = "tag:yaml.org,2002:merge"
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +51,12 @@ class YamlError(Exception):
     Args:
         message: what is wrong.
         line: 1-based, where one is known.
+        fix: what to do about it, where the message does not say.
     """
 
-    def __init__(self, message: str, line: int | None = None) -> None:
+    def __init__(self, message: str, line: int | None = None, fix: str = "correct the line") -> None:
         self.line = line
+        self.fix = fix
         super().__init__(message)
 
 
@@ -56,6 +66,10 @@ def parse(text: str) -> Document:
     Raises:
         YamlError: for anything else; the message holds no value of the file.
     """
+    try:
+        check_yaml(text, most_bytes=MOST_BYTES, most_nodes=MOST_NODES)
+    except YamlBoundsError as error:
+        raise YamlError(str(error), None if error.row is None else error.row + 1, fix="") from None
     try:
         loader = yaml.SafeLoader(text)
         try:
@@ -120,6 +134,8 @@ class _Walk:
     def _scalar(self, node: yaml.Node) -> None:
         """Build the value once for its line: PyYAML's own errors for an impossible date or number have none."""
         try:
+            if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
+                raise ValueError
             self.loader.construct_object(node)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
             line = node.start_mark.line + 1

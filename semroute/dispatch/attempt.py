@@ -70,7 +70,7 @@ async def attempt(
                 yield event
                 ledger.paused_s += time.perf_counter() - given_out
     except DispatchError as error:
-        verdict = judge(error)
+        verdict = judge(error, scored.ready.standing)
         record.verdicts[deployment.name] = verdict
         if not verdict.elsewhere:
             record.final = error

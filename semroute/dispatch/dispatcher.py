@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -19,20 +18,18 @@ from semroute.dispatch.attempt import Record, Scene, attempt
 from semroute.dispatch.clients import shared_client
 from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.dispatch.outlook import outlook_of
-from semroute.dispatch.plan import Plan, Planner
+from semroute.dispatch.plan import Planner
 from semroute.dispatch.race import Events, race
 from semroute.dispatch.reporting import Reporter
 from semroute.dispatch.status import restore_state
 from semroute.dispatch.turns import Turn, Turns
-from semroute.errors import AuthenticationError, DeadlineError, DispatchError, QuotaError, RateLimitError
-from semroute.providers import Target
+from semroute.errors import DeadlineError, DispatchError, RateLimitError
 from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget
 from semroute.resilience.open import open_gates
 from semroute.types import Completion, Delta, Gates, Outlook, Request
 
 BEATEN_S = 0.01
 """Longest pause before another look at places whose room other requests took in the meantime, seconds."""
-REFUSED = frozenset({AuthenticationError.__name__, QuotaError.__name__})
 HEDGE_WINDOW_S = 600.0
 """Over which the cap on hedges is kept, seconds: 2% of the requests is a whole call only from 50 requests on."""
 
@@ -70,7 +67,6 @@ class Dispatcher:
         self._client = client
         self._planner = Planner(config, env)
         self._knows_models = False
-        self._refused: dict[str, bytes] = {}
         self._random = random or Random()
         self._retries = RetryBudget(config.retries.budget)
         self._hedges = RetryBudget(config.hedging.most, least=0, window_s=HEDGE_WINDOW_S)
@@ -143,7 +139,7 @@ class Dispatcher:
         rules = self.config.retries
         limit_s = rules.deadline_s if constraints.deadline_s is None else min(constraints.deadline_s, rules.deadline_s)
         deadline = started + limit_s
-        await self._welcome_new_keys(plan)
+        await self._reporter.heed()
         client = self._client or await shared_client()
         scene = Scene(request, self.config, self.gates, self.latencies, client, plan.needs.input_tokens, streaming)
         turns = Turns(plan, self.config, self.gates, self.latencies, self._retries, self._random, streaming=streaming)
@@ -165,7 +161,6 @@ class Dispatcher:
                 return
             except DispatchError as error:
                 self._reporter.due()
-                self._remember_refused_keys(plan, record)
                 if is_heard or record.final is not None:
                     raise _with_attempts(error if is_heard else record.final or error, record) from None
                 last = error
@@ -195,20 +190,6 @@ class Dispatcher:
                 raise _with_attempts(last, record) from None
             # Other requests took the room between our look and our step; nothing was called, and a place is open.
             await asyncio.sleep(self._random.uniform(0, BEATEN_S))
-
-    async def _welcome_new_keys(self, plan: Plan) -> None:
-        """Let a disabled credential be called again once its variable holds another key."""
-        for option in plan.options:
-            target = option.target
-            if target.credential in self._refused and self._refused[target.credential] != _digest(target):
-                del self._refused[target.credential]
-                await self.gates.enable(target.credential)
-
-    def _remember_refused_keys(self, plan: Plan, record: Record) -> None:
-        refused = {told.credential for told in record.attempts if told.error_kind in REFUSED}
-        for option in plan.options:
-            if option.target.credential is not None and option.target.credential in refused:
-                self._refused[option.target.credential] = _digest(option.target)
 
     def _attempt(self, scene: Scene, turn: Turn, turns: Turns, record: Record, deadline: float) -> Events:
         def call(which: Turn, *, hedge: bool) -> Events:
@@ -244,11 +225,6 @@ def _too_late(last: DispatchError | None) -> DispatchError:
     if last is None:
         return DeadlineError(f"{message} before any call")
     return DeadlineError(f"{message}; the last attempt: {last}", deployment=last.deployment, status=last.status)
-
-
-def _digest(target: Target) -> bytes:
-    """What tells one key from another, and not the key."""
-    return hashlib.sha256((target.key or "").encode("utf-8", "surrogatepass")).digest()
 
 
 def _with_attempts(error: DispatchError, record: Record) -> DispatchError:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from semroute import catalog
 from semroute.config import Config
 from semroute.dispatch.choice import Scored
-from semroute.dispatch.verdicts import Verdict
+from semroute.dispatch.verdicts import Verdict, reason_of
 from semroute.errors import DispatchError, RequestError
 from semroute.resilience.latency import LatencyWindows, seconds_per_token
-from semroute.types import Attempt, Completion, Cost, Delta, Ending, Gates, Pass, Usage
+from semroute.resilience.suspension import digest_key
+from semroute.types import Alternative, Attempt, Completion, Cost, Delta, Ending, Gates, Pass, Usage
 
 CHARACTERS_PER_TOKEN = 4
 """For what was said and not counted: OpenAI's rule of thumb for English text
@@ -90,26 +91,39 @@ class Ledger:
             # Where no price is known, neither is this call's.
             usage, cost = Usage(0, 0), None if cost is None else Cost(0.0)
         told = self._attempt(usage, cost, status=error.status, error=str(error), kind=type(error).__name__)
-        await self._close(told, verdict.ending, attempts, gates, wait_s=verdict.wait_s)
+        reason = reason_of(error) if verdict.ending in (Ending.SUSPEND, Ending.DISABLE) else None
+        await self._close(told, verdict.ending, attempts, gates, wait_s=verdict.wait_s, reason=reason)
 
     async def abandoned(self, attempts: list[Attempt], gates: Gates) -> None:
         """Close the account of an attempt that nobody waits for any more."""
         told = self._attempt(None, self._cost_so_far(None), error="given up: not needed any more", kind="Abandoned")
-        await self._close(told, Ending.NEUTRAL, attempts, gates)
+        # Of what was reserved for the longest answer, the provider never gets to count the rest.
+        tokens = self._input_tokens + _tokens_in(self._characters)
+        await self._close(told, Ending.NEUTRAL, attempts, gates, tokens=tokens)
 
     async def _close(
-        self, told: Attempt, ending: Ending, attempts: list[Attempt], gates: Gates, *, wait_s: float | None = None
+        self,
+        told: Attempt,
+        ending: Ending,
+        attempts: list[Attempt],
+        gates: Gates,
+        *,
+        wait_s: float | None = None,
+        tokens: int | None = None,
+        reason: str | None = None,
     ) -> None:
         # First the record: a cancellation may strike while the gates are told, and the call is charged all the same.
         self.is_closed = True
         attempts.append(told)
+        key = self._scored.ready.option.target.key
+        refusal = {} if reason is None else {"reason": reason, "refused": digest_key(key)}
         await gates.leave(
             self._leave,
             ending,
-            tokens=None if told.usage is None else told.usage.input_tokens + told.usage.output_tokens,
+            tokens=tokens if told.usage is None else told.usage.input_tokens + told.usage.output_tokens,
             usd=None if told.cost is None else told.cost.usd,
             wait_s=wait_s,
-            reason=told.error if ending is Ending.DISABLE else None,
+            **refusal,
         )
 
     def _attempt(
@@ -152,8 +166,10 @@ class Ledger:
 
 
 def _length(answer: Completion) -> int:
-    """Characters of an answer, with what it asks of tools."""
-    return len(answer.text) + sum(len(call.name) + len(call.arguments) for call in answer.tool_calls)
+    """Characters of an answer and its alternatives, with what they ask of tools."""
+    said: list[Completion | Alternative] = [answer, *answer.alternatives]
+    calls = [call for one in said for call in one.tool_calls]
+    return sum(len(one.text) for one in said) + sum(len(call.name) + len(call.arguments) for call in calls)
 
 
 def _tokens_in(characters: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from semroute.catalog import Needs, estimated_cost, fits, model_card, needs_of, price_of, strength
 from semroute.config import Config, Deployment
@@ -141,7 +142,7 @@ class Planner:
     ) -> Iterator[Option]:
         """The places of a deployment; where there are none, why is added to ``refused``."""
         deployment = seat.deployment
-        cost = estimated_cost(deployment, self._config, needs.input_tokens, needs.max_output_tokens)
+        cost = estimated_cost(deployment, self._config, needs.input_tokens, needs.output_tokens)
         lacking = fits(deployment, self._config, needs)
         reasons = (*constraints.against(deployment, cost, seat.names), *_unpriced(seat, cost), *lacking)
         if reasons:
@@ -175,7 +176,15 @@ def place_of(deployment: Deployment, credential: str | None, config: Config) -> 
     """A deployment with one of its credentials, as the gates count it."""
     limits = deployment.limits
     budget = None if credential is None else config.budgets.get(credential)
-    return Place(deployment.name, credential, limits.rpm, limits.tpm, limits.parallel, budget)
+    origin = None if credential is None else _origin(deployment.base_url)
+    return Place(deployment.name, credential, limits.rpm, limits.tpm, limits.parallel, budget, origin)
+
+
+def _origin(address: str) -> str:
+    """Scheme, host and port of an address (RFC 6454)."""
+    parts = urlsplit(address)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{parts.hostname}:{port}"
 
 
 def _nobody(names: Sequence[str], refused: list[tuple[Deployment, str, bool]]) -> DispatchError:

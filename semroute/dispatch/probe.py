@@ -13,9 +13,9 @@ import httpx
 from semroute.catalog import model_card, price_of
 from semroute.config import Config
 from semroute.dispatch.clients import shared_client
-from semroute.errors import DispatchError
+from semroute.errors import DispatchError, EmptyAnswerError
 from semroute.providers import ADAPTERS, Target
-from semroute.types import Completion, Request
+from semroute.types import Request
 
 QUESTION = Request(({"role": "user", "content": "Answer with the word OK."},), max_tokens=16)
 
@@ -68,10 +68,17 @@ async def _probe(target: Target, config: Config, client: httpx.AsyncClient) -> P
         )
     try:
         answer = await ADAPTERS[deployment.format].complete(client, target, QUESTION, within_s=deployment.timeout_s)
+    except EmptyAnswerError as error:
+        # A model that reasons spends the probe's few tokens on it: it is there, and answers.
+        elapsed_ms = (time.perf_counter() - started) * 1000
+        if error.finish_reason == "length":
+            return _result(target, config, elapsed_ms, upstream_model=deployment.upstream)
+        return _result(target, config, elapsed_ms, error=str(error), kind=type(error).__name__)
     except DispatchError as error:
         elapsed_ms = (time.perf_counter() - started) * 1000
         return _result(target, config, elapsed_ms, error=str(error), kind=type(error).__name__)
-    return _result(target, config, (time.perf_counter() - started) * 1000, answer=answer)
+    elapsed_ms = (time.perf_counter() - started) * 1000
+    return _result(target, config, elapsed_ms, upstream_model=answer.upstream_model)
 
 
 def _result(
@@ -79,7 +86,7 @@ def _result(
     config: Config,
     latency_ms: float,
     *,
-    answer: Completion | None = None,
+    upstream_model: str | None = None,
     error: str | None = None,
     kind: str | None = None,
 ) -> Probe:
@@ -90,7 +97,7 @@ def _result(
         model=deployment.model,
         credential=target.credential,
         latency_ms=latency_ms,
-        upstream_model=None if answer is None else answer.upstream_model,
+        upstream_model=upstream_model,
         capabilities=None if capabilities is None else tuple(sorted(capabilities)),
         has_price=price_of(deployment, config) is not None,
         error=error,

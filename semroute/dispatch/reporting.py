@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from semroute.config import Config
-from semroute.dispatch.status import describe, save_state
-from semroute.errors import SemrouteError
+from semroute.dispatch.status import describe, places_of, save_state, wish_file, wishes
+from semroute.errors import DataError, SemrouteError
 from semroute.resilience import LatencyWindows, MemoryGates
 from semroute.types import Gates
 
@@ -43,7 +43,8 @@ class Reporter:
         self._latencies = latencies
         self._config = config
         self._file = file
-        self._last = float("-inf")
+        self._last = self._looked = float("-inf")
+        self._heeded_to = time.time()
         self._running: asyncio.Task[None] | None = None
 
     def due(self) -> None:
@@ -52,6 +53,22 @@ class Reporter:
             return
         self._last = time.monotonic()
         self._running = asyncio.get_running_loop().create_task(self.report())
+
+    async def heed(self) -> None:
+        """Lift what ``semroute providers enable`` was asked to, where it is asked beside the file of this process."""
+        if self._file is None or not isinstance(self._gates, MemoryGates):
+            return
+        if time.monotonic() - self._looked < EVERY_S or not wish_file(self._file).exists():
+            return
+        self._looked = time.monotonic()
+        try:
+            found = wishes(self._file)
+        except DataError as error:
+            log.warning("what shall be enabled could not be read: %s", error)
+            return
+        wanted = {key for key, at in found.items() if at > self._heeded_to}
+        self._heeded_to = max([self._heeded_to, *found.values()])
+        await self._gates.lift([place for place in places_of(self._config) if place.key in wanted])
 
     async def report(self) -> None:
         """Report now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,18 +11,28 @@ from typing import Any
 
 from semroute.config import Config
 from semroute.dispatch.plan import place_of
-from semroute.errors import DataError, InputError
+from semroute.errors import DataError, InputError, StateError
 from semroute.resilience import MemoryGates
 from semroute.resilience.latency import LatencyWindows
 from semroute.resilience.open import open_gates
-from semroute.types import Gates, Place
-from semroute.whole import whole_file
+from semroute.types import Gates, Place, Standing
+from semroute.whole import read_json, whole_file
 
 STATE_FILE = Path(".semroute/state.json")
 """Where the command line leaves its state, relative to the working folder."""
 
 
 KEYS = {"at", "places", "latencies"}
+PLACE_KEYS = {"deployment", "credential", "breaker", "calls", "failure_share", "in_flight", "headroom", "spent_usd"}
+LATENCY_KEYS = {
+    "deployment",
+    "streaming",
+    "prompt_tokens",
+    "samples",
+    "first_token_p50_s",
+    "per_token_p50_s",
+    "total_p50_s",
+}
 
 
 def places_of(config: Config) -> list[Place]:
@@ -38,10 +49,15 @@ async def describe(gates: Gates, latencies: LatencyWindows, config: Config) -> d
     places = places_of(config)
     standings = await gates.standings(places)
     rows = [
-        {"deployment": place.deployment, "credential": place.credential, **standing._asdict()}
+        {"deployment": place.deployment, "credential": place.credential, **_shown(standing)}
         for place, standing in zip(places, standings, strict=True)
     ]
     return {"at": datetime.now(UTC).isoformat(timespec="seconds"), "places": rows, "latencies": latencies.snapshot()}
+
+
+def _shown(standing: Standing) -> dict[str, Any]:
+    """Everything but the digest of a refused key, which is nobody's business."""
+    return {name: value for name, value in standing._asdict().items() if name != "refused"}
 
 
 def save_state(path: Path, gates: MemoryGates, description: Mapping[str, Any]) -> None:
@@ -86,44 +102,114 @@ async def read_status(config: Config, env: Mapping[str, str], *, file: Path = ST
     finally:
         await gates.close()
     source = f"shared state in {config.state}" if gates.mode == "shared" else f"{config.state} does not answer"
-    return {**found, "source": source, "latencies": _of_replicas(published)}
+    return {**found, "source": source, "latencies": _of_replicas(published, config.state)}
 
 
-async def enable_credential(config: Config, env: Mapping[str, str], credential: str) -> None:
-    """Let a disabled credential be called again by every replica.
+async def enable(config: Config, env: Mapping[str, str], name: str, *, file: Path = STATE_FILE) -> None:
+    """Lift whatever closes a deployment, or all places of a key: hints, breakers, suspensions, disabled keys.
+
+    With state in Redis at once for every replica. With state in process the wish is left beside the file, where a
+    process that saves its state there finds it (:func:`wishes`).
+
+    Args:
+        config: where models can be called.
+        env: holds the password of the Redis.
+        name: a deployment, or the environment variable of a key.
+        file: where the state of a process is saved.
 
     Raises:
-        InputError: no deployment uses it, or the state is in process, where there is nothing to enable.
+        InputError: there is no such deployment or key, or no process has saved its state.
+        DataError: the saved state cannot be read.
         StateError: Redis is away.
     """
-    known = sorted({variable for deployment in config.deployments for variable in deployment.api_key_env})
-    if credential not in known:
+    places = [place for place in places_of(config) if name in (place.deployment, place.credential)]
+    if not places:
         # The word is not repeated: a key that was pasted for its variable's name must not reach a log.
-        raise InputError(f"no deployment uses a key of that name; there are {', '.join(known) or 'none'}")
+        keys = sorted({variable for deployment in config.deployments for variable in deployment.api_key_env})
+        names = ", ".join(deployment.name for deployment in config.deployments) or "none"
+        raise InputError(
+            "no key and no deployment has that name; "
+            f"there are {', '.join(keys) or 'no keys'} and the deployments {names}"
+        )
     gates = open_gates(config, env)
     if isinstance(gates, MemoryGates):
-        raise InputError(
-            "the state is in process (state: memory): restart the process, or put the new key in its place"
-        )
+        _leave_wish(file, places)
+        return
     try:
-        await gates.enable(credential)
+        await gates.lift(places)
+        if any(place.credential == name for place in places):
+            await gates.enable(name)  # at hosts, too, that the configuration no longer names
     finally:
         await gates.close()
 
 
-def _of_replicas(published: Mapping[str, Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    return [
-        {**row, "replica": replica} for replica, snapshot in published.items() for row in snapshot.get("latencies", ())
-    ]
+def wish_file(file: Path) -> Path:
+    """Where ``semroute providers enable`` leaves what the process that saves its state in ``file`` shall lift."""
+    return file.with_suffix(".enable.json")
+
+
+def wishes(file: Path) -> dict[str, float]:
+    """Read what shall be lifted: by the key of a place the time of the wish, seconds since 1970.
+
+    Raises:
+        DataError: the file is not one that :func:`enable` wrote.
+    """
+    path = wish_file(file)
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"cannot be read ({type(error).__name__}); delete it", path=path) from error
+    if not isinstance(found, dict) or not all(isinstance(at, int | float) for at in found.values()):
+        raise DataError("not a list of what shall be enabled; delete it", path=path)
+    return found
+
+
+def _leave_wish(file: Path, places: Sequence[Place]) -> None:
+    saved = _read(file)
+    if saved is None:
+        raise InputError(
+            f"the state is in process (state: memory), and none has saved its state in {file}: restart the process"
+        )
+    with whole_file(wish_file(file)) as part:
+        part.write_text(json.dumps({**wishes(file), **dict.fromkeys((place.key for place in places), time.time())}))
+    lifted = {(place.deployment, place.credential) for place in places}
+    for row in saved["places"]:
+        if (row["deployment"], row["credential"]) in lifted:
+            row.update(breaker="closed", failure_share=0.0, calls=0, ramp=1.0, wait_s=0.0, reason=None)
+    with whole_file(file) as part:
+        part.write_text(json.dumps(saved, indent=1), encoding="utf-8")
+
+
+def _of_replicas(published: Mapping[str, Mapping[str, Any]], where: str) -> Sequence[Mapping[str, Any]]:
+    """The latencies of all replicas.
+
+    Raises:
+        StateError: a snapshot holds something else.
+    """
+    rows = []
+    for replica, snapshot in published.items():
+        found = snapshot.get("latencies", [])
+        if not _are_rows(found, LATENCY_KEYS):
+            raise StateError(f"{where} holds a snapshot of {replica} that semroute did not write; delete it")
+        rows += [{**row, "replica": replica} for row in found]
+    return rows
+
+
+def _are_rows(found: object, keys: set[str]) -> bool:
+    return isinstance(found, list) and all(isinstance(row, dict) and row.keys() >= keys for row in found)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        saved: Any = json.loads(path.read_text(encoding="utf-8"))
+        saved: Any = read_json(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"the saved state cannot be read ({type(error).__name__}); delete it", path=path) from error
     if not isinstance(saved, dict) or not isinstance(saved.get("gates"), dict) or not saved.keys() >= KEYS:
+        raise DataError("not a saved state of semroute; delete it", path=path)
+    if not (_are_rows(saved["places"], PLACE_KEYS) and _are_rows(saved["latencies"], LATENCY_KEYS)):
         raise DataError("not a saved state of semroute; delete it", path=path)
     return saved

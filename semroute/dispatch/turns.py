@@ -16,7 +16,8 @@ from semroute.dispatch.plan import Option, Plan, Stage
 from semroute.errors import AllClosedError
 from semroute.resilience.latency import LatencyWindows
 from semroute.resilience.retry_budget import RetryBudget
-from semroute.types import Gates, Pass
+from semroute.resilience.suspension import is_same_key
+from semroute.types import BreakerState, Gates, Pass, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,10 @@ class Turns:
     Places of a stage come first by the draw, each once; a deployment that failed for a reason that is not its key's has
     had its turn with all its keys. Then those that failed in passing come once more, after a pause and within the retry
     budget, as long as attempts are left for the stages after; then the next stage.
+
+    Where every place of the request is closed, those that only their breakers close get a share of the requests, as
+    large as what they answer allows (``Breaker.panic_share``). A request draws once for all its attempts, since one
+    that was let through should not fail by the draw of its retry.
     """
 
     def __init__(
@@ -60,17 +65,17 @@ class Turns:
         self._streaming = streaming
         self._places = set[str]()
         self._deployments = Counter[str]()
+        self._luck: float | None = None
 
     async def next(self, record: Record, *, deadline_s: float) -> Turn | None:
         """The next turn; None when nothing is left to try. ``deadline_s`` is what is left for the request."""
         for number, stage in enumerate(self._plan.stages):
             turn = await self._draw(self._fresh(stage, record), retry=False)
-            if turn is None:
-                spare = self._config.retries.attempts - len(record.attempts) - self._untried(number + 1)
-                turn = await self._repeat(stage, record, deadline_s) if spare > 0 else None
+            if turn is None and self._spare(number, record) > 0:
+                turn = await self._repeat(stage, record, deadline_s)
             if turn is not None:
                 return turn
-        return None
+        return await self._panic(record, deadline_s)
 
     async def beside(self, turn: Turn, record: Record) -> Turn | None:
         """A turn at another deployment of the same stage, for a hedge."""
@@ -81,7 +86,7 @@ class Turns:
     async def closed_error(self) -> AllClosedError | None:
         """The error for a request whose every place is closed by now; None when one of them is open."""
         places = [option.place for option in self._plan.options]
-        standings = await self._gates.standings(places, self._plan.tokens, _prices(self._plan.options))
+        standings = await self._standings(self._plan.options)
         if any(standing.wait_s == 0.0 for standing in standings):
             return None
         waits = [standing.wait_s for standing in standings if standing.wait_s is not None]
@@ -103,7 +108,37 @@ class Turns:
         later = self._plan.stages[start:]
         return sum(all(option.place.key not in self._places for option in stage.options) for stage in later)
 
-    async def _repeat(self, stage: Stage, record: Record, deadline_s: float) -> Turn | None:
+    def _spare(self, number: int, record: Record) -> int:
+        """Attempts that stage ``number`` may use for retries."""
+        return self._config.retries.attempts - len(record.attempts) - self._untried(number + 1)
+
+    async def _panic(self, record: Record, deadline_s: float) -> Turn | None:
+        """Pick a place that only its breaker closes, where every place of the request is closed."""
+        options = self._plan.options
+        standings = await self._standings(options)
+        if any(standing.wait_s == 0.0 for standing in standings):
+            return None
+        closed = {option.place.key for option, standing in zip(options, standings, strict=True) if _is_broken(standing)}
+        if not closed:
+            return None
+        if self._luck is None:
+            self._luck = self._random.random()
+        for number, stage in enumerate(self._plan.stages):
+            fresh = [option for option in self._fresh(stage, record) if option.place.key in closed]
+            turn = await self._draw(fresh, retry=False, panic=self._luck)
+            if turn is None and self._spare(number, record) > 0:
+                turn = await self._repeat(stage, record, deadline_s, panic=self._luck)
+            if turn is not None:
+                return turn
+        return None
+
+    async def _may_open(self, options: Sequence[Option]) -> bool:
+        """Return whether a place is open, or closed by a limit, which a moment may change."""
+        return not all(_is_broken(standing) for standing in await self._standings(options))
+
+    async def _repeat(
+        self, stage: Stage, record: Record, deadline_s: float, *, panic: float | None = None
+    ) -> Turn | None:
         rules, called = self._config.retries, self._deployments
         options = [
             option
@@ -112,7 +147,8 @@ class Turns:
             and (verdict := record.verdicts.get(option.deployment.name)) is not None
             and verdict.again
         ]
-        if not options:
+        # A retry that only panic could let through is left to it: it takes from the budget once.
+        if not options or (panic is None and not await self._may_open(options)):
             return None
         tries = min(called[option.deployment.name] for option in options)
         # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
@@ -120,21 +156,22 @@ class Turns:
         if pause >= deadline_s or not self._retries.take():
             return None
         await asyncio.sleep(pause)
-        return await self._draw(options, retry=True)
+        return await self._draw(options, retry=True, panic=panic)
 
-    async def _draw(self, options: list[Option], *, retry: bool) -> Turn | None:
+    async def _draw(self, options: list[Option], *, retry: bool, panic: float | None = None) -> Turn | None:
         while options:
-            standings = await self._gates.standings([o.place for o in options], self._plan.tokens, _prices(options))
+            standings = await self._standings(options)
             ready = [
                 Ready(option, standing, expected_s(self._latencies, option, self._plan.needs, self._streaming))
                 for option, standing in zip(options, standings, strict=True)
-                if standing.wait_s == 0.0
+                if standing.wait_s == 0.0 or panic is not None
             ]
             if not ready:
                 return None
             scored = draw(rank(ready, self._config.selection), self._random)
             option = scored.ready.option
-            leave = await self._gates.enter(option.place, self._plan.tokens, option.usd or 0.0)
+            how = {} if panic is None else {"panic": panic}
+            leave = await self._gates.enter(option.place, self._plan.tokens, option.usd or 0.0, **how)
             if isinstance(leave, Pass):
                 self._places.add(option.place.key)
                 self._deployments[option.deployment.name] += 1
@@ -142,6 +179,26 @@ class Turns:
             # Another request took the room between the look and the step.
             options = [other for other in options if other is not option]
         return None
+
+    async def _standings(self, options: Sequence[Option]) -> list[Standing]:
+        """Ask how the places stand, after lifting what was closed for another key than the variable holds now."""
+        places, prices = [option.place for option in options], _prices(options)
+        standings = await self._gates.standings(places, self._plan.tokens, prices)
+        replaced = [
+            (option.place, standing.refused)
+            for option, standing in zip(options, standings, strict=True)
+            if standing.refused is not None and not is_same_key(standing.refused, option.target.key)
+        ]
+        if not replaced:
+            return standings
+        for place, refused in replaced:
+            await self._gates.welcome(place, refused)
+        return await self._gates.standings(places, self._plan.tokens, prices)
+
+
+def _is_broken(standing: Standing) -> bool:
+    """Return whether a place is closed by its breaker."""
+    return standing.wait_s != 0.0 and standing.breaker in (BreakerState.OPEN, BreakerState.HALF_OPEN)
 
 
 def _prices(options: Sequence[Option]) -> list[float]:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from semroute.errors import (
     AuthenticationError,
     DispatchError,
-    MalformedResponseError,
+    EmptyAnswerError,
+    Fault,
     ProviderTimeoutError,
     QuotaError,
     RateLimitError,
-    RequestError,
-    UnavailableError,
 )
-from semroute.types import Ending
+from semroute.types import Ending, Standing
 
 UNHINTED_S = 1.0
 """How long a place is left alone after a 429 that says nothing about waiting, seconds."""
@@ -39,22 +38,59 @@ class Verdict:
     is_the_keys: bool = False
 
 
-def judge(error: DispatchError) -> Verdict:
-    """The verdict on a failed attempt."""
+def judge(error: DispatchError, standing: Standing | None = None) -> Verdict:
+    """Return the verdict on a failed attempt.
+
+    Args:
+        error: the failure; its ``fault`` decides.
+        standing: the endpoint as it stood before the call. Where it has answered within the breaker's window, a
+            doubtful refusal may be of this one request (a firewall that dislikes a text), and closes nothing to others.
+    """
     match error:
-        case AuthenticationError() | QuotaError():
-            return Verdict(Ending.DISABLE, is_the_keys=True)
-        case RateLimitError():
-            # The throttle's business alone: a breaker that opened on 429 would outlast the provider's own hint.
-            return Verdict(Ending.NEUTRAL, UNHINTED_S if error.wait_s is None else error.wait_s, is_the_keys=True)
-        case RequestError() if error.status in RequestError.NOT_FOUND and type(error) is RequestError:
-            return Verdict(Ending.FAILURE)
-        case RequestError():
-            return Verdict(Ending.NEUTRAL, elsewhere=not error.is_final)
         case ProviderTimeoutError() if error.is_cut_short:
             return Verdict(Ending.NEUTRAL)  # our own deadline says nothing of the place
         case ProviderTimeoutError():
             return Verdict(Ending.FAILURE)  # a second wait of the same length is better spent elsewhere
-        case UnavailableError() | MalformedResponseError():
-            return Verdict(Ending.FAILURE, error.wait_s, again=error.wait_s is None)
-    return Verdict(Ending.FAILURE)
+        case EmptyAnswerError():
+            # A caller's words can make every model say nothing: that must not close a place for everybody, and saying
+            # them again would not help. A place that counts no token of output has not run the model.
+            return Verdict(Ending.NEUTRAL) if error.is_the_requests else Verdict(Ending.FAILURE, again=True)
+    is_the_keys = isinstance(error, AuthenticationError | RateLimitError)
+    match error.fault:
+        case Fault.KEY:
+            return Verdict(Ending.DISABLE, is_the_keys=is_the_keys)
+        case Fault.DOUBT if standing is not None and standing.calls > 0 and standing.failure_share < 1.0:
+            return Verdict(Ending.NEUTRAL, is_the_keys=is_the_keys)
+        case Fault.ACCESS | Fault.DOUBT:
+            return Verdict(Ending.SUSPEND, is_the_keys=is_the_keys)
+        case Fault.LIMIT:
+            # The throttle's business alone: a breaker that opened on 429 would outlast the provider's own hint.
+            wait_s = UNHINTED_S if error.wait_s is None else error.wait_s
+            return Verdict(Ending.NEUTRAL, wait_s, is_the_keys=is_the_keys)
+        case Fault.MODEL:
+            return Verdict(Ending.NEUTRAL, is_the_keys=is_the_keys)
+        case Fault.TRANSIENT:
+            return Verdict(Ending.NEUTRAL, error.wait_s, again=error.wait_s is None)
+        case Fault.REQUEST:
+            return Verdict(Ending.NEUTRAL, elsewhere=False)
+        case Fault.ADDRESS:
+            return Verdict(Ending.FAILURE)
+    return Verdict(Ending.FAILURE, error.wait_s, again=error.wait_s is None)
+
+
+def reason_of(error: DispatchError) -> str:
+    """Return why an endpoint is closed, for the shared state that other callers see.
+
+    It holds the status, a code of our table and our own words: a provider's message may quote its caller.
+    """
+    answered = "the key cannot be sent" if error.status is None else f"it answered {error.status}"
+    code = f" ({error.code})" if error.code else ""
+    if isinstance(error, QuotaError):
+        what = "the quota or credit is used up"
+    elif error.fault is Fault.KEY:
+        what = "the key is not valid"
+    elif error.fault is Fault.ACCESS:
+        what = "the key may not use this endpoint"
+    else:
+        what = "the key was refused, or the way to the provider is blocked"
+    return f"{answered}{code}: {what}"

@@ -24,7 +24,7 @@ def load(model: str | Path | SentenceTransformer, *, what: str = "building an en
 
     Args:
         model: the name of the built-in model, a folder, or a name on the Hugging Face hub. Only for the last does
-            sentence-transformers go to the network.
+            sentence-transformers go to the network. Code that a folder or the hub brings along is never run.
         what: what needs it, for the message when the extra is missing.
 
     Raises:
@@ -36,7 +36,9 @@ def load(model: str | Path | SentenceTransformer, *, what: str = "building an en
         return model
     with _quiet():
         try:
-            loaded: SentenceTransformer = package.SentenceTransformer(str(_location(model)), device="cpu")
+            loaded: SentenceTransformer = package.SentenceTransformer(
+                str(_location(model)), device="cpu", trust_remote_code=False
+            )
         except Exception as error:  # hub, configuration, weights and architecture each fail in classes of their own
             raise EncoderError(
                 f'unknown model "{model}": neither "{DEFAULT_MODEL}", nor a folder with a sentence-transformers model, '

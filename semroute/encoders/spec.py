@@ -7,20 +7,30 @@ A description::
 
 ``files`` are relative to the artifact's folder; whoever stores them may rename them and write the new names there.
 ``torch`` has ``model`` and ``remote`` has ``base_url``, ``model``, ``api_key_env`` and ``timeout_s`` in place of files.
+These two reach out of the folder, so they are loaded only where the configuration names the same.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from semroute.config.encoder import NamedEncoder
 from semroute.encoders.cache import CachedEncoder
-from semroute.errors import EncoderError
+from semroute.encoders.sentence import DEFAULT_MODEL
+from semroute.errors import ArtifactError, EncoderError
 from semroute.types import Encoder
 
 Description = dict[str, Any]
+
+OWN_KINDS = ("onnx", "static")
+"""Kinds whose files are in the artifact: numbers, and nothing that reaches out of its folder."""
+_SPECS = {"remote": ("kind", "base_url", "model", "api_key_env"), "torch": ("kind", "model")}
+_MOST_DIMENSIONS = 1 << 16
+_MOST_TOKENS = 1 << 15
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> Description:
@@ -49,21 +59,91 @@ def save_encoder(encoder: Encoder, folder: Path) -> Description:
     return common | _SAVERS[kind](encoder, folder)
 
 
-def load_encoder(description: Mapping[str, Any], folder: Path) -> Encoder:
-    """The encoder that ``description`` tells of, with its files in ``folder``.
+def load_encoder(description: Mapping[str, Any], folder: Path, named: NamedEncoder | None = None) -> Encoder:
+    """Load the encoder of a description, with its files in ``folder``.
+
+    Args:
+        description: as :func:`save_encoder` gives it; it may come from anyone.
+        folder: of the artifact.
+        named: the remote or torch encoder that the configuration names; None names none.
 
     Raises:
+        ArtifactError: it asks for a remote or torch encoder that ``named`` is not.
         EncoderError: the description is of no known kind or lacks a key, a file is missing, damaged or outside of
             ``folder``, or a torch model is no longer the same.
         MissingExtraError: a torch encoder without the extra "build".
     """
     loader = _LOADERS.get(str(description.get("kind")))
     if loader is None:
-        raise EncoderError(f"unknown kind of encoder {description.get('kind')!r}; known: {', '.join(_LOADERS)}")
+        kind = repr(description.get("kind"))[:40]
+        raise EncoderError(f"unknown kind of encoder {kind}; known: {', '.join(_LOADERS)}")
     try:
+        _check_description(description)
+        if description["kind"] not in OWN_KINDS:
+            _check_named(description, folder, named)
         return loader(description, folder)
     except KeyError as error:
         raise EncoderError(f"the description of the {description['kind']} encoder lacks {error}") from None
+
+
+def config_line(description: Mapping[str, Any]) -> str | None:
+    """The line of ``semroute.yaml`` that lets an encoder be used; None where its files are the artifact's own."""
+    keys = _SPECS.get(str(description.get("kind")))
+    if keys is None:
+        return None
+    told = {key: description[key] for key in keys if description.get(key) is not None}
+    # JSON is YAML, quotes what must be quoted, and escapes what a terminal would obey.
+    return f"encoder: {json.dumps(told)}"
+
+
+def is_named(description: Mapping[str, Any], named: NamedEncoder | None) -> bool:
+    """True if a description is of the encoder that the configuration names, in everything that it reaches out by."""
+    keys = _SPECS.get(str(description.get("kind")))
+    if named is None or keys is None:
+        return False
+    if named.kind == "torch" and _is_folder(named.model):
+        return (description["kind"], description.get("model")) == ("torch", str(Path(named.model).resolve()))
+    return all(description.get(key) == getattr(named, key) for key in keys)
+
+
+def _is_folder(model: str) -> bool:
+    """True if a model's name leads to a folder; the built-in model's never does."""
+    return model != DEFAULT_MODEL and Path(model).is_dir()
+
+
+def _check_named(description: Mapping[str, Any], folder: Path, named: NamedEncoder | None) -> None:
+    if is_named(description, named):
+        return
+    is_remote = description["kind"] == "remote"
+    variable = description.get("api_key_env")
+    key = f", and the key in {variable}," if isinstance(variable, str) and variable.isidentifier() else ""
+    what = f"a remote encoder, to which every query{key} would be sent" if is_remote else "a model on torch"
+    other = "" if named is None else ", which names another one now"
+    raise ArtifactError(
+        f"{folder}: the index asks for {what}; if you trust it, put this line into semroute.yaml{other}: "
+        f"{config_line(description)}"
+    )
+
+
+def _check_description(description: Mapping[str, Any]) -> None:
+    """Refuse values of another type or size than an encoder has: they may come from anyone.
+
+    Raises:
+        KeyError: one is missing.
+        EncoderError: one cannot be.
+    """
+    texts = {"name": True, "fingerprint": True, "model": False, "base_url": False, "api_key_env": False}
+    for key, is_needed in texts.items():
+        value = description[key] if is_needed else description.get(key)
+        if value is not None and (not isinstance(value, str) or not value.isprintable() or len(value) > 4096):
+            raise EncoderError(f'the description of the encoder: "{key}" must be printable text')
+    for key, most in (("dimensions", _MOST_DIMENSIONS), ("max_tokens", _MOST_TOKENS)):
+        value = description[key]
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise EncoderError(f'the description of the encoder: "{key}" must be a whole number from 1 to {most:,}')
+    timeout_s = description.get("timeout_s", 1.0)
+    if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not 0 < timeout_s <= 3600:
+        raise EncoderError('the description of the encoder: "timeout_s" must be seconds, 3600 at most')
 
 
 def _save_onnx(encoder: Any, folder: Path) -> Description:
@@ -111,7 +191,7 @@ def _save_torch(encoder: Any, folder: Path) -> Description:
             "or export it to ONNX"
         )
     source = Path(encoder.source)
-    model = str(source.resolve()) if source.is_dir() else encoder.source
+    model = str(source.resolve()) if _is_folder(encoder.source) else encoder.source
     return {"max_tokens": encoder.max_tokens, "model": model, "files": {}}
 
 

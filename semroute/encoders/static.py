@@ -5,15 +5,16 @@ It is numpy and ``tokenizers`` alone; :mod:`semroute.encoders.distill` makes its
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from semroute.arrays import read_npy
 from semroute.errors import EncoderError
-from semroute.inference.tokens import Tokens
+from semroute.inference.tokens import MOST_BYTES, Tokens
 from semroute.types import Matrix
+from semroute.whole import read_json
 
 MAX_TOKENS = 512
 BATCH = 1024
@@ -84,16 +85,23 @@ class StaticEncoder:
 
 def _read_table(path: Path) -> Matrix:
     try:
-        table: Matrix = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        table: Matrix = read_npy(path)
+    except (OSError, ValueError) as error:
         raise EncoderError(f"{path}: not a usable table of token vectors ({error})") from error
-    if not isinstance(table, np.ndarray) or table.ndim != 2 or not table.size or table.dtype.kind != "f":
+    if table.ndim != 2 or not table.size or table.dtype.kind != "f":
         raise EncoderError(f"{path}: not a table of token vectors: two-dimensional floating point is needed")
+    if not np.isfinite(table).all():
+        raise EncoderError(f"{path}: a token's vector is not finite")
     return table
 
 
 def _unknown_id(tokenizer_path: Path) -> int | None:
-    model = json.loads(tokenizer_path.read_text(encoding="utf-8"))["model"]
+    try:
+        model = read_json(tokenizer_path, MOST_BYTES)["model"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise EncoderError(f"{tokenizer_path}: not a usable tokenizer.json ({error})") from error
+    if not isinstance(model, dict):
+        raise EncoderError(f"{tokenizer_path}: not a usable tokenizer.json (it has no model)")
     if isinstance(model.get("unk_id"), int):
         return int(model["unk_id"])
     vocabulary = model.get("vocab")

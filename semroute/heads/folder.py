@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute.arrays import read_npz
 from semroute.errors import ArtifactError, InputError
 from semroute.heads.hashed import checked_file, is_hashed, store_file
 from semroute.heads.kinds import OBJECT, Kind
-from semroute.whole import check_folder, only_writer, whole_file
+from semroute.whole import check_folder, only_writer, read_json, whole_file
 
 MANIFEST = "classifier.json"
 Arrays = Mapping[str, NDArray[Any]]
@@ -120,10 +120,10 @@ class ArrayFolder:
         """
         path = folder / MANIFEST
         try:
-            found = json.loads(path.read_text("utf-8"))
+            found = read_json(path)
         except FileNotFoundError:
             raise ArtifactError(f"{folder}: no {self.what} is there; make one with: {self.command} {folder}") from None
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise ArtifactError(f"{path}: cannot be read ({error}); train it again") from error
         is_ours = isinstance(found, dict) and found.get("format") == self.format
         if not is_ours or not {*self.keys, "arrays"} <= set(found):
@@ -161,10 +161,9 @@ class ArrayFolder:
         path, content = checked_file(folder, manifest["arrays"])
         files = {name: checked_file(folder, entry)[0] for name, entry in manifest.get("files", {}).items()}
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                return Stored(manifest, {name: arrays[name] for name in arrays.files}, files)
-        except (ValueError, BadZipFile, EOFError) as error:
-            raise ArtifactError(f"{path}: not the arrays of a {self.what}; train it again") from error
+            return Stored(manifest, read_npz(content), files)
+        except ValueError as error:
+            raise ArtifactError(f"{path}: not the arrays of a {self.what} ({error}); train it again") from error
 
 
 def _named(manifest: Mapping[str, Any]) -> set[str]:

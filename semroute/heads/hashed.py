@@ -36,6 +36,8 @@ def checked_file(folder: Path, entry: Any) -> tuple[Path, bytes]:
     """
     try:
         path, wanted = folder / Path(str(entry["file"])).name, entry["sha256"]
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path.name} is not a regular file")
         content = path.read_bytes()
     except FileNotFoundError:
         raise

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
+from semroute.arrays import read_npz
 from semroute.types import Matrix
 
 
@@ -60,12 +60,31 @@ class MlpHead:
         """Read what :meth:`write` wrote.
 
         Raises:
-            KeyError, ValueError: not such a file.
+            KeyError, ValueError: not such a file, or its arrays are of other types or shapes, or not finite.
+            OSError: it cannot be read.
         """
-        # NumPy would leave a damaged file open.
-        with path.open("rb") as file:
-            try:
-                with np.load(file, allow_pickle=False) as arrays:
-                    return cls(**{field.name: np.ascontiguousarray(arrays[field.name]) for field in fields(cls)})
-            except (BadZipFile, EOFError, TypeError) as error:
-                raise ValueError(f"{path}: not the arrays of a head ({error})") from error
+        try:
+            arrays = read_npz(path)
+        except ValueError as error:
+            raise ValueError(f"{path}: not the arrays of a head ({error})") from error
+        head = cls(**{field.name: np.ascontiguousarray(arrays[field.name]) for field in fields(cls)})
+        head._check(path)
+        return head
+
+    def _check(self, path: Path) -> None:
+        if self.hidden.ndim != 2 or self.direct.ndim != 2:
+            raise ValueError(f"{path}: not the arrays of a head (hidden and direct must have two axes)")
+        (inputs, units), categories = self.hidden.shape, self.direct.shape[1]
+        shapes = {
+            "hidden_bias": (units,),
+            "direct": (inputs, categories),
+            "output": (units, categories),
+            "output_bias": (categories,),
+        }
+        for field in fields(self):
+            array = getattr(self, field.name)
+            if array.dtype != np.float32 or array.shape != shapes.get(field.name, array.shape):
+                found = f"{field.name} is {array.dtype} {array.shape}"
+                raise ValueError(f"{path}: the arrays of the head do not fit together ({found})")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{path}: {field.name} of the head holds a number that is not finite")

@@ -11,10 +11,14 @@ from typing import Any
 
 from semroute.errors import ArtifactError
 from semroute.index.scoring import Calibration
+from semroute.whole import read_json
 
 FORMAT = "semroute-index"
 VERSION = 1
 MANIFEST = "manifest.json"
+MOST_PROBES = 16
+LONGEST_PROBE = 4096
+LONGEST_NAME = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +116,12 @@ class Manifest:
         """
         path = folder / MANIFEST
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path)
         except FileNotFoundError:
             raise ArtifactError(f'{folder}: no index here; build one with "semroute build-index CATEGORIES"') from None
         except NotADirectoryError:
             raise ArtifactError(f"{folder}: an index is a folder, and this is a file") from None
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise ArtifactError(f"{path}: cannot be read ({error}); build the index again") from error
         return cls._parse(values, path)
 
@@ -140,7 +144,7 @@ class Manifest:
                 # Indexes older than the first stage lack the key.
                 first_stage=_first_stage(values.get("first_stage")),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ArtifactError(f"{path}: damaged ({type(error).__name__}: {error}); build the index again") from error
 
 
@@ -174,6 +178,32 @@ def _category(values: Mapping[str, Any]) -> CategoryEntry:
         threshold=_finite(values["threshold"]),
         threshold_from=str(values["threshold_from"]),
     )
+
+
+def check_manifest(manifest: Manifest, folder: Path) -> None:
+    """Refuse a manifest that no build writes: it may come from anyone, whose words would reach a terminal.
+
+    Raises:
+        ArtifactError: a name does not print, a weight is no share, or the probes are many or long.
+    """
+    stages: list[Manifest | FirstStageEntry] = [manifest]
+    if manifest.first_stage is not None:
+        stages.append(manifest.first_stage)
+    names = [manifest.created, manifest.built_with, *manifest.categories]
+    for category in manifest.categories.values():
+        names += [category.threshold_from, *category.models]
+    problem = None
+    for stage in stages:
+        names += [*([stage.head] if stage.head else []), *(v for v in stage.encoder.values() if isinstance(v, str))]
+        if len(stage.probes) > MOST_PROBES or any(len(text) > LONGEST_PROBE for text, _ in stage.probes):
+            problem = f"more than {MOST_PROBES} probes, or one of more than {LONGEST_PROBE} characters"
+        if not 0 <= stage.weight <= 1:
+            problem = f"the weight {stage.weight:g} is not from 0 to 1"
+    unprintable = next((name for name in names if not name.isprintable() or len(name) > LONGEST_NAME), None)
+    if unprintable is not None:
+        problem = f"{unprintable[:40]!a} is no name: printable text of up to {LONGEST_NAME} characters is needed"
+    if problem is not None:
+        raise ArtifactError(f"{folder / MANIFEST}: damaged ({problem}); build the index again")
 
 
 def _file(values: Mapping[str, Any]) -> FileEntry:

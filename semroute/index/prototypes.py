@@ -9,11 +9,13 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute.index.faiss_file import read_vectors
 from semroute.types import Matrix
 
 APPROXIMATE_FROM = 10_000
 """Prototypes from which an inverted file is used: exact, a query costs about 0.2 ms (``scripts/bench_semantic.py``)."""
 
+PROBED_LISTS = 32
 NEIGHBOURS = 256
 """Prototypes that an approximate search returns; a category without one among them gets an upper bound."""
 
@@ -51,10 +53,9 @@ class PrototypeIndex:
             index: faiss.Index = faiss.IndexFlatIP(dimensions)
         else:
             lists = int(2 * np.sqrt(count))
-            index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimensions), dimensions, lists, faiss.METRIC_INNER_PRODUCT)
+            index = _inverted_file(faiss.IndexFlatIP(dimensions), lists)
             sample = np.random.default_rng(0).permutation(count)[: lists * 40]
             index.train(prototypes[sample])
-            index.nprobe = 32
         index.add(np.ascontiguousarray(prototypes, dtype=np.float32))
         return cls(index, counts)
 
@@ -101,11 +102,27 @@ class PrototypeIndex:
 
     @classmethod
     def read(cls, path: Path, counts: Sequence[int]) -> PrototypeIndex:
-        """Read what :meth:`write` wrote. Verify the file's hash first: FAISS trusts what it reads."""
-        index = faiss.read_index(str(path))
-        if hasattr(index, "nprobe"):
-            index.nprobe = 32
+        """Read what :meth:`write` wrote; see :func:`~semroute.index.faiss_file.read_vectors`.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is another file, or the counts do not fit it.
+        """
+        found = read_vectors(path)
+        index: faiss.Index = faiss.IndexFlatIP(found.rows.shape[1])
+        if found.centres is not None:
+            # The lists are made again as they were: each vector belongs to the nearest centre.
+            index.add(found.centres)
+            index = _inverted_file(index, len(found.centres))
+            index.is_trained = True
+        index.add(found.rows)
         return cls(index, counts)
+
+
+def _inverted_file(quantizer: faiss.Index, lists: int) -> faiss.Index:
+    index = faiss.IndexIVFFlat(quantizer, quantizer.d, lists, faiss.METRIC_INNER_PRODUCT)
+    index.nprobe = PROBED_LISTS
+    return index
 
 
 def _rows(index: faiss.Index) -> Matrix | None:

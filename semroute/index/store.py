@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,13 +21,14 @@ from typing import Any
 import filelock
 
 from semroute.errors import ArtifactBusyError, ArtifactError
-from semroute.index.manifest import FORMAT, MANIFEST, FileEntry, FirstStageEntry, Manifest
+from semroute.index.manifest import FORMAT, MANIFEST, FileEntry, FirstStageEntry, Manifest, check_manifest
 from semroute.whole import sync
 
 FIRST = "first_"
 """What stands before the role of a file that belongs to the first stage."""
 LOCK = ".lock"
-_STAGING = ".staging-"
+STAGING = ".staging-"
+"""How the folders begin in which a build works; what a killed one left of them goes when the next one begins."""
 _HASHED = re.compile(r"[a-z_]+-[0-9a-f]{16}\.[a-z]+")
 
 
@@ -62,9 +64,21 @@ class Artifact:
     files: Mapping[str, Path]
 
     def examples(self) -> tuple[list[str], list[str]]:
-        """Categories and texts of the stored examples, in the order of the rows of ``vectors``."""
-        rows = [json.loads(line) for line in self.files["examples"].read_text(encoding="utf-8").splitlines()]
-        return [row["category"] for row in rows], [row["query"] for row in rows]
+        """Categories and texts of the stored examples, in the order of the rows of ``vectors``.
+
+        Raises:
+            ArtifactError: they are unusable.
+            FileNotFoundError: the artifact was replaced since it was opened.
+        """
+        path = self.files.get("examples", self.folder / "examples")
+        try:
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            owners, texts = [row["category"] for row in rows], [row["query"] for row in rows]
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise ArtifactError(f"{path}: the stored examples are unusable ({error}); build the index again") from error
+        if not all(isinstance(value, str) for value in (*owners, *texts)):
+            raise ArtifactError(f"{path}: a stored example is no text; build the index again")
+        return owners, texts
 
     @property
     def main(self) -> StageParts:
@@ -82,6 +96,8 @@ class Artifact:
         entry = self.manifest.first_stage
         if entry is None:
             return None
+        if entry.encoder.get("kind") not in ("static", "onnx"):
+            raise ArtifactError(f"{self.folder}: the first stage has an encoder of no own files; build the index again")
         if set(entry.prototypes) != set(self.manifest.categories):
             raise ArtifactError(f"{self.folder}: the first stage is for other categories; build the index again")
         counts = tuple(entry.prototypes[name] for name in self.manifest.categories)
@@ -102,6 +118,7 @@ def open_artifact(folder: Path) -> Artifact:
     """
     for attempt in range(3):
         manifest = Manifest.read(folder)
+        check_manifest(manifest, folder)
         files = {role: folder / entry.name for role, entry in manifest.files.items()}
         try:
             for role, path in files.items():
@@ -173,8 +190,9 @@ def exclusive(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ArtifactError(f"{folder}: cannot be written ({error.strerror or error})") from error
     try:
-        for left in folder.glob(_STAGING + "*"):  # of a build that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        if lock.lock_counter == 1:  # else those of this thread are among them
+            for left in folder.glob(STAGING + "*"):  # of a build that was killed
+                shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
         lock.release()
@@ -203,7 +221,7 @@ def _staged(folder: Path) -> Iterator[Path]:
     there = {path.name for path in folder.iterdir()}
     staging = None
     try:
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
+        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))
         yield staging
     except BaseException as error:
         for path in folder.iterdir():
@@ -244,16 +262,20 @@ def _collect(folder: Path, keep: list[Manifest]) -> None:
 
 
 def _ours(name: str) -> bool:
-    return name in (MANIFEST, LOCK) or name.startswith(_STAGING) or _HASHED.fullmatch(name) is not None
+    return name in (MANIFEST, LOCK) or name.startswith(STAGING) or _HASHED.fullmatch(name) is not None
 
 
 def _verify(path: Path, entry: FileEntry) -> None:
     try:
-        actual = _sha256(path)
+        # A pipe or a device may have no end.
+        is_file = stat.S_ISREG(path.stat().st_mode)
+        actual = _sha256(path) if is_file else ""
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not is_file:
+        raise ArtifactError(f"{path}: cannot be read (not a regular file); build the index again")
     if actual != entry.sha256:
         raise ArtifactError(f"{path}: altered or damaged (its SHA-256 is not the manifest's); build the index again")
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.errors import EncoderError
+from semroute.inference.refusals import check_graph_file
 from semroute.inference.tokens import Tokens
 from semroute.types import Matrix
 
@@ -33,6 +34,9 @@ SPIN_US = 200
 run. Asleep they would cost more than they gain, and ONNX Runtime's own wait burns 10 ms of CPU after each run."""
 
 
+_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
+
+
 class TextGraph:
     """Text to rows of numbers by an ONNX graph and the tokenizer that it was made with.
 
@@ -48,7 +52,8 @@ class TextGraph:
             are cores when None.
 
     Raises:
-        EncoderError: a file is missing or damaged, or the graph's output has another width.
+        EncoderError: a file is missing or damaged, the graph has data in other files or a loop, or its inputs or its
+            output are others.
     """
 
     def __init__(
@@ -70,12 +75,30 @@ class TextGraph:
         self._inputs = {graph_input.name for graph_input in self._session.get_inputs()}
         self._lock = threading.Lock()
         self._workers: ThreadPoolExecutor | None = None
-        found = self._session.get_outputs()[0].shape[-1]
-        if found != width:
-            raise EncoderError(f"{model_path}: gives rows of {found} numbers, not {width}")
+        self._path = model_path
+        self._check_signature()
+
+    def _check_signature(self) -> None:
+        others = self._inputs - _INPUTS
+        if others or "input_ids" not in self._inputs:
+            told = ", ".join(sorted(others or self._inputs)[:5])
+            raise EncoderError(f"{self._path}: not a graph over token ids (its inputs: {told[:100]!a})")
+        output = self._session.get_outputs()[0]
+        found = output.shape[-1] if output.shape else None
+        if found != self.width:
+            raise EncoderError(f"{self._path}: gives rows of {found!a} numbers, not {self.width}")
+        if output.type != "tensor(float)" or len(output.shape) != 2:
+            raise EncoderError(f"{self._path}: gives {output.type!a} of {len(output.shape)} axes, not float rows")
 
     def __call__(self, texts: Sequence[str]) -> Matrix:
-        """``(len(texts), width)`` float32, in the order of ``texts``."""
+        """Run the graph over texts.
+
+        Returns:
+            ``(len(texts), width)`` float32, in the order of ``texts``.
+
+        Raises:
+            EncoderError: the graph fails on a text.
+        """
         # A text without a token still needs one position; id 0 is the padding or the unknown token by custom.
         ids = [tokens or [0] for tokens in self._tokens(texts)]
         if len(ids) == 1:
@@ -96,10 +119,17 @@ class TextGraph:
 
     def _run(self, ids: Sequence[Sequence[int]]) -> Matrix:
         input_ids, mask = padded(ids)
-        feed: dict[str, NDArray[np.int64]] = {"input_ids": input_ids, "attention_mask": mask}
+        feed: dict[str, NDArray[np.int64]] = {"input_ids": input_ids}
+        if "attention_mask" in self._inputs:
+            feed["attention_mask"] = mask
         if "token_type_ids" in self._inputs:
             feed["token_type_ids"] = np.zeros_like(input_ids)
-        output: Matrix = self._session.run(None, feed)[0]
+        try:
+            output: Matrix = self._session.run(None, feed)[0]
+        except Exception as error:  # every failure of ONNX Runtime is a class of its own under Exception
+            raise EncoderError(f"{self._path}: the graph fails on a text ({_first_line(error)})") from error
+        if output.shape != (len(ids), self.width):
+            raise EncoderError(f"{self._path}: the graph gives {output.shape} for {len(ids)} texts")
         return output
 
 
@@ -135,11 +165,14 @@ def available_cores() -> int:
 def _session(path: Path, threads: int) -> Any:
     import onnxruntime
 
+    check_graph_file(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # Many texts are faster as several runs of one thread each than as one run of several threads.
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
+    # What was looked into, whatever the file is called: ONNX Runtime takes an .ort file for another format.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return onnxruntime.InferenceSession(
             str(path),
@@ -149,4 +182,10 @@ def _session(path: Path, threads: int) -> Any:
             disabled_optimizers=["SkipLayerNormFusion"],
         )
     except Exception as error:  # every failure of ONNX Runtime is a class of its own under Exception
-        raise EncoderError(f"{path}: not a usable ONNX model ({error})") from error
+        raise EncoderError(f"{path}: not a usable ONNX model ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    """The start of a foreign message, which may hold names of a foreign file."""
+    lines = str(error).strip().splitlines()
+    return ascii(lines[0][:300])[1:-1] if lines else type(error).__name__

@@ -8,6 +8,9 @@ from pathlib import Path
 from semroute.errors import EncoderError
 from semroute.texts.clean import head_and_tail, prepare
 
+MOST_BYTES = 128 << 20
+"""Of a tokenizer; one for a vocabulary of 260,000 tokens in a hundred languages has 35 MB."""
+
 
 class Tokens:
     """A ``tokenizer.json`` that gives at most ``max_tokens`` ids a text.
@@ -25,6 +28,8 @@ class Tokens:
         from tokenizers import Tokenizer
 
         try:
+            if path.stat().st_size > MOST_BYTES:
+                raise ValueError(f"larger than {MOST_BYTES >> 20} MiB")
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises bare Exception from Rust
             raise EncoderError(f"{path}: not a usable tokenizer.json ({error})") from error

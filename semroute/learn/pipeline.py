@@ -19,6 +19,7 @@ from semroute.encoders.sentence import DEFAULT_MODEL
 from semroute.errors import EncoderError
 from semroute.extras import require
 from semroute.index import Artifact, exclusive
+from semroute.index.store import STAGING
 from semroute.learn.build import Examples, Progress, build_artifact, embed
 from semroute.learn.encoder_tuning import TuningPlan, tune_encoder
 from semroute.learn.first_stage import FirstStagePlan, ValidationRows
@@ -52,6 +53,14 @@ class EncoderChoice:
     base_url: str | None = None
     api_key_env: str | None = None
 
+    @classmethod
+    def of(cls, config: Config | None) -> EncoderChoice:
+        """The encoder that a configuration names for its index; the built-in one as int8 ONNX where it names none."""
+        named = None if config is None else config.encoder
+        if named is None:
+            return cls()
+        return cls(named.kind, named.model, named.base_url, named.api_key_env)
+
 
 @dataclass(frozen=True, slots=True)
 class Built:
@@ -81,7 +90,7 @@ def build_index(
     Args:
         source: folder of category files.
         folder: where the artifact goes.
-        encoder: which encoder; the built-in model as int8 ONNX when None.
+        encoder: which encoder; None takes the configuration's, else the built-in model as int8 ONNX.
         tune: settings for contrastive tuning of the encoder on the examples; None leaves the encoder as it is.
         head: whether validation may choose a trained head.
         first_stage: also distil a static encoder from the model (from the built-in one for a remote encoder), which
@@ -99,7 +108,7 @@ def build_index(
         ArtifactBusyError: another build is writing there.
         MissingExtraError: the extra "build" is not installed, or "static" where ``first_stage`` needs it.
     """
-    encoder, target = encoder or EncoderChoice(), target or Target()
+    encoder, target = encoder or EncoderChoice.of(config), target or Target()
     if first_stage:
         _check_first_stage(encoder)
     read = read_categories(source)
@@ -107,7 +116,8 @@ def build_index(
     with ExitStack() as stack:
         # From the start: a folder that is taken or cannot be written is refused before minutes are spent on it.
         stack.enter_context(exclusive(folder))
-        work = Path(stack.enter_context(TemporaryDirectory(prefix="semroute-")))
+        # Here, and not among the system's temporary files: the next build removes what a killed one leaves.
+        work = Path(stack.enter_context(TemporaryDirectory(prefix=STAGING, dir=folder)))
         progress("encoder", 0, 1)
         made = _make(encoder, tune, examples, work, seed, progress)
         # A remote encoder holds connections.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from semroute.arrays import read_npy
 from semroute.encoders.spec import load_encoder
-from semroute.errors import ArtifactError
+from semroute.errors import ArtifactError, EncoderError
 from semroute.index import Artifact
 from semroute.learn.build import Examples
 from semroute.learn.first_stage import FirstStagePlan
@@ -21,13 +22,16 @@ def stored_examples(artifact: Artifact) -> tuple[Examples, Matrix]:
     entries = artifact.manifest.categories
     try:
         owners, texts = artifact.examples()
-        vectors: Matrix = np.load(artifact.files["vectors"], mmap_mode="r", allow_pickle=False)
+        vectors: Matrix = read_npy(artifact.files["vectors"], mmap_mode="r")
     except FileNotFoundError as error:
         raise ArtifactError(f"{error.filename}: gone, since the index was replaced; try again") from error
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OSError) as error:
         raise ArtifactError(f"{artifact.folder}: the stored examples are unusable; build the index again") from error
-    if vectors.shape != (len(texts), artifact.manifest.dimensions) or set(owners) != set(entries):
+    shape = len(texts), artifact.manifest.dimensions
+    if vectors.shape != shape or vectors.dtype.kind != "f" or set(owners) != set(entries):
         raise ArtifactError(f"{artifact.folder}: examples and vectors do not match; build the index again")
+    if not np.isfinite(vectors).all():
+        raise ArtifactError(f"{artifact.folder}: a stored vector is not finite; build the index again")
     examples = Examples(
         texts=tuple(texts),
         owners=tuple(owners),
@@ -44,10 +48,15 @@ def stored_first_stage(artifact: Artifact) -> FirstStagePlan | None:
     A bar that was chosen against out-of-scope queries stays the lowest that is allowed: those queries are not stored.
 
     Raises:
-        ArtifactError: its parts do not fit together.
-        EncoderError: its encoder cannot be loaded here.
+        ArtifactError: its parts do not fit together, or are damaged.
     """
     parts, entry = artifact.first, artifact.manifest.first_stage
     if parts is None or entry is None:
         return None
-    return FirstStagePlan(load_encoder(parts.encoder, artifact.folder), floor=entry.floor)
+    try:
+        encoder = load_encoder(parts.encoder, artifact.folder)
+    except EncoderError as error:
+        raise ArtifactError(
+            f"{artifact.folder}: the first stage is unusable ({error}); build the index again"
+        ) from error
+    return FirstStagePlan(encoder, floor=entry.floor)

@@ -43,7 +43,7 @@ def written_rows(path: Path) -> list[dict[str, Any]]:
 def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

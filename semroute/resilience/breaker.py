@@ -3,10 +3,16 @@
 The pattern is Nygard's (Release It!, 2nd edition, "Circuit Breaker"); the states are those of
 https://learn.microsoft.com/azure/architecture/patterns/circuit-breaker, with leases so that a probe that never comes
 back cannot keep it half-open, and with a slow start after it closes.
+
+Where no other place can be called, an open breaker turns random failures into an outage: with 40% of them it answers a
+tenth of the calls of which 60% would be answered without it. So it then lets a share through ("panic", as Envoy's panic
+threshold does, https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/panic_threshold),
+in proportion to what is answered, as the adaptive throttling of https://sre.google/sre-book/handling-overload/ does.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from random import Random
 
@@ -18,6 +24,13 @@ from semroute.types import BreakerState, Ending
 RAMP_START = 0.1
 """Share of its usual traffic that a place should get at the moment it closes; as Envoy's slow start begins."""
 
+PANIC_FACTOR = 4.0
+"""Calls let through in panic for each that was answered lately; the book's K, which is 2 where a refused call is cheap
+to lose. With 4 an endpoint gets all calls as long as it answers a quarter of them."""
+
+NO_ERA = -1
+"""Era of a call whose ending does not count for the state."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
@@ -25,6 +38,7 @@ class Ticket:
 
     era: int
     lease: int | None = None
+    is_panic: bool = False
 
 
 class Breaker:
@@ -37,6 +51,12 @@ class Breaker:
 
     While closed it counts the calls of the last ``window_s`` seconds and the failures in a row; the row has no time
     limit, because a place that is called once a minute and fails each time is no better for it.
+
+    Half-open it is judged by a ratio, not by one call: it closes after ``successes`` good probes and opens again once
+    ``failed_probes`` of them have failed, whichever comes first.
+
+    Calls that are let through in panic count for no era. Their share follows from all calls of the window, whatever
+    their era; as many good ones in a row as close a half-open breaker end the time open.
 
     Args:
         rules: when it opens and closes.
@@ -53,8 +73,13 @@ class Breaker:
         self._era = 0
         self._open_until: float | None = None
         self._why = ""
-        self._failed_probes = 0
-        self._successes = 0
+        self._failed_rounds = 0
+        self._good_probes = 0
+        self._bad_probes = 0
+        self._all_calls = RollingCount(rules.window_s)
+        self._all_good = RollingCount(rules.window_s)
+        self._panicked_at = -math.inf
+        self._good_in_panic = 0
         self._leases: dict[int, float] = {}
         self._last_lease = 0
         self._ramp_from: float | None = None
@@ -103,6 +128,28 @@ class Breaker:
         first_lost_s = until(min(self._leases.values()), now)
         return Wait(min(ASK_AGAIN_S, first_lost_s), f"breaker half-open: {len(self._leases)} probes are under way")
 
+    def panic_share(self, now: float) -> float:
+        """Estimate the share of calls to let through in panic, 0 to 1; 0 where nothing was called lately.
+
+        One call more is taken to be known, as good as would just let all through, so that five bad ones say less than
+        fifty. A call in panic counts as it begins, and as bad until it was good: those that hang must not let ever more
+        through.
+        """
+        calls = self._all_calls.total(now)
+        return min((PANIC_FACTOR * self._all_good.total(now) + 1.0) / (calls + 1), 1.0) if calls else 0.0
+
+    def lets_panic(self, now: float, draw: float) -> bool:
+        """Whether a call may pass in panic although :meth:`wait` has a reason against it; ``draw`` is from 0 to 1."""
+        if self._rules.panic_per_s <= 0.0:
+            return False
+        return now >= self._panicked_at + 1.0 / self._rules.panic_per_s or draw < self.panic_share(now)
+
+    def panic(self, now: float) -> Ticket:
+        """Let a call through for which :meth:`lets_panic` has just said yes."""
+        self._panicked_at = now
+        self._all_calls.add(now)
+        return Ticket(NO_ERA, is_panic=True)
+
     def enter(self, now: float) -> Ticket | None:
         """Let a call through, as a probe where it is half-open; None where :meth:`wait` has a reason against it."""
         if self._open_until is None:
@@ -119,6 +166,13 @@ class Breaker:
         if ticket.lease is not None:
             self._forget_lost_probes(now)
             has_lease = self._leases.pop(ticket.lease, None) is not None
+        if ending is Ending.SUCCESS or ending is Ending.FAILURE:
+            if ending is Ending.SUCCESS:
+                self._all_good.add(now)
+            if ticket.is_panic:
+                self._judge_panic(ending, now)
+            else:
+                self._all_calls.add(now)
         if ticket.era != self._era:
             return
         if self._open_until is None:
@@ -126,14 +180,38 @@ class Breaker:
         elif has_lease:
             self._judge_probe(ending, now)
 
+    def lift(self) -> None:
+        """Close it as if it had never failed; calls that run count no more."""
+        self.heal()
+        self._leases.clear()
+        self._all_calls.clear()
+        self._all_good.clear()
+        self._panicked_at = -math.inf
+
+    def heal(self) -> None:
+        """Close it, since others know that the place is well."""
+        self._begin_era()
+        self._open_until = None
+        self._failed_rounds = 0
+
     def _judge_probe(self, ending: Ending, now: float) -> None:
         if ending is Ending.FAILURE:
-            self._failed_probes += 1
-            self._open(now, "a probe failed")
+            self._bad_probes += 1
+            if self._bad_probes >= self._rules.failed_probes:
+                self._failed_rounds += 1
+                probes = self._bad_probes + self._good_probes
+                self._open(now, f"{self._bad_probes} of {probes} probes failed")
         elif ending is Ending.SUCCESS:
-            self._successes += 1
-            if self._successes >= self._rules.successes:
+            self._good_probes += 1
+            if self._good_probes >= self._rules.successes:
                 self._close(now)
+
+    def _judge_panic(self, ending: Ending, now: float) -> None:
+        if self._open_until is None or now >= self._open_until:
+            return
+        self._good_in_panic = self._good_in_panic + 1 if ending is Ending.SUCCESS else 0
+        if self._good_in_panic >= self._rules.successes:
+            self._open_until = now
 
     def _count(self, ending: Ending, now: float) -> None:
         if ending is not Ending.SUCCESS and ending is not Ending.FAILURE:
@@ -152,15 +230,13 @@ class Breaker:
 
     def _open(self, now: float, why: str) -> None:
         # Doubling stops counting long before a float overflows.
-        longest_s = min(self._rules.open_s * 2.0 ** min(self._failed_probes, 64), self._rules.most_open_s)
+        longest_s = min(self._rules.open_s * 2.0 ** min(self._failed_rounds, 64), self._rules.most_open_s)
         self._begin_era()
         self._open_until = now + longest_s * (1.0 - self._rules.jitter * self._rng.random())
         self._why = why
 
     def _close(self, now: float) -> None:
-        self._begin_era()
-        self._open_until = None
-        self._failed_probes = 0
+        self.heal()
         self._ramp_from = now
 
     def _begin_era(self) -> None:
@@ -168,7 +244,9 @@ class Breaker:
         self._calls.clear()
         self._failures.clear()
         self._in_a_row = 0
-        self._successes = 0
+        self._good_probes = 0
+        self._bad_probes = 0
+        self._good_in_panic = 0
         self._ramp_from = None
 
     def _forget_lost_probes(self, now: float) -> None:

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from semroute.resilience.clock import Wait, until
-
-# Sums of floats drift, so that a budget would be over or under by a hair; whole billionths of a dollar do not, and are
-# fine enough for a token of the cheapest model.
-PER_USD = 1_000_000_000
+from semroute.resilience.plausible import PER_USD, amount_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class MonthlySpending:
 
     def wait(self, account: str, usd: float, budget_usd: float, wall: float) -> Wait | None:
         """Why a call of ``usd`` expected cost may not be made; None when it may. ``wait_s`` leads to the next month."""
-        amount, budget = _amount(usd), _amount(budget_usd)
+        amount, budget = amount_of(usd), amount_of(budget_usd)
         if amount > budget:
             return Wait(
                 None, f"a call of {usd:g} USD is dearer than the monthly budget of {account}, {budget_usd:g} USD"
@@ -67,7 +64,7 @@ class MonthlySpending:
     def reserve(self, account: str, usd: float, wall: float) -> Charge:
         """Charge the expected cost of a call."""
         self._turn(wall)
-        charge = Charge(account, self._month, _amount(usd))
+        charge = Charge(account, self._month, amount_of(usd))
         self._spent[account] = self._spent.get(account, 0) + charge.amount
         return charge
 
@@ -75,14 +72,14 @@ class MonthlySpending:
         """Set a charge to what the call cost; one of a month that is over changes nothing."""
         self._turn(wall)
         if charge.month == self._month:
-            self._spent[charge.account] = self._spent.get(charge.account, 0) - charge.amount + _amount(usd)
+            self._spent[charge.account] = self._spent.get(charge.account, 0) - charge.amount + amount_of(usd)
 
     def restore(self, month: str, spent: Mapping[str, float], wall: float) -> None:
         """Go on from saved books, where they are of the running month; what is higher already stays."""
         self._turn(wall)
         if month == self._month:
             for account, usd in spent.items():
-                self._spent[account] = max(self._spent.get(account, 0), _amount(usd))
+                self._spent[account] = max(self._spent.get(account, 0), amount_of(usd))
 
     def _turn(self, wall: float) -> None:
         if wall >= self._ends:
@@ -93,7 +90,3 @@ class MonthlySpending:
         self._month = f"{today:%Y-%m}"
         self._ends = datetime(today.year + today.month // 12, today.month % 12 + 1, 1, tzinfo=UTC).timestamp()
         self._spent.clear()
-
-
-def _amount(usd: float) -> int:
-    return round(max(usd, 0.0) * PER_USD)

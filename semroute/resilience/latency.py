@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from semroute.resilience.clock import Clock
+from semroute.resilience.fork import after_fork
 from semroute.resilience.quantiles import SortedValues, quantile
 
 PROMPT_BOUNDS = (256, 1024, 4096, 16384, 65536)
@@ -163,6 +164,10 @@ class LatencyWindows:
         self._clock = clock
         self._lock = threading.Lock()
         self._windows: dict[_Scope, _Window] = {}
+        after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
 
     def observe(
         self,

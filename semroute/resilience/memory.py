@@ -12,10 +12,14 @@ from random import Random
 
 from semroute.config import BreakerRules
 from semroute.errors import DataError
-from semroute.resilience.budget import MonthlySpending
+from semroute.resilience.breaker import NO_ERA, RAMP_START, Ticket
+from semroute.resilience.budget import Charge, MonthlySpending
 from semroute.resilience.clock import Clock, Wait, longest
+from semroute.resilience.fork import after_fork
 from semroute.resilience.place_gate import PlaceGate
-from semroute.resilience.throttle import WINDOW_S
+from semroute.resilience.plausible import counted_tokens, counted_usd, settled
+from semroute.resilience.suspension import Disabled, is_login_of, login, short_reason
+from semroute.resilience.throttle import WINDOW_S, heeded_s
 from semroute.types import BreakerState, Ending, Pass, Place, Refusal, Standing
 
 LEASE_S = 3600.0
@@ -60,11 +64,12 @@ class MemoryGates:
         self._window_s = window_s
         self._lock = threading.Lock()
         self._places: dict[str, PlaceGate] = {}
-        self._disabled: dict[str, str] = {}
+        self._disabled: dict[str, Disabled] = {}
         self._spending = MonthlySpending(wall())
         # A pass of other gates must not be taken for one of ours.
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count()
+        after_fork(self)
 
     async def standings(
         self, places: Sequence[Place], tokens: int = 0, usd: float | Sequence[float] = 0.0
@@ -72,19 +77,55 @@ class MemoryGates:
         """How each place stands. The arguments are those of ``Gates.standings``."""
         with self._lock:
             now, wall = self._clock(), self._wall()
-            return [self._standing(self._gate(place), tokens, cost, now, wall) for place, cost in each(places, usd)]
+            taken = counted_tokens(tokens)
+            return [
+                self._standing(self._gate(place), taken, counted_usd(cost), now, wall)
+                for place, cost in each(places, usd)
+            ]
 
-    async def enter(self, place: Place, tokens: int, usd: float = 0.0) -> Pass | Refusal:
-        """Ask for leave and reserve in one step. Each pass must come back through :meth:`leave`."""
+    async def enter(self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None) -> Pass | Refusal:
+        """Ask for leave and reserve in one step. The arguments are those of ``Gates.enter``."""
+        taken, cost = counted_tokens(tokens), counted_usd(usd)
         with self._lock:
             now, wall = self._clock(), self._wall()
             gate = self._gate(place)
-            wait = self._wait(gate, tokens, usd, now, wall)
+            closed, other = gate.breaker.wait(now), self._other_wait(gate, taken, cost, now, wall)
+            panics = closed is not None and panic is not None and gate.breaker.lets_panic(now, panic)
+            wait = other if panics else longest(closed, other)
             if wait is not None:
                 return Refusal(place, wait.reason, wait.wait_s)
-            id = f"{self._prefix}-{next(self._numbers)}"
-            is_probe = gate.enter(id, now, tokens, self._spending.reserve(gate.account, usd, wall))
-            return Pass(place, id, tokens, usd, is_probe)
+            ticket = gate.breaker.panic(now) if panics else gate.breaker.enter(now)
+            if ticket is None:
+                raise AssertionError("a breaker whose wait() found nothing lets a call through")
+            charge = self._spending.reserve(gate.account, cost, wall)
+            id, is_probe = self._admit(gate, taken, charge, ticket, now)
+            return Pass(place, id, tokens, usd, is_probe, panics)
+
+    def adopt(self, place: Place, tokens: int, *, is_closed: bool) -> Pass | None:
+        """Count a call that other gates have let through, without its cost; None where a limit is used up here.
+
+        Args:
+            place: where.
+            tokens: input and most output.
+            is_closed: whether nothing closes the place there, so that ours cannot be right in being closed.
+        """
+        with self._lock:
+            now = self._clock()
+            gate = self._gate(place)
+            if is_closed:
+                self._disabled.pop(gate.login, None)
+                gate.suspension.lift()
+                if gate.breaker.state(now) is not BreakerState.CLOSED:
+                    gate.breaker.heal()
+            taken = counted_tokens(tokens)
+            if gate.throttle.wait(now, taken) is not None:
+                return None
+            ticket = gate.breaker.enter(now) if is_closed else Ticket(NO_ERA)
+            if ticket is None:
+                raise AssertionError("a closed breaker lets every call through")
+            charge = self._spending.reserve(gate.account, 0.0, self._wall())
+            id, is_probe = self._admit(gate, taken, charge, ticket, now)
+            return Pass(place, id, tokens, 0.0, is_probe)
 
     async def leave(
         self,
@@ -95,30 +136,45 @@ class MemoryGates:
         usd: float | None = None,
         wait_s: float | None = None,
         reason: str | None = None,
+        refused: str | None = None,
     ) -> None:
         """Give a pass back; a second time does nothing. The arguments are those of ``Gates.leave``."""
+        tokens, usd = settled(leave, tokens, usd)
+        heeded = heeded_s(self._rules, ending, wait_s)
         with self._lock:
             now = self._clock()
             gate = self._gate(leave.place)
-            charge = gate.leave(leave.id, ending, now, tokens)
+            charge = gate.leave(leave.id, ending, now, tokens, reason, refused)
             if charge is None:
                 return
             if usd is not None:
                 self._spending.settle(charge, usd, self._wall())
-            if wait_s is not None:
-                gate.throttle.hint(now, wait_s)
-            if ending is Ending.DISABLE:
-                self._disabled.setdefault(gate.account, reason or "the provider refused the credential")
+            if heeded is not None:
+                gate.throttle.hint(now, heeded)
+            self._judge_login(gate, leave.id, ending, now, short_reason(reason), refused)
 
     async def enable(self, credential: str | None) -> None:
         """Let the credential's places be called again; None: the places that need no key."""
         with self._lock:
-            if credential is not None:
-                self._disabled.pop(credential, None)
-                return
-            for gate in self._places.values():
-                if gate.place.credential is None:
-                    self._disabled.pop(gate.account, None)
+            for name in [name for name in self._disabled if is_login_of(name, credential)]:
+                del self._disabled[name]
+
+    async def welcome(self, place: Place, refused: str) -> None:
+        """Lift what closed a place for the key of this digest. The arguments are those of ``Gates.welcome``."""
+        with self._lock:
+            gate = self._gate(place)
+            disabled = self._disabled.get(gate.login)
+            if disabled is not None and disabled.refused == refused:
+                del self._disabled[gate.login]
+            if gate.suspension.refused == refused:
+                gate.suspension.lift()
+
+    async def lift(self, places: Sequence[Place]) -> None:
+        """Lift whatever closes these places: hints, breakers, suspensions, and their disabled credentials."""
+        with self._lock:
+            for place in places:
+                self._gate(place).lift()
+                self._disabled.pop(login(place), None)
 
     async def close(self) -> None:
         """Nothing to release."""
@@ -126,9 +182,10 @@ class MemoryGates:
     def snapshot(self) -> dict[str, object]:
         """Everything there is to see, ready for JSON.
 
-        ``at`` (seconds since 1970), ``month``, ``spent_usd`` and ``disabled`` (the reason) by credential (a place that
-        needs no key stands for itself), and ``places``: each with its name, credential and limits, its
-        :class:`~semroute.types.Standing` for a call of no tokens, and ``requests`` and ``tokens`` of the last minute.
+        ``at`` (seconds since 1970), ``month``, ``spent_usd`` by credential (a place that needs no key stands for
+        itself), ``disabled`` (the reason) by credential and host, and ``places``: each with its name, credential and
+        limits, its :class:`~semroute.types.Standing` for a call of no tokens, and ``requests`` and ``tokens`` of the
+        last minute.
         """
         with self._lock:
             now, wall = self._clock(), self._wall()
@@ -136,7 +193,7 @@ class MemoryGates:
                 "at": wall,
                 "month": self._spending.month(wall),
                 "spent_usd": self._spending.spent(wall),
-                "disabled": dict(self._disabled),
+                "disabled": {name: disabled.reason for name, disabled in self._disabled.items()},
                 "places": [self._described(gate, now, wall) for gate in self._places.values()],
             }
 
@@ -166,33 +223,74 @@ class MemoryGates:
             gate.limit(place)
         return gate
 
-    def _wait(self, gate: PlaceGate, tokens: int, usd: float, now: float, wall: float) -> Wait | None:
-        if gate.account in self._disabled:
-            return Wait(None, f"{account_name(gate.place)} is disabled: {self._disabled[gate.account]}")
+    def _other_wait(self, gate: PlaceGate, tokens: int, usd: float, now: float, wall: float) -> Wait | None:
+        """Why a call may not be let through, the breaker aside."""
+        disabled = self._disabled.get(gate.login)
+        if disabled is not None and now < disabled.probe_at:
+            return Wait(None, f"{account_name(gate.place)} is disabled: {disabled.reason}")
         wait = gate.wait(now, tokens)
         if gate.place.budget_usd is None:
             return wait
         return longest(wait, self._spending.wait(gate.account, usd, gate.place.budget_usd, wall))
 
+    def _admit(self, gate: PlaceGate, tokens: int, charge: Charge, ticket: Ticket, now: float) -> tuple[str, bool]:
+        """Count a call that may pass; its id, and whether it is a probe."""
+        id = f"{self._prefix}-{next(self._numbers)}"
+        is_probe = gate.enter(id, now, tokens, charge, ticket) or ticket.lease is not None
+        disabled = self._disabled.get(gate.login)
+        if disabled is not None:
+            disabled.probe, disabled.probe_at, is_probe = id, now + self._rules.disabled_probe_s, True
+        return id, is_probe
+
+    def _judge_login(
+        self, gate: PlaceGate, id: str, ending: Ending, now: float, reason: str, refused: str | None
+    ) -> None:
+        disabled = self._disabled.get(gate.login)
+        if disabled is None:
+            if ending is Ending.DISABLE:
+                self._disabled[gate.login] = Disabled(reason, refused, now + self._rules.disabled_probe_s)
+        elif disabled.probe == id:
+            disabled.probe = None
+            if ending is Ending.SUCCESS:
+                del self._disabled[gate.login]
+            elif ending is Ending.DISABLE:
+                disabled.reason, disabled.refused = reason, refused
+
+    def _after_fork(self) -> None:
+        """Forget the parent's calls, and never give out its ids."""
+        self._lock = threading.Lock()
+        self._prefix = secrets.token_hex(4)
+        self._rng.seed()
+        for gate in self._places.values():
+            gate.forget_running(self._clock())
+
     def _standing(self, gate: PlaceGate, tokens: int, usd: float, now: float, wall: float) -> Standing:
-        wait = self._wait(gate, tokens, usd, now, wall)
-        breaker, is_disabled = gate.breaker, gate.account in self._disabled
+        wait = longest(gate.breaker.wait(now), self._other_wait(gate, tokens, usd, now, wall))
+        breaker, disabled = gate.breaker, self._disabled.get(gate.login)
+        state, ramp, refused = breaker.state(now), breaker.ramp(now), gate.suspension.refused
+        if gate.suspension.holds:
+            state, ramp = BreakerState.SUSPENDED, RAMP_START if gate.suspension.wait(now) is None else 0.0
+        if disabled is not None:
+            state, ramp = BreakerState.DISABLED, RAMP_START if now >= disabled.probe_at else 0.0
+            refused = disabled.refused
         spent = self._spending.spent_by(gate.account, wall)
         return Standing(
-            breaker=BreakerState.DISABLED if is_disabled else breaker.state(now),
+            breaker=state,
             failure_share=breaker.failure_share(now),
             calls=breaker.calls(now),
-            ramp=0.0 if is_disabled else breaker.ramp(now),
+            ramp=ramp,
             headroom=min(gate.throttle.headroom(now, tokens), _money_left(gate.place, spent + usd)),
             in_flight=gate.throttle.in_flight,
             spent_usd=spent,
             wait_s=0.0 if wait is None else wait.wait_s,
             reason=None if wait is None else wait.reason,
+            refused=refused,
         )
 
     def _described(self, gate: PlaceGate, now: float, wall: float) -> dict[str, object]:
         requests, tokens = gate.throttle.used(now)
         standing = self._standing(gate, 0, 0.0, now, wall)._asdict()
+        del standing["refused"]
         return {**asdict(gate.place), **standing, "requests": requests, "tokens": tokens}
 
 

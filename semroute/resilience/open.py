@@ -36,5 +36,5 @@ def open_gates(config: Config, env: Mapping[str, str]) -> MemoryGates | Failover
         password = env.get(variable, "").strip()
         if not password:
             raise ConfigError(f"{variable} is not set; export {variable}", key="state_password_env")
-    server = Server(config.state, password=password)
+    server = Server(config.state, password=password, timeout_s=config.state_timeout_s)
     return FailoverGates(RedisGates(server, config.breaker), Replicas(server), lambda: MemoryGates(config.breaker))

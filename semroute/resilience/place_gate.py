@@ -10,6 +10,7 @@ from semroute.config import BreakerRules
 from semroute.resilience.breaker import Breaker, Ticket
 from semroute.resilience.budget import Charge
 from semroute.resilience.clock import Wait, longest
+from semroute.resilience.suspension import Suspension, login
 from semroute.resilience.throttle import Reservation, Throttle
 from semroute.types import Ending, Place
 
@@ -43,7 +44,9 @@ class PlaceGate:
     def __init__(self, place: Place, rules: BreakerRules, rng: Random, lease_s: float, window_s: float) -> None:
         self.place = place
         self.account = account(place)
+        self.login = login(place)
         self.breaker = Breaker(rules, rng)
+        self.suspension = Suspension(rules, rng)
         self.throttle = Throttle(place.rpm, place.tpm, place.parallel, window_s=window_s)
         self._lease_s = lease_s
         # In the order in which they began, which is the order in which their leases end; an ordinary dict is slow to
@@ -52,30 +55,44 @@ class PlaceGate:
 
     def limit(self, place: Place) -> None:
         """Take over the limits of the place as it is configured now."""
-        self.place = place
+        self.place, self.login = place, login(place)
         self.throttle.rpm, self.throttle.tpm, self.throttle.parallel = place.rpm, place.tpm, place.parallel
 
     def wait(self, now: float, tokens: int) -> Wait | None:
-        """Why a call may not be let through now, the budget aside; None when it may."""
+        """Why a call may not be let through now, breaker and budget aside; None when it may."""
         self._forget_lost(now)
-        return longest(self.breaker.wait(now), self.throttle.wait(now, tokens))
+        return longest(self.suspension.wait(now), self.throttle.wait(now, tokens))
 
-    def enter(self, id: str, now: float, tokens: int, charge: Charge) -> bool:
-        """Let a call through for which :meth:`wait` has just found nothing; True where it is a probe."""
-        ticket = self.breaker.enter(now)
-        if ticket is None:
-            raise AssertionError("enter() is called right after wait() found nothing")
+    def enter(self, id: str, now: float, tokens: int, charge: Charge, ticket: Ticket) -> bool:
+        """Let a call through with a ticket of its breaker, for which :meth:`wait` has just found nothing.
+
+        True where it is a probe of the suspension.
+        """
         self._held[id] = Held(now, ticket, self.throttle.admit(now, tokens), charge)
-        return ticket.lease is not None
+        return self.suspension.enter(id, now)
 
-    def leave(self, id: str, ending: Ending, now: float, tokens: int | None) -> Charge | None:
+    def leave(
+        self, id: str, ending: Ending, now: float, tokens: int | None, reason: str | None, refused: str | None
+    ) -> Charge | None:
         """Give back what a call held, and its charge to settle; None when it was given back or forgotten before."""
         held = self._held.pop(id, None)
         if held is None:
             return None
         self.breaker.leave(held.ticket, ending, now)
+        self.suspension.leave(id, ending, now, reason, refused)
         self.throttle.settle(held.reservation, tokens)
         return held.charge
+
+    def lift(self) -> None:
+        """Lift what its failures, refusals and hints have closed; limits stay."""
+        self.breaker.lift()
+        self.suspension.lift()
+        self.throttle.forget_hint()
+
+    def forget_running(self, now: float) -> None:
+        """Give back what runs here, in a process that has been forked off: it will never hear of these calls."""
+        for id in list(self._held):
+            self.leave(id, Ending.NEUTRAL, now, None, None, None)
 
     def _forget_lost(self, now: float) -> None:
         while self._held:
@@ -83,6 +100,4 @@ class PlaceGate:
             held = self._held[id]
             if now < held.since + self._lease_s:
                 return
-            del self._held[id]
-            self.breaker.leave(held.ticket, Ending.NEUTRAL, now)
-            self.throttle.settle(held.reservation)
+            self.leave(id, Ending.NEUTRAL, now, None, None, None)

@@ -6,6 +6,7 @@ import threading
 import time
 
 from semroute.resilience.clock import Clock
+from semroute.resilience.fork import after_fork
 from semroute.resilience.rolling import RollingCount
 
 
@@ -34,6 +35,10 @@ class RetryBudget:
         self._lock = threading.Lock()
         self._requests = RollingCount(window_s)
         self._taken = RollingCount(window_s)
+        after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
 
     def request(self) -> None:
         """Count a request, once for all its attempts."""

@@ -5,11 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from semroute.config import BreakerRules
 from semroute.resilience.clock import ASK_AGAIN_S, Wait, longest, until
 from semroute.resilience.sliding_log import Entry, SlidingLog
+from semroute.types import Ending
 
 WINDOW_S = 60.0
 """The minute of requests and tokens a minute."""
+
+
+def heeded_s(rules: BreakerRules, ending: Ending, wait_s: float | None) -> float | None:
+    """How long a provider's wish to be left alone is heeded, seconds; None where it has none."""
+    if wait_s is None or math.isnan(wait_s):
+        return None
+    most_s = rules.most_failure_hint_s if ending is Ending.FAILURE else rules.most_hint_s
+    return min(max(wait_s, 0.0), most_s)
 
 
 @dataclass(slots=True)
@@ -107,6 +117,10 @@ class Throttle:
         """The provider asks to be left alone for ``wait_s`` seconds; what it asked for before is never shortened."""
         if math.isfinite(wait_s):
             self._closed_until = max(self._closed_until, now + wait_s)
+
+    def forget_hint(self) -> None:
+        """Let calls through whatever the provider asked for."""
+        self._closed_until = -math.inf
 
     def headroom(self, now: float, tokens: int) -> float:
         """Room left under the tightest limit after a call of ``tokens`` tokens, 0 to 1."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from semroute.arrays import read_npy
 from semroute.errors import ArtifactError
 from semroute.router.live import LiveIndex
 
@@ -36,15 +37,21 @@ def nearest_examples(live: LiveIndex, text: str, count: int = 5) -> list[Nearest
         ArtifactError: the artifact was replaced twice since it was opened, or its examples and vectors do not match.
     """
     try:
-        vectors = np.load(live.artifact.files["vectors"], mmap_mode="r", allow_pickle=False)
+        vectors = read_npy(live.artifact.files["vectors"], mmap_mode="r")
         categories, texts = live.artifact.examples()
     except FileNotFoundError as error:
         raise ArtifactError(f"{error.filename}: gone, since the index was replaced; load it again") from error
-    if vectors.shape != (len(texts), live.encoder.dimensions):
+    except (KeyError, ValueError, OSError) as error:
+        raise ArtifactError(
+            f"{live.artifact.folder}: the stored examples are unusable; build the index again"
+        ) from error
+    if vectors.shape != (len(texts), live.encoder.dimensions) or vectors.dtype.kind != "f":
         raise ArtifactError(f"{live.artifact.folder}: examples and vectors do not match; build the index again")
     vector = live.encoder.encode([text])[0]
-    similarities = np.concatenate(
-        [vectors[start : start + CHUNK] @ vector for start in range(0, len(texts), CHUNK)] or [np.zeros(0, np.float32)]
-    )
+    with np.errstate(all="ignore"):
+        parts = [vectors[start : start + CHUNK] @ vector for start in range(0, len(texts), CHUNK)]
+    similarities = np.concatenate(parts or [np.zeros(0, np.float32)])
+    if not np.isfinite(similarities).all():
+        raise ArtifactError(f"{live.artifact.folder}: a stored vector is not finite; build the index again")
     best = np.argsort(-similarities, kind="stable")[:count]
     return [NearestExample(categories[row], texts[row], float(similarities[row])) for row in best]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from semroute.config import Config
+from semroute.config import Config, NamedEncoder
 from semroute.encoders.cache import CachedEncoder
 from semroute.errors import ConfigError
 from semroute.index import Artifact, FirstStage, Scorer, open_artifact
@@ -43,12 +43,14 @@ class LiveIndex:
         """Read the artifact in ``folder`` and lay ``config`` over it.
 
         Raises:
-            ArtifactError: it is missing, damaged, foreign or of another version.
+            ArtifactError: it is missing, damaged, foreign or of another version, or asks for a remote or torch encoder
+                that the configuration does not name.
             ConfigError: the configuration speaks of a category that the index lacks.
-            EncoderError, MissingExtraError: its encoder cannot be loaded here.
+            EncoderError, MissingExtraError: a torch encoder cannot be loaded here.
         """
         artifact = open_artifact(folder)
-        encoder, scorer, first = open_encoder(artifact), open_scorer(artifact), open_first_stage(artifact)
+        scorer, first = open_scorer(artifact), open_first_stage(artifact)
+        encoder = open_encoder(artifact, config.encoder)
         if first is not None:
             first = replace(first, encoder=CachedEncoder(first.encoder))
         semantic, models = _laid_over(artifact, config)
@@ -83,14 +85,18 @@ def _laid_over(artifact: Artifact, config: Config) -> tuple[SemanticStrategy, di
     return SemanticStrategy(tuple(entries), np.array(thresholds, dtype=np.float64)), models
 
 
-def open_encoder(artifact: Artifact) -> Encoder:
+def open_encoder(artifact: Artifact, named: NamedEncoder | None = None) -> Encoder:
     """The artifact's encoder; warns where this machine's arithmetic differs from the builder's.
 
+    Args:
+        artifact: the verified files.
+        named: the remote or torch encoder that the configuration names (``Config.encoder``).
+
     Raises:
-        ArtifactError: its vectors have other dimensions than the index.
-        EncoderError, MissingExtraError: it cannot be loaded here.
+        ArtifactError: it cannot be used, or is a remote or torch encoder that ``named`` is not.
+        EncoderError, MissingExtraError: a torch encoder cannot be loaded here.
     """
-    return stage_encoder(artifact.main, artifact.folder)
+    return stage_encoder(artifact.main, artifact.folder, named)
 
 
 def open_scorer(artifact: Artifact) -> Scorer:
@@ -106,8 +112,7 @@ def open_first_stage(artifact: Artifact) -> FirstStage | None:
     """The artifact's first stage, None where it has none; warns as :func:`open_encoder` does.
 
     Raises:
-        ArtifactError: its parts do not fit together, or not to the index.
-        EncoderError: its encoder cannot be loaded here.
+        ArtifactError: its parts do not fit together, or not to the index, or its encoder is none of its own files.
     """
     parts, entry = artifact.first, artifact.manifest.first_stage
     if parts is None or entry is None:

@@ -27,6 +27,10 @@ Progress = Callable[[str, int, int], None]
 def locate_index(index: Path | str | None, config: Config) -> Path | None:
     """The artifact folder that was asked for: the argument, else ``SEMROUTE_INDEX``, else the configuration's if it
     is there; None when there is none and the shipped categories are to serve.
+
+    The default folder is taken unasked, whoever made it, so an index must be able to do nothing but route: it is data
+    (:func:`semroute.router.live.LiveIndex.open`). The configuration is not: it is the user's word, as a Makefile is,
+    and names where queries and keys are sent.
     """
     if index is not None:
         return Path(index)

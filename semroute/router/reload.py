@@ -53,6 +53,8 @@ class Reloader:
             reload()
         except SemrouteError as error:
             log.warning("the new index cannot be used, the old one goes on serving: %s", error)
+        except Exception:  # whatever else a foreign index leads to must not pass in silence with this thread
+            log.exception("the new index cannot be used, the old one goes on serving")
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -7,7 +7,6 @@ decision's opinions, under the name "trial".
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from semroute.strategies import Chain
 from semroute.strategies.chain import Deciding
 from semroute.texts.digests import place_of
 from semroute.types import TRIAL, Caller, Decision, Draw, Opinion, Request
+from semroute.whole import read_json
 
 LOOK_S = 1.0
 """How often the file with the share is looked at."""
@@ -61,11 +61,9 @@ def read_share(path: Path, default: float) -> float:
         OSError, ValueError: it cannot be read, or tells no share.
     """
     try:
-        told = json.loads(path.read_text("utf-8"))
+        told = read_json(path)
     except FileNotFoundError:
         return default
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
     share = told.get("share") if isinstance(told, dict) else None
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise ValueError("it tells no share from 0 to 1")

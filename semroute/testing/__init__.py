@@ -25,8 +25,10 @@ from semroute.testing.faults import (
     malformed_event,
     no_end_marker,
     reset_after,
+    reset_at_end,
     split_sse,
     stall_after,
+    stall_at_end,
     truncated,
 )
 from semroute.testing.neutral import Answer, Call, Failure
@@ -72,7 +74,9 @@ __all__ = [
     "quota_exhausted",
     "refusal",
     "reset_after",
+    "reset_at_end",
     "split_sse",
     "stall_after",
+    "stall_at_end",
     "truncated",
 ]

@@ -42,6 +42,7 @@ def read(request: HttpRequest, body: Any, serial: int) -> Ask:
     need(isinstance(stream, bool), "stream: Input should be a valid boolean")
     for name in ("temperature", "top_p"):
         need(body.get(name) is None or within(body[name], 0, 1), f"{name}: range: 0..1")
+    _tuning(body)
     said = _messages(messages)
     system = _system(body.get("system"))
     return Ask(
@@ -57,11 +58,40 @@ def read(request: HttpRequest, body: Any, serial: int) -> Ask:
     )
 
 
+def _tuning(body: Mapping[str, Any]) -> None:
+    need(body.get("top_k") is None or whole(body["top_k"], 0), "top_k: Input should be a whole number")
+    need(body.get("service_tier") in (None, "auto", "standard_only"), "service_tier: must be auto or standard_only")
+    effort = (body.get("output_config") or {}).get("effort") if isinstance(body.get("output_config"), dict) else None
+    known = (None, "low", "medium", "high", "xhigh", "max")
+    need(effort in known, f"output_config.effort: Input should be one of {known[1:]}")
+    metadata = body.get("metadata")
+    good = metadata is None or (isinstance(metadata, dict) and set(metadata) <= {"user_id"})
+    need(good, "metadata: Extra inputs are not permitted")
+    thinking = body.get("thinking")
+    if thinking is None:
+        return
+    kind = thinking.get("type") if isinstance(thinking, dict) else None
+    need(kind in ("enabled", "disabled", "adaptive"), "thinking.type: must be enabled, disabled or adaptive")
+    if kind == "disabled":
+        return
+    if kind == "enabled":
+        budget = thinking.get("budget_tokens")
+        need(whole(budget, 1024), "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024")
+        need(body["max_tokens"] > budget, "`max_tokens` must be greater than `thinking.budget_tokens`")
+    need(body.get("temperature") in (None, 1), "`temperature` may only be set to 1 when thinking is enabled")
+    need(body.get("top_k") is None, "`top_k` must be unset when thinking is enabled")
+    choice = body.get("tool_choice") or {}
+    forced = choice.get("type") in ("any", "tool")
+    need(not forced, "Thinking may not be enabled when tool_choice forces tool use.")
+
+
 def _system(value: Any) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     blocks = isinstance(value, list) and all(isinstance(b, dict) and b.get("type") == "text" for b in value)
     need(blocks, "system: Input should be a text or a list of text blocks")
+    filled = all(str(block.get("text", "")).strip() for block in value)
+    need(filled, "system: text content blocks must contain non-whitespace text")
     return " ".join(str(block.get("text", "")) for block in value)
 
 
@@ -86,6 +116,10 @@ def _messages(messages: list[Any]) -> list[tuple[str, str]]:
         found = [_block(block, f"{where}.content.{number}", role) for number, block in enumerate(blocks)]
         open_calls = {b["id"] for b in blocks if b.get("type") == "tool_use"}
         said.append((str(role), " ".join(text for text in found if text)))
+    if said[-1][0] == "assistant":
+        last = messages[-1]["content"][-1].get("text") if isinstance(messages[-1]["content"], list) else said[-1][1]
+        trailing = isinstance(last, str) and last != last.rstrip()
+        need(not trailing, "messages: final assistant content cannot end with trailing whitespace")
     return said
 
 
@@ -95,6 +129,7 @@ def _block(block: Any, where: str, role: object) -> str:
     kind = block.get("type")
     if kind == "text":
         need(isinstance(block.get("text"), str) and block["text"], f"{where}: text content blocks must be non-empty")
+        need(block["text"].strip(), f"{where}: text content blocks must contain non-whitespace text")
         return str(block["text"])
     if kind == "image":
         need(role == "user" and _is_source(block.get("source")), f"{where}.source: not an image's base64 data or url")
@@ -109,6 +144,9 @@ def _block(block: Any, where: str, role: object) -> str:
         need(result is None or isinstance(result, str | list), f"{where}.content: Input should be a text or blocks")
         if isinstance(result, str):
             return result
+        texts_within = [part for part in result or () if isinstance(part, dict) and part.get("type") == "text"]
+        filled = all(str(part.get("text", "")).strip() for part in texts_within)
+        need(filled, f"{where}.content: text content blocks must contain non-whitespace text")
         return " ".join(str(part.get("text", "")) for part in result or () if isinstance(part, dict))
     need(kind in _OTHER_BLOCKS, f"{where}: Input tag {kind!r} does not match any of the expected tags")
     return ""

@@ -28,6 +28,7 @@ _STOPS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", 
 # A quota that is used up is a 400 here, told apart by its words alone.
 _BROKE = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to add credits."
 read = anthropic_checks.read
+KEEPALIVE = b'event: ping\ndata: {"type": "ping"}\n\n'
 MALFORMED_EVENT = b'event: content_block_delta\ndata: {"type": "content_block_delta", "del\n\n'
 
 
@@ -46,6 +47,8 @@ def refused(request: HttpRequest, key: str) -> Failure | None:
 def whole(ask: Ask, answer: Answer) -> dict[str, object]:
     """A message object."""
     content: list[dict[str, object]] = []
+    if answer.reasoning:
+        content.append({"type": "thinking", "thinking": answer.reasoning, "signature": "c2ln"})
     if answer.text and not answer.hollow:
         content.append({"type": "text", "text": answer.text})
     for index, call in enumerate(answer.calls):
@@ -63,11 +66,15 @@ def events(ask: Ask, answer: Answer) -> Iterator[Event]:
         start["usage"] = _input_usage(answer) | {"output_tokens": 1}
     yield Event(_event("message_start", message=start), "frame")
     index = 0
-    if not answer.hollow and (answer.text or not answer.calls):
-        yield from _block(0, {"type": "text", "text": ""}, "text_delta", "text", pieces(answer.text))
+    if answer.reasoning:
+        opened: dict[str, object] = {"type": "thinking", "thinking": "", "signature": ""}
+        yield from _block(0, opened, "thinking_delta", "thinking", pieces(answer.reasoning))
         index = 1
+    if not answer.hollow and (answer.text or not answer.calls):
+        yield from _block(index, {"type": "text", "text": ""}, "text_delta", "text", pieces(answer.text))
+        index += 1
     for number, call in enumerate(answer.calls):
-        opened: dict[str, object] = {"type": "tool_use", "id": _call_id(ask, number), "name": call.name, "input": {}}
+        opened = {"type": "tool_use", "id": _call_id(ask, number), "name": call.name, "input": {}}
         yield from _block(index + number, opened, "input_json_delta", "partial_json", pieces(call.text))
     usage = {"usage": _output_usage(answer)} if answer.counted else {}
     yield Event(_event("message_delta", delta=_stopped(answer), **usage), "finish")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, repeat
 from typing import Protocol
 
 from semroute.testing.http11 import LAST_CHUNK, chunk, head
@@ -41,6 +41,7 @@ class Response:
         tokens: length of a body's text, for its time.
         error_event: the event that an ``error`` fault sends.
         malformed_event: the event that a ``malformed`` fault sends.
+        keepalive: bytes of a sign of life.
     """
 
     status: int
@@ -50,6 +51,7 @@ class Response:
     tokens: int = 0
     error_event: bytes = b""
     malformed_event: bytes = b""
+    keepalive: bytes = b": keep-alive\n\n"
 
 
 class Out(Protocol):
@@ -105,7 +107,9 @@ async def _deliver_events(
         await _send_slowly(out, (chunk(event.data) for event in sent), delivery.interval_s)
     else:
         await _send_paced(out, sent, speed)
-    if ending in ("stall", "reset"):
+    if ending == "stall" and delivery.keepalive_s:
+        await _send_slowly(out, repeat(chunk(response.keepalive)), delivery.keepalive_s)
+    elif ending in ("stall", "reset"):
         await _end(out, ending)
     else:
         out.write(LAST_CHUNK)
@@ -119,7 +123,7 @@ def _planned(response: Response, events: tuple[Event, ...], delivery: Delivery) 
         return events, None
     if then == "unmarked":
         return [event for event in events if event.kind != "end"], None
-    place = _place(events, delivery.after)
+    place = _after_finish(events) if delivery.at_end else _place(events, delivery.after)
     if then == "error":
         return [*events[:place], Event(response.error_event, "frame")], None
     if then == "malformed":
@@ -135,6 +139,11 @@ def _place(events: Sequence[Event], after: int | None) -> int:
             return place
         sent += event.kind == "piece"
     return len(events)
+
+
+def _after_finish(events: Sequence[Event]) -> int:
+    """Where a fault comes that leaves the reason why the answer ended: before what may follow it."""
+    return 1 + next(place for place, event in enumerate(events) if event.kind == "finish")
 
 
 async def _send_paced(out: Out, events: Iterable[Event], speed: Speed) -> None:

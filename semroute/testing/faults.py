@@ -11,14 +11,25 @@ from dataclasses import replace
 from semroute.testing.replies import Delivery, Reply, Then
 
 
-def stall_after(pieces: int, reply: Reply | None = None) -> Reply:
-    """So many pieces, and then nothing more on an open connection."""
-    return _broken(reply, "stall", pieces)
+def stall_after(pieces: int, reply: Reply | None = None, *, keepalive_s: float = 0.0) -> Reply:
+    """So many pieces, and then nothing more on an open connection, or only signs of life at an interval, seconds."""
+    broken = _broken(reply, "stall", pieces)
+    return replace(broken, delivery=replace(broken.delivery, keepalive_s=keepalive_s))
 
 
 def reset_after(pieces: int, reply: Reply | None = None) -> Reply:
     """So many pieces, and then a connection reset (RST)."""
     return _broken(reply, "reset", pieces)
+
+
+def stall_at_end(reply: Reply | None = None) -> Reply:
+    """The whole answer and the reason why it ended, and then nothing more on an open connection."""
+    return _at_end(_broken(reply, "stall", None))
+
+
+def reset_at_end(reply: Reply | None = None) -> Reply:
+    """The whole answer and the reason why it ended, and then a connection reset (RST)."""
+    return _at_end(_broken(reply, "reset", None))
 
 
 def truncated(after: int | None = None, reply: Reply | None = None) -> Reply:
@@ -62,3 +73,7 @@ def _broken(reply: Reply | None, then: Then, after: int | None) -> Reply:
     reply = reply or Reply()
     delivery: Delivery = replace(reply.delivery, then=then, after=after)
     return replace(reply, delivery=delivery)
+
+
+def _at_end(reply: Reply) -> Reply:
+    return replace(reply, delivery=replace(reply.delivery, at_end=True))

@@ -29,6 +29,8 @@ _CONFIG = names(
     modelSelectionConfig imageConfig responseFormat
     """
 )
+_THINKING = names("includeThoughts thinkingBudget thinkingLevel")
+_LEVELS = ("minimal", "low", "medium", "high")
 _PARTS = names(
     """
     text inlineData fileData functionCall functionResponse executableCode codeExecutionResult thought
@@ -53,7 +55,17 @@ def read(request: HttpRequest, body: Any, serial: int) -> Ask:
     most, stop = config.get("maxOutputTokens"), config.get("stopSequences")
     need(most is None or whole(most, 1), "max_output_tokens must be positive.")
     need(config.get("temperature") is None or within(config["temperature"], 0, 2), "temperature must be from 0 to 2.")
-    need(config.get("candidateCount") in (None, 1), "Only one candidate can be specified in this server.")
+    answers = config.get("candidateCount")
+    need(answers is None or whole(answers, 1, 8), "candidate_count must be from 1 to 8.")
+    need(config.get("topP") is None or within(config["topP"], 0, 1), "top_p must be from 0 to 1.")
+    need(config.get("topK") is None or whole(config["topK"], 1), "top_k must be positive.")
+    thinking = _fields(config.get("thinkingConfig") or {}, _THINKING, "generation_config.thinking_config")
+    need(
+        len(thinking.keys() - {"includeThoughts"}) < 2, "thinking_budget and thinking_level are not supported together"
+    )
+    need(str(thinking.get("thinkingLevel", "low")).lower() in _LEVELS, "Invalid value at 'thinking_level'")
+    tier = fields.get("serviceTier")
+    need(tier in (None, "standard", "flex", "priority"), "Invalid value at 'service_tier'")
     need(stop is None or (texts(stop) and len(stop) <= 5), "stop_sequences must be at most 5 texts.")
     named = _MODEL.search(request.path)
     return Ask(
@@ -67,6 +79,7 @@ def read(request: HttpRequest, body: Any, serial: int) -> Ask:
         call=_call(fields),
         schema=_schema(config),
         top_logprobs=_logprobs(config),
+        answers=answers or 1,
         serial=serial,
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from semroute.testing import gemini_checks
 from semroute.testing.http11 import HttpRequest
-from semroute.testing.neutral import Answer, Ask, Event, Failure, alternatives, encode, pieces
+from semroute.testing.neutral import Answer, Ask, Event, Failure, alternatives, encode, numbered, pieces
 
 _STATUSES = {
     400: "INVALID_ARGUMENT",
@@ -27,6 +27,7 @@ _STATUSES = {
 _FINISHES = {"stop": "STOP", "length": "MAX_TOKENS", "tool_calls": "STOP", "content_filter": "SAFETY"}
 _RPC = "type.googleapis.com/google.rpc."
 read = gemini_checks.read
+KEEPALIVE = b": keep-alive\r\n\r\n"
 MALFORMED_EVENT = b'data: {"candidates": [{"content": {"par\r\n\r\n'
 
 
@@ -49,16 +50,24 @@ def refused(request: HttpRequest, key: str) -> Failure | None:
 
 def whole(ask: Ask, answer: Answer) -> dict[str, object]:
     """A ``GenerateContentResponse``."""
-    parts: list[dict[str, object]] = [{"text": answer.text}] if answer.text and not answer.refused else []
-    parts += _calls(answer)
     measured = None if ask.top_logprobs is None else pieces(answer.text)
-    candidate = _candidate(ask, answer, parts, measured) | _finished(answer)
-    return _response(ask, answer, [] if answer.hollow else [candidate], last=True)
+    candidates = []
+    for index in range(0 if answer.hollow else ask.answers):
+        parts: list[dict[str, object]] = _thoughts(answer)
+        if answer.text and not answer.refused:
+            parts.append({"text": numbered(answer.text, index)})
+        candidate = _candidate(ask, answer, [*parts, *_calls(answer)], measured) | _finished(answer)
+        candidates.append(candidate | {"index": index})
+    return _response(ask, answer, candidates, last=True)
 
 
 def events(ask: Ask, answer: Answer) -> Iterator[Event]:
     """The chunks of a streamed answer: each a ``GenerateContentResponse``, the last with a finish reason."""
     opening = b"["
+    for part in _thoughts(answer):
+        body = _response(ask, answer, [_candidate(ask, answer, [part], None)], last=False)
+        yield Event(_framed(ask, body, opening), "piece")
+        opening = b",\r\n"
     for piece in [] if answer.refused else pieces(answer.text):
         measured = None if ask.top_logprobs is None else [piece]
         candidate = _candidate(ask, answer, [{"text": piece}], measured)
@@ -117,6 +126,10 @@ def _details(failure: Failure) -> list[dict[str, object]]:
             {"@type": _RPC + "RetryInfo", "retryDelay": f"{failure.reset_s:.9f}".rstrip("0").rstrip(".") + "s"}
         )
     return details
+
+
+def _thoughts(answer: Answer) -> list[dict[str, object]]:
+    return [{"text": answer.reasoning, "thought": True}] if answer.reasoning else []
 
 
 def _calls(answer: Answer) -> list[dict[str, object]]:

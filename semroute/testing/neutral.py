@@ -49,6 +49,7 @@ class Ask:
         call: name and parameters' JSON schema of the tool that has to be called.
         schema: JSON schema that the answer has to follow.
         top_logprobs: alternatives wanted with each token's log probability; None where none are asked for.
+        answers: alternatives that are wanted, 1 or more.
         serial: number of the request, for the ids in the answer.
         as_list: whether a stream is one JSON array in place of server-sent events (Gemini without ``alt=sse``).
     """
@@ -63,6 +64,7 @@ class Ask:
     call: tuple[str, Mapping[str, object]] | None = None
     schema: Mapping[str, object] | None = None
     top_logprobs: int | None = None
+    answers: int = 1
     serial: int = 0
     as_list: bool = False
 
@@ -81,6 +83,10 @@ class Answer:
         counted: whether usage is sent.
         logprob: log probability of every token; None makes one up from the token.
         hollow: whether the place of the answer (choices, content, candidates) is empty.
+        reasoning: what the model thinks before it answers, as the vendor shows it: ``reasoning_content``, a thinking
+            block, a part that is a thought.
+        loose: whether tool calls are streamed as some servers of OpenAI's format do it: without ids, each with the
+            number 0, the name in two pieces.
     """
 
     text: str = ""
@@ -96,6 +102,8 @@ class Answer:
     reasoning_tokens: int = 0
     counted: bool = True
     hollow: bool = False
+    reasoning: str = ""
+    loose: bool = False
     logprob: float | None = None
 
     def logprob_of(self, token: str) -> float:
@@ -142,6 +150,11 @@ class Event:
 def pieces(text: str) -> list[str]:
     """A text in words, each with the white space before it; together they are the text."""
     return _PIECES.findall(text)
+
+
+def numbered(text: str, index: int) -> str:
+    """The text of the ``index``-th of several answers: the first is the text itself."""
+    return text if index == 0 else f"{text} ({index + 1})"
 
 
 def words(text: str) -> int:

@@ -21,6 +21,9 @@ _KNOWN = names(
     web_search_options
     """
 )
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_OF_AN_ASSISTANT = names("role content name refusal audio function_call tool_calls")
+_OF_A_CALL = names("id type function custom")
 _ROLES = ("developer", "system", "user", "assistant", "tool", "function")
 
 
@@ -56,6 +59,7 @@ def read(request: HttpRequest, body: Any, serial: int) -> Ask:
         call=_call(body),
         schema=_schema(body.get("response_format"), said),
         top_logprobs=_logprobs(body),
+        answers=body.get("n") or 1,
         serial=serial,
     )
 
@@ -69,6 +73,9 @@ def _messages(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
         need(role in _ROLES, f"{param}.role must be one of {', '.join(_ROLES)}", f"{param}.role")
         calls = message.get("tool_calls")
         if role == "assistant":
+            # As Groq, Mistral and Cerebras do it: OpenAI itself lets some of these pass.
+            extra = unknown(message, _OF_AN_ASSISTANT)
+            need(extra is None, f"'{param}' : property '{extra}' is unsupported", param)
             need(content is not None or calls or message.get("refusal"), f"{param}.content must not be null", param)
         else:
             need(isinstance(content, str | list), f"{param}.content must be a text or a list of parts", param)
@@ -88,6 +95,8 @@ def _messages(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 def _tool_call(call: Any, param: str) -> str:
     function = call.get("function") if isinstance(call, dict) else None
+    extra = unknown(call, _OF_A_CALL) if isinstance(call, dict) else None
+    need(extra is None, f"'{param}' : property '{extra}' is unsupported", param)
     need(
         isinstance(function, dict)
         and isinstance(call.get("id"), str)
@@ -129,7 +138,12 @@ def _numbers(body: Mapping[str, Any]) -> None:
         ("presence_penalty", -2, 2),
     ):
         need(body.get(name) is None or within(body[name], low, high), f"{name} must be from {low} to {high}", name)
-    need(body.get("n") in (None, 1), "this server gives one choice: n must be 1", "n")
+    need(body.get("n") is None or whole(body["n"], 1, 128), "n must be a whole number from 1 to 128", "n")
+    need(body.get("seed") is None or whole(body["seed"], -(2**63)), "seed must be a whole number", "seed")
+    need(body.get("reasoning_effort") in (None, *_EFFORTS), "reasoning_effort must be one of its values")
+    need(body.get("verbosity") in (None, "low", "medium", "high"), "verbosity must be low, medium or high", "verbosity")
+    parallel = body.get("parallel_tool_calls")
+    need(parallel is None or body.get("tools"), "parallel_tool_calls is only allowed when tools are specified")
 
 
 def _stop(value: object) -> tuple[str, ...]:

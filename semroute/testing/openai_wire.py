@@ -13,10 +13,11 @@ from typing import Any
 
 from semroute.testing import openai_checks
 from semroute.testing.http11 import HttpRequest
-from semroute.testing.neutral import Answer, Ask, Event, Failure, alternatives, encode, pieces
+from semroute.testing.neutral import Answer, Ask, Event, Failure, alternatives, encode, numbered, pieces
 
 _CODES = {"key": "invalid_api_key", "context_length": "context_length_exceeded", "content_filter": "content_filter"}
 read = openai_checks.read
+KEEPALIVE = b": keep-alive\n\n"
 MALFORMED_EVENT = b'data: {"choices": [{"delta": {"con\n\n'
 
 
@@ -29,21 +30,32 @@ def refused(request: HttpRequest, key: str) -> Failure | None:
 
 def whole(ask: Ask, answer: Answer) -> dict[str, object]:
     """A chat completion object."""
+    choices = [_choice(ask, answer, index) for index in range(0 if answer.hollow else ask.answers)]
+    body = _frame(ask, answer, "chat.completion") | {"choices": choices}
+    return body | {"usage": _usage(answer)} if answer.counted else body
+
+
+def _choice(ask: Ask, answer: Answer, index: int) -> dict[str, object]:
     message: dict[str, object] = {
         "role": "assistant",
-        "content": None if answer.refused or (answer.calls and not answer.text) else answer.text,
+        "content": None if answer.refused or (answer.calls and not answer.text) else numbered(answer.text, index),
         "refusal": answer.text if answer.refused else None,
     }
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
     if answer.calls:
         message["tool_calls"] = [
-            {"id": f"call_{ask.serial}_{index}", "type": "function", "function": {"name": c.name, "arguments": c.text}}
-            for index, c in enumerate(answer.calls)
+            {
+                **({} if answer.loose else {"id": f"call_{ask.serial}_{number}"}),
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.text},
+            }
+            for number, call in enumerate(answer.calls)
         ]
-    choice = {"index": 0, "message": message, "finish_reason": answer.finish, "logprobs": None}
+    choice = {"index": index, "message": message, "finish_reason": answer.finish, "logprobs": None}
     if ask.top_logprobs is not None:
         choice["logprobs"] = _logprobs(answer, pieces(answer.text), ask.top_logprobs)
-    body = _frame(ask, answer, "chat.completion") | {"choices": [] if answer.hollow else [choice]}
-    return body | {"usage": _usage(answer)} if answer.counted else body
+    return choice
 
 
 def events(ask: Ask, answer: Answer) -> Iterator[Event]:
@@ -57,20 +69,33 @@ def events(ask: Ask, answer: Answer) -> Iterator[Event]:
         return _event(frame | {"choices": [] if answer.hollow else [choice]})
 
     yield Event(chunk({"role": "assistant", "content": None if answer.calls else "", "refusal": None}), "frame")
+    for piece in pieces(answer.reasoning):
+        yield Event(chunk({"reasoning_content": piece}), "piece")
     name = "refusal" if answer.refused else "content"
     for piece in pieces(answer.text):
         measured = None if ask.top_logprobs is None else _logprobs(answer, [piece], ask.top_logprobs)
         yield Event(chunk({name: piece}, logprobs=measured), "piece")
     for index, call in enumerate(answer.calls):
-        function = {"name": call.name, "arguments": ""}
-        opened = {"index": index, "id": f"call_{ask.serial}_{index}", "type": "function", "function": function}
-        yield Event(chunk({"tool_calls": [opened]}), "frame")
+        for opened in _opened(ask, call.name, index, loose=answer.loose):
+            yield Event(chunk({"tool_calls": [opened]}), "frame")
+        place = 0 if answer.loose else index
         for piece in pieces(call.text):
-            yield Event(chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]}), "piece")
+            yield Event(chunk({"tool_calls": [{"index": place, "function": {"arguments": piece}}]}), "piece")
     yield Event(chunk({}, answer.finish), "finish")
     if ask.counted and answer.counted:
         yield Event(_event(frame | {"choices": [], "usage": _usage(answer)}), "finish")
     yield Event(b"data: [DONE]\n\n", "end")
+
+
+def _opened(ask: Ask, name: str, index: int, *, loose: bool) -> Iterator[dict[str, object]]:
+    """The pieces of a call before its arguments."""
+    if loose:
+        middle = len(name) // 2
+        yield {"index": 0, "type": "function", "function": {"name": name[:middle], "arguments": ""}}
+        yield {"index": 0, "function": {"name": name[middle:], "arguments": ""}}
+    else:
+        function = {"name": name, "arguments": ""}
+        yield {"index": index, "id": f"call_{ask.serial}_{index}", "type": "function", "function": function}
 
 
 def error(failure: Failure) -> tuple[int, dict[str, str], dict[str, object]]:

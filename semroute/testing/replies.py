@@ -25,12 +25,17 @@ class Delivery:
     Attributes:
         then: what goes wrong; None: nothing.
         after: pieces of text after which it goes wrong; None: after the last.
+        at_end: whether it goes wrong only after the reason why the answer ended, whatever ``after`` says.
+        keepalive_s: interval at which a stalled stream still sends the vendor's sign of life (a comment, a ping),
+            seconds; 0: none.
         sizes: lengths, bytes, of the parts that it is sent in, over and over; empty: each event is a part.
         interval_s: wait between the parts, seconds.
     """
 
     then: Then | None = None
     after: int | None = None
+    at_end: bool = False
+    keepalive_s: float = 0.0
     sizes: tuple[int, ...] = ()
     interval_s: float = 0.0
 
@@ -76,10 +81,13 @@ def answer(
     finish: Finish | None = None,
     usage: bool = True,
     logprob: float | None = None,
+    reasoning: str = "",
+    loose: bool = False,
 ) -> Reply:
     """An answer with this text, or these calls of tools; ``usage=False`` leaves the counts out.
 
-    ``logprob`` is the log probability of every token, where they are asked for: how sure the model is.
+    ``logprob`` is the log probability of every token, where they are asked for: how sure the model is. ``reasoning``
+    is what it thinks before; ``loose`` streams calls without ids or numbers, as some servers of OpenAI's format do.
     """
     told = Answer(
         text,
@@ -92,6 +100,8 @@ def answer(
         cache_write_tokens=cache_write_tokens,
         reasoning_tokens=reasoning_tokens,
         logprob=logprob,
+        reasoning=reasoning,
+        loose=loose,
     )
     return Reply(answer=told, counted=usage)
 

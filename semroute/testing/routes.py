@@ -18,6 +18,7 @@ class Wire(Protocol):
     """What a wire format's module offers."""
 
     MALFORMED_EVENT: bytes
+    KEEPALIVE: bytes
 
     def refused(self, request: HttpRequest, key: str) -> Failure | None:
         """The failure where the request does not carry the key."""

@@ -83,7 +83,12 @@ def _chat(
         kind = {**headers, **(JSON if ask.as_list else _SSE)}
         events = tuple(wire.events(ask, answer))
         return Response(
-            200, kind, events=events, error_event=wire.error_event(fault), malformed_event=wire.MALFORMED_EVENT
+            200,
+            kind,
+            events=events,
+            error_event=wire.error_event(fault),
+            malformed_event=wire.MALFORMED_EVENT,
+            keepalive=wire.KEEPALIVE,
         )
     return _whole(wire, ask, answer, reply, headers)
 

@@ -28,6 +28,8 @@ NAMED: Mapping[str, tuple[_Maker, Callable[[str], object] | None]] = {
     "malformed": (replies.malformed, None),
     "hang": (replies.hang, float),
     "stall": (faults.stall_after, int),
+    "stall-at-end": (faults.stall_at_end, None),
+    "reset-at-end": (faults.reset_at_end, None),
     "reset": (faults.reset_after, int),
     "truncated": (faults.truncated, int),
     "no-end-marker": (faults.no_end_marker, None),

@@ -10,6 +10,7 @@ from semroute.types.attempt import Attempt, Cost, Usage, total_cost
 from semroute.types.caller import Caller, Outlook
 from semroute.types.decision import TRIAL, CategoryScore, Decision, Draw, Opinion, OpinionKind
 from semroute.types.exchange import (
+    Alternative,
     Checked,
     Completion,
     Delta,
@@ -38,6 +39,7 @@ from semroute.types.vectors import CategoryScorer, Encoder, Head, Matrix
 
 __all__ = [
     "TRIAL",
+    "Alternative",
     "AnswerScorer",
     "Attempt",
     "BreakerState",

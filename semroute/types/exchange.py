@@ -21,11 +21,15 @@ FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filte
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that a model may call; ``parameters`` is the JSON schema of its arguments."""
+    """A function that a model may call; ``parameters`` is the JSON schema of its arguments.
+
+    ``cache_control`` is Anthropic's marker that the prompt is cached up to here, as of the parts of messages.
+    """
 
     name: str
     description: str = ""
     parameters: Mapping[str, object] = field(default_factory=dict)
+    cache_control: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +54,30 @@ class Request:
         messages: the conversation in OpenAI's shape; images are ``image_url`` parts (an address or a ``data:`` URL).
         max_tokens: longest answer, tokens.
         temperature: of sampling.
-        stop: texts at which the answer ends.
+        stop: texts at which the answer ends; a single text stands for itself, not for its letters.
         tools: functions that the model may call.
         tool_choice: ``auto``, ``none``, ``required``, or the name of a tool.
         json_schema: JSON schema that the answer has to follow.
         logprobs: whether the log probabilities of the answer's tokens are wanted.
         metadata: what is known of the caller, such as tenant and plan; for rules and the log, never sent to a model.
+        top_p: share of the probability mass that is sampled from.
+        top_k: number of tokens that are sampled from.
+        seed: of sampling, for answers that repeat as far as the provider can.
+        presence_penalty, frequency_penalty: on tokens that have occurred, -2 to 2.
+        n: number of alternative answers, each of them charged; the others are in :attr:`Completion.alternatives`. Not
+            in a stream and not in a cascade, which give and check one answer.
+        reasoning_effort: ``none``, ``minimal``, ``low``, ``medium``, ``high``, ``xhigh`` or ``max``, in OpenAI's
+            words; a format has a word for some of them.
+        thinking_budget: most tokens of reasoning; 0 for none, -1 leaves it to the model.
+        verbosity: ``low``, ``medium`` or ``high``: how long the answer is to be.
+        parallel_tool_calls: whether several calls may be made at once.
+        service_tier: class of service and price, in the provider's words (``flex``, ``priority``, …).
+        user: opaque identifier of the end user, for the provider's detection of abuse.
+        extra: parameters of the wire format that have no field here, by their names on the wire (``logit_bias``,
+            ``safetySettings``, …). Names of what has a field are refused.
+        droppable: names of parameters, those of ``extra`` and ``cache_control`` among them, that may be left out where
+            they cannot be said. Any other is a reason against a deployment whose wire format has no word for it; none
+            is left out in silence.
     """
 
     messages: tuple[Message, ...]
@@ -67,6 +89,27 @@ class Request:
     json_schema: Mapping[str, object] | None = None
     logprobs: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    n: int | None = None
+    reasoning_effort: str | None = None
+    thinking_budget: int | None = None
+    verbosity: str | None = None
+    parallel_tool_calls: bool | None = None
+    service_tier: str | None = None
+    user: str | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+    droppable: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Take a single text as one, and not as its letters, each of which would end the answer."""
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,) if self.stop else ())
+        if isinstance(self.droppable, str):
+            object.__setattr__(self, "droppable", frozenset({self.droppable}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +174,17 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """One of several answers to a request with ``n``; the fields are those of :class:`Completion`."""
+
+    text: str
+    finish_reason: str | None
+    tool_calls: tuple[ToolCall, ...] = ()
+    refusal: str | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """What a model answered.
 
@@ -153,6 +207,7 @@ class Completion:
         trials: the tiers of the cascade, where there was one.
         tier: position of the tier whose answer this is; None where there was no cascade.
         outcome_id: name of the logged outcome, for feedback; None where nothing was logged.
+        alternatives: further answers, where ``n`` asked for them; ``usage`` and ``cost`` are of all together.
     """
 
     text: str
@@ -172,6 +227,7 @@ class Completion:
     trials: tuple[Trial, ...] = ()
     tier: int | None = None
     outcome_id: str | None = None
+    alternatives: tuple[Alternative, ...] = ()
 
     @property
     def total_cost(self) -> Cost | None:

@@ -9,24 +9,31 @@ from typing import NamedTuple, Protocol
 
 
 class BreakerState(StrEnum):
-    """Whether a place may be called, as far as its failures go; ``DISABLED`` is for a credential that cannot work."""
+    """Whether a place may be called, as far as its failures go.
+
+    ``SUSPENDED`` is for an endpoint that refused its credential for a reason that may pass, until a probe succeeds;
+    ``DISABLED`` is for a credential that cannot work.
+    """
 
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
+    SUSPENDED = "suspended"
     DISABLED = "disabled"
 
 
 class Ending(StrEnum):
     """How a call ended, as the breaker sees it.
 
-    ``NEUTRAL`` says nothing of the place (a bad request, a content filter, the client leaving); ``DISABLE`` says that
-    its credential cannot work (401, 403, an exhausted quota).
+    ``NEUTRAL`` says nothing of the place (a bad request, a content filter, the client leaving). ``SUSPEND`` closes the
+    endpoint, this deployment with this credential, for minutes (a 403, an exhausted quota, a doubtful 401);
+    ``DISABLE`` closes every endpoint of the credential at this host, which is for a key that is clearly invalid.
     """
 
     SUCCESS = "success"
     FAILURE = "failure"
     NEUTRAL = "neutral"
+    SUSPEND = "suspend"
     DISABLE = "disable"
 
 
@@ -41,6 +48,8 @@ class Place:
         tpm: tokens a minute, input and output together.
         parallel: calls at the same time.
         budget_usd: what the credential may spend in a calendar month (UTC), all its deployments together.
+        origin: scheme, host and port at which the credential is used: one variable may hold a key that is right at one
+            host and refused at another. Part of what is disabled, not of what is counted.
     """
 
     deployment: str
@@ -49,6 +58,7 @@ class Place:
     tpm: int | None = None
     parallel: int | None = None
     budget_usd: float | None = None
+    origin: str | None = None
 
     @property
     def key(self) -> str:
@@ -69,6 +79,8 @@ class Standing(NamedTuple):
         spent_usd: what the credential has spent or reserved this month.
         wait_s: seconds until a call may be let through; 0 now, None when no waiting helps.
         reason: why it waits, for a person; None when it does not.
+        refused: salted digest of the key for which it is suspended or disabled; None where that is not known, see
+            :func:`semroute.resilience.suspension.is_same_key`.
     """
 
     breaker: BreakerState = BreakerState.CLOSED
@@ -80,17 +92,22 @@ class Standing(NamedTuple):
     spent_usd: float = 0.0
     wait_s: float | None = 0.0
     reason: str | None = None
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Leave to make one call: a reservation of tokens and money, and a lease where the call is a probe."""
+    """Leave to make one call: a reservation of tokens and money, and a lease where the call is a probe.
+
+    ``is_panic``: it was let through an open breaker, because nothing else could be called.
+    """
 
     place: Place
     id: str
     tokens: int
     usd: float = 0.0
     is_probe: bool = False
+    is_panic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +131,16 @@ class Gates(Protocol):
         """
         ...
 
-    async def enter(self, place: Place, tokens: int, usd: float = 0.0) -> Pass | Refusal:
-        """Ask for leave and reserve in one step. Each pass must come back through :meth:`leave`."""
+    async def enter(self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None) -> Pass | Refusal:
+        """Ask for leave and reserve in one step. Each pass must come back through :meth:`leave`.
+
+        Args:
+            place: where.
+            tokens: input and most output; negative counts as 0.
+            usd: expected cost.
+            panic: a random number from 0 to 1, where no other place can be called: a breaker that is open lets a
+                share of such calls through, as large as the share of its calls that were answered lately allows.
+        """
         ...
 
     async def leave(
@@ -127,21 +152,34 @@ class Gates(Protocol):
         usd: float | None = None,
         wait_s: float | None = None,
         reason: str | None = None,
+        refused: str | None = None,
     ) -> None:
         """Give a pass back; a second time does nothing.
 
         Args:
             leave: what :meth:`enter` gave.
             ending: how the call ended.
-            tokens: tokens it really took; None keeps the reservation as spent (they are not known).
-            usd: USD it really cost; None keeps the reservation as spent.
-            wait_s: how long the provider asks to be left alone; never shortens an earlier wish.
-            reason: why the credential is disabled, where it is.
+            tokens: tokens it really took; None keeps the reservation as spent (they are not known), and so does a
+                count that no call can have taken.
+            usd: USD it really cost; None, and a cost that no such call can have, keep the reservation as spent.
+            wait_s: how long the provider asks to be left alone; never shortens an earlier wish, and counts up to a
+                most that depends on the ending.
+            reason: why the credential is suspended or disabled, where it is; nothing that a provider or a caller wrote.
+            refused: salted digest of the key that was refused, see
+                :func:`semroute.resilience.suspension.digest_key`.
         """
         ...
 
     async def enable(self, credential: str | None) -> None:
         """Let a disabled credential's places be called again; None: the places that need no key."""
+        ...
+
+    async def welcome(self, place: Place, refused: str) -> None:
+        """Lift what closed a place for the key of this digest, and only that, since there is another key now."""
+        ...
+
+    async def lift(self, places: Sequence[Place]) -> None:
+        """Lift whatever closes these places: hints, breakers, suspensions, and their disabled credentials."""
         ...
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from semroute.dispatch import Dispatcher
 from semroute.errors import BrokenStreamError
-from semroute.testing import answer, truncated
+from semroute.testing import answer, fail, truncated
 from semroute.types import Completion, Delta
 
 SURE, UNSURE = math.log(0.97), math.log(0.5)
@@ -29,6 +29,14 @@ def test_an_accepted_answer_is_given_out_whole_from_the_buffer(bench: Any) -> No
     bench.provider.script(answer("perhaps", logprob=UNSURE), answer("it is twelve", logprob=SURE))
     events = bench.events(CONFIDENT, streaming=True)
     assert texts(events) == ["it is twelve"]
+    assert last(events).tier == 1
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 413, 422])
+def test_a_stream_goes_on_at_the_next_tier_where_one_refuses_the_request(bench: Any, status: int) -> None:
+    bench.provider.script(fail(status), answer("right"))
+    events = bench.events({}, streaming=True)
+    assert texts(events) == ["right"]
     assert last(events).tier == 1
 
 

@@ -10,9 +10,11 @@ import pytest
 
 from semroute.dispatch import Dispatcher
 from semroute.errors import (
+    CapabilityError,
     ContentFilterError,
     DeadlineError,
     DispatchError,
+    EmptyAnswerError,
     NoDeploymentError,
     RequestError,
     UnavailableError,
@@ -61,7 +63,7 @@ def test_the_charged_total_is_what_the_server_billed(bench: Any) -> None:
 @pytest.mark.parametrize(
     ("reply", "request_", "because"),
     [
-        (answer(""), None, "empty"),
+        (answer(""), None, "answered without text"),
         (answer("it is", finish="length"), None, "cut off"),
         (refusal(), None, "refusal"),
         (answer("I'm sorry, but I can't help with that."), None, "refusal"),
@@ -109,8 +111,15 @@ def test_where_every_tier_is_rejected_the_best_answer_is_given(bench: Any) -> No
 
 
 def test_of_equally_good_answers_the_later_tiers_is_given(bench: Any) -> None:
-    bench.provider.script(answer(""), answer(""), answer(" "))
+    bench.provider.script(answer("I don't know."), answer("I don't know."), answer("I don't know."))
     assert bench.ask({}).tier == 2
+
+
+def test_where_every_tier_says_nothing_the_error_says_so_with_every_attempt(bench: Any) -> None:
+    bench.provider.always(answer(" "))
+    with pytest.raises(EmptyAnswerError) as caught:
+        bench.ask({})
+    assert {attempt.model for attempt in caught.value.attempts} == {"small", "medium", "large"}
 
 
 def test_where_every_tier_fails_the_error_has_every_attempt(bench: Any) -> None:
@@ -127,6 +136,12 @@ def test_a_rejected_answer_is_given_where_the_rest_fails(bench: Any) -> None:
     assert len(completion.attempts) == 3
 
 
+def test_several_answers_are_not_asked_of_a_cascade(bench: Any) -> None:
+    with pytest.raises(CapabilityError, match="n=2: a cascade checks and gives one answer"):
+        bench.ask({}, Request(JSON.messages, n=2))
+    assert bench.called == []
+
+
 def test_what_no_tier_can_mend_ends_it(bench: Any) -> None:
     bench.provider.script(content_filter())
     with pytest.raises(ContentFilterError):
@@ -134,12 +149,19 @@ def test_what_no_tier_can_mend_ends_it(bench: Any) -> None:
     assert bench.called == ["small"]
 
 
-def test_a_bad_request_ends_it_once_it_is_known_that_logprobs_are_not_to_blame(bench: Any) -> None:
+def test_what_one_tier_calls_a_bad_request_is_asked_of_the_next(bench: Any) -> None:
+    bench.provider.script(fail(400, "no such parameter"))
+    completion = bench.ask({})
+    assert completion.tier == 1
+    assert bench.called == ["small", "medium"]
+
+
+def test_a_bad_request_at_every_tier_is_the_error_with_every_attempt(bench: Any) -> None:
     bench.provider.always(fail(400, "no such parameter"))
     with pytest.raises(RequestError) as caught:
         bench.ask(CONFIDENT)
-    assert bench.called == ["small", "small"]
-    assert len(caught.value.attempts) == 2
+    assert bench.called == ["small", "small", "medium", "medium", "large", "large"]  # with and without logprobs
+    assert len(caught.value.attempts) == 6
 
 
 def test_a_model_that_refuses_logprobs_is_asked_without_and_not_for_them_again(bench: Any) -> None:

@@ -113,3 +113,9 @@ def test_an_empty_request_and_lone_surrogates_count_too() -> None:
 def test_the_estimate_grows_with_the_length_and_not_faster() -> None:
     once = estimate_text_tokens("fix this python traceback, please. ")
     assert estimate_text_tokens("fix this python traceback, please. " * 1000) <= once * 1000
+
+
+def test_what_is_not_sent_back_of_an_answer_is_not_counted() -> None:
+    answer = {"role": "assistant", "content": "yes"}
+    heavy = {**answer, "audio": {"data": "A" * 100_000}, "annotations": [{"title": "x" * 10_000}]}
+    assert estimate_tokens(Request((heavy,))) == estimate_tokens(Request((answer,)))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import threading
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -9,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from semroute.categories.arriving import ArrivingLines
+from semroute.categories.arriving import BLOCK, ArrivingLines
+from semroute.categories.lines import MOST_BYTES
 
 
 @pytest.fixture
@@ -74,3 +77,21 @@ def test_lines_are_those_of_the_bytes_however_they_arrive(parts: list[bytes]) ->
         os.close(write_end)
         found += list(lines)
     assert found == list(io.BytesIO(b"".join(parts)))
+
+
+def test_a_line_that_never_ends_is_handed_on_beyond_the_limit_and_not_gathered(pipe: tuple[BinaryIO, int]) -> None:
+    stream, write_end = pipe
+    writer = threading.Thread(target=_pour, args=(write_end,))
+    writer.start()
+    lines = ArrivingLines(stream)
+    assert MOST_BYTES < len(next(lines)) < MOST_BYTES + 2 * BLOCK
+    assert list(lines) == []
+    stream.close()
+    writer.join()
+
+
+def _pour(descriptor: int) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        while True:
+            os.write(descriptor, b"x" * BLOCK)
+    os.close(descriptor)

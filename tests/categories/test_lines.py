@@ -47,3 +47,10 @@ def test_a_missing_file_and_a_folder_are_clear_errors(tmp_path: Path) -> None:
         list(file_lines(tmp_path, stop_at_first(tmp_path)))
     with pytest.raises(DataError, match="cannot be read"):
         list(file_lines(Path("nul\0byte"), stop_at_first(tmp_path)))
+
+
+def test_a_line_without_end_is_refused_and_not_taken_in(tmp_path: Path) -> None:
+    path = tmp_path / "zero.jsonl"
+    path.symlink_to("/dev/zero")
+    with pytest.raises(DataError, match=r"zero.jsonl:1: the line is longer than 8 MiB; shorten its text, or split it"):
+        list(file_lines(path, stop_at_first(path)))

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -118,3 +120,21 @@ def test_a_header_that_cannot_be_used_is_said_once(text: str, message: str) -> N
 
 def test_a_file_without_a_header_has_no_rows() -> None:
     assert _rows("\n\n") == ([], [])
+
+
+def test_a_quote_that_is_never_closed_does_not_take_in_the_whole_file() -> None:
+    read: list[int] = []
+
+    def endless() -> Iterator[tuple[int, str]]:
+        yield 1, "query\n"
+        yield 2, '"open\n'
+        for number in itertools.count(3):
+            read.append(number)
+            yield number, "x" * 1_000_000 + "\n"
+
+    notes = Notes(Path("x.csv"))
+    assert list(csv_rows(endless(), notes.problem, required=("query",))) == []
+    assert [str(problem) for problem in notes.problems] == [
+        "x.csv:2: the record is longer than 8 MiB; shorten its text, or split it"
+    ]
+    assert len(read) == 9

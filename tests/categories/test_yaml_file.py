@@ -7,7 +7,8 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from semroute.categories import yaml_nodes
+from semroute.categories import formats, yaml_nodes
+from semroute.categories.formats import read_category_file
 from semroute.categories.notes import Notes
 from semroute.categories.parts import CategoryFile, Example
 from semroute.categories.yaml_file import read_yaml
@@ -170,3 +171,29 @@ def test_any_texts_written_by_pyyaml_are_read_back_without_surrounding_whitespac
     if texts:
         assert problems == []
     assert [found.text for found in content.examples] == [text.strip() for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("examples:\n " + "[" * 30_000, "x.yaml:2: malformed YAML: nested too deeply (more than 64 levels)"),
+        (
+            "a: &a0 [x, x]\n" + "".join(f"{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 20)),
+            "x.yaml:12: holds more than 500,000 values, aliases expanded",
+        ),
+        ("examples:\n- &a [x, *a]\n", "x.yaml:2: an alias stands inside of what it stands for"),
+        ("examples: [a]\n? " + "k" * 3_000_000 + "\n: b\n", 'x.yaml:2: unknown key "kkkk'),
+    ],
+)
+def test_what_would_take_the_process_or_its_time_is_refused_with_its_line(text: str, message: str) -> None:
+    assert _problems(text)[0].startswith(message)
+
+
+def test_a_file_beyond_the_limit_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "MOST_BYTES", 1000)
+    monkeypatch.setattr(yaml_nodes, "MOST_BYTES", 1000)
+    path = tmp_path / "x.yaml"
+    path.write_text("examples:\n" + "- an example\n" * 1000)
+    notes = Notes(path)
+    read_category_file(path, notes)
+    assert "is larger than" in str(notes.problems[0])

@@ -15,8 +15,11 @@ from click.testing import CliRunner, Result
 from semroute.categories import shipped_folder
 from semroute.cli.build_index import _source
 from semroute.cli.main import cli, main
+from semroute.config import Config
+from semroute.errors import ArtifactError
 from semroute.index import open_artifact
 from semroute.router import Router
+from semroute.testing import FakeProvider
 
 COMMAND = [sys.executable, "-m", "semroute.cli.main"]
 
@@ -101,7 +104,13 @@ def test_a_first_stage_is_built_shown_and_answers(tmp_path: Path, tiny_model: Ca
     assert (entry.encoder["kind"], entry.validation["queries"]) == ("static", 7)
     words = " ".join(done.stdout.split())
     assert f"first stage: answers {entry.validation['answered']:.1%} of 7 validation queries" in words
-    router = Router.load(tmp_path / "out")
+    with pytest.raises(ArtifactError, match="asks for a model on torch") as caught:
+        Router.load(tmp_path / "out", config=Config())
+    line = str(caught.value).partition("put this line into semroute.yaml: ")[2]
+    assert line
+    assert f"put this line into it: {line}" in done.stderr
+    (tmp_path / "semroute.yaml").write_text(line)
+    router = Router.load(tmp_path / "out", config=tmp_path / "semroute.yaml")
     decisions = router.route_many([query for query, _ in rows])
     first = [list(decision.steps_ms) == ["first_stage"] for decision in decisions]
     assert sum(first) / len(first) == pytest.approx(entry.validation["answered"], abs=0.15)
@@ -148,6 +157,7 @@ def test_without_its_extra_a_first_stage_names_the_pip_command_before_the_build(
     [
         (["--encoder", "remote"], "--encoder remote needs --base-url and --model"),
         (["--base-url", "https://host/v1"], "--base-url and --api-key-env are for --encoder remote"),
+        (["--encoder", "remote", "--base-url", "https://h/v1", "--model", "m", "--api-key-env", "sk-1"], "in capitals"),
         (["--oos-recall", "1.5"], "--oos-recall"),
     ],
 )
@@ -218,3 +228,39 @@ def test_ctrl_c_in_mid_build_keeps_the_old_index_and_leaves_nothing_behind(own_i
     assert (own_index / "manifest.json").read_bytes() == before
     assert open_artifact(own_index).manifest.categories.keys() == {"code", "cooking", "law"}
     assert [path.name for path in own_index.iterdir() if path.name.startswith(".staging")] == []
+
+
+def test_the_encoder_of_the_configuration_is_built_with_and_serves_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.chdir(tmp_path)
+    source = write_categories(tmp_path / "source")
+    with FakeProvider(dimensions=64) as provider:
+        line = f"encoder: {{kind: remote, base_url: '{provider.base_url}', model: embedder}}\n"
+        (tmp_path / "semroute.yaml").write_text(line)
+        done = run(str(source), "--no-head")
+        assert done.exit_code == 0, done.exception
+        assert "put this line" not in done.stderr
+        router = Router.load()
+        assert router.route("write a sql join").category == "code"
+        router.live.encoder.encoder.close()  # type: ignore[attr-defined]  # the cache's
+
+
+def test_an_encoder_by_flags_is_told_as_the_line_that_lets_it_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.chdir(tmp_path)
+    source = write_categories(tmp_path / "source")
+    with FakeProvider(dimensions=64) as provider:
+        flags = ["--encoder", "remote", "--base-url", provider.base_url, "--model", "embedder"]
+        done = run(str(source), *flags, "--no-head")
+        assert done.exit_code == 0, done.exception
+        with pytest.raises(ArtifactError, match="asks for a remote encoder"):
+            Router.load()
+        told = done.stderr.partition("put this line into it: ")[2].splitlines()[0]
+        (tmp_path / "semroute.yaml").write_text(told)
+        router = Router.load()
+        assert router.route("write a sql join").category == "code"
+        router.live.encoder.encoder.close()  # type: ignore[attr-defined]  # the cache's

@@ -144,3 +144,24 @@ def test_a_policy_on_trial_that_cannot_be_used_is_named() -> None:
     assert "policy.yaml:1" in "".join(done.output.split())
     Path("policy.yaml").write_text("strategies: [rules]\n")
     assert "trial.policy" not in run().output
+
+
+def test_an_encoder_that_the_index_asks_for_and_the_file_does_not_name_is_an_error_with_its_line() -> None:
+    index = Path(".semroute/index")
+    index.mkdir(parents=True)
+    described = {"kind": "remote", "base_url": "https://host/v1", "model": "m", "api_key_env": "KEY"}
+    (index / "manifest.json").write_text(json.dumps({"format": 1, "categories": {}, "encoder": described}))
+    Path("semroute.yaml").write_text("models: {large: {}}\n")
+
+    def of_encoder() -> list[dict[str, str]]:
+        problems = report()["problems"]
+        assert isinstance(problems, list)
+        return [problem for problem in problems if problem["key"] == "encoder"]
+
+    (problem,) = of_encoder()
+    assert (problem["severity"], problem["message"]) == (
+        "error",
+        "the index asks for a remote encoder that is not named here",
+    )
+    Path("semroute.yaml").write_text(problem["fix"].removeprefix("if you trust it: "))
+    assert of_encoder() == []

@@ -180,7 +180,9 @@ def test_endless_nesting_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_alias_that_holds_itself_is_refused_and_does_not_loop(tmp_path: Path) -> None:
-    assert refusal(tmp_path, "models: &m\n  a: *m\n").key == "models.a.a"
+    error = refusal(tmp_path, "models: &m\n  a: *m\n")
+    assert error.line == 2
+    assert "an alias stands inside of what it stands for" in str(error)
 
 
 def test_text_that_is_not_utf_8_is_refused_with_its_line(tmp_path: Path) -> None:
@@ -261,3 +263,33 @@ def test_any_values_under_known_keys_give_a_configuration_or_located_problems(da
     config, problems = validate(yaml.safe_dump(data, allow_unicode=True))
     assert (config is None) == bool(problems)
     assert all(problem.line is not None for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("models:\n  m: " + "[" * 30_000, 2, "nested too deeply"),
+        ("a: &a0 [x]\n" + "".join(f"k{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)), 15, "expanded"),
+        ("index: x\nretries: 1" + ":1" * 200_000, 2, "not the number or date that it looks like"),
+    ],
+)
+def test_what_would_take_the_process_or_its_time_is_refused_with_its_line(
+    tmp_path: Path, text: str, line: int, message: str
+) -> None:
+    error = refusal(tmp_path, text)
+    assert error.line == line
+    assert str(error).startswith(f"{tmp_path / 'semroute.yaml'}:{line}: ")
+    assert message in str(error)
+
+
+def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "semroute.yaml"
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match="is larger than 1 MiB; name a configuration"):
+        load_config(path)
+
+
+def test_a_file_of_another_kind_has_its_first_problems_worked_out_and_the_rest_counted(tmp_path: Path) -> None:
+    listed = lines_of(refusal(tmp_path, "".join(f"key{n}: 1\n" for n in range(5000))))
+    assert len(listed) == 201
+    assert listed[-1].endswith("4,800 more problems; correct these first")

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from semroute.catalog.parameters import NAMES
 from semroute.config import VENDORS, Deployment
 from semroute.config.load import validate
 from semroute.config.vendor_row import with_vendor_row
@@ -40,7 +41,7 @@ def test_a_format_alone_means_its_own_vendors_address_and_no_key(format: str) ->
 def test_the_rows_are_usable() -> None:
     for name, vendor in VENDORS.items():
         assert vendor.base_url is None or not vendor.base_url.endswith("/"), name
-        assert vendor.lacks <= {"tools", "json_schema", "vision", "logprobs"}, name
+        assert vendor.lacks <= {"tools", "json_schema", "vision", "logprobs", "cache_control", *NAMES}, name
         assert deployment(provider=name, base_url="https://host/v1").vendor is vendor
 
 

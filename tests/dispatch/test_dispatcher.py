@@ -24,10 +24,11 @@ from semroute.errors import (
     RequestError,
     UnavailableError,
 )
-from semroute.testing import FakeProvider, fail, hang, malformed, reset_after
+from semroute.testing import Failure, FakeProvider, Reply, fail, hang, malformed, reset_after
 from semroute.types import BreakerState, Completion, Delta, Request, Tool
 
 KEY = "sk-proj-a1b2c3d4e5f6g7h8"
+INVALID_KEY = Reply(failure=Failure(401, "Incorrect API key provided", "key"))
 HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
 T = TypeVar("T")
 
@@ -176,7 +177,7 @@ def test_a_bad_request_is_not_carried_from_place_to_place(first: FakeProvider, s
 
 
 def test_a_refused_key_disables_its_places_visibly_and_another_key_answers(first: FakeProvider) -> None:
-    first.script(fail(401))
+    first.script(INVALID_KEY)
     where = config(cheap("a", first, api_key_env=["KEY_ONE", "KEY_TWO"]))
 
     async def twice(dispatcher: Dispatcher) -> list[Completion]:
@@ -509,8 +510,9 @@ def test_a_deadline_of_nothing_is_a_deadline(first: FakeProvider) -> None:
     assert first.requests == []
 
 
-def test_a_key_that_was_replaced_is_used_again(first: FakeProvider) -> None:
-    first.script(fail(401))
+@pytest.mark.parametrize("refusal", [INVALID_KEY, fail(401), fail(402)])
+def test_a_key_that_was_replaced_is_used_again(first: FakeProvider, refusal: Reply) -> None:
+    first.script(refusal)
     env = {"THE_KEY": "old"}
 
     async def replaced(dispatcher: Dispatcher) -> Completion:

@@ -7,7 +7,7 @@ import pytest
 
 from semroute.config import Config
 from semroute.dispatch.probe import Probe, probe_all
-from semroute.testing import FakeProvider, fail, hang
+from semroute.testing import FakeProvider, answer, fail, hang
 
 
 def probes(config: Config, env: dict[str, str]) -> list[Probe]:
@@ -57,3 +57,12 @@ def test_an_error_of_the_provider_is_shown() -> None:
         (found,) = probes(config, {})
     assert found.error is not None
     assert "no room" in found.error
+
+
+def test_a_model_whose_reasoning_takes_the_probes_few_tokens_is_there_and_one_that_says_nothing_is_not() -> None:
+    with FakeProvider() as provider:
+        provider.script(answer("", reasoning="hm", finish="length"), answer(""))
+        config = Config.model_validate({"deployments": [{"name": "a", "model": "m", "base_url": provider.base_url}]})
+        (thinks,), (empty,) = probes(config, {}), probes(config, {})
+    assert (thinks.error, thinks.upstream_model) == (None, "m")
+    assert empty.error_kind == "EmptyAnswerError"

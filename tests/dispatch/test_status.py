@@ -11,7 +11,7 @@ import pytest
 
 from semroute.config import BreakerRules, Config
 from semroute.dispatch.reporting import Reporter
-from semroute.dispatch.status import describe, enable_credential, places_of, read_status, restore_state, save_state
+from semroute.dispatch.status import describe, enable, places_of, read_status, restore_state, save_state
 from semroute.errors import DataError
 from semroute.resilience import LatencyWindows, MemoryGates
 from semroute.resilience.open import open_gates
@@ -74,7 +74,19 @@ def test_without_a_file_the_spending_starts_at_nothing(tmp_path: Path) -> None:
     assert asyncio.run(gates.standings(places_of(CONFIG)))[0].spent_usd == 0.0
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"at": 1, "places": [], "latencies": [], "gates": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"at": 1, "places": [], "latencies": [], "gates": 3}',
+        '{"at": 1, "places": 3, "latencies": [], "gates": {}}',
+        '{"at": 1, "places": [{}], "latencies": [], "gates": {}}',
+        '{"at": 1, "places": [], "latencies": [[]], "gates": {}}',
+    ],
+)
 def test_a_file_of_another_kind_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
     path = tmp_path / "state.json"
     path.write_text(content)
@@ -134,7 +146,7 @@ def test_a_key_that_was_refused_is_enabled_for_every_replica() -> None:
         assert isinstance(leave, Pass)
         await gates.leave(leave, Ending.DISABLE, reason="refused")
         before = (await gates.standings([place]))[0].breaker
-        await enable_credential(config, {}, "REFUSED_ONCE")
+        await enable(config, {}, "REFUSED_ONCE")
         after = (await gates.standings([place]))[0].breaker
         await gates.close()
         return [before, after]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from semroute.dispatch.verdicts import UNHINTED_S, Verdict, judge
+from semroute.dispatch.verdicts import UNHINTED_S, Verdict, judge, reason_of
 from semroute.errors import (
     AuthenticationError,
     BrokenStreamError,
@@ -10,6 +10,7 @@ from semroute.errors import (
     ContentFilterError,
     ContextLengthError,
     DispatchError,
+    Fault,
     MalformedResponseError,
     OverloadedError,
     ProviderTimeoutError,
@@ -18,14 +19,16 @@ from semroute.errors import (
     RequestError,
     UnavailableError,
 )
-from semroute.types import Ending
+from semroute.types import Ending, Standing
 
 
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [
-        (AuthenticationError("x"), Verdict(Ending.DISABLE, is_the_keys=True)),
-        (QuotaError("x"), Verdict(Ending.DISABLE, is_the_keys=True)),
+        (AuthenticationError("x"), Verdict(Ending.SUSPEND, is_the_keys=True)),
+        (AuthenticationError("x", fault=Fault.DOUBT), Verdict(Ending.SUSPEND, is_the_keys=True)),
+        (AuthenticationError("x", fault=Fault.KEY), Verdict(Ending.DISABLE, is_the_keys=True)),
+        (QuotaError("x"), Verdict(Ending.SUSPEND, is_the_keys=True)),
         (RateLimitError("x", wait_s=7.0), Verdict(Ending.NEUTRAL, 7.0, is_the_keys=True)),
         (RateLimitError("x", wait_s=0.0), Verdict(Ending.NEUTRAL, 0.0, is_the_keys=True)),
         (RateLimitError("x"), Verdict(Ending.NEUTRAL, UNHINTED_S, is_the_keys=True)),
@@ -33,7 +36,9 @@ from semroute.types import Ending
         (CapabilityError("x"), Verdict(Ending.NEUTRAL)),
         (ContentFilterError("x"), Verdict(Ending.NEUTRAL, elsewhere=False)),
         (RequestError("x", status=400), Verdict(Ending.NEUTRAL, elsewhere=False)),
-        (RequestError("x", status=404), Verdict(Ending.FAILURE)),
+        (RequestError("x", status=404, fault=Fault.ADDRESS), Verdict(Ending.FAILURE)),
+        (RequestError("x", status=409, fault=Fault.TRANSIENT), Verdict(Ending.NEUTRAL, again=True)),
+        (RateLimitError("x", status=413, fault=Fault.MODEL), Verdict(Ending.NEUTRAL, is_the_keys=True)),
         (UnavailableError("x", status=500), Verdict(Ending.FAILURE, again=True)),
         (OverloadedError("x", status=529, wait_s=3.0), Verdict(Ending.FAILURE, 3.0)),
         (BrokenStreamError("x"), Verdict(Ending.FAILURE, again=True)),
@@ -51,3 +56,29 @@ def test_a_timeout_that_our_own_deadline_caused_is_not_held_against_the_place() 
     error = ProviderTimeoutError("x")
     error.is_cut_short = True
     assert judge(error) == Verdict(Ending.NEUTRAL)
+
+
+def test_a_doubtful_refusal_does_not_close_an_endpoint_that_answers_others() -> None:
+    doubtful = AuthenticationError("x", status=403, fault=Fault.DOUBT)
+    of_the_request = Verdict(Ending.NEUTRAL, is_the_keys=True)
+    assert judge(doubtful, Standing(calls=2, failure_share=0.5)) == of_the_request
+    assert judge(doubtful, Standing(calls=2, failure_share=1.0)).ending is Ending.SUSPEND
+    assert judge(doubtful, Standing()).ending is Ending.SUSPEND
+    certain = AuthenticationError("x", status=403, fault=Fault.ACCESS)
+    assert judge(certain, Standing(calls=2)).ending is Ending.SUSPEND
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AuthenticationError("secret words", status=401, fault=Fault.KEY, code="invalid_api_key"),
+        AuthenticationError("secret words", status=403, fault=Fault.DOUBT),
+        AuthenticationError("secret words", fault=Fault.KEY),
+        QuotaError("secret words", status=429, code="insufficient_quota"),
+    ],
+)
+def test_the_reason_that_others_see_has_status_and_code_and_no_word_of_the_provider(error: DispatchError) -> None:
+    reason = reason_of(error)
+    assert "secret" not in reason
+    assert str(error.status or "") in reason
+    assert error.code is None or error.code in reason

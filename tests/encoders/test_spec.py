@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from semroute.config import NamedEncoder
+from semroute.config.load import validate
 from semroute.encoders import CachedEncoder, load_encoder, save_encoder
 from semroute.encoders.distill import distill_static
 from semroute.encoders.export import ExportedEncoder
 from semroute.encoders.remote import RemoteEncoder
+from semroute.encoders.spec import config_line
 from semroute.encoders.torch import TorchEncoder
 from semroute.errors import EncoderError
 from semroute.types import Encoder, Matrix
@@ -78,10 +81,11 @@ def test_a_torch_encoder_comes_back_by_its_folder_and_a_changed_model_is_refused
     encoder = TorchEncoder(tiny_model(tmp_path))
     description = save_encoder(encoder, tmp_path / "staging")
     assert (description["kind"], description["files"]) == ("torch", {})
-    assert_same(load_encoder(json.loads(json.dumps(description)), tmp_path), encoder)
+    named = NamedEncoder(kind="torch", model=description["model"])
+    assert_same(load_encoder(json.loads(json.dumps(description)), tmp_path, named), encoder)
     tiny_model(tmp_path, seed=1)
     with pytest.raises(EncoderError, match="has changed since the index was built"):
-        load_encoder(description, tmp_path)
+        load_encoder(description, tmp_path, named)
 
 
 def test_a_torch_model_without_name_cannot_be_stored(sentence_transformer: Any, tmp_path: Path) -> None:
@@ -96,7 +100,13 @@ def test_a_remote_encoder_comes_back_with_the_name_of_its_key(tmp_path: Path, mo
     )
     description = json.loads(json.dumps(save_encoder(encoder, tmp_path)))
     assert "sk-secret" not in str(description)
-    loaded = load_encoder(description, tmp_path)
+    config, problems = validate(config_line(description) or "")
+    assert problems == ()
+    assert config is not None
+    assert config.encoder == NamedEncoder(
+        kind="remote", base_url="https://host/v1", model="m", api_key_env="TEST_EMBEDDINGS_KEY"
+    )
+    loaded = load_encoder(description, tmp_path, config.encoder)
     assert isinstance(loaded, RemoteEncoder)
     for name in ("base_url", "model", "api_key_env", "timeout_s", "dimensions", "max_tokens", "fingerprint"):
         assert getattr(loaded, name) == getattr(encoder, name), name

@@ -75,7 +75,7 @@ def test_an_approximate_index_agrees_on_the_best_category(monkeypatch: pytest.Mo
 
 def test_what_is_no_faiss_index_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "prototypes.faiss").write_bytes(b"not an index at all")
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="b'not ' stands where"):
         PrototypeIndex.read(tmp_path / "prototypes.faiss", [1])
 
 

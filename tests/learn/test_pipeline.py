@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from semroute.categories import LabelledQuery, read_categories
-from semroute.config import CategoryOverride, Config
-from semroute.errors import DataError, EncoderError
+from semroute.config import CategoryOverride, Config, NamedEncoder
+from semroute.errors import ArtifactError, DataError, EncoderError
 from semroute.index import open_artifact
+from semroute.index.store import STAGING
 from semroute.learn import fit as fit_module
 from semroute.learn.encoder_tuning import TuningPlan
 from semroute.learn.pipeline import EncoderChoice, build_index, collect, held_tenth, make_encoder
@@ -48,11 +49,25 @@ def test_a_folder_of_category_files_becomes_an_index_that_routes(
     assert open_artifact(tmp_path / "index").manifest == built.artifact.manifest
     assert {"encoder", "embedding", "validating", "fitting"} <= steps
     assert built.tuned is None
-    router = Router.load(tmp_path / "index", config=Config())
+    with pytest.raises(ArtifactError, match="asks for a remote encoder"):
+        Router.load(tmp_path / "index", config=Config())
+    named = NamedEncoder(kind="remote", base_url=remote.base_url, model="embedder")
+    router = Router.load(tmp_path / "index", config=Config(encoder=named))
     decision = router.route("write a python unit test")
     router.live.encoder.encoder.close()
     assert (decision.category, decision.candidates) == ("code", ("coder",))
     assert {entry.category for entry in decision.categories} == {"code", "cooking"}
+
+
+def test_a_build_takes_the_encoder_that_the_configuration_names(
+    source: Path, remote: EncoderChoice, tmp_path: Path
+) -> None:
+    config = Config(encoder=NamedEncoder(kind="remote", base_url=remote.base_url, model="embedder"))
+    built = build_index(source, tmp_path / "index", head=False, config=config)
+    assert built.artifact.manifest.encoder["kind"] == "remote"
+    router = Router.load(tmp_path / "index", config=config)
+    assert router.route("write a python unit test").category == "code"
+    router.live.encoder.encoder.close()
 
 
 def test_what_the_reader_finds_odd_is_handed_on(source: Path, remote: EncoderChoice, tmp_path: Path) -> None:
@@ -121,3 +136,20 @@ def test_the_tenth_that_tuning_leaves_out_never_takes_a_category_whole() -> None
     assert set(np.delete(labels, held)) == {0, 1, 2, 3}
     np.testing.assert_array_equal(held, held_tenth(labels, seed=0))
     assert len(held_tenth(np.array([0, 1, 2]), seed=0)) == 0
+
+
+def test_what_a_killed_build_was_working_on_is_gone_after_the_next_one(
+    source: Path, remote: EncoderChoice, tmp_path: Path
+) -> None:
+    seen: list[str] = []
+    left = tmp_path / "index" / f"{STAGING}killed1"
+    left.mkdir(parents=True)
+    (left / "encoder.onnx").write_bytes(b"half of it")
+
+    def look(step: str, done: int, total: int) -> None:
+        seen.extend(path.name for path in (tmp_path / "index").glob(f"{STAGING}*"))
+
+    build_index(source, tmp_path / "index", encoder=remote, head=False, progress=look)
+    assert seen
+    assert left.name not in seen
+    assert list((tmp_path / "index").glob(f"{STAGING}*")) == []

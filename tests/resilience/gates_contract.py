@@ -17,17 +17,20 @@ half a second in a test.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import pytest
 
 from semroute.config import BreakerRules
+from semroute.resilience.suspension import digest_key
 from semroute.types import BreakerState, Ending, Gates, Pass, Place, Refusal, Standing
 
 # Without jitter, so that times are known.
 RULES = BreakerRules(jitter=0.0)
+# One failed probe opens the breaker again.
+STRICT = RULES.model_copy(update={"failure_share": 0.2})
 PLACE = Place("openai-small", "OPENAI_API_KEY")
 # What real time may add between two steps of a test.
 SLACK_S = 0.5
@@ -40,6 +43,10 @@ class ContractGates(Gates, Protocol):
 
     async def enable(self, credential: str | None) -> None:
         """Let the credential's places be called again; None: the places that need no key."""
+        ...
+
+    async def lift(self, places: Sequence[Place]) -> None:
+        """Lift whatever closes these places."""
         ...
 
 
@@ -224,12 +231,12 @@ class GatesContract:
 
         self.run(test)
 
-    def test_a_failed_probe_opens_it_for_twice_as_long_up_to_the_longest_time(self) -> None:
+    def test_failed_probes_open_it_for_twice_as_long_up_to_the_longest_time(self) -> None:
         async def test(world: World) -> None:
             await opened(world.gates)
             for expected in (10.0, 20.0, 40.0, 50.0, 50.0):
                 await world.advance(wait_of(await standing(world.gates)))
-                await end(world.gates, [Ending.FAILURE])
+                await end(world.gates, [Ending.FAILURE] * RULES.failed_probes)
                 found = await standing(world.gates)
                 assert found.breaker is BreakerState.OPEN
                 assert wait_of(found) == pytest.approx(expected, abs=SLACK_S)
@@ -254,7 +261,7 @@ class GatesContract:
                 await world.gates.leave(probe, Ending.FAILURE)
             assert wait_of(await standing(world.gates)) == pytest.approx(2 * RULES.open_s, abs=SLACK_S)
 
-        self.run(test)
+        self.run(test, STRICT)
 
     def test_a_probe_that_still_runs_when_another_fails_counts_towards_the_next_probes(self) -> None:
         async def test(world: World) -> None:
@@ -269,7 +276,7 @@ class GatesContract:
             await entered(world.gates)
             await world.gates.leave(probe, Ending.NEUTRAL)
 
-        self.run(test)
+        self.run(test, STRICT)
 
     def test_a_probe_that_is_cancelled_gives_its_lease_back(self) -> None:
         async def test(world: World) -> None:
@@ -354,7 +361,236 @@ class GatesContract:
 
         self.run(test)
 
+    def test_a_half_open_breaker_is_judged_by_a_ratio_and_not_by_one_call(self) -> None:
+        async def test(world: World) -> None:
+            await half_opened(world)
+            await end(world.gates, [Ending.FAILURE, Ending.SUCCESS, Ending.FAILURE, Ending.SUCCESS, Ending.SUCCESS])
+            assert await state(world.gates) is BreakerState.CLOSED
+            await end(world.gates, [Ending.FAILURE] * RULES.in_a_row)
+            await world.advance(RULES.open_s)
+            await end(world.gates, [Ending.SUCCESS, Ending.FAILURE, Ending.SUCCESS, Ending.FAILURE, Ending.FAILURE])
+            found = await standing(world.gates)
+            assert found.breaker is BreakerState.OPEN
+            assert "3 of 5 probes failed" in (found.reason or "")
+
+        self.run(test)
+
+    # Panic: nothing else can be called.
+
+    def test_in_panic_an_open_breaker_lets_a_call_a_second_through(self) -> None:
+        async def test(world: World) -> None:
+            await opened(world.gates)
+            for _ in range(3):
+                leave = await world.gates.enter(PLACE, 0, panic=0.99)
+                assert isinstance(leave, Pass)
+                assert (leave.is_panic, leave.is_probe) == (True, False)
+                await world.gates.leave(leave, Ending.FAILURE)
+                assert isinstance(await world.gates.enter(PLACE, 0, panic=0.2), Refusal)
+                await refused(world.gates)
+                await world.advance(1.0 / RULES.panic_per_s)
+            assert await state(world.gates) is BreakerState.OPEN
+
+        self.run(test)
+
+    def test_in_panic_the_share_grows_with_what_is_answered(self) -> None:
+        async def test(world: World) -> None:
+            await end(world.gates, [Ending.SUCCESS, *[Ending.FAILURE] * 4] * 3 + [Ending.FAILURE])
+            assert await state(world.gates) is BreakerState.OPEN
+            assert isinstance(await world.gates.enter(PLACE, 0, panic=0.0), Pass)  # the one of this second
+            assert isinstance(await world.gates.enter(PLACE, 0, panic=0.71), Pass)  # (4 * 3 + 1) / (17 + 1) is 0.72
+            assert isinstance(await world.gates.enter(PLACE, 0, panic=0.71), Refusal)  # the two are not answered yet
+
+        self.run(test)
+
+    def test_good_calls_in_panic_end_the_time_open(self) -> None:
+        async def test(world: World) -> None:
+            await opened(world.gates)
+            for _ in range(RULES.successes):
+                assert await state(world.gates) is BreakerState.OPEN
+                leave = await world.gates.enter(PLACE, 0, panic=0.0)
+                assert isinstance(leave, Pass)
+                await world.gates.leave(leave, Ending.SUCCESS)
+            await end(world.gates, [Ending.SUCCESS] * RULES.successes)
+            assert await state(world.gates) is BreakerState.CLOSED
+
+        self.run(test, RULES.model_copy(update={"open_s": 300.0}))
+
+    def test_without_panic_in_the_rules_none_is_let_through(self) -> None:
+        async def test(world: World) -> None:
+            await opened(world.gates)
+            assert isinstance(await world.gates.enter(PLACE, 0, panic=0.0), Refusal)
+
+        self.run(test, RULES.model_copy(update={"panic_per_s": 0.0}))
+
+    def test_panic_opens_no_suspended_and_no_disabled_place(self) -> None:
+        async def test(world: World) -> None:
+            running = await entered(world.gates)
+            await opened(world.gates)
+            await world.gates.leave(running, Ending.SUSPEND)
+            assert isinstance(await world.gates.enter(PLACE, 0, panic=0.0), Refusal)
+
+        self.run(test)
+
+    # Refused keys.
+
+    def test_a_refused_endpoint_is_closed_for_minutes_alone_and_then_tried_with_one_call(self) -> None:
+        async def test(world: World) -> None:
+            sibling = Place("openai-large", PLACE.credential)
+            late = await entered(world.gates)
+            await world.gates.leave(await entered(world.gates), Ending.SUSPEND, reason="403: not in this region")
+            found = await standing(world.gates)
+            assert found.breaker is BreakerState.SUSPENDED
+            assert wait_of(found) == pytest.approx(RULES.suspend_s, abs=SLACK_S)
+            assert "403: not in this region" in (await refused(world.gates)).reason
+            await end(world.gates, [Ending.SUCCESS], sibling)
+            await world.gates.leave(late, Ending.SUCCESS)  # it began before
+            await world.advance(RULES.suspend_s)
+            probe = await entered(world.gates)
+            assert probe.is_probe
+            assert 0 < wait_of(await refused(world.gates)) < 1
+            await world.gates.leave(probe, Ending.SUCCESS)
+            assert await standing(world.gates) == Standing(calls=1)
+            await entered(world.gates)
+
+        self.run(test)
+
+    def test_a_probe_that_is_refused_doubles_the_time_up_to_the_longest(self) -> None:
+        async def test(world: World) -> None:
+            for expected in (120.0, 240.0, 480.0, 500.0, 500.0):
+                others = [await entered(world.gates) for _ in range(2)] if expected == 120.0 else []
+                await end(world.gates, [Ending.SUSPEND])
+                for other in others:
+                    await world.gates.leave(other, Ending.SUSPEND)
+                assert wait_of(await standing(world.gates)) == pytest.approx(expected, abs=SLACK_S)
+                await world.advance(expected)
+            await end(world.gates, [Ending.SUCCESS, Ending.SUSPEND])
+            assert wait_of(await standing(world.gates)) == pytest.approx(120.0, abs=SLACK_S)
+
+        self.run(test, RULES.model_copy(update={"most_suspend_s": 500.0}))
+
+    def test_a_probe_that_ends_otherwise_or_never_lets_the_next_one_through(self) -> None:
+        async def test(world: World) -> None:
+            await end(world.gates, [Ending.SUSPEND])
+            await world.advance(RULES.suspend_s)
+            await end(world.gates, [Ending.NEUTRAL, Ending.FAILURE])
+            lost = await entered(world.gates)
+            await refused(world.gates)
+            await world.advance(RULES.probe_lease_s)
+            await end(world.gates, [Ending.SUCCESS])
+            await world.gates.leave(lost, Ending.NEUTRAL)
+            assert await state(world.gates) is BreakerState.CLOSED
+
+        self.run(test)
+
+    def test_a_disabled_key_is_tried_once_in_a_long_while(self) -> None:
+        async def test(world: World) -> None:
+            sibling = Place("openai-large", PLACE.credential)
+            await end(world.gates, [Ending.DISABLE])
+            for ending in (Ending.DISABLE, Ending.FAILURE, Ending.SUCCESS):
+                await world.advance(RULES.disabled_probe_s - SLACK_S)
+                await refused(world.gates)
+                await world.advance(SLACK_S)
+                probe = await entered(world.gates)
+                assert probe.is_probe
+                for place in (PLACE, sibling):
+                    assert (await refused(world.gates, place)).wait_s is None
+                assert await state(world.gates) is BreakerState.DISABLED
+                await world.gates.leave(probe, ending)
+            await entered(world.gates, sibling)
+            assert await state(world.gates) is BreakerState.CLOSED
+
+        self.run(test)
+
+    def test_a_key_is_disabled_at_the_host_that_refused_it(self) -> None:
+        async def test(world: World) -> None:
+            here, there = [Place(name, "KEY", budget_usd=1.0, origin=f"https://{name}:443") for name in ("a", "b")]
+            await end(world.gates, [Ending.DISABLE], here)
+            assert await state(world.gates, here) is BreakerState.DISABLED
+            await entered(world.gates, there, usd=0.75)
+            assert (await standing(world.gates, here)).spent_usd == 0.75
+            await world.gates.enable("KEY_OF_OTHERS")
+            assert await state(world.gates, here) is BreakerState.DISABLED
+            await world.gates.enable("KEY")
+            assert await state(world.gates, here) is BreakerState.CLOSED
+
+        self.run(test)
+
+    def test_what_closed_a_place_for_one_key_is_lifted_for_another(self) -> None:
+        async def test(world: World) -> None:
+            for ending in (Ending.DISABLE, Ending.SUSPEND):
+                digest = digest_key("sk-old")
+                assert digest is not None
+                await world.gates.leave(await entered(world.gates), ending, refused=digest)
+                assert (await standing(world.gates)).refused == digest
+                await world.gates.welcome(PLACE, "of:another")
+                await refused(world.gates)
+                await world.gates.welcome(PLACE, digest)
+                await end(world.gates, [Ending.NEUTRAL])
+                assert (await standing(world.gates)).refused is None
+
+        self.run(test)
+
+    def test_lifting_a_place_lifts_hint_breaker_suspension_and_disabled_key(self) -> None:
+        async def test(world: World) -> None:
+            for ending in (Ending.FAILURE, Ending.SUSPEND, Ending.DISABLE):
+                running = [await entered(world.gates, usd=0.25) for _ in range(RULES.in_a_row)]
+                late = await entered(world.gates)
+                for leave in running:
+                    await world.gates.leave(leave, ending, wait_s=1000.0)
+                await refused(world.gates)
+                await world.gates.lift([PLACE])
+                found = await standing(world.gates)
+                assert (found.breaker, found.wait_s, found.ramp) == (BreakerState.CLOSED, 0.0, 1.0)
+                await world.gates.leave(late, Ending.FAILURE)
+            assert (await standing(world.gates)).spent_usd == 3 * RULES.in_a_row * 0.25
+
+        self.run(test)
+
     # The throttle.
+
+    def test_a_hint_is_heeded_up_to_a_most_that_depends_on_its_cause(self) -> None:
+        async def test(world: World) -> None:
+            for ending, most_s in (
+                (Ending.NEUTRAL, RULES.most_hint_s),
+                (Ending.FAILURE, RULES.most_failure_hint_s),
+            ):
+                for wait_s in (86400.0, 3.2e7, float("inf")):
+                    place = Place(f"{ending}-{wait_s}")
+                    await world.gates.leave(await entered(world.gates, place), ending, wait_s=wait_s)
+                    assert wait_of(await standing(world.gates, place)) == pytest.approx(most_s, abs=SLACK_S)
+            for wait_s in (-5.0, float("nan")):
+                await world.gates.leave(await entered(world.gates), Ending.NEUTRAL, wait_s=wait_s)
+                assert wait_of(await standing(world.gates)) == 0.0
+
+        self.run(test)
+
+    def test_a_negative_reservation_lifts_nobodys_limit(self) -> None:
+        async def test(world: World) -> None:
+            place = Place("p", "KEY", tpm=1000, budget_usd=1.0)
+            await entered(world.gates, place, -(10**9), -5.0)
+            await entered(world.gates, place, 1000, 1.0)
+            await refused(world.gates, place, 1)
+            assert (await standing(world.gates, place, -(10**9), -5.0)).spent_usd == 1.0
+            other = await entered(world.gates, Place("q", "OTHER", tpm=1000, budget_usd=1.0), 1000, 1.0)
+            await world.gates.leave(other, Ending.SUCCESS, tokens=-(10**12), usd=-7.0)
+            found = await standing(world.gates, other.place)
+            assert (found.headroom, found.spent_usd) == (1.0, 0.0)
+
+        self.run(test)
+
+    def test_absurd_counts_close_nothing_and_the_reservation_stands(self) -> None:
+        async def test(world: World) -> None:
+            place = Place("p", "KEY", tpm=1000, budget_usd=1.0)
+            for tokens, usd in ((10**12, 1e6), (10**30, 1e300), (None, float("inf")), (None, float("nan"))):
+                leave = await entered(world.gates, place, 100, 0.125)
+                await world.gates.leave(leave, Ending.SUCCESS, tokens=tokens, usd=usd)
+            found = await standing(world.gates, place)
+            assert (found.headroom, found.spent_usd, found.wait_s) == (0.5, 0.5, 0.0)
+            for tokens, usd in ((10**15, 0.0), (0, 1e12), (0, float("inf"))):
+                await refused(world.gates, place, tokens, usd)
+                await entered(world.gates, Place("unlimited"), tokens, usd)
+
+        self.run(test)
 
     def test_requests_a_minute_are_kept_in_every_sliding_minute(self) -> None:
         async def test(world: World) -> None:

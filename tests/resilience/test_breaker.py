@@ -12,6 +12,8 @@ from semroute.resilience.breaker import RAMP_START, Breaker, Ticket
 from semroute.types import BreakerState, Ending
 
 RULES = BreakerRules(jitter=0.0)
+# One failed probe opens the breaker again.
+STRICT = RULES.model_copy(update={"failure_share": 0.2})
 PROBE_ENDINGS = [Ending.SUCCESS, Ending.FAILURE, Ending.NEUTRAL, Ending.DISABLE]
 
 
@@ -87,7 +89,7 @@ def test_a_late_success_does_not_close_an_open_breaker() -> None:
 
 
 def test_a_late_failure_of_a_call_that_is_no_probe_does_not_open_it_again() -> None:
-    breaker = Breaker(RULES, Random(1))
+    breaker = Breaker(STRICT, Random(1))
     late = entered(breaker, 0.0)
     for _ in range(5):
         breaker.leave(entered(breaker, 0.0), Ending.FAILURE, 0.0)
@@ -152,8 +154,8 @@ def test_replicas_that_opened_together_do_not_probe_together() -> None:
     assert len(waits) == 50
 
 
-def test_probes_that_succeeded_before_one_failed_do_not_count_towards_closing() -> None:
-    breaker = opened()
+def test_probes_that_succeeded_before_it_opened_again_do_not_count_towards_closing() -> None:
+    breaker = opened(STRICT)
     for ending in (Ending.SUCCESS, Ending.SUCCESS, Ending.FAILURE):
         breaker.leave(entered(breaker, 5.0), ending, 5.0)
     for _ in range(RULES.successes - 1):
@@ -165,7 +167,8 @@ def test_a_hundred_failed_probes_wait_no_longer_than_the_longest_time() -> None:
     breaker, now = opened(), 0.0
     for _ in range(100):
         now += wait_s(breaker, now)
-        breaker.leave(entered(breaker, now), Ending.FAILURE, now)
+        for _ in range(RULES.failed_probes):
+            breaker.leave(entered(breaker, now), Ending.FAILURE, now)
     assert wait_s(breaker, now) == pytest.approx(RULES.most_open_s)
 
 
@@ -198,8 +201,9 @@ class BreakerMachine(RuleBasedStateMachine):
         self.running: list[tuple[float, Ticket, bool, int]] = []
         self.era: list[tuple[float, Ending]] = []
         self.period = 0
-        self.failed_probes = 0
+        self.failed_rounds = 0
         self.good_probes = 0
+        self.bad_probes = 0
 
     def leased(self) -> int:
         """Probes that are out and have not outstayed their lease."""
@@ -211,6 +215,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.period += 1
         self.era.clear()
         self.good_probes = 0
+        self.bad_probes = 0
 
     @rule(seconds=st.one_of(st.floats(0.0, 2.0), st.sampled_from([5.0, 10.0, 20.0, 30.0])))
     def time_passes(self, seconds: float) -> None:
@@ -254,17 +259,18 @@ class BreakerMachine(RuleBasedStateMachine):
             assert before is BreakerState.HALF_OPEN or self.breaker.wait(self.now) == waited
 
     def judge_probe(self, counts: bool, ending: Ending, after: BreakerState) -> None:
-        if counts and ending is Ending.FAILURE:
+        self.bad_probes += counts and ending is Ending.FAILURE
+        if self.bad_probes >= self.rules.failed_probes:
             assert after is BreakerState.OPEN
-            self.failed_probes += 1
-            longest = min(5.0 * 2**self.failed_probes, 30.0)
+            self.failed_rounds += 1
+            longest = min(5.0 * 2**self.failed_rounds, 30.0)
             assert longest * (1 - self.rules.jitter) - 1e-6 <= wait_s(self.breaker, self.now) <= longest + 1e-6
             self.turned()
             return
-        self.good_probes += counts
+        self.good_probes += counts and ending is Ending.SUCCESS
         if self.good_probes >= self.rules.successes:
             assert after is BreakerState.CLOSED
-            self.failed_probes = 0
+            self.failed_rounds = 0
             self.turned()
         else:
             assert after is BreakerState.HALF_OPEN

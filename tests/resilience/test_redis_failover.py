@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -21,6 +21,8 @@ from semroute.resilience.shared.server import Server
 from semroute.types import BreakerState, Ending, Pass, Place, Refusal
 
 RULES = BreakerRules(jitter=0.0)
+# The contract lets hours pass at once, in which no process could say that it lives.
+SLOT_S = 1e6
 TEND_S = 0.05
 
 
@@ -43,7 +45,7 @@ class FailoverWorld:
         self.ahead_s = 0.0
         prefix = f"semroute:{{test-{secrets.token_hex(6)}}}:"
         server = Server(url, timeout_s=2.0)
-        shared = RedisGates(server, rules, prefix=prefix, clock=self.now)
+        shared = RedisGates(server, rules, prefix=prefix, slot_s=SLOT_S, clock=self.now)
         self.gates: Any = FailoverGates(
             shared, Replicas(server, prefix=prefix), lambda: MemoryGates(rules, clock=self.now, wall=self.now)
         )
@@ -95,6 +97,10 @@ class LocalEnabling:
     async def enable(self, credential: str | None) -> None:
         with pytest.raises(StateError):
             await self._gates.enable(credential)
+
+    async def lift(self, places: Sequence[Place]) -> None:
+        with pytest.raises(StateError):
+            await self._gates.lift(places)
 
 
 def replica(redis: OwnRedis, prefix: str = "semroute:{test}:", **options: Any) -> FailoverGates:

@@ -23,6 +23,8 @@ from semroute.resilience.shared.server import Server
 from semroute.types import Ending, Pass, Place
 
 RULES = BreakerRules(jitter=0.0)
+# The contract lets hours pass at once, in which no process could say that it lives.
+SLOT_S = 1e6
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ class TestRedisGates(GatesContract):
     @asynccontextmanager
     async def world(self, rules: BreakerRules) -> AsyncGenerator[RedisWorld]:
         server = Server(self.url, timeout_s=2.0)
-        gates = RedisGates(server, rules, prefix=own_prefix(), clock=lambda: time.time() + world.ahead_s)
+        gates = RedisGates(server, rules, prefix=own_prefix(), slot_s=SLOT_S, clock=lambda: time.time() + world.ahead_s)
         world = RedisWorld(gates)
         yield world
         await gates.close()

@@ -20,14 +20,28 @@ from semroute.resilience.shared.server import Server
 from semroute.types import Ending, Pass, Place, Refusal, Standing
 
 RULES = BreakerRules(
-    window_s=10.0, least_calls=6, in_a_row=3, most_open_s=60.0, probe_lease_s=20.0, successes=2, ramp_s=8.0
+    window_s=10.0,
+    least_calls=6,
+    in_a_row=3,
+    most_open_s=60.0,
+    probe_lease_s=20.0,
+    successes=2,
+    ramp_s=8.0,
+    panic_per_s=0.5,
+    suspend_s=10.0,
+    most_suspend_s=30.0,
+    disabled_probe_s=50.0,
+    most_hint_s=100.0,
+    most_failure_hint_s=20.0,
 )
+HOST = "https://one.example:443"
 PLACES = (
     Place("free"),
-    Place("tight", "KEY", rpm=3, tpm=500, parallel=2, budget_usd=1.0),
-    Place("roomy", "KEY", rpm=40, budget_usd=2.0),
-    Place("tokens", "OTHER", tpm=1000),
-    Place("requests", "OTHER", rpm=2),
+    Place("tight", "KEY", origin=HOST, rpm=3, tpm=500, parallel=2, budget_usd=1.0),
+    Place("roomy", "KEY", origin=HOST, rpm=40, budget_usd=2.0),
+    Place("tokens", "OTHER", origin=HOST, tpm=1000),
+    Place("requests", "OTHER", origin=HOST, rpm=2),
+    Place("elsewhere", "OTHER", origin="https://other.example:443"),
 )
 # 31 December 2026, 23:50 UTC: a month, and a year, ends within the test.
 BEGIN = 1_798_761_000.0
@@ -49,21 +63,29 @@ def redis() -> Iterator[OwnRedis]:
 
 
 money = st.sampled_from([0.0, 0.001, 0.25, 0.3, 1.5])
-tokens = st.sampled_from([0, 1, 99, 100, 400, 1001])
-enter = st.tuples(st.just("enter"), st.sampled_from(PLACES), tokens, money)
+tokens = st.sampled_from([0, 1, 99, 100, 400, 1001, -5, 10**12])
+luck = st.none() | st.sampled_from([0.0, 0.4, 0.9, 1.0])
+enter = st.tuples(st.just("enter"), st.sampled_from(PLACES), tokens, money, luck)
 leave = st.tuples(
     st.just("leave"),
     st.integers(0, 30),
     st.sampled_from([Ending.SUCCESS, Ending.FAILURE, Ending.FAILURE, Ending.NEUTRAL]),
     st.none() | tokens,
     st.none() | money,
-    st.sampled_from([None, None, None, 0.0, 3.0, 30.0]),
+    st.sampled_from([None, None, None, 0.0, 3.0, 30.0, 1e9, float("nan"), -4.0]),
 )
 again = st.tuples(st.just("again"), st.integers(0, 30))
-disable = st.tuples(st.just("disable"), st.integers(0, 30))
+refuse = st.tuples(
+    st.just("refuse"),
+    st.integers(0, 30),
+    st.sampled_from([Ending.SUSPEND, Ending.DISABLE]),
+    st.sampled_from([None, "one", "other"]),
+)
+lift = st.tuples(st.just("lift"), st.sampled_from(PLACES))
+welcome = st.tuples(st.just("welcome"), st.sampled_from(PLACES), st.sampled_from(["one", "other"]))
 enable = st.tuples(st.just("enable"), st.sampled_from(["KEY", "OTHER", None]))
 advance = st.tuples(st.just("advance"), st.sampled_from([0.0, 0.1, 0.7, 1 / 3, 5.0, 20.0, 59.9, 60.0, 120.0, 400.0]))
-step = st.one_of(enter, enter, enter, leave, leave, leave, advance, advance, again, disable, enable)
+step = st.one_of(enter, enter, enter, leave, leave, leave, advance, advance, again, refuse, enable, lift, welcome)
 steps = st.lists(step, min_size=20, max_size=80)
 
 
@@ -75,8 +97,8 @@ def test_redis_and_memory_answer_alike(redis: OwnRedis, script: list[Any]) -> No
 
 def test_a_breaker_in_full_swing_is_the_same_in_both(redis: OwnRedis) -> None:
     free = PLACES[0]
-    call = [("enter", free, 0, 0.0), ("leave", 0, Ending.FAILURE, None, None, None)]
-    good = [("enter", free, 0, 0.0), ("leave", 0, Ending.SUCCESS, None, None, None)]
+    call = [("enter", free, 0, 0.0, None), ("leave", 0, Ending.FAILURE, None, None, None)]
+    good = [("enter", free, 0, 0.0, None), ("leave", 0, Ending.SUCCESS, None, None, None)]
     mixed = (call + good) * 3
     script = call * 3 + [("advance", 5.0), *call, ("advance", 20.0), *good * 3, ("advance", 1.0), *mixed]
     asyncio.run(Comparison(redis.url).run([*script, ("advance", 5.0), *good, ("advance", 10.0), *mixed]))
@@ -88,7 +110,9 @@ class Comparison:
         self.memory = MemoryGates(RULES, clock=lambda: self.now, wall=lambda: self.now, rng=Even(), lease_s=LEASE_S)
         prefix = f"semroute:{{test-{secrets.token_hex(6)}}}:"
         server = Server(url, timeout_s=5.0)
-        self.redis = RedisGates(server, RULES, prefix=prefix, rng=Even(), clock=lambda: self.now, lease_s=LEASE_S)
+        self.redis = RedisGates(
+            server, RULES, prefix=prefix, rng=Even(), clock=lambda: self.now, lease_s=LEASE_S, slot_s=LEASE_S
+        )
         self.out: list[tuple[Pass, Pass]] = []
         self.gone: list[tuple[Pass, Pass]] = []
 
@@ -100,14 +124,15 @@ class Comparison:
                 there = await self.redis.standings(PLACES, tokens, usd)
                 for one, other in zip(here, there, strict=True):
                     assert comparable(one) == pytest.approx(comparable(other), abs=1e-6)
-                    assert (one.breaker, one.reason) == (other.breaker, other.reason)
+                    assert (one.breaker, one.reason, one.refused) == (other.breaker, other.reason, other.refused)
         await self.redis.close()
 
-    async def enter(self, place: Place, tokens: int, usd: float) -> None:
-        here, there = await self.memory.enter(place, tokens, usd), await self.redis.enter(place, tokens, usd)
+    async def enter(self, place: Place, tokens: int, usd: float, panic: float | None) -> None:
+        here = await self.memory.enter(place, tokens, usd, panic=panic)
+        there = await self.redis.enter(place, tokens, usd, panic=panic)
         assert type(here) is type(there), (here, there)
         if isinstance(here, Pass) and isinstance(there, Pass):
-            assert here.is_probe == there.is_probe
+            assert (here.is_probe, here.is_panic) == (there.is_probe, there.is_panic)
             self.out.append((here, there))
         elif isinstance(here, Refusal) and isinstance(there, Refusal):
             assert here.reason == there.reason
@@ -128,8 +153,18 @@ class Comparison:
             await self.memory.leave(here, Ending.FAILURE, tokens=7, usd=0.7, wait_s=70.0)
             await self.redis.leave(there, Ending.FAILURE, tokens=7, usd=0.7, wait_s=70.0)
 
-    async def disable(self, index: int) -> None:
-        await self.leave(index, Ending.DISABLE, None, None, None)
+    async def refuse(self, index: int, ending: Ending, refused: str | None) -> None:
+        if self.out:
+            for gates, leave in zip((self.memory, self.redis), self.out.pop(index % len(self.out)), strict=True):
+                await gates.leave(leave, ending, reason="it was refused", refused=refused)
+
+    async def lift(self, place: Place) -> None:
+        for gates in (self.memory, self.redis):
+            await gates.lift([place])
+
+    async def welcome(self, place: Place, refused: str) -> None:
+        for gates in (self.memory, self.redis):
+            await gates.welcome(place, refused)
 
     async def enable(self, credential: str | None) -> None:
         await self.memory.enable(credential)

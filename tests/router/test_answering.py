@@ -91,7 +91,7 @@ def test_a_rule_that_names_a_category_leaves_its_cascade(routing_index: Path, pr
 
 def test_what_a_rule_leaves_bounds_the_tiers(routing_index: Path, provider: FakeProvider) -> None:
     rules = [{"name": "free", "when": {"metadata": {"plan": "free"}}, "only": ["small", "coder"]}]
-    provider.script(answer(""))
+    provider.script(answer("I don't know."))
     routes = router(routing_index, provider, cascade=LADDER, rules=rules)
     request = Request(({"role": "user", "content": SOUP},), metadata={"plan": "free"})
     completion = routes.complete(request)

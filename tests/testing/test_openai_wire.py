@@ -214,7 +214,8 @@ def test_a_wrong_key_is_refused_and_azures_header_is_taken(provider: FakeProvide
         {"top_logprobs": 2},
         {"stream_options": {"include_usage": True}},
         {"extra_body": {"nonsense": 1}},
-        {"n": 2},
+        {"n": 0},
+        {"parallel_tool_calls": True},
     ],
 )
 def test_a_wrong_request_is_refused(provider: FakeProvider, client: openai.OpenAI, wrong: dict[str, Any]) -> None:

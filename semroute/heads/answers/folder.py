@@ -42,6 +42,7 @@ def write_classifier(classifier: AnswerClassifier, folder: Path, *, report: Mapp
     FOLDER.write(folder, manifest, {name: getattr(classifier, name) for name in _ARRAYS})
 
 
+@np.errstate(all="ignore")  # numbers that are out of range are told by what comes out
 def read_classifier(folder: Path) -> AnswerClassifier:
     """Read what :func:`write_classifier` wrote, and check that it is whole.
 
@@ -57,10 +58,13 @@ def read_classifier(folder: Path) -> AnswerClassifier:
             threshold=float(manifest["threshold"]),
             **{name: np.asarray(arrays[name], np.float64) for name in _ARRAYS},
         )
-        sizes = {len(getattr(classifier, name)) for name in ("mean", "scale", "weights")}
+        shapes = {name: getattr(classifier, name).shape for name in _ARRAYS}
+        if not all(np.isfinite(getattr(classifier, name)).all() for name in _ARRAYS) or not classifier.scale.all():
+            raise ValueError("a number is not finite, or a scale is 0")
     except (KeyError, ValueError, TypeError) as error:
-        raise ArtifactError(f"{folder}: not the arrays of a classifier of answers; train it again") from error
+        raise ArtifactError(f"{folder}: not the arrays of a classifier of answers ({error}); train it again") from error
     names = feature_names(classifier.blocks)
-    if tuple(manifest["features"]) != names or sizes != {len(names)} or len(classifier.answer_words) != BUCKETS:
+    wanted = {name: (BUCKETS,) if name.endswith("words") else (len(names),) for name in _ARRAYS}
+    if tuple(manifest["features"]) != names or shapes != wanted:
         raise ArtifactError(f"{folder / MANIFEST}: trained with other features than this version's; train it again")
     return classifier

@@ -63,9 +63,8 @@ class NeighbourHead:
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
         """The head of these arrays."""
-        return cls(
-            np.asarray(arrays["vectors"], np.float16),
-            np.asarray(arrays["quality"], np.float32),
-            np.asarray(arrays["prior"], np.float64),
-            int(arrays["k"]),
-        )
+        vectors, quality = np.asarray(arrays["vectors"], np.float16), np.asarray(arrays["quality"], np.float32)
+        k = int(arrays["k"])
+        if {vectors.ndim, quality.ndim} != {2} or not 0 < len(vectors) == len(quality) or k < 1:
+            raise ValueError("neighbours and their quality do not fit together")
+        return cls(vectors, quality, np.asarray(arrays["prior"], np.float64), k)

@@ -59,6 +59,11 @@ class TreesHead:
             levels += 1
         return levels
 
+    @property
+    def columns(self) -> int:
+        """The least number of columns that the trees need."""
+        return int(self.feature.max(initial=LEAF)) + 1
+
     def predict(self, inputs: Inputs) -> Quality:
         """``(n, m)`` predicted quality."""
         columns = tree_columns(inputs, self.directions)
@@ -92,6 +97,7 @@ class TreesHead:
         nodes = len(found["feature"])
         if {len(found[name]) for name in ("threshold", "left", "right", "values")} != {nodes}:
             raise ValueError("the arrays of trees are of different lengths")
+        _check_trees(found["feature"], found["left"], found["right"], found["roots"])
         return cls(**found)
 
 
@@ -99,6 +105,22 @@ _TYPES: dict[str, type[np.generic]] = {
     "directions": np.float32, "feature": np.int32, "threshold": np.float32, "left": np.int32, "right": np.int32,
     "values": np.float32, "roots": np.int32, "bias": np.float64,
 }  # fmt: skip
+
+
+def _check_trees(
+    feature: NDArray[np.int32], left: NDArray[np.int32], right: NDArray[np.int32], roots: NDArray[np.int32]
+) -> None:
+    """Refuse nodes that are no trees: going down would not end, or double at each level.
+
+    Raises:
+        ValueError: a child is no node, or a node is the child of two.
+    """
+    if not len(roots) or {feature.ndim, left.ndim, right.ndim, roots.ndim} != {1} or feature.min(initial=LEAF) < LEAF:
+        raise ValueError("the arrays of trees hold no trees")
+    inner = feature != LEAF
+    told = np.concatenate([left[inner], right[inner], roots])
+    if told.min() < 0 or told.max() >= len(feature) or len(np.unique(told)) != len(told):
+        raise ValueError("a node of a tree is there twice, or not at all")
 
 
 def tree_columns(inputs: Inputs, directions: Matrix) -> Matrix:

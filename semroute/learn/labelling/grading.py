@@ -45,7 +45,13 @@ def grading_request(query: str, answer: str, *, as_json: bool) -> Request:
         f"What is the grade of the answer, 0 to {TOP}? Answer with {how}."
     )
     messages = ({"role": "system", "content": system}, {"role": "user", "content": user})
-    return Request(messages, max_tokens=MOST_TOKENS, temperature=0.0, json_schema=_SCHEMA if as_json else None)
+    return Request(
+        messages,
+        max_tokens=MOST_TOKENS,
+        temperature=0.0,
+        json_schema=_SCHEMA if as_json else None,
+        droppable=frozenset({"temperature"}),  # models that take none grade without
+    )
 
 
 def read_grade(text: str) -> float | None:

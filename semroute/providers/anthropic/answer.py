@@ -14,14 +14,11 @@ from pydantic import ValidationError
 
 from semroute.errors import BrokenStreamError, MalformedResponseError
 from semroute.providers.anthropic import wire
-from semroute.providers.conversation.messages import ends_with_result
+from semroute.providers.conversation.answers import checked, with_ids
 from semroute.providers.target import Target
 from semroute.providers.transport.http import failure_in_200, has_error, quote, read_json
 from semroute.providers.transport.sse import Event
 from semroute.types import Completion, Request, TokenLogprob, ToolCall, Usage
-
-_MAY_BE_EMPTY = frozenset({"max_tokens", "model_context_window_exceeded", "stop_sequence", "refusal"})
-"""Reasons with which a message without text is an answer all the same."""
 
 
 @dataclass(slots=True)
@@ -37,22 +34,28 @@ class Answer:
 
     Attributes:
         has_content: whether a first piece of text or of a tool call has come.
-        is_done: whether the message is whole.
+        is_done: whether the server has said that nothing more comes.
+        progress: number of events that brought the message on; pings and the frames of empty texts do not.
     """
 
     def __init__(self, target: Target, request: Request) -> None:
         self.has_content = False
         self.is_done = False
+        self.progress = 0
         self._target = target
-        self._may_be_empty = ends_with_result(request)
+        self._request = request
         self._has_begun = False
-        self._has_block = False  # of text, be it empty, or of a call
         self._texts: list[str] = []
         self._calls: dict[int, _Call] = {}
         self._model: str | None = None
         self._stop_reason: str | None = None
         self._refusal: str | None = None
         self._counts = wire.Counts()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the message has ended: with its end, or with the reason and the counts that come just before."""
+        return self.is_done or (self._stop_reason is not None and self.usage is not None)
 
     def logprobs_since(self, start: int) -> tuple[TokenLogprob, ...]:
         """None: the format has none."""
@@ -104,29 +107,29 @@ class Answer:
         Raises:
             BrokenStreamError: the stream ended before the message did.
             MalformedResponseError: there was no message, or one with a tool call that cannot be read.
+            EmptyAnswerError: the message has neither text nor a tool call.
         """
         deployment = self._target.deployment
-        if not self.is_done:
+        if not self.is_whole:
             message = f"{deployment.name}: the stream ended before the answer (no message_stop)"
             raise BrokenStreamError(message, deployment=deployment.name, status=200, usage=self.usage)
         if not self._has_begun:
             raise self._malformed("streamed no answer")
-        reason = wire.finish_reason(self._stop_reason)
-        if not (self._has_block or self._may_be_empty or self._stop_reason in _MAY_BE_EMPTY):
-            given = quote(self._stop_reason or "not given", self._target.key)
-            raise self._malformed(f"answered without text (stop_reason {given})")
-        return Completion(
+        calls = [ToolCall(call.id, call.name, _arguments(call)) for call in self._calls.values()]
+        completion = Completion(
             text="".join(self._texts),
             model=deployment.model,
             deployment=deployment.name,
             upstream_model=quote(self._model or deployment.upstream, self._target.key),
-            finish_reason=reason,
+            finish_reason=wire.finish_reason(self._stop_reason),
             usage=self.usage,
             latency_ms=latency_ms,
             first_token_ms=first_token_ms,
-            tool_calls=tuple(ToolCall(call.id, call.name, _arguments(call)) for call in self._calls.values()),
+            tool_calls=with_ids(calls, self._request),
             refusal=self._refusal,
         )
+        given = quote(self._stop_reason or "not given", self._target.key)
+        return checked(completion, self._target, self._request, f"stop_reason {given}")
 
     def _take(self, event: wire.Event) -> str:
         match event.type:
@@ -137,10 +140,12 @@ class Answer:
             case "content_block_delta" if event.delta is not None:
                 return self._extend(event.index, event.delta)
             case "message_delta":
+                self.progress += 1
                 self._counts.add(event.usage)
                 if event.delta is not None:
                     self._stop(event.delta.stop_reason, event.delta.stop_details)
             case "message_stop":
+                self.progress += 1
                 self.is_done = True
         return ""
 
@@ -152,19 +157,20 @@ class Answer:
         return "".join(self._open(index, block) for index, block in enumerate(message.content))
 
     def _open(self, index: int, block: wire.Block) -> str:
-        self._has_block = self._has_block or block.type in ("text", "tool_use")
         if block.type == "text":
             return self._say(block.text or "")
+        self.progress += 1  # thinking that is kept from us shows nothing but its frame
         if block.type == "tool_use":
-            if not block.id or not block.name:
-                raise self._malformed("answered with a tool call that has no id or no name")
-            self._calls[index] = _Call(block.id, block.name, block.input)
+            if not block.name:
+                raise self._malformed("answered with a tool call that has no name")
+            self._calls[index] = _Call(block.id or "", block.name, block.input)
             self.has_content = True
         return ""
 
     def _extend(self, index: int, delta: wire.Delta) -> str:
         if delta.type == "text_delta":
             return self._say(delta.text or "")
+        self.progress += 1
         if delta.type == "input_json_delta" and index in self._calls:
             self._calls[index].fragments.append(delta.partial_json or "")
         return ""
@@ -173,6 +179,7 @@ class Answer:
         if text:
             self._texts.append(text)
             self.has_content = True
+            self.progress += 1
         return text
 
     def _stop(self, reason: str | None, details: object) -> None:

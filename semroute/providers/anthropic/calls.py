@@ -53,8 +53,11 @@ async def stream(
     """
     started = time.perf_counter()
     body = payload(target, request, stream=True)
-    events = open_stream(client, target, PATH, body, headers=_headers(target), within_s=within_s)
-    async with aclosing(read_stream(events, Answer(target, request), started)) as pieces:
+    headers, answer = _headers(target), Answer(target, request)
+    events = open_stream(
+        client, target, PATH, body, headers=headers, within_s=within_s, progress=lambda: answer.progress
+    )
+    async with aclosing(read_stream(events, answer, started)) as pieces:
         async for piece in pieces:
             yield piece
 

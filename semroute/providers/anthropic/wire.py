@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from semroute.providers.conversation.answers import is_count
 from semroute.types import FinishReason, Usage
 
 _FINISH_REASONS: Mapping[str, FinishReason] = {
@@ -21,6 +22,7 @@ _FINISH_REASONS: Mapping[str, FinishReason] = {
     "refusal": "refusal",
 }
 """``pause_turn`` and what is not known here are "other"."""
+_COUNTED = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
 class Block(BaseModel):
@@ -74,21 +76,27 @@ class Counts:
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
+        self._is_doubtful = False
 
     def add(self, usage: object) -> None:
-        """Take counts in. They only grow; a gateway may say 0 at one end of a stream and the number at the other."""
+        """Take counts in. They only grow; a gateway may say 0 at one end of a stream and the number at the other.
+
+        After one that cannot be a number of tokens none of them is believed.
+        """
         if not isinstance(usage, Mapping):
             return
         details = usage.get("output_tokens_details")
         for counts in (usage, details if isinstance(details, Mapping) else {}):
             for name, count in counts.items():
-                if isinstance(count, int) and not isinstance(count, bool) and count >= 0:
+                if is_count(count):
                     self._counts[name] = max(count, self._counts.get(name, 0))
+                elif name in _COUNTED and count is not None:
+                    self._is_doubtful = True
 
     def usage(self) -> Usage | None:
         """The counts in our vocabulary: Anthropic's input leaves out what the cache read or wrote."""
         counts = self._counts
-        if "input_tokens" not in counts or "output_tokens" not in counts:
+        if self._is_doubtful or "input_tokens" not in counts or "output_tokens" not in counts:
             return None
         cached, written = counts.get("cache_read_input_tokens", 0), counts.get("cache_creation_input_tokens", 0)
         output = counts["output_tokens"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -14,6 +15,7 @@ class InlineImage:
 
     media_type: str
     data: str
+    cache_control: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class LinkedImage:
     """An image that the provider fetches; ``url`` is an http(s) address or another that the provider knows (gs://)."""
 
     url: str
+    cache_control: Mapping[str, object] | None = None
 
 
 def image(url: str) -> InlineImage | LinkedImage | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NoReturn, TypeAlias
 
 from semroute.errors import CapabilityError, RequestError
@@ -24,14 +24,22 @@ _READ: Mapping[str, frozenset[str]] = {
     "assistant": frozenset({"tool_calls", "refusal"}),
     "tool": frozenset({"tool_call_id", "name"}),
 }
-"""What is read of a message of each role, besides its role and content."""
+"""What is read of a message of each role, besides its role and content.
+
+An assistant's message comes back with whatever its vendor added to it (``annotations``, ``reasoning_content``,
+``extra_content``, …); the rest of it is passed over. Of any other message nothing is.
+"""
+
+_REASONING_PARTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
+"""Parts of an assistant's content that are another model's reasoning, signed or encrypted for that model alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Words; never empty."""
+    """Words; never empty. ``cache_control`` is Anthropic's marker, here and in other parts."""
 
     text: str
+    cache_control: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,7 @@ class Call:
     name: str
     arguments: Mapping[str, object]
     signature: str | None = None
+    cache_control: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,7 @@ class Result:
     id: str
     name: str
     content: tuple[Text | InlineImage | LinkedImage, ...]
+    cache_control: Mapping[str, object] | None = None
 
 
 Part: TypeAlias = Text | InlineImage | LinkedImage | Call | Result
@@ -69,12 +79,17 @@ class Conversation:
     """A whole conversation.
 
     Attributes:
-        system: the texts of the system and developer messages, wherever they stood, in their order.
+        instructions: the texts of the system and developer messages, wherever they stood, in their order.
         turns: user and assistant in alternation; results of calls are the user's.
     """
 
-    system: tuple[str, ...]
+    instructions: tuple[Text, ...]
     turns: tuple[Turn, ...]
+
+    @property
+    def system(self) -> tuple[str, ...]:
+        """The instructions without their markers."""
+        return tuple(part.text for part in self.instructions)
 
 
 def read(request: Request, deployment: str) -> Conversation:
@@ -99,7 +114,7 @@ def read(request: Request, deployment: str) -> Conversation:
 
 class _Reader:
     def __init__(self, deployment: str) -> None:
-        self.system: list[str] = []
+        self.system: list[Text] = []
         self.turns: list[tuple[Role, list[Part]]] = []
         self._deployment = deployment
         self._functions: dict[str, str] = {}  # names by the ids of their calls
@@ -114,23 +129,36 @@ class _Reader:
             self._cannot(f"has the role {role!r}")
         for key, value in message.items():
             # Messages that were dumped from an answer have empty fields.
-            if key not in ("role", "content") and key not in _READ[role] and value:
+            is_known = key in ("role", "content", "cache_control") or key in _READ[role]
+            if value and not is_known and (role != "assistant" or key == "function_call"):
                 self._cannot(f"has {key!r}")
-        content = list(self._content(message.get("content")))
+        content = list(self._content(message.get("content"), is_answer=role == "assistant"))
         if role in ("system", "developer"):
-            self._instruct(content)
+            self._instruct(self._marked(content, message))
         elif role == "tool":
-            self._say("user", [self._result(message, content)])
+            self._say("user", self._marked([self._result(message, content)], message))
         elif role == "user":
-            self._say("user", content)
+            self._say("user", self._marked(content, message))
         else:
-            self._say("assistant", [*content, *self._refusal(message), *self._calls(message)])
+            said = [*content, *self._refusal(message), *self._calls(message)]
+            self._say("assistant", self._marked(said, message))
 
-    def _instruct(self, content: Sequence[Text | InlineImage | LinkedImage]) -> None:
+    def _marked(self, parts: Sequence[Part], message: Message) -> Sequence[Part]:
+        """The parts; a marker of the whole message belongs to the last."""
+        marker = self._marker(message)
+        return parts if marker is None or not parts else [*parts[:-1], replace(parts[-1], cache_control=marker)]
+
+    def _marker(self, holder: Mapping[str, object]) -> Mapping[str, object] | None:
+        marker = holder.get("cache_control")
+        if marker is not None and not isinstance(marker, Mapping):
+            self._wrong("has a cache_control that is not a mapping")
+        return marker or None
+
+    def _instruct(self, content: Sequence[Part]) -> None:
         for part in content:
             if not isinstance(part, Text):
                 self._cannot("is an instruction with an image")
-            self.system.append(part.text)
+            self.system.append(part)
 
     def _say(self, role: Role, parts: Sequence[Part]) -> None:
         if not parts:
@@ -140,7 +168,7 @@ class _Reader:
         else:
             self.turns.append((role, list(parts)))
 
-    def _content(self, content: object) -> Iterator[Text | InlineImage | LinkedImage]:
+    def _content(self, content: object, *, is_answer: bool) -> Iterator[Text | InlineImage | LinkedImage]:
         if isinstance(content, str):
             content = [{"type": "text", "text": content}]
         if content is None:
@@ -149,15 +177,17 @@ class _Reader:
             self._wrong("has content that is neither text nor a list of parts")
         for part in content:
             kind = part.get("type") if isinstance(part, Mapping) else None
+            if is_answer and kind in _REASONING_PARTS:
+                continue
             if kind in ("text", "refusal"):
                 if text := self._words(part.get(kind)):
-                    yield Text(text)
+                    yield Text(text, self._marker(part))
             elif kind == "image_url":
-                yield self._image(part.get("image_url"))
+                yield replace(self._image(part.get("image_url")), cache_control=self._marker(part))
             else:
                 self._cannot(f"has a part of type {kind!r}")
             for key, value in part.items():
-                if key not in ("type", kind) and value:
+                if key not in ("type", kind, "cache_control") and value and not is_answer:
                     self._cannot(f"has a part with {key!r}")
 
     def _words(self, text: object) -> str:
@@ -191,7 +221,7 @@ class _Reader:
             if not (isinstance(id, str) and id and isinstance(name, str) and name and isinstance(arguments, str)):
                 self._wrong("has a call without id, name or arguments")
             self._functions[id] = name
-            yield Call(id, name, self._arguments(arguments, id), _signature(call))
+            yield Call(id, name, self._arguments(arguments, id), signature(call))
 
     def _arguments(self, text: str, id: str) -> Mapping[str, object]:
         value = json_object(text)
@@ -231,8 +261,11 @@ def json_object(text: str) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-def _signature(call: Mapping[str, object]) -> str | None:
-    """Where Google's own OpenAI-compatible server keeps it: https://ai.google.dev/gemini-api/docs/thought-signatures."""
+def signature(call: Mapping[str, object]) -> str | None:
+    """Return the signature of a call, from where Google's own server of OpenAI's format keeps it.
+
+    Source: https://ai.google.dev/gemini-api/docs/thought-signatures.
+    """
     extra = call.get("extra_content")
     google = extra.get("google") if isinstance(extra, Mapping) else None
     signature = google.get("thought_signature") if isinstance(google, Mapping) else None

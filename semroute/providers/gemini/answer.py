@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 from pydantic import ValidationError
 
 from semroute.errors import BrokenStreamError, ContentFilterError, DispatchError, MalformedResponseError
-from semroute.providers.conversation.messages import ends_with_result
+from semroute.providers.conversation.answers import checked, is_blank, merge_usage, with_ids
 from semroute.providers.gemini import wire
 from semroute.providers.target import Target
 from semroute.providers.transport.http import failure_in_200, has_error, quote, read_json
@@ -23,25 +22,27 @@ class Answer:
         target: what was called.
         request: what was asked.
         is_streamed: whether a stream's end without a reason means that it broke.
+        index: of the candidate, where several are asked for.
 
     Attributes:
         is_done: always False: only the stream's end says that nothing more comes.
-        usage: the latest count of tokens.
+        usage: the highest count of tokens so far.
+        progress: number of pieces that brought the answer on.
     """
 
     is_done = False
 
-    def __init__(self, target: Target, request: Request, *, is_streamed: bool = False) -> None:
+    def __init__(self, target: Target, request: Request, *, is_streamed: bool = False, index: int = 0) -> None:
         self.usage: Usage | None = None
+        self.progress = 0
         self._target = target
-        self._turn = len(request.messages)
-        self._may_be_empty = ends_with_result(request)
+        self._request = request
         self._is_streamed = is_streamed
+        self._index = index
         self._texts: list[str] = []
         self._calls: list[ToolCall] = []
         self._logprobs: list[TokenLogprob] = []
         self._has_begun = False
-        self._has_part = False  # of text, be it empty, or of a call
         self._finish_reason: str | None = None
         self._finish_message: str | None = None
         self._feedback: wire.Feedback | None = None
@@ -51,6 +52,11 @@ class Answer:
     def has_content(self) -> bool:
         """Whether a first piece of text or of a tool call has come."""
         return bool(self._texts or self._calls)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a finish reason has come."""
+        return self._finish_reason is not None
 
     def logprobs_since(self, start: int) -> tuple[TokenLogprob, ...]:
         """Log probabilities of the tokens from the ``start``-th on."""
@@ -82,10 +88,10 @@ class Answer:
         except ValidationError as invalid:
             where = ".".join(str(part) for part in invalid.errors(include_input=False)[0]["loc"]) or "not an object"
             raise self._malformed(f"answered 200 with something that is not an answer ({where})") from None
-        self.usage = wire.usage(parsed.usage_metadata) or self.usage
+        self.usage = merge_usage(self.usage, wire.usage(parsed.usage_metadata))
         self._model = parsed.model_version or self._model
         self._feedback = parsed.prompt_feedback or self._feedback
-        return "".join(self._take(candidate) for candidate in parsed.candidates or () if candidate.index == 0)
+        return "".join(self._take(candidate) for candidate in parsed.candidates or () if candidate.index == self._index)
 
     def completion(self, latency_ms: float, first_token_ms: float | None = None) -> Completion:
         """The whole answer.
@@ -93,12 +99,13 @@ class Answer:
         Raises:
             ContentFilterError: the prompt was blocked, or the filter left nothing of the answer.
             BrokenStreamError: the stream ended before the answer did.
-            MalformedResponseError: there is no answer, or the model failed to write its call.
+            MalformedResponseError: there is no candidate.
+            EmptyAnswerError: the candidate has neither text nor a call, as where the model failed to write one.
         """
         if (error := self._error()) is not None:
             raise error
         deployment = self._target.deployment
-        return Completion(
+        completion = Completion(
             text="".join(self._texts),
             model=deployment.model,
             deployment=deployment.name,
@@ -107,45 +114,42 @@ class Answer:
             usage=self.usage,
             latency_ms=latency_ms,
             first_token_ms=first_token_ms,
-            tool_calls=tuple(self._calls),
+            tool_calls=with_ids(self._calls, self._request),
             logprobs=tuple(self._logprobs) or None,
         )
+        given = self._quoted(self._finish_reason, self._finish_message)
+        return checked(completion, self._target, self._request, given)
 
     def _error(self) -> DispatchError | None:
         """Why what has come is no answer."""
         reason, feedback = self._finish_reason, self._feedback
         finish = wire.finish_reason(reason, calls=bool(self._calls))
-        if not self.has_content and feedback is not None and feedback.block_reason:
+        has_answer = bool(self._calls) or not is_blank("".join(self._texts))
+        if not has_answer and feedback is not None and feedback.block_reason:
             return self._filtered("the prompt", feedback.block_reason, feedback.block_reason_message)
-        if not self.has_content and finish == "content_filter":
+        if not has_answer and finish == "content_filter":
             return self._filtered("the answer", reason, self._finish_message)
         if reason is None and self._is_streamed:
             return self._failed(BrokenStreamError, ": the stream ended before the answer (no finishReason)")
         if not self._has_begun:
             return self._malformed("answered 200 without a candidate")
-        if self.has_content or finish == "length" or (finish == "stop" and (self._has_part or self._may_be_empty)):
-            return None
-        return self._malformed(f"answered without text ({self._quoted(reason, self._finish_message)})")
+        return None
 
     def _take(self, candidate: wire.Candidate) -> str:
         self._has_begun = True
-        self._finish_reason = candidate.finish_reason or self._finish_reason
+        reason = None if candidate.finish_reason == "FINISH_REASON_UNSPECIFIED" else candidate.finish_reason
+        self._finish_reason = reason or self._finish_reason
         self._finish_message = candidate.finish_message or self._finish_message
         self._logprobs += wire.logprobs(candidate.logprobs_result)
         parts = (candidate.content and candidate.content.parts) or ()
         texts = [part.text for part in parts if part.text is not None and not part.thought]
         self._texts += filter(None, texts)
-        self._has_part = self._has_part or bool(texts)
+        self.progress += bool(reason) or any(part.text != "" for part in parts)
         for part in parts:
             if part.function_call is not None:
-                self._calls.append(self._call(part.function_call, part.thought_signature))
+                call, arguments = part.function_call, json.dumps(part.function_call.args or {}, ensure_ascii=False)
+                self._calls.append(ToolCall(call.id or "", call.name, arguments, part.thought_signature))
         return "".join(texts)
-
-    def _call(self, call: wire.FunctionCall, signature: str | None) -> ToolCall:
-        arguments = json.dumps(call.args or {}, ensure_ascii=False)
-        # The same for the same answer, and another in every turn of a conversation.
-        made = hashlib.sha256(f"{self._turn}|{len(self._calls)}|{call.name}|{arguments}".encode()).hexdigest()
-        return ToolCall(call.id or f"call_{made[:24]}", call.name, arguments, signature)
 
     def _filtered(self, what: str, reason: str | None, words: str | None) -> DispatchError:
         return self._failed(ContentFilterError, f": Gemini's filter stopped {what} ({self._quoted(reason, words)})")

@@ -9,10 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from urllib.parse import quote
 
 import httpx
 
+from semroute.providers.conversation.answers import combined
 from semroute.providers.gemini.answer import Answer
 from semroute.providers.gemini.request import payload
 from semroute.providers.target import Target
@@ -37,9 +39,17 @@ async def complete(client: httpx.AsyncClient, target: Target, request: Request, 
     found = await post_json(client, target, path, body, headers=authorization(target), within_s=within_s)
     if has_error(found):
         raise failure_in_200(found, {}, target)
-    answer = Answer(target, request)
-    answer.add(found)
-    return answer.completion(since(started))
+    given = found.get("candidates")
+    listed = given if isinstance(given, list) else []
+    # A zero is left out on the wire.
+    indices = {one.get("index", 0) for one in listed if isinstance(one, dict)} & set(range(request.n or 1))
+
+    def read(index: int) -> Completion:
+        answer = Answer(target, request, index=index)
+        answer.add(found)
+        return answer.completion(since(started))
+
+    return combined(partial(read, index) for index in sorted(indices) or [0])
 
 
 async def stream(
@@ -53,10 +63,12 @@ async def stream(
         BrokenStreamError: the stream ended before the answer did.
     """
     started = time.perf_counter()
-    path, body = _path(target, "streamGenerateContent"), payload(target, request)
+    path, body = _path(target, "streamGenerateContent"), payload(target, request, stream=True)
     headers, query = authorization(target), {"alt": "sse"}  # without it the answer is one JSON array
-    events = open_stream(client, target, path, body, headers=headers, within_s=within_s, query=query)
     answer = Answer(target, request, is_streamed=True)
+    events = open_stream(
+        client, target, path, body, headers=headers, within_s=within_s, query=query, progress=lambda: answer.progress
+    )
     async with aclosing(read_stream(events, answer, started)) as pieces:
         async for piece in pieces:
             yield piece

@@ -13,9 +13,10 @@ from itertools import groupby
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+from semroute.catalog import thinks_by_budget
 from semroute.errors import CapabilityError
 from semroute.providers.conversation.images import InlineImage, LinkedImage
-from semroute.providers.conversation.lacking import lacks
+from semroute.providers.conversation.lacking import add_extra, lacks, parameters
 from semroute.providers.conversation.messages import Call, Part, Result, Text, Turn, json_object, read
 from semroute.providers.conversation.tool_choice import ToolChoice, tool_choice
 from semroute.providers.target import Target
@@ -38,11 +39,22 @@ _MEDIA_TYPES = {
     ".heic": "image/heic",
     ".heif": "image/heif",
 }
+_WORDS = {
+    "temperature": "temperature",
+    "top_p": "topP",
+    "top_k": "topK",
+    "seed": "seed",
+    "presence_penalty": "presencePenalty",
+    "frequency_penalty": "frequencyPenalty",
+    "n": "candidateCount",
+}
+_BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576}
+_OF_THE_BODY = frozenset({"safetySettings", "cachedContent", "labels", "store"})
 _VERSION = re.compile(r"gemini-(\d+)")
 
 
-def payload(target: Target, request: Request) -> dict[str, object]:
-    """The body of the request, streamed or not; what the request leaves open is left to the provider.
+def payload(target: Target, request: Request, *, stream: bool = False) -> dict[str, object]:
+    """The body of the request; what the request leaves open is left to the provider.
 
     Raises:
         CapabilityError: it asks for what this format cannot carry.
@@ -51,6 +63,7 @@ def payload(target: Target, request: Request) -> dict[str, object]:
     name = target.deployment.name
     if missing := lacks(target, request):
         raise CapabilityError(f"{name}: Gemini's format cannot carry {', '.join(missing)}", deployment=name)
+    found = parameters(target, request, stream=stream)
     conversation = read(request, name)
     wants_signatures = _wants_signatures(target.deployment.upstream)
     body: dict[str, object] = {
@@ -62,16 +75,35 @@ def payload(target: Target, request: Request) -> dict[str, object]:
         body["tools"] = [{"functionDeclarations": [_tool(tool) for tool in request.tools]}]
     if (choice := tool_choice(request, name)) is not None:
         body["toolConfig"] = {"functionCallingConfig": _choice(choice)}
-    if config := dict(_generation_config(request)):
+    config = dict(_generation_config(request)) | dict(_named(found.named, target.deployment.upstream))
+    add_extra(config, {key: value for key, value in found.extra.items() if key not in _OF_THE_BODY}, target)
+    if config:
         body["generationConfig"] = config
+    if (tier := found.named.get("service_tier")) not in (None, "auto"):
+        body["serviceTier"] = "standard" if tier == "default" else tier
+    add_extra(body, {key: value for key, value in found.extra.items() if key in _OF_THE_BODY}, target)
     return body
+
+
+def _named(named: Mapping[str, object], upstream: str) -> Iterator[tuple[str, object]]:
+    """The parameters in the API's words."""
+    for name, word in _WORDS.items():
+        if name in named:
+            yield word, named[name]
+    # https://ai.google.dev/gemini-api/docs/thinking; the budgets of an effort are those of Google's own server of
+    # OpenAI's format: https://ai.google.dev/gemini-api/docs/openai#thinking
+    effort = named.get("reasoning_effort")
+    if "thinking_budget" in named:
+        yield "thinkingConfig", {"thinkingBudget": named["thinking_budget"]}
+    elif isinstance(effort, str) and effort in _BUDGETS and thinks_by_budget(upstream):
+        yield "thinkingConfig", {"thinkingBudget": _BUDGETS[effort]}
+    elif effort is not None:
+        yield "thinkingConfig", {"thinkingLevel": effort}
 
 
 def _generation_config(request: Request) -> Iterator[tuple[str, object]]:
     if request.max_tokens is not None:
         yield "maxOutputTokens", request.max_tokens
-    if request.temperature is not None:
-        yield "temperature", request.temperature
     if request.stop:
         yield "stopSequences", list(request.stop)
     if request.json_schema is not None:

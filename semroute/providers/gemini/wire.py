@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from pydantic.alias_generators import to_camel
 
+from semroute.providers.conversation.answers import Count
 from semroute.types import FinishReason, TokenLogprob, Usage
 
 
@@ -70,11 +71,11 @@ class Answer(_Wire):
 
 
 class _Usage(_Wire):
-    prompt_token_count: int = Field(ge=0)
-    cached_content_token_count: int = Field(0, ge=0)
-    candidates_token_count: int = Field(0, ge=0)
-    thoughts_token_count: int = Field(0, ge=0)
-    tool_use_prompt_token_count: int = Field(0, ge=0)
+    prompt_token_count: Count
+    cached_content_token_count: Count = 0
+    candidates_token_count: Count = 0
+    thoughts_token_count: Count = 0
+    tool_use_prompt_token_count: Count = 0
 
 
 class _Logprob(_Wire):

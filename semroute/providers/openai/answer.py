@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 from pydantic import ValidationError
 
-from semroute.errors import ContentFilterError, MalformedResponseError, UnavailableError
+from semroute.errors import BrokenStreamError, ContentFilterError, MalformedResponseError, UnavailableError
+from semroute.providers.conversation.answers import checked, combined, is_blank, with_ids
 from semroute.providers.openai import wire
 from semroute.providers.openai.stream import Assembly
 from semroute.providers.target import Target
 from semroute.providers.transport.http import failure_in_200, has_error, quote, read_json
 from semroute.providers.transport.sse import Event
-from semroute.types import Completion, TokenLogprob, Usage
+from semroute.types import Completion, Request, TokenLogprob, Usage
 
 
-def read_answer(answer: dict[str, object], target: Target, latency_ms: float) -> Completion:
+def read_answer(answer: dict[str, object], target: Target, request: Request, latency_ms: float) -> Completion:
     """The completion in a whole answer.
 
     Raises:
         ContentFilterError: the provider's filter left nothing of the answer.
+        EmptyAnswerError: it has neither text nor a tool call nor a refusal.
         MalformedResponseError: it is not a completion.
         DispatchError: the error that it holds in place of one.
     """
@@ -27,14 +32,81 @@ def read_answer(answer: dict[str, object], target: Target, latency_ms: float) ->
         parsed = wire.Answer.model_validate(answer)
     except ValidationError as invalid:
         raise _malformed(f"answered 200 with something that is not a completion: {_where(invalid)}", target) from None
-    choice = parsed.choices[0]
-    if choice.error:
-        raise failure_in_200({"error": choice.error}, {}, target)
-    logprobs = wire.logprobs(choice.logprobs)
-    return _completion(choice, target, parsed.model, wire.usage(parsed.usage), logprobs, latency_ms)
+    choices, usage = parsed.choices[: request.n or 1], wire.usage(parsed.usage)
+    if choices[0].error:
+        raise failure_in_200({"error": choices[0].error}, {}, target)
+    return combined(
+        partial(_completion, choice, target, request, parsed.model, usage, latency_ms) for choice in choices
+    )
 
 
-def read_chunk(event: Event, target: Target) -> wire.Chunk:
+class StreamedAnswer:
+    """A streamed answer as far as it has come: a :class:`~semroute.providers.transport.streamed.Reader`.
+
+    Attributes:
+        is_done: whether ``[DONE]`` has come.
+    """
+
+    def __init__(self, target: Target, request: Request) -> None:
+        self.is_done = False
+        self._target = target
+        self._request = request
+        self._assembly = Assembly(functions=frozenset(tool.name for tool in request.tools))
+
+    @property
+    def has_content(self) -> bool:
+        """Whether a first piece of text, of a refusal or of a tool call has come."""
+        return self._assembly.has_content
+
+    @property
+    def progress(self) -> int:
+        """Number of chunks that brought the answer on."""
+        return self._assembly.progress
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a finish reason has come: what is missing then, the count of tokens and ``[DONE]``, may never."""
+        return self._assembly.finish_reason is not None
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens counted so far."""
+        return self._assembly.usage
+
+    def logprobs_since(self, start: int) -> tuple[TokenLogprob, ...]:
+        """Log probabilities of the tokens from the ``start``-th on."""
+        return self._assembly.logprobs_since(start)
+
+    def feed(self, event: Event) -> str:
+        """Take an event in and return the text that it brings.
+
+        Raises:
+            DispatchError: the event is an error, or no chunk.
+        """
+        if event.data.strip() in ("", "[DONE]"):
+            self.is_done = bool(event.data.strip())
+            return ""
+        return self._assembly.add(_chunk(event, self._target))
+
+    def completion(self, latency_ms: float, first_token_ms: float | None) -> Completion:
+        """The whole answer.
+
+        Raises:
+            BrokenStreamError: the stream ended before the answer did.
+            DispatchError: as :func:`read_answer`.
+        """
+        assembly, target = self._assembly, self._target
+        if not (self.is_done or self.is_whole):
+            message = f"{target.deployment.name}: the stream ended before the answer (no finish_reason, no [DONE])"
+            raise BrokenStreamError(message, deployment=target.deployment.name, status=200)
+        if not assembly.has_choice or not (self.is_whole or assembly.has_content):
+            raise _malformed("streamed no answer", target, assembly.usage)
+        choice, model = assembly.answer(), assembly.upstream_model
+        completion = _completion(choice, target, self._request, model, assembly.usage, latency_ms, assembly.logprobs)
+        return replace(completion, first_token_ms=first_token_ms)
+
+
+def _chunk(event: Event, target: Target) -> wire.Chunk:
     """What one event of a stream brings.
 
     Raises:
@@ -56,33 +128,14 @@ def read_chunk(event: Event, target: Target) -> wire.Chunk:
     return chunk
 
 
-def read_stream_end(assembly: Assembly, target: Target, latency_ms: float, first_token_ms: float | None) -> Completion:
-    """The completion that a stream has brought.
-
-    Raises:
-        DispatchError: as :func:`read_answer`.
-    """
-    if not assembly.has_choice or (assembly.finish_reason is None and not assembly.has_content):
-        raise _malformed("streamed no answer", target, assembly.usage)
-    return _completion(
-        assembly.answer(),
-        target,
-        assembly.upstream_model,
-        assembly.usage,
-        assembly.logprobs,
-        latency_ms,
-        first_token_ms,
-    )
-
-
 def _completion(
     choice: wire.Choice,
     target: Target,
+    request: Request,
     upstream_model: str | None,
     usage: Usage | None,
-    logprobs: tuple[TokenLogprob, ...],
     latency_ms: float,
-    first_token_ms: float | None = None,
+    logprobs: tuple[TokenLogprob, ...] | None = None,
 ) -> Completion:
     deployment, message = target.deployment, choice.message
     try:
@@ -94,13 +147,10 @@ def _completion(
         raise UnavailableError(gave_up, deployment=deployment.name, status=200, usage=usage)
     text, refusal = wire.text(message.content), message.refusal or None
     reason = wire.finish_reason(choice.finish_reason, calls=bool(calls), refuses=refusal is not None)
-    if reason == "content_filter" and not text:
+    if reason == "content_filter" and is_blank(text):
         filtered = f"{deployment.name}: the provider's content filter stopped the answer"
         raise ContentFilterError(filtered, deployment=deployment.name, status=200, usage=usage)
-    if message.content is None and not calls and refusal is None and reason != "length":
-        given = quote(choice.finish_reason or "not given", target.key)
-        raise _malformed(f"answered without text (finish_reason {given})", target, usage)
-    return Completion(
+    completion = Completion(
         text=text,
         model=deployment.model,
         deployment=deployment.name,
@@ -108,11 +158,12 @@ def _completion(
         finish_reason=reason,
         usage=usage,
         latency_ms=latency_ms,
-        first_token_ms=first_token_ms,
-        tool_calls=calls,
+        tool_calls=with_ids(calls, request),
         refusal=refusal,
-        logprobs=logprobs or None,
+        logprobs=(wire.logprobs(choice.logprobs) if logprobs is None else logprobs) or None,
     )
+    given = quote(choice.finish_reason or "not given", target.key)
+    return checked(completion, target, request, f"finish_reason {given}")
 
 
 def _where(invalid: ValidationError) -> str:

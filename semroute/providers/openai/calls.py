@@ -11,13 +11,13 @@ from contextlib import aclosing
 
 import httpx
 
-from semroute.errors import BrokenStreamError, DispatchError, ProviderTimeoutError, RequestError
-from semroute.providers.openai.answer import read_answer, read_chunk, read_stream_end
+from semroute.errors import RequestError
+from semroute.providers.openai.answer import StreamedAnswer, read_answer
 from semroute.providers.openai.payload import payload
-from semroute.providers.openai.stream import Assembly
 from semroute.providers.target import Target
-from semroute.providers.transport.http import authorization, drain, open_stream, post_json
+from semroute.providers.transport.http import authorization, open_stream, post_json
 from semroute.providers.transport.sse import Event
+from semroute.providers.transport.streamed import read_stream, since
 from semroute.types import Completion, Delta, Request
 
 __all__ = ["complete", "stream"]
@@ -34,16 +34,16 @@ async def complete(client: httpx.AsyncClient, target: Target, request: Request, 
         DispatchError: the other kinds, as the failure asks for.
     """
     started = time.perf_counter()
-    answer = await post_json(
-        client,
-        target,
-        PATH,
-        payload(target, request),
-        headers=authorization(target),
-        within_s=within_s,
-        query=_query(target),
-    )
-    return read_answer(answer, target, _since(started))
+    body, headers, query = payload(target, request), authorization(target), _query(target)
+    ends_at = time.monotonic() + within_s
+    while True:
+        left_s = ends_at - time.monotonic()
+        try:
+            answer = await post_json(client, target, PATH, body, headers=headers, within_s=left_s, query=query)
+            return read_answer(answer, target, request, since(started))
+        except RequestError as error:
+            if not _leave_out(body, request, error):
+                raise
 
 
 async def stream(
@@ -57,78 +57,51 @@ async def stream(
         BrokenStreamError: the stream ended before the answer did.
     """
     started = time.perf_counter()
-    first_token_ms: float | None = None
-    told = 0
-    assembly = Assembly()
-    async with aclosing(_open(client, target, request, within_s=within_s)) as events:
-        try:
-            while (event := await _next(events, assembly, target)) is not None:
-                text = assembly.add(read_chunk(event, target))
-                if first_token_ms is None and assembly.has_content:
-                    first_token_ms = _since(started)
-                if text:
-                    logprobs = assembly.logprobs_since(told)
-                    told += len(logprobs)
-                    yield Delta(text, logprobs)
-            completion = read_stream_end(assembly, target, _since(started), first_token_ms)
-        except DispatchError as error:
-            error.usage = error.usage or assembly.usage
-            raise
-        await drain(events)
-    yield completion
+    answer = StreamedAnswer(target, request)
+    events = _open(client, target, request, answer, within_s=within_s)
+    async with aclosing(read_stream(events, answer, started)) as pieces:
+        async for piece in pieces:
+            yield piece
 
 
 async def _open(
-    client: httpx.AsyncClient, target: Target, request: Request, *, within_s: float
+    client: httpx.AsyncClient, target: Target, request: Request, answer: StreamedAnswer, *, within_s: float
 ) -> AsyncGenerator[Event]:
-    """The events of the answer. A server that refuses ``stream_options`` is asked again without."""
+    """The events of the answer."""
     body, headers, query = payload(target, request, stream=True), authorization(target), _query(target)
     ends_at = time.monotonic() + within_s
     while True:
-        left_s = ends_at - time.monotonic()
-        events = open_stream(client, target, PATH, body, headers=headers, within_s=left_s, query=query)
+        events = open_stream(
+            client,
+            target,
+            PATH,
+            body,
+            headers=headers,
+            within_s=ends_at - time.monotonic(),
+            query=query,
+            progress=lambda: answer.progress,
+        )
         try:
             async with aclosing(events):
                 async for event in events:
                     yield event
             return
         except RequestError as error:
-            if "stream_options" not in body or "stream_options" not in str(error):
+            if not _leave_out(body, request, error):
                 raise
-            del body["stream_options"]
 
 
-async def _next(events: AsyncGenerator[Event], assembly: Assembly, target: Target) -> Event | None:
-    """The next event that is not empty; None at the answer's end.
+def _leave_out(body: dict[str, object], request: Request, error: RequestError) -> bool:
+    """Remove from a body what its server has refused, if it may be left out; False if there is nothing.
 
-    Once a finish reason has come, the answer is whole: what is missing then (the count of tokens, ``[DONE]``) is not
-    worth an error.
+    Models of one vendor differ: some take no ``temperature`` but 1, and old servers know no ``stream_options``.
     """
-    is_whole = assembly.finish_reason is not None
-    try:
-        while (event := await anext(events, None)) is not None:
-            if event.data.strip() == "[DONE]":
-                return None
-            if event.data.strip():
-                return event
-    except (BrokenStreamError, ProviderTimeoutError):
-        if not is_whole:
-            raise
-    if not is_whole:
-        raise _broken_off(target)
-    return None
+    refused = [name for name in ("stream_options", *request.droppable) if name in body and name in str(error)]
+    for name in refused:
+        del body[name]
+    return bool(refused)
 
 
 def _query(target: Target) -> Mapping[str, str] | None:
     version = target.deployment.api_version
     return None if version is None else {"api-version": version}
-
-
-def _since(started: float) -> float:
-    return (time.perf_counter() - started) * 1000
-
-
-def _broken_off(target: Target) -> BrokenStreamError:
-    name = target.deployment.name
-    message = f"{name}: the stream ended before the answer (no finish_reason, no [DONE])"
-    return BrokenStreamError(message, deployment=name, status=200)

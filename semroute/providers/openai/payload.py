@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from semroute.catalog import Parameters
 from semroute.errors import CapabilityError, RequestError
-from semroute.providers.conversation.lacking import lacks
+from semroute.providers.conversation.lacking import add_extra, lacks, parameters
+from semroute.providers.openai.messages import MessageWriter
 from semroute.providers.target import Target
 from semroute.types import Request, Tool
 
@@ -20,21 +22,21 @@ def payload(target: Target, request: Request, *, stream: bool = False) -> dict[s
     """The body of the request; what the request leaves open is left to the provider.
 
     Raises:
-        CapabilityError: it asks for what the vendor's row says that it lacks.
+        CapabilityError: it asks for what the vendor's row says that it lacks, or for several answers in a stream.
         RequestError: a field has a shape that no server would take.
     """
     if missing := lacks(target, request):
         name = target.deployment.name
         raise CapabilityError(f"{name}: {target.deployment.provider} lacks {', '.join(missing)}", deployment=name)
-    body: dict[str, object] = {"model": target.deployment.upstream, "messages": _messages(target, request)}
+    found = parameters(target, request, stream=stream)
+    messages = _messages(target, request, with_cache="cache_control" in found.named)
+    body: dict[str, object] = {"model": target.deployment.upstream, "messages": messages}
     if request.max_tokens is not None:
         body[_limit_name(target)] = request.max_tokens
-    if request.temperature is not None:
-        body["temperature"] = request.temperature
     if request.stop:
         body["stop"] = [request.stop] if isinstance(request.stop, str) else list(request.stop)
     if request.tools:
-        body["tools"] = [_tool(target, tool) for tool in request.tools]
+        body["tools"] = [_tool(target, tool, with_cache="cache_control" in found.named) for tool in request.tools]
     if request.tool_choice is not None:
         body["tool_choice"] = _tool_choice(target, request)
     if request.json_schema is not None:
@@ -44,7 +46,20 @@ def payload(target: Target, request: Request, *, stream: bool = False) -> dict[s
     if stream:
         # Without the option OpenAI does not count the tokens of a stream.
         body |= {"stream": True, "stream_options": {"include_usage": True}}
+    body |= _named(target, found)
+    add_extra(body, found.extra, target)
     return body
+
+
+def _named(target: Target, found: Parameters) -> dict[str, object]:
+    """The parameters under the names of the vendor's wire."""
+    named = {name: value for name, value in found.named.items() if name != "cache_control"}
+    if "seed" in named:
+        named[target.deployment.vendor.seed] = named.pop("seed")
+    if target.deployment.provider == "openrouter" and "thinking_budget" in named:
+        # https://openrouter.ai/docs/use-cases/reasoning-tokens
+        named["reasoning"] = {"max_tokens": named.pop("thinking_budget")}
+    return named
 
 
 def _limit_name(target: Target) -> str:
@@ -54,7 +69,10 @@ def _limit_name(target: Target) -> str:
     return "max_tokens" if is_unknown else vendor.max_tokens
 
 
-def _messages(target: Target, request: Request) -> list[dict[str, object]]:
+def _messages(target: Target, request: Request, *, with_cache: bool) -> list[dict[str, object]]:
+    row, deployment = target.deployment.row, target.deployment
+    own = frozenset() if row is None else row.message_fields
+    writer = MessageWriter(own | set(deployment.message_fields), with_cache=with_cache)
     messages: list[dict[str, object]] = []
     for number, message in enumerate(request.messages):
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
@@ -62,13 +80,13 @@ def _messages(target: Target, request: Request) -> list[dict[str, object]]:
         content = message.get("content")
         if content is not None and not isinstance(content, str | list | tuple):
             raise _wrong(target, f"the content of message {number} is a {type(content).__name__}, not text or parts")
-        messages.append(dict(message))
+        messages.append(writer.write(message))
     if not messages:
         raise _wrong(target, "there is no message")
     return messages
 
 
-def _tool(target: Target, tool: Tool) -> dict[str, object]:
+def _tool(target: Target, tool: Tool, *, with_cache: bool) -> dict[str, object]:
     if not isinstance(tool, Tool) or not isinstance(tool.parameters, Mapping):
         raise _wrong(target, "a tool is not a Tool with a mapping of parameters")
     function: dict[str, object] = {"name": tool.name}
@@ -76,7 +94,8 @@ def _tool(target: Target, tool: Tool) -> dict[str, object]:
         function["description"] = tool.description
     if tool.parameters:  # left out, it means a function without parameters
         function["parameters"] = dict(tool.parameters)
-    return {"type": "function", "function": function}
+    marker = {"cache_control": dict(tool.cache_control)} if with_cache and tool.cache_control else {}
+    return {"type": "function", "function": function, **marker}
 
 
 def _tool_choice(target: Target, request: Request) -> object:

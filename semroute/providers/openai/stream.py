@@ -5,8 +5,10 @@ Source: https://platform.openai.com/docs/api-reference/chat-streaming
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
+from semroute.providers.conversation.answers import merge_usage
 from semroute.providers.openai import wire
 from semroute.types import TokenLogprob, Usage
 
@@ -17,6 +19,7 @@ class _CallSoFar:
     id: str | None = None
     name: str | None = None
     arguments: list[str] = field(default_factory=list)
+    extra_content: object = None
 
 
 @dataclass(slots=True)
@@ -28,7 +31,9 @@ class Assembly:
         has_content: whether any text, refusal or tool call has arrived.
         finish_reason: the server's word for why the model stopped; None until it is known.
         upstream_model: name that the provider answers under.
-        usage: the latest count of tokens.
+        usage: the highest count of tokens so far.
+        functions: names that the request gives to its tools.
+        progress: number of chunks that brought the answer on: with text, reasoning, a tool call, or its end.
     """
 
     has_choice: bool = False
@@ -36,6 +41,8 @@ class Assembly:
     finish_reason: str | None = None
     upstream_model: str | None = None
     usage: Usage | None = None
+    progress: int = 0
+    functions: frozenset[str] = frozenset()
     _texts: list[str] = field(default_factory=list)
     _refusals: list[str] = field(default_factory=list)
     _logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -44,13 +51,17 @@ class Assembly:
     def add(self, chunk: wire.Chunk) -> str:
         """Take one chunk in, and return the text that it brings."""
         self.upstream_model = chunk.model or self.upstream_model
-        self.usage = wire.usage(chunk.usage) or self.usage
+        self.usage = merge_usage(self.usage, wire.usage(chunk.usage))
         return "".join(self._take(choice) for choice in chunk.choices or () if choice.index == 0)
 
     def answer(self) -> wire.Choice:
         """The choice as it would have come whole."""
         calls = [
-            wire.Call(id=call.id, function=wire.Function(name=call.name, arguments="".join(call.arguments)))
+            wire.Call(
+                id=call.id,
+                function=wire.Function(name=call.name, arguments="".join(call.arguments)),
+                extra_content=call.extra_content,
+            )
             for call in self._calls
         ]
         text, refusal = "".join(self._texts), "".join(self._refusals)
@@ -70,6 +81,7 @@ class Assembly:
         self.has_choice = True
         self.finish_reason = choice.finish_reason or self.finish_reason
         self._logprobs += wire.logprobs(choice.logprobs)
+        self.progress += bool(choice.finish_reason)
         delta = choice.delta
         if delta is None:
             return ""
@@ -79,27 +91,55 @@ class Assembly:
         if delta.refusal:
             self._refusals.append(delta.refusal)
         for piece in delta.tool_calls or ():
-            self._call_of(piece)
-        self.has_content = self.has_content or bool(text or delta.refusal or delta.tool_calls)
+            self._add_call(piece)
+        has_content = bool(text or delta.refusal or delta.tool_calls)
+        self.has_content = self.has_content or has_content
+        thinks = delta.content or delta.reasoning_content or delta.reasoning or delta.reasoning_details
+        self.progress += has_content or bool(thinks)
         return text
 
-    def _call_of(self, piece: wire.Call) -> None:
-        call = self._find(piece)
-        if call is None:
+    def _add_call(self, piece: wire.Call) -> None:
+        same = [call for call in self._calls if piece.index is None or call.index == piece.index]
+        call = same[-1] if same else None
+        if call is None or self._begins(piece, call):
             call = _CallSoFar(piece.index)
             self._calls.append(call)
         call.id = call.id or piece.id
-        call.name = call.name or piece.function.name
+        call.extra_content = call.extra_content or piece.extra_content
+        call.name = self._name(call.name or "", piece.function.name or "")
         call.arguments.append(wire.as_text(piece.function.arguments))
 
-    def _find(self, piece: wire.Call) -> _CallSoFar | None:
-        """The call that a piece belongs to: the last of its index, or the last of all where it has none.
+    def _begins(self, piece: wire.Call, last: _CallSoFar) -> bool:
+        """Return whether a piece begins another call than the last one of its index.
 
-        Some servers number every call 0, or none; a piece with another id and a name then begins another call.
+        Some servers number every call 0, or none, and give no ids. Then a name begins a call, unless the last one's
+        arguments have begun and are not whole (the name is repeated with every piece), or the name goes on.
         """
-        same = [call for call in self._calls if piece.index is None or call.index == piece.index]
-        if not same:
-            return None
-        last = same[-1]
-        is_other = piece.id != last.id if piece.id and last.id else piece.index is None
-        return None if piece.function.name and is_other else last
+        name, before = piece.function.name, last.name
+        if not name or not before:
+            return False
+        if piece.id and last.id:
+            return piece.id != last.id
+        arguments = "".join(last.arguments)
+        if arguments.strip():
+            return name != before or is_json(arguments)
+        if name == before or any(function.startswith(before + name) for function in self.functions):
+            return False
+        return not self.functions.isdisjoint((name, before)) or bool(wire.as_text(piece.function.arguments))
+
+    def _name(self, before: str, piece: str) -> str:
+        """Return a name with its next piece; some servers send the name, or all there is of it, again."""
+        if before + piece in self.functions:
+            return before + piece
+        if piece == before or (piece.startswith(before) and piece in self.functions):
+            return piece
+        return before if before in self.functions else before + piece
+
+
+def is_json(text: str) -> bool:
+    """Return whether a text is whole JSON."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

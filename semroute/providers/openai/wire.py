@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
+from semroute.providers.conversation.answers import Count, is_count
+from semroute.providers.conversation.messages import signature
 from semroute.types import FinishReason, TokenLogprob, ToolCall, Usage
 
 
@@ -38,6 +40,7 @@ class Call(BaseModel):
     index: int | None = None
     id: str | None = None
     function: Function = Function()
+    extra_content: Any = None  # Google's, with the signature of the thought that led to the call
 
 
 class Message(BaseModel):
@@ -46,6 +49,9 @@ class Message(BaseModel):
     content: Content = None
     refusal: str | None = None
     tool_calls: list[Call] | None = None
+    reasoning_content: Any = None  # DeepSeek, vLLM
+    reasoning: Any = None  # OpenRouter, Groq, newer vLLM
+    reasoning_details: Any = None  # OpenRouter
 
 
 class Choice(BaseModel):
@@ -84,14 +90,14 @@ class Chunk(BaseModel):
 
 
 class _Details(BaseModel):
-    cached_tokens: int | None = Field(default=None, ge=0)
-    cache_write_tokens: int | None = Field(default=None, ge=0)
-    reasoning_tokens: int | None = Field(default=None, ge=0)
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int = Field(ge=0)
-    completion_tokens: int = Field(ge=0)
+    prompt_tokens: Count
+    completion_tokens: Count
     total_tokens: int | None = None
     prompt_tokens_details: Any = None
     completion_tokens_details: Any = None
@@ -147,18 +153,19 @@ def text(content: Content) -> str:
 
 
 def tool_calls(calls: Sequence[Call]) -> tuple[ToolCall, ...]:
-    """The calls of an answer.
+    """The calls of an answer; the id of one that has none is empty.
 
     Raises:
         ValueError: one of them names no function.
     """
-    return tuple(_tool_call(number, call) for number, call in enumerate(calls))
+    return tuple(_tool_call(call) for call in calls)
 
 
-def _tool_call(number: int, call: Call) -> ToolCall:
+def _tool_call(call: Call) -> ToolCall:
     if not call.function.name:
         raise ValueError("a tool call names no function")
-    return ToolCall(call.id or f"call_{number}", call.function.name, as_text(call.function.arguments) or "{}")
+    arguments = as_text(call.function.arguments) or "{}"
+    return ToolCall(call.id or "", call.function.name, arguments, signature({"extra_content": call.extra_content}))
 
 
 def as_text(arguments: str | dict[str, Any] | None) -> str:
@@ -208,4 +215,4 @@ def _details(value: object) -> _Details:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if is_count(value) else 0

@@ -10,6 +10,7 @@ from semroute.errors import (
     AuthenticationError,
     BrokenStreamError,
     DispatchError,
+    Fault,
     MalformedResponseError,
     RequestError,
     UnavailableError,
@@ -40,7 +41,7 @@ def authorization(target: Target) -> dict[str, str]:
             f"{target.deployment.name}: the key in {target.credential or 'use'} holds a character that no key has "
             "(a space, a line break, a letter outside ASCII); set it again"
         )
-        raise AuthenticationError(message, deployment=target.deployment.name, is_charged=False)
+        raise AuthenticationError(message, deployment=target.deployment.name, is_charged=False, fault=Fault.KEY)
     return {vendor.key_header: f"{vendor.key_prefix}{key}"}
 
 
@@ -69,7 +70,7 @@ def build(
         )
     except httpx.InvalidURL:
         message = f"{deployment.name}: {deployment.base_url} is not an address; correct base_url"
-        raise RequestError(message, deployment=deployment.name) from None
+        raise RequestError(message, deployment=deployment.name, fault=Fault.ADDRESS) from None
 
 
 async def send(client: httpx.AsyncClient, request: httpx.Request, target: Target) -> httpx.Response:

@@ -1,78 +1,152 @@
 """How long a provider asks to be left alone.
 
 Sources: Retry-After, RFC 9110 section 10.2.3; ``retry-after-ms``, Azure OpenAI; ``x-ratelimit-*``,
-https://platform.openai.com/docs/guides/rate-limits and https://console.groq.com/docs/rate-limits;
-``anthropic-ratelimit-*``, https://docs.anthropic.com/en/api/rate-limits; ``RetryInfo``,
-https://cloud.google.com/apis/design/errors.
+https://platform.openai.com/docs/guides/rate-limits, https://console.groq.com/docs/rate-limits and, as a moment in
+milliseconds, https://openrouter.ai/docs/api/reference/limits; ``RateLimit-Reset``,
+https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers; ``anthropic-ratelimit-*``,
+https://docs.anthropic.com/en/api/rate-limits; ``RetryInfo``, https://cloud.google.com/apis/design/errors.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from semroute.providers.transport.reports import details
+from semroute.providers.transport.reports import details, metadata_headers, read
 
 MAX_WAIT_S = 86_400.0
 """The longest wait that is believed: a day, which is the longest period that providers count by."""
 
-_OPENAI = re.compile(r"x-ratelimit-(reset|remaining)-([a-z-]+)")
+MAX_WORDED_S = 600.0
+"""The longest wait that is believed of a message's words, seconds: a message may quote its caller."""
+
+MAX_READ = 2_000
+"""Characters of a message in which a wait is looked for."""
+
+_LIMIT = re.compile(r"(?:x-)?ratelimit-(reset|remaining)(?:-([a-z-]+))?")
 _ANTHROPIC = re.compile(r"anthropic-ratelimit-([a-z-]+)-(reset|remaining)")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|us|µs|ns|s|m|h|d))+", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|s|m|h|d)", re.ASCII)
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_WEEKDAY = re.compile(r"(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*", re.ASCII | re.IGNORECASE)
+# "Please try again in 6m0s", OpenAI and Groq; "Please retry after 8 seconds", Azure; "Please retry in 34.07s", Gemini.
+_ASKED = re.compile(r"\b(?:try(?:ing)? again|retry(?:ing)?|wait)(?: (?:in|after|for|at least|about))* (?=\d)", re.ASCII)
+_WORDED_PART = re.compile(
+    r"[ ,]{0,2}(?:and )?(\d{1,9}(?:\.\d{1,9})?) ?"
+    r"(milliseconds?|msecs?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d)(?![a-z])",
+    re.ASCII,
+)
+
+_EPOCH_S = 1e9
+"""Above this, a reset time is a moment in seconds since 1970, and no longer a number of seconds."""
+_EPOCH_MS = 1e11
+"""Above this, it is one in milliseconds."""
 
 
 def wait_s(headers: Mapping[str, str], body: object, now: float) -> float | None:
     """Seconds until a rate limit (429) lets calls through again, from 0 to :data:`MAX_WAIT_S`; None without a hint.
 
-    What the provider asks for outright goes first; then the reset times of its limits: of those that are used up, or
-    of all where it does not say which are, the latest.
+    What the provider asks for outright goes first; then the reset times of the limits that are used up, then the words
+    of the message, and then, where it does not say which limits are used up, the latest of their reset times.
 
     Args:
-        headers: of the answer.
+        headers: of the answer; one that came twice is its values with commas between, and the longest wait counts.
         body: the answer's JSON.
-        now: wall clock, seconds since 1970; hints that are dates count from it.
+        now: wall clock, seconds since 1970; hints that are dates count from the server's own, where it is given.
     """
     asked = retry_after(headers, body, now)
-    return asked if asked is not None else _reset(headers, now)
+    if asked is not None:
+        return asked
+    resets, used_up = _limits({**metadata_headers(body), **headers}, now)
+    if counting := resets.keys() & used_up:
+        return max(resets[limit] for limit in counting)
+    worded = _worded(read(body).message)
+    return worded if worded is not None else max(resets.values(), default=None)
 
 
 def retry_after(headers: Mapping[str, str], body: object, now: float) -> float | None:
     """As :func:`wait_s`, but only what the provider asks for outright: on any other failure than a rate limit, the
     reset times of the limits say nothing of when it will be over."""
-    lower = _lower(headers)
+    lower = {**_lower(metadata_headers(body)), **_lower(headers)}
+    clock = _server_clock(lower, now)
     readings: tuple[tuple[str | None, Callable[[str], float | None]], ...] = (
         (lower.get("retry-after-ms"), lambda text: _scaled(_number(text), 1e-3)),
-        (lower.get("retry-after"), lambda text: _seconds_or_date(text, now)),
+        (lower.get("x-ms-retry-after-ms"), lambda text: _scaled(_number(text), 1e-3)),
+        (lower.get("retry-after"), lambda text: _seconds_or_date(text, clock)),
         (_retry_delay(body), _duration),
     )
-    for text, read in readings:
-        seconds = None if text is None else read(text.strip())
-        if seconds is not None:
-            return _bounded(seconds)
+    for text, read_one in readings:
+        found = [] if text is None else [read_one(item) for item in _items(text)]
+        if given := [seconds for seconds in found if seconds is not None]:
+            return _bounded(max(given))
     return None
 
 
-def _reset(headers: Mapping[str, str], now: float) -> float | None:
+def _limits(headers: Mapping[str, str], now: float) -> tuple[dict[str, float], set[str]]:
+    """The reset times of the limits, seconds from now, and which limits are used up."""
+    lower = _lower(headers)
+    clock = _server_clock(lower, now)
     resets: dict[str, float] = {}
     used_up: set[str] = set()
-    for name, text in _lower(headers).items():
-        if found := _OPENAI.fullmatch(name):
-            what, limit, seconds = found[1], found[2], _seconds_or_duration(text.strip())
+    for name, text in lower.items():
+        if found := _LIMIT.fullmatch(name):
+            what, limit = found[1], found[2] or ""
         elif found := _ANTHROPIC.fullmatch(name):
-            what, limit, seconds = found[2], found[1], _until(_rfc3339(text.strip()), now)
+            what, limit = found[2], found[1]
         else:
             continue
-        if what == "remaining" and _number(text.strip()) == 0:
+        if what == "remaining" and any(_number(item) == 0 for item in _items(text)):
             used_up.add(limit)
-        elif what == "reset" and seconds is not None:
-            resets[limit] = _bounded(seconds)
-    counting = resets.keys() & used_up or resets.keys()
-    return max((resets[limit] for limit in counting), default=None)
+        elif what == "reset":
+            read_all = [_reset_s(item, clock) for item in _items(text)]
+            if given := [seconds for seconds in read_all if seconds is not None]:
+                resets[limit] = _bounded(max(given))
+    return resets, used_up
+
+
+def _reset_s(text: str, now: float) -> float | None:
+    number = _number(text)
+    if number is None:
+        seconds = _duration(text)
+        return seconds if seconds is not None else _until(_rfc3339(text), now)
+    if number >= _EPOCH_MS:
+        return number / 1000 - now
+    return number - now if number >= _EPOCH_S else number
+
+
+def _worded(message: str) -> float | None:
+    """The wait that a message asks for in words, up to :data:`MAX_WORDED_S`."""
+    text = message[:MAX_READ].lower()
+    if (asked := _ASKED.search(text)) is None:
+        return None
+    seconds, position = None, asked.end()
+    while part := _WORDED_PART.match(text, position):
+        unit = "ms" if part[2].startswith(("ms", "milli")) else part[2][0]
+        seconds = (seconds or 0.0) + float(part[1]) * _SECONDS[unit]
+        position = part.end()
+    return None if seconds is None else min(seconds, MAX_WORDED_S)
+
+
+def _server_clock(lower: Mapping[str, str], now: float) -> float:
+    """The server's clock, by which its dates are meant, unless it is off by more than any wait."""
+    date = _http_date(lower["date"]) if "date" in lower else None
+    ahead = _until(date, now)
+    return now if ahead is None or abs(ahead) > MAX_WAIT_S else now + ahead
+
+
+def _items(text: str) -> Iterator[str]:
+    """The values of a header that may have come more than once; the comma within a date parts nothing."""
+    weekday = ""
+    for part in text.split(","):
+        item = part.strip()
+        if _WEEKDAY.fullmatch(item):
+            weekday = f"{item}, "
+            continue
+        yield weekday + item
+        weekday = ""
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:
@@ -81,7 +155,10 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
 
 def _retry_delay(body: object) -> str | None:
     for detail in details(body):
-        delay = detail.get("retryDelay")
+        delay = detail.get("retryDelay", detail.get("retry_delay"))
+        if isinstance(delay, Mapping):  # the message itself, as some clients and proxies write it
+            seconds = delay.get("seconds")
+            delay = f"{seconds}s" if isinstance(seconds, str | int) else None
         if isinstance(delay, str):
             return delay
     return None
@@ -106,13 +183,12 @@ def _duration(text: str) -> float | None:
     return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
 
 
-def _seconds_or_duration(text: str) -> float | None:
-    number = _number(text)
-    return number if number is not None else _duration(text)
-
-
 def _seconds_or_date(text: str, now: float) -> float | None:
-    seconds = _seconds_or_duration(text)
+    number = _number(text)
+    if number is not None:
+        # Some gateways put a moment where a number of seconds belongs.
+        return number - now if 0 <= number - now <= MAX_WAIT_S and number >= _EPOCH_S else number
+    seconds = _duration(text)
     return seconds if seconds is not None else _until(_http_date(text), now)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 
 import httpx
@@ -24,6 +24,7 @@ from semroute.providers.transport.connection import (
 from semroute.providers.transport.failures import failure, failure_in_200
 from semroute.providers.transport.limits import Limit, until
 from semroute.providers.transport.reports import MAX_QUOTED, has_error, quote
+from semroute.providers.transport.silence import Silence
 from semroute.providers.transport.wire import encode, read_json
 
 __all__ = [
@@ -81,33 +82,33 @@ async def open_stream(
     headers: Mapping[str, str],
     within_s: float,
     query: Mapping[str, str] | None = None,
+    progress: Callable[[], int] | None = None,
 ) -> AsyncGenerator[sse.Event]:
     """POST as :func:`post_json` does, and yield the events of the answer until the server ends it.
 
-    Besides the whole, ``timeouts`` of the deployment bound the wait for the first event (``first_token_s``) and for any
-    next bytes (``idle_s``; a comment that keeps the connection alive counts). Closing the generator closes the
-    connection.
+    Besides the whole, ``timeouts`` of the deployment bound the waits for tokens and for bytes, as
+    :class:`~semroute.providers.transport.silence.Silence` says; ``progress`` is the number of tokens, or pieces of
+    several, that the events have brought so far, and every event counts where it is left out. Closing the generator
+    closes the connection.
 
     Raises:
         DispatchError: as :func:`post_json`; a connection that is cut after the answer began is a
             :class:`BrokenStreamError`. An end that comes too early is for the caller to see.
     """
-    timeouts = target.deployment.timeouts
-    whole = Limit.whole(target, within_s)
-    first = Limit.of(timeouts.first_token_s, "no first event within {} s (timeouts.first_token_s)")
+    received = events = 0
+    silence = Silence(target, Limit.whole(target, within_s), progress or (lambda: events))
     # A compressed stream would come in lumps.
     request = build(client, target, path, body, {"accept-encoding": "identity", **headers}, query)
-    async with until(target, whole, first):
+    async with silence.bounded():
         response = await send(client, request, target)
     try:
         if not _is_stream(response):
-            async with until(target, whole, first):
+            async with silence.bounded():
                 content = await read_content(response, target)
             raise _not_a_stream(response, content, target)
-        parser, pieces, received, has_begun = sse.Parser(), response.aiter_bytes(), 0, False
+        parser, pieces = sse.Parser(), response.aiter_bytes()
         while True:
-            quiet = Limit.of(timeouts.idle_s, "the stream was silent for {} s (timeouts.idle_s)")
-            async with until(target, whole, quiet if has_begun else first):
+            async with silence.bounded():
                 piece = await next_piece(pieces, target)
             if piece is None:
                 return
@@ -116,7 +117,7 @@ async def open_stream(
                 raise too_long(target, MAX_STREAM)
             try:
                 for event in parser.feed(piece):
-                    has_begun = True
+                    events += 1
                     yield event
             except sse.EventTooLongError:
                 raise too_long(target, sse.MAX_EVENT) from None

@@ -9,6 +9,7 @@ https://openrouter.ai/docs/api-reference/errors.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -20,6 +21,12 @@ _MAX_LOOKED_AT = 20 * MAX_QUOTED
 
 _Json: TypeAlias = Mapping[str, Any]
 
+_CODE = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+"""A machine's code; whatever is longer, or has a space, is a text and may be a caller's."""
+
+PER_DAY = "quota_per_day"
+"""Code that :func:`read` adds where Google names a quota that lasts a day; its words are the same for every quota."""
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -27,11 +34,11 @@ class Report:
 
     Attributes:
         message: the provider's words, unquoted; empty where it says none.
-        codes: every type, code, status and reason in it, in lower case.
+        codes: every type, code, status and reason in it, in lower case, each once, the error's own first.
     """
 
     message: str
-    codes: frozenset[str]
+    codes: tuple[str, ...]
 
     def says(self, *words: str) -> bool:
         """Whether the message holds any of ``words`` (lower case)."""
@@ -42,11 +49,18 @@ class Report:
 def read(answer: object) -> Report:
     """Read an error body: parsed JSON, or the text itself where it was not JSON."""
     if isinstance(answer, str):
-        return Report(answer, frozenset())
+        return Report(answer, ())
     outer = _outer(answer)
     inner = _mapping(outer.get("error"))
-    codes = frozenset(str(code).lower() for code in _codes(outer, inner) if isinstance(code, str | int))
-    return Report(_message(answer, outer, inner), codes)
+    found = (str(code) for code in _codes(outer, inner) if isinstance(code, str | int))
+    codes = dict.fromkeys(code.lower() for code in found if _CODE.fullmatch(code))
+    return Report(_message(answer, outer, inner), tuple(codes))
+
+
+def metadata_headers(answer: object) -> dict[str, str]:
+    """Return the upstream's headers that OpenRouter repeats in an error's ``metadata``."""
+    found = _mapping(_mapping(_mapping(_outer(answer).get("error")).get("metadata")).get("headers"))
+    return {name: str(value) for name, value in found.items() if isinstance(value, str | int)}
 
 
 def has_error(answer: object) -> bool:
@@ -81,11 +95,21 @@ def _mapping(value: object) -> _Json:
 
 
 def _codes(outer: _Json, inner: _Json) -> Iterator[object]:
-    for level in (outer, inner, _mapping(inner.get("innererror")), _mapping(inner.get("metadata"))):
-        for name in ("type", "code", "status", "error_type"):
+    nested = (_mapping(inner.get(name)) for name in ("innererror", "metadata", "details"))
+    for level in (inner, outer, *nested):
+        for name in ("code", "type", "status", "error_type", "error_code", "limit_source"):
             yield level.get(name)
     for detail in details(outer):
         yield detail.get("reason")
+        violations = detail.get("violations")
+        if any(_is_daily(violation) for violation in (violations if isinstance(violations, list) else ())):
+            yield PER_DAY
+
+
+def _is_daily(violation: object) -> bool:
+    limit = _mapping(violation)
+    name = f"{limit.get('quotaId')} {limit.get('quotaMetric')}".lower()
+    return "perday" in name or "per_day" in name
 
 
 def _message(answer: object, outer: _Json, inner: _Json) -> str:

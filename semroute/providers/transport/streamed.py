@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Protocol
 
 from semroute.errors import DispatchError
+from semroute.providers.conversation.answers import is_blank
 from semroute.providers.transport.http import drain
 from semroute.providers.transport.sse import Event
 from semroute.types import Completion, Delta, TokenLogprob, Usage
+
+TRAILER_S = 1.0
+"""How long the count of tokens and the end of a stream are waited for once its answer is whole, seconds: servers send
+them at once or never."""
 
 
 class Reader(Protocol):
@@ -19,6 +25,16 @@ class Reader(Protocol):
     @property
     def has_content(self) -> bool:
         """Whether a first piece of text or of a tool call has come."""
+        ...
+
+    @property
+    def progress(self) -> int:
+        """Number of events so far that brought the answer on: with text, a tool call, reasoning or an end."""
+        ...
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the server has said why the answer ended: only counts of tokens may be missing then."""
         ...
 
     @property
@@ -57,30 +73,78 @@ async def read_stream(
 ) -> AsyncGenerator[Delta | Completion]:
     """Pass on what the reader makes of the events; last comes the completion.
 
-    ``started`` is the moment of the call by :func:`time.perf_counter`. An error of the stream leaves with the tokens
-    that were counted before it, and with the status of the answer that it broke off, 200.
+    ``started`` is the moment of the call by :func:`time.perf_counter`. White space before the first visible character
+    is held back until that comes: an answer without one is an error, and another place can still give an answer where
+    nothing has left. An answer that is whole is one, whatever becomes of its connection. An error of the stream leaves
+    with the tokens that were counted before it, and with the status of the answer that it broke off, 200.
     """
     first_token_ms: float | None = None
-    told = 0
+    told, held, is_visible = 0, "", False
     async with aclosing(events):
+        texts = _Texts(events, reader)
         try:
-            async for event in events:
-                text = reader.feed(event)
+            while (text := await texts.next()) is not None:
                 if first_token_ms is None and reader.has_content:
                     first_token_ms = since(started)
-                if text:
+                held += text
+                is_visible = is_visible or not is_blank(held)
+                if held and is_visible:
                     logprobs = reader.logprobs_since(told)
                     told += len(logprobs)
-                    yield Delta(text, logprobs)
-                if reader.is_done:
-                    break
+                    yield Delta(held, logprobs)
+                    held = ""
             completion = reader.completion(since(started), first_token_ms)
         except DispatchError as error:
             if reader.usage is not None:
                 error.usage, error.status = reader.usage, 200
             raise
+        if held:  # white space beside tool calls
+            yield Delta(held, reader.logprobs_since(told))
         await drain(events)
     yield completion
+
+
+class _Texts:
+    """The texts of a stream up to its end, which is not waited for long once the answer is whole.
+
+    A finish reason that text comes after is none (old Gemini models sent one with every piece): from then on the stream
+    is read to its own end.
+    """
+
+    def __init__(self, events: AsyncGenerator[Event], reader: Reader) -> None:
+        self._events = events
+        self._reader = reader
+        self._ends_at: float | None = None
+        self._is_open_ended = False
+
+    async def next(self) -> str | None:
+        """The text of the next event, often empty; None at the end.
+
+        Raises:
+            DispatchError: of the connection or of an event, unless the answer was whole before it.
+        """
+        if self._reader.is_done:
+            return None
+        was_whole = self._reader.is_whole
+        try:
+            event = await (self._trailing() if was_whole else anext(self._events, None))
+            if event is None:
+                return None
+            text = self._reader.feed(event)
+        except DispatchError:
+            if was_whole:
+                return None
+            raise
+        self._is_open_ended = self._is_open_ended or (was_whole and bool(text))
+        return text
+
+    async def _trailing(self) -> Event | None:
+        if self._ends_at is None:
+            self._ends_at = asyncio.get_running_loop().time() + TRAILER_S
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(None if self._is_open_ended else self._ends_at):
+                return await anext(self._events, None)
+        return None
 
 
 def since(started: float) -> float:

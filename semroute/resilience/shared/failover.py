@@ -16,11 +16,13 @@ from weakref import WeakKeyDictionary
 
 from semroute.errors import StateError
 from semroute.resilience.clock import Clock
+from semroute.resilience.fork import after_fork, keep_inherited
 from semroute.resilience.memory import LEASE_S, MemoryGates
 from semroute.resilience.place_gate import account
 from semroute.resilience.shared.gates import RedisGates
-from semroute.resilience.shared.ledger import End, Ledger
-from semroute.resilience.shared.replicas import Replicas
+from semroute.resilience.shared.ledger import LASTING, End, Ledger
+from semroute.resilience.shared.replicas import Replicas, UnreadableSnapshotError
+from semroute.resilience.shared.server import SlowAnswerError
 from semroute.resilience.throttle import WINDOW_S
 from semroute.types import Ending, Pass, Place, Refusal, Standing
 
@@ -33,10 +35,12 @@ class FailoverGates:
     """The gates in Redis, and gates of this process with a share of the limits for as long as Redis does not answer.
 
     The share is one part in as many as replicas were last seen alive (at least one request, token and call: see
-    :func:`share`). No method raises because Redis is away. The first call that Redis does not answer waits for its
-    timeout, 0.1 s; from then on no call waits, and a task of the event loop asks every ``tend_s`` seconds whether Redis
-    is back. Then what was let through meanwhile is counted in Redis at the time it happened, with the money it cost,
-    the credentials it disabled and the hints it brought; its other endings tell the shared breaker nothing.
+    :func:`share`). No method raises because Redis is away. Away is a Redis that refuses connections or was silent
+    twice (:class:`~semroute.resilience.shared.watch.Watch`): the calls of that second wait, from then on none does, and
+    a task of the event loop asks every ``tend_s`` seconds whether Redis is back. One call that is slow while others are
+    answered is let through here, and told to Redis a moment later. When Redis is back, what was let through meanwhile
+    is counted there at the time it happened, with the money it cost, the keys that were refused and the hints it
+    brought; its other endings tell the shared breaker nothing.
 
     **How far limits are overshot.** Each replica counts its calls in its own gates too while Redis answers, so that it
     starts its share with its own last minute counted. With a limit of L a minute and n replicas, all of which have seen
@@ -51,6 +55,8 @@ class FailoverGates:
       minute and the budgets too; breakers begin afresh.
 
     For tokens add at most one call of each replica, the one that no longer fitted into what it counts of its own.
+    The same task says for all calls of this process that it lives, so that a killed one holds its slots for seconds.
+
     A replica that starts while Redis is away knows of no other and takes the whole limit. Of a monthly budget each
     replica may spend one part in n of what was left when Redis last told.
 
@@ -85,6 +91,7 @@ class FailoverGates:
         self._numbers = itertools.count()
         self._tending = threading.Lock()
         self._tenders: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = WeakKeyDictionary()
+        after_fork(self)
 
     @property
     def mode(self) -> Mode:
@@ -112,20 +119,20 @@ class FailoverGates:
                 self._go_local(error)
         return await self._local.standings([self._share(place) for place in places], tokens, usd)
 
-    async def enter(self, place: Place, tokens: int, usd: float = 0.0) -> Pass | Refusal:
-        """Ask for leave and reserve in one step. Each pass must come back through :meth:`leave`."""
+    async def enter(self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None) -> Pass | Refusal:
+        """Ask for leave and reserve in one step. The arguments are those of ``Gates.enter``."""
         self._start_tending()
         if self._mode == "shared":
             try:
-                answer = await self._shared.enter(place, tokens, usd)
+                answer = await self._shared.enter(place, tokens, usd, panic=panic)
             except StateError as error:
                 self._go_local(error)
             else:
                 if isinstance(answer, Pass):
                     self._remember(answer)
-                    await self._count_here(answer)
+                    self._count_here(answer)
                 return answer
-        mine = await self._local.enter(self._share(place), tokens, usd)
+        mine = await self._local.enter(self._share(place), tokens, usd, panic=panic)
         if isinstance(mine, Refusal):
             return replace(mine, place=place)
         leave = replace(mine, place=place, id=self._next_id())
@@ -142,23 +149,25 @@ class FailoverGates:
         usd: float | None = None,
         wait_s: float | None = None,
         reason: str | None = None,
+        refused: str | None = None,
     ) -> None:
         """Give a pass back, whichever gates gave it; a second time does nothing. Arguments as of ``Gates.leave``."""
         self._out.discard(leave.id)
+        why = {"reason": reason, "refused": refused}
         mine = self._held.pop(leave.id, None)
         if mine is not None and leave.id.startswith(self._ids):
-            await self._local.leave(mine, ending, tokens=tokens, usd=usd, wait_s=wait_s, reason=reason)
+            await self._local.leave(mine, ending, tokens=tokens, usd=usd, wait_s=wait_s, **why)
         elif mine is not None:
-            # Money and disabled credentials are in Redis, where they may be put right; here they would stay.
-            known = Ending.NEUTRAL if ending is Ending.DISABLE else ending
+            # Money and refused credentials are in Redis, where they may be put right; here they would stay.
+            known = Ending.NEUTRAL if ending in LASTING else ending
             await self._local.leave(mine, known, tokens=tokens, wait_s=wait_s)
-        if self._ledger.end(leave.id, lambda now: End(now, ending, tokens, usd, wait_s, reason)):
+        if self._ledger.end(leave.id, lambda now: End(now, ending, tokens, usd, wait_s, reason, refused)):
             return
         if self._mode == "local":
-            self._shared.owe(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, reason=reason)
+            self._shared.owe(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, **why)
             return
         try:
-            await self._shared.leave(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, reason=reason)
+            await self._shared.leave(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, **why)
         except StateError as error:
             self._go_local(error)
 
@@ -171,6 +180,24 @@ class FailoverGates:
         await self._local.enable(credential)
         await self._shared.enable(credential)
 
+    async def welcome(self, place: Place, refused: str) -> None:
+        """Lift what closed a place for the key of this digest. The arguments are those of ``Gates.welcome``."""
+        await self._local.welcome(place, refused)
+        if self._mode == "shared":
+            try:
+                await self._shared.welcome(place, refused)
+            except StateError as error:
+                self._go_local(error)
+
+    async def lift(self, places: Sequence[Place]) -> None:
+        """Lift whatever closes these places, here and everywhere.
+
+        Raises:
+            StateError: Redis is away, and it is lifted here alone.
+        """
+        await self._local.lift(places)
+        await self._shared.lift(places)
+
     async def publish(self, snapshot: Mapping[str, object]) -> None:
         """Let others read what this replica sees, at most once a second; dropped while Redis is away."""
         if self._mode == "shared":
@@ -180,10 +207,16 @@ class FailoverGates:
                 self._go_local(error)
 
     async def read_snapshots(self) -> dict[str, dict[str, Any]]:
-        """The last snapshot of each replica, by its name; empty while Redis is away."""
+        """The last snapshot of each replica, by its name; empty while Redis is away.
+
+        Raises:
+            UnreadableSnapshotError: one is no JSON mapping.
+        """
         if self._mode == "shared":
             try:
                 return await self._replicas.snapshots()
+            except UnreadableSnapshotError:
+                raise
             except StateError as error:
                 self._go_local(error)
         return {}
@@ -199,6 +232,7 @@ class FailoverGates:
                 self._replicas.has_lost_memory = False
             await self._shared.settle()
             await self._tell()
+            await self._shared.renew()
             self._go_shared()
         except StateError as error:
             self._go_local(error)
@@ -214,11 +248,15 @@ class FailoverGates:
         await self._shared.close()
         await self._local.close()
 
-    async def _count_here(self, leave: Pass) -> None:
-        """Count a shared call here too. Where our share is used up it stays out, and our share is no worse for it."""
+    def _count_here(self, leave: Pass) -> None:
+        """Count a shared call here too. Where our share is used up it stays out, and our share is no worse for it.
+
+        A place that is open there is open here: what closed it here alone must not meet the calls of the moment in
+        which Redis goes away.
+        """
         place = replace(self._share(leave.place), budget_usd=None)
-        mine = await self._local.enter(place, leave.tokens)
-        if isinstance(mine, Pass):
+        mine = self._local.adopt(place, leave.tokens, is_closed=not (leave.is_probe or leave.is_panic))
+        if mine is not None:
             self._held[leave.id] = mine
 
     def _remember(self, leave: Pass) -> None:
@@ -254,10 +292,9 @@ class FailoverGates:
             if told is not None:  # otherwise it is running, and comes back to Redis by itself
                 end, ago_s = told
                 wait_s = None if end.wait_s is None or end.wait_s <= ago_s else end.wait_s - ago_s
-                ending = Ending.DISABLE if end.ending is Ending.DISABLE else Ending.NEUTRAL
-                await self._shared.leave(
-                    line.leave, ending, tokens=end.tokens, usd=end.usd, wait_s=wait_s, reason=end.reason
-                )
+                ending = end.ending if end.ending in LASTING else Ending.NEUTRAL
+                why = {"reason": end.reason, "refused": end.refused}
+                await self._shared.leave(line.leave, ending, tokens=end.tokens, usd=end.usd, wait_s=wait_s, **why)
 
     def _share(self, place: Place) -> Place:
         month, spent_usd = self._shared.spent_usd.get(account(place), ("", 0.0))
@@ -267,7 +304,7 @@ class FailoverGates:
         return f"{self._ids}-{next(self._numbers)}"
 
     def _go_local(self, error: StateError) -> None:
-        if self._mode == "shared":
+        if self._mode == "shared" and not isinstance(error, SlowAnswerError):
             self._mode = "local"
             logger.warning(
                 "%s; going on with the limits of this process, one part in %d, until it is back", error, self.replicas
@@ -277,6 +314,16 @@ class FailoverGates:
         if self._mode == "local":
             self._mode = "shared"
             logger.warning("Redis at %s is back: limits and breakers are shared again", self._shared.server.name)
+
+    def _after_fork(self) -> None:
+        """Forget the parent's calls, and never give out its ids: it tells Redis of them itself."""
+        self._ids = f"local-{secrets.token_hex(6)}"
+        self._tending = threading.Lock()
+        keep_inherited(self._tenders, *self._tenders.values())
+        self._tenders = WeakKeyDictionary()
+        self._ledger = Ledger(self._clock, WINDOW_S, LEASE_S)
+        self._held, self._out = {}, set()
+        self._recent.clear()
 
     def _start_tending(self) -> None:
         loop = asyncio.get_running_loop()

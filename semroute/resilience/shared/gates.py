@@ -15,12 +15,14 @@ from typing import Any
 
 from semroute.config import BreakerRules
 from semroute.errors import StateError
-from semroute.resilience.budget import PER_USD
 from semroute.resilience.clock import Clock
+from semroute.resilience.fork import after_fork, keep_inherited
 from semroute.resilience.memory import LEASE_S, each
 from semroute.resilience.place_gate import account
+from semroute.resilience.plausible import PER_USD, amount_of, counted_tokens, settled
 from semroute.resilience.shared.server import Server
-from semroute.resilience.throttle import WINDOW_S
+from semroute.resilience.suspension import is_login_of, login, short_reason
+from semroute.resilience.throttle import WINDOW_S, heeded_s
 from semroute.types import BreakerState, Ending, Pass, Place, Refusal, Standing
 
 PREFIX = "semroute:{gates}:"
@@ -31,6 +33,13 @@ DAY_S = 86400
 MONTH_S = 40 * DAY_S
 MOST_OWED = 10_000
 
+SLOT_S = 10.0
+"""How long a parallel call keeps its slot after its process was last heard, seconds: so long a killed process holds its
+slots. Longer than a process may be busy, since one that is silent for longer loses its slots to others."""
+
+RENEW_S = 3.0
+"""How often a process says that it lives while it has calls under way, seconds: two may be lost."""
+
 
 class RedisGates:
     """Breaker, throttle and budget of every place in one Redis: an implementation of ``semroute.types.Gates``.
@@ -39,6 +48,9 @@ class RedisGates:
     atomic, and one round trip; time is the server's alone. Every key goes by itself when it is no longer used: what
     counts within a minute after two, breakers and passes after a day, disabled credentials and budgets 40 days after
     the last change. For one Redis and its replicas; a Redis Cluster is not supported.
+
+    Slots of parallel calls, and those of probes, belong to a process that says it lives (:meth:`renew`): they are free
+    :data:`SLOT_S` seconds after it was killed. What such calls had reserved counts as spent.
 
     Methods raise :class:`~semroute.errors.StateError` when Redis is away;
     :class:`~semroute.resilience.shared.failover.FailoverGates` goes on without it. A call that was cut off may have had
@@ -50,6 +62,7 @@ class RedisGates:
         prefix: before every key; those who share it share the gates.
         rng: source of the breakers' jitter; None seeds one from the system.
         lease_s: a call that has not come back after this is forgotten, seconds; longer than any deadline.
+        slot_s: how long a call keeps its slot without :meth:`renew`, seconds.
         window_s: the throttle's minute.
         clock: for tests only: the time in place of the server's, seconds since 1970.
     """
@@ -62,6 +75,7 @@ class RedisGates:
         prefix: str = PREFIX,
         rng: Random | None = None,
         lease_s: float = LEASE_S,
+        slot_s: float = SLOT_S,
         window_s: float = WINDOW_S,
         clock: Clock | None = None,
     ) -> None:
@@ -70,15 +84,27 @@ class RedisGates:
         self._rng = rng if rng is not None else Random()
         self._clock = clock
         self._window_s = rules.window_s
-        idle_s = math.ceil(max(DAY_S, 2 * lease_s, 2 * rules.most_open_s, 2 * rules.ramp_s, 2 * rules.window_s))
-        lives = {"lease_s": lease_s, "minute_s": window_s, "idle_s": idle_s, "month_s": MONTH_S}
+        self._hints = rules
+        self._lease_s = lease_s
+        longest_s = max(lease_s, rules.most_open_s, rules.most_suspend_s, rules.ramp_s, rules.window_s)
+        lives = {
+            "lease_s": lease_s,
+            "slot_s": slot_s,
+            "minute_s": window_s,
+            "idle_s": math.ceil(max(DAY_S, 2 * longest_s)),
+            "month_s": MONTH_S,
+            "failed_probes": rules.failed_probes,
+        }
         self._rules = json.dumps({**rules.model_dump(), **lives})
         self._passes = secrets.token_hex(6)
+        self._out: dict[str, tuple[float, Place]] = {}
+        self._renewed_at = -math.inf
         self._numbers = itertools.count()
         self._owed: deque[tuple[float, Place, dict[str, object]]] = deque(maxlen=MOST_OWED)
         self._sending: set[asyncio.Future[Any]] = set()
         self.spent_usd: dict[str, tuple[str, float]] = {}
         """The month and what it had cost when Redis last said so, by credential."""
+        after_fork(self)
 
     async def standings(
         self, places: Sequence[Place], tokens: int = 0, usd: float | Sequence[float] = 0.0
@@ -86,18 +112,20 @@ class RedisGates:
         """How each place stands. The arguments are those of ``Gates.standings``."""
         if not places:
             return []
-        keys = [self._prefix + "disabled", *(key for place in places for key in self._keys(place))]
-        calls = [{**_limits(place), "tokens": tokens, "amount": _amount(cost)} for place, cost in each(places, usd)]
-        answers = json.loads(await self._run("standings", keys, calls))
+        calls = [
+            {**_limits(place), "tokens": counted_tokens(tokens), "amount": amount_of(cost)}
+            for place, cost in each(places, usd)
+        ]
+        answers = self._read(await self._run("standings", self._keys_of(*places), calls))
         return [self._standing(place, answer) for place, answer in zip(places, answers, strict=True)]
 
-    async def enter(self, place: Place, tokens: int, usd: float = 0.0) -> Pass | Refusal:
-        """Ask for leave and reserve in one step. Each pass must come back through :meth:`leave`.
+    async def enter(self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None) -> Pass | Refusal:
+        """Ask for leave and reserve in one step. The arguments are those of ``Gates.enter``.
 
         Cancelled while Redis has not answered, it gives back what it may have got.
         """
         asked = Pass(place, f"{self._passes}-{next(self._numbers)}", tokens, usd)
-        sent = asyncio.ensure_future(self._enter(asked))
+        sent = asyncio.ensure_future(self._enter(asked, {} if panic is None else {"panic": panic}))
         try:
             return await asyncio.shield(sent)
         except asyncio.CancelledError:
@@ -110,7 +138,7 @@ class RedisGates:
 
         It has to come back through :meth:`leave` like any other; its ending says nothing to the breaker.
         """
-        await self._enter(leave, adopt=True, age_s=age_s)
+        await self._enter(leave, {"adopt": True, "age_s": age_s})
 
     async def leave(
         self,
@@ -121,9 +149,10 @@ class RedisGates:
         usd: float | None = None,
         wait_s: float | None = None,
         reason: str | None = None,
+        refused: str | None = None,
     ) -> None:
         """Give a pass back; a second time does nothing. The arguments are those of ``Gates.leave``."""
-        ended = self._ended(leave, ending, tokens, usd, wait_s, reason)
+        ended = self._ended(leave, ending, tokens, usd, wait_s, reason, refused)
         sent = asyncio.ensure_future(self._leave(leave.place, ended))
         self._sending.add(sent)
         sent.add_done_callback(self._sent)
@@ -138,9 +167,11 @@ class RedisGates:
         usd: float | None = None,
         wait_s: float | None = None,
         reason: str | None = None,
+        refused: str | None = None,
     ) -> None:
         """Keep a leave for :meth:`settle`, while Redis is known to be away."""
-        self._owed.append((time.monotonic(), leave.place, self._ended(leave, ending, tokens, usd, wait_s, reason)))
+        ended = self._ended(leave, ending, tokens, usd, wait_s, reason, refused)
+        self._owed.append((time.monotonic(), leave.place, ended))
 
     async def settle(self) -> None:
         """Send the leaves that Redis has not had; the ending of one older than the breaker's window counts neither way.
@@ -169,17 +200,45 @@ class RedisGates:
             StateError: Redis is away.
         """
         for name, (month, usd) in list(self.spent_usd.items()):
-            await self.server.run("restore", [f"{self._prefix}spent:{name}"], (month, _amount(usd), MONTH_S))
+            await self.server.run("restore", [f"{self._prefix}spent:{name}"], (month, amount_of(usd), MONTH_S))
 
     async def enable(self, credential: str | None) -> None:
         """Let the credential's places be called again; None: the places that need no key."""
         key = self._prefix + "disabled"
-        accounts = [credential]
-        if credential is None:
-            names = [name.decode() for name in await self.server.command("HKEYS", key)]
-            accounts = [name for name in names if "|" in name]  # the key of a place; no variable's name has a bar
-        for name in accounts:
-            await self.server.command("HDEL", key, str(name))
+        names = [name.decode(errors="replace") for name in await self.server.command("HKEYS", key)]
+        for name in names:
+            if is_login_of(name, credential):
+                await self.server.command("HDEL", key, name)
+
+    async def welcome(self, place: Place, refused: str) -> None:
+        """Lift what closed a place for the key of this digest. The arguments are those of ``Gates.welcome``."""
+        await self._run("lift", self._keys_of(place), [{**_limits(place), "refused": refused}])
+
+    async def lift(self, places: Sequence[Place]) -> None:
+        """Lift whatever closes these places: hints, breakers, suspensions, and their disabled credentials."""
+        if places:
+            await self._run("lift", self._keys_of(*places), [_limits(place) for place in places])
+
+    async def renew(self) -> None:
+        """Say that this process lives, for the calls it runs.
+
+        Does nothing where it runs none, or said so within :data:`RENEW_S`.
+
+        Raises:
+            StateError: Redis is away.
+        """
+        now = time.monotonic()
+        if not self._out or now < self._renewed_at + RENEW_S:
+            return
+        self._renewed_at = now
+        by_place: dict[Place, list[str]] = {}
+        for id, (since, place) in list(self._out.items()):
+            if now >= since + self._lease_s:
+                self._out.pop(id, None)  # it will not come back
+            else:
+                by_place.setdefault(place, []).append(id)
+        if by_place:
+            await self._run("renew", self._keys_of(*by_place), list(by_place.values()))
 
     async def close(self) -> None:
         """Send what is under way and close the running loop's connections."""
@@ -188,22 +247,23 @@ class RedisGates:
             await asyncio.gather(*own, return_exceptions=True)
         await self.server.close()
 
-    async def _enter(self, asked: Pass, *, adopt: bool = False, age_s: float = 0.0) -> Pass | Refusal:
+    async def _enter(self, asked: Pass, how: dict[str, object]) -> Pass | Refusal:
         place = asked.place
-        call = {**_limits(place), "tokens": asked.tokens, "amount": _amount(asked.usd), "id": asked.id, "age_s": age_s}
+        wanted = {"tokens": counted_tokens(asked.tokens), "amount": amount_of(asked.usd), "id": asked.id, "age_s": 0.0}
         try:
-            reply = await self._run("enter", self._keys_of(place), {**call, "adopt": True} if adopt else call)
+            reply = await self._run("enter", self._keys_of(place), {**_limits(place), **wanted, **how})
         except StateError:
-            if not adopt:
+            if "adopt" not in how:
                 self.owe(asked, Ending.NEUTRAL, tokens=0, usd=0.0)
             raise
-        let_through, *answer = json.loads(reply)
+        let_through, *answer = self._read(reply)
         if not let_through:
             wait, reason = answer
             return Refusal(place, reason, float(wait) if wait else None)
-        is_probe, spent, month = answer
+        is_probe, spent, month, is_panic = answer
         self._note_spent(place, month, spent)
-        return Pass(place, asked.id, asked.tokens, asked.usd, is_probe)
+        self._out[asked.id] = (time.monotonic(), place)
+        return Pass(place, asked.id, asked.tokens, asked.usd, is_probe, is_panic)
 
     def _give_back(self, sent: asyncio.Future[Pass | Refusal]) -> None:
         self._sent(sent)
@@ -211,7 +271,7 @@ class RedisGates:
             return  # a question without an answer is owed already
         answer = sent.result()
         if isinstance(answer, Pass):
-            ended = self._ended(answer, Ending.NEUTRAL, 0, 0.0, None, None)
+            ended = self._ended(answer, Ending.NEUTRAL, 0, 0.0, None, None, None)
             task = sent.get_loop().create_task(self._leave(answer.place, ended))
             self._sending.add(task)
             task.add_done_callback(self._sent)
@@ -237,18 +297,23 @@ class RedisGates:
         usd: float | None,
         wait_s: float | None,
         reason: str | None,
+        refused: str | None,
     ) -> dict[str, object]:
         """What the script has to know; what is not known stays out, since Lua's JSON makes null a value of its own."""
+        self._out.pop(leave.id, None)
+        tokens, usd = settled(leave, tokens, usd)
         known = {
-            "tokens": None if tokens is None else max(tokens, 0),
-            "amount": None if usd is None else _amount(usd),
-            "wait_s": float(wait_s) if wait_s is not None and math.isfinite(wait_s) else None,
+            "tokens": tokens,
+            "amount": None if usd is None else amount_of(usd),
+            "wait_s": heeded_s(self._hints, ending, wait_s),
+            "refused": refused,
         }
         return {
             "id": leave.id,
             "ending": ending.value,
             "account": account(leave.place),
-            "reason": reason or "the provider refused the credential",
+            "login": login(leave.place),
+            "reason": short_reason(reason),
             "random": self._rng.random(),
             **{name: value for name, value in known.items() if value is not None},
         }
@@ -257,12 +322,34 @@ class RedisGates:
         now = "" if self._clock is None else repr(self._clock())
         return await self.server.run(script, keys, (now, self._rules, json.dumps(calls)))
 
-    def _keys_of(self, place: Place) -> list[str]:
-        return [self._prefix + "disabled", *self._keys(place)]
+    def _read(self, reply: Any) -> Any:
+        """What a script answered.
+
+        Raises:
+            StateError: something stands between us and a Redis that runs our scripts.
+        """
+        try:
+            return json.loads(reply)
+        except (TypeError, ValueError):
+            raise StateError(f"Redis at {self.server.name} gave an answer that is not JSON") from None
+
+    def _after_fork(self) -> None:
+        """Forget the parent's calls and debts, and never give out its ids."""
+        self._passes = secrets.token_hex(6)
+        self._rng.seed()
+        self._out = {}
+        self._owed.clear()
+        keep_inherited(self._sending)
+        self._sending = set()
+
+    def _keys_of(self, *places: Place) -> list[str]:
+        shared = (self._prefix + kind for kind in ("disabled", "clock"))
+        return [*shared, *(key for place in places for key in self._keys(place))]
 
     def _keys(self, place: Place) -> tuple[str, ...]:
         """In the order of ``keys_of`` in common.lua."""
-        of_place = (f"{self._prefix}{kind}:{place.key}" for kind in ("breaker", "log", "tokens", "passes", "leases"))
+        kinds = ("breaker", "log", "tokens", "passes", "leases", "slots")
+        of_place = (f"{self._prefix}{kind}:{place.key}" for kind in kinds)
         return (*of_place, f"{self._prefix}spent:{account(place)}")
 
     def _note_spent(self, place: Place, month: str, amount: int) -> float:
@@ -271,7 +358,7 @@ class RedisGates:
         return spent_usd
 
     def _standing(self, place: Place, answer: list[Any]) -> Standing:
-        breaker, calls, share, ramp, headroom, in_flight, spent, month, wait, reason = answer
+        breaker, calls, share, ramp, headroom, in_flight, spent, month, wait, reason, refused = answer
         return Standing(
             breaker=BreakerState(breaker),
             failure_share=float(share),
@@ -282,6 +369,7 @@ class RedisGates:
             spent_usd=self._note_spent(place, month, spent),
             wait_s=float(wait) if wait else None,
             reason=reason or None,
+            refused=refused or None,
         )
 
 
@@ -290,11 +378,7 @@ def _limits(place: Place) -> dict[str, object]:
         "rpm": place.rpm,
         "tpm": place.tpm,
         "parallel": place.parallel,
-        "budget": None if place.budget_usd is None else _amount(place.budget_usd),
+        "budget": None if place.budget_usd is None else amount_of(place.budget_usd),
     }
-    named = {"account": account(place), "name": place.credential or place.deployment}
+    named = {"account": account(place), "login": login(place), "name": place.credential or place.deployment}
     return named | {name: limit for name, limit in limits.items() if limit is not None}
-
-
-def _amount(usd: float) -> int:
-    return round(max(usd, 0.0) * PER_USD)

@@ -20,6 +20,11 @@ class End:
     usd: float | None = None
     wait_s: float | None = None
     reason: str | None = None
+    refused: str | None = None
+
+
+LASTING = (Ending.SUSPEND, Ending.DISABLE)
+"""Endings that matter for longer than a minute."""
 
 
 @dataclass(slots=True)
@@ -35,7 +40,7 @@ class Ledger:
     """The passes given while Redis was away, oldest first.
 
     A line of more than a minute ago that has ended no longer matters to any limit; what it cost is added up by place
-    and the line goes, unless it disabled its credential or brought a hint that still holds. So the ledger does not
+    and the line goes, unless its credential was refused or it brought a hint that still holds. So the ledger does not
     grow with the time that Redis is away.
 
     Args:
@@ -115,6 +120,6 @@ class Ledger:
         now, end = self._clock(), line.end
         if end is None:
             return now < line.since + self._lease_s
-        if end.ending is Ending.DISABLE or now < line.since + self._window_s:
+        if end.ending in LASTING or now < line.since + self._window_s:
             return True
         return end.wait_s is not None and now < end.at + end.wait_s

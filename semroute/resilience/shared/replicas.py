@@ -13,6 +13,7 @@ from typing import Any
 
 from semroute.errors import StateError
 from semroute.resilience.clock import Clock
+from semroute.resilience.fork import after_fork
 from semroute.resilience.shared.gates import MONTH_S, PREFIX
 from semroute.resilience.shared.server import Server
 
@@ -21,6 +22,10 @@ LIVE_S = 10.0
 
 PUBLISH_S = 1.0
 """A replica's snapshot is written at most this often, seconds."""
+
+
+class UnreadableSnapshotError(StateError):
+    """Redis answers, and holds something else where a snapshot should be."""
 
 
 class Replicas:
@@ -43,7 +48,7 @@ class Replicas:
         live_s: float = LIVE_S,
         clock: Clock = time.monotonic,
     ) -> None:
-        self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.name = name or _own_name()
         self._server = server
         self._prefix = prefix
         self._live_s = live_s
@@ -53,6 +58,7 @@ class Replicas:
         self._memory: bytes | None = None
         self.has_lost_memory = False
         """Whether Redis came back without what it knew; stays so until it is set to False."""
+        after_fork(self)
 
     @property
     def count(self) -> int:
@@ -65,7 +71,7 @@ class Replicas:
         Raises:
             StateError: Redis is away.
         """
-        keys = [self._prefix + kind for kind in ("replicas", f"snapshot:{self.name}", "memory")]
+        keys = [self._prefix + kind for kind in ("replicas", f"snapshot:{self.name}", "memory", "clock")]
         args = ("", self.name, self._live_s, snapshot, secrets.token_hex(8), MONTH_S)
         count, memory = await self._server.run("heartbeat", keys, args)
         self.has_lost_memory |= self._memory not in (None, memory)
@@ -92,13 +98,33 @@ class Replicas:
         """The last snapshot of each replica that published one in the last ``live_s`` seconds, by its name.
 
         Raises:
-            StateError: Redis is away, or holds something else.
+            UnreadableSnapshotError: one is no JSON mapping.
+            StateError: Redis is away.
         """
-        names = sorted(name.decode() for name in await self._server.command("ZRANGE", f"{self._prefix}replicas", 0, -1))
+        listed = await self._server.command("ZRANGE", f"{self._prefix}replicas", 0, -1)
+        names = sorted(name.decode(errors="replace") for name in listed)
         if not names:
             return {}
         texts = await self._server.command("MGET", *(f"{self._prefix}snapshot:{name}" for name in names))
+        return {name: self._read(name, text) for name, text in zip(names, texts, strict=True) if text is not None}
+
+    def _read(self, name: str, text: bytes) -> dict[str, Any]:
         try:
-            return {name: json.loads(text) for name, text in zip(names, texts, strict=True) if text is not None}
-        except ValueError:
-            raise StateError(f"Redis at {self._server.name} holds a snapshot that is not JSON") from None
+            found: Any = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            key = f"{self._prefix}snapshot:{name}"
+            raise UnreadableSnapshotError(
+                f"Redis at {self._server.name} holds a snapshot that is no JSON mapping; delete {key!r}"
+            )
+        return found
+
+    def _after_fork(self) -> None:
+        """Be another replica than the parent."""
+        self.name = _own_name()
+        self._published_at = None
+
+
+def _own_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"

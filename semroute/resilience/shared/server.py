@@ -1,12 +1,12 @@
-"""Redis as the gates see it: scripts that run whole, each within a tenth of a second, or :class:`StateError`."""
+"""Redis as the gates see it: scripts that run whole, or :class:`StateError`."""
 
 from __future__ import annotations
 
 import asyncio
-import time
+import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
@@ -14,19 +14,28 @@ from weakref import WeakKeyDictionary
 
 from semroute.errors import StateError
 from semroute.extras import require
+from semroute.resilience.fork import after_fork, keep_inherited
+from semroute.resilience.shared.watch import Watch
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-    from redis.commands.core import AsyncScript
 
 Argument: TypeAlias = str | int | float
 
 CONNECTIONS = 32
 """Most connections of one event loop; further calls wait for their turn, which costs them well under a millisecond."""
 
+TIMEOUT_S = 0.5
+"""Seconds without any answer after which Redis is asked once more, and again as many after which it is held to be away:
+a connection to one 40 ms away takes four round trips, and one that saves its memory pauses for tenths of a second."""
+
 FIRST_ANSWER_S = 2.0
 """The longest wait for Redis before it has answered once, seconds: a process that starts under load must not take it
 for away, since it knows of no other replica yet and would take the whole limits for itself."""
+
+
+class SlowAnswerError(StateError):
+    """One call got no answer in time, while Redis answers others: no sign that it is away."""
 
 
 @dataclass(slots=True)
@@ -35,7 +44,7 @@ class _Connected:
 
     redis: Redis
     lifetime: AsyncGenerator[Redis]
-    scripts: dict[str, AsyncScript] = field(default_factory=dict)
+    watch: Watch
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONNECTIONS))
     failures: int = 0
 
@@ -46,18 +55,21 @@ class Server:
     Args:
         url: ``redis://`` or ``rediss://`` address without a password.
         password: never shown.
-        timeout_s: the longest wait for an answer, seconds; :data:`FIRST_ANSWER_S` for the first.
+        timeout_s: see :data:`TIMEOUT_S`; :data:`FIRST_ANSWER_S` for the first answer.
 
     Raises:
         MissingExtraError: the extra "redis" is not installed.
     """
 
-    def __init__(self, url: str, *, password: str | None = None, timeout_s: float = 0.1) -> None:
+    def __init__(self, url: str, *, password: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
         self._redis = require("redis.asyncio", what="state shared through Redis", extra="redis")
-        self._errors = (require("redis", what="state shared through Redis", extra="redis").RedisError, OSError)
+        self._exceptions = require("redis", what="state shared through Redis", extra="redis").exceptions
+        self._errors = (self._exceptions.RedisError, OSError)
         self._url, self._password, self._timeout_s = url, password, timeout_s
         self._has_answered = False
+        self._needs_eval = False
         self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, _Connected] = WeakKeyDictionary()
+        after_fork(self)
 
     def __repr__(self) -> str:
         return f"Server({self.name!r})"
@@ -71,16 +83,27 @@ class Server:
     async def run(self, script: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """Run ``lua/<script>.lua`` as one atomic step and give what it returns, texts as bytes.
 
-        The scripts that change something do so once for each pass, so that a call may be repeated.
+        The scripts that change something do so once for each pass, so that a call may be repeated. A script is sent
+        whole (EVAL) where Redis does not know it yet, and always where EVALSHA is not allowed; SCRIPT LOAD is never
+        needed.
 
         Raises:
             StateError: Redis is away, too slow, or refuses.
         """
+        text, digest = source(script)
+        words = (len(keys), *keys, *args)
 
-        async def ask(connected: _Connected) -> Any:
-            if script not in connected.scripts:
-                connected.scripts[script] = connected.redis.register_script(source(script))
-            return await connected.scripts[script](keys=keys, args=args)  # loads the script where Redis lost it
+        async def ask(redis: Redis) -> Any:
+            if not self._needs_eval:
+                try:
+                    return await redis.execute_command("EVALSHA", digest, *words)  # type: ignore[no-untyped-call]
+                except self._exceptions.NoScriptError:
+                    pass
+                except self._exceptions.ResponseError as error:
+                    if not self._is_not_allowed(error):
+                        raise
+                    self._needs_eval = True
+            return await redis.execute_command("EVAL", text, *words)  # type: ignore[no-untyped-call]
 
         return await self._ask(ask)
 
@@ -91,8 +114,8 @@ class Server:
             StateError: Redis is away, too slow, or refuses.
         """
 
-        async def ask(connected: _Connected) -> Any:
-            return await connected.redis.execute_command(*words)  # type: ignore[no-untyped-call]
+        async def ask(redis: Redis) -> Any:
+            return await redis.execute_command(*words)  # type: ignore[no-untyped-call]
 
         return await self._ask(ask)
 
@@ -102,40 +125,62 @@ class Server:
         if connected is not None:
             await connected.lifetime.aclose()
 
-    async def _ask(self, ask: Callable[[_Connected], Awaitable[Any]]) -> Any:
+    async def _ask(self, ask: Callable[[Redis], Awaitable[Any]]) -> Any:
         connected = await self._connected()
         failures = connected.failures
         async with connected.turns:
             if connected.failures != failures:  # who was before in the queue has already waited for nothing
                 raise StateError(f"Redis at {self.name} is away")
             try:
-                answer = await self._in_time(partial(self._over_live_connection, ask), connected)
+                answer = await self._in_time(ask, connected)
             except self._errors as error:
                 connected.failures += 1
                 raise StateError(f"Redis at {self.name}: {self._told(error)}") from None
             self._has_answered = True
             return answer
 
-    async def _over_live_connection(self, ask: Callable[[_Connected], Awaitable[Any]], connected: _Connected) -> Any:
+    async def _in_time(self, ask: Callable[[Redis], Awaitable[Any]], connected: _Connected) -> Any:
+        watch = connected.watch
+        watch.limit_s = self._timeout_s if self._has_answered else max(self._timeout_s, FIRST_ANSWER_S / 2)
+        for _ in range(2):
+            try:
+                async with watch.limited():
+                    answer = await self._over_live_connection(ask, connected)
+            except self._exceptions.ResponseError:
+                watch.heard()
+                raise
+            except TimeoutError:
+                if watch.is_away:
+                    raise TimeoutError(f"no answer within {2 * watch.limit_s:g} s") from None
+                # It answers others: a firewall may have dropped our connection, and the idle ones with it.
+                await connected.redis.connection_pool.disconnect(inuse_connections=False)
+            else:
+                watch.heard()
+                return answer
+        raise SlowAnswerError(f"Redis at {self.name} answered others, but not this call")
+
+    async def _over_live_connection(self, ask: Callable[[Redis], Awaitable[Any]], connected: _Connected) -> Any:
         try:
-            return await ask(connected)
+            return await ask(connected.redis)
         except self._redis.ConnectionError:
             # A Redis that was started again has left dead connections in the pool; it may itself be well.
             await connected.redis.connection_pool.disconnect(inuse_connections=False)
-            return await ask(connected)
+            return await ask(connected.redis)
 
-    async def _in_time(self, ask: Callable[[_Connected], Awaitable[Any]], connected: _Connected) -> Any:
-        timeout_s = self._timeout_s if self._has_answered else max(self._timeout_s, FIRST_ANSWER_S)
-        started = time.monotonic()
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await ask(connected)
-        except TimeoutError:
-            if time.monotonic() - started < 1.5 * timeout_s:
-                raise TimeoutError(f"no answer within {timeout_s:g} s") from None
-        # The timeout itself came late: this loop was busy, and the answer may well have been there in time.
-        async with asyncio.timeout(timeout_s):
-            return await ask(connected)
+    async def _ping(self) -> None:
+        """Ask over a connection of its own whether Redis is there."""
+        async with self._client(1) as client:
+            await client.ping()
+
+    def _is_not_allowed(self, error: Exception) -> bool:
+        """Whether a command is refused as such: by an access list, or by a proxy that does not know it."""
+        text = str(error).lower()
+        return isinstance(error, self._exceptions.NoPermissionError) or "unknown" in text or "evalsha" in text
+
+    def _after_fork(self) -> None:
+        """Leave the parent's connections alone."""
+        keep_inherited(*self._open.values(), self._open)
+        self._open = WeakKeyDictionary()
 
     def _told(self, error: BaseException) -> str:
         """What an error says, without the password should a server ever repeat it."""
@@ -147,31 +192,39 @@ class Server:
         connected = self._open.get(loop)
         if connected is None:
             lifetime = self._lifetime()
-            connected = self._open[loop] = _Connected(await anext(lifetime), lifetime)
+            watch = Watch(self._ping, self._timeout_s)
+            connected = self._open[loop] = _Connected(await anext(lifetime), lifetime, watch)
         return connected
 
     async def _lifetime(self) -> AsyncGenerator[Redis]:
         """A generator that a loop which ends finishes by itself (``shutdown_asyncgens``), and the client with it."""
+        client = self._client(CONNECTIONS)
+        try:
+            yield client
+        finally:
+            connected = self._open.pop(asyncio.get_running_loop(), None)
+            if connected is not None:
+                connected.watch.stop()
+            await client.aclose()
+
+    def _client(self, connections: int) -> Redis:
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
 
         client: Redis = self._redis.Redis.from_url(
             self._url,
             **({} if self._password is None else {"password": self._password}),
-            max_connections=CONNECTIONS,
-            socket_timeout=None,  # one timeout for the whole call, in _in_time
+            max_connections=connections,
+            socket_timeout=None,  # one limit for the whole call, in _in_time
             socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),
         )
-        try:
-            yield client
-        finally:
-            self._open.pop(asyncio.get_running_loop(), None)
-            await client.aclose()
+        return client
 
 
 @cache
-def source(script: str) -> str:
-    """The text of a script, with what all scripts share before it."""
+def source(script: str) -> tuple[str, str]:
+    """The text of a script, with what all scripts share before it, and the digest under which Redis knows it."""
     folder = files("semroute.resilience.shared") / "lua"
-    return (folder / "common.lua").read_text("utf-8") + (folder / f"{script}.lua").read_text("utf-8")
+    text = (folder / "common.lua").read_text("utf-8") + (folder / f"{script}.lua").read_text("utf-8")
+    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -83,7 +83,13 @@ def question(
     schema = _schema(numbers) if as_json else None
     return Question(
         tuple(candidates),
-        Request(messages, max_tokens=MOST_ANSWER_TOKENS, temperature=0.0, json_schema=schema),
+        Request(
+            messages,
+            max_tokens=MOST_ANSWER_TOKENS,
+            temperature=0.0,
+            json_schema=schema,
+            droppable=frozenset({"temperature"}),  # models that take none choose well without
+        ),
         as_json,
     )
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,4 +113,14 @@ def test_a_missing_one_says_how_to_make_it(tmp_path: Path) -> None:
         read_classifier(tmp_path / "none")
     (tmp_path / MANIFEST).write_text("{")
     with pytest.raises(ArtifactError, match="cannot be read"):
+        read_classifier(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mean", "scale", "weights", "answer_words", "query_words"])
+@pytest.mark.parametrize("change", [lambda a: a[:-1], lambda a: a[None], lambda a: a * np.nan, lambda a: a[:, None]])
+def test_arrays_of_another_shape_or_without_finite_numbers_are_refused(
+    classifier: AnswerClassifier, tmp_path: Path, name: str, change: Callable[[Any], Any]
+) -> None:
+    write_classifier(replace(classifier, **{name: change(getattr(classifier, name))}), tmp_path, report={})
+    with pytest.raises(ArtifactError, match="train it again"):
         read_classifier(tmp_path)

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import json
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +14,13 @@ from heads.damaged import ANY_JSON, paths, read_damaged
 from heads.queries.made import DIMENSIONS, MODELS, costs_of, made, no_categories
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from semroute.errors import ArtifactError, InputError
 from semroute.heads.folder import MANIFEST
 from semroute.heads.queries import QueryClassifier, read_query_classifier, write_query_classifier
+from semroute.heads.queries.folder import FOLDER
+from semroute.heads.queries.trees import TreesHead
 from semroute.learn.queries.rows import TrainingRows
 from semroute.learn.queries.training import Setting, train_queries
 
@@ -160,3 +167,76 @@ def test_predictions_are_probabilities_and_tell_what_was_learned(classifier: Que
     assert found[good, 0].mean() > 0.75
     assert found[~good, 0].mean() < 0.25
     assert classifier.predict([], no_categories()).shape == (0, 2)
+
+
+CHANGES: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "shorter": lambda array: array[:-1],
+    "narrower": lambda array: array[..., :-1],
+    "deeper": lambda array: array[None],
+    "flat": lambda array: array.reshape(-1),
+    "a number": lambda array: array.reshape(-1)[0],
+    "none": lambda array: array[:0],
+    "nan": lambda array: array * np.nan,
+    "huge": lambda array: array * 0 + np.asarray(2**30).astype(array.dtype),
+    "negative": lambda array: array * 0 - 7 if array.dtype.kind != "u" else array,
+    "text": lambda array: np.full(array.shape, "x"),
+}
+
+
+def test_arrays_of_which_one_was_changed_are_refused_or_serve(classifier: QueryClassifier, tmp_path: Path) -> None:
+    write_query_classifier(classifier, tmp_path, report={})
+    stored, data = FOLDER.read(tmp_path), made(5, seed=2)
+    manifest = {key: value for key, value in stored.manifest.items() if key not in ("arrays", "files")}
+    refused: Counter[str] = Counter()
+    for name, array in stored.arrays.items():
+        for what, change in CHANGES.items():
+            with np.errstate(all="ignore"), contextlib.suppress(IndexError):
+                changed = change(array if array.ndim or what in ("nan", "huge", "negative", "text") else array[None])
+                FOLDER.write(tmp_path, manifest, {**stored.arrays, name: changed})
+            try:
+                read = read_query_classifier(tmp_path)
+            except ArtifactError as error:
+                refused[what] += 1
+                if str(tmp_path) not in str(error):
+                    raise AssertionError(f"does not name its folder: {error}") from error
+            else:
+                with np.errstate(all="ignore"):
+                    assert read.predict(data.queries, data.vectors).shape == (5, len(MODELS))
+    assert min(refused[what] for what in ("shorter", "narrower", "none", "nan", "text")) > 10, refused
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "roots", "said"),
+    [
+        ([0, 1, 2], [2, 1, 2], [0], "there twice"),  # its own child: no leaf is ever reached
+        ([1, 2, 2], [1, 2, 2], [0], "there twice"),  # each level doubles
+        ([9, 1, 2], [2, 1, 2], [0], "not at all"),
+        ([-1, 1, 2], [2, 1, 2], [0], "not at all"),
+        ([1, 1, 2], [2, 1, 2], [0, 0], "there twice"),
+        ([1, 1, 2], [2, 1, 2], [], "hold no trees"),
+    ],
+)
+def test_nodes_that_are_no_trees_are_refused_and_not_followed(
+    left: list[int], right: list[int], roots: list[int], said: str
+) -> None:
+    arrays = {
+        "directions": np.zeros((DIMENSIONS, 1)), "feature": np.array([0, -1, -1]), "threshold": np.zeros(3),
+        "left": np.array(left), "right": np.array(right), "values": np.zeros((3, 2)), "roots": np.array(roots),
+        "bias": np.zeros(2),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=said):
+        TreesHead.from_arrays(arrays)
+
+
+def test_a_tree_that_asks_about_a_column_that_there_is_not_is_refused(
+    classifier: QueryClassifier, tmp_path: Path
+) -> None:
+    arrays = {
+        "directions": np.zeros((DIMENSIONS, 1)), "feature": np.array([10_000, -1, -1]), "threshold": np.zeros(3),
+        "left": np.array([1, 1, 2]), "right": np.array([2, 1, 2]), "values": np.zeros((3, len(MODELS))),
+        "roots": np.array([0]), "bias": np.zeros(len(MODELS)),
+    }  # fmt: skip
+    changed = replace(classifier, heads=(TreesHead.from_arrays(arrays),), weights=np.ones(1))
+    write_query_classifier(changed, tmp_path, report={})
+    with pytest.raises(ArtifactError, match="asks about a column that there is not"):
+        read_query_classifier(tmp_path)

@@ -12,6 +12,7 @@ from semroute.errors import (
     AuthenticationError,
     BrokenStreamError,
     DispatchError,
+    EmptyAnswerError,
     MalformedResponseError,
     OverloadedError,
     RateLimitError,
@@ -151,9 +152,10 @@ def test_the_words_of_a_refusal_are_told_apart_from_the_text() -> None:
     assert (found.text, found.refusal, found.finish_reason) == ("", "Not this.", "refusal")
 
 
-@pytest.mark.parametrize("reason", ["max_tokens", "stop_sequence"])
-def test_an_answer_cut_before_its_first_word_is_an_answer(reason: str) -> None:
-    assert read(message(stop_reason=reason)).text == ""
+@pytest.mark.parametrize("reason", ["max_tokens", "stop_sequence", "end_turn", "pause_turn"])
+def test_an_answer_cut_before_its_first_word_is_no_answer(reason: str) -> None:
+    with pytest.raises(EmptyAnswerError):
+        read(message(stop_reason=reason))
 
 
 def test_after_the_result_of_a_tool_the_model_may_have_nothing_to_add() -> None:
@@ -227,12 +229,19 @@ def test_the_latest_counts_of_a_stream_win_and_a_zero_takes_nothing_back() -> No
     assert early.usage == Usage(10, 4)
 
 
-@pytest.mark.parametrize("events", [[BEGUN], [BEGUN, *SAID], [BEGUN, *SAID, ENDED]])
-def test_a_stream_without_message_stop_is_broken_and_tells_what_was_counted(events: list[Event]) -> None:
+@pytest.mark.parametrize("events", [[BEGUN], [BEGUN, *SAID]])
+def test_a_stream_that_ends_early_is_broken_and_tells_what_was_counted(events: list[Event]) -> None:
     _, answer = feed(*events)
     with pytest.raises(BrokenStreamError, match="no message_stop") as caught:
         answer.completion(1.0)
-    assert caught.value.usage == Usage(10, 7 if ENDED in events else 1)
+    assert caught.value.usage == Usage(10, 1)
+
+
+def test_a_stop_reason_with_its_counts_is_the_end_though_message_stop_never_comes() -> None:
+    _, answer = feed(BEGUN, *SAID, ENDED)
+    assert answer.is_whole
+    assert not answer.is_done
+    assert answer.completion(1.0).usage == Usage(10, 7)
 
 
 def test_an_end_without_a_beginning_is_malformed() -> None:

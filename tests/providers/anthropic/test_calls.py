@@ -40,7 +40,6 @@ from semroute.testing import (
     hang,
     malformed,
     malformed_event,
-    no_end_marker,
     refusal,
     reset_after,
     split_sse,
@@ -211,7 +210,6 @@ def test_a_200_that_is_no_answer_is_an_error(provider: FakeProvider, reply: Repl
     ("reply", "kind"),
     [
         (truncated(2), BrokenStreamError),
-        (no_end_marker(), BrokenStreamError),
         (reset_after(2), BrokenStreamError),
         (stall_after(2), ProviderTimeoutError),
         (malformed_event(2), MalformedResponseError),

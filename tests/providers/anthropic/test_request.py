@@ -6,7 +6,7 @@ import pytest
 
 from semroute.config import Deployment
 from semroute.errors import CapabilityError, RequestError
-from semroute.providers.anthropic.request import DEFAULT_MAX_TOKENS, closed, payload
+from semroute.providers.anthropic.request import DEFAULT_MAX_TOKENS, NO_TEXT, closed, payload
 from semroute.providers.target import Target
 from semroute.types import Request, Tool
 
@@ -34,6 +34,46 @@ def test_every_option_has_its_place() -> None:
     assert whole["temperature"] == 0.0
     assert whole["stop_sequences"] == ["END"]
     assert whole["stream"] is True
+
+
+def texts(whole: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    return [(message["role"], [block["text"] for block in message["content"]]) for message in whole["messages"]]
+
+
+@pytest.mark.parametrize("blank", [" ", "\n\t", "\u00a0"])
+def test_white_space_alone_is_left_out_like_an_empty_text(blank: str) -> None:
+    parts = [{"type": "text", "text": blank}, {"type": "text", "text": "so?"}]
+    asked = {"role": "assistant", "content": blank, "tool_calls": [call("t1", "Oslo")]}
+    whole = body(
+        {"role": "system", "content": blank},
+        {"role": "user", "content": parts},
+        asked,
+        {"role": "tool", "tool_call_id": "t1", "content": blank},
+    )
+    assert "system" not in whole
+    first, second, third = whole["messages"]
+    assert first["content"] == [{"type": "text", "text": "so?"}]
+    assert [block["type"] for block in second["content"]] == ["tool_use"]
+    assert third["content"] == [{"type": "tool_result", "tool_use_id": "t1", "content": []}]
+
+
+def test_a_turn_of_white_space_leaves_a_conversation_that_the_api_takes() -> None:
+    hi, blank, there = {"role": "assistant", "content": "hi"}, {"role": "user", "content": " "}, HELLO
+    assert texts(body(there, hi, blank, hi, there)) == [
+        ("user", ["hello"]),
+        ("assistant", ["hi", "hi"]),
+        ("user", ["hello"]),
+    ]
+    assert texts(body(blank, hi, there))[0] == ("user", [NO_TEXT])
+    # The model is to answer, and not to go on with its own "hi".
+    assert texts(body(there, hi, blank))[-1] == ("user", [NO_TEXT])
+    with pytest.raises(CapabilityError, match="no message has any text that can be seen"):
+        body(blank)
+
+
+def test_an_answer_to_go_on_with_does_not_end_in_white_space() -> None:
+    assert texts(body(HELLO, {"role": "assistant", "content": "It is: \n"}))[-1] == ("assistant", ["It is:"])
+    assert texts(body(HELLO, {"role": "assistant", "content": " "})) == [("user", ["hello"])]
 
 
 def test_a_conversation_with_calls_becomes_blocks() -> None:
@@ -155,7 +195,7 @@ def test_closing_reaches_every_object_and_changes_nothing_else() -> None:
     ("options", "what"),
     [
         ({"logprobs": True}, "logprobs"),
-        ({"temperature": 1.5}, "at most 1, not 1.5"),
+        ({"temperature": 1.5}, "temperature of 1.5, at most 1"),
         ({"stop": ("\n\n",)}, "white space"),
     ],
 )

@@ -80,6 +80,34 @@ def test_empty_text_and_the_empty_fields_of_a_dumped_answer_say_nothing() -> Non
     assert found.turns == (Turn("user", (Text("so?"),)), Turn("assistant", (Text("yes"),)))
 
 
+def test_what_a_vendor_added_to_its_answer_is_passed_over_when_it_comes_back() -> None:
+    back = {
+        "role": "assistant",
+        "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "c2ln"},
+            {"type": "text", "text": "yes", "annotations": [{"url": "x"}]},
+        ],
+        "annotations": [{"type": "url_citation"}],
+        "audio": {"id": "a"},
+        "reasoning_content": "hm",
+        "reasoning_details": [{"data": "x"}],
+        "extra_content": {"google": {"thought_signature": "c2ln"}},
+        "provider_specific_fields": {"a": 1},
+    }
+    found = conversation({"role": "user", "content": "so?"}, back)
+    assert found.turns[1] == Turn("assistant", (Text("yes"),))
+
+
+def test_a_cache_marker_of_a_part_or_of_a_message_is_kept_at_its_place() -> None:
+    marker = {"type": "ephemeral"}
+    found = conversation(
+        {"role": "system", "content": [{"type": "text", "text": "be brief", "cache_control": marker}]},
+        {"role": "user", "content": "so?", "cache_control": marker},
+    )
+    assert found.instructions == (Text("be brief", marker),)
+    assert found.turns == (Turn("user", (Text("so?", marker),)),)
+
+
 def test_a_refusal_is_what_the_assistant_said() -> None:
     found = conversation({"role": "assistant", "content": None, "refusal": "I will not."})
     assert found.turns == (Turn("assistant", (Text("I will not."),)),)
@@ -90,13 +118,10 @@ def test_a_refusal_is_what_the_assistant_said() -> None:
     [
         ({"role": "function", "content": "x"}, "the role 'function'"),
         ({"role": "user", "content": "x", "name": "Ann"}, "'name'"),
-        ({"role": "assistant", "content": "x", "reasoning_content": "hm"}, "'reasoning_content'"),
+        ({"role": "assistant", "content": "x", "function_call": {"name": "f"}}, "'function_call'"),
         ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, "'input_audio'"),
         ({"role": "user", "content": ["x"]}, "part of type None"),
-        (
-            {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "y"}}]},
-            "'cache_control'",
-        ),
+        ({"role": "user", "content": [{"type": "text", "text": "x", "annotations": ["y"]}]}, "'annotations'"),
         (
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a/b", "detail": "low"}}]},
             "detail 'low'",

@@ -12,6 +12,7 @@ from semroute.errors import (
     BrokenStreamError,
     ContentFilterError,
     DispatchError,
+    EmptyAnswerError,
     MalformedResponseError,
     OverloadedError,
     RateLimitError,
@@ -167,10 +168,12 @@ def test_a_filter_that_leaves_no_text_is_an_error_with_the_tokens_it_took(answer
         assert (caught.value.usage, caught.value.status) == (Usage(10, 0), 200)
 
 
-def test_an_answer_cut_before_its_first_word_is_an_answer() -> None:
-    found = read(chunk(reason="MAX_TOKENS", usage={"promptTokenCount": 10, "thoughtsTokenCount": 5}))
-    assert (found.text, found.finish_reason, found.usage) == ("", "length", Usage(10, 5, reasoning_tokens=5))
-    assert read(chunk({"text": ""}, reason="STOP")).text == ""
+def test_an_answer_cut_before_its_first_word_is_no_answer() -> None:
+    with pytest.raises(EmptyAnswerError) as caught:
+        read(chunk(reason="MAX_TOKENS", usage={"promptTokenCount": 10, "thoughtsTokenCount": 5}))
+    assert (caught.value.finish_reason, caught.value.usage) == ("length", Usage(10, 5, reasoning_tokens=5))
+    with pytest.raises(EmptyAnswerError):
+        read(chunk({"text": ""}, reason="STOP"))
 
 
 def test_after_the_result_of_a_tool_the_model_may_have_nothing_to_add() -> None:

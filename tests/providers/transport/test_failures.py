@@ -11,6 +11,7 @@ from semroute.errors import (
     ContentFilterError,
     ContextLengthError,
     DispatchError,
+    Fault,
     MalformedResponseError,
     OverloadedError,
     ProviderTimeoutError,
@@ -107,7 +108,7 @@ def test_every_status_has_its_error_with_the_providers_words_and_without_the_key
         (429, error("would exceed your rate limit, not your billing", type="rate_limit_error"), RateLimitError),
         (529, error("Overloaded", type="overloaded_error"), OverloadedError),
         # Gemini
-        (400, google(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key."), AuthenticationError),
+        (400, google(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key."), RequestError),
         (400, google(400, "INVALID_ARGUMENT", "x", {"reason": "API_KEY_INVALID"}), AuthenticationError),
         (400, google(400, "INVALID_ARGUMENT", "x exceeds the maximum number of tokens allowed"), ContextLengthError),
         (400, google(400, "INVALID_ARGUMENT", "bad field"), RequestError),
@@ -145,6 +146,62 @@ def test_the_hint_is_on_the_errors_that_waiting_may_cure(
     found = failure(status, answer, headers, TARGET)
     assert found.wait_s == wait_s
     assert (f"it asks to wait {wait_s:g} s" in str(found)) if wait_s else ("asks to wait" not in str(found))
+
+
+FREE = "Rate limit exceeded: free-models-per-{}. Add 10 credits to unlock 1000 free model requests per day"
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "headers", "kind", "fault"),
+    [
+        # A day's free requests are used up: closed for minutes; with the moment of the next, until then.
+        (429, error(FREE.format("day"), 429), {}, QuotaError, Fault.ACCESS),
+        (429, error(FREE.format("day"), 429), {"retry-after": "7"}, RateLimitError, Fault.LIMIT),
+        (429, error("x", 429, metadata={"limit_source": "openrouter_free_tier_daily"}), {}, QuotaError, Fault.ACCESS),
+        (429, error(FREE.format("min"), 429), {}, RateLimitError, Fault.LIMIT),
+        # A code is believed before the words.
+        (429, error("no credits", "rate_limit_exceeded"), {}, RateLimitError, Fault.LIMIT),
+        (429, error("slow down", details={"error_code": "enforced_spend_limit_reached"}), {}, QuotaError, Fault.ACCESS),
+        (429, error("x", "billing_not_active"), {"x-ratelimit-reset-tokens": "6m"}, QuotaError, Fault.ACCESS),
+        (402, error("in flight", 402), {"retry-after": "7"}, RateLimitError, Fault.LIMIT),
+        (402, error("more credits, or fewer max_tokens", "payment_required"), {}, RateLimitError, Fault.MODEL),
+        (413, error("too large", "rate_limit_exceeded", "tokens"), {"retry-after": "7"}, RateLimitError, Fault.LIMIT),
+        (413, error("too large", "rate_limit_exceeded", "tokens"), {}, RateLimitError, Fault.MODEL),
+        (429, error("Request too large", "tokens"), {"x-ratelimit-reset-tokens": "6m"}, RateLimitError, Fault.MODEL),
+        (403, error("Input token count must be less than the context length"), {}, ContextLengthError, Fault.MODEL),
+        (403, error("x", metadata={"error_type": "content_policy_violation"}), {}, ContentFilterError, Fault.REQUEST),
+        (401, google(401, "UNAUTHENTICATED", "x"), {}, AuthenticationError, Fault.DOUBT),
+        (401, error("x", details=[{"reason": "ACCESS_TOKEN_EXPIRED"}]), {}, AuthenticationError, Fault.KEY),
+        (401, error("x", "PermissionDenied"), {}, AuthenticationError, Fault.DOUBT),
+        (403, google(403, "PERMISSION_DENIED", "no such file"), {}, AuthenticationError, Fault.DOUBT),
+        (403, error("x", details=[{"reason": "SERVICE_DISABLED"}]), {}, AuthenticationError, Fault.ACCESS),
+        # A text is no code, wherever it stands.
+        (401, error("x", "my text says invalid_api_key"), {}, AuthenticationError, Fault.DOUBT),
+        (401, error("x", "invalid_api_key" * 9), {}, AuthenticationError, Fault.DOUBT),
+        (401, {"error": "invalid_api_key"}, {}, AuthenticationError, Fault.DOUBT),
+        (401, "invalid_api_key", {}, AuthenticationError, Fault.DOUBT),
+        # A status that nobody knows is held against nobody, and tried elsewhere.
+        (432, error("x"), {}, RequestError, Fault.MODEL),
+        (999, error("x"), {}, UnavailableError, Fault.ENDPOINT),
+        (101, error("x"), {}, UnavailableError, Fault.ENDPOINT),
+    ],
+)  # fmt: skip
+def test_a_refusal_has_the_cause_that_its_codes_name(
+    status: int, answer: object, headers: dict[str, str], kind: type[DispatchError], fault: Fault
+) -> None:
+    found = failure(status, answer, headers, TARGET)
+    assert (type(found), found.fault) == (kind, fault)
+
+
+def test_the_code_of_an_error_is_one_that_we_know_or_none() -> None:
+    assert failure(401, error("x", "invalid_api_key"), {}, TARGET).code == "invalid_api_key"
+    assert failure(403, error("x", type="permission_error"), {}, TARGET).code == "permission_error"
+    assert failure(403, error("x", "hunter2"), {}, TARGET).code is None
+
+
+def test_a_long_text_inside_a_200_is_not_held_against_the_endpoint() -> None:
+    found = failure_in_200(error("This model's maximum context length is 4096 tokens."), {}, TARGET, streamed=True)
+    assert (type(found), found.fault) == (ContextLengthError, Fault.MODEL)
 
 
 @pytest.mark.parametrize("status", [401, 403, 402])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.providers.transport.hints import MAX_WAIT_S, retry_after, wait_s
+from semroute.providers.transport.hints import MAX_READ, MAX_WAIT_S, MAX_WORDED_S, retry_after, wait_s
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC).timestamp()
 
@@ -22,6 +22,14 @@ def retry_info(delay: object) -> object:
         {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay},
     ]
     return {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": details}}
+
+
+def openrouter(headers: dict[str, str]) -> object:
+    return {"error": {"code": 429, "message": "Rate limit exceeded", "metadata": {"headers": headers}}}
+
+
+def worded(message: str) -> object:
+    return {"error": {"message": message, "type": "tokens", "code": "rate_limit_exceeded"}}
 
 
 @pytest.mark.parametrize(
@@ -81,6 +89,50 @@ def retry_info(delay: object) -> object:
         ),
         ({"anthropic-ratelimit-tokens-reset": "2026-03-01T11:00:00+00:00"}, None, 0.0),
         ({"retry-after": "1", "x-ratelimit-reset-tokens": "6m0s"}, None, 1.0),
+        # A header that came twice: its values with commas between.
+        ({"retry-after": "7, 7"}, None, 7.0),
+        ({"retry-after": "2, 8"}, None, 8.0),
+        ({"retry-after": "soon, 8"}, None, 8.0),
+        ({"retry-after-ms": "250, 1500", "retry-after": "9"}, None, 1.5),
+        ({"retry-after": f"{http_date(90)}, {http_date(30)}"}, None, 90.0),
+        ({"retry-after": f"5, {http_date(30)}"}, None, 30.0),
+        ({"retry-after": "Sunday, 01-Mar-26 12:01:30 GMT"}, None, 90.0),
+        ({"retry-after": "Sun Mar  1 12:01:30 2026"}, None, 90.0),
+        ({"x-ratelimit-reset-tokens": "1s, 6m0s"}, None, 360.0),
+        ({"x-ratelimit-remaining-requests": "0, 0", "x-ratelimit-reset-requests": "3s, 3s"}, None, 3.0),
+        # A date counts from the server's own clock.
+        ({"retry-after": http_date(90), "date": http_date(30)}, None, 60.0),
+        ({"retry-after": http_date(90), "date": "Thu, 01 Jan 1970 00:00:00 GMT"}, None, 90.0),
+        ({"retry-after": str(int(NOW) + 45)}, None, 45.0),
+        ({"x-ms-retry-after-ms": "2500"}, None, 2.5),
+        # A moment in milliseconds, OpenRouter; in seconds; and a number of seconds.
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(NOW + 40) * 1000)}, None, 40.0),
+        ({"x-ratelimit-reset": str(int(NOW) + 50)}, None, 50.0),
+        ({"ratelimit-reset": "17"}, None, 17.0),
+        ({"x-ratelimit-reset-requests": "2026-03-01T12:00:20Z"}, None, 20.0),
+        ({}, openrouter({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(NOW + 60) * 1000)}), 60.0),
+        ({}, openrouter({"Retry-After": "6"}), 6.0),
+        ({"retry-after": "3"}, openrouter({"Retry-After": "6"}), 3.0),
+        ({}, retry_info({"seconds": 12, "nanos": 5}), 12.0),
+        ({}, retry_info({"seconds": "12"}), 12.0),
+        # Words of the message, where nothing says it outright.
+        ({}, worded("Rate limit reached. Please try again in 8s. Visit https://x.test/limits"), 8.0),
+        ({}, worded("Please try again in 6m0s."), 360.0),
+        ({}, worded("Please try again in 1.5s"), 1.5),
+        ({}, worded("Please try again in 20ms."), 0.02),
+        ({}, worded("Please retry after 8 seconds."), 8.0),
+        ({}, worded("Please retry in 34.074824224s."), 34.074824224),
+        ({}, worded("Try again in 2 minutes and 5 seconds"), 125.0),
+        ({}, worded("please wait for 3 min"), 180.0),
+        ({}, worded("Please try again in 23h59m"), MAX_WORDED_S),
+        ({}, "Please try again in 8s", 8.0),
+        ({"x-ratelimit-reset-tokens": "6m0s"}, worded("Please try again in 8s."), 8.0),
+        (
+            {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "3s"},
+            worded("Please try again in 8s."),
+            3.0,
+        ),
+        ({"retry-after": "5"}, worded("Please try again in 8s."), 5.0),
         ({"retry-after": "999999999999"}, None, MAX_WAIT_S),
         ({"retry-after": "9" * 400}, None, MAX_WAIT_S),
     ],
@@ -109,6 +161,25 @@ def test_every_kind_of_hint_is_read_as_seconds(headers: dict[str, str], body: ob
 )
 def test_nonsense_is_no_hint(headers: dict[str, str]) -> None:
     assert wait_s(headers, None, NOW) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "try again later",
+        "try again in a while",
+        "in 8s",
+        "try again in 8 bananas",
+        "8s to go",
+        "x" * MAX_READ + "try again in 8s",
+    ],
+)
+def test_words_that_name_no_wait_are_no_hint(message: str) -> None:
+    assert wait_s({}, worded(message), NOW) is None
+
+
+def test_words_are_no_hint_for_other_failures_than_a_rate_limit() -> None:
+    assert retry_after({}, worded("Please try again in 8s."), NOW) is None
 
 
 @pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 -2300", "Mon, 01 Jan 0001 00:00:00 +2300"])

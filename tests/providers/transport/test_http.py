@@ -171,10 +171,10 @@ def test_a_stream_that_comes_a_byte_now_and_then_times_out_as_a_whole(raw: Any) 
 @pytest.mark.parametrize(
     "script", [lambda raw: [raw.listen], lambda raw: [*raw.head(), *([raw.bytes(b":\n\n")[1], 0.02] * 100)]]
 )
-def test_comments_do_not_put_off_the_wait_for_the_first_event(raw: Any, script: Any) -> None:
+def test_comments_do_not_put_off_the_wait_for_the_first_token(raw: Any, script: Any) -> None:
     error = failing(raw, script(raw), read, timeouts=Timeouts(first_token_s=0.1))
     assert type(error) is ProviderTimeoutError
-    assert "no first event within 0.1 s (timeouts.first_token_s)" in str(error)
+    assert "no first token within 0.1 s (timeouts.first_token_s)" in str(error)
 
 
 def test_a_stream_that_falls_silent_times_out(raw: Any) -> None:

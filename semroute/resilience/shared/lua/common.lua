@@ -7,6 +7,10 @@
 
 local ASK_AGAIN_S = 0.25
 local RAMP_START = 0.1
+local PANIC_FACTOR = 4
+local NO_ERA = -1
+local CLOCK_STEP_S = 0.05 -- how fine the time that was reached is kept
+local DAY_S = 86400
 local BUCKETS = 30
 local PER_USD = 1e9
 local SUM = '#'           -- field of the running sum beside the tokens of each pass
@@ -15,12 +19,28 @@ local function text(number)
     return string.format('%.17g', number)
 end
 
-local function clock(override)
-    if override ~= '' then
-        return tonumber(override)
+-- Time that never runs backwards, and the calendar's. `key` holds the time that was reached ("last") and by how much the
+-- server's clock has been set back since the gates are used ("ahead"): what was to last a minute must not last an hour
+-- and a minute because the clock was put right meanwhile. Months follow the calendar.
+local function clock(key, override)
+    local wall = tonumber(override)
+    if wall == nil then
+        local time = redis.call('TIME')
+        wall = tonumber(time[1]) + tonumber(time[2]) / 1e6
     end
-    local time = redis.call('TIME')
-    return tonumber(time[1]) + tonumber(time[2]) / 1e6
+    local seen = redis.call('HMGET', key, 'last', 'ahead')
+    local last, ahead = tonumber(seen[1]), tonumber(seen[2]) or 0
+    local now = wall + ahead
+    if last and now < last then
+        now = last
+        redis.call('HSET', key, 'ahead', text(last - wall))
+    elseif not last or now >= last + CLOCK_STEP_S then
+        redis.call('HSET', key, 'last', text(now))
+    else
+        return now, wall
+    end
+    redis.call('EXPIRE', key, 2 * DAY_S)
+    return now, wall
 end
 
 -- Seconds from now to a moment, never a rounding error short: now + until(...) >= moment.
@@ -54,17 +74,18 @@ local function fields_of(key)
 end
 
 -- The keys of one place, in the order in which the client names them.
-local KEYS_OF_A_PLACE = 6
+local KEYS_OF_A_PLACE = 7
 local function keys_of(number)
-    local first = 2 + (number - 1) * KEYS_OF_A_PLACE
+    local first = 3 + (number - 1) * KEYS_OF_A_PLACE
     return {
-        disabled = KEYS[1],             -- hash: account -> why its credential cannot work
+        disabled = KEYS[1],             -- hash: login -> why its credential cannot work, see disabled_of; KEYS[2]: clock
         breaker = KEYS[first],          -- hash: the breaker, its buckets and probes, and the provider's hint
         log = KEYS[first + 1],          -- sorted set: passes of the last minute by the time they were given
         tokens = KEYS[first + 2],       -- hash: tokens of the passes in the log, and their sum
         passes = KEYS[first + 3],       -- hash: passes that are out, as "era probe month amount"
         leases = KEYS[first + 4],       -- sorted set: passes that are out by the time they are forgotten
-        spent = KEYS[first + 5],        -- hash: month -> billionths of a dollar that the account spent or reserved
+        slots = KEYS[first + 5],        -- sorted set: the same by the time to which their process has said it lives
+        spent = KEYS[first + 6],        -- hash: month -> billionths of a dollar that the account spent or reserved
     }
 end
 
@@ -74,35 +95,73 @@ local function bucket_of(now, rules)
     return math.floor(now / (rules.window_s / BUCKETS))
 end
 
--- The breaker as stored. Besides its plain fields there are "c:<bucket>" (calls), "f:<bucket>" (failures) and
--- "p:<pass>" (until when a probe has its lease); `old` lists those that no longer count.
-local function breaker_of(key, rules, now)
+-- Fields of an era besides its counts; the others outlast it.
+local FIELDS_OF_AN_ERA = {'open_until', 'why', 'failed_probes', 'successes', 'bad_probes', 'good_in_panic', 'in_a_row',
+    'ramp_from'}
+-- Counts by bucket: of the era, and of all eras.
+local COUNTS = {['c:'] = 'calls', ['f:'] = 'failures', ['a:'] = 'all_calls', ['b:'] = 'all_good'}
+
+-- A stored moment, no later than it can be by the rules: another version, or a clock that was set wrong, may have left it.
+local function moment_of(key, stored, field, latest)
+    local moment = tonumber(stored[field])
+    if moment and moment > latest then
+        moment = latest
+        redis.call('HSET', key, field, text(latest))
+    end
+    return moment
+end
+
+-- The breaker as stored. Besides its plain fields there are "c:<bucket>" (calls), "f:<bucket>" (failures), those
+-- of all eras as "a:" (calls) and "b:" (good ones), "p:<pass>" (until when a probe has its lease) and "s_..." of a suspension; `old` lists those
+-- that no longer count.
+local function breaker_of(keys, rules, now)
+    local key = keys.breaker
     local stored = fields_of(key)
     local breaker = {
         era = tonumber(stored.era or 0),
-        open_until = tonumber(stored.open_until),
-        why = stored.why,
-        failed_probes = tonumber(stored.failed_probes or 0),
-        successes = tonumber(stored.successes or 0),
+        open_until = moment_of(key, stored, 'open_until', now + rules.most_open_s),
+        why = stored.why or '',
+        failed_rounds = tonumber(stored.failed_probes or 0),  -- so called by versions that opened at the first failure
+        good_probes = tonumber(stored.successes or 0),
+        bad_probes = tonumber(stored.bad_probes or 0),
+        good_in_panic = tonumber(stored.good_in_panic or 0),
+        panicked_at = tonumber(stored.panicked_at),
         in_a_row = tonumber(stored.in_a_row or 0),
         ramp_from = tonumber(stored.ramp_from),
-        hint_until = tonumber(stored.hint_until),
+        hint_until = moment_of(key, stored, 'hint_until', now + rules.most_hint_s),
+        suspended = {
+            ['until'] = moment_of(key, stored, 's_until', now + math.max(rules.most_suspend_s, rules.probe_lease_s)),
+            times = tonumber(stored.s_times or 0),
+            probe = stored.s_probe,
+            why = stored.s_why or '',
+            refused = stored.s_refused,
+        },
         probes = {},
         calls = 0,
         failures = 0,
+        all_calls = 0,
+        all_good = 0,
+        of_the_era = {},
         old = {},
     }
     local oldest = bucket_of(now, rules) - BUCKETS
     for field, value in pairs(stored) do
         local kind, name = string.sub(field, 1, 2), string.sub(field, 3)
-        if kind == 'p:' and tonumber(value) > now then
-            breaker.probes[name] = tonumber(value)
-        elseif kind == 'p:' or ((kind == 'c:' or kind == 'f:') and tonumber(name) <= oldest) then
+        if kind == 'p:' then
+            -- A probe of a process that was killed is lost with its slot.
+            local slot = tonumber(value) > now and redis.call('ZSCORE', keys.slots, name)
+            if slot and tonumber(slot) > now then
+                breaker.probes[name] = tonumber(value)
+            else
+                table.insert(breaker.old, field)
+            end
+        elseif COUNTS[kind] and tonumber(name) <= oldest then
             table.insert(breaker.old, field)
-        elseif kind == 'c:' then
-            breaker.calls = breaker.calls + tonumber(value)
-        elseif kind == 'f:' then
-            breaker.failures = breaker.failures + tonumber(value)
+        elseif COUNTS[kind] then
+            breaker[COUNTS[kind]] = breaker[COUNTS[kind]] + tonumber(value)
+            if kind == 'c:' or kind == 'f:' then
+                table.insert(breaker.of_the_era, field)
+            end
         end
     end
     return breaker
@@ -148,6 +207,56 @@ local function breaker_wait(breaker, rules, now)
     return {math.min(ASK_AGAIN_S, until_moment(first, now)), 'breaker half-open: ' .. count .. ' probes are under way'}
 end
 
+local function lets_panic(breaker, rules, now, draw)
+    if rules.panic_per_s <= 0 then
+        return false
+    end
+    if not breaker.panicked_at or now >= breaker.panicked_at + 1 / rules.panic_per_s then
+        return true
+    end
+    local calls = breaker.all_calls
+    return calls > 0 and draw < math.min((PANIC_FACTOR * breaker.all_good + 1) / (calls + 1), 1)
+end
+
+--------------------------------------------------------------------------------------- suspensions and disabled keys --
+
+local function suspension_wait(suspended, now)
+    local moment = suspended['until']
+    if moment == nil or now >= moment then
+        return nil
+    end
+    local wait_s = until_moment(moment, now)
+    if not suspended.probe then
+        return {wait_s, 'suspended: ' .. suspended.why}
+    end
+    return {math.min(ASK_AGAIN_S, wait_s), 'suspended, a probe is under way: ' .. suspended.why}
+end
+
+-- Why a credential cannot work, as {login, reason, refused, probe_at, probe}; nil where it can. Stored as JSON; versions
+-- before stored the reason alone, by account and for all hosts: such a key may be tried at once.
+local function disabled_of(key, call)
+    local login = call.login
+    local stored = redis.call('HGET', key, login)
+    if not stored and call.account ~= login then
+        login = call.account
+        stored = redis.call('HGET', key, login)
+    end
+    if not stored then
+        return nil
+    end
+    local is_json, entry = pcall(cjson.decode, stored)
+    if not is_json or type(entry) ~= 'table' or type(entry.reason) ~= 'string' then
+        entry = {reason = stored}
+    end
+    entry.login, entry.probe_at = login, tonumber(entry.probe_at) or 0
+    return entry
+end
+
+local function disable(key, entry)
+    redis.call('HSET', key, entry.login, cjson.encode({
+        reason = entry.reason, refused = entry.refused, probe = entry.probe, probe_at = text(entry.probe_at)}))
+end
+
 ----------------------------------------------------------------------------------------------------------- throttle --
 
 -- Drop from the log what is older than a minute. One look where nothing is, then a hundred at a time.
@@ -181,13 +290,15 @@ local function forget_passes(keys, now)
     local lost = redis.call('ZRANGEBYSCORE', keys.leases, '-inf', text(now), 'LIMIT', 0, 1000)
     if #lost > 0 then
         redis.call('ZREM', keys.leases, unpack(lost))
+        redis.call('ZREM', keys.slots, unpack(lost))
         redis.call('HDEL', keys.passes, unpack(lost))
     end
+    redis.call('ZREMRANGEBYSCORE', keys.slots, '-inf', text(now))
 end
 
 -- What counts against the limits; the log only where a limit reads it.
 local function used_by(keys, call, rules, now)
-    local used = {requests = 0, tokens = 0, in_flight = redis.call('ZCOUNT', keys.leases, '(' .. text(now), '+inf')}
+    local used = {requests = 0, tokens = 0, in_flight = redis.call('ZCOUNT', keys.slots, '(' .. text(now), '+inf')}
     if call.rpm or call.tpm then
         forget_requests(keys, rules, now)
         used.requests = redis.call('ZCARD', keys.log)
@@ -232,13 +343,23 @@ local function tokens_wait(keys, rules, call, used, now)
         '%d of %d tokens a minute are left, the call needs %d', math.max(call.tpm - used.tokens, 0), call.tpm, call.tokens)}
 end
 
+-- Until a parallel call may end. Where no process that holds a slot has been heard lately, until the first slot lapses.
+local function parallel_wait(keys, rules, now)
+    local last = redis.call('ZREVRANGE', keys.slots, 0, 0, 'WITHSCORES')
+    if not last[2] or tonumber(last[2]) - now > rules.slot_s / 2 then
+        return ASK_AGAIN_S
+    end
+    local first = redis.call('ZRANGEBYSCORE', keys.slots, '(' .. text(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    return math.max(until_moment(tonumber(first[2]), now), ASK_AGAIN_S)
+end
+
 local function throttle_wait(keys, rules, call, used, hint_until, now)
     local found = nil
     if hint_until and now < hint_until then
         found = {until_moment(hint_until, now), 'the provider asked to wait'}
     end
     if call.parallel and used.in_flight >= call.parallel then
-        found = longest(found, {ASK_AGAIN_S, string.format(
+        found = longest(found, {parallel_wait(keys, rules, now), string.format(
             '%d of %d parallel calls are running', used.in_flight, call.parallel)})
     end
     if call.rpm and used.requests >= call.rpm then
@@ -308,20 +429,22 @@ local function headroom_of(call, used, spent)
 end
 
 -- How a place stands for a call; changes nothing but to drop what is old.
-local function look(keys, call, rules, now, month, ends)
+local function look(keys, call, rules, now, month, ends, wall)
     local seen = {
-        disabled = redis.call('HGET', keys.disabled, call.account),
-        breaker = breaker_of(keys.breaker, rules, now),
+        disabled = disabled_of(keys.disabled, call),
+        breaker = breaker_of(keys, rules, now),
         used = used_by(keys, call, rules, now),
         spent = tonumber(redis.call('HGET', keys.spent, month) or 0),
     }
-    if seen.disabled then
-        seen.wait = {nil, call.name .. ' is disabled: ' .. seen.disabled}
+    seen.closed = breaker_wait(seen.breaker, rules, now)
+    if seen.disabled and now < seen.disabled.probe_at then
+        seen.other = {nil, call.name .. ' is disabled: ' .. seen.disabled.reason}
     else
         local ours = throttle_wait(keys, rules, call, seen.used, seen.breaker.hint_until, now)
-        seen.wait = longest(breaker_wait(seen.breaker, rules, now), ours)
-        seen.wait = longest(seen.wait, budget_wait(call, seen.spent, ends, now))
+        seen.other = longest(suspension_wait(seen.breaker.suspended, now), ours)
+        seen.other = longest(seen.other, budget_wait(call, seen.spent, ends, wall))
     end
+    seen.wait = longest(seen.closed, seen.other)
     return seen
 end
 

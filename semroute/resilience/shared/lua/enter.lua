@@ -1,28 +1,53 @@
--- Ask for leave and reserve. ARGV: time ('' is the server's), rules, call. Returns as JSON [true, is probe, spent, month] or
--- [false, wait or '', reason]. A pass that is out already is given again, so that the question may be repeated; a call
--- with `adopt` is one that was let through elsewhere `age_s` seconds ago: it is counted, whatever the gates say.
-local now = clock(ARGV[1])
+-- Ask for leave and reserve. ARGV: time ('' is the server's), rules, call. Returns as JSON [true, is probe, spent, month,
+-- is panic] or [false, wait or '', reason]. A pass that is out already is given again, so that the question may be
+-- repeated; a call with `adopt` is one that was let through elsewhere `age_s` seconds ago: it is counted, whatever the
+-- gates say; one with `panic`, a number from 0 to 1, may pass an open breaker.
+local now, wall = clock(KEYS[2], ARGV[1])
 local rules, call = cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
 local keys = keys_of(1)
 
-local month, ends = month_of(now)
+local month, ends = month_of(wall)
 
 forget_passes(keys, now)
-local seen = look(keys, call, rules, now, month, ends)
+local seen = look(keys, call, rules, now, month, ends, wall)
 local known = redis.call('HGET', keys.passes, call.id)
 if call.adopt and not known and redis.call('ZSCORE', keys.log, call.id) then
     known = '-1 0'  -- it is counted, and came back
 end
 if known then
-    return cjson.encode({true, string.match(known, '^%S+ (%S+)') == '1', seen.spent, month})
+    local kind = string.match(known, '^%S+ (%S+)')
+    return cjson.encode({true, kind == '1', seen.spent, month, kind == '2'})
 end
-if seen.wait and not call.adopt then
-    return cjson.encode({false, seen.wait[1] and text(seen.wait[1]) or '', seen.wait[2]})
+local wait, is_panic = seen.wait, false
+if seen.closed and call.panic and lets_panic(seen.breaker, rules, now, call.panic) then
+    wait, is_panic = seen.other, true
+end
+if wait and not call.adopt then
+    return cjson.encode({false, wait[1] and text(wait[1]) or '', wait[2]})
 end
 
-local is_probe = not call.adopt and seen.breaker.open_until ~= nil
-if is_probe then
+-- An adopted call, and one in panic, began under no era of this breaker, so that its ending counts in none.
+local era, is_probe = seen.breaker.era, false
+if call.adopt or is_panic then
+    era = NO_ERA
+elseif seen.breaker.open_until ~= nil then
+    is_probe = true
     redis.call('HSET', keys.breaker, 'p:' .. call.id, text(now + math.min(rules.probe_lease_s, rules.lease_s)))
+end
+if is_panic then
+    redis.call('HSET', keys.breaker, 'panicked_at', text(now))
+    redis.call('HINCRBY', keys.breaker, string.format('a:%d', bucket_of(now, rules)), 1)
+end
+if not call.adopt and seen.breaker.suspended['until'] then
+    is_probe = true
+    redis.call('HSET', keys.breaker, 's_probe', call.id, 's_until', text(now + rules.probe_lease_s))
+end
+if not call.adopt and seen.disabled then
+    is_probe = true
+    seen.disabled.probe, seen.disabled.probe_at = call.id, now + rules.disabled_probe_s
+    disable(keys.disabled, seen.disabled)
+end
+if is_probe or is_panic then
     keep(rules.idle_s, keys.breaker)
 end
 if #seen.breaker.old > 0 then
@@ -37,12 +62,12 @@ if (call.rpm or call.tpm) and at + rules.minute_s > now then
     keep(2 * rules.minute_s, keys.log, keys.tokens)
 end
 redis.call('ZADD', keys.leases, text(now + rules.lease_s), call.id)
--- An adopted call began under no era of this breaker, so its ending counts in none.
-local era = call.adopt and -1 or seen.breaker.era
-redis.call('HSET', keys.passes, call.id, table.concat({era, is_probe and 1 or 0, month, call.amount}, ' '))
-keep(rules.idle_s, keys.leases, keys.passes)
+redis.call('ZADD', keys.slots, text(now + math.min(rules.slot_s, rules.lease_s)), call.id)
+local kind = is_panic and 2 or (is_probe and 1 or 0)
+redis.call('HSET', keys.passes, call.id, table.concat({era, kind, month, call.amount}, ' '))
+keep(rules.idle_s, keys.leases, keys.slots, keys.passes)
 if call.amount > 0 then
     redis.call('HINCRBY', keys.spent, month, call.amount)
     keep(rules.month_s, keys.spent)
 end
-return cjson.encode({true, is_probe, seen.spent + call.amount, month})
+return cjson.encode({true, is_probe, seen.spent + call.amount, month, is_panic})

@@ -1,7 +1,7 @@
--- A replica says that it lives. KEYS: replicas, snapshot of this one, name of this memory. ARGV: time, name, seconds it
+-- A replica says that it lives. KEYS: replicas, snapshot of this one, name of this memory, clock. ARGV: time, name, seconds it
 -- counts, snapshot or '', a name for a memory that has none, seconds to keep that. Returns how many live, and the name:
 -- another name than before means that Redis has lost what it knew.
-local now = clock(ARGV[1])
+local now = clock(KEYS[4], ARGV[1])
 redis.call('ZADD', KEYS[1], text(now), ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', text(now - tonumber(ARGV[3])))
 keep(math.ceil(tonumber(ARGV[3])), KEYS[1])

@@ -1,6 +1,6 @@
--- Give a pass back. ARGV: time, rules, call (id, ending, account; tokens, amount, wait_s, reason where they are known;
--- random from 0 to 1). Returns 1, or 0 for a pass that is not out: it came back already, or was forgotten.
-local now = clock(ARGV[1])
+-- Give a pass back. ARGV: time, rules, call (id, ending, account, login; tokens, amount, wait_s, reason, refused where they
+-- are known; random from 0 to 1). Returns 1, or 0 for a pass that is not out: it came back already, or was forgotten.
+local now, wall = clock(KEYS[2], ARGV[1])
 local rules, call = cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
 local keys = keys_of(1)
 
@@ -10,48 +10,88 @@ if not pass or tonumber(redis.call('ZSCORE', keys.leases, call.id)) <= now then
 end
 redis.call('HDEL', keys.passes, call.id)
 redis.call('ZREM', keys.leases, call.id)
-local era, _, month, amount = string.match(pass, '^(%S+) (%S+) (%S+) (%S+)$')
+local era, kind, month, amount = string.match(pass, '^(%S+) (%S+) (%S+) (%S+)$')
 
 local reserved = call.tokens and redis.call('HGET', keys.tokens, call.id)
 if reserved then
     redis.call('HSET', keys.tokens, call.id, call.tokens)
     redis.call('HINCRBY', keys.tokens, SUM, call.tokens - tonumber(reserved))
 end
-if call.amount and month == month_of(now) then
+if call.amount and month == month_of(wall) then
     redis.call('HINCRBY', keys.spent, month, call.amount - tonumber(amount))
     keep(rules.month_s, keys.spent)
 end
+
+local breaker = breaker_of(keys, rules, now)
+redis.call('ZREM', keys.slots, call.id)
+
+-- The credential at its host.
+local disabled = disabled_of(keys.disabled, call)
+if not disabled then
+    if call.ending == 'disable' then
+        disable(keys.disabled, {
+            login = call.login, reason = call.reason, refused = call.refused, probe_at = now + rules.disabled_probe_s})
+    end
+elseif disabled.probe == call.id then
+    disabled.probe = nil
+    if call.ending == 'disable' then
+        disabled.reason, disabled.refused = call.reason, call.refused
+    end
+    if call.ending == 'success' then
+        redis.call('HDEL', keys.disabled, disabled.login)
+    else
+        disable(keys.disabled, disabled)
+    end
+end
 if call.ending == 'disable' then
-    redis.call('HSETNX', keys.disabled, call.account, call.reason)
     keep(rules.month_s, keys.disabled)
 end
 
-local breaker = breaker_of(keys.breaker, rules, now)
+-- The endpoint's suspension.
+local suspended = breaker.suspended
+local is_its_probe = suspended['until'] and suspended.probe == call.id
+if is_its_probe then
+    redis.call('HDEL', keys.breaker, 's_probe')
+    redis.call('HSET', keys.breaker, 's_until', text(now))
+end
+if call.ending == 'suspend' and (is_its_probe or not suspended['until']) then
+    local longest_s = math.min(rules.suspend_s * 2 ^ math.min(suspended.times, 64), rules.most_suspend_s)
+    redis.call('HSET', keys.breaker, 's_until', text(now + longest_s * (1 - rules.jitter * call.random)),
+        's_times', suspended.times + 1, 's_why', call.reason, 's_refused', call.refused or '')
+    if not call.refused then
+        redis.call('HDEL', keys.breaker, 's_refused')
+    end
+elseif call.ending == 'success' and is_its_probe then
+    redis.call('HDEL', keys.breaker, 's_until', 's_times', 's_probe', 's_why', 's_refused')
+end
 
--- An era ends: everything counted in it goes, the leases of probes that still run and the hint stay.
+-- An era ends: everything counted in it goes; the counts of all eras, the leases of probes that still run, the
+-- suspension and the hint stay.
 local function begin_era(fields)
-    redis.call('DEL', keys.breaker)
+    redis.call('HDEL', keys.breaker, unpack(FIELDS_OF_AN_ERA))
+    if #breaker.of_the_era > 0 then
+        redis.call('HDEL', keys.breaker, unpack(breaker.of_the_era))
+    end
     redis.call('HSET', keys.breaker, 'era', breaker.era + 1, unpack(fields))
-    for id, lost_at in pairs(breaker.probes) do
-        redis.call('HSET', keys.breaker, 'p:' .. id, text(lost_at))
-    end
-    if breaker.hint_until then
-        redis.call('HSET', keys.breaker, 'hint_until', text(breaker.hint_until))
-    end
 end
 
 local function open(why)
-    local longest_s = math.min(rules.open_s * 2 ^ math.min(breaker.failed_probes, 64), rules.most_open_s)
+    local longest_s = math.min(rules.open_s * 2 ^ math.min(breaker.failed_rounds, 64), rules.most_open_s)
     local until_then = now + longest_s * (1 - rules.jitter * call.random)
-    begin_era({'open_until', text(until_then), 'why', why, 'failed_probes', breaker.failed_probes})
+    begin_era({'open_until', text(until_then), 'why', why, 'failed_probes', breaker.failed_rounds})
 end
 
 local function judge_probe()
     if call.ending == 'failure' then
-        breaker.failed_probes = breaker.failed_probes + 1
-        open('a probe failed')
+        local bad = breaker.bad_probes + 1
+        if bad >= rules.failed_probes then
+            breaker.failed_rounds = breaker.failed_rounds + 1
+            open(bad .. ' of ' .. bad + breaker.good_probes .. ' probes failed')
+        else
+            redis.call('HSET', keys.breaker, 'bad_probes', bad)
+        end
     elseif call.ending == 'success' then
-        if breaker.successes + 1 >= rules.successes then
+        if breaker.good_probes + 1 >= rules.successes then
             begin_era({'ramp_from', text(now)})
         else
             redis.call('HINCRBY', keys.breaker, 'successes', 1)
@@ -59,8 +99,28 @@ local function judge_probe()
     end
 end
 
+local index = bucket_of(now, rules)
+
+-- In the counts of all eras; a call in panic was counted as it began.
+local function count_everywhere()
+    if kind ~= '2' then
+        redis.call('HINCRBY', keys.breaker, string.format('a:%d', index), 1)
+    end
+    if call.ending == 'success' then
+        redis.call('HINCRBY', keys.breaker, string.format('b:%d', index), 1)
+    end
+end
+
+local function judge_panic()
+    local good = call.ending == 'success' and breaker.good_in_panic + 1 or 0
+    redis.call('HSET', keys.breaker, 'good_in_panic', good)
+    if good >= rules.successes then
+        breaker.open_until = now
+        redis.call('HSET', keys.breaker, 'open_until', text(now))
+    end
+end
+
 local function count()
-    local index = bucket_of(now, rules)
     local failed = call.ending == 'failure' and 1 or 0
     local calls, failures = breaker.calls + 1, breaker.failures + failed
     local in_a_row = failed == 1 and breaker.in_a_row + 1 or 0
@@ -84,10 +144,17 @@ end
 if #breaker.old > 0 then
     redis.call('HDEL', keys.breaker, unpack(breaker.old))
 end
+-- A call whose slot was lost while its process was silent came back all the same: only its lease is over.
 local has_lease = breaker.probes[call.id] ~= nil
 if has_lease then
     redis.call('HDEL', keys.breaker, 'p:' .. call.id)
     breaker.probes[call.id] = nil
+end
+if call.ending == 'success' or call.ending == 'failure' then
+    count_everywhere()
+    if kind == '2' and state_of(breaker, now) == 'open' then
+        judge_panic()
+    end
 end
 if tonumber(era) == breaker.era then
     if breaker.open_until ~= nil then

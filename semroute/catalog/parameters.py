@@ -1,0 +1,269 @@
+"""Parameters of a request, and which of them a deployment's wire format has a word for.
+
+Sources: https://platform.openai.com/docs/api-reference/chat/create, https://docs.anthropic.com/en/api/messages,
+https://platform.claude.com/docs/en/build-with-claude/effort, https://ai.google.dev/api/generate-content,
+https://ai.google.dev/gemini-api/docs/thinking. What a vendor's own server differs in stands in its row
+(:mod:`semroute.config.vendors`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from semroute.config import Deployment
+from semroute.config.vendors import VENDORS, Format
+from semroute.errors import RequestError
+from semroute.types import Request
+
+NAMES = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "n",
+    "reasoning_effort",
+    "thinking_budget",
+    "verbosity",
+    "parallel_tool_calls",
+    "service_tier",
+    "user",
+)
+"""Fields of a request that tune how it is answered; ``cache_control``, which stands within messages, is one more."""
+
+LEAST_THINKING = 1024
+"""Tokens; Anthropic takes no smaller budget."""
+
+MAX_TEMPERATURE = 1.0
+"""Anthropic's scale ends where OpenAI's is half through."""
+
+# https://platform.claude.com/docs/en/about-claude/models: from 4.7 on models refuse temperature, top_p and top_k, and
+# think adaptively; a small effort is known from 4.5 on (.../docs/en/build-with-claude/effort).
+_UNKNOWN, _WITH_EFFORT, _WITHOUT_SAMPLING = (0, 0), (4, 5), (4, 7)
+_CLAUDE = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?!\d)(?:[-.](\d{1,2})(?!\d))?")
+
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_OWN = _names(
+    """
+    model messages contents stream stream_options system systemInstruction system_instruction generationConfig
+    generation_config max_tokens max_completion_tokens max_output_tokens maxOutputTokens stop stop_sequences
+    stopSequences tools functions tool_choice toolChoice toolConfig tool_config json_schema logprobs responseLogprobs
+    extra droppable candidateCount topP topK presencePenalty frequencyPenalty responseMimeType responseJsonSchema
+    responseSchema serviceTier
+    """
+) | frozenset(NAMES)
+"""Names that ``extra`` must not have: a field of the request, or what the wire format is written with."""
+
+_EXTRA: Mapping[Format, frozenset[str]] = {
+    "openai": _names(
+        """
+        audio function_call logit_bias metadata modalities moderation prediction prompt_cache_key prompt_cache_options
+        prompt_cache_retention response_format safety_identifier store top_logprobs web_search_options
+        """
+    ),
+    "anthropic": _names(
+        """
+        cache_control container context_management diagnostics inference_geo mcp_servers metadata output_config speed
+        thinking user_profile_id
+        """
+    ),
+    "gemini": _names(
+        """
+        safetySettings cachedContent labels store responseModalities thinkingConfig speechConfig mediaResolution
+        audioTimestamp routingConfig modelSelectionConfig imageConfig enableEnhancedCivicAnswers
+        """
+    ),
+}
+"""Further parameters of each vendor's own API. Other servers of OpenAI's format take names of their own, too."""
+
+_WORDLESS: Mapping[Format, frozenset[str]] = {
+    "openai": frozenset(),
+    "anthropic": _names("seed presence_penalty frequency_penalty n verbosity"),
+    "gemini": _names("user verbosity"),
+}
+"""Parameters that the adapter of a format writes nothing for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a request says of how it is to be answered.
+
+    Attributes:
+        named: values of what it sets among :data:`NAMES`, and ``cache_control``.
+        extra: parameters of the wire format.
+        droppable: names of those that may be left out where they cannot be said.
+    """
+
+    named: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    extra: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    droppable: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.named or self.extra)
+
+
+def parameters_of(request: Request) -> Parameters:
+    """Return the parameters that a request sets, without those that ask for nothing in particular.
+
+    Raises:
+        RequestError: ``extra`` names what a field of the request says.
+    """
+    named = {name: value for name in NAMES if (value := getattr(request, name)) is not None}
+    if named.get("n") == 1:
+        del named["n"]
+    if not request.tools:
+        named.pop("parallel_tool_calls", None)  # OpenAI refuses it without tools
+    if _marks_a_cache(request):
+        named["cache_control"] = True
+    if not isinstance(request.extra, Mapping):
+        raise RequestError(f"extra of a request is a mapping of parameters by name, not {type(request.extra).__name__}")
+    if taken := sorted(str(name) for name in request.extra if not isinstance(name, str) or name in _OWN):
+        message = f"extra of a request names {', '.join(taken)}: say it with the request's own field, or leave it out"
+        raise RequestError(message)
+    return Parameters(named, request.extra, frozenset(request.droppable))
+
+
+def unsaid(deployment: Deployment, parameters: Parameters) -> tuple[str, ...]:
+    """Return why a deployment cannot say what a request does not allow to be left out, a reason each."""
+    return tuple(reason for name, reason in _refusals(deployment, parameters) if name not in parameters.droppable)
+
+
+def carried(deployment: Deployment, parameters: Parameters) -> Parameters:
+    """Return the parameters without those that the deployment cannot say.
+
+    What it carries although its format has no word for it becomes one of ``extra``, under its own name.
+    """
+    refused = {name for name, _ in _refusals(deployment, parameters)}
+    named = {name: value for name, value in parameters.named.items() if name not in refused}
+    extra = {name: value for name, value in parameters.extra.items() if name not in refused}
+    for name in _WORDLESS[deployment.format].intersection(deployment.carries, named):
+        extra[name] = named.pop(name)
+    return Parameters(named, extra, parameters.droppable)
+
+
+def _refusals(deployment: Deployment, parameters: Parameters) -> Iterator[tuple[str, str]]:
+    if not parameters:
+        return
+    whose = deployment.provider or deployment.format
+    row, rules = deployment.row, _RULES[deployment.format]
+    row_lacks = frozenset() if row is None else row.lacks
+    for name, value in parameters.named.items():
+        if name in deployment.carries:
+            continue
+        if name in deployment.lacks or name in row_lacks:
+            yield name, f"{whose} does not carry {name}"
+        elif (reason := rules(name, value, deployment)) is not None:
+            yield name, f"{whose} does not carry {name}{reason}"
+    for name in parameters.extra:
+        if name not in deployment.carries and (name in deployment.lacks or not _takes_extra(deployment, name)):
+            yield name, f"{whose} does not carry {name}"
+    if {"reasoning_effort", "thinking_budget"} <= parameters.named.keys() and (row_name := _one_of_both(deployment)):
+        yield "thinking_budget", f"{row_name} takes reasoning_effort or thinking_budget, not both"
+
+
+def _takes_extra(deployment: Deployment, name: str) -> bool:
+    format = deployment.format
+    if format != "openai" or deployment.row in (VENDORS["openai"], VENDORS["azure"]):
+        return name in _EXTRA[format]
+    # Servers of this format have parameters of their own, but not those by which the other formats are known.
+    foreign = (_EXTRA["anthropic"] | _EXTRA["gemini"]) - _EXTRA["openai"] - {"thinking"}
+    return name not in foreign
+
+
+def _one_of_both(deployment: Deployment) -> str | None:
+    if deployment.format == "gemini" or deployment.provider == "openrouter":
+        return deployment.provider or deployment.format
+    return None
+
+
+def _openai(name: str, value: object, deployment: Deployment) -> str | None:
+    # A server without a row is mostly one that takes top_k; the other two have no name that such servers share.
+    if deployment.row is None and name in ("thinking_budget", "cache_control"):
+        return " (carries: in its deployment says that it does)"
+    return None
+
+
+def _anthropic(name: str, value: object, deployment: Deployment) -> str | None:
+    version = _claude(deployment.upstream)
+    match name:
+        case "temperature" | "top_p" | "top_k" if version >= _WITHOUT_SAMPLING:
+            return f" to {deployment.upstream}, which takes no sampling parameters"
+        case "temperature" if isinstance(value, int | float) and value > MAX_TEMPERATURE:
+            return f" of {value:g}, at most {MAX_TEMPERATURE:g}"
+        case "thinking_budget" if version >= _WITHOUT_SAMPLING and isinstance(value, int) and value > 0:
+            return f" to {deployment.upstream}, which takes reasoning_effort"
+        case "reasoning_effort" if _UNKNOWN < version < _WITH_EFFORT and value != "none":
+            return f" to {deployment.upstream}"
+        case "seed" | "verbosity":
+            return ""
+        case "presence_penalty" | "frequency_penalty":
+            return None if value == 0 else ""
+        case "n":
+            return f" of {value}"
+        case "reasoning_effort":
+            return None if value in EFFORTS and value != "minimal" else f" {value!r}"
+        case "thinking_budget":
+            is_small = isinstance(value, int) and 0 < value < LEAST_THINKING
+            return f" of {value}, less than {LEAST_THINKING}" if is_small else None
+        case "service_tier":
+            return None if value in ("auto", "default", "standard", "standard_only") else f" {value!r}"
+    return None
+
+
+def _claude(upstream: str) -> tuple[int, int]:
+    """Return the version of a Claude model such as ``claude-opus-4-7``; (0, 0) where its name has none."""
+    found = _CLAUDE.search(upstream)
+    return _UNKNOWN if found is None else (int(found[1]), int(found[2] or 0))
+
+
+def _gemini(name: str, value: object, deployment: Deployment) -> str | None:
+    match name:
+        case "user" | "verbosity" | "cache_control":
+            return ""
+        case "parallel_tool_calls":
+            return None if value else " as false"
+        case "reasoning_effort":
+            levels = ("minimal", "low", "medium", "high")
+            is_old = thinks_by_budget(deployment.upstream)
+            return None if value in levels or (is_old and value == "none") else f" {value!r}"
+        case "service_tier":
+            return None if value in ("auto", "default", "standard", "flex", "priority") else f" {value!r}"
+    return None
+
+
+_RULES: Mapping[Format, Callable[[str, object, Deployment], str | None]] = {
+    "openai": _openai,
+    "anthropic": _anthropic,
+    "gemini": _gemini,
+}
+"""Why a format has no word for a value: what stands after "does not carry NAME"; None where it has one."""
+
+
+def thinks_by_budget(upstream: str) -> bool:
+    """Return whether a Gemini model counts its thinking in tokens; later ones know levels (gemini-3 and on)."""
+    return "gemini-2" in upstream or "gemini-1" in upstream
+
+
+def _marks_a_cache(request: Request) -> bool:
+    if any(getattr(tool, "cache_control", None) for tool in request.tools):
+        return True
+    for message in request.messages:
+        if not isinstance(message, Mapping):
+            continue  # refused later, by the wire format, with the deployment's name
+        if message.get("cache_control"):
+            return True
+        content = message.get("content")
+        parts = content if isinstance(content, list | tuple) else ()
+        if any(isinstance(part, Mapping) and part.get("cache_control") for part in parts):
+            return True
+    return False

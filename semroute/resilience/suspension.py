@@ -1,0 +1,143 @@
+"""Endpoints and keys that are closed because a provider refused the key.
+
+A provider refuses a key for many reasons, and few of them mean that it cannot work: a firewall, a region, a model that
+is not enabled, an empty quota. So an endpoint that refuses is *suspended* for minutes and then tried with one call;
+only a key that is clearly invalid is *disabled*, and tried once in a long while.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from random import Random
+
+from semroute.config import BreakerRules
+from semroute.resilience.clock import ASK_AGAIN_S, Wait, until
+from semroute.types import Ending, Place
+
+REFUSED = "the provider refused the credential"
+MOST_REASON = 300
+"""Most characters of a reason that are kept."""
+
+
+def login(place: Place) -> str:
+    """What is disabled together: a credential at one host; a place that needs none stands for itself."""
+    if place.credential is None:
+        return place.key
+    return place.credential if place.origin is None else f"{place.credential}@{place.origin}"
+
+
+def is_login_of(name: str, credential: str | None) -> bool:
+    """Whether a name of :func:`login` is of a credential, at whatever host; None: of a place that needs none."""
+    if "|" in name:  # the key of a place; neither variables nor origins have a bar
+        return credential is None
+    return credential is not None and (name == credential or name.startswith(f"{credential}@"))
+
+
+def digest_key(key: str | None) -> str | None:
+    """A digest by which a refused key is known again, with a salt of its own; None where there is no key.
+
+    Keyed BLAKE2 (RFC 7693): without the salt, which lies where only the gates' state lies, equal keys do not show.
+    """
+    if not key:
+        return None
+    salt = secrets.token_hex(16)
+    return f"{salt}:{_digest(salt, key)}"
+
+
+def is_same_key(refused: str, key: str | None) -> bool:
+    """Whether a digest is of this key; a digest that cannot be read is held to be of it."""
+    salt, colon, digest = refused.partition(":")
+    if not colon or not 0 < len(salt.encode()) <= hashlib.blake2b.MAX_KEY_SIZE:
+        return True
+    return hmac.compare_digest(_digest(salt, key or "").encode(), digest.encode())
+
+
+def _digest(salt: str, key: str) -> str:
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), key=salt.encode(), digest_size=16).hexdigest()
+
+
+def short_reason(reason: str | None) -> str:
+    """A reason as it is kept: one printable line."""
+    text = "".join(sign if sign.isprintable() else " " for sign in (reason or REFUSED)[:MOST_REASON]).strip()
+    return text or REFUSED
+
+
+class Suspension:
+    """One endpoint that refused its key: closed for ``suspend_s``, then open for one call at a time until one succeeds.
+
+    Pure state, like the breaker. The time doubles each time a probe is refused as well. A call that began before says
+    nothing more. A probe that ends in another way lets the next one through; one that never comes back after
+    ``probe_lease_s``.
+
+    Args:
+        rules: for how long.
+        rng: the source of jitter, which only shortens.
+    """
+
+    def __init__(self, rules: BreakerRules, rng: Random) -> None:
+        self._rules = rules
+        self._rng = rng
+        self._until: float | None = None
+        self._times = 0
+        self._probe: str | None = None
+        self._why = ""
+        self.refused: str | None = None
+        """Digest of the key that was refused."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether no probe has succeeded yet."""
+        return self._until is not None
+
+    def wait(self, now: float) -> Wait | None:
+        """Why no call may be let through now; None when one may."""
+        if self._until is None or now >= self._until:
+            return None
+        wait_s = until(self._until, now)
+        if self._probe is None:
+            return Wait(wait_s, f"suspended: {self._why}")
+        return Wait(min(ASK_AGAIN_S, wait_s), f"suspended, a probe is under way: {self._why}")
+
+    def enter(self, id: str, now: float) -> bool:
+        """Let a call through for which :meth:`wait` has just found nothing; True where it is a probe."""
+        if self._until is None:
+            return False
+        self._probe, self._until = id, now + self._rules.probe_lease_s
+        return True
+
+    def leave(self, id: str, ending: Ending, now: float, reason: str | None, refused: str | None) -> None:
+        """Take a call's ending."""
+        is_probe = self._until is not None and id == self._probe
+        if is_probe:
+            self._probe, self._until = None, now
+        if ending is Ending.SUSPEND and (is_probe or self._until is None):
+            longest_s = min(self._rules.suspend_s * 2.0 ** min(self._times, 64), self._rules.most_suspend_s)
+            self._until = now + longest_s * (1.0 - self._rules.jitter * self._rng.random())
+            self._times += 1
+            self._why, self.refused = short_reason(reason), refused
+        elif ending is Ending.SUCCESS and is_probe:
+            self.lift()
+
+    def lift(self) -> None:
+        """Let the endpoint be called again."""
+        self._until, self._times, self._probe, self.refused = None, 0, None, None
+
+
+@dataclass(slots=True)
+class Disabled:
+    """A key that cannot work, at one host.
+
+    Attributes:
+        reason: why, for a person.
+        refused: digest of the key.
+        probe_at: when one call may try it again.
+        probe: that call.
+    """
+
+    reason: str
+    refused: str | None
+    probe_at: float
+    probe: str | None = None

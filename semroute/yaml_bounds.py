@@ -1,0 +1,99 @@
+"""Limits of a YAML text, checked before any value is built from it.
+
+The check runs over parser events, which neither recurse nor follow aliases: libyaml's composer recurses in C, where
+depth ends the process, and an alias of an alias multiplies what stands after it ("billion laughs",
+https://en.wikipedia.org/wiki/Billion_laughs_attack).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import yaml
+
+MOST_DEPTH = 64
+"""Levels of nesting; the deepest shape that any of our files has is 8."""
+CHARACTERS_PER_NODE = 100
+"""Characters of text that count like one more node, so that an alias of a long text is counted too."""
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class YamlBoundsError(Exception):
+    """The text is beyond a limit.
+
+    Args:
+        message: the limit, and the remedy.
+        row: 0-based line at which it is passed, as YAML counts lines; None for the text as a whole.
+    """
+
+    def __init__(self, message: str, row: int | None = None) -> None:
+        self.row = row
+        super().__init__(message)
+
+
+@dataclass(slots=True)
+class _Open:
+    """A collection whose end is still to come: its anchor, and its nodes so far with aliases expanded."""
+
+    anchor: str | None
+    nodes: int = 1
+
+
+def check_yaml(text: str, *, most_bytes: int, most_nodes: int) -> None:
+    """Refuse a text that is too long, too deep, or too large once its aliases are expanded.
+
+    A text that is no YAML passes: the parser that follows says what is wrong with it, and where.
+
+    Args:
+        text: one document.
+        most_bytes: of the text, as UTF-8.
+        most_nodes: values and keys, each alias counted as all that it stands for.
+
+    Raises:
+        YamlBoundsError: a limit is passed, or an alias stands inside of what it stands for.
+    """
+    if len(text) > most_bytes or len(text.encode("utf-8", "replace")) > most_bytes:
+        raise YamlBoundsError(f"is larger than {most_bytes / 2**20:g} MiB; split it, or shorten it")
+    try:
+        _check_events(text, most_nodes)
+    except (yaml.YAMLError, ValueError):
+        return
+
+
+def _check_events(text: str, most_nodes: int) -> None:
+    whole, sizes = 0, dict[str, int]()
+    stack: list[_Open] = []
+    for event in yaml.parse(text, Loader=_Loader):
+        nodes = 0
+        match event:
+            case yaml.AliasEvent():
+                if any(one.anchor == event.anchor for one in stack):
+                    raise YamlBoundsError("an alias stands inside of what it stands for; remove it", _row(event))
+                nodes = sizes.get(event.anchor or "", 1)
+            case yaml.ScalarEvent():
+                nodes = 1 + len(event.value) // CHARACTERS_PER_NODE
+                if event.anchor is not None:
+                    sizes[event.anchor] = nodes
+            case yaml.CollectionStartEvent():
+                if len(stack) == MOST_DEPTH:
+                    message = f"malformed YAML: nested too deeply (more than {MOST_DEPTH} levels); flatten it"
+                    raise YamlBoundsError(message, _row(event))
+                stack.append(_Open(event.anchor))
+                nodes = 1
+            case yaml.CollectionEndEvent():
+                done = stack.pop()
+                if done.anchor is not None:
+                    sizes[done.anchor] = done.nodes
+                if stack:
+                    stack[-1].nodes += done.nodes
+                continue
+        if stack and not isinstance(event, yaml.CollectionStartEvent):
+            stack[-1].nodes += nodes
+        whole += nodes
+        if whole > most_nodes:
+            message = f"holds more than {most_nodes:,} values, aliases expanded; split the file, or write fewer aliases"
+            raise YamlBoundsError(message, _row(event))
+
+
+def _row(event: yaml.Event) -> int:
+    return 0 if event.start_mark is None else int(event.start_mark.line)

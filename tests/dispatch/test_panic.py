@@ -1,0 +1,208 @@
+"""One endpoint for a model: an open breaker must not turn random failures into an outage, nor hammer a dead one."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from random import Random
+
+import httpx
+import pytest
+
+from semroute.config import BreakerRules, Config
+from semroute.dispatch import Dispatcher
+from semroute.dispatch.attempt import Record
+from semroute.dispatch.constraints import Constraints
+from semroute.dispatch.plan import Planner
+from semroute.dispatch.turns import Turns
+from semroute.dispatch.verdicts import Verdict
+from semroute.errors import AllClosedError, DispatchError
+from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget
+from semroute.testing import FakeProvider, Reply, fail
+from semroute.types import Attempt, Ending, Pass, Place, Refusal, Request
+
+HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
+NEVER = {"in_a_row": 10**9, "least_calls": 10**9}
+EVERY_S = 0.1
+REQUESTS = 2000
+
+
+@dataclass
+class Simulation:
+    """Requests one after the other, each with its retries, in a time of their own."""
+
+    rules: dict[str, float] = field(default_factory=dict)
+    deployments: tuple[str, ...] = ("only",)
+    now: float = 0.0
+    calls: int = 0
+
+    def __post_init__(self) -> None:
+        places = [
+            {"name": name, "model": "large", "base_url": f"http://{name}.example/v1"} for name in self.deployments
+        ]
+        self.config = Config.model_validate(
+            {
+                "deployments": places,
+                "breaker": self.rules,
+                "retries": {"backoff_s": 1e-9, "most_backoff_s": 1e-9},
+            }
+        )
+        self.random = Random(7)
+        clock = lambda: self.now  # noqa: E731
+        self.gates = MemoryGates(self.config.breaker, clock=clock, wall=clock, rng=Random(1))
+        self.retries = RetryBudget(self.config.retries.budget, clock)
+        self.plan = Planner(self.config, {}).plan(HELLO, ("large",), Constraints())
+
+    async def request(self, failing: float) -> bool:
+        """Whether one request is answered, where each call fails with a probability."""
+        self.now += EVERY_S
+        self.retries.request()
+        latencies = LatencyWindows(clock=lambda: self.now)
+        turns = Turns(self.plan, self.config, self.gates, latencies, self.retries, self.random, streaming=False)
+        record = Record()
+        while (turn := await turns.next(record, deadline_s=60.0)) is not None:
+            self.calls += 1
+            name = turn.option.deployment.name
+            if self.random.random() >= failing:
+                await self.gates.leave(turn.leave, Ending.SUCCESS)
+                return True
+            record.attempts.append(Attempt(name, "large", 1.0))
+            record.verdicts[name] = Verdict(Ending.FAILURE, again=True)
+            await self.gates.leave(turn.leave, Ending.FAILURE)
+        return False
+
+    def answered(self, failing: float, requests: int = REQUESTS) -> float:
+        """Share of the requests that are answered."""
+
+        async def inside() -> int:
+            return sum([await self.request(failing) for _ in range(requests)])
+
+        return asyncio.run(inside()) / requests
+
+
+@pytest.mark.parametrize("failing", [0.0, 0.2, 0.4, 0.6])
+def test_with_one_endpoint_the_breaker_costs_no_answers_that_would_be_had_without_it(failing: float) -> None:
+    without = Simulation(NEVER).answered(failing)
+    assert Simulation().answered(failing) >= without - 0.03
+
+
+def test_a_dead_endpoint_gets_a_few_calls_and_is_used_again_seconds_after_it_is_well() -> None:
+    simulation = Simulation()
+    assert simulation.answered(1.0) == 0.0
+    outage_s = REQUESTS * EVERY_S
+    assert simulation.calls <= 2 * outage_s  # 10 requests a second, each with retries without a breaker
+    simulation.answered(0.0, requests=100)
+    assert simulation.answered(0.0, requests=100) == 1.0
+
+
+def test_two_dead_endpoints_are_called_no_more_often_each() -> None:
+    simulation = Simulation(deployments=("one", "two"))
+    simulation.answered(1.0)
+    assert simulation.calls <= 2 * 2 * REQUESTS * EVERY_S
+
+
+def test_without_panic_a_dead_endpoint_gets_probes_alone() -> None:
+    simulation = Simulation({"panic_per_s": 0.0})
+    simulation.answered(1.0)
+    assert simulation.calls <= 60
+
+
+def test_beside_an_open_endpoint_a_closed_one_is_left_alone() -> None:
+    simulation = Simulation(deployments=("dead", "well"))
+    dead, _ = [option.place for option in simulation.plan.options]
+
+    async def inside() -> list[str]:
+        for _ in range(5):
+            leave = await simulation.gates.enter(dead, 1)
+            await simulation.gates.leave(leave, Ending.FAILURE)  # type: ignore[arg-type]
+        return [await called(simulation) for _ in range(200)]
+
+    async def called(simulation: Simulation) -> str:
+        turns = Turns(
+            simulation.plan,
+            simulation.config,
+            simulation.gates,
+            LatencyWindows(),
+            simulation.retries,
+            simulation.random,
+            streaming=False,
+        )
+        record = Record()
+        first = await turns.next(record, deadline_s=60.0)
+        assert first is not None
+        await simulation.gates.leave(first.leave, Ending.NEUTRAL)
+        record.verdicts[first.option.deployment.name] = Verdict(Ending.NEUTRAL)
+        assert await turns.next(record, deadline_s=60.0) is None
+        return first.option.deployment.name
+
+    assert set(asyncio.run(inside())) == {"well"}
+
+
+def test_panic_lets_nothing_through_a_limit() -> None:
+    rules = BreakerRules(jitter=0.0)
+    gates = MemoryGates(rules, clock=lambda: 0.0)
+
+    async def inside() -> None:
+        place = Place("p", rpm=6)
+        for _ in range(rules.in_a_row):
+            leave = await gates.enter(place, 1)
+            assert isinstance(leave, Pass)
+            await gates.leave(leave, Ending.FAILURE)
+        assert isinstance(await gates.enter(place, 1), Refusal)
+        assert isinstance(await gates.enter(place, 1, panic=0.0), Pass)
+        refusal = await gates.enter(place, 1, panic=0.0)
+        assert isinstance(refusal, Refusal)
+        assert refusal.reason == "6 requests a minute are used up"
+
+    asyncio.run(inside())
+
+
+def test_the_error_of_a_request_that_drew_badly_says_that_the_breaker_is_open() -> None:
+    simulation = Simulation({"panic_per_s": 0.001})
+    asyncio.run(drawn_badly(simulation))
+
+
+async def drawn_badly(simulation: Simulation) -> None:
+    for _ in range(20):
+        await simulation.request(1.0)
+    turns = Turns(
+        simulation.plan,
+        simulation.config,
+        simulation.gates,
+        LatencyWindows(),
+        simulation.retries,
+        simulation.random,
+        streaming=False,
+    )
+    assert await turns.next(Record(), deadline_s=60.0) is None
+    error = await turns.closed_error()
+    assert isinstance(error, AllClosedError)
+    assert "breaker" in str(error)
+
+
+def test_a_real_endpoint_that_fails_at_random_answers_as_many_as_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    random = Random(3)
+
+    async def answered(dispatcher: Dispatcher) -> bool:
+        try:
+            await dispatcher.complete(HELLO, ("large",))
+        except DispatchError:
+            return False
+        return True
+
+    async def inside(provider: FakeProvider) -> int:
+        # Five failures in a row open the breaker before anything is known of the endpoint.
+        provider.script(*[fail(500)] * 5, *[fail(500) if random.random() < 0.4 else Reply() for _ in range(600)])
+        place = {"name": "only", "model": "large", "base_url": provider.base_url}
+        quick = {"backoff_s": 1e-4, "most_backoff_s": 1e-4}
+        async with httpx.AsyncClient() as client:
+            dispatcher = Dispatcher(Config.model_validate({"deployments": [place], "retries": quick}), client=client)
+            while not await answered(dispatcher):
+                await asyncio.sleep(0.05)
+            found = sum([await answered(dispatcher) for _ in range(200)])
+            await dispatcher.close()
+            return found
+
+    with FakeProvider() as provider:
+        assert asyncio.run(inside(provider)) >= 0.55 * 200

@@ -1,0 +1,279 @@
+"""Calls of a process that was killed, or forked, and calls of one that was only busy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from resilience.redis_server import OwnRedis, own_redis
+from resilience.test_redis_gates import own_prefix
+
+from semroute.config import BreakerRules
+from semroute.resilience import MemoryGates
+from semroute.resilience.shared.failover import FailoverGates
+from semroute.resilience.shared.gates import RENEW_S, SLOT_S, RedisGates
+from semroute.resilience.shared.replicas import Replicas
+from semroute.resilience.shared.server import Server
+from semroute.types import Ending, Pass, Place, Refusal
+
+RULES = BreakerRules(jitter=0.0)
+PLACE = Place("p", "KEY", tpm=1000, parallel=2, budget_usd=10.0)
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[OwnRedis]:
+    with own_redis() as running:
+        yield running
+
+
+class Time:
+    """Time of the gates, ahead of the wall's."""
+
+    ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead_s
+
+
+def run(redis: OwnRedis, test: Callable[[RedisGates, Time], Awaitable[None]]) -> None:
+    async def inside() -> None:
+        clock = Time()
+        gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=own_prefix(), clock=clock)
+        await test(gates, clock)
+        await gates.close()
+
+    asyncio.run(inside())
+
+
+async def entered(gates: RedisGates, place: Place = PLACE, tokens: int = 0, usd: float = 0.0) -> Pass:
+    leave = await gates.enter(place, tokens, usd)
+    assert isinstance(leave, Pass), leave
+    return leave
+
+
+async def renew(gates: RedisGates) -> None:
+    gates._renewed_at = -1e9
+    await gates.renew()
+
+
+def test_slots_of_a_process_that_is_no_longer_heard_are_free_within_seconds(redis: OwnRedis) -> None:
+    async def test(gates: RedisGates, clock: Time) -> None:
+        for _ in range(2):
+            await entered(gates)
+        refusal = await gates.enter(PLACE, 0)
+        assert isinstance(refusal, Refusal)
+        assert refusal.wait_s == 0.25  # its process lives: a call may end at any moment
+        clock.ahead_s += SLOT_S - 4.0
+        refusal = await gates.enter(PLACE, 0)
+        assert isinstance(refusal, Refusal)
+        assert refusal.wait_s == pytest.approx(4.0, abs=1.0)  # it was not heard for two heartbeats
+        clock.ahead_s += 4.0
+        assert (await gates.standings([PLACE]))[0].in_flight == 0
+        await entered(gates)
+
+    run(redis, test)
+
+
+def test_a_call_that_runs_keeps_its_slot_as_long_as_its_process_says_that_it_lives(redis: OwnRedis) -> None:
+    async def test(gates: RedisGates, clock: Time) -> None:
+        leave, _ = [await entered(gates) for _ in range(2)]
+        for _ in range(10):
+            clock.ahead_s += RENEW_S
+            await renew(gates)
+            assert isinstance(await gates.enter(PLACE, 0), Refusal)
+        await gates.leave(leave, Ending.SUCCESS)
+        await renew(gates)
+        assert (await gates.standings([PLACE]))[0].in_flight == 1
+
+    run(redis, test)
+
+
+def test_a_process_that_was_silent_for_long_gets_its_slots_again_and_settles_what_its_calls_cost(
+    redis: OwnRedis,
+) -> None:
+    async def test(gates: RedisGates, clock: Time) -> None:
+        one, two = [await entered(gates, tokens=400, usd=1.0) for _ in range(2)]
+        clock.ahead_s += 3 * SLOT_S
+        await gates.leave(one, Ending.SUCCESS, tokens=100, usd=0.25)
+        await renew(gates)
+        (found,) = await gates.standings([PLACE], 500)
+        assert (found.in_flight, found.spent_usd, found.wait_s) == (1, 1.25, 0.0)
+        await gates.leave(two, Ending.SUCCESS, tokens=0, usd=0.0)
+        assert (await gates.standings([PLACE]))[0].spent_usd == 0.25
+
+    run(redis, test)
+
+
+def test_a_probe_of_a_killed_process_does_not_keep_a_breaker_half_open(redis: OwnRedis) -> None:
+    async def test(gates: RedisGates, clock: Time) -> None:
+        place = Place("q")
+        for _ in range(RULES.in_a_row):
+            await gates.leave(await entered(gates, place), Ending.FAILURE)
+        clock.ahead_s += RULES.open_s
+        assert all([(await entered(gates, place)).is_probe for _ in range(RULES.probes)])
+        assert isinstance(await gates.enter(place, 0), Refusal)
+        clock.ahead_s += SLOT_S
+        assert (await entered(gates, place)).is_probe
+
+    run(redis, test)
+
+
+def test_without_a_call_under_way_nothing_is_sent(redis: OwnRedis) -> None:
+    async def test(gates: RedisGates, clock: Time) -> None:
+        await gates.leave(await entered(gates), Ending.SUCCESS)
+        before = (await gates.server.command("INFO", "stats"))["total_commands_processed"]
+        await renew(gates)
+        after = (await gates.server.command("INFO", "stats"))["total_commands_processed"]
+        assert after - before == 1  # the look itself
+
+    run(redis, test)
+
+
+HOLDER = """
+import asyncio, sys
+from semroute.config import BreakerRules
+from semroute.resilience import MemoryGates
+from semroute.resilience.shared.failover import FailoverGates
+from semroute.resilience.shared.gates import RedisGates
+from semroute.resilience.shared.replicas import Replicas
+from semroute.resilience.shared.server import Server
+from semroute.types import Place
+
+async def hold(url, prefix):
+    server = Server(url, timeout_s=5.0)
+    gates = FailoverGates(
+        RedisGates(server, BreakerRules(), prefix=prefix), Replicas(server), lambda: MemoryGates(BreakerRules())
+    )
+    for _ in range(2):
+        await gates.enter(Place("p", "KEY", tpm=1000, parallel=2, budget_usd=10.0), 0)
+    print(gates.mode, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(hold(*sys.argv[1:]))
+"""
+
+
+def test_a_replica_killed_in_the_middle_of_its_calls_leaves_no_slot_taken(redis: OwnRedis) -> None:
+    prefix = own_prefix()
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, redis.url, prefix], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "shared\n"
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    clock = Time()
+
+    async def test() -> None:
+        gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=prefix, clock=clock)
+        assert isinstance(await gates.enter(PLACE, 0), Refusal)
+        clock.ahead_s = SLOT_S + 1.0
+        for _ in range(2):
+            await entered(gates)
+        await gates.close()
+
+    asyncio.run(test())
+
+
+def test_the_heartbeat_runs_by_itself_while_calls_are_under_way(redis: OwnRedis, monkeypatch: Any) -> None:
+    monkeypatch.setattr("semroute.resilience.shared.gates.RENEW_S", 0.0)
+    prefix = own_prefix()
+
+    async def test() -> None:
+        server = Server(redis.url, timeout_s=5.0)
+        shared = RedisGates(server, RULES, prefix=prefix)
+        gates = FailoverGates(shared, Replicas(server, prefix=prefix), lambda: MemoryGates(RULES), tend_s=0.02)
+        leave = await gates.enter(PLACE, 0)
+        assert isinstance(leave, Pass)
+        slots = f"{prefix}slots:{PLACE.key}"
+        (first,) = [float(score) for _, score in await server.command("ZRANGE", slots, 0, -1, "WITHSCORES")]
+        for _ in range(200):
+            await asyncio.sleep(0.02)
+            (last,) = [float(score) for _, score in await server.command("ZRANGE", slots, 0, -1, "WITHSCORES")]
+            if last > first:
+                break
+        assert last > first
+        await gates.leave(leave, Ending.SUCCESS)
+        await gates.close()
+
+    asyncio.run(test())
+
+
+FORKER = """
+import asyncio, json, os, sys
+from semroute.config import BreakerRules
+from semroute.resilience import MemoryGates
+from semroute.resilience.shared.failover import FailoverGates
+from semroute.resilience.shared.gates import RedisGates
+from semroute.resilience.shared.replicas import Replicas
+from semroute.resilience.shared.server import Server
+from semroute.types import Ending, Place
+
+place = Place("p", parallel=4)
+
+async def enter(gates, count):
+    return [await gates.enter(place, 0) for _ in range(count)]
+
+async def in_child(gates, memory, parents):
+    before = (await memory.standings([place]))[0].in_flight
+    mine = await enter(gates, 2)
+    for leave in mine:
+        await gates.leave(leave, Ending.SUCCESS)
+    found = {"memory": before, "ids": [leave.id for leave in mine], "renews": len(gates._shared._out)}
+    found |= {"mode": gates.mode, "name": gates.replica, "in_flight": (await gates.standings([place]))[0].in_flight}
+    await gates.close()
+    return found
+
+def main(url, prefix):
+    server = Server(url, timeout_s=5.0)
+    memory = MemoryGates(BreakerRules())
+    gates = FailoverGates(
+        RedisGates(server, BreakerRules(), prefix=prefix), Replicas(server, prefix=prefix),
+        lambda: MemoryGates(BreakerRules()),
+    )
+    loop = asyncio.new_event_loop()
+    parents = loop.run_until_complete(enter(gates, 2))
+    loop.run_until_complete(enter(memory, 3))
+    gates._tending.acquire()  # as if another thread were at it in the moment of the fork
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.write(writing, json.dumps(asyncio.run(in_child(gates, memory, parents))).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        child = json.loads(told.read())
+    os.wait()
+    gates._tending.release()
+    parent = {"ids": [leave.id for leave in parents], "renews": len(gates._shared._out), "name": gates.replica}
+    parent["in_flight"] = loop.run_until_complete(gates.standings([place]))[0].in_flight
+    loop.run_until_complete(gates.close())
+    loop.close()
+    print(json.dumps([parent, child]))
+
+main(*sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_a_forked_child_has_calls_ids_and_connections_of_its_own(redis: OwnRedis) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FORKER, redis.url, own_prefix()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    parent, child = json.loads(done.stdout)
+    assert (child["mode"], child["memory"]) == ("shared", 0)
+    assert not set(parent["ids"]) & set(child["ids"])
+    assert parent["name"] != child["name"]
+    assert (parent["renews"], child["renews"]) == (2, 0)
+    assert (parent["in_flight"], child["in_flight"]) == (2, 2)

@@ -1,0 +1,339 @@
+"""A Redis that is away, one that is slow, and a process that is busy; and a Redis that is not quite one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+from resilience.redis_server import OwnRedis, own_redis
+from resilience.test_redis_gates import own_prefix
+
+from semroute.config import BreakerRules, Config
+from semroute.dispatch.status import read_status
+from semroute.errors import StateError
+from semroute.resilience import MemoryGates
+from semroute.resilience.shared.failover import FailoverGates
+from semroute.resilience.shared.gates import RedisGates
+from semroute.resilience.shared.replicas import Replicas
+from semroute.resilience.shared.server import Server
+from semroute.types import BreakerState, Ending, Pass, Place, Refusal
+
+RULES = BreakerRules(jitter=0.0)
+PLACE = Place("p", "KEY", rpm=10_000)
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[OwnRedis]:
+    with own_redis() as running:
+        yield running
+
+
+def replica(url: str, timeout_s: float = 0.5, tend_s: float = 0.05) -> FailoverGates:
+    server, prefix = Server(url, timeout_s=timeout_s), own_prefix()
+    shared = RedisGates(server, RULES, prefix=prefix)
+    return FailoverGates(shared, Replicas(server, prefix=prefix), lambda: MemoryGates(RULES), tend_s=tend_s)
+
+
+@asynccontextmanager
+async def in_use(gates: FailoverGates) -> AsyncGenerator[FailoverGates]:
+    """Gates that Redis has answered once."""
+    await gates.tend()
+    assert gates.mode == "shared"
+    yield gates
+    await gates.close()
+
+
+async def call(gates: FailoverGates, place: Place = PLACE) -> None:
+    leave = await gates.enter(place, 1)
+    assert isinstance(leave, Pass)
+    await gates.leave(leave, Ending.SUCCESS)
+
+
+@pytest.mark.parametrize("calls", [200, 1000])
+def test_a_burst_of_calls_on_a_busy_loop_is_no_silence_of_redis(
+    redis: OwnRedis, calls: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def busy(gates: FailoverGates) -> None:
+        await gates.standings([PLACE])
+        time.sleep(0.4 / calls)  # what a call needs of the loop besides: choosing, parsing, counting
+        await call(gates)
+
+    async def test() -> None:
+        async with in_use(replica(redis.url, timeout_s=0.1)) as gates:
+            await asyncio.gather(*(busy(gates) for _ in range(calls)))
+            assert gates.mode == "shared"
+
+    asyncio.run(test())
+    assert "going on" not in caplog.text
+
+
+def test_a_loop_that_was_blocked_is_no_silence_of_redis(redis: OwnRedis, caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        async with in_use(replica(redis.url, timeout_s=0.05)) as gates:
+            asking = [asyncio.create_task(call(gates)) for _ in range(50)]
+            await asyncio.sleep(0.001)
+            time.sleep(0.5)  # ten times the time-out
+            await asyncio.gather(*asking)
+
+    asyncio.run(test())
+    assert "going on" not in caplog.text
+
+
+def test_one_silence_is_not_taken_for_the_end_of_redis(redis: OwnRedis, caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        async with in_use(replica(redis.url, timeout_s=0.4)) as gates:
+            redis.freeze()
+            asking = asyncio.create_task(call(gates))
+            await asyncio.sleep(0.5)
+            redis.thaw()
+            await asking
+
+    asyncio.run(test())
+    assert "going on" not in caplog.text
+
+
+def test_a_redis_that_stays_silent_is_away_and_one_that_refuses_is_so_at_once() -> None:
+    async def test(redis: OwnRedis) -> None:
+        async with in_use(replica(redis.url, timeout_s=0.2)) as gates:
+            redis.freeze()
+            await call(gates)
+            assert gates.mode == "local"
+            redis.thaw()
+            for _ in range(100):
+                if gates.mode == "shared":
+                    break
+                await asyncio.sleep(0.02)
+            assert gates.mode == "shared"
+            redis.kill()
+            started = time.monotonic()
+            await call(gates)
+            assert gates.mode == "local"
+            assert time.monotonic() - started < 0.2
+
+    with own_redis() as redis:
+        asyncio.run(test(redis))
+
+
+class Mute:
+    """A way to Redis that takes time, and on which connections can go silent as behind a firewall."""
+
+    def __init__(self, port: int, delay_s: float = 0.0) -> None:
+        self._port = port
+        self._delay_s = delay_s
+        self._open: list[asyncio.Event] = []
+
+    async def start(self) -> str:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+
+    def forget(self) -> None:
+        """Let all connections that there are go silent."""
+        for event in self._open:
+            event.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        is_mute = asyncio.Event()
+        self._open.append(is_mute)
+        there, onward = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            await asyncio.gather(self._copy(reader, onward, is_mute), self._copy(there, writer, is_mute))
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+            onward.close()
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_mute: asyncio.Event) -> None:
+        while data := await reader.read(65536):
+            await asyncio.sleep(self._delay_s)
+            if not is_mute.is_set():
+                writer.write(data)
+        writer.close()
+
+    async def stop(self) -> None:
+        self._server.close()
+
+
+def test_connections_that_a_firewall_forgot_are_replaced(redis: OwnRedis, caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        way = Mute(redis.port)
+        async with in_use(replica(await way.start(), timeout_s=0.1, tend_s=60.0)) as gates:
+            await asyncio.gather(*(call(gates) for _ in range(5)))
+            way.forget()
+            await asyncio.gather(*(call(gates) for _ in range(5)))
+            assert gates.mode == "shared"
+        await way.stop()
+
+    asyncio.run(test())
+    assert "going on" not in caplog.text
+
+
+def test_a_redis_forty_milliseconds_away_is_there(redis: OwnRedis, caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        way = Mute(redis.port, delay_s=0.02)
+        async with in_use(replica(await way.start())) as gates:
+            await asyncio.gather(*(call(gates) for _ in range(100)))
+            assert gates.mode == "shared"
+        await way.stop()
+
+    asyncio.run(test())
+    assert "going on" not in caplog.text
+
+
+def test_a_redis_that_allows_no_evalsha_and_no_script_runs_by_eval(redis: OwnRedis) -> None:
+    async def test() -> None:
+        server = Server(redis.url)
+        await server.command("ACL", "SETUSER", "default", "-evalsha", "-script")
+        try:
+            gates = RedisGates(server, RULES, prefix=own_prefix())
+            for _ in range(3):
+                leave = await gates.enter(PLACE, 1)
+                assert isinstance(leave, Pass)
+                await gates.leave(leave, Ending.SUCCESS)
+            assert (await gates.standings([PLACE]))[0].calls == 3
+        finally:
+            await server.command("ACL", "SETUSER", "default", "+@all")
+            await server.close()
+
+    asyncio.run(test())
+
+
+def test_a_script_that_redis_refuses_is_an_error_of_ours(redis: OwnRedis) -> None:
+    async def test() -> None:
+        server = Server(redis.url)
+        await server.command("ACL", "SETUSER", "default", "-evalsha", "-eval")
+        try:
+            with pytest.raises(StateError, match="eval"):
+                await RedisGates(server, RULES, prefix=own_prefix()).enter(PLACE, 1)
+        finally:
+            await server.command("ACL", "SETUSER", "default", "+@all")
+            await server.close()
+
+    asyncio.run(test())
+
+
+def test_a_clock_set_back_by_an_hour_freezes_nothing(redis: OwnRedis) -> None:
+    now = 1_798_000_000.0
+
+    async def test() -> None:
+        nonlocal now
+        gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=own_prefix(), clock=lambda: now)
+        limited, broken, hinted = Place("limited", rpm=2, parallel=1), Place("broken"), Place("hinted")
+        for place, ending in [(limited, Ending.SUCCESS)] * 2 + [(broken, Ending.FAILURE)] * RULES.in_a_row:
+            leave = await gates.enter(place, 1)
+            assert isinstance(leave, Pass)
+            await gates.leave(leave, ending)
+        leave = await gates.enter(hinted, 1)
+        assert isinstance(leave, Pass)
+        await gates.leave(leave, Ending.NEUTRAL, wait_s=40.0)
+        now -= 3600.0
+        waits = [found.wait_s for found in await gates.standings([limited, broken, hinted])]
+        assert waits == [pytest.approx(60.0), pytest.approx(RULES.open_s), pytest.approx(40.0)]
+        now += 61.0
+        for place in (limited, broken, hinted):
+            leave = await gates.enter(place, 1)
+            assert isinstance(leave, Pass)
+            await gates.leave(leave, Ending.SUCCESS)
+        (found,) = await gates.standings([limited])
+        assert found.in_flight == 0
+        await gates.close()
+
+    asyncio.run(test())
+
+
+def test_a_month_follows_the_calendar_and_not_the_time_that_never_runs_backwards(redis: OwnRedis) -> None:
+    now = 1_798_761_500.0  # the last day of a year
+
+    async def test() -> None:
+        nonlocal now
+        gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=own_prefix(), clock=lambda: now)
+        place = Place("p", "KEY", budget_usd=1.0)
+        now += 40 * 86400.0  # set wrong
+        assert isinstance(await gates.enter(place, 1, 0.25), Pass)
+        now -= 40 * 86400.0  # put right
+        assert isinstance(await gates.enter(place, 1, 0.75), Pass)
+        assert (await gates.standings([place]))[0].spent_usd == 0.75
+        await gates.close()
+
+    asyncio.run(test())
+
+
+def test_what_earlier_versions_stored_is_read_and_put_right(redis: OwnRedis) -> None:
+    async def test() -> None:
+        prefix = own_prefix()
+        gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=prefix)
+        disabled = Place("p", "KEY", origin="https://api.example:443")
+        await gates.server.command("HSET", f"{prefix}disabled", "KEY", "401: refused")
+        (found,) = await gates.standings([disabled])
+        assert (found.breaker, found.wait_s) == (BreakerState.DISABLED, 0.0)
+        leave = await gates.enter(disabled, 1)
+        assert isinstance(leave, Pass)
+        refusal = await gates.enter(disabled, 1)
+        assert isinstance(refusal, Refusal)
+        assert "401: refused" in refusal.reason
+        await gates.leave(leave, Ending.SUCCESS)
+        assert (await gates.standings([disabled]))[0].breaker is BreakerState.CLOSED
+        hinted = Place("q")
+        await gates.server.command("HSET", f"{prefix}breaker:{hinted.key}", "hint_until", str(time.time() + 3e7))
+        for _ in range(2):
+            (found,) = await gates.standings([hinted])
+            assert found.wait_s is not None
+            assert found.wait_s <= RULES.most_hint_s
+        await gates.close()
+
+    asyncio.run(test())
+
+
+def test_a_place_that_was_closed_here_alone_is_open_when_redis_goes_away(redis: OwnRedis) -> None:
+    async def test() -> None:
+        async with in_use(replica(redis.url)) as gates:
+            place = Place("p", "KEY")
+            mine = [await gates._local.enter(place, 1) for _ in range(RULES.in_a_row)]
+            for leave in mine:
+                assert isinstance(leave, Pass)
+                await gates._local.leave(leave, Ending.FAILURE)
+            assert (await gates._local.standings([place]))[0].breaker is BreakerState.OPEN
+            await call(gates, place)
+            assert (await gates._local.standings([place]))[0].breaker is BreakerState.CLOSED
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    "snapshot",
+    [
+        "[]",
+        "3",
+        "null",
+        '"text"',
+        "not json",
+        "\ud800".encode("utf-8", "surrogatepass"),
+        "[" * 100_000,
+        json.dumps({"latencies": 3}),
+        json.dumps({"latencies": [3]}),
+        json.dumps({"latencies": [{"deployment": "a"}]}),
+        json.dumps({"latencies": {}}),
+    ],
+)
+def test_a_snapshot_that_is_none_is_an_error_of_ours(redis: OwnRedis, snapshot: str | bytes) -> None:
+    async def test() -> None:
+        server = Server(redis.url, timeout_s=5.0)
+        await server.command("ZADD", "semroute:{gates}:replicas", time.time(), "strange")
+        await server.command("SET", "semroute:{gates}:snapshot:strange", snapshot)  # type: ignore[arg-type]
+        config = Config.model_validate({"deployments": [{"name": "a", "model": "m"}], "state": redis.url})
+        with pytest.raises(StateError, match=r"snapshot.*delete"):
+            await read_status(config, {})
+        await server.close()
+
+    asyncio.run(test())
+
+
+def test_an_answer_that_is_not_of_our_scripts_is_an_error_of_ours(redis: OwnRedis) -> None:
+    gates = RedisGates(Server(redis.url), RULES)
+    for reply in (b"OK", None, 3.5j):
+        with pytest.raises(StateError, match="not JSON"):
+            gates._read(reply)
