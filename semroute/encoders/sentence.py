@@ -48,8 +48,9 @@ def load(model: str | Path | SentenceTransformer, *, what: str = "building an en
 
 
 def is_built_in(model: object) -> bool:
-    """Tell the built-in model by its name from every other; a folder of that name is another."""
-    return model == DEFAULT_MODEL and not Path(DEFAULT_MODEL).is_dir()
+    """Tell the built-in model by its name from every other, also beside a folder of that name."""
+    # What the working folder holds must not take the place of the built-in model.
+    return model == DEFAULT_MODEL
 
 
 def name_of(model: str | Path | SentenceTransformer) -> str:
