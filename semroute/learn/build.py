@@ -20,6 +20,7 @@ from semroute.index.scoring import Scorer
 from semroute.index.store import FIRST
 from semroute.learn.first_stage import FirstStageFit, FirstStagePlan, fit_first_stage
 from semroute.learn.fit import Fitted, fit
+from semroute.learn.near_twins import near_twins
 from semroute.learn.validation import Split
 from semroute.types import Encoder, Matrix
 
@@ -104,7 +105,8 @@ def build_artifact(
         MissingExtraError: the extra "build" is not installed.
     """
     labels = examples.labels
-    fitted = fit(vectors, labels, head=head, plan=plan, seed=seed, progress=progress)
+    groups = near_twins(examples.texts, labels, vectors)
+    fitted = fit(vectors, labels, groups=groups, head=head, plan=plan, seed=seed, progress=progress)
     thresholds, pinned = _thresholds(examples, fitted)
     staged = FirstStageFit(None, fitted, {})
     if first is not None:
@@ -116,6 +118,7 @@ def build_artifact(
             encoder,
             thresholds=thresholds,
             pinned=pinned,
+            groups=groups,
             head=head,
             splits=plan,
             seed=seed,

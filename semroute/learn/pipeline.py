@@ -23,6 +23,7 @@ from semroute.index.store import STAGING
 from semroute.learn.build import Examples, Progress, build_artifact, embed
 from semroute.learn.encoder_tuning import TuningPlan, tune_encoder
 from semroute.learn.first_stage import FirstStagePlan, ValidationRows
+from semroute.learn.near_twins import near_twins
 from semroute.learn.thresholds import Target
 from semroute.learn.tuning import TuneReport, label_numbers, tune_artifact
 from semroute.learn.validation import Split, splits
@@ -237,7 +238,7 @@ def _tuned(
         raise EncoderError(f"only an onnx encoder can be tuned, not a {choice.kind} one; leave out --encoder")
     labels = examples.labels
     # What the encoder was tuned on tells nothing about new queries: a tenth stays out of it, and validates.
-    held = held_tenth(labels, seed)
+    held = held_tenth(labels, seed, near_twins(examples.texts, labels))
     rows = np.setdiff1d(np.arange(len(labels)), held)
     sentence = load(choice.model, what="tuning the encoder")
     texts = [examples.texts[row] for row in rows]
@@ -250,7 +251,12 @@ def _tuned(
     return _Made(exported.load(), tuned, [Split(rows, held)] if len(held) else [], notes)
 
 
-def held_tenth(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+def held_tenth(
+    labels: NDArray[np.int64], seed: int, groups: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """Rows of a stratified tenth: half of the first fifth that :func:`~semroute.learn.validation.splits` holds out."""
-    first = splits(labels, seed=seed)
-    return first[0].held[::2] if first else np.zeros(0, dtype=np.int64)
+    first = splits(labels, groups, seed=seed)
+    if not first:
+        return np.zeros(0, dtype=np.int64)
+    held = first[0].held
+    return held[::2] if groups is None else held[np.isin(groups[held], np.unique(groups[held])[::2])]
