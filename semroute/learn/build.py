@@ -19,6 +19,7 @@ from semroute.index import Artifact, CategoryEntry, FirstStage, FirstStageEntry,
 from semroute.index.scoring import Scorer
 from semroute.index.store import FIRST
 from semroute.learn.first_stage import FirstStageFit, FirstStagePlan, fit_first_stage
+from semroute.learn.choices import USUAL_ASK_BAR, VAGUE_ASKS, ask_bar
 from semroute.learn.fit import Fitted, fit
 from semroute.learn.near_twins import near_twins
 from semroute.learn.validation import Split
@@ -141,7 +142,8 @@ def build_artifact(
 
     with TemporaryDirectory(prefix="semroute-") as saved:
         described, saved_files = _save(encoder, Path(saved) / "encoder")
-        manifest = _manifest(examples, staged, thresholds, encoder, described, notes or {})
+        bar = _ask_bar(staged.index, encoder) if replaces is None else replaces.ask_bar
+        manifest = _manifest(examples, staged, thresholds, encoder, described, notes or {}, bar)
         if staged.stage is not None:
             first_described, first_files = _save(staged.stage.encoder, Path(saved) / "first", FIRST)
             saved_files |= first_files
@@ -202,6 +204,7 @@ def _manifest(
     encoder: Encoder,
     described: Mapping[str, Any],
     notes: Mapping[str, Any],
+    bar: float | None,
 ) -> Manifest:
     scorer = staged.index.scorer
     counts = np.bincount(examples.labels, minlength=len(examples.categories))
@@ -224,11 +227,18 @@ def _manifest(
         head=None if scorer.head is None else scorer.head.kind,
         weight=scorer.weight,
         calibration=scorer.calibration,
+        ask_bar=bar,
         validation={"examples": len(examples.texts), **staged.index.report, **left_out, **notes},
         probes=_probes(encoder),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         built_with=__version__,
     )
+
+
+def _ask_bar(fitted: Fitted, encoder: Encoder) -> float:
+    if fitted.held is None:
+        return USUAL_ASK_BAR
+    return ask_bar(fitted.held.scores, fitted.held.labels, fitted.scorer.scores(encoder.encode(VAGUE_ASKS)))
 
 
 def _first_entry(examples: Examples, staged: FirstStageFit, described: Mapping[str, Any]) -> FirstStageEntry:
