@@ -18,8 +18,8 @@ from semroute.encoders.spec import save_encoder
 from semroute.index import Artifact, CategoryEntry, FirstStage, FirstStageEntry, Manifest, write_artifact
 from semroute.index.scoring import Scorer
 from semroute.index.store import FIRST
-from semroute.learn.first_stage import FirstStageFit, FirstStagePlan, fit_first_stage
 from semroute.learn.choices import USUAL_ASK_BAR, VAGUE_ASKS, ask_bar
+from semroute.learn.first_stage import FirstStageFit, FirstStagePlan, fit_first_stage
 from semroute.learn.fit import Fitted, fit
 from semroute.learn.near_twins import near_twins
 from semroute.learn.validation import Split
@@ -77,6 +77,7 @@ def build_artifact(
     vectors: Matrix,
     encoder: Encoder,
     *,
+    groups: NDArray[np.int64] | None = None,
     head: bool = True,
     plan: Sequence[Split] | None = None,
     first: FirstStagePlan | None = None,
@@ -92,6 +93,7 @@ def build_artifact(
         examples: the labelled examples.
         vectors: ``(n, d)`` their vectors.
         encoder: the encoder that made them; it goes into the artifact.
+        groups: ``(n,)`` what says nearly the same; None finds out (:func:`~semroute.learn.near_twins.near_twins`).
         head: whether validation may choose a head.
         plan: what to hold out; see :func:`semroute.learn.fit.fit`.
         first: a first stage to fit beside it; it is left out where it does not pay.
@@ -106,7 +108,7 @@ def build_artifact(
         MissingExtraError: the extra "build" is not installed.
     """
     labels = examples.labels
-    groups = near_twins(examples.texts, labels, vectors)
+    groups = near_twins(examples.texts, labels, vectors) if groups is None else groups
     fitted = fit(vectors, labels, groups=groups, head=head, plan=plan, seed=seed, progress=progress)
     thresholds, pinned = _thresholds(examples, fitted)
     staged = FirstStageFit(None, fitted, {})

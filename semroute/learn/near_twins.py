@@ -37,11 +37,32 @@ ROUNDS = 4
 MOST_COMPARED = 20_000
 """Examples of one category beyond which vectors are no longer compared, a matter of minutes."""
 
-_QUOTED = re.compile(r"\"[^\"\n]{1,80}\"|“[^”\n]{1,80}”|«[^»\n]{1,80}»|„[^“”\n]{1,80}[“”]|`[^`\n]{1,80}`|\{[^{}\n]{1,80}\}")
+_QUOTED = re.compile(
+    r"\"[^\"\n]{1,80}\"|“[^”\n]{1,80}”|«[^»\n]{1,80}»|„[^“”\n]{1,80}[“”]|`[^`\n]{1,80}`|\{[^{}\n]{1,80}\}"
+)
 _LINKS = re.compile(r"\b(?:https?://|www\.)\S+|\b[\w.+-]+@[\w-]+\.[\w.]+")
 _NUMBERS = re.compile(r"#?\b(?=[\w.,:/-]*\d)(?:\w|[.,:/-](?=\w))+")
 _SLOT = "\0"
-_COURTESY = frozenset("please pls plz kindly hi hello hey thanks thank you thx bitte danke hallo merci bonjour".split())
+_COURTESY = frozenset(
+    [
+        "please",
+        "pls",
+        "plz",
+        "kindly",
+        "hi",
+        "hello",
+        "hey",
+        "thanks",
+        "thank",
+        "you",
+        "thx",
+        "bitte",
+        "danke",
+        "hallo",
+        "merci",
+        "bonjour",
+    ]
+)
 
 
 def template_key(text: str) -> str:
@@ -79,7 +100,7 @@ def near_twins(texts: Sequence[str], labels: NDArray[np.int64], vectors: Matrix 
     for category in range(int(labels.max(initial=-1)) + 1):
         rows = np.flatnonzero(labels == category)
         names, own = np.unique(keys[rows], return_inverse=True)
-        if vectors is not None and 1 < len(names) and len(rows) <= MOST_COMPARED:
+        if vectors is not None and len(names) > 1 and len(rows) <= MOST_COMPARED:
             own = _joined(names, _means(vectors[rows], own))[own]
         groups[rows] = count + own
         count += int(own.max(initial=-1)) + 1
@@ -88,7 +109,9 @@ def near_twins(texts: Sequence[str], labels: NDArray[np.int64], vectors: Matrix 
     return np.asarray(np.argsort(np.argsort(first)), dtype=np.int64)[own]
 
 
-def group_means(vectors: Matrix, labels: NDArray[np.int64], groups: NDArray[np.int64]) -> tuple[Matrix, NDArray[np.int64]]:
+def group_means(
+    vectors: Matrix, labels: NDArray[np.int64], groups: NDArray[np.int64]
+) -> tuple[Matrix, NDArray[np.int64]]:
     """Return one unit row and one label for each group, in the order of the groups' numbers."""
     _, first, own = np.unique(groups, return_index=True, return_inverse=True)
     if len(first) == len(vectors):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import TypeAlias, cast
 
@@ -51,6 +52,8 @@ class SemanticStep:
         staged = score_texts(self._live, [case.text for case in cases])
         scored = time.perf_counter()
         verdicts = self._live.semantic.decide(staged.scores, staged.confidence, staged.first)
+        for row in staged.by_ask:
+            verdicts[row] = replace(verdicts[row], reason=f"the question beside a pasted text: {verdicts[row].reason}")
         by_first, by_second = staged.steps_ms(time.perf_counter() - scored)
         vectors = iter(staged.vectors)
         rows = zip(cases, verdicts, staged.first.tolist(), strict=True)

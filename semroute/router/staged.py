@@ -15,7 +15,6 @@ from semroute.router.live import LiveIndex
 from semroute.texts.asks import Ask, asks
 from semroute.types import Matrix
 
-
 CUE = 0.1
 """Sureness that one cue of its form is worth to a part of a text that may be the question."""
 
@@ -31,6 +30,7 @@ class Staged:
         first_s: wall time of the first stage, seconds; None where the index has none.
         second_s: wall time of the index's own encoder and scorer by step, seconds; empty where no text came so far.
         vectors: ``(m, d)`` by the index's own encoder, of those that the first stage did not answer, in their order.
+        by_ask: rows whose scores are those of the question beside a pasted text.
     """
 
     scores: Matrix
@@ -39,6 +39,7 @@ class Staged:
     first_s: float | None
     second_s: Mapping[str, float]
     vectors: Matrix
+    by_ask: frozenset[int] = frozenset()
 
     def steps_ms(self, deciding_s: float) -> tuple[dict[str, float], dict[str, float]]:
         """A text's share of each step, milliseconds: one that the first stage answered, and any other one.
@@ -80,12 +81,13 @@ def _by_asks(live: LiveIndex, whole: Staged, parts: Mapping[int, Sequence[Ask]],
     encoded = time.perf_counter()
     scores, thresholds = live.scorer.scores(vectors), live.semantic.thresholds
     sure, accepted = sureness(scores), decide(scores, thresholds)[1]
-    chosen, place = whole.scores.copy(), 0
+    chosen, place, decided = whole.scores.copy(), 0, set()
     for row, found in parts.items():
         rejected = not decide(whole.scores[row : row + 1], thresholds)[1][0]
         numbers = range(place, place + len(found))
         fit = [n for n in numbers if accepted[n] and (rejected or sure[n] >= bar)]
         if fit:
+            decided.add(row)
             chosen[row] = scores[max(fit, key=lambda n: sure[n] + CUE * found[n - numbers.start].cues)]
         place += len(found)
     rows = np.fromiter(parts, np.int64)
@@ -93,7 +95,7 @@ def _by_asks(live: LiveIndex, whole: Staged, parts: Mapping[int, Sequence[Ask]],
     confidence[rows] = live.scorer.confidence(chosen[rows])
     spent = {"encode": encoded - start, "score": time.perf_counter() - encoded}
     steps = {step: seconds + spent.get(step, 0.0) for step, seconds in whole.second_s.items()}
-    return replace(whole, scores=chosen, confidence=confidence, second_s=steps)
+    return replace(whole, scores=chosen, confidence=confidence, second_s=steps, by_ask=frozenset(decided))
 
 
 def _by_stages(live: LiveIndex, texts: Sequence[str], pasted: Sequence[int]) -> Staged:

@@ -37,7 +37,9 @@ _FIRST_SENTENCE = re.compile(r"^[^\n]{6,320}?[.?!:。？！؟](?=[\s\"“]|(?<=[
 _LAST_SENTENCE = re.compile(r"(?:(?<=[.?!:\"”]\s)|(?<=[。？！]))[^\n.?!。？！]{6,320}[.?!。？！؟]*$")
 _ENDS = re.compile(r"[.?!:。？！؟：…][\"')\]]*$")
 _QUESTION = re.compile(r"[?？؟][\"')\]]*$")
-_POINTS = re.compile(r"\b(?:above|below|following|this|attached|passage|document|text|snippet|paragraph)\b|[:：]$", re.I)
+_POINTS = re.compile(
+    r"\b(?:above|below|following|this|attached|passage|document|text|snippet|paragraph)\b|[:：]$", re.I
+)
 _SENTENCES = re.compile(r"[.!;]\s+\S|[。！]\S")
 _ASKS = re.compile(
     r"^(?:(?:please|pls|kindly|hi|hello|hey|so|now|also|and|ok|okay|but|then)[, ]+){0,3}(?:"
