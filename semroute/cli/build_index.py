@@ -110,8 +110,8 @@ def build_index(
             progress=progress,
         )
     seconds = time.perf_counter() - started
-    for line in capped(built.findings):
-        print_warning(line)
+    for warning in capped(built.findings):
+        print_warning(warning)
     if first_stage and built.artifact.manifest.first_stage is None:
         print_warning(left_out(built.artifact.manifest))
     described = built.artifact.manifest.encoder

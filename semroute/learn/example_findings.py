@@ -91,11 +91,11 @@ def _told(
 
 def _same_vectors(vectors: Matrix) -> list[NDArray[np.int64]]:
     """Rows of equal vectors, each set in ascending order; found by their order along a fixed direction."""
-    direction = np.random.default_rng(0).standard_normal(vectors.shape[1]).astype(np.float32)
+    direction = np.random.default_rng(0).standard_normal(vectors.shape[1], dtype=np.float32)
     along = vectors @ (direction / np.linalg.norm(direction))
     order = np.argsort(along, kind="stable")
     # Vectors of that cosine are no further apart than this, and so are their places along any direction.
-    reach = float(np.sqrt(2 - 2 * SAME_VECTOR))
+    reach = (2 - 2 * SAME_VECTOR) ** 0.5
     seen = np.zeros(len(vectors), dtype=np.bool_)
     ends = np.searchsorted(along[order], along[order] + reach, side="right")
     sets = []

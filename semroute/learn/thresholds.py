@@ -12,7 +12,8 @@ from semroute.types import Matrix
 
 FALSE_REJECTION = 0.03
 """Share of the held-out queries that land in their category, and are rejected there by its threshold, where no
-out-of-scope examples are given. Real queries lie further from the examples than examples from each other, so the share in use is higher."""
+out-of-scope examples are given. Real queries lie further from the examples than examples from each other, so the share
+in use is higher."""
 
 ABOVE = 1e-9
 """Far below what tells two scores apart, far above the rounding of their sums."""

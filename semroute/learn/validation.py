@@ -16,7 +16,7 @@ from semroute.types import Matrix
 
 FOLDS = 5
 ONE_SPLIT_FROM = 6_000
-"""Groups of examples from which one held-out fifth is as good as five folds: its standard error is below half a point."""
+"""Groups of examples from which one held-out fifth is as good as five folds: its standard error is below .5 points."""
 
 PROTOTYPE_CHOICES = (1, 2, 4, 8, 16, 32, 64)
 Progress = Callable[[str, int, int], None]

@@ -21,7 +21,7 @@ SHORTEST = 40
 ASK = 320
 """Characters that a question beside a document has at the most."""
 
-SEEN = 20_000
+SEEN = 8_000
 """Characters at each end of a text that are looked at."""
 
 MOST_PARTS = 4
@@ -30,7 +30,7 @@ _FENCED = re.compile(r"^[ \t]*(```|~~~)[^\n]*\n(?:(?![ \t]*(?:```|~~~))[^\n]*\n)
 _INLINE_FENCE = re.compile(r"```[^`]{1,20000}```|\"\"\"[^\"]{20,20000}\"\"\"|'''[^']{20,20000}'''")
 _TAGGED = re.compile(r"<(?P<tag>[A-Za-z_][\w-]{0,30})>[^<]{60,20000}</(?P=tag)>")
 _QUOTED_LINES = re.compile(r"(?:^[ \t]*>[^\n]*(?:\n|\Z))+", re.M)
-_LONG_QUOTE = re.compile(r"\"[^\"]{160,20000}\"|“[^”]{160,20000}”|«[^»]{160,20000}»|„[^“”]{160,20000}[“”]")
+_LONG_QUOTE = re.compile(r"\"[^\"]{160,20000}\"|“[^“”]{160,20000}”|«[^«»]{160,20000}»|„[^„“”]{160,20000}[“”]")
 _RULES = re.compile(r"^[ \t]*(?:[-=*_#~]{3,})[ \t]*$", re.M)
 _PARAGRAPHS = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 _FIRST_SENTENCE = re.compile(r"^[^\n]{6,320}?[.?!:。？！؟](?=[\s\"“]|(?<=[。？！]))")
@@ -77,7 +77,7 @@ def asks(text: str) -> list[Ask]:
     """Return the parts of a text that may be its question, the most likely first; none of a short or plain text.
 
     They are what stands outside code fences, quotations and quoted lines, and the first and last paragraph, line or
-    sentence of what is left, as far as they are short. Takes less than 20 ms, whatever the text.
+    sentence of what is left, as far as they are short. Only the ends of a long text are read.
     """
     if len(text) < SHORTEST or ("\n" not in text and len(text) < LONG):
         return []
