@@ -33,6 +33,7 @@ LITERAL = 0.7
 FEWEST_LITERALS = 3
 LONGEST_SLOT = 3
 LONGEST_TEMPLATE = 40
+LONGEST_MASKED = 2000
 ROUNDS = 4
 MOST_COMPARED = 20_000
 """Examples of one category beyond which vectors are no longer compared, a matter of minutes."""
@@ -40,8 +41,8 @@ MOST_COMPARED = 20_000
 _QUOTED = re.compile(
     r"\"[^\"\n]{1,80}\"|“[^”\n]{1,80}”|«[^»\n]{1,80}»|„[^“”\n]{1,80}[“”]|`[^`\n]{1,80}`|\{[^{}\n]{1,80}\}"
 )
-_LINKS = re.compile(r"\b(?:https?://|www\.)\S+|\b[\w.+-]+@[\w-]+\.[\w.]+")
-_NUMBERS = re.compile(r"#?\b(?=[\w.,:/-]*\d)(?:\w|[.,:/-](?=\w))+")
+_LINKS = re.compile(r"\b(?:https?://|www\.)\S+|\b[\w.+-]{1,64}@[\w-]{1,64}\.[\w.]{1,64}")
+_NUMBERS = re.compile(r"#?\b(?=[\w.,:/-]{0,64}\d)(?:\w|[.,:/-](?=\w)){1,128}")
 _SLOT = "\0"
 _COURTESY = frozenset(
     [
@@ -72,7 +73,7 @@ def template_key(text: str) -> str:
     words become a slot; words of courtesy at either end go.
     """
     plain = text = unicodedata.normalize("NFKC", text).casefold()
-    for pattern in (_QUOTED, _LINKS, _NUMBERS):
+    for pattern in (_QUOTED, _LINKS, _NUMBERS) if len(text) <= LONGEST_MASKED else ():
         text = pattern.sub(f" {_SLOT} ", text)
     # Apostrophes join ("what's"), other punctuation separates; symbols stay, for an emoji may be all that there is.
     text = text.replace("'", "").replace("\u2019", "")

@@ -104,6 +104,7 @@ def asks(text: str) -> list[Ask]:
 
 
 def _outside(text: str) -> str:
+    text += "\n"  # the patterns take whole lines
     for pattern in (_FENCED, _INLINE_FENCE, _TAGGED, _QUOTED_LINES, _LONG_QUOTE):
         text = pattern.sub("\n\n", text)
     return _RULES.sub("\n", text).strip()
@@ -123,17 +124,18 @@ def _edge(block: str, *, first: bool) -> Iterator[tuple[str, int]]:
     """Yield the short parts at one end of a block, with 1 where one stands by itself, 0 where it is cut out."""
     block = block.strip()
     code = looks_like_code(block)
-    if len(block) <= ASK and not code:
-        yield " ".join(block.split()), 1
     lines = [line.strip() for line in block.split("\n") if line.strip()]
     line = lines[0 if first else -1]
     if len(lines) > 1 and len(line) <= ASK and not looks_like_code(line):
         # A line of a wrapped paragraph is nearly as long as the others and ends anywhere.
-        longest = max(map(len, lines))
-        if code or len(line) < 0.6 * longest or (_ENDS.search(line) and len(line) != longest):
+        beside = lines[1 if first else -2]
+        if code or len(line) < 0.6 * max(map(len, lines)) or _ENDS.search(line) or len(beside) < 0.6 * len(line):
             yield line, 1
-            return
-    if len(block) > ASK:
+            if len(block) > ASK:
+                return
+    if len(block) <= ASK and not code:
+        yield " ".join(block.split()), 1
+    elif len(block) > ASK:
         found = (_FIRST_SENTENCE if first else _LAST_SENTENCE).search(line if first else line[-2 * ASK :])
         if found:
             yield found.group().strip(), 0
