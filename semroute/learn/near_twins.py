@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,18 +132,13 @@ def _templates(keys: list[str], labels: NDArray[np.int64]) -> list[str]:
     """Replace runs of words in which several texts of a category differ, and nowhere else, by slots."""
     keys = [f"{label} {key}" for label, key in zip(labels.tolist(), keys, strict=True)]
     for _ in range(ROUNDS):
-        frames: dict[str, set[str]] = defaultdict(set)
-        for key in set(keys):
-            for frame in _frames(key):
-                frames[frame].add(key)
-        best: dict[str, tuple[int, str]] = {}
-        for frame, members in frames.items():
-            if len(members) >= TEMPLATE_FROM:
-                for key in members:
-                    best[key] = max(best.get(key, (0, "")), (len(members), frame))
-        if not best:
+        # Each distinct key has each of its frames once, so that a frame's count is that of the keys that share it.
+        frames = {key: list(_frames(key)) for key in dict.fromkeys(keys)}
+        counts = Counter(chain.from_iterable(frames.values()))
+        best = {key: max(((counts[frame], frame) for frame in found), default=(0, "")) for key, found in frames.items()}
+        if all(count < TEMPLATE_FROM for count, _ in best.values()):
             break
-        keys = [best[key][1] if key in best else key for key in keys]
+        keys = [best[key][1] if best[key][0] >= TEMPLATE_FROM else key for key in keys]
     return keys
 
 
@@ -150,12 +146,17 @@ def _frames(key: str) -> Iterator[str]:
     label, *words = key.split(" ")
     if len(words) > LONGEST_TEMPLATE:
         return
-    literals = sum(word != _SLOT for word in words)
-    fewest = max(FEWEST_LITERALS, LITERAL * len(words))
+    literal = [word != _SLOT for word in words]
+    spare = sum(literal) - max(FEWEST_LITERALS, LITERAL * len(words))
+    before = list(accumulate(words, lambda start, word: f"{start} {word}", initial=label))
+    after = list(accumulate(reversed(words), lambda end, word: f" {word}{end}", initial=""))
     for start in range(len(words)):
+        cut = 0
         for end in range(start + 1, min(start + LONGEST_SLOT, len(words)) + 1):
-            if literals - sum(word != _SLOT for word in words[start:end]) >= fewest:
-                yield " ".join([label, *words[:start], _SLOT, *words[end:]])
+            cut += literal[end - 1]
+            if cut > spare:
+                break
+            yield f"{before[start]} {_SLOT}{after[len(words) - end]}"
 
 
 def _joined(names: NDArray[np.object_], vectors: Matrix) -> NDArray[np.int64]:
