@@ -6,6 +6,7 @@ validation is perfect, and thresholds lie where no new query comes.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -25,6 +26,10 @@ NEAR = 0.9
 
 COMMON_WORDS = 0.75
 """Jaccard similarity of the word sets of such two texts."""
+
+CONTAINED = 0.7
+CONTAINED_WORDS = 0.4
+"""Cosine, and share of the longer one's words, from which a text and the same text with words around it are twins."""
 
 TEMPLATE_FROM = 3
 """Texts that share all but one run of words before the run counts as the slot of a template."""
@@ -190,7 +195,24 @@ def _links(names: NDArray[np.object_], vectors: Matrix) -> list[set[int]]:
             if row < j and (cosines[i, j] >= SAME or _jaccard(words[row], words[j]) >= COMMON_WORDS):
                 links[row].add(j)
                 links[j].add(row)
+    numbers = {name.split(" ", 1)[1]: row for row, name in enumerate(names)}
+    for row, name in enumerate(names):
+        for inner in _inner_runs(name.split(" ")[1:]):
+            other = numbers.get(inner)
+            if other is not None and other != row and float(vectors[row] @ vectors[other]) >= CONTAINED:
+                links[row].add(other)
+                links[other].add(row)
     return links
+
+
+def _inner_runs(words: list[str]) -> Iterator[str]:
+    """Runs of a text's words that may be the text itself without what was put before or after it."""
+    if len(words) > LONGEST_TEMPLATE:
+        return
+    fewest = max(FEWEST_LITERALS, math.ceil(CONTAINED_WORDS * len(words)))
+    for start in range(len(words) - fewest + 1):
+        for end in range(start + fewest, len(words) + 1):
+            yield " ".join(words[start:end])
 
 
 def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
