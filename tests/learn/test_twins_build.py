@@ -71,7 +71,10 @@ def test_near_twins_neither_raise_thresholds_nor_reject_paraphrases(encoder: Enc
     blind = fitted(encoder, doubled, owners, grouped=False)
     # Words before every example move its vector: with them not all are recognised.
     assert len(texts) <= found.report["groups"] <= (2 * len(texts) if kind == "name" else len(texts))
-    assert accepted(found, encoder, PARAPHRASES) >= accepted(plain, encoder, PARAPHRASES) - 0.12
+    if kind in ("number", "name"):  # three of four examples say something that no paraphrase does
+        assert accepted(found, encoder, PARAPHRASES) > accepted(blind, encoder, PARAPHRASES)
+    else:
+        assert accepted(found, encoder, PARAPHRASES) >= accepted(plain, encoder, PARAPHRASES) - 0.06
     assert found.thresholds.max() < plain.thresholds.max() + 0.15
     assert found.thresholds.mean() < blind.thresholds.mean() - 0.03  # without groups each is judged by its twin
 
