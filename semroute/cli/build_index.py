@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,11 @@ import click
 
 from semroute.cli.options import NumberRange, config_option, json_option, seed_option
 
+OF_A_KIND = 10
+"""Warnings of one kind that are printed: a thousand categories of four examples have a thousand."""
+
 if TYPE_CHECKING:
-    from semroute.categories import LabelledQuery
+    from semroute.categories import Finding, LabelledQuery
     from semroute.config import Config
     from semroute.learn.pipeline import Built, EncoderChoice
 
@@ -106,8 +110,8 @@ def build_index(
             progress=progress,
         )
     seconds = time.perf_counter() - started
-    for finding in built.findings:
-        print_warning(str(finding))
+    for warning in capped(built.findings):
+        print_warning(warning)
     if first_stage and built.artifact.manifest.first_stage is None:
         print_warning(left_out(built.artifact.manifest))
     described = built.artifact.manifest.encoder
@@ -132,6 +136,21 @@ def as_dict(built: Built, source: Path, seconds: float) -> dict[str, object]:
         "findings": [str(finding) for finding in built.findings],
         "tuned": None if built.tuned is None else report_dict(built.tuned),
     }
+
+
+def capped(findings: Sequence[Finding]) -> list[str]:
+    """The findings as lines, at most :data:`OF_A_KIND` of those that differ only in names, quotations and numbers."""
+    from semroute.learn.near_twins import template_key
+
+    kinds: dict[str, list[str]] = {}
+    for finding in findings:
+        kinds.setdefault(template_key(finding.message), []).append(str(finding))
+    lines = []
+    for kind in kinds.values():
+        lines += kind[:OF_A_KIND]
+        if len(kind) > OF_A_KIND:
+            lines.append(f"... and {len(kind) - OF_A_KIND} more of this kind; --json lists all")
+    return lines
 
 
 def _choice(

@@ -83,5 +83,8 @@ def validated(manifest: Manifest) -> str:
         return "too few examples to hold any out: nothing was validated, the thresholds are a guess"
     prototypes = report.get("prototypes_per_category")
     head = f"{percent(manifest.weight)} head" if manifest.head else "no head"
-    examples = f"validated on {held:,} of {report.get('examples', 0):,} examples"
+    count = report.get("examples", 0)
+    groups = report.get("groups", count)
+    alike = "" if groups == count else f" that differ ({count:,} in all)"
+    examples = f"validated on {held:,} of {groups:,} examples{alike}"
     return f"{examples}; prototypes per category: {prototypes}; {head}"

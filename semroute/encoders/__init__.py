@@ -4,7 +4,7 @@ Four kinds, and when to take which:
 
 * ``onnx``, the default: a sentence transformer as an int8 ONNX graph, about 1 ms a query on two cores.
 * ``static``: a vector per token, distilled from a transformer; some 0.1 ms a query, a few points less accurate.
-* ``torch``: any sentence-transformers model as it is, for those that cannot be exported; needs the extra "build".
+* ``torch``: any sentence-transformers model as it is, for those that cannot be exported; needs the extra "torch".
 * ``remote``: an OpenAI-compatible ``/v1/embeddings`` endpoint, when the vectors are to be another's.
 
 ``onnx`` and ``static`` are self-contained files, made by :func:`semroute.encoders.export.export_onnx` and

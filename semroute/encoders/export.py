@@ -1,20 +1,27 @@
-"""A sentence-transformers model to an int8 ONNX graph and a tokenizer file; at build time only (extra "build")."""
+"""Export an encoder as an int8 ONNX graph and a tokenizer file; at build time only.
+
+The built-in model needs the extra "build"; any other sentence-transformers model is traced by torch (extra "torch").
+"""
 
 from __future__ import annotations
 
 import copy
+import hashlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import platformdirs
 
-from semroute.encoders import fingerprint
+from semroute.encoders import fingerprint, minilm
 from semroute.encoders.onnx import OnnxEncoder
 from semroute.encoders.quantize import quantize
-from semroute.encoders.sentence import load, name_of
+from semroute.encoders.sentence import is_built_in, load, name_of
 from semroute.encoders.tracing import plain_attention, traced, unsupported
 from semroute.extras import require
+from semroute.whole import whole_file
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -67,17 +74,20 @@ def export_onnx(
 
     Args:
         model: a sentence-transformers model: the built-in one, a folder, a name on the hub, or one already loaded
-            (which is left as it is). Mean, CLS and max pooling, Dense and Normalize are supported.
+            (which is left as it is). Mean, CLS and max pooling, Dense and Normalize are supported. The built-in one
+            by its name is built from its packaged weights without torch, and kept in the user's cache folder.
         folder: made if missing.
         name: for people; the model's own when None.
         max_tokens: longest text in tokens; a model that takes fewer keeps its own limit.
 
     Raises:
         EncoderError: no such model, or one that cannot be exported faithfully.
-        MissingExtraError: the extra "build" is not installed.
+        MissingExtraError: the extra "build", or for another model "torch", is not installed.
     """
-    require("onnxscript", what="exporting an encoder", extra="build")
-    onnx = require("onnx", what="exporting an encoder", extra="build")
+    if is_built_in(model):
+        return _export_built_in(folder, name or str(model), max_tokens)
+    require("onnxscript", what="exporting an encoder", extra="torch")
+    onnx = require("onnx", what="exporting an encoder", extra="torch")
     sentence = load(model, what="exporting an encoder")
     name = name or name_of(model)
     refuse_unsupported(sentence, name)
@@ -97,6 +107,43 @@ def export_onnx(
     )
     _check(exported, sentence)
     return exported
+
+
+def _export_built_in(folder: Path, name: str, max_tokens: int) -> ExportedEncoder:
+    packaged = minilm.packaged_model()
+    folder.mkdir(parents=True, exist_ok=True)
+    model_path, tokenizer_path = folder / "encoder.onnx", folder / "tokenizer.json"
+    shutil.copyfile(_cached_graph(packaged), model_path)
+    write_tokenizer((packaged / "tokenizer.json").read_text("utf-8"), tokenizer_path)
+    return ExportedEncoder(
+        model_path,
+        tokenizer_path,
+        name=name,
+        fingerprint=fingerprint.of_files(model_path, tokenizer_path),
+        dimensions=minilm.WIDTH,
+        max_tokens=min(max_tokens, minilm.MAX_TOKENS),
+    )
+
+
+def _cached_graph(packaged: Path) -> Path:
+    """Return the quantised graph in the user's cache folder, built there on first use; a damaged one is built anew."""
+    cache = platformdirs.user_cache_path("semroute")
+    path = cache / f"{minilm.GRAPH_NAME}.onnx"
+    told = path.with_suffix(".sha256")
+    if path.is_file() and told.is_file() and told.read_text("ascii") == _digest(path):
+        return path
+    content = minilm.build_graph(minilm.read_weights(packaged)).SerializeToString()
+    cache.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as part:
+        part.write_bytes(content)
+    with whole_file(told) as part:
+        part.write_text(hashlib.sha256(content).hexdigest(), "ascii")
+    return path
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def refuse_unsupported(sentence: SentenceTransformer, name: str) -> None:
@@ -141,10 +188,15 @@ def _graph(sentence: SentenceTransformer, name: str) -> Any:
 
 def save_tokenizer(sentence: SentenceTransformer, path: Path) -> None:
     """Write the model's tokenizer as a ``tokenizer.json`` that neither cuts nor pads."""
+    # A copy, so that the model keeps its own settings.
+    write_tokenizer(sentence.tokenizer.backend_tokenizer.to_str(), path)
+
+
+def write_tokenizer(description: str, path: Path) -> None:
+    """Write a tokenizer, described in JSON, as a ``tokenizer.json`` that neither cuts nor pads."""
     from tokenizers import Tokenizer
 
-    # A copy, so that the model keeps its own settings.
-    tokenizer = Tokenizer.from_str(sentence.tokenizer.backend_tokenizer.to_str())
+    tokenizer = Tokenizer.from_str(description)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.save(str(path))

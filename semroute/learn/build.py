@@ -18,8 +18,10 @@ from semroute.encoders.spec import save_encoder
 from semroute.index import Artifact, CategoryEntry, FirstStage, FirstStageEntry, Manifest, write_artifact
 from semroute.index.scoring import Scorer
 from semroute.index.store import FIRST
+from semroute.learn.choices import USUAL_ASK_BAR, VAGUE_ASKS, ask_bar
 from semroute.learn.first_stage import FirstStageFit, FirstStagePlan, fit_first_stage
 from semroute.learn.fit import Fitted, fit
+from semroute.learn.near_twins import near_twins
 from semroute.learn.validation import Split
 from semroute.types import Encoder, Matrix
 
@@ -75,6 +77,7 @@ def build_artifact(
     vectors: Matrix,
     encoder: Encoder,
     *,
+    groups: NDArray[np.int64] | None = None,
     head: bool = True,
     plan: Sequence[Split] | None = None,
     first: FirstStagePlan | None = None,
@@ -90,6 +93,7 @@ def build_artifact(
         examples: the labelled examples.
         vectors: ``(n, d)`` their vectors.
         encoder: the encoder that made them; it goes into the artifact.
+        groups: ``(n,)`` what says nearly the same; None finds out (:func:`~semroute.learn.near_twins.near_twins`).
         head: whether validation may choose a head.
         plan: what to hold out; see :func:`semroute.learn.fit.fit`.
         first: a first stage to fit beside it; it is left out where it does not pay.
@@ -104,7 +108,8 @@ def build_artifact(
         MissingExtraError: the extra "build" is not installed.
     """
     labels = examples.labels
-    fitted = fit(vectors, labels, head=head, plan=plan, seed=seed, progress=progress)
+    groups = near_twins(examples.texts, labels, vectors) if groups is None else groups
+    fitted = fit(vectors, labels, groups=groups, head=head, plan=plan, seed=seed, progress=progress)
     thresholds, pinned = _thresholds(examples, fitted)
     staged = FirstStageFit(None, fitted, {})
     if first is not None:
@@ -116,6 +121,7 @@ def build_artifact(
             encoder,
             thresholds=thresholds,
             pinned=pinned,
+            groups=groups,
             head=head,
             splits=plan,
             seed=seed,
@@ -138,7 +144,8 @@ def build_artifact(
 
     with TemporaryDirectory(prefix="semroute-") as saved:
         described, saved_files = _save(encoder, Path(saved) / "encoder")
-        manifest = _manifest(examples, staged, thresholds, encoder, described, notes or {})
+        bar = _ask_bar(staged.index, encoder) if replaces is None else replaces.ask_bar
+        manifest = _manifest(examples, staged, thresholds, encoder, described, notes or {}, bar)
         if staged.stage is not None:
             first_described, first_files = _save(staged.stage.encoder, Path(saved) / "first", FIRST)
             saved_files |= first_files
@@ -199,6 +206,7 @@ def _manifest(
     encoder: Encoder,
     described: Mapping[str, Any],
     notes: Mapping[str, Any],
+    bar: float | None,
 ) -> Manifest:
     scorer = staged.index.scorer
     counts = np.bincount(examples.labels, minlength=len(examples.categories))
@@ -221,11 +229,18 @@ def _manifest(
         head=None if scorer.head is None else scorer.head.kind,
         weight=scorer.weight,
         calibration=scorer.calibration,
+        ask_bar=bar,
         validation={"examples": len(examples.texts), **staged.index.report, **left_out, **notes},
         probes=_probes(encoder),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         built_with=__version__,
     )
+
+
+def _ask_bar(fitted: Fitted, encoder: Encoder) -> float:
+    if fitted.held is None:
+        return USUAL_ASK_BAR
+    return ask_bar(fitted.held.scores, fitted.held.labels, fitted.scorer.scores(encoder.encode(VAGUE_ASKS)))
 
 
 def _first_entry(examples: Examples, staged: FirstStageFit, described: Mapping[str, Any]) -> FirstStageEntry:

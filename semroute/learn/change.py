@@ -148,7 +148,7 @@ def remove_category(artifact: Artifact, encoder: Encoder, category: str, *, prog
 def _rebuild(artifact: Artifact, encoder: Encoder, examples: Examples, vectors: Matrix, progress: Progress) -> Changed:
     entries, report = artifact.manifest.categories, artifact.manifest.validation
     # A build without a head has no figure for one; so has one of a single category, for which there was no choice.
-    head = report.get("accuracy_of_head", 0.0) is not None or len(entries) == 1
+    head = report.get("accuracy_of_head", 0.0) is not None or len(entries) == 1 or "head_left_out" in report
     notes: dict[str, Any] = {key: report[key] for key in _KEPT_NOTES if key in report}
     notes["changes"] = int(report.get("changes", 0)) + 1
     if report.get("encoder_tuned"):

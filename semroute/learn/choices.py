@@ -12,6 +12,7 @@ from semroute.evaluate.metrics import accuracy
 from semroute.extras import require
 from semroute.index import BothScores
 from semroute.index.scoring import Calibration, best_and_margin, blend
+from semroute.index.stages import sureness
 from semroute.learn.validation import HeldOut
 from semroute.types import Matrix
 
@@ -25,6 +26,30 @@ USUAL_WEIGHT = 0.5
 USUAL_CLUSTER = 10
 """Share of the head, and examples per prototype, that did well on the validation rows of CLINC150 with 10 and with 150
 categories alike."""
+
+
+VAGUE_ASKS = (
+    "What do you think?",
+    "Thoughts?",
+    "Can you explain this?",
+    "Is this right?",
+    "please check this",
+    "What does it mean?",
+    "help me understand this",
+    "Summarize it.",
+    "Any problems with this?",
+    "What should I do?",
+    "What is this about?",
+    "Please have a look at the text below.",
+    "see above",
+    "Can you help me with this?",
+    "What would you change?",
+    "is there anything missing here?",
+)
+"""Questions that say nothing of their own: beside a pasted text, its category is that of the text."""
+
+USUAL_ASK_BAR = 0.8
+"""Bar of a question beside a pasted text where nothing was held out, and the value that equals are drawn to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +81,25 @@ def choose(held: HeldOut, examples_per_category: float) -> Choice:
         key=lambda pair: (abs(pair[1] - USUAL_WEIGHT), abs(math.log(pair[0] / usual)), pair),
     )
     return Choice(count, weight, tried[count, weight])
+
+
+def ask_bar(held: Matrix, labels: NDArray[np.int64], vague: Matrix) -> float:
+    """Choose the sureness from which a question decides in place of the text that was pasted beside it.
+
+    The bar is where the share of held-out examples that decide, rightly, is furthest above the share of questions that
+    say nothing of their own and would decide all the same.
+
+    Args:
+        held: ``(m, categories)`` held-out scores of examples.
+        labels: ``(m,)`` their categories.
+        vague: ``(n, categories)`` scores of :data:`VAGUE_ASKS`.
+    """
+    good = sureness(held)[held.argmax(axis=1) == labels]
+    empty = sureness(vague)
+    bars = np.linspace(0.5, 1.1, 25)
+    gained = [float((good >= bar).sum() / len(labels) - (empty >= bar).mean()) for bar in bars]
+    near = np.flatnonzero(np.array(gained) >= max(gained) - 0.02)
+    return float(bars[near[np.argmin(np.abs(bars[near] - USUAL_ASK_BAR))]])
 
 
 def _weights(held: HeldOut) -> tuple[float, ...]:

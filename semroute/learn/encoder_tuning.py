@@ -1,4 +1,4 @@
-"""Contrastive tuning of a sentence encoder on the labelled examples (extra "build").
+"""Contrastive tuning of a sentence encoder on the labelled examples (extra "torch").
 
 Supervised contrastive loss: Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, equation 2. A broad
 category is not one point on the sphere, so its examples are pulled together only within clusters of the untuned
@@ -82,9 +82,9 @@ def tune_encoder(
         progress: called after each step with the steps done and their total.
 
     Raises:
-        MissingExtraError: the extra "build" is not installed.
+        MissingExtraError: the extra "torch" is not installed.
     """
-    torch = require("torch", what="tuning the encoder", extra="build")
+    torch = require("torch", what="tuning the encoder", extra="torch")
     groups = fine_groups(vectors, labels, plan.cluster_size, plan.seed)
     group_category = np.array([labels[members[0]] for members in groups])
     tuned = copy.deepcopy(model).to("cpu").float()

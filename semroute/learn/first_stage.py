@@ -89,6 +89,7 @@ def fit_first_stage(
     *,
     thresholds: Floats,
     pinned: NDArray[np.bool_],
+    groups: Labels | None = None,
     head: bool = True,
     splits: Sequence[Split] | None = None,
     seed: int = 0,
@@ -104,12 +105,14 @@ def fit_first_stage(
         encoder: the index's own; it is asked only for the rows of ``plan``.
         thresholds: ``(categories,)`` minimum scores of the index.
         pinned: ``(categories,)`` which of them stay whatever the rows of ``plan`` say.
+        groups: ``(n,)`` the groups of examples that ``index`` was fitted with.
         head: whether validation may choose a head for it.
         splits: what was held out for ``index``, its ``plan``.
         seed: of everything drawn, the same as for ``index``.
         progress: called with a step's name, what is done and the total.
     """
-    own = fit(plan.encoder.encode(texts), labels, head=head, plan=splits, seed=seed, progress=progress)
+    vectors = plan.encoder.encode(texts)
+    own = fit(vectors, labels, groups=groups, head=head, plan=splits, seed=seed, progress=progress)
     if plan.rows is not None:
         queries, held = plan.rows.texts, plan.rows.labels
         both = BothScores(own.scorer.scores(plan.encoder.encode(queries)), index.scorer.scores(encoder.encode(queries)))

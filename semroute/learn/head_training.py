@@ -1,21 +1,22 @@
-"""Training of the logistic head with a hidden layer (extra "build")."""
+"""Train the logistic head with a hidden layer, in NumPy (extra "build").
+
+A head has a few hundred thousand weights: its gradient is a handful of matrix products, written out below.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from math import cos, pi
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semroute.extras import require
 from semroute.heads import MlpHead
+from semroute.inference.graph import available_cores
 from semroute.types import Matrix
-
-if TYPE_CHECKING:
-    import torch
 
 SCALE = 8.0
 """Entries of a unit vector of some hundred dimensions are near 0.05; the layers are initialised for inputs near 1."""
@@ -64,7 +65,7 @@ def train_heads(
     """:func:`train_head` for several sets of vectors and labels, side by side, each on one thread.
 
     The steps are small: a second thread for one of them costs more than it gains, and on a busy machine makes it many
-    times slower. torch's number of threads is put back at the end.
+    times slower.
 
     Args:
         data: vectors and labels of each head.
@@ -75,17 +76,15 @@ def train_heads(
     Raises:
         MissingExtraError: the extra "build" is not installed.
     """
-    torch = require("torch", what="training the head", extra="build")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    threadpoolctl = require("threadpoolctl", what="training the head", extra="build")
     heads = []
-    try:
-        with ThreadPoolExecutor(min(threads, len(data)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for head in pool.map(lambda part: train_head(part[0], part[1], categories, plan), data):
-                heads.append(head)
-                done(len(heads))
-    finally:
-        torch.set_num_threads(threads)
+    with (
+        threadpoolctl.threadpool_limits(1, user_api="blas"),
+        ThreadPoolExecutor(min(available_cores(), len(data))) as pool,
+    ):
+        for head in pool.map(lambda part: train_head(part[0], part[1], categories, plan), data):
+            heads.append(head)
+            done(len(heads))
     return heads
 
 
@@ -97,66 +96,132 @@ def train_head(vectors: Matrix, labels: NDArray[np.int64], categories: int, plan
         labels: ``(n,)`` category numbers below ``categories``.
         categories: number of categories.
         plan: the settings.
-
-    Raises:
-        MissingExtraError: the extra "build" is not installed.
     """
-    torch = require("torch", what="training the head", extra="build")
-    random = torch.Generator().manual_seed(plan.seed)
-    layers = [
-        _initial(torch, vectors.shape[1], plan.hidden, random),
-        _initial(torch, vectors.shape[1], categories, random),
-        _initial(torch, plan.hidden, categories, random),
-    ]
-    _descend(torch, layers, torch.from_numpy(vectors) * SCALE, torch.from_numpy(labels), plan, random)
-    (hidden, hidden_bias), (direct, direct_bias), (output, output_bias) = [
-        [tensor.detach().numpy() for tensor in layer] for layer in layers
-    ]
-    return MlpHead(
-        hidden=hidden * np.float32(SCALE),
-        hidden_bias=hidden_bias,
-        direct=direct * np.float32(SCALE),
-        output=output,
-        output_bias=output_bias + direct_bias,
-    )
-
-
-def _initial(torch: Any, inputs: int, outputs: int, random: torch.Generator) -> list[torch.Tensor]:
-    """Weights ``(inputs, outputs)`` and bias, uniform within ``1 / sqrt(inputs)`` as ``torch.nn.Linear`` draws them."""
-    bound = inputs**-0.5
-    return [
-        ((torch.rand(shape, generator=random) * 2 - 1) * bound).requires_grad_()
-        for shape in ((inputs, outputs), (outputs,))
-    ]
-
-
-def _descend(
-    torch: Any,
-    layers: list[list[torch.Tensor]],
-    inputs: torch.Tensor,
-    labels: torch.Tensor,
-    plan: HeadPlan,
-    random: torch.Generator,
-) -> None:
-    (hidden, hidden_bias), (direct, direct_bias), (output, output_bias) = layers
-    weights = [tensor for layer in layers for tensor in layer]
-    steps, batch = plan.steps_for(len(inputs)), min(plan.batch, len(inputs))
-    optimizer = torch.optim.AdamW(weights, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.learning_rate, total_steps=steps)
-    noise = SCALE * plan.noise / inputs.shape[1] ** 0.5
-    order, place = torch.randperm(len(inputs), generator=random), 0
-    for _ in range(steps):
+    random = np.random.default_rng(plan.seed)
+    network = _Network(vectors.shape[1], plan.hidden, categories, random)
+    inputs, steps, batch = vectors * np.float32(SCALE), plan.steps_for(len(vectors)), min(plan.batch, len(vectors))
+    order, place = random.permutation(len(inputs)), 0
+    for step in range(steps):
         if place + batch > len(order):
-            order, place = torch.randperm(len(inputs), generator=random), 0
+            order, place = random.permutation(len(inputs)), 0
         rows = order[place : place + batch]
         place += batch
-        noisy = inputs[rows] + noise * torch.randn(batch, inputs.shape[1], generator=random)
-        noisy = torch.nn.functional.normalize(noisy, dim=1) * SCALE
-        kept = torch.rand(batch, plan.hidden, generator=random) >= plan.dropout
-        active = torch.relu(torch.addmm(hidden_bias, noisy, hidden)) * kept / (1 - plan.dropout)
-        logits = torch.addmm(output_bias, active, output) + torch.addmm(direct_bias, noisy, direct)
-        loss = torch.nn.functional.cross_entropy(logits, labels[rows], label_smoothing=plan.smoothing)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        network.descend(_noisy(inputs[rows], plan.noise, random), labels[rows], plan, random)
+        network.update(*one_cycle(step, steps, plan.learning_rate), plan.weight_decay)
+    return network.head()
+
+
+def _noisy(inputs: Matrix, noise: float, random: np.random.Generator) -> Matrix:
+    """Move rows of length :data:`SCALE` by a random vector of about ``noise`` of that, and give them their length."""
+    moved = random.standard_normal(inputs.shape, dtype=np.float32)
+    moved *= np.float32(SCALE * noise / inputs.shape[1] ** 0.5)
+    moved += inputs
+    moved *= np.float32(SCALE) / np.sqrt(np.einsum("ij,ij->i", moved, moved))[:, None]
+    return moved
+
+
+def one_cycle(step: int, steps: int, peak: float) -> tuple[float, float]:
+    """Return the learning rate and Adam's first decay at ``step``.
+
+    The rate rises from a 25th of ``peak`` over .3 of the steps and falls to nearly 0, both along a cosine, while the
+    decay goes from .95 to .85 and back (Smith and Topin 2017, "Super-Convergence", https://arxiv.org/abs/1708.07120,
+    with the constants of torch's OneCycleLR).
+    """
+    turn = max(0.3 * steps - 1, 1e-9)
+    if step <= turn:
+        share = step / turn
+        return _along_cosine(peak / 25, peak, share), _along_cosine(0.95, 0.85, share)
+    share = min((step - turn) / max(steps - 1 - turn, 1e-9), 1.0)
+    return _along_cosine(peak, peak / 25e4, share), _along_cosine(0.85, 0.95, share)
+
+
+def _along_cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2 * (1 + cos(pi * share))
+
+
+class _Network:
+    """The weights of a head in training, in one flat array that Adam updates at once.
+
+    Args:
+        width: of the inputs.
+        hidden: units of the hidden layer.
+        categories: outputs.
+        random: draws the first weights, uniform within ``1 / sqrt(inputs)`` as ``torch.nn.Linear`` does.
+    """
+
+    def __init__(self, width: int, hidden: int, categories: int, random: np.random.Generator) -> None:
+        shapes = [(width, hidden), (hidden,), (width, categories), (hidden, categories), (categories,)]
+        sizes = [int(np.prod(shape)) for shape in shapes]
+        self._flat, self._slope, self._mean, self._square, self._room = (
+            np.zeros(sum(sizes), dtype=np.float32) for _ in range(5)
+        )
+        ends = np.cumsum(sizes)[:-1]
+        self._weights, self._slopes = (
+            [part.reshape(shape) for part, shape in zip(np.split(flat, ends), shapes, strict=True)]
+            for flat in (self._flat, self._slope)
+        )
+        for weights, inputs in zip(self._weights, (width, width, width, hidden, hidden), strict=True):
+            weights[...] = random.uniform(-(inputs**-0.5), inputs**-0.5, weights.shape)
+        self._decays = [1.0, 1.0]  # products of Adam's two decays so far
+
+    def descend(self, inputs: Matrix, labels: NDArray[np.int64], plan: HeadPlan, random: np.random.Generator) -> None:
+        """Find the slope of the smoothed cross-entropy of a batch; dropout is drawn anew."""
+        hidden, hidden_bias, direct, output, output_bias = self._weights
+        rows, categories = len(inputs), len(output_bias)
+        kept = (random.random((rows, plan.hidden), dtype=np.float32) >= plan.dropout) / np.float32(1 - plan.dropout)
+        active = inputs @ hidden
+        active += hidden_bias
+        kept *= active > 0
+        active *= kept
+        excess = active @ output  # becomes the probabilities less what they should be
+        excess += inputs @ direct
+        excess += output_bias
+        excess -= excess.max(axis=1, keepdims=True)
+        np.exp(excess, out=excess)
+        excess /= excess.sum(axis=1, keepdims=True)
+        excess -= np.float32(plan.smoothing / categories)
+        excess[np.arange(rows), labels] -= np.float32(1 - plan.smoothing)
+        excess /= np.float32(rows)
+        to_hidden, to_hidden_bias, to_direct, to_output, to_output_bias = self._slopes
+        np.matmul(active.T, excess, out=to_output)
+        np.matmul(inputs.T, excess, out=to_direct)
+        np.sum(excess, axis=0, out=to_output_bias)
+        back = excess @ output.T
+        back *= kept
+        np.matmul(inputs.T, back, out=to_hidden)
+        np.sum(back, axis=0, out=to_hidden_bias)
+
+    def update(self, rate: float, first: float, decay: float, second: float = 0.999, epsilon: float = 1e-8) -> None:
+        """Take one step of AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101).
+
+        Args:
+            rate: of learning.
+            first: decay of the mean of the slopes.
+            decay: of the weights, as a share of ``rate``.
+            second: decay of the mean of their squares.
+            epsilon: added to the root of the latter.
+        """
+        self._decays[0] *= first
+        self._decays[1] *= second
+        mean, square, slope, room = self._mean, self._square, self._slope, self._room
+        self._flat *= np.float32(1 - rate * decay)
+        mean *= np.float32(first)
+        np.multiply(slope, np.float32(1 - first), out=room)
+        mean += room
+        square *= np.float32(second)
+        np.multiply(slope, slope, out=room)
+        room *= np.float32(1 - second)
+        square += room
+        np.sqrt(square, out=room)
+        room *= np.float32((1 - self._decays[1]) ** -0.5)
+        room += np.float32(epsilon)
+        np.divide(mean, room, out=room)
+        room *= np.float32(rate / (1 - self._decays[0]))
+        self._flat -= room
+
+    def head(self) -> MlpHead:
+        """Return the head as it serves, with the scale of the inputs folded in."""
+        hidden, hidden_bias, direct, output, output_bias = (part.copy() for part in self._weights)
+        hidden *= np.float32(SCALE)
+        direct *= np.float32(SCALE)
+        return MlpHead(hidden, hidden_bias, direct, output, output_bias)

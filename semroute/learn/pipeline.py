@@ -23,7 +23,9 @@ from semroute.index import Artifact, exclusive
 from semroute.index.store import STAGING
 from semroute.learn.build import Examples, Progress, build_artifact, embed
 from semroute.learn.encoder_tuning import TuningPlan, tune_encoder
+from semroute.learn.example_findings import example_findings
 from semroute.learn.first_stage import FirstStagePlan, ValidationRows
+from semroute.learn.near_twins import near_twins
 from semroute.learn.thresholds import Target
 from semroute.learn.tuning import TuneReport, label_numbers, tune_artifact
 from semroute.learn.validation import Split, splits
@@ -32,8 +34,10 @@ from semroute.types import Encoder, Matrix
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-REMEMBERED = 16
-"""Vectors remembered beside those of the validation rows: the probes'."""
+REMEMBERED = 32
+"""Vectors remembered beside those of the validation rows: the probes' and those of vague questions."""
+
+HEAD_LEFT_OUT = "no head was trained and scores are those of prototypes alone"
 
 EncoderKind = Literal["onnx", "torch", "static", "remote"]
 
@@ -65,7 +69,7 @@ class EncoderChoice:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A finished build: the artifact, what the reader found odd, and the tuning where labelled queries were given."""
+    """A finished build: the artifact, what is odd in the files and examples, and the tuning with labelled queries."""
 
     artifact: Artifact
     findings: Sequence[Finding]
@@ -125,6 +129,7 @@ def build_index(
         stack.callback(getattr(made.encoder, "close", lambda: None))
         progress("encoder", 1, 1)
         vectors = embed(made.encoder, examples.texts, progress)
+        groups = near_twins(examples.texts, examples.labels, vectors)
         # The validation rows are needed twice, for the bar and for the thresholds.
         remembering = CachedEncoder(made.encoder, REMEMBERED + len(validation or ()))
         artifact, scorer, first = build_artifact(
@@ -132,6 +137,7 @@ def build_index(
             examples,
             vectors,
             remembering,
+            groups=groups,
             head=head,
             plan=made.plan,
             first=_first_stage(made.source, work, examples, validation, target, progress) if first_stage else None,
@@ -143,7 +149,10 @@ def build_index(
         if validation is not None:
             report = tune_artifact(artifact, remembering, scorer, validation, target, first=first, seed=seed)
             artifact = report.artifact
-    return Built(artifact, read.findings, report)
+    findings = [*read.findings, *example_findings(read.categories, examples.labels, groups, vectors)]
+    if (why := artifact.manifest.validation.get("head_left_out")) is not None:
+        findings.append(Finding(f"{HEAD_LEFT_OUT}: {why}; a head needs more to pay", source))
+    return Built(artifact, findings, report)
 
 
 def collect(read: CategorySet, config: Config) -> Examples:
@@ -238,7 +247,7 @@ def _tuned(
         raise EncoderError(f"only an onnx encoder can be tuned, not a {choice.kind} one; leave out --encoder")
     labels = examples.labels
     # What the encoder was tuned on tells nothing about new queries: a tenth stays out of it, and validates.
-    held = held_tenth(labels, seed)
+    held = held_tenth(labels, seed, near_twins(examples.texts, labels))
     rows = np.setdiff1d(np.arange(len(labels)), held)
     sentence = load(choice.model, what="tuning the encoder")
     texts = [examples.texts[row] for row in rows]
@@ -251,7 +260,10 @@ def _tuned(
     return _Made(exported.load(), tuned, [Split(rows, held)] if len(held) else [], notes)
 
 
-def held_tenth(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+def held_tenth(labels: NDArray[np.int64], seed: int, groups: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """Rows of a stratified tenth: half of the first fifth that :func:`~semroute.learn.validation.splits` holds out."""
-    first = splits(labels, seed=seed)
-    return first[0].held[::2] if first else np.zeros(0, dtype=np.int64)
+    first = splits(labels, groups, seed=seed)
+    if not first:
+        return np.zeros(0, dtype=np.int64)
+    held = first[0].held
+    return held[::2] if groups is None else held[np.isin(groups[held], np.unique(groups[held])[::2])]

@@ -11,14 +11,20 @@ from semroute.evaluate.semantic import OUT_OF_SCOPE
 from semroute.types import Matrix
 
 FALSE_REJECTION = 0.03
-"""Share of held-out in-scope queries that thresholds reject where no out-of-scope examples are given. Real queries lie
-further from the examples than examples from each other, so the share in use is higher."""
+"""Share of the held-out queries to reject where no out-of-scope examples are given. Real queries lie further from the
+examples than examples from each other, so the share in use is higher."""
 
 ABOVE = 1e-9
 """Far below what tells two scores apart, far above the rounding of their sums."""
 
 PRIOR = 30
 """Queries of one category that weigh as much as what all categories say together."""
+
+LOCATION_PRIOR = 1
+"""Queries of one category whose mean score weighs as much as the mean over all categories, each of one weight."""
+
+SLACK = 0.02
+"""Share of a category's own queries that may be rejected beyond the target, where other categories speak for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,7 @@ def thresholds_for(scores: Matrix, labels: NDArray[np.int64], target: Target) ->
     outside = labels == OUT_OF_SCOPE
     if outside.any():
         return thresholds_for_recall(scores[outside], target.oos_recall)
-    return thresholds_for_false_rejection(scores, target.false_rejection)
+    return thresholds_for_false_rejection(scores, target.false_rejection, labels)
 
 
 def thresholds_for_recall(scores: Matrix, target: float) -> NDArray[np.float64]:
@@ -61,14 +67,66 @@ def thresholds_for_recall(scores: Matrix, target: float) -> NDArray[np.float64]:
     return np.asarray(thresholds + (needed[rejected - 1] + ABOVE), dtype=np.float64)
 
 
-def thresholds_for_false_rejection(scores: Matrix, target: float) -> NDArray[np.float64]:
+def thresholds_for_false_rejection(
+    scores: Matrix, target: float, labels: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
     """Thresholds that reject a share ``target`` of in-scope queries, where no out-of-scope ones are known.
+
+    A category with many queries takes their quantile. One with few takes its mean, drawn towards the mean over the
+    categories (by :data:`LOCATION_PRIOR`), plus the quantile of all deviations from their category's mean. Categories
+    weigh alike in both, however many queries each has, and none gets a threshold that rejects more than a share
+    ``target`` + :data:`SLACK` of its own queries. Queries that land in another category than their own are rejected
+    more often: where the whole passes the target for them, all thresholds are lowered together until it does not.
 
     Args:
         scores: ``(m, categories)`` held-out scores of in-scope queries.
         target: share to reject, between 0 and 1.
+        labels: ``(m,)`` true categories; None takes the best ones for true.
     """
-    return _shrunk_quantiles(scores.argmax(axis=1), scores.max(axis=1).astype(np.float64), scores.shape[1], target)
+    own = _own_scores(scores, scores.argmax(axis=1) if labels is None else labels)
+    known = [values for values in own if len(values)]
+    centre = float(np.mean([values.mean() for values in known]))
+    # The deviations of n values from their own mean are too small, by this factor.
+    deviations = [(values - values.mean()) * np.sqrt(len(values) / max(1, len(values) - 1)) for values in known]
+    sizes = np.array([len(values) for values in known])
+    deviation = _weighted_quantile(np.concatenate(deviations), np.repeat(1.0 / sizes, sizes), target)
+    found = np.full(len(own), centre + deviation)
+    for category, values in enumerate(own):
+        if (count := len(values)) == 0:
+            continue
+        location = (values.sum() + LOCATION_PRIOR * centre) / (count + LOCATION_PRIOR)
+        weight = count / (count + PRIOR)
+        drawn = weight * float(np.quantile(values, target)) + (1 - weight) * (location + deviation)
+        found[category] = min(drawn, float(np.quantile(values, target + min(target, SLACK, 1 - target))))
+    return found + min(0.0, _margin(scores, found, scores.argmax(axis=1) if labels is None else labels, target))
+
+
+def _margin(scores: Matrix, thresholds: NDArray[np.float64], labels: NDArray[np.int64], share: float) -> float:
+    """The quantile of how far queries lie above the threshold of the category they land in; categories weigh alike."""
+    top = scores.argmax(axis=1)
+    above = scores.max(axis=1).astype(np.float64) - thresholds[top]
+    sizes = np.bincount(labels, minlength=scores.shape[1])
+    return _weighted_quantile(above, 1.0 / sizes[labels], share)
+
+
+def _own_scores(scores: Matrix, labels: NDArray[np.int64]) -> list[NDArray[np.float64]]:
+    """Each category's scores of its own queries that land in it, or of all its own where none does."""
+    top = scores.argmax(axis=1)
+    found = []
+    for category in range(scores.shape[1]):
+        owned = labels == category
+        landed = owned & (top == category)
+        found.append(scores[landed if landed.any() else owned, category].astype(np.float64))
+    return found
+
+
+def _weighted_quantile(values: NDArray[np.float64], weights: NDArray[np.float64], share: float) -> float:
+    """The quantile of weighted values, as ``numpy.quantile`` where the weights are equal."""
+    order = np.argsort(values, kind="stable")
+    middle = np.cumsum(weights[order]) - weights[order] / 2
+    if middle[-1] <= middle[0]:
+        return float(values[0])
+    return float(np.interp(share, (middle - middle[0]) / (middle[-1] - middle[0]), values[order]))
 
 
 def _shrunk_quantiles(

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from semroute.index.prototypes import PrototypeIndex
 from semroute.learn.head_training import HeadPlan, train_heads
+from semroute.learn.near_twins import group_means
 from semroute.learn.prototypes import category_prototypes
 from semroute.types import Matrix
 
 FOLDS = 5
 ONE_SPLIT_FROM = 6_000
-"""Examples from which one held-out fifth is as good as five folds: its standard error is below half a point."""
+"""Groups of examples from which one held-out fifth is as good as five folds: its standard error is below .5 points."""
 
 PROTOTYPE_CHOICES = (1, 2, 4, 8, 16, 32, 64)
 Progress = Callable[[str, int, int], None]
@@ -31,10 +32,10 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """What models fitted without an example say of it.
+    """Scores of held-out groups of examples, by models that were fitted without them; a group has one row, its mean.
 
     Attributes:
-        labels: ``(m,)`` true category of each held-out example.
+        labels: ``(m,)`` true category of each held-out group.
         similarities: per number of prototypes, ``(m, categories)``.
         probabilities: ``(m, categories)`` of the head; None when no head is trained.
     """
@@ -44,18 +45,28 @@ class HeldOut:
     probabilities: Matrix | None
 
 
-def splits(labels: NDArray[np.int64], *, seed: int) -> list[Split]:
-    """Stratified folds; a single example of a category is never held out, since nothing else stands for it.
+def splits(labels: NDArray[np.int64], groups: NDArray[np.int64] | None = None, *, seed: int) -> list[Split]:
+    """Stratified folds; the only group of a category is never held out, since nothing else stands for it.
 
-    Five folds, or one held-out fifth from :data:`ONE_SPLIT_FROM` examples on.
+    Five folds, or one held-out fifth from :data:`ONE_SPLIT_FROM` groups on.
+
+    Args:
+        labels: ``(n,)`` category numbers from 0.
+        groups: ``(n,)`` group of each example, held out together; None takes every example for itself.
+        seed: of the order.
     """
     random = np.random.default_rng(seed)
-    fold = np.full(len(labels), -1, dtype=np.int64)
+    groups = np.arange(len(labels)) if groups is None else groups
+    _, first, own = np.unique(groups, return_index=True, return_inverse=True)
+    fold = np.full(len(first), -1, dtype=np.int64)
     for category in range(int(labels.max()) + 1):
-        rows = random.permutation(np.flatnonzero(labels == category))
-        if len(rows) > 1:
-            fold[rows] = (np.arange(len(rows)) + category) % FOLDS
-    numbers = range(1) if len(labels) >= ONE_SPLIT_FROM else range(FOLDS)
+        # In the order of their first examples, so that without twins the folds are those of the examples.
+        members = np.flatnonzero(labels[first] == category)
+        members = random.permutation(members[np.argsort(first[members])])
+        if len(members) > 1:
+            fold[members] = (np.arange(len(members)) + category) % FOLDS
+    numbers = range(1) if len(first) >= ONE_SPLIT_FROM else range(FOLDS)
+    fold = fold[own]
     found = [Split(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in numbers]
     return [split for split in found if len(split.held)]
 
@@ -65,6 +76,7 @@ def held_out_scores(
     labels: NDArray[np.int64],
     plan: Sequence[Split],
     *,
+    groups: NDArray[np.int64] | None = None,
     head: HeadPlan | None,
     seed: int,
     progress: Progress = lambda step, done, total: None,
@@ -75,33 +87,47 @@ def held_out_scores(
         vectors: ``(n, d)`` unit rows.
         labels: ``(n,)`` category numbers from 0.
         plan: the splits.
+        groups: ``(n,)`` group of each example, which counts as one; None takes every example for itself.
         head: settings of the head, or None for none.
         seed: of k-means.
         progress: called with the splits done and their total.
     """
-    choices = prototype_choices(labels)
+    groups = np.arange(len(labels)) if groups is None else groups
+    data = [group_means(vectors[split.fit], labels[split.fit], groups[split.fit]) for split in plan]
+    choices = prototype_choices(group_means(vectors, labels, groups)[1])
     similarities: dict[int, list[Matrix]] = {choice: [] for choice in choices}
-    for split in plan:
+    for split, (rows, owners) in zip(plan, data, strict=True):
         for choice in choices:
-            prototypes, counts = category_prototypes(vectors[split.fit], labels[split.fit], choice, seed=seed)
-            index = PrototypeIndex.build(prototypes, counts)
-            similarities[choice].append(index.similarities(vectors[split.held]))
+            prototypes, counts = category_prototypes(rows, owners, choice, seed=seed)
+            found = PrototypeIndex.build(prototypes, counts).similarities(vectors[split.held])
+            similarities[choice].append(_by_group(found, groups[split.held]))
     progress("validating", 0, len(plan))
+    probabilities = None
+    if head is not None:
+        heads = train_heads(data, int(labels.max()) + 1, head, lambda done: progress("validating", done, len(plan)))
+        tried = [trained.probabilities(vectors[split.held]) for trained, split in zip(heads, plan, strict=True)]
+        probabilities = np.concatenate(
+            [_by_group(found, groups[split.held]) for found, split in zip(tried, plan, strict=True)]
+        )
     return HeldOut(
-        labels=np.concatenate([labels[split.held] for split in plan]),
+        labels=np.concatenate([_first_of_each(labels[split.held], groups[split.held]) for split in plan]),
         similarities={choice: np.concatenate(parts) for choice, parts in similarities.items()},
-        probabilities=None if head is None else _head_probabilities(vectors, labels, plan, head, progress),
+        probabilities=probabilities,
     )
 
 
-def _head_probabilities(
-    vectors: Matrix, labels: NDArray[np.int64], plan: Sequence[Split], head: HeadPlan, progress: Progress
-) -> Matrix:
-    data = [(vectors[split.fit], labels[split.fit]) for split in plan]
-    heads = train_heads(data, int(labels.max()) + 1, head, lambda done: progress("validating", done, len(plan)))
-    return np.concatenate(
-        [trained.probabilities(vectors[split.held]) for trained, split in zip(heads, plan, strict=True)]
-    )
+def _by_group(scores: Matrix, groups: NDArray[np.int64]) -> Matrix:
+    """Mean scores of each group, in ascending order of the groups; those of its mean vector would be too high."""
+    _, own, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(sizes) == len(scores):
+        return scores[np.argsort(own)]
+    sums = np.zeros((len(sizes), scores.shape[1]), dtype=np.float64)
+    np.add.at(sums, own, scores)
+    return np.asarray(sums / sizes[:, None], dtype=np.float32)
+
+
+def _first_of_each(labels: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    return labels[np.unique(groups, return_index=True)[1]]
 
 
 def prototype_choices(labels: NDArray[np.int64]) -> list[int]:

@@ -60,6 +60,8 @@ class SemanticStep:
         verdicts = self._live.semantic.decide(staged.scores, staged.confidence, staged.first)
         for row in np.flatnonzero(staged.unknown).tolist():
             verdicts[row] = self._unknown(verdicts[row], cases[row].text)
+        for row in staged.by_ask:
+            verdicts[row] = replace(verdicts[row], reason=f"the question beside a pasted text: {verdicts[row].reason}")
         by_first, by_second = staged.steps_ms(time.perf_counter() - scored)
         vectors = iter(staged.vectors)
         rows = zip(cases, verdicts, staged.first.tolist(), strict=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from semroute.categories import shipped_folder
-from semroute.cli.build_index import _source
+from semroute.categories import Finding, shipped_folder
+from semroute.cli.build_index import OF_A_KIND, _source, capped
 from semroute.cli.main import cli, main
 from semroute.config import Config
 from semroute.errors import ArtifactError
@@ -286,3 +286,17 @@ def test_an_encoder_by_flags_is_told_as_the_line_that_lets_it_serve(
         router = Router.load()
         assert router.route("write a sql join").category == "code"
         router.live.encoder.encoder.close()  # type: ignore[attr-defined]  # the cache's
+
+
+def test_warnings_of_one_kind_are_capped_and_counted() -> None:
+    findings = [
+        Finding("a category with 4 examples; give it at least 5", Path(f"category{number}.txt")) for number in range(30)
+    ]
+    findings += [
+        Finding(f'"text {number}" is an example in {number}.txt too', Path("a.txt"), 3) for number in range(12)
+    ]
+    findings.append(Finding("is a folder and is not read", Path("folder")))
+    lines = capped(findings)
+    assert len(lines) == 2 * (OF_A_KIND + 1) + 1
+    assert lines[OF_A_KIND] == "... and 20 more of this kind; --json lists all"
+    assert "folder: is a folder and is not read" in lines

@@ -49,6 +49,7 @@ MANIFESTS = st.builds(
     built_with=TEXT,
     files=st.dictionaries(TEXT, st.builds(FileEntry, st.from_regex(r"[a-z]+-[0-9a-f]{16}", fullmatch=True), TEXT)),
     first_stage=st.none() | FIRST_STAGES,
+    ask_bar=st.none() | st.floats(0, 2),
 )
 MODEST = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -135,7 +136,7 @@ def test_a_truncated_manifest_is_refused_wherever_it_ends(tmp_path: Path) -> Non
             Manifest.read(tmp_path)
 
 
-@pytest.mark.parametrize("key", sorted(set(whole()) - {"format", "version", "first_stage"}))
+@pytest.mark.parametrize("key", sorted(set(whole()) - {"format", "version", "first_stage", "ask_bar"}))
 def test_a_missing_key_is_damage_and_named(tmp_path: Path, key: str) -> None:
     values = whole()
     del values[key]
@@ -147,6 +148,15 @@ def test_a_manifest_older_than_the_first_stage_has_none(tmp_path: Path) -> None:
     values = whole()
     del values["first_stage"]
     assert read(tmp_path, values).first_stage is None
+
+
+def test_a_manifest_older_than_the_bar_of_questions_has_none_and_a_bar_is_a_number(tmp_path: Path) -> None:
+    values = whole()
+    del values["ask_bar"]
+    assert read(tmp_path, values).ask_bar is None
+    assert read(tmp_path, {**values, "ask_bar": 0.5}).ask_bar == 0.5
+    with pytest.raises(ArtifactError, match="damaged"):
+        read(tmp_path, {**values, "ask_bar": "high"})
 
 
 @pytest.mark.parametrize("key", sorted(whole()["first_stage"]))

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from semroute.index import BothScores, Calibration
-from semroute.learn.choices import FEWEST_FOR_CALIBRATION, USUAL_WEIGHT, WEIGHTS, Calibrations, calibrate, choose
+from semroute.learn.choices import (
+    FEWEST_FOR_CALIBRATION,
+    USUAL_ASK_BAR,
+    USUAL_WEIGHT,
+    WEIGHTS,
+    Calibrations,
+    ask_bar,
+    calibrate,
+    choose,
+)
 from semroute.learn.validation import HeldOut
 from semroute.types import Matrix
 
@@ -105,3 +114,19 @@ def test_each_stage_is_calibrated_on_its_own_queries_where_they_are_enough() -> 
     assert few.first == BEFORE.first
     assert few.second != BEFORE.second
     assert BEFORE.refitted(both, labels, np.arange(300) > FEWEST_FOR_CALIBRATION - 2).second == BEFORE.second
+
+
+def test_the_bar_of_a_question_parts_examples_from_questions_that_say_nothing() -> None:
+    random = np.random.default_rng(0)
+    good = random.uniform(0.9, 1.2, 200)
+    empty = random.uniform(0.3, 0.6, 16)
+    scores, vague = (np.column_stack([half / 2 + 0.2, np.full(len(half), 0.2)]) for half in (good, empty))
+    bar = ask_bar(scores.astype(np.float32), np.zeros(200, np.int64), vague.astype(np.float32))
+    assert 0.6 <= bar <= 0.9
+    assert bar == pytest.approx(USUAL_ASK_BAR, abs=0.03)
+
+
+def test_the_bar_of_a_question_rises_where_questions_that_say_nothing_score_high() -> None:
+    good = np.column_stack([np.linspace(0.6, 0.9, 100), np.zeros(100)]).astype(np.float32)  # sureness 1.2 to 1.8
+    vague = np.column_stack([np.linspace(0.4, 0.49, 16), np.zeros(16)]).astype(np.float32)  # .8 to .98
+    assert ask_bar(good, np.zeros(100, np.int64), vague) >= 0.975

@@ -118,3 +118,35 @@ def test_the_order_of_the_examples_hardly_matters_and_that_of_the_categories_not
     shuffled = fit(vectors[order], labels[order], head=False)
     assert (straight.scorer.scores(query).argmax(axis=1) == shuffled.scorer.scores(query).argmax(axis=1)).all()
     np.testing.assert_allclose(straight.thresholds, shuffled.thresholds, atol=0.15)
+
+
+def test_examples_that_stand_several_times_count_once() -> None:
+    vectors, labels = examples([12, 9, 15])
+    twice, owners = np.repeat(vectors, 3, axis=0), np.repeat(labels, 3)
+    plain = fit(vectors, labels, head=False)
+    grouped = fit(twice, owners, groups=np.repeat(np.arange(36), 3), head=False)
+    blind = fit(twice, owners, head=False)
+    np.testing.assert_allclose(grouped.thresholds, plain.thresholds, atol=1e-5)
+    assert grouped.report["accuracy_in_scope"] == plain.report["accuracy_in_scope"]
+    assert (grouped.report["held_out"], grouped.report["groups"]) == (36, 36)
+    assert grouped.report["prototypes_per_category"] == plain.report["prototypes_per_category"]
+    assert np.all(blind.thresholds > plain.thresholds + 0.02)  # each was judged by its own copy
+
+
+def test_a_category_of_one_example_does_not_take_the_threshold_of_others() -> None:
+    tight = np.eye(8, dtype=np.float32)[0] + 0.01 * np.random.default_rng(0).normal(size=(40, 8))
+    rows = np.concatenate([tight, np.eye(8)[1:2]]).astype(np.float32)
+    vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    fitted = fit(vectors, np.repeat([0, 1], [40, 1]), head=False)
+    assert fitted.thresholds[0] > 0.9
+    assert fitted.thresholds[1] <= UNVALIDATED_THRESHOLD
+
+
+@pytest.mark.parametrize(("each", "trained"), [(4, False), (10, True)])
+def test_a_head_is_left_out_and_said_so_where_many_categories_have_few_examples(each: int, trained: bool) -> None:
+    rows = np.random.default_rng(0).normal(size=(100, 8)).repeat(each, axis=0)
+    rows += 0.05 * np.random.default_rng(1).normal(size=rows.shape)
+    vectors = np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+    report = fit(vectors, np.repeat(np.arange(100), each)).report
+    assert (report["accuracy_of_head"] is not None) == trained
+    assert report.get("head_left_out") == (None if trained else "100 categories with 4 different examples each")

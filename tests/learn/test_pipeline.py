@@ -153,3 +153,17 @@ def test_what_a_killed_build_was_working_on_is_gone_after_the_next_one(
     assert seen
     assert left.name not in seen
     assert list((tmp_path / "index").glob(f"{STAGING}*")) == []
+
+
+def test_a_build_names_twins_and_a_head_that_was_left_out(
+    source: Path, remote: EncoderChoice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit_module, "MANY_CATEGORIES", 2)
+    (source / "cooking.txt").write_text("boil an egg\nBoil an egg!\nbake bread\nseason the soup\nbake a cake\n")
+    built = build_index(source, tmp_path / "index", encoder=remote)
+    messages = [str(finding) for finding in built.findings]
+    assert any("cooking.txt: 1 of 5 examples say nearly the same" in message for message in messages)
+    assert any("no head was trained" in message for message in messages)
+    assert built.artifact.manifest.validation["groups"] == 8
+    assert built.artifact.manifest.validation["held_out"] == 8
+    assert built.artifact.manifest.ask_bar is not None

@@ -75,12 +75,34 @@ def test_the_share_of_rejected_queries_in_scope_is_the_one_asked_for() -> None:
     assert rejected(scores, thresholds_for_false_rejection(scores, 0.0)) == 0.0
 
 
-def test_few_queries_of_a_category_count_little_by_hand() -> None:
-    # 30 queries land in the first category at 0.5, and 10 in the second at 1.0; the median of all is 0.5.
+def test_few_queries_of_a_category_take_its_mean_and_the_deviations_of_all_by_hand() -> None:
+    # 30 queries land in the first category at 0.5, and 10 in the second at 1.0; nothing deviates.
     scores = np.array([[0.5, 0.0]] * PRIOR + [[0.0, 1.0]] * 10, dtype=np.float32)
     first, second = thresholds_for_false_rejection(scores, 0.5)
     assert first == pytest.approx(0.5)
-    assert second == pytest.approx(10 / 40 * 1.0 + 30 / 40 * 0.5)
+    location = (10 * 1.0 + 0.75) / 11
+    assert second == pytest.approx(10 / 40 * 1.0 + 30 / 40 * location)
+
+
+@pytest.mark.parametrize("many", [20, 300, 3000])
+def test_a_small_category_keeps_its_own_threshold_beside_a_big_one(many: int) -> None:
+    random = np.random.default_rng(0)
+    big = np.column_stack([random.normal(0.9, 0.01, many), np.zeros(many)])
+    small = np.column_stack([np.zeros(3), [0.5, 0.55, 0.6]])
+    scores = np.concatenate([big, small]).astype(np.float32)
+    first, second = thresholds_for_false_rejection(scores, 0.03, np.repeat([0, 1], [many, 3]))
+    assert first > 0.85
+    assert second <= 0.51
+
+
+def test_no_threshold_rejects_more_of_its_own_category_than_its_evidence_supports() -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [400, 12, 5])
+    scores = np.full((len(labels), 3), 0.1)
+    scores[np.arange(len(labels)), labels] = random.uniform(np.array([0.8, 0.4, 0.3])[labels], 0.95)
+    thresholds = thresholds_for_false_rejection(scores.astype(np.float32), 0.03, labels)
+    for category, own in enumerate(scores[labels == number, number] for number in range(3)):
+        assert (own < thresholds[category]).sum() <= max(1, 0.05 * len(own))
 
 
 def test_a_category_in_which_nothing_lands_takes_what_all_say() -> None:

@@ -35,6 +35,29 @@ def test_every_example_is_held_out_once_unless_it_is_alone(sizes: list[int], see
         assert set(labels[split.fit]) == set(labels)  # nothing is judged without its category
 
 
+@given(SIZES, st.integers(0, 5), st.integers(1, 4))
+@settings(deadline=None, max_examples=60)
+def test_a_group_lies_in_one_fold_and_is_held_out_unless_it_is_alone(sizes: list[int], seed: int, twins: int) -> None:
+    labels = np.repeat(labels_of(sizes), twins)
+    groups = np.repeat(np.arange(sum(sizes)), twins)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    labels, groups = labels[order], groups[order]
+    found = splits(labels, groups, seed=seed)
+    for split in found:
+        assert not set(groups[split.fit]) & set(groups[split.held])
+        assert set(labels[split.fit]) == set(labels)
+    held = np.concatenate([split.held for split in found]) if found else np.zeros(0, np.int64)
+    assert sorted(held) == [row for row, label in enumerate(labels) if sizes[label] > 1]
+
+
+def test_a_group_counts_once_with_the_mean_score_of_its_members() -> None:
+    vectors = np.eye(6, dtype=np.float32)[[0, 0, 1, 2, 3]]
+    labels, groups = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 2, 3])
+    held = held_out_scores(vectors, labels, splits(labels, groups, seed=0), groups=groups, head=None, seed=0)
+    assert sorted(held.labels) == [0, 0, 1, 1]
+    assert np.all(held.similarities[1] == 0.0)  # a twin in the other fold would give 1
+
+
 def test_many_examples_are_held_out_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "ONE_SPLIT_FROM", 50)
     (split,) = splits(labels_of([30, 30]), seed=0)

@@ -1,4 +1,4 @@
-"""Tuning of a whole encoder to predict quality (extra "build").
+"""Tuning of a whole encoder to predict quality (extra "torch").
 
 Devlin et al., "BERT", NAACL 2019: every weight follows a line on top of the pooled output for a few passes. The loss is
 the cross entropy of each model's quality, which may lie between 0 and 1, over the models that are known.
@@ -75,9 +75,9 @@ def fine_tune(
 
     Raises:
         EncoderError: no such backbone, or one that cannot be exported faithfully.
-        MissingExtraError: the extra "build" is not installed.
+        MissingExtraError: the extra "torch" is not installed.
     """
-    torch = require("torch", what=WHAT, extra="build")
+    torch = require("torch", what=WHAT, extra="torch")
     plan = plan or FineTuning()
     known = np.isfinite(quality)
     counts = known.sum(axis=0)

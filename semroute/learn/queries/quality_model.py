@@ -50,13 +50,13 @@ class QualityModel:
 
     Raises:
         EncoderError: no such backbone, or one that cannot be exported faithfully.
-        MissingExtraError: the extra "build" is not installed.
+        MissingExtraError: the extra "torch" is not installed.
     """
 
     def __init__(
         self, backbone: str | Path | SentenceTransformer, prior: NDArray[np.float64], max_tokens: int, folder: Path
     ) -> None:
-        require("onnxscript", what=WHAT, extra="build")
+        require("onnxscript", what=WHAT, extra="torch")
         sentence = load(backbone, what=WHAT)
         self.name = name_of(backbone)
         refuse_unsupported(sentence, self.name)
@@ -104,7 +104,7 @@ class QualityModel:
         Raises:
             EncoderError: the graph says something else.
         """
-        onnx = require("onnx", what=WHAT, extra="build")
+        onnx = require("onnx", what=WHAT, extra="torch")
         graph = traced(_serving(self.module), output="quality", name=self.name)
         quantize(graph)
         path = self._folder / "encoder.onnx"

@@ -61,7 +61,7 @@ def tune_part(
     Raises:
         EncoderError: no such backbone, or one that cannot be exported faithfully.
         InputError: too few different queries.
-        MissingExtraError: the extra "build" is not installed.
+        MissingExtraError: the extra "torch" is not installed.
     """
     plan = plan or FineTuning()
     part = k_folds(duplicates(rows.queries, rows.inputs.vectors).group, PARTS, seed=plan.seed)[0]

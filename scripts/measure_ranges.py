@@ -1,0 +1,54 @@
+"""Measure the built-in encoder's activation ranges, and write ``semroute/encoders/minilm_ranges.npz``.
+
+    python scripts/measure_ranges.py [CATEGORIES]
+
+Runs the fp32 graph over every example of the category files (by default the shipped ones), and keeps the largest
+magnitude of each channel wherever :mod:`semroute.encoders.minilm` quantises by a fixed range. Needs running only when
+the weights, the shipped examples or the places of quantising change: ranges are a part of the encoder's fingerprint.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.categories import read_categories
+from semroute.encoders.minilm import build_graph, packaged_model, read_weights
+from semroute.inference.graph import padded
+from semroute.inference.tokens import Tokens
+
+OUT = Path(__file__).resolve().parent.parent / "semroute" / "encoders" / "minilm_ranges.npz"
+MAX_TOKENS = 256
+
+
+@click.command()
+@click.argument("categories", default="categories", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def main(categories: Path) -> None:
+    """Measure and write."""
+    import onnxruntime
+
+    folder = packaged_model()
+    graph = build_graph(read_weights(folder), "fp32", watched=True)
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()][1:]
+    tokens = Tokens(folder / "tokenizer.json", MAX_TOKENS)
+    texts = [text for category in read_categories(categories).categories for text in category.examples]
+    largest: dict[str, NDArray[np.float32]] = {}
+    for text in texts:
+        input_ids, mask = padded(tokens([text]))
+        found = session.run(names, {"input_ids": input_ids, "attention_mask": mask})
+        for name, values in zip(names, found, strict=True):
+            peak = np.abs(values).max(axis=(0, 1))
+            largest[name] = np.maximum(largest[name], peak) if name in largest else peak
+    # Two bytes are more than enough, and hide what the last digits of fp32 owe to the processor.
+    stored: dict[str, Any] = {name: values.astype(np.float16) for name, values in largest.items()}
+    np.savez_compressed(OUT, **stored)
+    click.echo(f"{OUT.name}: {len(largest)} ranges from {len(texts):,} texts, {OUT.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

