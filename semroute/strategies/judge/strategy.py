@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from semroute import forks
 from semroute.config import Config
 from semroute.errors import DispatchError
 from semroute.eventloop import timeout
@@ -94,7 +94,7 @@ class JudgeStrategy:
         self._as_json = _answers_in_json(self._model, config)
         self._recall: Recall[Judgement] = Recall(config.judge.cache, config.judge.cache_ttl_s, clock)
         self._breaker = breaker
-        self._breaker_lock = threading.Lock()
+        self._breaker_lock = forks.lock()
         self._clock = clock
         self._calls: SharedCalls[Judgement] = SharedCalls()
 
