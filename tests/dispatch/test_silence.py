@@ -140,6 +140,20 @@ def test_a_slow_place_that_was_left_for_others_is_called_again_when_they_fail(
     assert [attempt.deployment for attempt in answer.attempts] == ["a", "b", "a"]
 
 
+def test_no_time_is_left_for_a_place_that_the_budget_does_not_allow_after_this_one(
+    first: FakeProvider, second: FakeProvider
+) -> None:
+    first.script(hang(0.6 * DEADLINE_S))
+
+    async def work(dispatcher: Dispatcher) -> Completion:
+        dear = await dispatcher.outlook(HELLO, ("large",), Constraints(deployment="b"))
+        assert dear.usd is not None
+        return await answered(dispatcher, total_usd=1.0001 * dear.usd)
+
+    answer = Bench(config(place("a", first, 1.0), place("b", second, 100.0))).run(work)
+    assert [attempt.deployment for attempt in answer.attempts] == ["a"]
+
+
 def test_a_stream_that_is_arriving_is_not_cut_for_another_place(first: FakeProvider, second: FakeProvider) -> None:
     first.script(drip(0.7 * DEADLINE_S / 8))
     bench = Bench(config(place("a", first, 1.0), place("b", second, 100.0)))
