@@ -143,12 +143,12 @@ def test_a_slow_place_that_was_left_for_others_is_called_again_when_they_fail(
 def test_no_time_is_left_for_a_place_that_the_budget_does_not_allow_after_this_one(
     first: FakeProvider, second: FakeProvider
 ) -> None:
-    first.script(hang(0.6 * DEADLINE_S))
+    first.script(hang(1.2 * DEADLINE_S))
 
     async def work(dispatcher: Dispatcher) -> Completion:
         dear = await dispatcher.outlook(HELLO, ("large",), Constraints(deployment="b"))
         assert dear.usd is not None
-        return await answered(dispatcher, total_usd=1.0001 * dear.usd)
+        return await answered(dispatcher, deadline_s=2 * DEADLINE_S, total_usd=1.0001 * dear.usd)
 
     answer = Bench(config(place("a", first, 1.0), place("b", second, 100.0))).run(work)
     assert [attempt.deployment for attempt in answer.attempts] == ["a"]
@@ -227,7 +227,7 @@ def test_a_probe_whose_stream_outlasts_its_deadline_is_a_success(first: FakeProv
             await dispatcher.complete(HELLO, ("large",), Constraints(deadline_s=5.0))
         bench.now += 5.1
         with pytest.raises(ProviderTimeoutError):
-            await answered(dispatcher, streaming=True)
+            await answered(dispatcher, streaming=True, deadline_s=1.5 * DEADLINE_S)
         return await bench.state()
 
     assert bench.run(work) is BreakerState.CLOSED
@@ -253,11 +253,13 @@ def test_a_place_that_stops_in_the_middle_of_its_streams_is_closed_by_short_dead
     bench = Bench(config(place("a", first, 1.0), breaker=ONCE))
 
     async def work(dispatcher: Dispatcher) -> BreakerState:
+        started = time.monotonic()
         for _ in range(3):
-            await answered(dispatcher, streaming=True, deadline_s=5.0)
+            await answered(dispatcher, streaming=True, deadline_s=30.0)
+        usual_s = time.monotonic() - started
         for _ in range(2):
             with pytest.raises(ProviderTimeoutError):
-                await answered(dispatcher, streaming=True)
+                await answered(dispatcher, streaming=True, deadline_s=max(DEADLINE_S, 5 * usual_s))
         return await bench.state()
 
     assert bench.run(work) is BreakerState.OPEN
