@@ -114,9 +114,7 @@ async def attempt(
                 yield event
                 ledger.paused_s += time.perf_counter() - given_out
     except DispatchError as error:
-        verdict = _verdict(error, scene, scored, clock, patience)
-        if leave.is_probe and clock.is_answering and verdict.ending is Ending.NEUTRAL and _is_cut_short(error):
-            verdict = replace(verdict, ending=Ending.SUCCESS)  # it was answering, which the probe was to find out
+        verdict = _verdict(error, scene, scored, clock, patience, is_probe=leave.is_probe)
         record.verdicts[deployment.name] = verdict
         if not verdict.elsewhere:
             record.final = error
@@ -140,10 +138,14 @@ def _is_cut_short(error: DispatchError) -> bool:
     return isinstance(error, ProviderTimeoutError) and error.is_cut_short
 
 
-def _verdict(error: DispatchError, scene: Scene, scored: Scored, clock: CallClock, patience: Patience) -> Verdict:
+def _verdict(
+    error: DispatchError, scene: Scene, scored: Scored, clock: CallClock, patience: Patience, *, is_probe: bool
+) -> Verdict:
     deployment, ending = scored.ready.option.deployment, Ending.NEUTRAL
     if _is_cut_short(error):
         ending = scene.silence.ending(deployment, clock, patience)
+        if is_probe and ending is Ending.NEUTRAL and clock.is_answering:
+            ending = Ending.SUCCESS  # it was answering, which is what the probe was to find out
     elif error.status is not None:
         scene.silence.heard(deployment)
     return timed(judge(error, scored.ready.standing), error, clock, ending, deployment.timeouts.idle_s)
