@@ -105,8 +105,7 @@ async def attempt(
                     silence.heard(deployment)
                 if isinstance(event, Completion):
                     event = replace(event, cost=ledger.cost_of(event))
-                    windows = (scene.latencies, silence.usual)
-                    ledger.observe(event, windows, clock.stalled_s, streaming=scene.streaming)
+                    ledger.observe(event, (scene.latencies, silence.usual), clock.stalled_s, streaming=scene.streaming)
                     await ledger.answered(event, record.attempts, scene.gates)
                 else:
                     ledger.heard(event)
