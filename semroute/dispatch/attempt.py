@@ -12,7 +12,7 @@ import httpx
 from semroute.config import Config
 from semroute.dispatch.choice import Scored
 from semroute.dispatch.ending import Ledger
-from semroute.dispatch.silence import SilenceMonitor, timed
+from semroute.dispatch.silence import Patience, SilenceMonitor, timed
 from semroute.dispatch.verdicts import Verdict, judge
 from semroute.errors import DispatchError, ProviderTimeoutError
 from semroute.providers import ADAPTERS
@@ -77,7 +77,7 @@ async def attempt(
     record: Record,
     *,
     clock: CallClock,
-    allowed_s: float,
+    patience: Patience,
     hedge: bool = False,
     retry: bool,
 ) -> AsyncGenerator[Delta | Completion]:
@@ -89,7 +89,7 @@ async def attempt(
         leave: what the gates gave.
         record: of the request.
         clock: of the call; it begins with it.
-        allowed_s: silence that does not yet count against the place, seconds.
+        patience: from which silence on it counts against the place.
         hedge: whether the attempt runs beside another.
         retry: whether it repeats one at the same deployment.
 
@@ -105,8 +105,7 @@ async def attempt(
                     silence.heard(deployment)
                 if isinstance(event, Completion):
                     event = replace(event, cost=ledger.cost_of(event))
-                    windows = (scene.latencies, silence.usual)
-                    ledger.observe(event, windows, clock.stalled_s, streaming=scene.streaming)
+                    ledger.observe(event, (scene.latencies, silence.usual), clock.stalled_s, streaming=scene.streaming)
                     await ledger.answered(event, record.attempts, scene.gates)
                 else:
                     ledger.heard(event)
@@ -114,27 +113,38 @@ async def attempt(
                 yield event
                 ledger.paused_s += time.perf_counter() - given_out
     except DispatchError as error:
-        verdict = _verdict(error, scene, scored, clock, allowed_s)
+        verdict = _verdict(error, scene, scored, clock, patience, is_probe=leave.is_probe)
         record.verdicts[deployment.name] = verdict
         if not verdict.elsewhere:
             record.final = error
-        if clock.silent_s is not None and isinstance(error, ProviderTimeoutError) and error.is_cut_short:
+        if clock.silent_s is not None and _is_cut_short(error):
             record.cut.add(deployment.name)
         await ledger.failed(error, verdict, record.attempts, scene.gates)
         raise
     finally:
         # Cancelled, closed by the reader, or a fault of our own: only how long it was silent is the place's doing.
         if not ledger.is_closed:
-            ending = silence.ending(deployment, clock, allowed_s)
-            if leave.is_probe and clock.has_begun and ending is Ending.NEUTRAL:
-                ending = Ending.SUCCESS  # it was answering, which is what the probe was to find out
+            ending = silence.ending(deployment, clock, patience)
+            if ending is Ending.NEUTRAL and clock.is_answering:
+                ending = (
+                    Ending.SUCCESS
+                )  # else readers that leave early would make a row of failures that are days apart
             await ledger.abandoned(ending, record.attempts, scene.gates)
 
 
-def _verdict(error: DispatchError, scene: Scene, scored: Scored, clock: CallClock, allowed_s: float) -> Verdict:
+def _is_cut_short(error: DispatchError) -> bool:
+    """Return whether the request's own time, and not the deployment's, ended a call."""
+    return isinstance(error, ProviderTimeoutError) and error.is_cut_short
+
+
+def _verdict(
+    error: DispatchError, scene: Scene, scored: Scored, clock: CallClock, patience: Patience, *, is_probe: bool
+) -> Verdict:
     deployment, ending = scored.ready.option.deployment, Ending.NEUTRAL
-    if isinstance(error, ProviderTimeoutError) and error.is_cut_short:
-        ending = scene.silence.ending(deployment, clock, allowed_s)
+    if _is_cut_short(error):
+        ending = scene.silence.ending(deployment, clock, patience)
+        if is_probe and ending is Ending.NEUTRAL and clock.is_answering:
+            ending = Ending.SUCCESS  # it was answering, which is what the probe was to find out
     elif error.status is not None:
         scene.silence.heard(deployment)
     return timed(judge(error, scored.ready.standing), error, clock, ending, deployment.timeouts.idle_s)

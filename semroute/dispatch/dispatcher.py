@@ -256,7 +256,7 @@ class Dispatcher:
                 silent_s = self._silence.share_s(
                     deployment, share * deadline.for_silence_s, left_s, streaming=streaming, prompt_tokens=tokens
                 )
-            allowed_s = self._silence.allowed_s(deployment, which.siblings, streaming=streaming, prompt_tokens=tokens)
+            patience = self._silence.patience(deployment, which.siblings, streaming=streaming, prompt_tokens=tokens)
             clock = CallClock(left_s, silent_s)
             return attempt(
                 scene,
@@ -264,7 +264,7 @@ class Dispatcher:
                 which.leave,
                 record,
                 clock=clock,
-                allowed_s=allowed_s,
+                patience=patience,
                 hedge=hedge,
                 retry=which.retry,
             )

@@ -6,12 +6,13 @@ leaves time for another place, or a client that goes away ends the wait first. H
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import NamedTuple
 
+from semroute import forks
 from semroute.config import Deployment
 from semroute.dispatch.verdicts import Verdict
 from semroute.errors import BrokenStreamError, DispatchError, ProviderTimeoutError, UnavailableError
@@ -25,6 +26,8 @@ USUAL = 0.99
 REMEMBERED_S = 3600.0
 """How far back latencies tell what is usual, seconds: longer than a breaker stays open, so that a probe is compared
 with what was before the failure."""
+QUICK = 0.1
+"""Quantile of the measured latency below which a wait says nothing: most answers would not have come by then."""
 OWN = 3.0
 """Silence counts from so many times the deployment's usual latency on,"""
 SIBLINGS = 5.0
@@ -40,6 +43,19 @@ SHARE = 0.5
 """Share of what a request has left that one silent attempt may take while another place can be tried."""
 STALLED_S = 1.0
 """Stall of this process from which on a connection that fails is not held against the provider, seconds."""
+
+
+class Patience(NamedTuple):
+    """From which silence on a call says something of its deployment.
+
+    Attributes:
+        allowed_s: silence that does not yet count against it, seconds.
+        least_s: wait that is too short to say anything, even added to others, seconds: who asks a model that thinks for
+            ten seconds to answer in one must not close it for everybody.
+    """
+
+    allowed_s: float
+    least_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -60,16 +76,19 @@ class SilenceMonitor:
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self.usual = LatencyWindows(REMEMBERED_S, least=3, clock=clock)
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self._waited: dict[str, _Waited] = {}
 
     def usual_s(self, deployment: Deployment, *, streaming: bool, prompt_tokens: int) -> float | None:
         """Seconds to the first sign of an answer that the deployment seldom exceeds; None where it was not measured."""
+        return self._quantile_s(deployment, USUAL, streaming=streaming, prompt_tokens=prompt_tokens)
+
+    def _quantile_s(self, deployment: Deployment, q: float, *, streaming: bool, prompt_tokens: int) -> float | None:
         estimate = self.usual.estimate(deployment.name, streaming=streaming, prompt_tokens=prompt_tokens)
         if estimate is None:
             return None
-        first = estimate.quantile(USUAL) if streaming else None
-        return estimate.total_quantile(USUAL) if first is None else first
+        first = estimate.quantile(q) if streaming else None
+        return estimate.total_quantile(q) if first is None else first
 
     def allowed_s(
         self, deployment: Deployment, siblings: Sequence[Deployment], *, streaming: bool, prompt_tokens: int
@@ -92,6 +111,14 @@ class SilenceMonitor:
         most = min(deployment.timeout_s / 2, UNMEASURED_S)
         return min(most, deployment.timeouts.first_token_s) if streaming else most
 
+    def patience(
+        self, deployment: Deployment, siblings: Sequence[Deployment], *, streaming: bool, prompt_tokens: int
+    ) -> Patience:
+        """From which silence on a call says something. The arguments are those of :meth:`allowed_s`."""
+        allowed_s = self.allowed_s(deployment, siblings, streaming=streaming, prompt_tokens=prompt_tokens)
+        quick_s = self._quantile_s(deployment, QUICK, streaming=streaming, prompt_tokens=prompt_tokens)
+        return Patience(allowed_s, quick_s or 0.0)
+
     def share_s(
         self, deployment: Deployment, share_s: float, at_most_s: float, *, streaming: bool, prompt_tokens: int
     ) -> float:
@@ -113,19 +140,24 @@ class SilenceMonitor:
         with self._lock:
             self._waited[deployment.name] = _Waited(self._clock())
 
-    def ending(self, deployment: Deployment, clock: CallClock, allowed_s: float) -> Ending:
+    def ending(self, deployment: Deployment, clock: CallClock, patience: Patience) -> Ending:
         """How a call ended that nobody waited for to its end: a failure where it was silent for too long.
+
+        A stream that stops in the middle is silent from the same time on as one that never begins, which takes longer
+        than from one token to the next; at the latest from half of ``idle_s`` on.
 
         Args:
             deployment: which was called.
             clock: of the call.
-            allowed_s: see :meth:`allowed_s`.
+            patience: see :meth:`patience`.
         """
         if clock.has_begun:
-            is_silent = clock.quiet_s > deployment.timeouts.idle_s / 2
+            is_silent = clock.quiet_s > min(patience.allowed_s, deployment.timeouts.idle_s / 2)
+        elif clock.waited_s < patience.least_s:
+            is_silent = False
         else:
             together_s = self._wait(deployment, clock.waited_s)
-            is_silent = clock.waited_s >= FLOOR_S and max(clock.waited_s, together_s) > allowed_s
+            is_silent = clock.waited_s >= FLOOR_S and max(clock.waited_s, together_s) > patience.allowed_s
         return Ending.FAILURE if is_silent else Ending.NEUTRAL
 
     def _wait(self, deployment: Deployment, seconds: float) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from semroute.catalog import estimated_cost
 from semroute.config import Config, Deployment
 from semroute.dispatch.attempt import Record
 from semroute.dispatch.choice import Ready, Scored, draw, rank
@@ -86,7 +87,7 @@ class Turns:
             later = None
             if len(record.attempts) + 1 < self._config.retries.attempts and self._is_tight(stage, deadline_s):
                 later = [o for other in self._plan.stages[number + 1 :] for o in self._fresh(other, record)]
-            turn = await self._draw(self._fresh(stage, record), later)
+            turn = await self._draw(record, self._fresh(stage, record), later)
             if turn is None and self._spare(number, record) > 0:
                 turn = await self._repeat(stage, record, later, deadline_s)
             if turn is not None:
@@ -101,7 +102,7 @@ class Turns:
             for option in self._fresh(stage, record)
             if option.deployment != turn.option.deployment and self._affords(option, record, turn.option.usd or 0.0)
         ]
-        return await self._draw(others)
+        return await self._draw(record, others)
 
     async def closed_error(self) -> AllClosedError | None:
         """The error for a request whose every place is closed by now; None when one of them is open."""
@@ -144,6 +145,15 @@ class Turns:
         ahead = running_usd + (option.usd or 0.0)
         return (0.0 if spent is None else spent.usd) + ahead <= self._plan.total_usd
 
+    def _is_one_left(self, left: Sequence[Option], option: Option, record: Record) -> bool:
+        """Return whether another deployment could be called, and paid, after a silent call of this one."""
+        others = [other for other in left if other.deployment != option.deployment]
+        if not others or self._plan.total_usd is None:
+            return bool(others)
+        silence = estimated_cost(option.deployment, self._config, self._plan.needs.input_tokens, 0)
+        usd = 0.0 if silence is None else silence.usd
+        return any(self._affords(other, record, usd) for other in others)
+
     def _untried(self, start: int) -> int:
         """Stages from ``start`` on of which no place was called."""
         later = self._plan.stages[start:]
@@ -157,21 +167,30 @@ class Turns:
         """Pick a place that only its breaker closes, where every place of the request is closed."""
         options = self._plan.options
         standings = await self._standings(options)
-        if any(standing.wait_s == 0.0 for standing in standings):
+        if any(self._is_to_be_called(*pair) for pair in zip(options, standings, strict=True)):
             return None
         closed = {option.place.key for option, standing in zip(options, standings, strict=True) if _is_broken(standing)}
         if not closed:
             return None
         if self._luck is None:
             self._luck = self._random.random()
-        for number, stage in enumerate(self._plan.stages):
-            fresh = [option for option in self._fresh(stage, record) if option.place.key in closed]
-            turn = await self._draw(fresh, panic=self._luck)
+        stages = self._plan.stages
+        fresh = [[o for o in self._fresh(stage, record) if o.place.key in closed] for stage in stages]
+        for number, stage in enumerate(stages):
+            later = None
+            if len(record.attempts) + 1 < self._config.retries.attempts and self._is_tight(stage, deadline_s):
+                later = [option for others in fresh[number + 1 :] for option in others]
+            turn = await self._draw(record, fresh[number], later, panic=self._luck)
             if turn is None and self._spare(number, record) > 0:
-                turn = await self._repeat(stage, record, None, deadline_s, panic=self._luck)
+                turn = await self._repeat(stage, record, later, deadline_s, panic=self._luck)
             if turn is not None:
                 return turn
-        return None
+        return await self._come_back(record, panic=self._luck)
+
+    def _is_to_be_called(self, option: Option, standing: Standing) -> bool:
+        """Return whether an open place makes panic needless: not a half-open one whose probe this request was."""
+        is_probed = standing.breaker is not BreakerState.CLOSED and option.place.key in self._places
+        return standing.wait_s == 0.0 and not is_probed
 
     async def _may_open(self, options: Sequence[Option]) -> bool:
         """Return whether a place is open, or closed by a limit, which a moment may change."""
@@ -204,9 +223,9 @@ class Turns:
         if pause >= deadline_s or not self._retries.take():
             return None
         await asyncio.sleep(pause)
-        return await self._draw(options, later, retry=True, panic=panic)
+        return await self._draw(record, options, later, retry=True, panic=panic)
 
-    async def _come_back(self, record: Record) -> Turn | None:
+    async def _come_back(self, record: Record, *, panic: float | None = None) -> Turn | None:
         """A second call of a place that was silent when others, which have failed since, were given a try."""
         options = [
             option
@@ -215,10 +234,13 @@ class Turns:
             and self._deployments[option.deployment.name] == 1
             and self._affords(option, record)
         ]
-        return await self._draw(options, retry=True) if options and self._retries.take() else None
+        if not options or (panic is None and not await self._may_open(options)) or not self._retries.take():
+            return None
+        return await self._draw(record, options, retry=True, panic=panic)
 
     async def _draw(
         self,
+        record: Record,
         options: list[Option],
         later: list[Option] | None = None,
         *,
@@ -246,8 +268,14 @@ class Turns:
             if isinstance(leave, Pass):
                 self._places.add(option.place.key)
                 self._deployments[option.deployment.name] += 1
-                is_open = [other for other, one in zip(asked, standings, strict=True) if one.wait_s == 0.0]
-                has_others = later is not None and any(other.deployment != option.deployment for other in is_open)
+                # A probe may hang as the calls before it did, and panic call those that are closed after it.
+                may_panic = leave.is_probe or panic is not None
+                left = [
+                    other
+                    for other, one in zip(asked, standings, strict=True)
+                    if one.wait_s == 0.0 or (may_panic and _is_broken(one))
+                ]
+                has_others = later is not None and self._is_one_left(left, option, record)
                 return Turn(scored, leave, self._siblings(option), retry, has_others)
             # Another request took the room between the look and the step.
             options = [other for other in options if other is not option]

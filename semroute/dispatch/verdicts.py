@@ -17,6 +17,8 @@ from semroute.types import Ending, Standing
 
 UNHINTED_S = 1.0
 """How long a place is left alone after a 429 that says nothing about waiting, seconds."""
+PASSING_S = 60.0
+"""Longest wait that is heeded after a failure that may be of one request (a 409, a 425), seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ def judge(error: DispatchError, standing: Standing | None = None) -> Verdict:
         case Fault.MODEL:
             return Verdict(Ending.NEUTRAL, is_the_keys=is_the_keys)
         case Fault.TRANSIENT:
-            return Verdict(Ending.NEUTRAL, error.wait_s, again=error.wait_s is None)
+            passing_s = None if error.wait_s is None else min(error.wait_s, PASSING_S)
+            return Verdict(Ending.NEUTRAL, passing_s, again=passing_s is None)
         case Fault.REQUEST:
             return Verdict(Ending.NEUTRAL, elsewhere=False)
         case Fault.ADDRESS:

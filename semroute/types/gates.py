@@ -25,9 +25,10 @@ class BreakerState(StrEnum):
 class Ending(StrEnum):
     """How a call ended, as the breaker sees it.
 
-    ``NEUTRAL`` says nothing of the place (a bad request, a content filter, the client leaving). ``SUSPEND`` closes the
-    endpoint, this deployment with this credential, for minutes (a 403, an exhausted quota, a doubtful 401);
-    ``DISABLE`` closes every endpoint of the credential at this host, which is for a key that is clearly invalid.
+    ``NEUTRAL`` says nothing of the place (a bad request, a content filter, a client that leaves before it answers; one
+    that leaves while it does is a ``SUCCESS``). ``SUSPEND`` closes the endpoint, this deployment with this credential,
+    for minutes (a 403, an exhausted quota, a doubtful 401); ``DISABLE`` closes every endpoint of the credential at this
+    host, which is for a key that is clearly invalid.
     """
 
     SUCCESS = "success"

@@ -268,12 +268,13 @@ def test_a_refusal_that_quotes_its_caller_closes_nothing(
         assert after.deployment == "a"  # open to everybody else
 
 
+@pytest.mark.parametrize("status", [402, 403])
 @pytest.mark.parametrize("streaming", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("wire", FORMATS)
-def test_a_firewall_that_dislikes_one_text_closes_nothing_to_others(
-    providers: tuple[FakeProvider, FakeProvider], wire: str, streaming: bool
+def test_a_firewall_that_dislikes_one_text_or_credit_for_a_shorter_answer_closes_nothing_to_others(
+    providers: tuple[FakeProvider, FakeProvider], wire: str, streaming: bool, status: int
 ) -> None:
-    page = Reply(403, PAGE, {"content-type": "text/html"})
+    page = Reply(status, PAGE, {"content-type": "text/html"})
     providers[0].script(Reply(), *[page] * 7, Reply())
     where = config(providers, wire)
     gates = Recorder(where)

@@ -206,3 +206,62 @@ def test_a_real_endpoint_that_fails_at_random_answers_as_many_as_it_can(monkeypa
 
     with FakeProvider() as provider:
         assert asyncio.run(inside(provider)) >= 0.55 * 200
+
+
+def two_of_which(half_open: str, opened: str) -> Simulation:
+    """Two endpoints: one whose breaker is half-open, and one whose breaker is open."""
+    simulation = Simulation({"jitter": 0.0, "open_s": 100.0}, deployments=(half_open, opened))
+    places = {option.place.deployment: option.place for option in simulation.plan.options}
+
+    async def inside() -> None:
+        for name in (half_open, opened):
+            for _ in range(5):
+                leave = await simulation.gates.enter(places[name], 1)
+                assert isinstance(leave, Pass)
+                await simulation.gates.leave(leave, Ending.FAILURE)
+            simulation.now += 50.0
+
+    asyncio.run(inside())
+    return simulation
+
+
+def turns_of(simulation: Simulation) -> Turns:
+    return Turns(
+        simulation.plan,
+        simulation.config,
+        simulation.gates,
+        LatencyWindows(clock=lambda: simulation.now),
+        simulation.retries,
+        simulation.random,
+        streaming=False,
+    )
+
+
+def test_where_a_probe_failed_the_request_may_still_pass_the_open_breaker_of_another() -> None:
+    simulation = two_of_which("probed", "closed")
+
+    async def inside() -> list[tuple[str, bool]]:
+        turns, record, found = turns_of(simulation), Record(), []
+        while (turn := await turns.next(record, deadline_s=60.0)) is not None:
+            name = turn.option.deployment.name
+            found.append((name, turn.leave.is_panic))
+            record.attempts.append(Attempt(name, "large", 1.0))
+            record.verdicts[name] = Verdict(Ending.FAILURE)
+            await simulation.gates.leave(turn.leave, Ending.FAILURE)
+        return found
+
+    assert asyncio.run(inside()) == [("probed", False), ("closed", True)]
+
+
+def test_a_probe_and_a_call_in_panic_leave_time_for_what_panic_may_call_after_them() -> None:
+    async def first(simulation: Simulation, deadline_s: float) -> tuple[bool, bool]:
+        turn = await turns_of(simulation).next(Record(), deadline_s=deadline_s)
+        assert turn is not None
+        return turn.leave.is_panic, turn.has_others
+
+    simulation = two_of_which("probed", "closed")
+    assert asyncio.run(first(simulation, 1.0)) == (False, True)
+    assert asyncio.run(first(two_of_which("probed", "closed"), 1000.0)) == (False, False)
+    simulation = two_of_which("probed", "closed")
+    simulation.now -= 1.0  # both are open
+    assert asyncio.run(first(simulation, 1.0)) == (True, True)

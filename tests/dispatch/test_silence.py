@@ -15,12 +15,13 @@ import pytest
 
 from semroute.config import BreakerRules, Config, Deployment, Timeouts
 from semroute.dispatch import Constraints, Dispatcher
-from semroute.dispatch.silence import FLOOR_S, UNMEASURED_S, SilenceMonitor, timed
+from semroute.dispatch.silence import FLOOR_S, UNMEASURED_S, Patience, SilenceMonitor, timed
 from semroute.dispatch.status import places_of
 from semroute.dispatch.verdicts import Verdict
 from semroute.errors import BrokenStreamError, DispatchError, ProviderTimeoutError, UnavailableError
 from semroute.resilience import MemoryGates
-from semroute.testing import FakeProvider, drip, fail, hang
+from semroute.testing import FakeProvider, Reply, drip, fail, hang, stall_after
+from semroute.testing import answer as scripted
 from semroute.types import BreakerState, Completion, Delta, Ending, Request
 
 HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
@@ -139,6 +140,20 @@ def test_a_slow_place_that_was_left_for_others_is_called_again_when_they_fail(
     assert [attempt.deployment for attempt in answer.attempts] == ["a", "b", "a"]
 
 
+def test_no_time_is_left_for_a_place_that_the_budget_does_not_allow_after_this_one(
+    first: FakeProvider, second: FakeProvider
+) -> None:
+    first.script(hang(1.2 * DEADLINE_S))
+
+    async def work(dispatcher: Dispatcher) -> Completion:
+        dear = await dispatcher.outlook(HELLO, ("large",), Constraints(deployment="b"))
+        assert dear.usd is not None
+        return await answered(dispatcher, deadline_s=2 * DEADLINE_S, total_usd=1.0001 * dear.usd)
+
+    answer = Bench(config(place("a", first, 1.0), place("b", second, 100.0))).run(work)
+    assert [attempt.deployment for attempt in answer.attempts] == ["a"]
+
+
 def test_a_stream_that_is_arriving_is_not_cut_for_another_place(first: FakeProvider, second: FakeProvider) -> None:
     first.script(drip(0.7 * DEADLINE_S / 8))
     bench = Bench(config(place("a", first, 1.0), place("b", second, 100.0)))
@@ -200,6 +215,54 @@ def test_a_probe_whose_stream_is_left_while_it_answers_is_a_success(first: FakeP
         return await bench.state()
 
     assert bench.run(work) is BreakerState.CLOSED
+
+
+def test_a_probe_whose_stream_outlasts_its_deadline_is_a_success(first: FakeProvider) -> None:
+    rules = {**ONCE, "in_a_row": 1, "successes": 1, "panic_per_s": 0}
+    bench = Bench(config(place("a", first, 1.0), breaker=rules))
+
+    async def work(dispatcher: Dispatcher) -> BreakerState:
+        first.script(fail(500), drip(0.2, scripted("one two three four five six seven eight nine ten")))
+        with suppress(DispatchError):
+            await dispatcher.complete(HELLO, ("large",), Constraints(deadline_s=5.0))
+        bench.now += 5.1
+        with pytest.raises(ProviderTimeoutError):
+            await answered(dispatcher, streaming=True, deadline_s=1.5 * DEADLINE_S)
+        return await bench.state()
+
+    assert bench.run(work) is BreakerState.CLOSED
+
+
+def test_failures_on_both_sides_of_streams_that_were_left_while_they_answered_are_no_row(first: FakeProvider) -> None:
+    bench = Bench(config(place("a", first, 1.0), breaker=ONCE, retries={"same_place": 0}))
+
+    async def work(dispatcher: Dispatcher) -> BreakerState:
+        for _ in range(3):
+            first.script(fail(500), drip(0.02))
+            with suppress(DispatchError):
+                await answered(dispatcher)
+            async with aclosing(dispatcher.stream(HELLO, ("large",))) as events:
+                await anext(events)
+        return await bench.state()
+
+    assert bench.run(work) is BreakerState.CLOSED
+
+
+def test_a_place_that_stops_in_the_middle_of_its_streams_is_closed_by_short_deadlines(first: FakeProvider) -> None:
+    first.script(*[Reply()] * 3, *[stall_after(1)] * 2)
+    bench = Bench(config(place("a", first, 1.0), breaker=ONCE))
+
+    async def work(dispatcher: Dispatcher) -> BreakerState:
+        started = time.monotonic()
+        for _ in range(3):
+            await answered(dispatcher, streaming=True, deadline_s=30.0)
+        usual_s = time.monotonic() - started
+        for _ in range(2):
+            with pytest.raises(ProviderTimeoutError):
+                await answered(dispatcher, streaming=True, deadline_s=max(DEADLINE_S, 5 * usual_s))
+        return await bench.state()
+
+    assert bench.run(work) is BreakerState.OPEN
 
 
 def test_a_client_that_leaves_soon_says_nothing_of_the_place(first: FakeProvider) -> None:
@@ -280,18 +343,30 @@ def test_many_short_waits_without_a_sign_of_life_are_one_long_one() -> None:
     endings = []
     for _ in range(5):
         now[0] += 3.0
-        endings.append(monitor.ending(SPOT, waited(3.0), 10.0))
+        endings.append(monitor.ending(SPOT, waited(3.0), Patience(10.0)))
     assert endings == [Ending.NEUTRAL] * 3 + [Ending.FAILURE] * 2
     monitor.heard(SPOT)
     now[0] += 3.0
-    assert monitor.ending(SPOT, waited(3.0), 10.0) is Ending.NEUTRAL
+    assert monitor.ending(SPOT, waited(3.0), Patience(10.0)) is Ending.NEUTRAL
+
+
+def test_requests_that_leave_a_place_no_time_to_answer_say_nothing_of_it() -> None:
+    now = [100.0]
+    monitor = SilenceMonitor(lambda: now[0])
+    measured(monitor, "spot", 8.0)
+    patience = monitor.patience(SPOT, (SPOT,), **KIND)
+    endings = []
+    for seconds in [0.5] * 100 + [9.0] * 3:
+        now[0] += seconds
+        endings.append(monitor.ending(SPOT, waited(seconds), patience))
+    assert endings == [Ending.NEUTRAL] * 102 + [Ending.FAILURE]
 
 
 def test_waits_at_the_same_time_are_not_added_up() -> None:
     now = [100.0]
     monitor = SilenceMonitor(lambda: now[0])
     now[0] += 3.0
-    assert {monitor.ending(SPOT, waited(3.0), 10.0) for _ in range(50)} == {Ending.NEUTRAL}
+    assert {monitor.ending(SPOT, waited(3.0), Patience(10.0)) for _ in range(50)} == {Ending.NEUTRAL}
 
 
 def test_a_moment_of_silence_never_counts() -> None:
@@ -299,14 +374,15 @@ def test_a_moment_of_silence_never_counts() -> None:
     monitor = SilenceMonitor(lambda: now[0])
     for _ in range(100):
         now[0] += 0.2
-        assert monitor.ending(SPOT, waited(0.2), 1.0) is Ending.NEUTRAL
+        assert monitor.ending(SPOT, waited(0.2), Patience(1.0)) is Ending.NEUTRAL
 
 
 def test_a_stream_that_has_begun_is_judged_by_its_last_silence() -> None:
     monitor = SilenceMonitor()
     idle_s = SPOT.timeouts.idle_s
-    assert monitor.ending(SPOT, waited(300.0, quiet_s=0.1, has_begun=True), 1.0) is Ending.NEUTRAL
-    assert monitor.ending(SPOT, waited(300.0, quiet_s=idle_s, has_begun=True), 1.0) is Ending.FAILURE
+    assert monitor.ending(SPOT, waited(300.0, quiet_s=0.1, has_begun=True), Patience(1.0)) is Ending.NEUTRAL
+    assert monitor.ending(SPOT, waited(300.0, quiet_s=idle_s, has_begun=True), Patience(100.0)) is Ending.FAILURE
+    assert monitor.ending(SPOT, waited(300.0, quiet_s=1.1, has_begun=True), Patience(1.0)) is Ending.FAILURE
 
 
 def test_what_was_usual_is_still_known_when_a_breaker_has_been_open_for_long() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from semroute.dispatch.verdicts import UNHINTED_S, Verdict, judge, reason_of
+from semroute.dispatch.verdicts import PASSING_S, UNHINTED_S, Verdict, judge, reason_of
 from semroute.errors import (
     AuthenticationError,
     BrokenStreamError,
@@ -38,6 +38,8 @@ from semroute.types import Ending, Standing
         (RequestError("x", status=400), Verdict(Ending.NEUTRAL, elsewhere=False)),
         (RequestError("x", status=404, fault=Fault.ADDRESS), Verdict(Ending.FAILURE)),
         (RequestError("x", status=409, fault=Fault.TRANSIENT), Verdict(Ending.NEUTRAL, again=True)),
+        (RequestError("x", status=409, fault=Fault.TRANSIENT, wait_s=5.0), Verdict(Ending.NEUTRAL, 5.0)),
+        (RequestError("x", status=409, fault=Fault.TRANSIENT, wait_s=1e7), Verdict(Ending.NEUTRAL, PASSING_S)),
         (RateLimitError("x", status=413, fault=Fault.MODEL), Verdict(Ending.NEUTRAL, is_the_keys=True)),
         (UnavailableError("x", status=500), Verdict(Ending.FAILURE, again=True)),
         (OverloadedError("x", status=529, wait_s=3.0), Verdict(Ending.FAILURE, 3.0)),

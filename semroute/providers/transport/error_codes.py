@@ -139,7 +139,7 @@ CODES: tuple[_Codes, ...] = (
     _Codes(
         QuotaError,
         Fault.ACCESS,
-        frozenset({400, 403, 429}),  # a 402 says it by itself, and may be of one request's size
+        frozenset({400, 403, 429}),  # a 402 may be of one request's size, whatever its code
         _USED_UP,
     ),
     _Codes(
@@ -328,7 +328,7 @@ WORDS: tuple[_Words, ...] = (
 STATUSES: Mapping[int, ErrorClass] = {
     400: ErrorClass(RequestError, Fault.REQUEST),
     401: ErrorClass(AuthenticationError, Fault.DOUBT),
-    402: ErrorClass(QuotaError, Fault.ACCESS),
+    402: ErrorClass(QuotaError, Fault.DOUBT),  # no credit, or not enough for as long an answer as this one
     403: ErrorClass(AuthenticationError, Fault.DOUBT),
     404: ErrorClass(RequestError, Fault.ADDRESS),
     405: ErrorClass(RequestError, Fault.ADDRESS),

@@ -10,6 +10,9 @@ from semroute.errors import ProviderTimeoutError
 from semroute.eventloop import Countdown, bounded, stall_meter
 from semroute.providers.target import Target
 
+LIVELY_S = 1.0
+"""Longest wait since the last token of a stream that is taken to go on, seconds."""
+
 
 class Limit(NamedTuple):
     """A moment of a call's clock, and what has not happened when it has come; a tuple, as there is one for each wait.
@@ -62,6 +65,11 @@ class CallClock:
     def of(cls, within: Within) -> CallClock:
         """The clock itself, or a new one that starts now."""
         return within if isinstance(within, CallClock) else cls(within)
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether tokens have come, and the last one a moment ago."""
+        return self.has_begun and self.quiet_s <= LIVELY_S
 
     def begin(self) -> None:
         """Take note of a piece of the answer."""

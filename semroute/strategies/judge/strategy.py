@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from semroute import forks
 from semroute.config import Config
 from semroute.errors import DispatchError
-from semroute.eventloop import timeout
+from semroute.eventloop import stall_meter, timeout
 from semroute.strategies.judge.prompt import Question, question
 from semroute.strategies.judge.recall import Recall, SharedCalls
 from semroute.strategies.pool import Pool
@@ -94,7 +94,7 @@ class JudgeStrategy:
         self._as_json = _answers_in_json(self._model, config)
         self._recall: Recall[Judgement] = Recall(config.judge.cache, config.judge.cache_ttl_s, clock)
         self._breaker = breaker
-        self._breaker_lock = threading.Lock()
+        self._breaker_lock = forks.lock()
         self._clock = clock
         self._calls: SharedCalls[Judgement] = SharedCalls()
 
@@ -128,6 +128,9 @@ class JudgeStrategy:
         if ticket is None:
             return Judgement(None, f"{self._model} did not answer in time again and again, and is not asked for now")
         started, is_answered = self._clock(), False
+        meter = stall_meter()
+        meter.start()
+        stalled_before = meter.seconds()
         try:
             async with timeout(self._judge.timeout_s + GRACE_S):
                 judgement = await self._call(asked, caller)
@@ -137,7 +140,9 @@ class JudgeStrategy:
         except TimeoutError:
             judgement = Judgement(None, f"{self._model} did not answer within {self._judge.timeout_s:g} s")
         finally:
-            self._leave(ticket, started, is_answered)
+            meter.stop()
+            waited_s = self._clock() - started - (meter.seconds() - stalled_before)
+            self._leave(ticket, waited_s, is_answered)
         if judgement.is_final:
             self._recall.put(key, judgement)
         return judgement
@@ -149,14 +154,13 @@ class JudgeStrategy:
             ticket: object | None = self._breaker.enter(self._clock())
             return ticket
 
-    def _leave(self, ticket: object, started: float, is_answered: bool) -> None:
+    def _leave(self, ticket: object, waited_s: float, is_answered: bool) -> None:
         if self._breaker is None:
             return
-        now = self._clock()
-        is_late = now - started >= WAITED * self._judge.timeout_s
+        is_late = waited_s >= WAITED * self._judge.timeout_s
         ending = Ending.SUCCESS if is_answered else Ending.FAILURE if is_late else Ending.NEUTRAL
         with self._breaker_lock:
-            self._breaker.leave(ticket, ending, now)
+            self._breaker.leave(ticket, ending, self._clock())
 
     async def _call(self, asked: Question, caller: Caller) -> Judgement:
         ceiling = self._judge.max_usd

@@ -15,6 +15,7 @@ from strategies.dispatch_caller import DispatchCaller
 
 from semroute.config import BreakerRules, Config
 from semroute.dispatch import Dispatcher
+from semroute.errors import DeadlineError
 from semroute.resilience.breaker import Breaker
 from semroute.strategies import Case, Pool
 from semroute.strategies.judge import JudgeStrategy, descriptions
@@ -292,6 +293,25 @@ def test_requests_in_a_hurry_do_not_close_the_judge_for_others(provider: FakePro
             said = await bench.strategy.ask(case(f"query {number}"), Hurried(caller.dispatcher))
             assert said.kind == "passed"
         return await bench.strategy.ask(case("without hurry"), caller)
+
+    assert bench.run(ask_all).kind == "decided"
+
+
+def test_stalls_of_this_process_do_not_close_the_judge(provider: FakeProvider) -> None:
+    provider.script(choosing(1))
+    bench = guarded(provider, timeout_s=0.3)
+
+    class Stalled(DispatchCaller):
+        async def complete(self, *arguments: Any, **more: Any) -> Any:
+            time.sleep(0.4)
+            raise DeadlineError("the request's deadline passed")
+
+    async def ask_all(caller: DispatchCaller) -> Opinion:
+        await caller.dispatcher.outlook(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
+        for number in range(3):
+            said = await bench.strategy.ask(case(f"query {number}"), Stalled(caller.dispatcher))
+            assert said.kind == "passed"
+        return await bench.strategy.ask(case("later"), caller)
 
     assert bench.run(ask_all).kind == "decided"
 
