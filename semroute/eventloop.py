@@ -190,9 +190,10 @@ class WorkerPool:
 
     def close(self) -> None:
         """Let the threads end when their work is done."""
-        _, executor = self._threads
+        owner, executor = self._threads
         self._threads = self._made()
-        executor.shutdown(wait=False)
+        if owner == os.getpid():  # the parent's may be locked for ever in a child
+            executor.shutdown(wait=False)
 
     def _executor(self) -> ThreadPoolExecutor:
         if self._threads[0] != os.getpid():  # the threads of a fork's parent are not here

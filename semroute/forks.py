@@ -18,11 +18,11 @@ from weakref import WeakSet, ref
 
 T = TypeVar("T")
 
-WAIT_S = 5.0
-"""The longest that a fork waits for locks of :func:`waited_lock`, seconds."""
+WAIT_S = 2.0
+"""The longest that a fork waits for the holder of a :class:`WaitedLock`, seconds since it took the lock."""
 
 _locks: WeakSet[threading.Lock] = WeakSet()
-_waited: WeakSet[threading.Lock] = WeakSet()
+_waited: WeakSet[WaitedLock] = WeakSet()
 _taken = threading.local()
 _resets: dict[int, tuple[ref[Any], Callable[[Any], None]]] = {}
 _numbers = itertools.count()
@@ -35,15 +35,38 @@ def lock() -> threading.Lock:
     return made
 
 
-def waited_lock() -> threading.Lock:
-    """Return a lock as :func:`lock` does, for whose holder a fork waits, but no longer than :data:`WAIT_S`.
+class WaitedLock:
+    """A context manager that locks as :func:`lock` does, and for whose holder a fork waits.
 
     For work within a library that has locks of its own which no child can open, such as SQLite: a child that was forked
-    meanwhile could not even open another database. Hold it for the single step, and do not fork within.
+    meanwhile could not even open another database. Hold it for the single step, and do not fork within. Whoever has had
+    it for longer than :data:`WAIT_S` hangs, and is not waited for: a server that forks its workers one after another
+    must not wait once for each.
     """
-    made = lock()
-    _waited.add(made)
-    return made
+
+    def __init__(self) -> None:
+        self._lock = lock()
+        self._since = 0.0
+        _waited.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._since = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def locked(self) -> bool:
+        """Tell whether somebody holds it."""
+        return self._lock.locked()
+
+    def acquire_for_fork(self) -> bool:
+        """Take it, unless its holder has had it, or keeps it, for too long."""
+        return self._lock.acquire(timeout=min(max(self._since + WAIT_S - time.monotonic(), 0.0), WAIT_S))
+
+    def release(self) -> None:
+        """Give it back after a fork."""
+        self._lock.release()
 
 
 def in_child(owner: T, reset: Callable[[T], None]) -> None:
@@ -69,8 +92,7 @@ def leave_behind(*parents: object) -> None:
 
 
 def _before_fork() -> None:
-    ends_at = time.monotonic() + WAIT_S
-    _taken.locks = [held for held in list(_waited) if held.acquire(timeout=max(ends_at - time.monotonic(), 0.0))]
+    _taken.locks = [held for held in list(_waited) if held.acquire_for_fork()]
 
 
 def _after_fork_in_parent() -> None:

@@ -8,6 +8,7 @@ https://en.wikipedia.org/wiki/Billion_laughs_attack).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -39,7 +40,7 @@ class _Open:
     nodes: int = 1
 
 
-def check_yaml(text: str, *, most_bytes: int, most_nodes: int) -> None:
+def check_yaml(text: str, *, most_bytes: int, most_nodes: int, is_for_python: bool = False) -> None:
     """Refuse a text that is too long, too deep, or too large once its aliases are expanded.
 
     A text that is no YAML passes: the parser that follows says what is wrong with it, and where.
@@ -48,22 +49,25 @@ def check_yaml(text: str, *, most_bytes: int, most_nodes: int) -> None:
         text: one document.
         most_bytes: of the text, as UTF-8.
         most_nodes: values and keys, each alias counted as all that it stands for.
+        is_for_python: whether PyYAML's own parser follows, which takes what libyaml refuses, such as ``%YAML 1.5``.
 
     Raises:
         YamlBoundsError: a limit is passed, or an alias stands inside of what it stands for.
     """
     if len(text) > most_bytes or len(text.encode("utf-8", "replace")) > most_bytes:
         raise YamlBoundsError(f"is larger than {most_bytes / 2**20:g} MiB; split it, or shorten it")
-    try:
-        _check_events(text, most_nodes)
-    except (yaml.YAMLError, ValueError):
+    for parser in (_Loader, yaml.SafeLoader) if is_for_python else (_Loader,):
+        try:
+            _check_events(text, most_nodes, parser)
+        except (yaml.YAMLError, ValueError, OverflowError):  # the last two of escapes beyond Unicode
+            continue
         return
 
 
-def _check_events(text: str, most_nodes: int) -> None:
+def _check_events(text: str, most_nodes: int, parser: Any) -> None:
     whole, sizes = 0, dict[str, int]()
     stack: list[_Open] = []
-    for event in yaml.parse(text, Loader=_Loader):
+    for event in yaml.parse(text, Loader=parser):
         nodes = 0
         match event:
             case yaml.AliasEvent():

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import os
 import socket
 import subprocess
 import sys
@@ -88,6 +90,21 @@ def test_a_pool_has_named_threads_of_its_own_and_works_on_after_it_was_closed() 
         return names
 
     assert all(name.startswith("mine") for name in asyncio.run(work()))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_closes_a_pool_that_its_parent_was_just_giving_work() -> None:
+    pool = WorkerPool("mine", most=1)
+    asyncio.run(pool.run(int))
+    _, executor = pool._threads
+    with executor._shutdown_lock:  # as within submit()
+        child = multiprocessing.get_context("fork").Process(target=pool.close)
+        child.start()
+    child.join(20)
+    code = child.exitcode
+    child.kill()
+    assert code == 0
 
 
 FORKED = """

@@ -74,7 +74,7 @@ def test_a_lock_that_another_thread_holds_is_open_in_the_child() -> None:
 
 
 def test_a_fork_waits_for_work_that_no_child_could_take_up() -> None:
-    lock, is_held, done = forks.waited_lock(), threading.Event(), list[str]()
+    lock, is_held, done = forks.WaitedLock(), threading.Event(), list[str]()
 
     def work() -> None:
         with lock:
@@ -85,17 +85,25 @@ def test_a_fork_waits_for_work_that_no_child_could_take_up() -> None:
     worker = threading.Thread(target=work)
     worker.start()
     is_held.wait(PATIENCE_S)
-    assert in_child(lambda: (list(done), lock.acquire(timeout=5))) == (["done"], True)
+    assert in_child(lambda: (list(done), lock.locked())) == (["done"], False)
     assert not lock.locked()
     worker.join()
 
 
 def test_a_fork_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forks, "WAIT_S", 0.05)
-    lock = forks.waited_lock()
+    lock = forks.WaitedLock()
     with lock:
-        assert in_child(lambda: lock.acquire(timeout=5)) is True
+        assert in_child(lock.locked) is False
         assert lock.locked()
+
+
+def test_forks_do_not_wait_one_after_another_for_the_same_holder_that_hangs() -> None:
+    lock, started = forks.WaitedLock(), time.monotonic()
+    with lock:
+        for _ in range(4):
+            assert in_child(lock.locked) is False
+    assert time.monotonic() - started < 3 * forks.WAIT_S
 
 
 def test_who_is_gone_is_not_reset() -> None:

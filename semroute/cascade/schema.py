@@ -69,9 +69,13 @@ def find_fault(text: str, schema: Mapping[str, object]) -> str | None:
     if len(text) > MOST_CHARACTERS:
         raise UncheckableError(f"the answer is longer than {MOST_CHARACTERS:,} characters")
     try:
-        value: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return f"it is not JSON ({getattr(error, 'msg', 'nested too deeply')})"
+        value: Any = json.loads(text, parse_constant=_no_number)
+    except json.JSONDecodeError as error:
+        return f"it is not JSON ({error.msg})"
+    except RecursionError:
+        return "it is not JSON (nested too deeply)"
+    except ValueError:  # Python reads no integer of so many digits
+        raise UncheckableError("the answer holds a number of too many digits") from None
     from referencing.exceptions import Unresolvable
 
     budget = _Budget()
@@ -90,6 +94,11 @@ def find_fault(text: str, schema: Mapping[str, object]) -> str | None:
         raise UncheckableError(f"the schema cannot be applied ({type(error).__name__})") from None
     finally:
         _budget.reset(token)
+
+
+def _no_number(name: str) -> float:
+    """Refuse what Python reads beyond JSON: NaN and the infinities."""
+    raise json.JSONDecodeError(f"{name} is no number of JSON", name, 0)
 
 
 def _breach(value: Any, schema: Any) -> str | None:

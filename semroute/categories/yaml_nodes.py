@@ -61,7 +61,7 @@ class YamlFile:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             report(f"malformed YAML ({error.problem}); {_FIX}", self._line(mark) if mark else None)
-        except (yaml.YAMLError, RecursionError) as error:
+        except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
             report(f"malformed YAML: {error}", None)
         else:
             return node

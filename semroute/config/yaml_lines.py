@@ -5,6 +5,8 @@ PyYAML keeps the last of two equal keys in silence; here both are seen before th
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -22,6 +24,7 @@ MOST_NODES = 50_000
 LONGEST_NUMBER = 400
 """Digits of a number: a double has 309 at most, and PyYAML's sexagesimal numbers cost the square of their length."""
 
+_LONG_ESCAPE = re.compile(r"\\U([0-9A-Fa-f]{8})")
 _MERGE = "tag:yaml.org,2002:merge"
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
@@ -67,7 +70,7 @@ def parse(text: str) -> Document:
         YamlError: for anything else; the message holds no value of the file.
     """
     try:
-        check_yaml(text, most_bytes=MOST_BYTES, most_nodes=MOST_NODES)
+        check_yaml(text, most_bytes=MOST_BYTES, most_nodes=MOST_NODES, is_for_python=True)
     except YamlBoundsError as error:
         raise YamlError(str(error), None if error.row is None else error.row + 1, fix="") from None
     try:
@@ -88,6 +91,15 @@ def parse(text: str) -> Document:
         raise YamlError(f"malformed YAML: {error.problem}", mark.line + 1 if mark else None) from None
     except RecursionError:
         raise YamlError("malformed YAML: nested too deeply") from None
+    except (ValueError, OverflowError):
+        # Numbers have errors of their own, with their line; PyYAML lets this one through as Python's.
+        line = next((n for n, found in enumerate(text.split("\n"), 1) if _has_no_character(found)), None)
+        raise YamlError("malformed YAML: an escape beyond Unicode", line) from None
+
+
+def _has_no_character(line: str) -> bool:
+    """Tell whether a line has an escape such as ``\\UFFFFFFFF``, for which there is no character."""
+    return any(int(found, 16) > sys.maxunicode for found in _LONG_ESCAPE.findall(line))
 
 
 class _Walk:

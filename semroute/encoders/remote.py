@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 from weakref import WeakKeyDictionary
 
 import httpx
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, FailFast, ValidationError
 
 from semroute import bridge
 from semroute.encoders import fingerprint
@@ -28,6 +28,13 @@ BATCH = 256
 
 MAX_ANSWER = 64 * 2**20
 """Bytes of an answer, unpacked: 256 vectors of 4,096 numbers are 22 MB of JSON."""
+
+MAX_DIMENSIONS = 2**14
+"""Numbers of one vector. With :data:`MAX_FIELDS` this bounds the values of an answer before it is parsed: 64 MiB of
+them would take 10 GB, and the event loop for a minute."""
+
+MAX_FIELDS = 16
+"""Further values beside each vector."""
 
 MAX_REFUSAL = 2**16
 """Bytes of an answer that is not a success."""
@@ -182,6 +189,11 @@ class RemoteEncoder:
         return f"{fault} ({status}){': ' + detail if detail else ''}"
 
     def _vectors(self, content: bytes, count: int, where: str) -> Matrix:
+        opened, separated = content.count(b"[") + content.count(b"{"), content.count(b",")
+        if opened > MAX_FIELDS * (count + 1) or separated > (MAX_DIMENSIONS + MAX_FIELDS) * (count + 1):
+            raise EncoderError(
+                f"{where}: {count} texts were sent, but the answer has far more values than their vectors"
+            )
         try:
             answer = _Answer.model_validate_json(content)
         except ValidationError as error:
@@ -207,13 +219,14 @@ class RemoteEncoder:
 
 
 class _Item(BaseModel):
-    embedding: list[float]
+    # The first fault is enough: an error object for each of millions would take gigabytes.
+    embedding: Annotated[list[float], FailFast()]
     index: int | None = None
 
 
 class _Answer(BaseModel):
     # Fields that are not needed are let pass: servers add their own.
-    data: list[_Item]
+    data: Annotated[list[_Item], FailFast()]
 
 
 def _checked(base_url: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from semroute.types.attempt import Attempt, Cost, Usage, total_cost
 from semroute.types.decision import Decision
@@ -106,9 +106,10 @@ class Request:
 
     def __post_init__(self) -> None:
         """Take a single text as one, and not as its letters, each of which would end the answer."""
-        if isinstance(self.stop, str):
-            object.__setattr__(self, "stop", (self.stop,) if self.stop else ())
-        if isinstance(self.droppable, str):
+        # By their types alone: what the values themselves do when they are asked is for the validation at the door.
+        if issubclass(type(self.stop), str):
+            object.__setattr__(self, "stop", (self.stop,) if str.__len__(cast(str, self.stop)) else ())
+        if issubclass(type(self.droppable), str):
             object.__setattr__(self, "droppable", frozenset({self.droppable}))
 
 

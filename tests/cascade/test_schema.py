@@ -111,6 +111,13 @@ def test_what_cannot_be_checked_says_why(schema: Mapping[str, object], words: st
     assert time.thread_time() - started < 10 * schemas.MOST_CPU_S
 
 
+def test_what_python_reads_beyond_json_and_what_it_cannot_read_are_told_apart() -> None:
+    assert find_fault("[NaN]", {"type": "array"}) == "it is not JSON (NaN is no number of JSON)"
+    assert find_fault("-Infinity", {}) == "it is not JSON (-Infinity is no number of JSON)"
+    with pytest.raises(UncheckableError, match="too many digits"):
+        find_fault("9" * 5000, {"type": "integer"})
+
+
 @pytest.mark.parametrize(
     ("value", "schema", "rule"),
     [

@@ -270,7 +270,14 @@ def test_any_values_under_known_keys_give_a_configuration_or_located_problems(da
     [
         ("models:\n  m: " + "[" * 30_000, 2, "nested too deeply"),
         ("a: &a0 [x]\n" + "".join(f"k{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)), 15, "expanded"),
+        (
+            "%YAML 1.5\n---\na: &a0 [x]\n" + "".join(f"k{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)),
+            17,
+            "expanded",
+        ),
         ("index: x\nretries: 1" + ":1" * 200_000, 2, "not the number or date that it looks like"),
+        ('models: {}\nindex: "\\U0011FFFF"', 2, "an escape beyond Unicode"),
+        ('models: {}\nindex: "\\UFFFFFFFF"', 2, "an escape beyond Unicode"),
     ],
 )
 def test_what_would_take_the_process_or_its_time_is_refused_with_its_line(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import UserDict
+from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any
 
@@ -297,6 +298,15 @@ def test_a_short_request_costs_less_than_what_counts_its_tokens_many_times() -> 
         return best
 
     assert least(valid_request) < 3 * least(estimate_tokens)
+
+
+@pytest.mark.parametrize("field", ["stop", "droppable"])
+@pytest.mark.parametrize("make", [Raising, lambda: RaisingText("x"), lambda: RaisingList(["x"])])
+def test_a_request_may_be_made_of_whatever_and_only_the_door_asks_it(field: str, make: Any) -> None:
+    given: dict[str, Any] = {field: make()}
+    made = Request((HELLO,), **given)
+    with suppress(InputError):
+        assert getattr(valid_request(made), field) in (("x",), {"x"})
 
 
 def test_every_field_of_a_request_and_of_its_limits_is_checked() -> None:

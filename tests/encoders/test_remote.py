@@ -230,6 +230,25 @@ def test_bodies_are_unpacked_once_and_within_bounds(
     assert said in failure(encoder)
 
 
+@pytest.mark.parametrize(
+    ("item", "times", "said"),
+    [
+        (b"{}", 300_000, "far more values than their vectors"),
+        (b"[]", 300_000, "far more values than their vectors"),
+        (b'{"embedding":[' + b"1," * 300_000 + b"1]}", 1, "far more values than their vectors"),
+        (b'{"embedding":[' + b'"a",' * 5_000 + b"1]}", 2, "not embeddings (data.0.embedding.0: "),
+    ],
+    ids=["objects", "lists", "numbers", "texts"],
+)
+def test_an_answer_of_more_values_than_vectors_have_is_not_parsed(
+    encoder: RemoteEncoder, server: Server, item: bytes, times: int, said: str
+) -> None:
+    server.body = b'{"data":[' + b",".join([item] * times) + b"]}"
+    started = time.process_time()
+    assert said in failure(encoder)
+    assert time.process_time() - started < 1.0
+
+
 def test_a_packed_answer_is_read(encoder: RemoteEncoder, server: Server) -> None:
     expected = encoder.encode(["one"])
     plain = server.answer(server.requests[0])

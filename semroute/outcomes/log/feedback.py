@@ -30,6 +30,10 @@ def judge(engine: Engine, name: str, value: float, comment: str | None = None) -
     Raises:
         InputError: the value is out of range, or no outcome, or more than one, is meant.
     """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise InputError(f"a judgement is good, bad, or a number from 0 to 1, and not {type(value).__name__}")
+    if not isinstance(name, str) or not isinstance(comment, str | None):
+        raise InputError("the name of an outcome and a comment on it are text")
     if not 0.0 <= value <= 1.0:
         raise InputError(f"a judgement is good, bad, or a number from 0 to 1, and not {value:g}")
     found = find(engine, name)

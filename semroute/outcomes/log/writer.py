@@ -9,7 +9,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
@@ -80,8 +80,9 @@ class Writer:
         self._engine = self._database.engine
         self._tidy = tidy
         self._capacity, self._capacity_bytes = capacity, capacity_bytes
-        self._starting = forks.lock()
-        self._in_database = forks.waited_lock()
+        # Only SQLite works within this process; a server that hangs must not hold up a fork.
+        is_within = self._engine.dialect.name == "sqlite"
+        self._in_database: AbstractContextManager[object] = forks.WaitedLock() if is_within else nullcontext()
         self._reset()
         _reset_in_children(self)
 
@@ -220,7 +221,8 @@ class Writer:
         """Write all but the outcomes that no database takes; False where the database fails meanwhile."""
         while self._batch:
             try:
-                self._inserter.insert(rows_of([self._batch[0][0]], keep), again=True)
+                with self._in_database:
+                    self._inserter.insert(rows_of([self._batch[0][0]], keep), again=True)
             except Exception as error:  # see above
                 if not self._is_of_an_outcome(error):
                     return self._failed(error)

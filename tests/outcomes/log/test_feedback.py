@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from outcomes.log.made import outcome
 
@@ -48,3 +50,9 @@ def test_a_judgement_lies_between_0_and_1(log: OutcomeLog, value: float) -> None
     log.flush()
     with pytest.raises(InputError, match="a number from 0 to 1"):
         log.judge("last", value)
+
+
+@pytest.mark.parametrize("given", [("last", "x"), ("last", None), ("last", True), (7, 1.0), ("last", 1.0, b"words")])
+def test_a_judgement_of_another_kind_is_our_error(log: OutcomeLog, given: Any) -> None:
+    with pytest.raises(InputError):
+        log.judge(*given)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import os
 import shutil
 import socket
 import sqlite3
@@ -136,6 +138,24 @@ def test_a_stop_keeps_its_promise_though_the_server_hangs(
     assert time.monotonic() - start < 10.0  # of the 600 that the write may be silent for
     assert said(caplog, "7 outcomes are lost")
     assert (log.counts.waiting, log.counts.dropped) == (0, 7)
+    log.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_does_not_wait_for_a_server_that_hangs(network: BlackHole, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("semroute.outcomes.log.inserting.WRITE_S", 600)
+    monkeypatch.setattr("semroute.forks.WAIT_S", 20.0)
+    log = open_log(Log(url=network.url), {})
+    network.stop()
+    log.record(outcome())
+    assert until(lambda: not log._writer._waiting)
+    start = time.monotonic()
+    child = multiprocessing.get_context("fork").Process(target=lambda: None)
+    child.start()
+    assert time.monotonic() - start < 10.0
+    child.join()
+    log._writer.close(0.1)
     log.close()
 
 
