@@ -128,7 +128,7 @@ async def attempt(
             ending = silence.ending(deployment, clock, allowed_s)
             if leave.is_probe and clock.has_begun and ending is Ending.NEUTRAL:
                 ending = Ending.SUCCESS  # it was answering, which is what the probe was to find out
-            await ledger.abandoned(ending, record.attempts, scene.gates)
+            await ledger.abandoned(ending, record.attempts, scene.gates, is_sent=not clock.is_connecting)
 
 
 def _verdict(error: DispatchError, scene: Scene, scored: Scored, clock: CallClock, allowed_s: float) -> Verdict:
