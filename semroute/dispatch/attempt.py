@@ -126,10 +126,8 @@ async def attempt(
         if not ledger.is_closed:
             ending = silence.ending(deployment, clock, patience)
             if ending is Ending.NEUTRAL and clock.is_answering:
-                ending = (
-                    Ending.SUCCESS
-                )  # else readers that leave early would make a row of failures that are days apart
-            await ledger.abandoned(ending, record.attempts, scene.gates)
+                ending = Ending.SUCCESS  # else readers that leave early would make a row of failures days apart
+            await ledger.abandoned(ending, record.attempts, scene.gates, is_sent=not clock.is_connecting)
 
 
 def _is_cut_short(error: DispatchError) -> bool:

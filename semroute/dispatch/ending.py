@@ -111,11 +111,14 @@ class Ledger:
         reason = reason_of(error) if verdict.ending in (Ending.SUSPEND, Ending.DISABLE) else None
         await self._close(told, verdict.ending, attempts, gates, wait_s=verdict.wait_s, reason=reason)
 
-    async def abandoned(self, ending: Ending, attempts: list[Attempt], gates: Gates) -> None:
+    async def abandoned(self, ending: Ending, attempts: list[Attempt], gates: Gates, *, is_sent: bool = True) -> None:
         """Close the account of an attempt that nobody waits for any more."""
-        told = self._attempt(None, self._cost_so_far(None), error="given up: not needed any more", kind="Abandoned")
+        usage, cost = None, self._cost_so_far(None)
         # Of what was reserved for the longest answer, the provider never gets to count the rest.
         tokens = self._input_tokens + _tokens_in(self._characters)
+        if not is_sent:
+            usage, cost, tokens = Usage(0, 0), None if cost is None else Cost(0.0), 0
+        told = self._attempt(usage, cost, error="given up: not needed any more", kind="Abandoned")
         await self._close(told, ending, attempts, gates, tokens=tokens)
 
     async def _close(

@@ -576,3 +576,34 @@ def test_what_is_no_message_is_a_query_error_and_no_call(first: FakeProvider, me
     with pytest.raises(QueryError, match=r"messages\[0\]"):
         run(config(cheap("a", first)), lambda dispatcher: dispatcher.complete(Request(messages), ("large",)))
     assert first.requests == []
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_call_that_is_left_before_it_was_sent_costs_nothing(
+    first: FakeProvider, monkeypatch: pytest.MonkeyPatch, streaming: bool
+) -> None:
+    looking = asyncio.Event()
+
+    async def hangs(host: str, port: int) -> None:
+        looking.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("semroute.providers.transport.connection.look_up", hangs)
+    attempts: list[Attempt] = []
+
+    async def work(dispatcher: Dispatcher) -> None:
+        async def ask() -> None:
+            if not streaming:
+                await dispatcher.complete(HELLO, ("large",), attempts=attempts)
+                return
+            async for _ in dispatcher.stream(HELLO, ("large",), attempts=attempts):
+                pass
+
+        asked = asyncio.create_task(ask())
+        await looking.wait()
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+
+    run(config(cheap("a", first)), work)
+    assert [(one.error_kind, one.cost.usd if one.cost else None) for one in attempts] == [("Abandoned", 0.0)]
+    assert first.requests == []

@@ -21,6 +21,7 @@ from semroute.eventloop import look_up, timeout
 from semroute.http_client import ACCEPTED, BodyCutError, BodyError, read_body
 from semroute.providers.target import Target
 from semroute.providers.transport.failures import failure
+from semroute.providers.transport.limits import CallClock
 from semroute.providers.transport.reports import quote
 from semroute.providers.transport.wire import encode, read_json
 
@@ -61,6 +62,7 @@ def build(
     body: Mapping[str, object],
     headers: Mapping[str, str],
     query: Mapping[str, str] | None,
+    clock: CallClock | None = None,
 ) -> httpx.Request:
     """The POST, not yet sent.
 
@@ -76,7 +78,7 @@ def build(
             headers={"content-type": "application/json", "accept-encoding": ACCEPTED, **headers},
             params=query,
             timeout=httpx.Timeout(None, connect=deployment.timeouts.connect_s),
-            extensions={"trace": _Connecting(deployment.timeouts.connect_s)},
+            extensions={"trace": _Connecting(deployment.timeouts.connect_s, clock)},
         )
     except httpx.InvalidURL:
         message = f"{deployment.name}: {deployment.base_url} is not an address; correct base_url"
@@ -91,13 +93,18 @@ class _Connecting:
 
     Args:
         connect_s: longest look-up, seconds.
+        clock: is told whether a connection is being made: a call that is left then costs nothing.
     """
 
-    def __init__(self, connect_s: float) -> None:
+    def __init__(self, connect_s: float, clock: CallClock | None) -> None:
         self._connect_s = connect_s
+        self._clock = clock
 
     async def __call__(self, step: str, details: Mapping[str, Any]) -> None:
-        if step != "connection.connect_tcp.started":
+        is_connecting = step == "connection.connect_tcp.started"
+        if self._clock is not None and (is_connecting or step.endswith(".send_request_headers.started")):
+            self._clock.is_connecting = is_connecting
+        if not is_connecting:
             return
         try:
             async with timeout(self._connect_s):

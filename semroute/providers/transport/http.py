@@ -66,8 +66,9 @@ async def post_json(
     Raises:
         DispatchError: the subclass that the failure asks for; the message never holds the key.
     """
-    request = build(client, target, path, body, headers, query)
-    async with CallClock.of(within_s).waiting(target):
+    clock = CallClock.of(within_s)
+    request = build(client, target, path, body, headers, query, clock)
+    async with clock.waiting(target):
         response = await send(client, request, target)
         content = await read_content(response, target)
     answer = await off_loop(lambda: json_or_text(response, content), len(content))
@@ -99,7 +100,7 @@ async def open_stream(
     clock = CallClock.of(within_s)
     tokens = _Tokens(clock, progress)
     # A compressed stream would come in lumps.
-    request = build(client, target, path, body, {"accept-encoding": "identity", **headers}, query)
+    request = build(client, target, path, body, {"accept-encoding": "identity", **headers}, query, clock)
     async with clock.waiting(target, streaming=True):
         response = await send(client, request, target)
     try:

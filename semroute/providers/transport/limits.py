@@ -48,6 +48,7 @@ class CallClock:
         stalled_s: seconds of the waits in which this process did not run its event loop.
         longest_pause_s: longest time that the reader held a piece, seconds.
         has_begun: whether a first token has come.
+        is_connecting: whether a connection is still being made, so that nothing has been sent.
     """
 
     def __init__(self, within_s: float, silent_s: float | None = None) -> None:
@@ -58,6 +59,7 @@ class CallClock:
         self.stalled_s = 0.0
         self.longest_pause_s = 0.0
         self.has_begun = False
+        self.is_connecting = False
         self._loop = asyncio.get_running_loop()
         self._ends_at = self._loop.time() + within_s
 
