@@ -42,7 +42,7 @@ def test_a_password_that_is_not_set_is_said_before_anything_is_called() -> None:
 def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
-    with pytest.raises(MissingExtraError, match=r"semroute\[redis\]"):
+    with pytest.raises(MissingExtraError, match=r"semroute-router\[redis\]"):
         open_gates(Config(state="redis://localhost"), {})
 
 

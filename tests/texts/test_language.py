@@ -79,9 +79,9 @@ def test_without_the_extra_the_error_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "py3langid", None)
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
 
-    with pytest.raises(MissingExtraError, match=r"semroute\[language\]"):
+    with pytest.raises(MissingExtraError, match=r"semroute-router\[language\]"):
         detect_language("Guten Morgen")
-    with pytest.raises(MissingExtraError, match=r"semroute\[language\]"):
+    with pytest.raises(MissingExtraError, match=r"semroute-router\[language\]"):
         language.prepare_language_detection()
 
 

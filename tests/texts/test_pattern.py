@@ -73,5 +73,5 @@ def test_a_pattern_either_is_refused_or_works_on_every_text(pattern: str, text: 
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "re2", None)
-    with pytest.raises(MissingExtraError, match=r"semroute\[rules\]"):
+    with pytest.raises(MissingExtraError, match=r"semroute-router\[rules\]"):
         LinearPattern("a")

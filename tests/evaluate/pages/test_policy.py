@@ -119,5 +119,5 @@ def test_a_page_that_cannot_be_written_is_named(study: Study, tmp_path: Path) ->
 
 def test_without_jinja_the_extra_is_named(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(MissingExtraError, match=r"semroute\[report\]"):
+    with pytest.raises(MissingExtraError, match=r"semroute-router\[report\]"):
         page(study, None, title="", notes=[])

@@ -82,5 +82,5 @@ def test_what_cannot_be_written_is_named(study: Study, tmp_path: Path) -> None:
 
 def test_without_matplotlib_the_extra_is_named(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingExtraError, match=r"semroute\[plot\]"):
+    with pytest.raises(MissingExtraError, match=r"semroute-router\[plot\]"):
         svg(study, title="")

@@ -37,7 +37,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     points, best = swept(outside=True)
-    with pytest.raises(MissingExtraError, match=r"semroute\[plot\]"):
+    with pytest.raises(MissingExtraError, match=r"semroute-router\[plot\]"):
         plot_sweep(points, best, tmp_path / "curve.png", title="")
 
 
