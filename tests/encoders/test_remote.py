@@ -71,7 +71,7 @@ def server() -> Iterator[Server]:
             self.send_header("content-length", str(len(content)))
             self.end_headers()
             try:
-                for at in range(0, len(content), 1 if state.drip_s else len(content)):
+                for at in range(0, len(content), 1 if state.drip_s else max(1, len(content))):
                     self.wfile.write(content[at : at + 1] if state.drip_s else content)
                     time.sleep(state.drip_s)
             except ConnectionError:

@@ -42,7 +42,7 @@ def test_an_unknown_model_is_one_line_without_a_traceback(tmp_path: Path) -> Non
 
 def test_without_the_extra_the_pip_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "semroute-router\[build\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "semroute-router\[torch\]"'):
         load(DEFAULT_MODEL)
 
 

@@ -57,14 +57,6 @@ def test_what_cannot_be_routed_is_named_after_the_decisions_before_it(router: Ro
         next(decisions)
 
 
-def test_what_cannot_be_routed_is_handed_over_in_its_turn_and_the_rest_goes_on(router: Router) -> None:
-    seen: list[object] = []
-    queries: list[tuple[int, Query]] = [(1, "boil an egg"), (2, " "), (3, "bake bread"), (4, []), (5, "")]
-    for decision in route_stream(router, queries, source="q", skip=lambda error: seen.append(error.line)):
-        seen.append(decision.query)
-    assert seen == ["boil an egg", 2, "bake bread", 4, 5]
-
-
 def test_a_malformed_line_is_raised_after_the_decisions_before_it(router: Router) -> None:
     def queries() -> Iterator[tuple[int, Query]]:
         yield 1, "boil an egg"
