@@ -159,11 +159,15 @@ def test_rules_are_kept_within_linear_time(value: object, schema: Mapping[str, o
         (json.dumps("x" * 2_000_000), {"type": "string"}),
     ],
 )
-def test_long_answers_take_bounded_work(text: str, schema: Mapping[str, object]) -> None:
+def test_long_answers_take_bounded_work(
+    text: str, schema: Mapping[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound_s = 10 * schemas.MOST_CPU_S
+    monkeypatch.setattr(schemas, "MOST_CPU_S", 0.02)  # below what a fast machine takes for any of them
     started = time.thread_time()
     with pytest.raises(UncheckableError):
         find_fault(text, schema)
-    assert time.thread_time() - started < 10 * schemas.MOST_CPU_S
+    assert time.thread_time() - started < bound_s
 
 
 @pytest.mark.parametrize(
