@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, TypeAlias
 
 from semroute.cascade.check import UncheckableError
 from semroute.errors import MissingExtraError
+from semroute.eventloop import WorkerPool
 from semroute.texts import LinearPattern, PatternError
 
 MOST_CPU_S = 0.3
@@ -40,6 +39,7 @@ THREADS = 2
 Keyword: TypeAlias = Callable[[Any, Any, Any, Any], "Iterable[Any] | None"]
 """A keyword's function in jsonschema: validator, the keyword's value, instance, schema."""
 
+_workers = WorkerPool("semroute-schema", THREADS)
 _UNICODE_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 
 
@@ -53,9 +53,8 @@ async def schema_fault(text: str, schema: Mapping[str, object]) -> str | None:
     Raises:
         UncheckableError: the schema is invalid, refers to what is not in it, or takes too much work.
     """
-    work = asyncio.get_running_loop().run_in_executor(_threads(), copy_context().run, find_fault, text, schema)
     try:
-        return await asyncio.wait_for(work, MOST_WAIT_S)
+        return await asyncio.wait_for(_workers.run(find_fault, text, schema), MOST_WAIT_S)
     except TimeoutError:
         raise UncheckableError("too many schemas are being checked at this moment") from None
 
@@ -292,24 +291,3 @@ def _broken() -> Any:
     from jsonschema import ValidationError
 
     return ValidationError("the schema's rule is broken")
-
-
-_pool: ThreadPoolExecutor | None = None
-
-
-def _threads() -> ThreadPoolExecutor:
-    """Return the threads of validations: of their own, since the loop's may all wait for DNS."""
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(THREADS, thread_name_prefix="semroute-schema")
-    return _pool
-
-
-def _forget_threads() -> None:
-    global _pool
-    _pool = None
-
-
-if hasattr(os, "register_at_fork"):
-    # A forked child has the pool without its threads, and would wait for them for ever.
-    os.register_at_fork(after_in_child=_forget_threads)

@@ -192,7 +192,7 @@ def test_a_check_that_waits_too_long_for_others_is_not_made(monkeypatch: pytest.
     held = threading.Event()
 
     async def check() -> None:
-        pool = schemas._threads()
+        pool = schemas._workers._executor()
         busy = [pool.submit(held.wait) for _ in range(schemas.THREADS)]
         try:
             with pytest.raises(UncheckableError, match="too many"):
