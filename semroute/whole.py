@@ -13,8 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-import filelock
-
 from semroute.errors import InputError
 
 try:
@@ -76,6 +74,8 @@ def only_writer(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda
         OSError: it cannot be made.
     """
     own_folder(folder, mark, is_ours)
+    import filelock
+
     lock = filelock.FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=WAIT_S)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from semroute.cascade.check import Answered, Check, UncheckableError, unforeseen
-from semroute.cascade.confidence import ConfidenceCheck
-from semroute.cascade.consistency import ConsistencyCheck
-from semroute.cascade.format import FormatCheck
-from semroute.cascade.quality import QualityCheck
 from semroute.config.cascade import Accept, Unmeasured
 from semroute.errors import ConfigError
 from semroute.types import AnswerScorer, Checked
@@ -50,11 +45,13 @@ class Acceptance:
 
 
 async def _verdict(check: Check, answered: Answered) -> Checked:
+    from asyncio import CancelledError
+
     try:
         return await check.judge(answered)
     except UncheckableError as error:
         reason = f"it cannot be checked ({error})"
-    except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
+    except (CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
         raise
     # Not only Exception: a panic of an extension written in Rust is a BaseException.
     except BaseException as error:
@@ -78,6 +75,12 @@ def acceptance_of(accept: Accept, scorer_of: ScorerOf = no_scorer) -> Acceptance
         MissingExtraError: one of them needs an extra that is not installed.
         ArtifactError: a classifier cannot be read.
     """
+    # Known only where a cascade has tiers: most decisions need none of them.
+    from semroute.cascade.confidence import ConfidenceCheck
+    from semroute.cascade.consistency import ConsistencyCheck
+    from semroute.cascade.format import FormatCheck
+    from semroute.cascade.quality import QualityCheck
+
     checks: list[Check] = []
     if accept.format is not None:
         checks.append(FormatCheck(accept.format))

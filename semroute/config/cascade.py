@@ -87,7 +87,7 @@ class Accept(Section):
         sample_temperature: of the second answer.
     """
 
-    format: Annotated[Format | None, BeforeValidator(_switch)] = Format()
+    format: Annotated[Format | None, BeforeValidator(_switch)] = Format.default()
     confidence: Share | None = None
     quality: Annotated[Quality | None, BeforeValidator(_classifier)] = None
     consistency: Share | None = None
@@ -143,7 +143,7 @@ class Cascade(Section):
     """
 
     tiers: Annotated[tuple[Annotated[Tier, BeforeValidator(_named)], ...], Field(strict=False)] = ()
-    accept: Accept = Accept()
+    accept: Accept = Accept.default()
     start: Literal["cheapest", "decided"] = "cheapest"
     stream_after_tokens: Count | None = None
     value_per_quality: Positive | None = None

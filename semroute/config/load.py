@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from semroute.config.conflicts import conflicts
-from semroute.config.explain import explain, path_of
 from semroute.config.problem import Problem
 from semroute.config.schema import CONFLICT, Config
-from semroute.config.yaml_lines import MOST_BYTES, Document, YamlError, parse
 from semroute.errors import ConfigError
+
+if TYPE_CHECKING:
+    from semroute.config.yaml_lines import Document
 
 DEFAULT_NAME = "semroute.yaml"
 MOST_PROBLEMS = 200
@@ -32,7 +34,7 @@ def load_config(path: Path | str | None = None) -> Config:
     if path is None:
         path = Path(DEFAULT_NAME)
         if not path.exists():
-            return Config()
+            return Config.default()
     path = Path(path)
     config, problems = validate(read(path))
     if config is None:
@@ -46,6 +48,8 @@ def read(path: Path) -> str:
     Raises:
         ConfigError: it is missing, a folder, unreadable or not UTF-8.
     """
+    from semroute.config.yaml_lines import MOST_BYTES
+
     try:
         # One byte beyond the limit is enough to be refused by it: a device or a pipe may have no end.
         with path.open("rb") as file:
@@ -67,6 +71,9 @@ def read(path: Path) -> str:
 
 def validate(text: str) -> tuple[Config | None, tuple[Problem, ...]]:
     """The configuration that ``text`` holds, or None and everything that is wrong with it, in the order of the file."""
+    from semroute.config.explain import explain
+    from semroute.config.yaml_lines import YamlError, parse
+
     try:
         document = parse(text)
     except YamlError as problem:
@@ -98,4 +105,6 @@ def config_error(path: Path, problems: Sequence[Problem]) -> ConfigError:
 
 
 def _located(problems: Sequence[Problem], document: Document) -> list[Problem]:
+    from semroute.config.explain import path_of
+
     return [Problem(p.severity, p.key, p.message, p.fix, document.line(path_of(p.key.split(".")))) for p in problems]

@@ -127,9 +127,9 @@ class Deployment(Section):
     api_version: Name | None = None
     region: Name | None = None
     price: Price | None = None
-    limits: Limits = Limits()
+    limits: Limits = Limits.default()
     timeout_s: Positive = 60.0
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = Timeouts.default()
     carries: Annotated[tuple[Name, ...], Field(strict=False)] = ()
     lacks: Annotated[tuple[Name, ...], Field(strict=False)] = ()
     message_fields: Annotated[tuple[Name, ...], Field(strict=False)] = ()

@@ -35,7 +35,7 @@ class Selection(Section):
         exploration: share of the draws that ignore the scores, so that every deployment stays measured.
     """
 
-    weights: Weights = Weights()
+    weights: Weights = Weights.default()
     sharpness: Annotated[Number, Field(ge=0)] = 10.0
     exploration: Share = 0.02
 

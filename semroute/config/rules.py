@@ -109,7 +109,7 @@ class Rule(Section):
     """
 
     name: Name
-    when: Condition = Condition()
+    when: Condition = Condition.default()
     use: Names | None = None
     category: Name | None = None
     only: Names | None = None

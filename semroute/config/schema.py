@@ -25,6 +25,9 @@ from semroute.config.sections import Name, Names, Number, Positive, Section
 from semroute.config.trial import Trial
 from semroute.config.values import folder, state_address
 
+DEFAULT_INDEX = Path(".semroute/index")
+"""Folder of the index where neither the caller nor a file names one."""
+
 
 class CategoryOverride(Section):
     """What the configuration says of a category, over the category's own file.
@@ -83,27 +86,27 @@ class Config(Section):
             which it is held to be away.
     """
 
-    index: Annotated[Path, BeforeValidator(folder)] = Path(".semroute/index")
+    index: Annotated[Path, BeforeValidator(folder)] = DEFAULT_INDEX
     encoder: NamedEncoder | None = None
     models: Mapping[Name, ModelSpec] = Field(default_factory=dict)
     groups: Mapping[Name, Names] = Field(default_factory=dict)
     deployments: Annotated[tuple[Deployment, ...], Field(strict=False)] = ()
     categories: Mapping[Name, CategoryOverride] = Field(default_factory=dict)
-    fallback: Fallback = Fallback()
+    fallback: Fallback = Fallback.default()
     strategies: StrategyNames = DEFAULT_STRATEGIES
     rules: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
-    semantic: Semantic = Semantic()
-    classifier: Annotated[Classifier, BeforeValidator(named_folder)] = Classifier()
-    judge: Judge = Judge()
-    cascade: Annotated[Cascade, BeforeValidator(no_cascade)] = Cascade()
-    selection: Selection = Selection()
-    retries: Retries = Retries()
-    hedging: Hedging = Hedging()
-    breaker: BreakerRules = BreakerRules()
+    semantic: Semantic = Semantic.default()
+    classifier: Annotated[Classifier, BeforeValidator(named_folder)] = Classifier.default()
+    judge: Judge = Judge.default()
+    cascade: Annotated[Cascade, BeforeValidator(no_cascade)] = Cascade.default()
+    selection: Selection = Selection.default()
+    retries: Retries = Retries.default()
+    hedging: Hedging = Hedging.default()
+    breaker: BreakerRules = BreakerRules.default()
     budgets: Mapping[Variable, Dollars] = Field(default_factory=dict)
     baseline: Name | None = None
-    log: Log = Log()
-    trial: Trial = Trial()
+    log: Log = Log.default()
+    trial: Trial = Trial.default()
     state: Annotated[str, AfterValidator(state_address)] = "memory"
     state_password_env: Variable | None = None
     state_timeout_s: Positive = 0.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -20,7 +20,13 @@ Count: TypeAlias = Annotated[int, Field(gt=0)]
 class Section(BaseModel):
     """A mapping of the file; a key that is written without a value (``models:``) counts as left out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+    # Schemas are built when a configuration is first read: most programs that only decide have none.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, defer_build=True)
+
+    @classmethod
+    def default(cls) -> Self:
+        """Construct the section without any key: nothing is to be checked, so that no schema is built."""
+        return cls.model_construct()
 
     @model_validator(mode="before")
     @classmethod

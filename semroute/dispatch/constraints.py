@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from semroute.config import Deployment
 from semroute.types import Cost
+
+if TYPE_CHECKING:
+    from semroute.config import Deployment
 
 
 @dataclass(frozen=True, slots=True)

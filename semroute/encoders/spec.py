@@ -20,7 +20,6 @@ from typing import Any
 
 from semroute.config.encoder import NamedEncoder
 from semroute.encoders.cache import CachedEncoder
-from semroute.encoders.sentence import DEFAULT_MODEL
 from semroute.errors import ArtifactError, EncoderError
 from semroute.types import Encoder
 
@@ -108,7 +107,9 @@ def is_named(description: Mapping[str, Any], named: NamedEncoder | None) -> bool
 
 def _is_folder(model: str) -> bool:
     """True if a model's name leads to a folder; the built-in model's never does."""
-    return model != DEFAULT_MODEL and Path(model).is_dir()
+    from semroute.encoders.sentence import is_built_in
+
+    return not is_built_in(model) and Path(model).is_dir()
 
 
 def _check_named(description: Mapping[str, Any], folder: Path, named: NamedEncoder | None) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from semroute import forks
 from semroute.index.faiss_file import read_vectors
 from semroute.types import Matrix
+
+if TYPE_CHECKING:
+    import faiss
 
 APPROXIMATE_FROM = 10_000
 """Prototypes from which an inverted file is used: exact, a query costs about 0.2 ms (``scripts/bench_semantic.py``)."""
@@ -20,31 +24,41 @@ PROBED_LISTS = 32
 NEIGHBOURS = 256
 """Prototypes that an approximate search returns; a category without one among them gets an upper bound."""
 
+BLOCK = 400_000
+"""Numbers of one product with a single vector. From 460,800 on OpenBLAS shares it among threads, and then waits a
+scheduler's time slice (8 ms) for the other one where the cores are busy; alone it takes 0.02 ms for 768 rows of 384."""
+
 
 class PrototypeIndex:
     """Centroids on the unit sphere, grouped by category.
 
-    Up to :data:`APPROXIMATE_FROM` prototypes the index is ``IndexFlatIP`` and similarities are exact. Its rows are read
-    where FAISS keeps them: one product of matrices and a maximum per group take half the time of a search that
-    returns every row, since nothing has to be sorted.
+    Up to :data:`APPROXIMATE_FROM` prototypes similarities are exact: one product of matrices and a maximum per group
+    take half the time of a FAISS search that returns every row, since nothing has to be sorted. FAISS is imported only
+    for more of them, and to write the file.
 
     Args:
-        index: a FAISS inner-product index over unit vectors, rows grouped by category in ascending order.
+        vectors: ``(n, d)`` unit rows, grouped by category in ascending order, or a FAISS index of inner products over
+            such rows, which makes similarities approximate.
         counts: number of prototypes of each category, in the same order; every one at least 1.
 
     Raises:
-        ValueError: the counts do not add up to the index's rows, or one is below 1.
+        ValueError: the counts do not add up to the rows, or one is below 1.
     """
 
-    def __init__(self, index: faiss.Index, counts: Sequence[int]) -> None:
-        if sum(counts) != index.ntotal or min(counts, default=0) < 1:
-            raise ValueError(f"{index.ntotal} prototypes do not fall into groups of {list(counts)[:8]}")
-        self._index = index
+    def __init__(self, vectors: Matrix | faiss.Index, counts: Sequence[int]) -> None:
+        self._rows: Matrix | None = None
+        self._index: faiss.Index | None = None
+        if isinstance(vectors, np.ndarray):
+            # Copied: in a file rows lie unaligned, so that every product would copy them first.
+            self._rows = np.array(vectors, dtype=np.float32, order="C")
+            total, self.dimensions = self._rows.shape
+        else:
+            self._index, total, self.dimensions = vectors, int(vectors.ntotal), int(vectors.d)
+        if sum(counts) != total or min(counts, default=0) < 1:
+            raise ValueError(f"{total} prototypes do not fall into groups of {list(counts)[:8]}")
         self.counts = tuple(counts)
-        self.dimensions = int(index.d)
         self._owners: NDArray[np.int64] = np.repeat(np.arange(len(counts)), counts)
         self._starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        self._rows = _rows(index)
         forks.in_child(self, PrototypeIndex._after_fork)
 
     @classmethod
@@ -52,12 +66,13 @@ class PrototypeIndex:
         """Index unit ``prototypes`` ``(n, d)`` float32, grouped by category; exact or approximate by their number."""
         count, dimensions = prototypes.shape
         if count < APPROXIMATE_FROM:
-            index: faiss.Index = faiss.IndexFlatIP(dimensions)
-        else:
-            lists = int(2 * np.sqrt(count))
-            index = _inverted_file(faiss.IndexFlatIP(dimensions), lists)
-            sample = np.random.default_rng(0).permutation(count)[: lists * 40]
-            index.train(prototypes[sample])
+            return cls(prototypes, counts)
+        import faiss
+
+        lists = int(2 * np.sqrt(count))
+        index = _inverted_file(faiss.IndexFlatIP(dimensions), lists)
+        sample = np.random.default_rng(0).permutation(count)[: lists * 40]
+        index.train(prototypes[sample])
         index.add(np.ascontiguousarray(prototypes, dtype=np.float32))
         return cls(index, counts)
 
@@ -79,6 +94,7 @@ class PrototypeIndex:
         if self._rows is not None:
             cosines = _one_product(vectors, self._rows) if len(vectors) == 1 else vectors @ self._rows.T
             return np.maximum.reduceat(cosines, self._starts, axis=1)
+        assert self._index is not None  # one of both is there
         found, places = self._index.search(vectors, min(NEIGHBOURS, self._index.ntotal))
         found[places < 0] = -1.0
         best = np.repeat(found.min(axis=1, keepdims=True), len(self.counts), axis=1)
@@ -87,11 +103,17 @@ class PrototypeIndex:
 
     def _after_fork(self) -> None:
         # OpenMP keeps a team of threads for each thread that has used it; the one that forks would wait for its own.
-        faiss.omp_set_num_threads(1)
+        if "faiss" in sys.modules:
+            import faiss
+
+            faiss.omp_set_num_threads(1)
 
     def centroids(self) -> Matrix:
         """``(categories, d)`` float32 unit rows: the mean direction of each category's prototypes."""
-        rows = self._index.reconstruct_n(0, self._index.ntotal) if self._rows is None else self._rows
+        rows = self._rows
+        if rows is None:
+            assert self._index is not None  # one of both is there
+            rows = self._index.reconstruct_n(0, self._index.ntotal)
         sums = np.add.reduceat(rows, self._starts, axis=0)
         return np.asarray(sums / np.linalg.norm(sums, axis=1, keepdims=True), np.float32)
 
@@ -101,8 +123,14 @@ class PrototypeIndex:
         Raises:
             OSError: it cannot be written.
         """
+        import faiss
+
+        index = self._index
+        if self._rows is not None:
+            index = faiss.IndexFlatIP(self.dimensions)
+            index.add(self._rows)
         try:
-            faiss.write_index(self._index, str(path))
+            faiss.write_index(index, str(path))
         except RuntimeError as error:  # what FAISS makes of a full disk
             raise OSError(f"{path}: {error}") from error
 
@@ -115,38 +143,31 @@ class PrototypeIndex:
             ValueError: it is another file, or the counts do not fit it.
         """
         found = read_vectors(path)
-        index: faiss.Index = faiss.IndexFlatIP(found.rows.shape[1])
-        if found.centres is not None:
-            # The lists are made again as they were: each vector belongs to the nearest centre.
-            index.add(found.centres)
-            index = _inverted_file(index, len(found.centres))
-            index.is_trained = True
+        if found.centres is None:
+            return cls(found.rows, counts)
+        import faiss
+
+        # The lists are made again as they were: each vector belongs to the nearest centre.
+        quantizer = faiss.IndexFlatIP(found.rows.shape[1])
+        quantizer.add(found.centres)
+        index = _inverted_file(quantizer, len(found.centres))
+        index.is_trained = True
         index.add(found.rows)
         return cls(index, counts)
 
 
 def _inverted_file(quantizer: faiss.Index, lists: int) -> faiss.Index:
+    import faiss
+
     index = faiss.IndexIVFFlat(quantizer, quantizer.d, lists, faiss.METRIC_INNER_PRODUCT)
     index.nprobe = PROBED_LISTS
     return index
 
 
-def _rows(index: faiss.Index) -> Matrix | None:
-    """The rows of a flat index as FAISS holds them, not copied; None for any other index."""
-    if not isinstance(index, faiss.IndexFlat):
-        return None
-    rows: Matrix = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d).reshape(index.ntotal, index.d)
-    return rows
-
-
 def _one_product(vector: Matrix, rows: Matrix) -> Matrix:
-    """``vector @ rows.T`` for one row, on the caller's thread.
-
-    BLAS shares a product of this size among threads from 460,800 numbers on, and then waits a scheduler's time slice
-    (8 ms) for the other one where the cores are busy; alone it takes 0.02 ms for 1,200 rows.
-    """
-    vector = np.ascontiguousarray(vector, dtype=np.float32)
+    """``vector @ rows.T`` for one row, on the caller's thread; see :data:`BLOCK`."""
     product = np.empty((1, len(rows)), dtype=np.float32)
-    pointers = (faiss.swig_ptr(array) for array in (product, vector, rows))
-    faiss.fvec_inner_products_ny(*pointers, rows.shape[1], len(rows))  # type: ignore[attr-defined]
+    size = max(1, BLOCK // rows.shape[1])
+    for start in range(0, len(rows), size):
+        np.dot(rows[start : start + size], vector[0], out=product[0, start : start + size])
     return product

@@ -18,8 +18,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from semroute.errors import ArtifactBusyError, ArtifactError
 from semroute.index.manifest import FORMAT, MANIFEST, FileEntry, FirstStageEntry, Manifest, check_manifest
 from semroute.whole import sync
@@ -182,6 +180,8 @@ def exclusive(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ArtifactError(f"{folder}: cannot be made ({error.strerror or error})") from error
     _refuse_foreign(folder)
+    import filelock
+
     lock = filelock.FileLock(folder / LOCK, is_singleton=True)
     try:
         lock.acquire(timeout=0)

@@ -6,15 +6,18 @@ from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from semroute.cascade import Ladder
 from semroute.config import Config
-from semroute.dispatch import Constraints, Dispatcher
-from semroute.dispatch.constraints import ANYTHING
-from semroute.heads.answers import read_classifier
+from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.router.calling import BoundCaller
 from semroute.strategies import Pool
-from semroute.types import Attempt, Completion, Decision, Delta, Request
+from semroute.types import AnswerScorer, Attempt, Completion, Decision, Delta, Request
+
+if TYPE_CHECKING:
+    from semroute.dispatch import Dispatcher
 
 CHOSEN = frozenset({"judge", "classifier"})
 """Strategies that choose a model and not a category: what they have chosen is called, and no tier below it; and none
@@ -45,7 +48,7 @@ class Answering:
         self.without_models = without_models
         self._pool = pool
         # Tiers often share a classifier.
-        scorer_of = cache(read_classifier)
+        scorer_of = cache(_classifier)
         self._general = Ladder.of(config.cascade, scorer_of)
         self._own = {
             name: Ladder.of(override.cascade, scorer_of)
@@ -145,6 +148,12 @@ class Answering:
         """The tiers from the one that has been chosen on; none where that is not wanted."""
         is_wanted = self._config.cascade.start == "decided"
         return self._general.starting_at(model, self._pool.models) if is_wanted else Ladder(())
+
+
+def _classifier(folder: Path) -> AnswerScorer:
+    from semroute.heads.answers import read_classifier
+
+    return read_classifier(folder)
 
 
 def pinned_decision(text: str, limits: Constraints, config: Config) -> Decision:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from semroute.dispatch import Constraints, Dispatcher
+from semroute.dispatch import Constraints
 from semroute.types import Attempt, Completion, Delta, Outlook, Request
+
+if TYPE_CHECKING:
+    from semroute.dispatch import Dispatcher
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +19,22 @@ from semroute.strategies.classifier import ClassifierStrategy
 from semroute.types import Request
 
 
-def classifier_strategy(live: LiveIndex, config: Config, pool: Pool) -> ClassifierStrategy | None:
-    """The strategy; None where the configuration names no classifier.
+def classifier_strategy(live: LiveIndex, config: Config, pool: Pool, folder: Path) -> ClassifierStrategy:
+    """Read the classifier that the configuration names, as a strategy.
+
+    Args:
+        live: the artifact in memory.
+        config: what it chooses from, and prices.
+        pool: what the names of models and groups stand for.
+        folder: of the classifier.
 
     Raises:
         ArtifactError: the classifier cannot be read, or was trained on another encoder's vectors.
         ConfigError: it knows none of the models that it could choose.
     """
     section = config.classifier
-    if section.folder is None:
-        return None
-    classifier = read_query_classifier(section.folder)
-    check_encoder(classifier, live.encoder, section.folder)
+    classifier = read_query_classifier(folder)
+    check_encoder(classifier, live.encoder, folder)
     candidates = section.candidates or _callable(classifier, config)
     if not set(pool.models(candidates)) & set(classifier.models):
         names = ", ".join(candidates or sorted({deployment.model for deployment in config.deployments}))

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from random import Random
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 
-from semroute import bridge
 from semroute.config import Config
 from semroute.config.deciding import StrategyName
-from semroute.dispatch import Constraints, Dispatcher
-from semroute.eventloop import WorkerPool
-from semroute.resilience.breaker import Breaker
-from semroute.router.classifying import classifier_strategy
+from semroute.dispatch.constraints import Constraints
 from semroute.router.live import LiveIndex
 from semroute.router.staged import score_texts
 from semroute.strategies import Chain, Pool, Strategy, Verdict
 from semroute.strategies.chain import Asking, Deciding
-from semroute.strategies.judge import JudgeStrategy, descriptions
-from semroute.strategies.rules import RulesStrategy
 from semroute.strategies.strategy import Case, Vector
 from semroute.types import Attempt, Caller, Decision, Opinion, OpinionKind
+
+if TYPE_CHECKING:
+    from semroute.dispatch import Dispatcher
+    from semroute.eventloop import WorkerPool
+    from semroute.strategies.rules import RulesStrategy
 
 NOT_KNOWN = "the index's encoder knows no word of the text"
 
@@ -34,7 +32,7 @@ Maker: TypeAlias = Callable[[LiveIndex, Config, Pool], "Strategy | None"]
 """Makes a strategy; None where the configuration or the index has nothing for it, and it is left out in silence."""
 
 
-Calling: TypeAlias = Callable[[Dispatcher, Constraints, "list[Attempt] | None"], Caller]
+Calling: TypeAlias = Callable[["Dispatcher", Constraints, "list[Attempt] | None"], Caller]
 """Makes what a judge calls models by, within the limits of one request; the list takes every attempt when it ends."""
 
 
@@ -95,7 +93,11 @@ class SemanticStep:
 
 
 def _rules(live: LiveIndex, config: Config, pool: Pool) -> RulesStrategy | None:
-    return RulesStrategy(config.rules, pool, live.models) if config.rules else None
+    if not config.rules:
+        return None
+    from semroute.strategies.rules import RulesStrategy
+
+    return RulesStrategy(config.rules, pool, live.models)
 
 
 def _semantic(live: LiveIndex, config: Config, pool: Pool) -> Strategy | None:
@@ -105,15 +107,26 @@ def _semantic(live: LiveIndex, config: Config, pool: Pool) -> Strategy | None:
 def _judge(live: LiveIndex, config: Config, pool: Pool) -> Strategy | None:
     if config.judge.model is None:
         return None
+    from semroute.resilience.breaker import Breaker
+    from semroute.strategies.judge import JudgeStrategy, descriptions
+
     candidates = config.judge.candidates or judged(live, config, pool)
     about = descriptions((*pool.names, *pool.models(pool.names)), config, live.models)
     return JudgeStrategy(config, pool, candidates, about, breaker=Breaker(config.breaker, Random()))
 
 
+def _classifier(live: LiveIndex, config: Config, pool: Pool) -> Strategy | None:
+    if config.classifier.folder is None:
+        return None
+    from semroute.router.classifying import classifier_strategy
+
+    return classifier_strategy(live, config, pool, config.classifier.folder)
+
+
 MAKERS: dict[StrategyName, Maker] = {
     "rules": _rules,
     "semantic": _semantic,
-    "classifier": classifier_strategy,
+    "classifier": _classifier,
     "judge": _judge,
 }
 """How each strategy of the configuration is made; one that has nothing to do is left out."""
@@ -139,6 +152,8 @@ def rules_of(live: LiveIndex, config: Config) -> RulesStrategy:
     Raises:
         ConfigError, MissingExtraError: as :func:`chain_of`.
     """
+    from semroute.strategies.rules import RulesStrategy
+
     return RulesStrategy(config.rules, Pool(config.members, _names(live, config)), live.models)
 
 
@@ -163,6 +178,8 @@ def run(deciding: Deciding) -> list[Decision]:
     """Decide from synchronous code; what has to be awaited runs on the shared loop."""
     try:
         asking = next(deciding)
+        from semroute import bridge
+
         while True:
             asking = deciding.send(bridge.run(asking))
     except StopIteration as end:
@@ -174,12 +191,14 @@ async def arun(deciding: Deciding, workers: WorkerPool) -> list[Decision]:
 
     The threads are not those of asyncio's default executor, where look-ups of hosts wait for name servers.
     """
+    from asyncio import CancelledError
+
     steps = _Steps(deciding)
     try:
         asking, decisions = await workers.run(steps.next, None)
         while asking is not None:
             asking, decisions = await workers.run(steps.next, await asking)
-    except asyncio.CancelledError:
+    except CancelledError:
         steps.leave()
         raise
     return decisions

@@ -13,6 +13,7 @@ import platformdirs
 
 from semroute import __version__
 from semroute.config import Config
+from semroute.config.schema import DEFAULT_INDEX
 from semroute.errors import ArtifactBusyError
 from semroute.index.manifest import MANIFEST
 
@@ -39,7 +40,7 @@ def locate_index(index: Path | str | None, config: Config) -> Path | None:
         return Path(named)
     configured = Path(config.index)
     # A configuration that names another folder than the default one means it: its absence is an error, not a default.
-    if (configured / MANIFEST).exists() or configured != Path(Config().index):
+    if (configured / MANIFEST).exists() or configured != DEFAULT_INDEX:
         return configured
     return None
 

@@ -136,8 +136,9 @@ def _try_scorer(scorer: Scorer, dimensions: int, categories: int) -> None:
     Raises:
         ValueError: what comes out are no scores.
     """
-    drawn = np.random.default_rng(0).standard_normal((3, dimensions))
-    vectors: Matrix = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    # Waves that turn every way: numpy.random takes longer to import than the trial takes.
+    spread = np.sin(np.arange(1.0, 3 * dimensions + 1) ** 2).reshape(3, dimensions)
+    vectors: Matrix = (spread / np.linalg.norm(spread, axis=1, keepdims=True)).astype(np.float32)
     for rows in (vectors[:1], vectors):
         scores = scorer.scores(rows)
         if scores.shape != (len(rows), categories) or not np.isfinite(scores).all():

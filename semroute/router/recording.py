@@ -10,12 +10,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from semroute.catalog import Baseline
 from semroute.config import Config
 from semroute.errors import DispatchError, SemrouteError
 from semroute.outcomes.ids import new_id
 from semroute.types import Attempt, Completion, Decision, Delta, Opinion, Outcome, OutcomeSink, Usage
+
+if TYPE_CHECKING:
+    from semroute.catalog import Baseline
 
 CANCELLED = "Cancelled"
 """Kind of the error of a query whose caller left before its answer was whole."""
@@ -39,6 +42,8 @@ class Recorder:
     @cached_property
     def _baseline(self) -> Baseline:
         # On first use: the first look at the price list takes a third of a second.
+        from semroute.catalog import Baseline
+
         return Baseline(self._config)
 
     def decided(self, decisions: Sequence[Decision], metadata: Sequence[Mapping[str, str]]) -> None:

@@ -9,14 +9,14 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from semroute import bridge, forks
+from semroute import forks
 from semroute.config import Config, load_config
-from semroute.dispatch import Constraints, Dispatcher
-from semroute.dispatch.constraints import ANYTHING
+from semroute.config.schema import DEFAULT_INDEX
+from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.dispatch.validation import valid_constraints, valid_queries, valid_request
 from semroute.errors import DeadlineError, QueryError, SemrouteError
-from semroute.eventloop import WorkerPool, timeout
 from semroute.index.manifest import MANIFEST
 from semroute.router.answering import Answering
 from semroute.router.calling import judging_caller
@@ -30,6 +30,10 @@ from semroute.router.text import routable_text
 from semroute.router.trial import LiveShare, TrialRun, is_by_trial, tried_config
 from semroute.strategies.chain import Deciding
 from semroute.types import Attempt, Completion, Decision, Delta, OutcomeSink, Query, Request
+
+if TYPE_CHECKING:
+    from semroute.dispatch import Dispatcher
+    from semroute.eventloop import WorkerPool
 
 
 class Router:
@@ -66,8 +70,8 @@ class Router:
         self._log = log
         self._recorder = None if log is None else Recorder(log, config)
         self._dispatcher: Dispatcher | None = None
-        self._workers = WorkerPool("semroute-decide")
-        self._replacing = forks.lock()
+        self._pool: WorkerPool | None = None
+        self._replacing, self._opening = forks.lock(), forks.lock()
 
     @classmethod
     def load(
@@ -146,6 +150,8 @@ class Router:
             DeadlineError: ``constraints.deadline_s`` passed.
         """
         request, limits = valid_request(query), valid_constraints(constraints)
+        if self._asks(limits):
+            await self._open_dispatcher()
         if limits.deadline_s is None:
             decision = await self._adecide(request, limits)
         else:
@@ -154,11 +160,27 @@ class Router:
 
     @property
     def dispatcher(self) -> Dispatcher:
-        """What calls the models; one for all of this router's calls, so that they share what it learns."""
+        """What calls the models; one for all of this router's calls, so that they share what it learns.
+
+        HTTP and the wire formats are imported with it, when it is first asked for: deciding needs neither. A server
+        asks for it before it forks its workers or takes its first query.
+        """
         with self._replacing:
             if self._dispatcher is None:
+                from semroute.dispatch import Dispatcher
+
                 self._dispatcher = Dispatcher(self._config, state_file=self._state_file, workers=self._workers)
             return self._dispatcher
+
+    @property
+    def _workers(self) -> WorkerPool:
+        """Threads for what asynchronous callers must not wait for; asyncio is imported with them."""
+        with self._opening:
+            if self._pool is None:
+                from semroute.eventloop import WorkerPool
+
+                self._pool = WorkerPool("semroute-decide")
+            return self._pool
 
     def complete(
         self, query: Query | Request, *, model: str | None = None, constraints: Constraints | None = None
@@ -175,6 +197,8 @@ class Router:
             InputError: the query cannot be routed, or a field or a limit cannot be used; the message names its path.
             DispatchError: no place could answer; :mod:`semroute.errors` lists the subclasses.
         """
+        from semroute import bridge
+
         return bridge.run(self.acomplete(query, model=model, constraints=constraints))
 
     async def acomplete(
@@ -201,6 +225,7 @@ class Router:
     async def _answer(
         self, request: Request, limits: Constraints, *, streaming: bool
     ) -> AsyncGenerator[Delta | Completion]:
+        await self._open_dispatcher()
         started, attempts = time.perf_counter(), list[Attempt]()
         most_s = self._config.retries.deadline_s
         limit_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
@@ -215,6 +240,14 @@ class Router:
             async for event in events:
                 yield replace(event, decision=decision) if isinstance(event, Completion) else event
 
+    async def _open_dispatcher(self) -> None:
+        """Open what calls the models in a thread: what it imports at first would hold up the event loop.
+
+        It comes before the first query's time begins, of which a short deadline would leave nothing.
+        """
+        if self._dispatcher is None:
+            await self._workers.run(lambda: self.dispatcher)
+
     def _answers(self, decision: Decision) -> Answering:
         """Return the policy that answers a decision: the one that serves, or the one on trial."""
         trial = self._trial
@@ -222,7 +255,8 @@ class Router:
 
     def close(self) -> None:
         """Write what the log has not written yet, and let it go; threads end with their work."""
-        self._workers.close()
+        if self._pool is not None:
+            self._pool.close()
         close = getattr(self._log, "close", None)
         if close is not None:
             close()
@@ -259,6 +293,8 @@ class Router:
             raise
 
     async def _decided_within(self, request: Request, constraints: Constraints, limit_s: float) -> Decision:
+        from semroute.eventloop import timeout
+
         try:
             async with timeout(limit_s):
                 return await self._adecide(request, constraints)
@@ -288,15 +324,20 @@ class Router:
             self._reloader.look(self.reload)
         # One read: a query sees the old artifact or the new one, never parts of both.
         chain, trial = self._chain, self._trial
-        # Without a judge no dispatcher is opened for a decision; where the model is pinned, there is nothing to judge.
-        asks = chain.asks or (trial is not None and trial.asks)
-        is_pinned = constraints.model is not None or constraints.deployment is not None
-        asks = asks and not is_pinned
-        caller = self._calling(self.dispatcher, constraints, asked) if asks else None
+        caller = self._calling(self.dispatcher, constraints, asked) if self._asks(constraints) else None
         deciding = chain.decide(texts, requests, caller)
         if trial is None:
             return deciding
-        return trial.decide(deciding, texts, requests, caller, is_pinned=is_pinned)
+        return trial.decide(deciding, texts, requests, caller, is_pinned=_is_pinned(constraints))
+
+    def _asks(self, constraints: Constraints) -> bool:
+        """Whether a model may be asked for the decision; where the caller pins one, there is nothing to judge."""
+        trial = self._trial
+        return (self._chain.asks or (trial is not None and trial.asks)) and not _is_pinned(constraints)
+
+
+def _is_pinned(constraints: Constraints) -> bool:
+    return constraints.model is not None or constraints.deployment is not None
 
 
 def _text_of(request: Request, place: int) -> str:
@@ -320,7 +361,7 @@ def route(query: Query, *, index: Path | str | None = None, config: Path | str |
         None if config is None else str(config),
         _changed(configured),
         # An index that is built after the first call must be found by the next one.
-        (Path(Config().index) / MANIFEST).exists(),
+        (DEFAULT_INDEX / MANIFEST).exists(),
     )
     return _kept(key).route(query)
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from traceback import extract_tb
 
 from semroute.config import Config
-from semroute.config.overlay import overlaid
 from semroute.errors import SemrouteError
 from semroute.router.answering import Answering
 from semroute.router.chance import Chances
@@ -187,4 +186,8 @@ def tried_config(config: Config) -> Config | None:
     Raises:
         ConfigError: its file cannot be used.
     """
-    return None if config.trial.policy is None else overlaid(config, config.trial.policy)
+    if config.trial.policy is None:
+        return None
+    from semroute.config.overlay import overlaid
+
+    return overlaid(config, config.trial.policy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import replace
@@ -183,6 +182,8 @@ def _without_text(case: Case) -> str:
 
 
 async def _ask_all(strategy: AskingStrategy, cases: Sequence[Case], caller: Caller) -> list[Opinion]:
+    import asyncio
+
     turn = asyncio.Semaphore(TOGETHER)
 
     async def ask(case: Case) -> Opinion:
