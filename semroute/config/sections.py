@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, TypeAlias
 
@@ -16,6 +17,8 @@ Positive: TypeAlias = Annotated[float, Field(allow_inf_nan=False, gt=0)]
 Share: TypeAlias = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1)]
 Count: TypeAlias = Annotated[int, Field(gt=0)]
 
+_building = threading.RLock()
+
 
 class Section(BaseModel):
     """A mapping of the file; a key that is written without a value (``models:``) counts as left out."""
@@ -27,6 +30,18 @@ class Section(BaseModel):
     def default(cls) -> Self:
         """Construct the section without any key: nothing is to be checked, so that no schema is built."""
         return cls.model_construct()
+
+    @classmethod
+    def model_rebuild(cls, **options: Any) -> bool | None:
+        """Build the schema, as pydantic does at first use; one thread at a time.
+
+        Before 2.14 pydantic lets several threads build at once, of which one may see what another has half done:
+        https://github.com/pydantic/pydantic/issues/13419
+        """
+        # One more frame lies between it and whoever asks.
+        options["_parent_namespace_depth"] = options.get("_parent_namespace_depth", 2) + 1
+        with _building:
+            return super().model_rebuild(**options)
 
     @model_validator(mode="before")
     @classmethod

@@ -69,13 +69,16 @@ class TextGraph:
     ) -> None:
         self.width = width
         threads = threads or available_cores()
-        self._tokens = Tokens(tokenizer_path, max_tokens)
         self._model_path = model_path
         is_large = model_path.is_file() and model_path.stat().st_size >= LARGE
         sharing = min(threads, MOST_SHARING) if is_large else 1
         self._sharing = sharing
         self._threads = max(1, threads // sharing)
-        self._session = _session(model_path, sharing)
+        # ONNX Runtime leaves the interpreter free while it reads a graph: the tokenizer is read at the same time.
+        with ThreadPoolExecutor(1, thread_name_prefix="semroute-open") as beside:
+            session = beside.submit(_session, model_path, sharing)
+            self._tokens = Tokens(tokenizer_path, max_tokens)
+            self._session = session.result()
         self._inputs = {graph_input.name for graph_input in self._session.get_inputs()}
         self._lock = forks.lock()
         self._workers: ThreadPoolExecutor | None = None
