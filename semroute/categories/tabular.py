@@ -14,7 +14,7 @@ from typing import BinaryIO, TypeAlias
 
 from semroute.categories.importing.opening import Source
 from semroute.categories.importing.records import ImportNotes, ImportOptions
-from semroute.categories.importing.sources import first_columns
+from semroute.categories.importing.sources import parquet_schema
 from semroute.categories.importing.tables import DELIMITERS, delimited_table
 from semroute.categories.importing.trees import JsonTree, Tree, json_tree
 from semroute.categories.jsonl import json_rows
@@ -71,6 +71,9 @@ def iter_rows(source: Path | str, columns: Columns, stdin: BinaryIO) -> Iterator
                 yield from _copied(stream, path, columns)
         except OSError as error:
             yield DataError(f"cannot be read: {error.strerror or error}", path=path)
+        return
+    if path.is_dir():
+        yield DataError("is a folder; name a file in it", path=path)
         return
     yield from _rows(path, columns)
 
@@ -130,7 +133,7 @@ def _delimited(source: Source, columns: Columns) -> Iterator[RowOrError]:
 
 
 def _parquet(source: Source, columns: Columns) -> Iterator[RowOrError]:
-    names, errors = first_columns(source.path), _Errors(source.path)
+    names, errors = parquet_schema(source).names, _Errors(source.path)
     wanted = [name for name in dict.fromkeys(names) if column_key(name) in columns.known or name == columns.text]
     if not wanted:
         yield DataError(

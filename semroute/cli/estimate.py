@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, index_option, json_option, names_option, prices_option
+from semroute.cli.options import NumberRange, config_option, index_option, json_option, names_option, prices_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +30,7 @@ SHOWN_ERRORS = 5
 @click.command()
 @click.argument("requests", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--now", metavar="MODEL", help="Model of requests that name none (default: the strongest of the pool).")
-@click.option("--per-month", type=click.FloatRange(0, min_open=True), metavar="N", help="Requests a month.")
+@click.option("--per-month", type=NumberRange(0, 1e15, min_open=True), metavar="N", help="Requests a month.")
 @click.option(
     "--price", "given", metavar="NAME=IN/OUT", multiple=True, help="USD per million tokens (repeatable): small=0.15/0.6"
 )
@@ -94,7 +94,7 @@ def estimate(
     if not tally.rows:
         raise failed.first[0] if failed.first else DataError("holds no requests", path=requests)
     made = tally.estimate(per_month=per_month, escalation=rate or escalation_of(tally, config))
-    shown = "standard input" if str(requests) == "-" else requests.name
+    shown = "standard input" if str(requests) == "-" else requests.name if requests.is_file() else str(requests)
     warnings = [*failed.words(), *_unused(priced, made, pool), *_not_asked(config)]
     if config.cascade.tiers and not tally.has_cascade:
         warnings.append("no request goes up the cascade: the models of its category leave no two tiers; see --cascade")

@@ -83,6 +83,10 @@ class ModelShare:
     output_price: float | None = None
     priced_as: str | None = None
 
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready values."""
+        return {**asdict(self), "requests": _whole(self.requests)}
+
 
 @dataclass(frozen=True, slots=True)
 class CascadeBill:
@@ -180,11 +184,11 @@ class Estimate:
         month = None if self.month is None else {**asdict(self.month), "is_short": self.month.is_short}
         return {
             "rows": self.rows,
-            "requests": self.requests,
-            "compared": self.compared,
+            "requests": _whole(self.requests),
+            "compared": _whole(self.compared),
             "month": month,
-            "models": [asdict(share) for share in self.routed],
-            "now": {**self._bill(self.now_usd), "models": [asdict(share) for share in self.now]},
+            "models": [share.to_dict() for share in self.routed],
+            "now": {**self._bill(self.now_usd), "models": [share.to_dict() for share in self.now]},
             "routed": self._bill(self.routed_usd),
             "cascade": None if self.cascade is None else self._cascade_dict(self.cascade),
             "fallback": self.fallback,
@@ -195,7 +199,7 @@ class Estimate:
                 "outputs": dict(self.outputs),
             },
             "assumptions": {"now": self.assumed_now, "named": self.named, "output_tokens": self.output_tokens_assumed},
-            "unpriced": dict(self.unpriced),
+            "unpriced": {name: _whole(requests) for name, requests in self.unpriced.items()},
         }
 
     def _bill(self, usd: float) -> dict[str, object]:
@@ -211,7 +215,7 @@ class Estimate:
         bills = {name: self._bill(cascade.usd(getattr(rates, name))) for name in ("low", "expected", "high")}
         return {
             "tiers": list(cascade.tiers),
-            "requests": cascade.requests,
+            "requests": _whole(cascade.requests),
             "escalation": asdict(rates),
             **bills,
             "break_even_routed": cascade.break_even(self.routed_usd),
@@ -453,6 +457,11 @@ def tally_requests(
 def without_calls(config: Config) -> Config:
     """Return a configuration that decides without asking a model, and by one policy alone."""
     return config.model_copy(update={"judge": Judge(), "trial": Trial()})
+
+
+def _whole(count: float) -> float:
+    """Return a number of requests, as an integer where it is one."""
+    return int(count) if count.is_integer() else count
 
 
 def _grouped(groups: dict[str, _Group], name: str) -> _Group:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 from semroute.catalog import Needs, charge, cost_of, fits, price_of
 from semroute.catalog.listed import listed_by_name, listed_names
@@ -13,6 +13,8 @@ from semroute.config.problem import nearest
 from semroute.config.template import template
 from semroute.types import Usage
 
+MOST_NAMES = 1000
+"""Names whose deployments are remembered."""
 _TYPICAL = Usage(1000, 1000)
 """By its cost models are compared: input and output count alike, and no price for long inputs is met."""
 
@@ -40,17 +42,20 @@ class PricedPool:
             self._examples = {name: place for name, place in _example_places().items() if name not in own}
             priced = priced.model_copy(update={"deployments": (*priced.deployments, *self._examples.values())})
         self._config = priced
+        self._served = lru_cache(MOST_NAMES)(priced.deployments_of)
+        self._places = lru_cache(MOST_NAMES)(self._meant_places)
         self._own = frozenset((*names, *(place.model for place in config.deployments), *config.models, *config.groups))
-        self._names = frozenset((*names, *(place.model for place in config.deployments), *prices))
+        # Where there are deployments, what has none is never called.
+        self._callable = frozenset((*prices, *({place.model for place in config.deployments} or names)))
 
     def call(self, candidates: Sequence[str], needs: Needs, usage: Usage) -> tuple[str, float | None]:
         """Return the candidate that would be called and what that costs in USD; None where no price is known.
 
         It is the first one with a deployment that can take the request, where there are deployments.
         """
-        for name in candidates:
-            places = [place for place in self._config.deployments_of(name) if not fits(place, self._config, needs)]
-            if places and (self.has_deployments or name == candidates[0]):
+        for name in candidates if self.has_deployments else ():
+            places = [place for place in self._served(name) if not fits(place, self._config, needs)]
+            if places:
                 costs = [cost.usd for place in places if (cost := cost_of(place, self._config, usage)) is not None]
                 return name, min(costs, default=None)
         return candidates[0], self.cost(candidates[0], usage)
@@ -80,7 +85,7 @@ class PricedPool:
         """Return the baseline of the configuration, else the model that costs most; None where no price is known."""
         if self._config.baseline is not None:
             return self._config.baseline
-        costs = {name: cost for name in self._names if (cost := self.cost(name, _TYPICAL)) is not None}
+        costs = {name: cost for name in self._callable if (cost := self.cost(name, _TYPICAL)) is not None}
         return max(costs, key=lambda name: (costs[name], name), default=None)
 
     def knows(self, name: str) -> bool:
@@ -94,9 +99,9 @@ class PricedPool:
         own -= {name, f"price of {name}"}
         return nearest(name, own) or nearest(name.rpartition("/")[2], listed_names())
 
-    def _places(self, name: str) -> tuple[Deployment, ...]:
+    def _meant_places(self, name: str) -> tuple[Deployment, ...]:
         """Return the deployments that a name means: of a model or group, else of that name, or of a vendor's model."""
-        found = self._config.deployments_of(name)
+        found = self._served(name)
         if found:
             return found
         named = tuple(place for place in self._config.deployments if place.name == name)
