@@ -94,10 +94,10 @@ class PricedPool:
 
     def meant(self, name: str) -> str | None:
         """Return the known name that an unknown one was probably meant to be."""
-        own = set(self._own)
-        own |= {word for place in self._config.deployments for word in (place.name, place.upstream)}
-        own -= {name, f"price of {name}"}
-        return nearest(name, own) or nearest(name.rpartition("/")[2], listed_names())
+        known = {*self._own, *listed_names()}
+        known |= {word for place in self._config.deployments for word in (place.name, place.upstream)}
+        known -= {name, f"price of {name}"}
+        return nearest(name, known) or nearest(name.rpartition("/")[2], known)
 
     def _meant_places(self, name: str) -> tuple[Deployment, ...]:
         """Return the deployments that a name means: of a model or group, else of that name, or of a vendor's model."""
