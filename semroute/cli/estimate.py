@@ -71,6 +71,7 @@ def estimate(
     it uses now; "usage" or a recorded answer give its tokens; "count" says how many requests it stands for. A month is
     --per-month, else measured by timestamps in the rows.
     """
+    from semroute.cli.console import print_json, print_warning, stdout
     from semroute.cli.progress import progress_bars
     from semroute.config import load_config
     from semroute.errors import DataError
@@ -94,23 +95,16 @@ def estimate(
     if not tally.rows:
         raise failed.first[0] if failed.first else DataError("holds no requests", path=requests)
     made = tally.estimate(per_month=per_month, escalation=rate or escalation_of(tally, config))
-    shown = "standard input" if str(requests) == "-" else requests.name if requests.is_file() else str(requests)
-    warnings = [*failed.words(), *_unused(priced, made, pool), *_not_asked(config)]
-    if config.cascade.tiers and not tally.has_cascade:
-        warnings.append("no request goes up the cascade: the models of its category leave no two tiers; see --cascade")
+    warnings = [*failed.words(), *_unused(priced, made, pool), *_left_out(config, tally)]
     assumed = list(assumptions(made, pool, now_is_given=now is not None))
     if as_json:
-        from semroute.cli.console import print_json
-
         unreadable = {"rows": failed.rows, "first": [str(error) for error in failed.first]}
         said = {"unreadable": unreadable, "assumed": assumed, "warnings": [*warnings, *gaps(made, pool)]}
         print_json({**made.to_dict(), **said})
         return
-    from semroute.cli.console import print_warning, stdout
-
     for message in warnings:
         print_warning(message)
-    print_bill(stdout(), made, pool, shown, assumed)
+    print_bill(stdout(), made, pool, _shown(requests), assumed)
 
 
 def pool_of(router: Router, config: Config, prices: Mapping[str, Price]) -> PricedPool:
@@ -197,7 +191,7 @@ def escalation_of(tally: Tally, config: Config) -> Escalation:
 
     if not tally.has_cascade or config.log.enabled is False:
         return ASSUMED
-    return logged_escalation(config.log, os.environ, tally.cascade_tiers) or ASSUMED
+    return logged_escalation(config.log, os.environ, tally.first_tiers) or ASSUMED
 
 
 def _unused(prices: Mapping[str, Price], made: Estimate, pool: PricedPool) -> list[str]:
@@ -211,6 +205,17 @@ def _unused(prices: Mapping[str, Price], made: Estimate, pool: PricedPool) -> li
     return found
 
 
-def _not_asked(config: Config) -> list[str]:
-    asked = [] if config.judge.model is None else ["the judge is not asked, since that calls a model"]
-    return [*asked, *([] if config.trial.policy is None else ["the policy on trial has no say"])]
+def _left_out(config: Config, tally: Tally) -> list[str]:
+    """Return what of the configuration has no part in the figures."""
+    found = [] if config.judge.model is None else ["the judge is not asked, since that calls a model"]
+    if config.trial.policy is not None:
+        found.append("the policy on trial has no say")
+    if config.cascade.tiers and not tally.has_cascade:
+        found.append("no request goes up the cascade: the models of its category leave no two tiers; see --cascade")
+    return found
+
+
+def _shown(requests: Path) -> str:
+    if str(requests) == "-":
+        return "standard input"
+    return requests.name if requests.is_file() else str(requests)

@@ -62,14 +62,14 @@ def shares_table(estimate: Estimate, shares: Sequence[ModelShare], first: str) -
 def bills_table(estimate: Estimate) -> Table:
     """Show the bill now, routed and with a cascade."""
     table = plain_table(_unit(estimate), "saved", first="bill")
-    table.add_row(Text(f"now: {_now(estimate)}"), _usd(estimate, estimate.now_usd), "")
+    table.add_row(Name(f"now: {_now(estimate)}", ""), _usd(estimate, estimate.now_usd), "")
     table.add_row("routed", _usd(estimate, estimate.routed_usd), percent(estimate.saved(estimate.routed_usd)))
     cascade = estimate.cascade
     if cascade is None:
         return table
     rates = cascade.escalation
     low, high = cascade.usd(rates.low), cascade.usd(rates.high)
-    name = Text(f"cascade: {', then '.join(cascade.tiers)} ({rates.low:.0%} to {rates.high:.0%} go on)")
+    name = Name(f"cascade: {', then '.join(cascade.tiers)} ({rates.low:.0%} to {rates.high:.0%} go on)", "")
     bills, saved = [_usd(estimate, low), _usd(estimate, high)], [percent(estimate.saved(x)) for x in (high, low)]
     table.add_row(name, " to ".join(dict.fromkeys(bills)), " to ".join(dict.fromkeys(saved)))
     return table
@@ -95,7 +95,9 @@ def _unit(estimate: Estimate) -> str:
 
 
 def _usd(estimate: Estimate, value: float) -> str:
-    return usd(value if estimate.scale is None else estimate.monthly(value))
+    shown = value if estimate.scale is None else estimate.monthly(value)
+    # An estimate does not know the cents of a large bill.
+    return f"{shown:,.0f}" if shown is not None and shown >= 100 else usd(shown)
 
 
 def _price(value: float | None) -> str:

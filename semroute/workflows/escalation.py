@@ -32,15 +32,16 @@ def parse_escalation(text: str) -> Escalation:
     return Escalation(first, (first + last) / 2, last, "--escalation")
 
 
-def logged_escalation(log: Log, env: Mapping[str, str], tiers: Collection[str]) -> Escalation | None:
+def logged_escalation(log: Log, env: Mapping[str, str], first: Collection[str]) -> Escalation | None:
     """Return the escalation rate of the log's newest outcomes with its 95% interval.
 
-    None without a log, and where fewer than :data:`LEAST_LOGGED` of them went up these tiers.
+    None without a log, and where fewer than :data:`LEAST_LOGGED` of them began with these tiers. What would have come
+    after an answer that was accepted is not in the log, and does not matter to how often it is.
 
     Args:
         log: the database.
         env: where its password is read.
-        tiers: models and groups of the cascade; outcomes with others do not count.
+        first: models and groups of the cascade's first tier; outcomes that began with others do not count.
     """
     from semroute.evaluate.rate import Rate
     from semroute.outcomes.log import open_log
@@ -50,7 +51,7 @@ def logged_escalation(log: Log, env: Mapping[str, str], tiers: Collection[str]) 
             newest = opened.newest(MOST_LOGGED)
     except (StateError, MissingExtraError):
         return None
-    climbed = [one for one in newest if one.trials and tiers and {tier.candidate for tier in one.trials} <= set(tiers)]
+    climbed = [one for one in newest if next((tier.candidate in first for tier in one.trials if tier.called), False)]
     if len(climbed) < LEAST_LOGGED:
         return None
     rate = Rate.of(sum(one.escalated for one in climbed), len(climbed))

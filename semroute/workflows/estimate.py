@@ -332,9 +332,9 @@ class Tally:
         return bool(self._cascades)
 
     @property
-    def cascade_tiers(self) -> frozenset[str]:
-        """Names of models and groups of all cascades."""
-        return frozenset(name for tiers, _ in self._cascades.values() for tier in tiers for name in tier)
+    def first_tiers(self) -> frozenset[str]:
+        """Names of models and groups that cascades begin with."""
+        return frozenset(name for tiers, _ in self._cascades.values() for name in tiers[0])
 
     def _default(self) -> str:
         """Return the model that requests use which name none; known once the pool is, and asked when it is needed."""

@@ -46,7 +46,7 @@ class PricedPool:
         self._places = lru_cache(MOST_NAMES)(self._meant_places)
         self._own = frozenset((*names, *(place.model for place in config.deployments), *config.models, *config.groups))
         # Where there are deployments, what has none is never called.
-        self._callable = frozenset((*prices, *({place.model for place in config.deployments} or names)))
+        self._callable = frozenset({place.model for place in config.deployments} or names)
 
     def call(self, candidates: Sequence[str], needs: Needs, usage: Usage) -> tuple[str, float | None]:
         """Return the candidate that would be called and what that costs in USD; None where no price is known.

@@ -200,15 +200,6 @@ def test_a_tier_without_a_price_leaves_the_other_bills(folder: Path) -> None:
     assert (made.cascade, dict(made.unpriced), made.routed_usd) == (None, {"zzz": 1}, pytest.approx(0.0012))
 
 
-def test_a_judge_is_not_asked_and_a_trial_has_no_say(folder: Path) -> None:
-    text = (
-        "fallback: {models: [large]}\nstrategies: [judge]\n"
-        "deployments: [{name: s, model: small, base_url: 'http://127.0.0.1:9'}]\njudge: {model: small}\n"
-    )
-    made = tally_of(folder, [{"query": CODE, "usage": USAGE}], text).estimate()
-    assert [share.model for share in made.routed] == ["large"] or made.fallback == 1.0
-
-
 def test_memory_does_not_grow_with_the_names_of_models(folder: Path) -> None:
     rows = [{"query": COOKING, "model": f"unknown {number}"} for number in range(1100)]
     made = tally_of(folder, rows).estimate()

@@ -84,7 +84,8 @@ def test_without_deployments_the_first_candidate_is_called_at_the_example_of_the
 def test_the_strongest_is_the_baseline_or_the_dearest_that_can_be_called() -> None:
     assert pool(CONFIG).strongest() == "large"
     assert pool(CONFIG + "baseline: small\n").strongest() == "small"
-    assert pool(CONFIG, dearest=99).strongest() == "dearest"
+    assert pool(CONFIG, small=99).strongest() == "small"
+    assert pool(CONFIG, somebody=99).strongest() == "large"
     assert pool("", "gpt-4o-mini", "gpt-4o").strongest() == "gpt-4o"
     assert pool("", "nobody's").strongest() is None
     assert PricedPool(Config(), {}).strongest() is None
