@@ -285,3 +285,11 @@ def test_a_pipe_that_is_routed_is_answered_before_the_price_list_is_read(index: 
     rest, err = process.communicate()
     assert (rest, process.returncode) == ("", 0)
     assert "2 of standard input" in err
+
+
+def test_names_of_models_do_not_command_the_terminal(index: Path) -> None:
+    hostile = "gpt\x1b]52;c;bmFnCg==\x07\x9b\u202e"
+    done = run(index, write_rows({"query": CODE, "model": hostile}, {"query": COOKING}))
+    assert done.exit_code == 0
+    assert not set(done.stdout + done.stderr) & set("\x1b\x07\x9b\u202e")
+    assert "gpt^[]52" in done.stdout

@@ -17,6 +17,7 @@ from semroute.config import Config, Price
 from semroute.config.load import validate
 from semroute.errors import SemrouteError
 from semroute.router import Router
+from semroute.types import Request
 from semroute.workflows.assumptions import assumptions, gaps
 from semroute.workflows.estimate import Escalation, Estimate, Tally, tally_requests, without_calls
 from semroute.workflows.pool import PricedPool
@@ -175,7 +176,7 @@ def test_a_second_answer_that_is_compared_is_charged(folder: Path) -> None:
     config, problems = validate(text)
     assert config is not None, problems
     router = Router.load(folder, config=config, log=False)
-    tally = Tally(config, PricedPool(config, PRICES))
+    tally = Tally(config, PricedPool(config, PRICES), now="large")
     list(tally_requests(tally, router, [parse_row({"query": COOKING, "usage": USAGE})]))
     cascade = tally.estimate(escalation=Escalation(0.1, 0.2, 0.3, "")).cascade
     assert cascade is not None
@@ -304,8 +305,6 @@ def test_a_cascade_costs_more_the_more_escalates(
 
 
 def test_rows_of_a_router_need_no_file(folder: Path) -> None:
-    from semroute.types import Request
-
     router = Router.load(folder, log=False)
     tally = Tally(router.config, PricedPool(router.config, PRICES))
     request = Request(({"role": "user", "content": COOKING},))
