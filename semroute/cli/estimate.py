@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +31,7 @@ SHOWN_ERRORS = 5
 @click.command()
 @click.argument("requests", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--now", metavar="MODEL", help="Model of requests that name none (default: the strongest of the pool).")
-@click.option("--per-month", type=NumberRange(0, 1e15, min_open=True), metavar="N", help="Requests a month.")
+@click.option("--per-month", type=NumberRange(0, min_open=True), metavar="N", help="Requests a month.")
 @click.option(
     "--price", "given", metavar="NAME=IN/OUT", multiple=True, help="USD per million tokens (repeatable): small=0.15/0.6"
 )
@@ -40,7 +41,7 @@ SHOWN_ERRORS = 5
     type=click.IntRange(0),
     default=300,
     show_default=True,
-    help="Of an answer that nothing tells of.",
+    help="Of an answer of unknown length.",
 )
 @names_option("--cascade", "Tiers that every request goes up (default: those of semroute.yaml).")
 @click.option("--escalation", metavar="20%", help="Share of a tier's answers that go on, or a range: 10%-40%.")
@@ -82,6 +83,8 @@ def estimate(
     from semroute.workflows.requests import read_requests
 
     rate = None if escalation is None else parse_escalation(escalation)
+    if per_month == math.inf:
+        raise click.BadParameter("write a number of requests", param_hint="--per-month")
     if cascade is not None and len(cascade) < 2:
         raise click.UsageError("--cascade needs two tiers at least, cheapest first: --cascade small,large")
     priced, config = _prices(given, prices), load_config(config_path)

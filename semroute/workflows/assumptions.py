@@ -8,6 +8,8 @@ from semroute.categories.notes import shortened
 from semroute.workflows.estimate import OTHERS, UNKNOWN, Estimate, Source
 from semroute.workflows.pool import PricedPool
 
+_NO_RATE = 0.0005
+"""Escalation rate that is shown as 0.0%."""
 _LISTED = 5
 """Names that are listed; --json has all."""
 
@@ -38,7 +40,7 @@ def assumptions(estimate: Estimate, pool: PricedPool, *, now_is_given: bool = Fa
     how = {"assumed": "an assumption; --escalation 20% sets it"}.get(rates.source, rates.source)
     yield f"cascade: {rates.low:.0%} to {rates.high:.0%} of a tier's answers go on to the next ({how})"
     even = cascade.break_even(estimate.routed_usd)
-    if even is None:
+    if even is None or even < _NO_RATE:
         yield "the cascade costs more than routing at any rate"
     elif even >= 1.0:
         yield "the cascade costs less than routing at any rate"

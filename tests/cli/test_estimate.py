@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from semroute.cli.main import cli, main
 from semroute.router import Router
 from semroute.testing import FakeProvider, answer
+from semroute.workflows.estimate import OUTPUT_TOKENS
 
 CODE, COOKING = "fix the python loop", "boil a egg"
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 100}
@@ -139,6 +140,7 @@ def test_nothing_to_estimate_is_an_error(index: Path, content: str, capsys: pyte
         (["--cascade", "small"], "needs two tiers"),
         (["--per-month", "0"], "--per-month"),
         (["--per-month", "nan"], "--per-month"),
+        (["--per-month", "inf"], "--per-month"),
         (["--prices", "none.yaml"], "none.yaml"),
         (["--encoding", "klingon"], "klingon"),
     ],
@@ -187,6 +189,11 @@ def test_no_model_is_called_though_a_judge_would_be(index: Path, monkeypatch: py
         # The same configuration does ask where queries are routed.
         assert main(["route", CODE, "--index", str(index)]) == 0
         assert len(provider.requests) == 1
+
+
+def test_the_length_that_help_names_is_the_one_that_is_assumed(index: Path) -> None:
+    assert f"[default: {OUTPUT_TOKENS};" in run(index, "--help").stdout
+    assert told(index, write_rows({"query": CODE}))["tokens"]["output"] == OUTPUT_TOKENS
 
 
 def test_an_estimate_is_not_logged(index: Path) -> None:
