@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from semroute.catalog.baseline import Baseline, cheapest_cost
 from semroute.catalog.capability import ModelCard, fits, model_card, strength
-from semroute.catalog.cost import cost_of, estimated_cost
+from semroute.catalog.cost import charge, cost_of, estimated_cost
 from semroute.catalog.needs import DEFAULT_OUTPUT_TOKENS, Needs, capabilities_of, needs_of
 from semroute.catalog.parameters import Parameters, carried, parameters_of, thinks_by_budget, unsaid
 from semroute.catalog.prices import price_of
@@ -19,6 +19,7 @@ __all__ = [
     "Parameters",
     "capabilities_of",
     "carried",
+    "charge",
     "cheapest_cost",
     "cost_of",
     "estimate_query_tokens",

@@ -18,7 +18,7 @@ def cost_of(deployment: Deployment, config: Config, usage: Usage, *, at: datetim
     part of the output and charged as such. ``at`` is the time of the call; now when left out.
     """
     price = price_of(deployment, config, usage.input_tokens, at=at)
-    return None if price is None else Cost(_usd(price, usage))
+    return None if price is None else Cost(charge(price, usage))
 
 
 def estimated_cost(
@@ -31,7 +31,8 @@ def estimated_cost(
     return Cost((input_tokens * price.input + output_tokens * price.output) / _MILLION, estimated=True)
 
 
-def _usd(price: Price, usage: Usage) -> float:
+def charge(price: Price, usage: Usage) -> float:
+    """Return the USD that tokens cost at a price."""
     cached = price.input if price.cached_input is None else price.cached_input
     written = price.input if price.cache_write is None else price.cache_write
     # A provider that counts cached tokens beside the input, not in it, must not make the rest negative.

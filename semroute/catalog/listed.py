@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from semroute.config import Price
@@ -78,6 +78,31 @@ def listed(vendor: str, upstream_model: str) -> Listed | None:
         return None
     rows = [model.prices] if not isinstance(model.prices, list) else [row.prices for row in model.prices]
     return Listed(model, {id(row): steps for row in rows if (steps := _steps(row))})
+
+
+@lru_cache(maxsize=1024)
+def listed_by_name(model: str) -> Listed | None:
+    """Return the row of a model named without its vendor, or behind it as in ``openai/gpt-4o``; None without one.
+
+    Args:
+        model: the vendor's name for it.
+    """
+    vendor, slash, rest = model.partition("/")
+    for name, provider in ((model, None), (rest, vendor), (rest, None)) if slash else ((model, None),):
+        try:
+            row, _ = _bundled().find_provider_model(name, None, provider, None)
+        except LookupError:
+            continue
+        found = listed(row.id, name)
+        if found is not None and found.steps:
+            return found
+    return None
+
+
+@cache
+def listed_names() -> tuple[str, ...]:
+    """Return the names of all models in genai-prices."""
+    return tuple(sorted({model.id for provider in _bundled().providers for model in provider.models}))
 
 
 @cache

@@ -25,6 +25,7 @@ _COMMANDS = {
     "rules": ("semroute.cli.rules:rules", "Show which rule of semroute.yaml a query meets."),
     "ask": ("semroute.cli.ask:ask", "Route a query, call the model and print its answer."),
     "feedback": ("semroute.cli.feedback:feedback", "Say how good an answer was."),
+    "estimate": ("semroute.cli.estimate:estimate", "Say what a month of requests costs now, and routed."),
     "log": ("semroute.cli.log:log", "Look at the log of outcomes, export it, keep it small."),
     "report": ("semroute.cli.report:report", "Say what was paid, what was saved, and how long it took."),
     "advise": ("semroute.cli.advise:advise", "Say where a cascade pays, and where it wastes money."),
@@ -51,7 +52,7 @@ _SECTIONS = {
     "Start": ("init", "config", "import", "build-index"),
     "Route": ("route", "rules", "ask", "feedback", "providers"),
     "Index": ("evaluate", "tune", "add", "remove", "inspect"),
-    "Log and money": ("log", "report", "advise", "trial"),
+    "Log and money": ("estimate", "log", "report", "advise", "trial"),
     "Policies from outcomes": (
         "collect",
         "label",

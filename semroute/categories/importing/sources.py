@@ -82,7 +82,7 @@ def first_columns(path: Path) -> Sequence[str]:
     options = ImportOptions()
     source = Source(path, options)
     if source.suffix in (".parquet", ".pq"):
-        return tuple(_parquet_schema(source).names)
+        return tuple(parquet_schema(source).names)
     try:
         found = _READERS.get(source.suffix, _by_content)(source, options, ImportNotes())
     except ShapeError:
@@ -178,7 +178,7 @@ def _fasttext(source: Source, options: ImportOptions, notes: ImportNotes) -> Tab
 
 
 def _parquet(source: Source, options: ImportOptions, notes: ImportNotes) -> Table:
-    schema = _parquet_schema(source)
+    schema = parquet_schema(source)
     described = (schema.metadata or {}).get(b"huggingface", b"null")
     tree = json_tree(described.decode("utf-8", "replace"), source.path) if described.strip() else None
     names = names_in_features(None if tree is None else tree.value())
@@ -196,7 +196,13 @@ def _parquet(source: Source, options: ImportOptions, notes: ImportNotes) -> Tabl
     return Table(both, lambda skip: rows(skip, both), names)
 
 
-def _parquet_schema(source: Source) -> Any:
+def parquet_schema(source: Source) -> Any:
+    """Return the Arrow schema of a Parquet file.
+
+    Raises:
+        DataError: it cannot be read.
+        MissingExtraError: the extra is not installed.
+    """
     if source.is_packed:
         raise DataError("is a packed Parquet file; unpack it", path=source.path)
     what = "reading a Parquet file"
