@@ -199,7 +199,7 @@ def _validation(path: Path, source: Path) -> list[LabelledQuery]:
 def _print(built: Built, seconds: float) -> None:
     from rich.text import Text
 
-    from semroute.cli.console import stdout
+    from semroute.cli.console import print_words, stdout
     from semroute.cli.manifests import bytes_of, first_stage_figures, validated
     from semroute.cli.tables import category_table, number, percent, size
     from semroute.cli.tune import CROSS_FITTED, figures_table
@@ -223,4 +223,4 @@ def _print(built: Built, seconds: float) -> None:
     done = Text.assemble(
         ("built ", "green"), (str(artifact.folder), "bold"), f" in {seconds:.1f} s, {size(bytes_of(artifact))}"
     )
-    console.print(done, soft_wrap=True)
+    print_words(console, done)

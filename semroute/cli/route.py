@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, index_option, json_option, metadata_option
+from semroute.cli.options import config_option, index_option, json_option, metadata_option, no_log_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +34,7 @@ NEAREST = 5
 @config_option
 @json_option
 @metadata_option
+@no_log_option
 def route(
     query: str | None,
     file: Path | None,
@@ -41,6 +42,7 @@ def route(
     config_path: Path | None,
     as_json: bool,
     metadata: dict[str, str],
+    no_log: bool,
 ) -> None:
     """Say which category and model QUERY goes to, and why.
 
@@ -54,7 +56,7 @@ def route(
     if (query is None) == (file is None):
         raise click.UsageError("give either a QUERY or --file FILE")
     if file is not None:
-        _route_file(file, index, config_path, as_json, metadata)
+        _route_file(file, index, config_path, as_json, metadata, is_logged=not no_log)
         return
     assert query is not None
     _refuse_empty(query)
@@ -62,7 +64,7 @@ def route(
     from semroute.router.text import as_messages
     from semroute.types import Request
 
-    with logging_router(index, config_path) as router:
+    with logging_router(index, config_path, is_wanted=not no_log) as router:
         decision = router.route(Request(as_messages(query), metadata=metadata))
         nearest = nearest_examples(router.live, decision.query, NEAREST)
     if as_json:
@@ -83,17 +85,23 @@ def _refuse_empty(query: str) -> None:
 
 
 def _route_file(
-    file: Path, index: Path | None, config_path: Path | None, as_json: bool, metadata: dict[str, str]
+    file: Path,
+    index: Path | None,
+    config_path: Path | None,
+    as_json: bool,
+    metadata: dict[str, str],
+    *,
+    is_logged: bool,
 ) -> None:
-    from semroute.cli.console import print_json, print_line
-    from semroute.cli.decisions import decision_line
+    from semroute.cli.console import print_json
+    from semroute.cli.decisions import decision_rows, print_decision
     from semroute.cli.routers import logging_router
     from semroute.errors import DataError
 
     failed: list[DataError] = []
     rows = 0
-    with logging_router(index, config_path) as router:
-        width = max(map(len, (*router.live.models, "(fallback)")))
+    with logging_router(index, config_path, is_wanted=is_logged) as router:
+        printed = decision_rows(router.live.models, router.config.models)
         for found in _decisions(router, file, metadata):
             rows += 1
             if isinstance(found, DataError):
@@ -101,9 +109,9 @@ def _route_file(
             if as_json:
                 print_json(_error_dict(found) if isinstance(found, DataError) else found.to_dict())
             elif isinstance(found, DataError):
-                print_line(f"{'(error)':<{width}}  {found}")
+                printed.print_words("(error)", str(found))
             else:
-                print_line(decision_line(found, width))
+                print_decision(printed, found)
     if len(failed) > 1:
         raise DataError(f"{failed[0]} ({len(failed):,} of {rows:,} rows cannot be routed)")
     if failed:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from semroute.cli.names import Name, folded
+from semroute.cli.wrapping import folded
 from semroute.cli.tables import plain_table
 
 NAMES = st.text(st.sampled_from("abz_-./ é漢9"), max_size=40)
@@ -29,7 +29,7 @@ def test_a_name_is_cut_between_its_parts() -> None:
 
 def test_in_a_table_without_room_the_name_yields_and_no_number_is_cut() -> None:
     table = plain_table("quality", "interval", first="task")
-    table.add_row(Name("high_school_government_and_politics[b]"), "0.500", "-0.952 to -0.998")
+    table.add_row("high_school_government_and_politics[b]", "0.500", "-0.952 to -0.998")
     console = Console(width=44, highlight=False)
     with console.capture() as capture:
         console.print(table)
