@@ -61,8 +61,13 @@ class _SafeConsole(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, soft_wrap=False, markup=False, emoji=False)
-        if not self.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+        if os.environ.get("COLUMNS", "").isdigit():
+            return
+        if not self.is_terminal:
             self.width = UNBOUNDED
+        elif self.is_dumb_terminal:  # rich takes each of them to have 80 columns
+            with suppress(OSError, ValueError):
+                self.width = os.get_terminal_size(self.file.fileno()).columns or self.width
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render as rich does, text by text made visible."""
@@ -88,16 +93,18 @@ def _write_what_can_be_written(stream: object) -> None:
         stream.reconfigure(errors="replace")
 
 
-def print_words(console: Console, text: Text) -> None:
+def print_words(console: Console, text: Text, indent: int = 0) -> None:
     """Print a sentence: at a terminal broken between words, elsewhere in one line.
 
-    A path or a command's word that is longer than a line stays whole, so that it can be copied.
+    A path or a command's word that is longer than a line stays whole, so that it can be copied. All lines but the
+    first begin with ``indent`` spaces.
     """
     # Made visible first: what stands for a control character takes room.
     if visible(text.plain) != text.plain:
         text = Text(visible(text.plain), style=text.style)
-    for line in wrapped(text, console.width, whole_words=True) if console.is_terminal else [text]:
-        console.print(line, soft_wrap=True)
+    lines = wrapped(text, console.width - indent, whole_words=True) if console.is_terminal else [text]
+    for place, line in enumerate(lines):
+        console.print(Text(" " * indent).append_text(line) if place else line, soft_wrap=True)
 
 
 def print_error(message: str) -> None:

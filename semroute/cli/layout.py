@@ -130,6 +130,6 @@ def _least(column: Column, extent: Extent, stage: int) -> int:
             min(natural, max(_SHORT, extent.word)),
             min(natural, extent.part),
         ),
-        "excerpt": (natural, min(natural, READABLE), min(natural, READABLE), min(natural, READABLE)),
+        "excerpt": (min(natural, READABLE),) * 4,
     }
     return max(header, by_kind[column.kind][stage])

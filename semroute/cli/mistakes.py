@@ -108,6 +108,6 @@ def print_errors(errors: Sequence[Mapping[str, Any]], count: int) -> None:
         nearest = error["nearest"]
         print_words(console, Text(f"  {shortened(error['query'], 70)}"))
         near = f"  nearest {nearest['similarity']:.3f}  {nearest['category']}: {shortened(nearest['query'], 50)}"
-        print_words(console, Text(near, style="dim"))
+        print_words(console, Text(near, style="dim"), indent=4)
     if count > SHOWN:
         console.print(Text(f"\u2026 and {count - SHOWN:,} more; --errors FILE and --json have all", style="dim"))

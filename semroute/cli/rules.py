@@ -63,7 +63,11 @@ def test(
         raise click.UsageError("give either a QUERY or --file FILE")
     router = open_router(index, config_path)
     strategy = rules_of(router.live, router.config)
-    rows = RowPrinter(Column("rules met", "words"), Column("query", "excerpt"))
+    rows = RowPrinter(
+        Column("rules met", "words"),
+        Column("query", "excerpt"),
+        likely=([f"{rule.name} (decided)" for rule in router.config.rules],),
+    )
     for line, asked in _queries(query, file):
         try:
             text = _text(asked, file, line)

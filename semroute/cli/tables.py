@@ -250,13 +250,16 @@ class RowPrinter:
         layout = self._table.layout(self._room)
         width = layout.widths[0] if layout is not None else row[0].cell_len
         label = Text(" " * max(width - row[0].cell_len, 0) + " " * GAP)
-        print_words(self._console, row[0] + label + words)
+        print_words(self._console, row[0] + label + words, indent=GAP)
 
     def _print(self, row: list[Text]) -> None:
         layout = self._table.layout(self._room)
         if layout is None:  # a very narrow terminal
             single = DataTable(*self._table.columns)
             single.add_row(*row)
+            if self._is_headed:
+                self._console.print()
+            self._is_headed = True
             self._console.print(single)
             return
         if self._is_terminal and not self._is_headed:

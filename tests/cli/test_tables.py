@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from semroute.cli.wrapping import folded
 from semroute.cli.tables import plain_table
+from semroute.cli.wrapping import folded
 
 NAMES = st.text(st.sampled_from("abz_-./ é漢9"), max_size=40)
 
