@@ -81,11 +81,9 @@ def build_index(
     else the categories that come with semroute), or a file of texts with labels as "semroute import" reads it. An index
     that is already there goes on serving until the new one is complete.
     """
-    from semroute.cli.console import print_json, print_warning
-    from semroute.cli.manifests import left_out
+    from semroute.cli.console import print_json
     from semroute.cli.progress import progress_bars
     from semroute.config import load_config
-    from semroute.encoders.spec import config_line, is_named
     from semroute.learn import pipeline
     from semroute.learn.encoder_tuning import TuningPlan
     from semroute.learn.thresholds import Target
@@ -110,18 +108,26 @@ def build_index(
             progress=progress,
         )
     seconds = time.perf_counter() - started
+    _print_warnings(built, config, wants_first_stage=first_stage)
+    if as_json:
+        print_json(as_dict(built, source, seconds))
+    else:
+        _print(built, seconds)
+
+
+def _print_warnings(built: Built, config: Config, *, wants_first_stage: bool) -> None:
+    from semroute.cli.console import print_warning
+    from semroute.cli.manifests import left_out
+    from semroute.encoders.spec import config_line, is_named
+
     for warning in capped(built.findings):
         print_warning(warning)
-    if first_stage and built.artifact.manifest.first_stage is None:
+    if wants_first_stage and built.artifact.manifest.first_stage is None:
         print_warning(left_out(built.artifact.manifest))
     described = built.artifact.manifest.encoder
     line = config_line(described)
     if line is not None and not is_named(described, config.encoder):
         print_warning(f"this index serves only where semroute.yaml names its encoder; put this line into it: {line}")
-    if as_json:
-        print_json(as_dict(built, source, seconds))
-    else:
-        _print(built, seconds)
 
 
 def as_dict(built: Built, source: Path, seconds: float) -> dict[str, object]:

@@ -45,12 +45,14 @@ class Extent:
     """Cells that a column needs, over all rows so far.
 
     Attributes:
-        natural: for each cell in one line.
+        natural: of the longest line.
+        joined: of the longest cell, in one line.
         word: of the longest word.
         part: of the longest part.
     """
 
     natural: int = 0
+    joined: int = 0
     word: int = 0
     part: int = 0
 
@@ -58,6 +60,7 @@ class Extent:
         """Take a cell's lines into account."""
         for line in cell.split("\n"):
             self.natural = max(self.natural, cell_len(line))
+        self.joined = max(self.joined, cell_len(cell.replace("\n", " ")))
         self.word = max(self.word, longest_word(cell))
         self.part = max(self.part, longest_part(cell))
 
@@ -110,7 +113,7 @@ def _narrowed(
 
 
 def _widest(column: Column, extent: Extent, room: int) -> int:
-    widest = max(extent.natural, cell_len(column.header))
+    widest = max(extent.natural if room < UNBOUNDED else extent.joined, cell_len(column.header))
     if column.most is not None and room < UNBOUNDED:
         widest = min(widest, max(column.most, longest_word(column.header)))
     # Wider than the line is no use, and each cell that is taken away costs a step.

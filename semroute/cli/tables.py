@@ -7,6 +7,7 @@ line, however long, so that what reads it finds one record in each.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeGuard
 
 from rich.cells import cell_len
@@ -218,9 +219,9 @@ class RowPrinter:
     """
 
     def __init__(self, *columns: Column, likely: Sequence[Iterable[Cell]] = ()) -> None:
-        self._table = DataTable(*columns)
         self._console = stdout()
         self._is_terminal = self._console.is_terminal
+        self._table = DataTable(*(columns if self._is_terminal else (replace(one, header="") for one in columns)))
         self._room = self._console.width if self._is_terminal else UNBOUNDED
         self._layout: Layout | None = None
         for place, cells in enumerate(likely):

@@ -224,22 +224,6 @@ def test_a_query_that_is_not_to_be_logged_leaves_nothing_where_it_fails(
     assert kept.outcomes == []
 
 
-def test_a_query_that_fails_while_a_judge_is_asked_leaves_nothing_either(
-    routing_index: Path, provider: FakeProvider
-) -> None:
-    judged = config(
-        provider, strategies=["judge"], judge={"model": "small", "candidates": ["small", "large"]},
-        retries={"same_place": 0, "deadline_s": 0.5},
-    )  # fmt: skip
-    for log, count in ((True, 1), (False, 0)):
-        kept = Kept()
-        provider.script(hang())
-        router = Router.load(routing_index, config=judged, log=kept)
-        with pytest.raises(DispatchError):
-            router.complete(SOUP, log=log)
-        assert len(kept.outcomes) == count
-
-
 def test_feedback_without_a_log_says_what_to_write(routing_index: Path) -> None:
     router = Router.load(routing_index, config=config(None))
     with pytest.raises(InputError, match=r"log: \{enabled: true\} to semroute\.yaml"):
