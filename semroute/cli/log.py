@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.layout import Column
 from semroute.cli.lazy import SuggestingGroup
 from semroute.cli.options import NumberRange, config_option, json_option, log_option
 from semroute.cli.times import since_option, until_option
@@ -26,17 +25,6 @@ FOLLOW_S = 0.5
 
 FORMATS = (".jsonl", ".parquet")
 """Endings of the names of exports."""
-
-COLUMNS = (
-    Column("id", "label"),
-    Column("time, UTC", "words"),
-    Column("category", "name"),
-    Column("model", "name"),
-    Column("cost, USD"),
-    Column("time, ms"),
-    Column("feedback"),
-    Column("query", "excerpt"),
-)
 
 SHOWN = 16
 """Digits of an id that are shown: time and counter, by which one process never names two outcomes alike."""
@@ -60,7 +48,6 @@ def tail(count: int, follow: bool, log_url: str | None, config_path: Path | None
     """
     from semroute.cli.console import print_json
     from semroute.cli.logs import read_log
-    from semroute.cli.tables import RowPrinter
     from semroute.outcomes.log.exporting import as_dict
 
     opened, _ = read_log(log_url, config_path)
@@ -71,7 +58,7 @@ def tail(count: int, follow: bool, log_url: str | None, config_path: Path | None
             for outcome in chain(shown, later):
                 print_json(as_dict(outcome))
             return
-        rows = RowPrinter(*COLUMNS)
+        rows = _rows()
         rows.print_all([cells(outcome, rows) for outcome in shown])
         for outcome in later:
             rows.print(*cells(outcome, rows))
@@ -172,6 +159,22 @@ def info(log_url: str | None, config_path: Path | None, as_json: bool) -> None:
         print_json(facts)
     else:
         stdout().print(figures(**{key: "-" if value is None else str(value) for key, value in facts.items()}))
+
+
+def _rows() -> RowPrinter:
+    from semroute.cli.layout import Column
+    from semroute.cli.tables import RowPrinter
+
+    return RowPrinter(
+        Column("id", "label"),
+        Column("time, UTC", "words"),
+        Column("category", "name"),
+        Column("model", "name"),
+        Column("cost, USD"),
+        Column("time, ms"),
+        Column("feedback"),
+        Column("query", "excerpt"),
+    )
 
 
 def cells(outcome: LoggedOutcome, rows: RowPrinter) -> list[str]:

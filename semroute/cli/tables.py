@@ -16,7 +16,7 @@ from rich.measure import Measurement
 from rich.text import Text
 
 from semroute.categories.notes import shortened
-from semroute.cli.console import print_words, stdout, visible
+from semroute.cli.console import print_line, print_words, stdout, visible
 from semroute.cli.layout import GAP, READABLE, UNBOUNDED, Column, Extent, Kind, Layout, laid_out
 from semroute.cli.wrapping import excerpt, folded, wrapped
 
@@ -80,9 +80,9 @@ class DataTable:
         self.columns.append(Column(header, kind, style))
         self._extents.append(Extent())
 
-    def add_row(self, *cells: Cell, style: str = "") -> None:
+    def add_row(self, *cells: Cell, style: str | None = None) -> None:
         """Add a row; cells that are left out at its end are empty."""
-        self._rows.append(self.prepared(cells, style))
+        self._rows.append(self.prepared(cells, style or ""))
 
     def prepared(self, cells: Sequence[Cell], style: str = "") -> list[Text]:
         """Return cells as they are shown, and take the room that they need into account."""
@@ -270,7 +270,10 @@ class RowPrinter:
 
     def _send(self, lines: Iterable[Text]) -> None:
         for line in lines:
-            self._console.print(line, soft_wrap=True)
+            if self._is_terminal:
+                self._console.print(line, soft_wrap=True)
+            else:  # there may be a million of them, and they have no styles
+                print_line(line.plain)
 
 
 def plain_table(*numeric: str, first: str = "category") -> DataTable:
