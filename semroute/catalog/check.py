@@ -9,6 +9,7 @@ from semroute.catalog.prices import price_of
 from semroute.config import Config, Problem
 from semroute.config.deciding_check import cascades
 from semroute.config.problem import dotted
+from semroute.types import tier_words
 
 
 def check_catalog(config: Config) -> list[Problem]:
@@ -27,7 +28,8 @@ def _unaffordable(config: Config) -> Iterator[Problem]:
         for position, tier in enumerate(cascade.tiers):
             places = config.deployments_of(tier.use)
             if places and all(price_of(place, config) is None for place in places):
-                message = f'no price is known for "{dotted([tier.use])}", and a tier without one is left out'
+                nth = tier_words(position, len(cascade.tiers))
+                message = f'{nth}: no price is known for "{dotted([tier.use])}", and a tier without one is left out'
                 fix = f"add price to its deployments or models, or remove {key}.max_usd"
                 yield Problem("error", f"{key}.tiers.{position}", message, fix)
 

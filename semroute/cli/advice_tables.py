@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from semroute.cli.report_tables import NO_CATEGORY
-from semroute.cli.tables import percent, plain_table
+from semroute.cli.tables import DataTable, percent, plain_table
 
 if TYPE_CHECKING:
     from semroute.evaluate.advice.advice import Advice
@@ -20,7 +19,7 @@ _STYLES = {"cascade": "green", "straight": "red", "unclear": "yellow", "few": "d
 _THOUSAND = 1000
 
 
-def advice_table(advices: Sequence[Advice]) -> Table:
+def advice_table(advices: Sequence[Advice]) -> DataTable:
     """A row for each category: how much is escalated, how much may be, and what 1,000 queries cost either way."""
     table = plain_table("queries", "escalated", "pays below", "cascade*", "last tier*", "advice")
     for advice in advices:
@@ -34,16 +33,15 @@ def advice_table(advices: Sequence[Advice]) -> Table:
             Text(advice.verdict, style=_STYLES[advice.verdict]),
         )
     table.caption = "* USD for 1,000 queries"
-    table.caption_justify = "left"
     return table
 
 
-def tiers_table(advices: Sequence[Advice]) -> Table:
+def tiers_table(advices: Sequence[Advice]) -> DataTable:
     """What each tier costs and how long it takes, beside the cascade."""
     table = plain_table(first="category")
-    table.add_column("tier", overflow="fold")
-    for name in ("accepted", "USD / 1,000", "p50 ms", "p99 ms"):
-        table.add_column(name, justify="right")
+    table.add_column("tier", "name")
+    for name in ("accepted", "USD for 1,000", "p50, ms", "p99, ms"):
+        table.add_column(name, "number")
     for advice in advices:
         category = _name(advice)
         for tier in advice.tiers:

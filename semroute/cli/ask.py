@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import NumberRange, config_option, index_option, json_option
+from semroute.cli.options import NumberRange, config_option, index_option, json_option, no_log_option
 from semroute.errors import QueryError
-from semroute.types import total_cost
+from semroute.types import tier_words, total_cost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     "--wants", multiple=True, metavar="STRENGTH", help="Prefer models strong in it, such as reasoning (repeatable)."
 )
 @click.option("--stream", is_flag=True, help="Print the answer as it arrives.")
+@no_log_option
 def ask(
     query: str,
     index: Path | None,
@@ -52,18 +53,16 @@ def ask(
     deadline: float | None,
     wants: tuple[str, ...],
     stream: bool,
+    no_log: bool,
 ) -> None:
     """Route QUERY, call the model that it goes to, and print the answer.
 
     QUERY "-" is read from standard input. The answer goes to standard output; category, model, tokens and time go to
     standard error.
     """
-    from semroute import bridge
     from semroute.cli.console import AnswerPrinter, print_json, print_note, print_text
-    from semroute.cli.routers import command_log, logging_router
     from semroute.config import load_config
     from semroute.dispatch import Constraints
-    from semroute.dispatch.status import STATE_FILE
 
     text = _text(query)
     config = load_config(config_path)
@@ -75,24 +74,55 @@ def ask(
         deadline_s=deadline,
         wants=frozenset(wants),
     )
-    printer = AnswerPrinter()
-    echo = None if as_json else printer
-    if model is not None or deployment is not None:
-        with command_log(config) as log:
-            completion = bridge.run(_last(_direct(text, config, constraints, stream, log), echo))
-    else:
-        with logging_router(index, config_path, state_file=STATE_FILE) as router:
-            completion = bridge.run(_last(_routed(text, router, constraints, stream), echo))
-    if as_json:
-        print_json(as_dict(completion))
-        return
-    if stream and completion.text:
-        printer.end()
-    else:
-        print_text(completion.text or completion.refusal or "")
+    with AnswerPrinter() as printer:
+        asked = _Asked(text, constraints, stream, no_log, None if as_json else printer)
+        completion = asked.answer(config, index, config_path)
+        if as_json:
+            print_json(as_dict(completion))
+            return
+        if stream and completion.text:
+            printer.end()
+        else:
+            print_text(completion.text or completion.refusal or "")
+    tiers = tier_count(config, completion)
     for trial in completion.trials:
-        print_note(f"  {trial.candidate}: {trial.reason}")
-    print_note(summary(completion))
+        print_note(f"  {tier_words(trial.tier, tiers)}, {trial.candidate}: {trial.reason}")
+    print_note(summary(completion, tiers))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A query and the manner in which it is asked; ``echo`` takes the pieces of its answer."""
+
+    text: str
+    constraints: Constraints
+    stream: bool
+    no_log: bool
+    echo: AnswerPrinter | None
+
+    def answer(self, config: Config, index: Path | None, config_path: Path | None) -> Completion:
+        """Return the answer of what is pinned, or of where the query is routed."""
+        from semroute import bridge
+        from semroute.cli.routers import command_log, logging_router
+        from semroute.dispatch.status import STATE_FILE
+
+        limits = self.constraints
+        if limits.model is not None or limits.deployment is not None:
+            with command_log(config, is_wanted=not self.no_log) as log:
+                return bridge.run(_last(_direct(self.text, config, limits, self.stream, log), self.echo))
+        with logging_router(index, config_path, state_file=STATE_FILE, is_wanted=not self.no_log) as router:
+            return bridge.run(_last(_routed(self.text, router, limits, self.stream), self.echo))
+
+
+def tier_count(config: Config, completion: Completion) -> int | None:
+    """Return the number of tiers of the cascade that a completion went through; None without one."""
+    if not completion.trials:
+        return None
+    category = None if completion.decision is None else completion.decision.category
+    own = config.categories.get(category or "")
+    cascade = config.cascade if own is None or own.cascade is None else own.cascade
+    highest = max(trial.tier for trial in completion.trials) + 1
+    return max(len(cascade.tiers), highest)  # a policy on trial may have more
 
 
 def as_dict(completion: Completion) -> dict[str, object]:
@@ -131,8 +161,8 @@ def _trial(trial: Trial) -> dict[str, object]:
     }
 
 
-def summary(completion: Completion) -> str:
-    """One line for a person: category, model, deployment, tokens, time."""
+def summary(completion: Completion, tiers: int | None = None) -> str:
+    """One line for a person: category, tier of so many, model, deployment, tokens, time."""
     decision, usage = completion.decision, completion.usage
     routed = [] if decision is None else [_routed_by(decision)]
     tokens = "tokens not counted" if usage is None else f"{usage.input_tokens} + {usage.output_tokens} tokens"
@@ -141,7 +171,7 @@ def summary(completion: Completion) -> str:
     failed = sum(attempt.error_kind not in (None, "Abandoned") for attempt in completion.attempts)
     price = [] if cost is None else [f"{'about ' if cost.estimated else ''}{cost.usd:.6f} USD"]
     tries = [f"after {failed} failed {'attempt' if failed == 1 else 'attempts'}"] if failed else []
-    tier = [] if completion.tier is None else [f"tier {completion.tier + 1}"]
+    tier = [] if completion.tier is None else [tier_words(completion.tier, tiers)]
     return " · ".join(
         [*routed, *tier, completion.model, place, tokens, *price, f"{completion.latency_ms:.0f} ms", *tries]
     )

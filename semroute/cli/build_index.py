@@ -81,11 +81,9 @@ def build_index(
     else the categories that come with semroute), or a file of texts with labels as "semroute import" reads it. An index
     that is already there goes on serving until the new one is complete.
     """
-    from semroute.cli.console import print_json, print_warning
-    from semroute.cli.manifests import left_out
+    from semroute.cli.console import print_json
     from semroute.cli.progress import progress_bars
     from semroute.config import load_config
-    from semroute.encoders.spec import config_line, is_named
     from semroute.learn import pipeline
     from semroute.learn.encoder_tuning import TuningPlan
     from semroute.learn.thresholds import Target
@@ -110,18 +108,26 @@ def build_index(
             progress=progress,
         )
     seconds = time.perf_counter() - started
+    _print_warnings(built, config, wants_first_stage=first_stage)
+    if as_json:
+        print_json(as_dict(built, source, seconds))
+    else:
+        _print(built, seconds)
+
+
+def _print_warnings(built: Built, config: Config, *, wants_first_stage: bool) -> None:
+    from semroute.cli.console import print_warning
+    from semroute.cli.manifests import left_out
+    from semroute.encoders.spec import config_line, is_named
+
     for warning in capped(built.findings):
         print_warning(warning)
-    if first_stage and built.artifact.manifest.first_stage is None:
+    if wants_first_stage and built.artifact.manifest.first_stage is None:
         print_warning(left_out(built.artifact.manifest))
     described = built.artifact.manifest.encoder
     line = config_line(described)
     if line is not None and not is_named(described, config.encoder):
         print_warning(f"this index serves only where semroute.yaml names its encoder; put this line into it: {line}")
-    if as_json:
-        print_json(as_dict(built, source, seconds))
-    else:
-        _print(built, seconds)
 
 
 def as_dict(built: Built, source: Path, seconds: float) -> dict[str, object]:
@@ -199,7 +205,7 @@ def _validation(path: Path, source: Path) -> list[LabelledQuery]:
 def _print(built: Built, seconds: float) -> None:
     from rich.text import Text
 
-    from semroute.cli.console import stdout
+    from semroute.cli.console import print_words, stdout
     from semroute.cli.manifests import bytes_of, first_stage_figures, validated
     from semroute.cli.tables import category_table, number, percent, size
     from semroute.cli.tune import CROSS_FITTED, figures_table
@@ -223,4 +229,4 @@ def _print(built: Built, seconds: float) -> None:
     done = Text.assemble(
         ("built ", "green"), (str(artifact.folder), "bold"), f" in {seconds:.1f} s, {size(bytes_of(artifact))}"
     )
-    console.print(done, soft_wrap=True)
+    print_words(console, done)

@@ -135,18 +135,18 @@ def _as_dict(problem: Problem) -> dict[str, object]:
 
 
 def _print_table(path: Path, problems: Sequence[Problem], has_errors: bool) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    from semroute.cli.console import stdout
+    from semroute.cli.console import print_words, stdout
+    from semroute.cli.layout import Column
+    from semroute.cli.tables import DataTable
 
     if problems:
-        table = Table("", "key", "problem", box=None, pad_edge=False)
+        table = DataTable(Column("severity", "label"), Column("key", "name"), Column("problem", "words"))
         for problem in problems:
             style = "red" if problem.severity == "error" else "yellow"
             where = problem.key if problem.line is None else f"{problem.key or path.name} (line {problem.line})"
-            words = (Text(word, overflow="fold") for word in (where, problem.text))
-            table.add_row(Text(problem.severity, style=style), *words)
+            table.add_row(Text(problem.severity, style=style), where, problem.text)
         stdout().print(table)
     verdict = Text(f"{path}: {'not usable yet' if has_errors else 'valid'}", style="red" if has_errors else "green")
-    stdout().print(verdict, soft_wrap=True)
+    print_words(stdout(), verdict)

@@ -12,15 +12,21 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
 
 import click
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from semroute.cli.layout import UNBOUNDED
+from semroute.cli.wrapping import wrapped
 from semroute.whole import json_line
 
 _BIDI = "\u202a-\u202e\u2066-\u2069"
@@ -48,10 +54,20 @@ def _shown(found: re.Match[str]) -> str:
 
 
 class _SafeConsole(Console):
-    """A console that reads no markup, and sends no control characters but its own."""
+    """A console that reads no markup, and sends no control characters but its own.
+
+    Where it is no terminal a line is as long as what it says, unless ``COLUMNS`` asks for a width.
+    """
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, soft_wrap=False, markup=False, emoji=False)
+        if os.environ.get("COLUMNS", "").isdigit():
+            return
+        if not self.is_terminal:
+            self.width = UNBOUNDED
+        elif self.is_dumb_terminal:  # rich takes each of them to have 80 columns
+            with suppress(OSError, ValueError):
+                self.width = os.get_terminal_size(self.file.fileno()).columns or self.width
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render as rich does, text by text made visible."""
@@ -77,19 +93,37 @@ def _write_what_can_be_written(stream: object) -> None:
         stream.reconfigure(errors="replace")
 
 
+def print_words(console: Console, text: Text, indent: int = 0) -> None:
+    """Print a sentence: at a terminal broken between words, elsewhere in one line.
+
+    A path or a command's word that is longer than a line stays whole, so that it can be copied. All lines but the
+    first begin with ``indent`` spaces.
+    """
+    # Made visible first: what stands for a control character takes room.
+    if visible(text.plain) != text.plain:
+        text = Text(visible(text.plain), style=text.style)
+    lines = wrapped(text, console.width - indent, whole_words=True) if console.is_terminal else [text]
+    for place, line in enumerate(lines):
+        console.print(Text(" " * indent).append_text(line) if place else line, soft_wrap=True)
+
+
 def print_error(message: str) -> None:
-    """One red line on standard error; a message of several lines keeps them. Never wrapped, never read as markup."""
-    stderr().print(Text(visible(f"error: {message}"), style="red"), soft_wrap=True)
+    """One red sentence on standard error; a message of several lines keeps them. Never read as markup."""
+    _print_to_stderr(f"error: {message}", "red")
 
 
 def print_warning(message: str) -> None:
-    """One yellow line on standard error."""
-    stderr().print(Text(visible(f"warning: {message}"), style="yellow"), soft_wrap=True)
+    """One yellow sentence on standard error."""
+    _print_to_stderr(f"warning: {message}", "yellow")
 
 
 def print_note(message: str) -> None:
-    """One dim line on standard error."""
-    stderr().print(Text(visible(message), style="dim"), soft_wrap=True)
+    """One dim sentence on standard error."""
+    _print_to_stderr(message, "dim")
+
+
+def _print_to_stderr(message: str, style: str) -> None:
+    print_words(stderr(), Text(message, style=style))
 
 
 def print_line(text: str) -> None:
@@ -100,22 +134,36 @@ def print_line(text: str) -> None:
 class AnswerPrinter:
     """Prints a model's answer in pieces as they come: to a terminal made visible, elsewhere as it is.
 
-    A character may be split between pieces, so that the end of one may wait for the next.
+    A character may be split between pieces, so that the end of one may wait for the next. As a context it ends the line
+    of an answer that breaks off, so that the error which follows begins one of its own.
     """
 
     def __init__(self) -> None:
         self._is_terminal = sys.stdout.isatty()
         self._held = ""
+        self._is_open = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and self._is_open:
+            with suppress(OSError):  # nobody may be there any more to read it
+                self.end()
 
     def write(self, piece: str) -> None:
         """Print a piece, but for a half character or a carriage return at its end."""
         text = self._held + piece
         self._held = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" or text[-1:] == "\r" else ""
+        self._is_open = self._is_open or bool(text)
         self._print(text[: len(text) - len(self._held)])
 
     def end(self) -> None:
         """Print what is left, and the end of the line."""
         held, self._held = self._held, ""
+        self._is_open = False
         self._print(f"{held}\n")
 
     def _print(self, text: str) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from semroute.categories.notes import shortened
-from semroute.cli.tables import number
+from semroute.cli.layout import Column
+from semroute.cli.tables import DataTable, RowPrinter, number
 from semroute.types import total_cost
 
 if TYPE_CHECKING:
@@ -33,22 +33,37 @@ def decision_panel(decision: Decision, nearest: Sequence[NearestExample]) -> Ren
     return Panel(Group(*body), title=title, title_align="left", border_style=colour, width=None, expand=False)
 
 
-def decision_line(decision: Decision, width: int) -> str:
-    """Category, model, score, confidence and the start of the query; ``width`` is that of the category's column."""
+def decision_rows(categories: Iterable[str], models: Iterable[str]) -> RowPrinter:
+    """Return what prints a decision a row: category, model, score, confidence and the start of the query.
+
+    Args:
+        categories: names that may come.
+        models: names that may come.
+    """
+    columns = (
+        Column("category", "name"),
+        Column("model", "name"),
+        Column("score"),
+        Column("confidence"),
+        Column("query", "excerpt"),
+    )
+    return RowPrinter(*columns, likely=([*categories, "(fallback)"], models, ["0.000"], ["100%"]))
+
+
+def print_decision(rows: RowPrinter, decision: Decision) -> None:
+    """Print a decision as a row."""
     category = decision.category or ("(fallback)" if decision.is_fallback else f"({decision.strategy})")
-    score, confidence = number(decision.score), "-" if decision.confidence is None else f"{decision.confidence:.0%}"
-    figures = f"{score:>6} {confidence:>4}"
-    return f"{category:<{width}}  {decision.model:<16} {figures}  {shortened(decision.query)}"
+    confidence = "-" if decision.confidence is None else f"{decision.confidence:.0%}"
+    rows.print(category, decision.model, number(decision.score), confidence, rows.excerpt(decision.query))
 
 
 def _uncategorised(decision: Decision) -> str:
     return "no category: fallback" if decision.is_fallback else f"no category: decided by {decision.strategy}"
 
 
-def _facts(decision: Decision, colour: str) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold", max_width=WIDEST - 20)
+def _facts(decision: Decision, colour: str) -> DataTable:
+    columns = Column("", "label", "dim"), Column("", "words", most=WIDEST - 20)
+    table = DataTable(*columns, has_header=False)
     table.add_row("query", Text(shortened(decision.query, 240)))
     table.add_row("model", Text.assemble((decision.model, "bold"), *_then(decision.candidates[1:])))
     if decision.cascade:
@@ -72,7 +87,7 @@ def _said(opinion: Opinion) -> Text:
     return Text.assemble((opinion.kind + left, style), (f"  {opinion.reason}", "dim"), *paid)
 
 
-def _add_scores(table: Table, decision: Decision, colour: str) -> None:
+def _add_scores(table: DataTable, decision: Decision, colour: str) -> None:
     best = decision.categories[0]
     sign = "<" if best.score < best.threshold else "≥"
     bar = (f"{best.threshold:.3f}", (" threshold", "dim"))
@@ -91,14 +106,10 @@ def _then(models: Sequence[str]) -> list[tuple[str, str]]:
     return [(f"  then {', '.join(models)}", "dim")] if models else []
 
 
-def _examples(nearest: Sequence[NearestExample], best: str) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(justify="right", no_wrap=True, min_width=6)
-    table.add_column(no_wrap=True, min_width=min(24, max(len(example.category) for example in nearest)))
-    # Its texts, and not the column, refuse to wrap: else all columns give way in a narrow terminal, not this one alone.
-    table.add_column(max_width=WIDEST - 30)
+def _examples(nearest: Sequence[NearestExample], best: str) -> DataTable:
+    columns = Column("similarity"), Column("category", "name"), Column("example", "words", most=WIDEST - 30)
+    table = DataTable(*columns)
     for example in nearest:
         style = "green" if example.category == best else "yellow"
-        text = Text(shortened(example.query, 120), no_wrap=True, overflow="ellipsis")
-        table.add_row(f"{example.similarity:.3f}", Text(example.category, style=style), text)
+        table.add_row(f"{example.similarity:.3f}", Text(example.category, style=style), shortened(example.query, 120))
     return table

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from semroute.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from semroute.cli.tables import DataTable
     from semroute.evaluate.baseline import Baseline
     from semroute.evaluate.drift import Drift
     from semroute.evaluate.report.drift_words import Compared
@@ -117,7 +116,7 @@ def drift_dict(found: Drift) -> dict[str, Any]:
     return told
 
 
-def drift_table(compared: Compared) -> Table:
+def drift_table(compared: Compared) -> DataTable:
     """Then and now."""
     from rich.text import Text
 

@@ -9,8 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from semroute.cli.names import Name
-from semroute.cli.tables import figures, percent, plain_table
+from semroute.cli.tables import DataTable, figures, percent, plain_table
 from semroute.evaluate.report.words import usd
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def estimate_parts(estimate: Estimate, source: str) -> Iterator[RenderableType]:
         yield bills_table(estimate)
 
 
-def headline(estimate: Estimate, source: str) -> Table:
+def headline(estimate: Estimate, source: str) -> DataTable:
     """Show the requests, their tokens and the share without a category."""
     rows = "" if estimate.rows == estimate.requests else f" in {estimate.rows:,} rows"
     month = "" if estimate.month is None else f"; {estimate.month.requests:,.0f} a month ({estimate.month.source})"
@@ -41,12 +40,12 @@ def headline(estimate: Estimate, source: str) -> Table:
     )
 
 
-def shares_table(estimate: Estimate, shares: Sequence[ModelShare], first: str) -> Table:
+def shares_table(estimate: Estimate, shares: Sequence[ModelShare], first: str) -> DataTable:
     """Show requests, price and cost by model."""
     table = plain_table("share", "requests", "$/M in", "out", _unit(estimate), first=first)
     for share in shares[:MOST]:
         table.add_row(
-            Name(share.model),
+            Text(share.model, style="cyan"),
             percent(share.share),
             f"{share.requests:,.0f}",
             _price(share.input_price),
@@ -55,21 +54,20 @@ def shares_table(estimate: Estimate, shares: Sequence[ModelShare], first: str) -
         )
     if len(shares) > MOST:
         table.caption = f"… and {len(shares) - MOST:,} more; --json has them all"
-        table.caption_justify = "left"
     return table
 
 
-def bills_table(estimate: Estimate) -> Table:
+def bills_table(estimate: Estimate) -> DataTable:
     """Show the bill now, routed and with a cascade."""
     table = plain_table(_unit(estimate), "saved", first="bill")
-    table.add_row(Name(f"now: {_now(estimate)}", ""), _usd(estimate, estimate.now_usd), "")
+    table.add_row(f"now: {_now(estimate)}", _usd(estimate, estimate.now_usd), "")
     table.add_row("routed", _usd(estimate, estimate.routed_usd), percent(estimate.saved(estimate.routed_usd)))
     cascade = estimate.cascade
     if cascade is None:
         return table
     rates = cascade.escalation
     low, high = cascade.usd(rates.low), cascade.usd(rates.high)
-    name = Name(f"cascade: {', then '.join(cascade.tiers)} ({rates.low:.0%} to {rates.high:.0%} go on)", "")
+    name = f"cascade: {', then '.join(cascade.tiers)} ({rates.low:.0%} to {rates.high:.0%} go on)"
     bills, saved = [_usd(estimate, low), _usd(estimate, high)], [percent(estimate.saved(x)) for x in (high, low)]
     table.add_row(name, " to ".join(dict.fromkeys(bills)), " to ".join(dict.fromkeys(saved)))
     return table

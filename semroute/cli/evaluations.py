@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from semroute.cli.tables import figures, number, percent, plain_table
+from semroute.cli.layout import Column
+from semroute.cli.tables import DataTable, figures, number, percent, plain_table
 
 if TYPE_CHECKING:
     from semroute.evaluate.semantic import Evaluation
@@ -20,7 +20,7 @@ WORST = 15
 REJECTED = "out of scope"
 
 
-def category_figures(evaluation: Evaluation) -> Table:
+def category_figures(evaluation: Evaluation) -> DataTable:
     """Precision, recall and F1 of each category, thresholds applied."""
     table = plain_table("precision", "recall", "F1", "queries")
     for name, row in evaluation.per_category.items():
@@ -34,14 +34,15 @@ def confusion_table(evaluation: Evaluation) -> RenderableType:
     if len(evaluation.per_category) > MOST_COLUMNS:
         return _worst(evaluation)
     names = [*evaluation.per_category, REJECTED]
-    table = plain_table(*(str(place) for place in range(1, len(names))), "-", first="true / decided")
+    numbers = (Column(str(place)) for place in range(1, len(names)))
+    table = DataTable(Column("true / decided", "name"), *numbers, Column("-"), narrow=_worst(evaluation))
     for row, (name, counts) in enumerate(zip(names, evaluation.confusion, strict=True)):
         mark = f"{row + 1:>2} " if name is not REJECTED else " - "
         table.add_row(Text(mark + name), *(_cell(count, row == column) for column, count in enumerate(counts)))
     return table
 
 
-def headline(measured: Measurement) -> Table:
+def headline(measured: Measurement) -> DataTable:
     """The figures for all queries together."""
     evaluation, latency = measured.evaluation, measured.latency
     low, high = evaluation.accuracy_interval
@@ -74,10 +75,7 @@ def _worst(evaluation: Evaluation) -> RenderableType:
         if count and row != column
     ]
     mistakes.sort(key=lambda mistake: -mistake[0])
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("queries", justify="right")
-    table.add_column("of", overflow="fold")
-    table.add_column("go to", overflow="fold")
+    table = DataTable(Column("queries"), Column("of", "name"), Column("go to", "name"))
     for count, true, decided in mistakes[:WORST]:
         table.add_row(f"{count:,}", Text(true, style="cyan"), Text(decided, style="red"))
     rest = len(mistakes) - WORST

@@ -116,11 +116,10 @@ def as_dict(gathered: Gathered, written: Written) -> dict[str, object]:
 
 
 def _print(gathered: Gathered, written: Written, out: Path, *, is_written: bool) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    from semroute.cli.console import print_note, print_warning, stdout
-    from semroute.cli.names import Name
+    from semroute.cli.console import print_note, print_warning, print_words, stdout
+    from semroute.cli.tables import plain_table
 
     for guess in gathered.guesses:
         print_note(str(guess))
@@ -129,24 +128,22 @@ def _print(gathered: Gathered, written: Written, out: Path, *, is_written: bool)
     if written.others:
         count = len(written.others)
         print_warning(f"{out}: {count} other category file{'s' * (count != 1)} there; a build reads them as well")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("category")
-    table.add_column("examples", justify="right")
-    table.add_column("file")
+    table = plain_table("examples")
+    table.add_column("file", "name")
     for category in gathered.categories[:MOST_SHOWN]:
-        file = Name(written.files[category.name].name, "")
-        table.add_row(Name(category.name), f"{len(category.examples):,}", file)
+        file = written.files[category.name].name
+        table.add_row(Text(category.name, style="cyan"), f"{len(category.examples):,}", file)
     console = stdout()
     console.print(table)
     if len(gathered.categories) > MOST_SHOWN:
         rest = len(gathered.categories) - MOST_SHOWN
         console.print(Text(f"... and {rest:,} more categories; --json has all", style="dim"))
-    console.print(Text(_summary(gathered)), soft_wrap=True)
+    print_words(console, Text(_summary(gathered)))
     count = len(gathered.categories)
     if is_written:
         done = Text.assemble(("wrote ", "green"), f"{count:,} file{'s' * (count != 1)} to ", (str(out), "bold"))
         folder = "" if out == Path("categories") else f" {out}"
-        console.print(done + f'; next: "semroute build-index{folder}"', soft_wrap=True)
+        print_words(console, done + f'; next: "semroute build-index{folder}"')
     else:
         console.print(Text("dry run: nothing was written", style="yellow"))
 

@@ -119,24 +119,20 @@ def _overlaps(pairs: list[NamedOverlap]) -> list[RenderableType]:
     for pair in pairs[:SHOWN]:
         where = f"of {pair.category} ({pair.count:,}) lie in {pair.other}"
         parts.append(Text.assemble((f"{percent(pair.share):>6} ", "yellow"), where))
-        parts.append(Padding(_worst(pair), (0, 0, 0, 7)))
+        parts.append(Padding(_worst(pair), (0, 0, 0, 7), expand=False))
     if len(pairs) > SHOWN:
         parts.append(Text(f"… and {len(pairs) - SHOWN} smaller ones; --json has all", style="dim"))
     return parts
 
 
 def _worst(pair: NamedOverlap) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
-
     from semroute.categories.notes import shortened
+    from semroute.cli.layout import Column
+    from semroute.cli.tables import DataTable
 
-    table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
-    table.add_column("there", no_wrap=True, min_width=5)
-    table.add_column("own", no_wrap=True, min_width=5)
-    table.add_column("example", no_wrap=True, overflow="ellipsis", ratio=1)
-    table.add_column(Text(f"nearest in {pair.other}"), no_wrap=True, overflow="ellipsis", ratio=1)
+    texts = Column("example", "words"), Column(f"nearest in {pair.other}", "words")
+    table = DataTable(Column("there"), Column("own"), *texts)
     for stray in pair.worst:
-        texts = (Text(shortened(text, 120)) for text in (stray.query, stray.rival))
-        table.add_row(f"{stray.other:.3f}", f"{stray.own:.3f}", *texts)
+        shown = (shortened(text, 120) for text in (stray.query, stray.rival))
+        table.add_row(f"{stray.other:.3f}", f"{stray.own:.3f}", *shown)
     return table

@@ -13,9 +13,9 @@ from semroute.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.table import Table
 
     from semroute.cli.label_rows import Sheet
+    from semroute.cli.tables import DataTable
     from semroute.learn.labelling.sample import Answer
     from semroute.outcomes.table import OutcomeTable
 
@@ -110,7 +110,7 @@ def agreement_shown(compared: dict[str, Any]) -> Group:
     )
 
 
-def _agreement_table(compared: dict[str, Any]) -> Table:
+def _agreement_table(compared: dict[str, Any]) -> DataTable:
     from semroute.cli.tables import figures, number
 
     def rate(name: str) -> str:

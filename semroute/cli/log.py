@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from semroute.cli.options import NumberRange, config_option, json_option, log_op
 from semroute.cli.times import since_option, until_option
 
 if TYPE_CHECKING:
+    from semroute.cli.tables import RowPrinter
     from semroute.outcomes.log import OutcomeLog
     from semroute.types import LoggedOutcome
 
@@ -40,18 +42,26 @@ def log() -> None:
 @config_option
 @json_option
 def tail(count: int, follow: bool, log_url: str | None, config_path: Path | None, as_json: bool) -> None:
-    """Show the last outcomes, one a line: id, time, category, model, cost, time taken, query."""
-    from semroute.cli.console import print_json, print_line
+    """Show the last outcomes, one a row: id, time, category, model and its tier, cost, time taken, feedback, query.
+
+    "small^2" is the model small as the second tier of a cascade.
+    """
+    from semroute.cli.console import print_json
     from semroute.cli.logs import read_log
     from semroute.outcomes.log.exporting import as_dict
 
     opened, _ = read_log(log_url, config_path)
     with opened:
-        for outcome in _tail(opened, count, follow):
-            if as_json:
+        shown = opened.newest(count)
+        later = _later(opened, shown) if follow else iter(())
+        if as_json:
+            for outcome in chain(shown, later):
                 print_json(as_dict(outcome))
-            else:
-                print_line(line(outcome))
+            return
+        rows = _rows()
+        rows.print_all([cells(outcome, rows) for outcome in shown])
+        for outcome in later:
+            rows.print(*cells(outcome, rows))
 
 
 @log.command()
@@ -151,27 +161,43 @@ def info(log_url: str | None, config_path: Path | None, as_json: bool) -> None:
         stdout().print(figures(**{key: "-" if value is None else str(value) for key, value in facts.items()}))
 
 
-def line(outcome: LoggedOutcome) -> str:
-    """An outcome in one line: the beginning of its id is enough for a person, the whole is in --json."""
-    from semroute.categories.notes import shortened
+def _rows() -> RowPrinter:
+    from semroute.cli.layout import Column
+    from semroute.cli.tables import RowPrinter
 
-    cost = "-" if outcome.cost_usd is None else f"{outcome.cost_usd:.6f}"
-    what = outcome.error_kind or outcome.model or f"({outcome.candidates[0] if outcome.candidates else '-'})"
-    tier = "" if outcome.tier is None else f"^{outcome.tier + 1}"
-    judged = "" if outcome.feedback is None else f" [{outcome.feedback:g}]"
-    query = shortened(outcome.query or outcome.query_hash or "", 50)
-    return (
-        f"{outcome.id[:SHOWN]} {outcome.at:%m-%d %H:%M:%S} {outcome.category or '-':<12.12} {what + tier:<16.16} "
-        f"{cost:>9} {outcome.latency_ms:7.0f} ms{judged}  {query}"
+    return RowPrinter(
+        Column("id", "label"),
+        Column("time, UTC", "words"),
+        Column("category", "name"),
+        Column("model", "name"),
+        Column("cost, USD"),
+        Column("time, ms"),
+        Column("feedback"),
+        Column("query", "excerpt"),
     )
 
 
-def _tail(opened: OutcomeLog, count: int, follow: bool) -> Iterator[LoggedOutcome]:
-    shown = opened.newest(count)
-    yield from shown
+def cells(outcome: LoggedOutcome, rows: RowPrinter) -> list[str]:
+    """Return the cells of an outcome: the beginning of its id is enough for a person, the whole is in --json."""
+    what = outcome.error_kind or outcome.model or f"({outcome.candidates[0] if outcome.candidates else '-'})"
+    tier = "" if outcome.tier is None else f"^{outcome.tier + 1}"
+    return [
+        outcome.id[:SHOWN],
+        f"{outcome.at:%m-%d %H:%M:%S}",
+        outcome.category or "-",
+        what + tier,
+        "-" if outcome.cost_usd is None else f"{outcome.cost_usd:.6f}",
+        f"{outcome.latency_ms:.0f}",
+        "-" if outcome.feedback is None else f"{outcome.feedback:g}",
+        rows.excerpt(outcome.query or outcome.query_hash or ""),
+    ]
+
+
+def _later(opened: OutcomeLog, shown: Sequence[LoggedOutcome]) -> Iterator[LoggedOutcome]:
+    """Yield the outcomes that come after those that are shown."""
     seen = {outcome.id for outcome in shown}
     last = shown[-1].at if shown else datetime.now(UTC)
-    while follow:
+    while True:
         time.sleep(FOLLOW_S)
         for outcome in opened.outcomes(since=last):
             if outcome.id not in seen:

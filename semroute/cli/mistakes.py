@@ -93,7 +93,7 @@ def print_errors(errors: Sequence[Mapping[str, Any]], count: int) -> None:
     from rich.text import Text
 
     from semroute.categories.notes import shortened
-    from semroute.cli.console import stdout
+    from semroute.cli.console import print_words, stdout
 
     if not count:
         return
@@ -104,10 +104,10 @@ def print_errors(errors: Sequence[Mapping[str, Any]], count: int) -> None:
         true, decided = (error[key] or "out of scope" for key in ("true", "decided"))
         sign = "\u2265" if error["score"] >= error["threshold"] else "<"
         verdict = f"{error['score']:.3f} {sign} {error['threshold']:.3f}"
-        console.print(Text.assemble((true, "cyan"), " \u2192 ", (decided, "red"), (f"  {verdict}", "dim")))
+        print_words(console, Text.assemble((true, "cyan"), " \u2192 ", (decided, "red"), (f"  {verdict}", "dim")))
         nearest = error["nearest"]
-        console.print(Text(f"  {shortened(error['query'], 70)}"), soft_wrap=True)
+        print_words(console, Text(f"  {shortened(error['query'], 70)}"))
         near = f"  nearest {nearest['similarity']:.3f}  {nearest['category']}: {shortened(nearest['query'], 50)}"
-        console.print(Text(near, style="dim"), soft_wrap=True)
+        print_words(console, Text(near, style="dim"), indent=4)
     if count > SHOWN:
         console.print(Text(f"\u2026 and {count - SHOWN:,} more; --errors FILE and --json have all", style="dim"))

@@ -129,3 +129,7 @@ def choose_heads(*more: str) -> Callable[[Function], Function]:
 
 
 heads_option = choose_heads()
+
+no_log_option = click.option(
+    "--no-log", is_flag=True, help="Keep nothing of this query, whatever the configuration says of the log."
+)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
-from semroute.cli.tables import figures, number, percent
+from semroute.cli.tables import DataTable, figures, number, percent
 
 if TYPE_CHECKING:
     from semroute.evaluate.study.results import Study
 
 
-def headline(study: Study) -> Table:
+def headline(study: Study) -> DataTable:
     """What was compared, on what, and how many outcomes the wanted interval takes."""
     from semroute.evaluate.replay.duplicates import NEAR
 

@@ -6,12 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from semroute.cli.names import Name
 from semroute.cli.policy_headline import headline, legend, usd
-from semroute.cli.tables import number, percent, plain_table
+from semroute.cli.tables import DataTable, number, percent, plain_table
 
 if TYPE_CHECKING:
     from semroute.evaluate.curves.bootstrap import Interval
@@ -41,15 +39,15 @@ def comparison(
     yield Group(*legend(study))
 
 
-def models_table(study: Study) -> Table:
+def models_table(study: Study) -> DataTable:
     """Each model's quality and cost, and what it is called here."""
-    table = plain_table("quality", "95% interval", "USD / 1,000", first="model")
-    table.add_column("", style="dim", overflow="fold")
+    table = plain_table("quality", "95% interval", "USD for 1,000", first="model")
+    table.add_column("role", style="dim")
     columns = {"cheapest": study.roles.cheapest, "strongest": study.roles.strongest}
     for column, model in enumerate(study.models):
         quality = study.quality[model]
         table.add_row(
-            Name(model),
+            Text(model, style="cyan"),
             f"{quality.value:.3f}",
             f"{quality.low:.3f} to {quality.high:.3f}",
             usd(study.cost[model].value),
@@ -88,7 +86,7 @@ def policies_table(study: Study) -> Group:
     return Group(table, of_zero, of_best)
 
 
-def pair_table(study: Study) -> Table:
+def pair_table(study: Study) -> DataTable:
     """The figures of RouteLLM."""
     table = _intervals("APGR", "over length", "CPT 20%", "CPT 50%", "CPT 80%")
     for policy in study.policies:
@@ -99,23 +97,23 @@ def pair_table(study: Study) -> Table:
     return table
 
 
-def predictions_table(policy: PolicyResult) -> Table:
+def predictions_table(policy: PolicyResult) -> DataTable:
     """How good a policy's predictions are for each model."""
     table = plain_table("AUROC", "95% interval", "ECE", "95% interval", first="model")
     for model, of in policy.predictions.items():
         cells = [text for figure in (of.auroc, of.ece) for text in (_number(figure), _span(figure))]
-        table.add_row(Name(model), *cells)
+        table.add_row(Text(model, style="cyan"), *cells)
     return table
 
 
 def tasks_table(policy: PolicyResult) -> RenderableType:
     """A policy's figures by task, at the point that is as good as the best single model."""
-    table = plain_table("queries", "quality", "best\nsingle", "difference", "+-95%", "cost", first="task")
+    table = plain_table("queries", "quality", "best single", "difference", "+-95%", "cost, %", first="task")
     for of in policy.tasks[:MOST_TASKS]:
         cost = percent(of.cost / of.best_cost) if of.best_cost > 0 else "-"
         difference = f"{of.quality - of.best_quality:+.3f}"
         cells = f"{of.quality:.3f}", f"{of.best_quality:.3f}", difference, number(1.96 * of.error), cost
-        table.add_row(Name(of.task or "(none)"), f"{of.n:,}", *cells)
+        table.add_row(Text(of.task or "(none)", style="cyan"), f"{of.n:,}", *cells)
     rest = len(policy.tasks) - MOST_TASKS
     title = Text(f"{policy.name} by task, at the best single model's quality; cost in % of its", style="bold")
     note = Text(f"... and {rest:,} more; --json and --html have all" if rest > 0 else "", style="dim")
@@ -131,23 +129,21 @@ def estimates_table(policy: PolicyResult) -> RenderableType:
     return Group(title, table)
 
 
-def _intervals(*columns: str) -> Table:
+def _intervals(*columns: str) -> DataTable:
     """Where an interval has no room in a line, it is cut at its comma."""
-    table = plain_table(*columns, first="policy")
-    table.columns[0].no_wrap = True
-    return table
+    return plain_table(*columns, first="policy")
 
 
 def _name(policy: PolicyResult) -> Text:
     return Text(policy.name, style="bold cyan" if policy.is_subject else "cyan")
 
 
-def _cell(figure: Interval, *, sign: bool = False, share: bool = False) -> RenderableType:
+def _cell(figure: Interval, *, sign: bool = False, share: bool = False) -> Text:
     """A figure above its interval."""
     if figure.value != figure.value:
         return _DASH
-    value = Text(_number(figure, sign=sign, share=share), justify="right")
-    return Group(value, Text(_span(figure, sign=sign, share=share), style="dim", justify="right"))
+    value = Text(_number(figure, sign=sign, share=share))
+    return value.append("\n").append(_span(figure, sign=sign, share=share), style="dim")
 
 
 def _number(figure: Interval, *, sign: bool = False, share: bool = False) -> str:

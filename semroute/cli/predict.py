@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from semroute.categories.queries import QueryRow
+    from semroute.cli.encoding import Encoding
     from semroute.heads.queries import QueryClassifier
     from semroute.types import Matrix, Query
 
@@ -49,25 +51,40 @@ def predict(
     highest that keeps to it on average over all rows; without either it is the one that training found. With --json
     "seen" tells whether the classifier was trained on the query: its prediction is no test then.
     """
-    import numpy as np
-
-    from semroute.catalog import estimate_tokens
-    from semroute.categories.queries import iter_query_rows
-    from semroute.cli.console import print_note, print_warning
+    from semroute.cli.console import print_note
     from semroute.cli.encoding import Encoding
-    from semroute.cli.progress import progress_bars
-    from semroute.errors import DataError, QueryError
     from semroute.evaluate.replay.choices import choose
     from semroute.heads.queries import check_encoder, read_query_classifier
-    from semroute.outcomes.prices import read_prices
-    from semroute.router.text import as_messages, routed_text
-    from semroute.types import Request
 
     if value is not None and max_cost is not None:
         raise click.UsageError("give --value or --max-cost, not both")
     classifier = read_query_classifier(folder)
     encoding = Encoding(index, config_path)
     check_encoder(classifier, encoding.encoder, folder)
+    rows, texts = _read(queries)
+    predicted = _predicted(classifier, texts, encoding)
+    expected = _expected(classifier, rows, prices)
+    kept = _columns(classifier, models)
+    among = predicted[:, kept], expected[:, kept].astype("float32")
+    worth = _value(classifier, value, max_cost, *among)
+    choice = [kept[place] for place in choose(*among, worth).tolist()]
+    seen = classifier.has_seen(texts)
+    _print(classifier.models, [row.query for row in rows], predicted, expected, choice, seen, as_json)
+    if seen is not None and seen.any():
+        print_note(f"the classifier was trained on {int(seen.sum()):,} of the {len(rows):,} queries")
+
+
+def _read(queries: Path) -> tuple[list[QueryRow], list[str]]:
+    """Return the rows that can be routed, and their texts.
+
+    Raises:
+        DataError: there is none.
+    """
+    from semroute.categories.queries import iter_query_rows
+    from semroute.cli.console import print_warning
+    from semroute.errors import DataError, QueryError
+    from semroute.router.text import routed_text
+
     rows, texts = [], []
     for row in iter_query_rows(queries):
         try:
@@ -78,22 +95,32 @@ def predict(
             rows.append(row)
     if not rows:
         raise DataError("holds no queries", path=queries)
+    return rows, texts
+
+
+def _predicted(classifier: QueryClassifier, texts: list[str], encoding: Encoding) -> Matrix:
+    """Return ``(n, models)`` predicted quality; texts are embedded only for a classifier that looks at vectors."""
+    import numpy as np
+
+    from semroute.cli.progress import progress_bars
+
     with progress_bars() as progress:
         nothing = np.zeros((len(texts), 0), np.float32)
-        predicted = classifier.predict(
+        return classifier.predict(
             texts, encoding.vectors(texts, None, progress) if classifier.needs_vectors else nothing
         )
+
+
+def _expected(classifier: QueryClassifier, rows: Sequence[QueryRow], prices: Path | None) -> NDArray[np.float64]:
+    """Return ``(n, models)`` expected cost, USD."""
+    from semroute.catalog import estimate_tokens
+    from semroute.outcomes.prices import read_prices
+    from semroute.router.text import as_messages
+    from semroute.types import Request
+
     costs = classifier.costs if prices is None else classifier.costs.with_prices(read_prices(prices))
     asked = [estimate_tokens(Request(as_messages(row.query))) for row in rows]
-    expected = costs.expected(asked, [row.task for row in rows])
-    kept = _columns(classifier, models)
-    among = predicted[:, kept], expected[:, kept].astype("float32")
-    worth = _value(classifier, value, max_cost, *among)
-    choice = [kept[place] for place in choose(*among, worth).tolist()]
-    seen = classifier.has_seen(texts)
-    _print(classifier.models, [row.query for row in rows], predicted, expected, choice, seen, as_json)
-    if seen is not None and seen.any():
-        print_note(f"the classifier was trained on {int(seen.sum()):,} of the {len(rows):,} queries")
+    return costs.expected(asked, [row.task for row in rows])
 
 
 def _columns(classifier: QueryClassifier, models: tuple[str, ...] | None) -> list[int]:
@@ -136,9 +163,12 @@ def _print(
     seen: NDArray[np.bool_] | None,
     as_json: bool,
 ) -> None:
-    from semroute.cli.console import print_json, print_line
+    from semroute.cli.console import print_json
+    from semroute.cli.layout import Column
+    from semroute.cli.tables import RowPrinter
 
-    width = max(map(len, models))
+    columns = Column("model", "name"), Column("quality"), Column("cost, USD"), Column("query", "excerpt")
+    printed = RowPrinter(*columns, likely=(models,))
     told = [{}] * len(queries) if seen is None else [{"seen": one} for one in seen.tolist()]
     rows = zip(queries, predicted.tolist(), expected.tolist(), choice, told, strict=True)
     for query, quality, cost, column, more in rows:
@@ -146,5 +176,5 @@ def _print(
             said = {name: round(value, 6) for name, value in zip(models, quality, strict=True)}
             print_json({"query": query, "quality": said, "model": models[column], "cost_usd": cost[column], **more})
         else:
-            text = " ".join(query.split()) if isinstance(query, str) else "(a conversation)"
-            print_line(f"{models[column]:<{width}}  {quality[column]:.3f}  USD {cost[column]:.6f}  {text[:60]}")
+            text = printed.excerpt(query) if isinstance(query, str) else "(a conversation)"
+            printed.print(models[column], f"{quality[column]:.3f}", f"{cost[column]:.6f}", text)

@@ -14,6 +14,7 @@ from semroute.cli.lazy import SuggestingGroup
 from semroute.cli.options import config_option, json_option
 
 if TYPE_CHECKING:
+    from semroute.cli.tables import DataTable
     from semroute.config import Config
     from semroute.dispatch.probe import Probe
 
@@ -95,12 +96,14 @@ def _config(path: Path | None) -> Config:
 def _print_probes(probes: Sequence[Probe]) -> None:
     from rich.text import Text
 
-    from semroute.cli.console import stdout
+    from semroute.cli.console import print_words, stdout
     from semroute.cli.tables import plain_table
 
     table = plain_table("ms", first="deployment")
-    for name in ("model", "answers as", "price", "capabilities"):
-        table.add_column(name, overflow="fold")
+    for name in ("model", "answers as"):
+        table.add_column(name, "name")
+    for name in ("price", "capabilities"):
+        table.add_column(name)
     for probe in probes:
         known = "not said" if probe.capabilities is None else ", ".join(probe.capabilities) or "none"
         table.add_row(
@@ -119,20 +122,20 @@ def _print_probes(probes: Sequence[Probe]) -> None:
         if probe.error is not None:
             reasons.setdefault(probe.error, []).append(probe.deployment)
     for reason, names in reasons.items():
-        console.print(Text(f"{', '.join(names)}: {reason}", style="red"), soft_wrap=True)
+        print_words(console, Text(f"{', '.join(names)}: {reason}", style="red"))
 
 
 def _print_status(found: Mapping[str, Any]) -> None:
     from rich.text import Text
 
-    from semroute.cli.console import stdout
+    from semroute.cli.console import print_words, stdout
     from semroute.cli.tables import number, percent, plain_table
 
     console = stdout()
-    console.print(Text(found["source"], style="dim"), soft_wrap=True)
+    print_words(console, Text(found["source"], style="dim"))
     table = plain_table("calls", "failed", "running", "room", "USD", first="deployment")
     for name in ("key", "breaker"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, "name")
     for place in found["places"]:
         table.add_row(
             Text(place["deployment"], style="cyan"),
@@ -150,7 +153,7 @@ def _print_status(found: Mapping[str, Any]) -> None:
             until = "until its key is replaced or enabled" if place["breaker"] == "disabled" else "for good"
             how_long = f"closed {until}" if place["wait_s"] is None else f"closed for {place['wait_s']:.1f} s"
             key = f" with {place['credential']}" if place["credential"] else ""
-            console.print(Text(f"{place['deployment']}{key}: {how_long}: {place['reason']}", "yellow"), soft_wrap=True)
+            print_words(console, Text(f"{place['deployment']}{key}: {how_long}: {place['reason']}", "yellow"))
     if found["latencies"]:
         console.print()
         console.print(_latency_table(found["latencies"]))
@@ -163,15 +166,15 @@ def milliseconds(seconds: object) -> str:
     return number(seconds * 1000 if isinstance(seconds, float | int) else None, 1)
 
 
-def _latency_table(rows: Sequence[Mapping[str, Any]]) -> object:
+def _latency_table(rows: Sequence[Mapping[str, Any]]) -> DataTable:
     from rich.text import Text
 
     from semroute.cli.tables import plain_table
 
     shared = any("replica" in row for row in rows)
-    table = plain_table("samples", "first token ms", "ms a token", "total ms", first="deployment")
+    table = plain_table("samples", "first token, ms", "a token, ms", "total, ms", first="deployment")
     for name in ("streamed", "prompt tokens", *(["replica"] if shared else [])):
-        table.add_column(name, overflow="fold")
+        table.add_column(name)
     for row in rows:
         table.add_row(
             Text(row["deployment"], style="cyan"),

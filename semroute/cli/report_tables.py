@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from semroute.cli.tables import figures, percent, plain_table
+from semroute.cli.tables import DataTable, figures, percent, plain_table
 from semroute.evaluate.report.words import moment, ms, usd
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ NO_CATEGORY = "(no category)"
 def whole(report: Report) -> Iterator[RenderableType]:
     """Every part of what is shown, in order."""
     yield headline(report)
-    yield _titled("time of answers, ms", latency_table(report))
+    yield _titled("time of answers", latency_table(report))
     if report.models:
         yield _titled("models", models_table(report))
         yield _titled("categories", categories_table(report))
@@ -36,7 +35,7 @@ def whole(report: Report) -> Iterator[RenderableType]:
         yield _titled("failed", counts_table(report.errors, "error"))
 
 
-def headline(report: Report) -> Table:
+def headline(report: Report) -> DataTable:
     """The bill, the saving, and how much escalated."""
     saving = report.saving
     rows = {"queries": f"{report.queries:,}, {saving.answered:,} answered{_span(report)}"}
@@ -58,9 +57,9 @@ def headline(report: Report) -> Table:
     return figures(**rows)
 
 
-def latency_table(report: Report) -> Table:
+def latency_table(report: Report) -> DataTable:
     """Quantiles, with the escalated apart from the others."""
-    table = plain_table("queries", "p50", "p90", "p99", first="")
+    table = plain_table("queries", "p50, ms", "p90, ms", "p99, ms", first="answers")
     of = report.latency
     for name, times in (
         ("all answers", of.total),
@@ -74,9 +73,9 @@ def latency_table(report: Report) -> Table:
     return table
 
 
-def models_table(report: Report) -> Table:
+def models_table(report: Report) -> DataTable:
     """Who was paid."""
-    table = plain_table("calls", "tokens in", "out", "USD", "share", "feedback", first="model")
+    table = plain_table("calls", "tokens in", "tokens out", "USD", "share of USD", "feedback, 0 to 1", first="model")
     for group in report.models[:MOST]:
         judged = "-" if group.feedback is None else f"{group.feedback.value:.2f} ({group.judged:,})"
         spent = group.spent
@@ -85,9 +84,9 @@ def models_table(report: Report) -> Table:
     return _cut(table, len(report.models))
 
 
-def categories_table(report: Report) -> Table:
+def categories_table(report: Report) -> DataTable:
     """Where the queries went."""
-    table = plain_table("queries", "USD", "share", "escalated", "95% interval")
+    table = plain_table("queries", "USD", "share of USD", "escalated", "95% interval")
     for group in report.categories[:MOST]:
         up = group.escalation
         shown = ("-", "") if up is None else (f"{up.value:.1%}", f"{up.low:.1%} to {up.high:.1%}")
@@ -96,15 +95,15 @@ def categories_table(report: Report) -> Table:
     return _cut(table, len(report.categories))
 
 
-def purposes_table(report: Report) -> Table:
+def purposes_table(report: Report) -> DataTable:
     """What calls were for, and what became of them."""
-    table = plain_table("calls", "USD", "share", first="")
+    table = plain_table("calls", "USD", "share of USD", first="paid for")
     for group in report.purposes:
         table.add_row(group.name, f"{group.spent.calls:,}", usd(group.spent.usd), percent(group.share))
     return table
 
 
-def checks_table(report: Report) -> Table:
+def checks_table(report: Report) -> DataTable:
     """How often each check let an answer through."""
     table = plain_table("answers", "accepted", "95% interval", first="check")
     for name, of in report.checks.items():
@@ -112,7 +111,7 @@ def checks_table(report: Report) -> Table:
     return table
 
 
-def counts_table(counts: Mapping[str, int], first: str) -> Table:
+def counts_table(counts: Mapping[str, int], first: str) -> DataTable:
     """Names and how often each was there."""
     table = plain_table("queries", first=first)
     for name, count in counts.items():
@@ -140,8 +139,7 @@ def _titled(title: str, table: RenderableType) -> Group:
     return Group(Text(title, style="bold"), table)
 
 
-def _cut(table: Table, count: int) -> Table:
+def _cut(table: DataTable, count: int) -> DataTable:
     if count > MOST:
         table.caption = f"… and {count - MOST:,} more; --html and --json have them all"
-        table.caption_justify = "left"
     return table

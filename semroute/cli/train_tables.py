@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
-from semroute.cli.tables import figures, number, percent, plain_table
+from semroute.cli.tables import DataTable, figures, number, percent, plain_table
 
 if TYPE_CHECKING:
     from semroute.cli.train_inputs import TrainInputs
@@ -30,7 +29,7 @@ def show_training(trained: TrainedQueries, inputs: TrainInputs, worth: Worth | N
 
 def _training_tables(
     trained: TrainedQueries, rows: TrainingRows, worth: Worth | None, left_out: int
-) -> Iterator[Table | Text]:
+) -> Iterator[DataTable | Text]:
     """Heads, models, and what the choices are worth; all on queries that were left out."""
     yield _heads(trained, len(rows.queries))
     yield _models(trained, rows)
@@ -41,7 +40,7 @@ def _training_tables(
     yield Text(note + (f"; {left_out:,} more were not used" if left_out else ""), style="dim")
 
 
-def _heads(trained: TrainedQueries, queries: int) -> Table:
+def _heads(trained: TrainedQueries, queries: int) -> DataTable:
     table = plain_table("squared error", "weight", first="head")
     for name, loss in trained.stack.losses.items():
         weight = trained.stack.weights.get(name)
@@ -50,11 +49,11 @@ def _heads(trained: TrainedQueries, queries: int) -> Table:
     caption = "* chosen; the smaller the error the better"
     if trained.compared < queries:
         caption += f"; errors on {trained.compared:,} queries that the tuned encoder has not seen, weights from all"
-    table.caption, table.caption_justify = caption, "left"
+    table.caption = caption
     return table
 
 
-def _models(trained: TrainedQueries, rows: TrainingRows) -> Table:
+def _models(trained: TrainedQueries, rows: TrainingRows) -> DataTable:
     from semroute.learn.queries.report import model_figures
 
     table = plain_table("known", "quality", "AUROC", "calibration error (ECE)", first="model")
@@ -63,7 +62,7 @@ def _models(trained: TrainedQueries, rows: TrainingRows) -> Table:
     return table
 
 
-def _worth(worth: Worth) -> Table:
+def _worth(worth: Worth) -> DataTable:
     value = "quality alone counts" if worth.value == float("inf") else f"USD {worth.value:.4g} for +1.0 of quality"
     single, ours = (
         f"quality {quality:.1%} at USD {1000 * cost:.4f} for 1,000 queries"

@@ -14,8 +14,7 @@ from semroute.cli.options import NumberRange, config_option, json_option, log_op
 from semroute.cli.times import since_option
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from semroute.cli.tables import DataTable
     from semroute.evaluate.report.trial import TrialReport
 
 
@@ -89,7 +88,7 @@ def status(since: datetime | None, log_url: str | None, config_path: Path | None
     stdout().print(_table(made))
 
 
-def _table(made: TrialReport) -> Table:
+def _table(made: TrialReport) -> DataTable:
     from semroute.cli.tables import plain_table
 
     table = plain_table("queries", "USD for 1,000", "good answers", "escalated", first="share, decided by")
@@ -107,5 +106,4 @@ def _table(made: TrialReport) -> Table:
         if agree.n
         else "no query was decided by both yet"
     )
-    table.caption_justify = "left"
     return table

@@ -19,8 +19,7 @@ from semroute.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from semroute.cli.tables import DataTable
     from semroute.config import Config
     from semroute.learn.tuning import TuneReport
 
@@ -112,11 +111,11 @@ def report_dict(report: TuneReport) -> dict[str, object]:
 CROSS_FITTED = "* cross-fitted: each query judged by thresholds chosen without it (5 folds)"
 
 
-def figures_table(report: TuneReport) -> Table:
+def figures_table(report: TuneReport) -> DataTable:
     """What tuning does to the figures; :data:`CROSS_FITTED` explains it."""
     from semroute.cli.tables import number, percent, plain_table
 
-    table = plain_table("before", "after*", first="")
+    table = plain_table("before", "after*", first="figure")
     for name, figure in (
         ("accuracy", "accuracy"),
         ("out of scope rejected", "oos_recall"),
@@ -127,14 +126,14 @@ def figures_table(report: TuneReport) -> Table:
     return table
 
 
-def thresholds_table(report: TuneReport) -> Table:
+def thresholds_table(report: TuneReport) -> DataTable:
     """Each category's threshold, old and new."""
     from rich.text import Text
 
     from semroute.cli.tables import number, plain_table
 
     table = plain_table("old", "new", "change")
-    table.add_column("", style="dim")
+    table.add_column("note", style="dim")
     for name, (old, new) in report.thresholds.items():
         note = "named in the category file, left alone" if name in report.pinned else ""
         table.add_row(Text(name, style="cyan"), number(old), number(new), f"{new - old:+.3f}", note)
@@ -144,7 +143,7 @@ def thresholds_table(report: TuneReport) -> Table:
 def _print(report: TuneReport, config: Config, *, is_written: bool) -> None:
     from rich.text import Text
 
-    from semroute.cli.console import print_warning, stdout
+    from semroute.cli.console import print_warning, print_words, stdout
 
     console = stdout()
     console.print(thresholds_table(report))
@@ -154,7 +153,7 @@ def _print(report: TuneReport, config: Config, *, is_written: bool) -> None:
     console.print()
     done = ("wrote the thresholds to", "green") if is_written else ("dry run: nothing was written to", "yellow")
     calibration = " and a new calibration of the confidence" if report.calibrated and is_written else ""
-    console.print(Text.assemble(done, f" {report.artifact.folder}{calibration}"), soft_wrap=True)
+    print_words(console, Text.assemble(done, f" {report.artifact.folder}{calibration}"))
     overridden = [name for name, category in config.categories.items() if category.threshold is not None]
     if overridden:
         print_warning(f"semroute.yaml sets the threshold of {', '.join(overridden)}, which goes over what is tuned")

@@ -123,7 +123,9 @@ def _write(found: Tuning, out: Path, plot: Path | None) -> None:
     from semroute.learn.policy.writing import write_policy
 
     if plot is not None:
-        plot_tuned(found.curves(), found.marks(), found.floor, plot, title=found.title)
+        plot_tuned(
+            found.curves(), found.marks(), plot, title=found.title, floor=found.floor, budget=found.goal.max_cost
+        )
     chosen = found.tuned.chosen
     if chosen is None:
         raise found.not_reachable()

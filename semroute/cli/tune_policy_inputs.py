@@ -72,33 +72,30 @@ class Tuning:
 
     @property
     def floor(self) -> float | None:
-        """The quality that must be kept, on the tuning rows."""
+        """Quality that must be kept, on the rows that test it."""
         if self.goal.min_quality is None:
             return None
-        return self.goal.min_quality * float(self.prepared.tuning.quality[:, self.tuned.strongest].mean())
+        return self.goal.min_quality * self.summary.strongest.quality.value
 
     def curves(self) -> dict[str, list[Spot]]:
-        """The points that were tried by family, on the tuning rows."""
+        """Return the points that were tried by family, on the rows that test the promise.
+
+        Floor and choice are measured there. On the rows that policies were tuned on the strongest model has another
+        quality, so that a choice that keeps its floor would seem to miss it.
+        """
         found: dict[str, list[Spot]] = {}
         for point in self.tuned.points:
-            found.setdefault(point.family.name, []).append((point.cost, point.quality))
+            quality, cost = point.play(self.prepared.held).point
+            found.setdefault(point.family.name, []).append((cost, quality))
         return found
 
     def marks(self) -> dict[str, Spot]:
-        """The choice, the strongest model and the point of most quality per dollar, on the tuning rows; and the choice
-        on the rows that tested it."""
-        part, column, dense = self.prepared.tuning, self.tuned.strongest, self.summary.densest
-        found: dict[str, Spot] = {}
-        if self.tuned.chosen is not None and self.summary.chosen is not None:
-            tested = self.summary.chosen
-            found["chosen"] = self.tuned.chosen.cost, self.tuned.chosen.quality
-            found["chosen, on the rows that tested it"] = tested.cost.value, tested.quality.value
-        single = float(part.cost[:, column].mean()), float(part.quality[:, column].mean())
-        return {
-            **found,
-            f"always {self.models[column]}": single,
-            "most quality per dollar": (dense.cost, dense.quality),
-        }
+        """Return the choice, the strongest model and the point of most quality per dollar, on the same rows."""
+        of = self.summary
+        chosen = {} if of.chosen is None else {"chosen": of.chosen}
+        always = f"always {self.models[self.tuned.strongest]}"
+        marks = {**chosen, always: of.strongest, "most quality per dollar": of.densest_figures}
+        return {name: (figures.cost.value, figures.quality.value) for name, figures in marks.items()}
 
     def not_reachable(self) -> InputError:
         """Why there is no choice."""

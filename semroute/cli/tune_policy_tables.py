@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
 from rich.text import Text
 
-from semroute.cli.tables import figures, percent, plain_table
+from semroute.cli.tables import DataTable, figures, percent, plain_table
 from semroute.evaluate.plain import finite
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def _worth(value: float) -> str:
     return f"USD {value:.4g} for +1.0" if math.isfinite(value) else "everything"
 
 
-def tuning_tables(found: Tuning) -> Iterator[Table | Text]:
+def tuning_tables(found: Tuning) -> Iterator[DataTable | Text]:
     """The choice, what each part adds, and how it was found."""
     summary, chosen = found.summary, found.tuned.chosen
     assert chosen is not None
@@ -117,10 +116,10 @@ def tuning_tables(found: Tuning) -> Iterator[Table | Text]:
         yield Text(found.costs, style="dim")
 
 
-def _table(found: Tuning) -> Table:
+def _table(found: Tuning) -> DataTable:
     table = plain_table("USD for 1,000", "quality", "of strongest", "saved", first="policy")
 
-    def row(name: str, of: Figures | None, *, style: str | None = None) -> None:
+    def row(name: str, of: Figures | None, *, style: str = "") -> None:
         cells = ["not reachable", "", "", ""] if of is None else _cells(of)
         table.add_row(Text(name), *cells, style=style)
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from semroute.config.cascade import Cascade
 from semroute.config.problem import Problem, dotted, nearest
 from semroute.config.schema import Config
+from semroute.types import tier_words
 
 
 def cascades(config: Config) -> dict[str, Cascade]:
@@ -33,7 +34,7 @@ def named_models(config: Config) -> dict[str, Sequence[str]]:
         named["the choice of the classifier"] = config.classifier.candidates
     for key, cascade in cascades(config).items():
         for position, tier in enumerate(cascade.tiers):
-            named[f"tier {position} of {key}"] = (tier.use,)
+            named[f"{tier_words(position, len(cascade.tiers))} of {key}"] = (tier.use,)
     return named
 
 
@@ -95,7 +96,8 @@ def _idle_cascade(key: str, cascade: Cascade) -> Iterator[Problem]:
     used = [tier.use for tier in cascade.tiers]
     for position, name in enumerate(used):
         if name in used[:position]:
-            message = f'"{dotted([name])}" is a tier already, and would answer the same again'
+            nth = tier_words(position, len(used))
+            message = f'{nth}: "{dotted([name])}" is a tier already, and would answer the same again'
             yield Problem("warning", f"{key}.tiers.{position}", message, "name each model once")
     if cascade.value_per_quality is not None and all(tier.quality is None for tier in cascade.tiers):
         fix = "give the tiers a quality, such as {use: large, quality: 0.9}"

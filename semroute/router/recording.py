@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from semroute.config import Config
-from semroute.errors import DispatchError, SemrouteError
+from semroute.errors import DispatchError, InputError, SemrouteError
 from semroute.outcomes.ids import new_id
 from semroute.types import Attempt, Completion, Decision, Delta, Opinion, Outcome, OutcomeSink, Usage
 
@@ -25,6 +25,49 @@ CANCELLED = "Cancelled"
 UNDECIDED = "undecided"
 """Named as the strategy of a query that ended before it was decided where it goes."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What came of a query so far.
+
+    Attributes:
+        name: of its outcome.
+        started: :func:`time.perf_counter` at its arrival.
+        completion: the whole answer; None until it is there.
+        attempts: that the answer, or the error, names.
+        first_ms: from arrival to the first piece of a stream.
+        kind: of the error; of one whose caller has left, until the answer is whole.
+        message: of an error that is ours.
+    """
+
+    name: str
+    started: float
+    completion: Completion | None = None
+    attempts: tuple[Attempt, ...] = ()
+    first_ms: float | None = None
+    kind: str | None = CANCELLED
+    message: str | None = None
+
+    @property
+    def elapsed_ms(self) -> float:
+        return (time.perf_counter() - self.started) * 1000
+
+    def noted(self, event: Delta | Completion) -> Delta | Completion:
+        """Take a piece or the whole answer, which gets the outcome's name."""
+        if isinstance(event, Completion):
+            event = self.completion = replace(event, outcome_id=self.name)
+            self.attempts, self.kind = event.attempts, None
+        elif self.first_ms is None:
+            self.first_ms = self.elapsed_ms
+        return event
+
+    def broke(self, error: BaseException) -> None:
+        """Take what ended it early; one who leaves a whole answer changes nothing of it."""
+        if isinstance(error, DispatchError):
+            self.attempts, self.kind, self.message = error.attempts, type(error).__name__, str(error)
+        elif isinstance(error, Exception):  # not ours: its words may hold anything
+            self.kind = type(error).__name__
 
 
 class Recorder:
@@ -75,46 +118,38 @@ class Recorder:
         Raises:
             DispatchError: as ``events``.
         """
-        name = new_id(time.time())
-        heard_ms: float | None = None
-        completion: Completion | None = None
-        attempts: tuple[Attempt, ...] = ()
-        kind: str | None = CANCELLED
-        message: str | None = None
+        heard = _Heard(new_id(time.time()), started)
         try:
             async with aclosing(events):
                 async for event in events:
-                    if isinstance(event, Completion):
-                        completion = event = replace(event, outcome_id=name)
-                        attempts, kind = event.attempts, None
-                    elif heard_ms is None:
-                        heard_ms = (time.perf_counter() - started) * 1000
-                    yield event
-        except DispatchError as error:
-            attempts, kind, message = error.attempts, type(error).__name__, str(error)
-            raise
-        except Exception as error:  # not ours: its words may hold anything
-            kind = type(error).__name__
+                    yield heard.noted(event)
+        except BaseException as error:
+            heard.broke(error)
             raise
         finally:
-            latency_ms = (time.perf_counter() - started) * 1000
-            cost = None if completion is None or completion.usage is None else self._compared(completion.usage)
-            outcome = Outcome(
-                id=name,
-                at=datetime.fromtimestamp(time.time() - latency_ms / 1000, UTC),
-                decision=decision,
-                completion=completion,
-                # Charged, whoever left: a failed query names its attempts itself, and a cancelled one cannot.
-                attempts=attempts or tuple(made),
-                latency_ms=latency_ms,
-                first_token_ms=heard_ms,
-                error_kind=kind,
-                error=message,
-                baseline_model=None if cost is None else self._baseline.model,
-                baseline_usd=cost,
-                metadata=metadata,
-            )
-            self._sink.record(outcome)
+            self._sink.record(self._outcome(heard, decision, metadata, made))
+
+    def _outcome(
+        self, heard: _Heard, decision: Decision, metadata: Mapping[str, str], made: Sequence[Attempt]
+    ) -> Outcome:
+        latency_ms = heard.elapsed_ms
+        usage = None if heard.completion is None else heard.completion.usage
+        cost = None if usage is None else self._compared(usage)
+        return Outcome(
+            id=heard.name,
+            at=datetime.fromtimestamp(time.time() - latency_ms / 1000, UTC),
+            decision=decision,
+            completion=heard.completion,
+            # Charged, whoever left: a failed query names its attempts itself, and a cancelled one cannot.
+            attempts=heard.attempts or tuple(made),
+            latency_ms=latency_ms,
+            first_token_ms=heard.first_ms,
+            error_kind=heard.kind,
+            error=heard.message,
+            baseline_model=None if cost is None else self._baseline.model,
+            baseline_usd=cost,
+            metadata=metadata,
+        )
 
     def undecided(
         self, text: str, attempts: Sequence[Attempt], error: BaseException, started: float, metadata: Mapping[str, str]
@@ -164,6 +199,25 @@ def _undecided(text: str, attempts: Sequence[Attempt], elapsed_ms: float) -> Dec
         elapsed_ms=elapsed_ms,
         opinions=(Opinion("judge", "passed", reason, elapsed_ms=elapsed_ms, attempts=tuple(attempts)),),
     )
+
+
+def judge(log: OutcomeSink | None, outcome_id: str | None, quality: float, comment: str | None) -> str:
+    """Keep a judgement of an outcome; see :meth:`semroute.router.Router.feedback`."""
+    if log is None:
+        raise InputError(
+            "this router has no log, so that there is no outcome to judge; add log: {enabled: true} to semroute.yaml, "
+            "or open it by Router.load(log=True)"
+        )
+    keeps: Callable[[str, float, str | None], str] | None = getattr(log, "judge", None)
+    if keeps is None:
+        raise InputError(
+            f"{type(log).__name__} keeps outcomes but no feedback; give it a method judge(outcome_id, quality, comment)"
+        )
+    if outcome_id is None:
+        raise InputError(
+            "the outcome has no id: nothing was logged of it (log=False, or an answer from before there was a log)"
+        )
+    return keeps(outcome_id, quality, comment)
 
 
 def opened_log(log: OutcomeSink | bool | None, config: Config) -> OutcomeSink | None:

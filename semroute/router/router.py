@@ -24,7 +24,7 @@ from semroute.router.chance import Chances
 from semroute.router.deciding import Calling, arun, chain_of, run
 from semroute.router.live import LiveIndex
 from semroute.router.locate import ENVIRONMENT, Progress, locate_index, shipped_index
-from semroute.router.recording import Recorder, opened_log
+from semroute.router.recording import Recorder, judge, opened_log
 from semroute.router.reload import Reloader
 from semroute.router.text import routable_text
 from semroute.router.trial import LiveShare, TrialRun, is_by_trial, tried_config
@@ -118,10 +118,11 @@ class Router:
         """The configuration."""
         return self._config
 
-    def route(self, query: Query | Request) -> Decision:
+    def route(self, query: Query | Request, *, log: bool = True) -> Decision:
         """Decide where a string, or the last user turn of chat messages, goes.
 
-        A :class:`~semroute.types.Request` also shows the rules tools, a schema and what is known of the caller.
+        A :class:`~semroute.types.Request` also shows the rules tools, a schema and what is known of the caller. With
+        ``log=False`` nothing of the query is kept, whatever the configuration says.
 
         Raises:
             QueryError: the query is empty, or is neither text nor messages.
@@ -130,9 +131,9 @@ class Router:
         """
         request = valid_request(query)
         (decision,) = run(self._deciding([request], [routable_text(request.messages)], ANYTHING))
-        return self._noted([self._with_cascade(decision)], [request])[0]
+        return self._noted([self._with_cascade(decision)], [request], log)[0]
 
-    def route_many(self, queries: Sequence[Query | Request]) -> list[Decision]:
+    def route_many(self, queries: Sequence[Query | Request], *, log: bool = True) -> list[Decision]:
         """:meth:`route` for many queries at once, in their order; ``elapsed_ms`` is each one's share of the time.
 
         Raises:
@@ -141,9 +142,11 @@ class Router:
         requests = valid_queries(queries)
         texts = [_text_of(request, place) for place, request in enumerate(requests)]
         decisions = run(self._deciding(requests, texts, ANYTHING)) if texts else []
-        return self._noted([self._with_cascade(one) for one in decisions], requests) if texts else []
+        return self._noted([self._with_cascade(one) for one in decisions], requests, log) if texts else []
 
-    async def aroute(self, query: Query | Request, *, constraints: Constraints = ANYTHING) -> Decision:
+    async def aroute(
+        self, query: Query | Request, *, constraints: Constraints = ANYTHING, log: bool = True
+    ) -> Decision:
         """:meth:`route` without blocking the event loop; ``constraints`` bound a judge's call too.
 
         Raises:
@@ -153,10 +156,10 @@ class Router:
         if _asks(self._chain, self._trial, limits):
             await self._open_dispatcher()
         if limits.deadline_s is None:
-            decision = await self._adecide(request, limits)
+            decision = await self._adecide(request, limits, log)
         else:
-            decision = await self._decided_within(request, limits, limits.deadline_s)
-        return self._noted([decision], [request])[0]
+            decision = await self._decided_within(request, limits, limits.deadline_s, log)
+        return self._noted([decision], [request], log)[0]
 
     @property
     def dispatcher(self) -> Dispatcher:
@@ -183,7 +186,12 @@ class Router:
             return self._pool
 
     def complete(
-        self, query: Query | Request, *, model: str | None = None, constraints: Constraints | None = None
+        self,
+        query: Query | Request,
+        *,
+        model: str | None = None,
+        constraints: Constraints | None = None,
+        log: bool = True,
     ) -> Completion:
         """Route, call the chosen model and wait for its answer.
 
@@ -192,6 +200,8 @@ class Router:
                 a JSON schema, limits and the like.
             model: call this model or group instead of the decision's.
             constraints: the request's own limits, such as regions, a price ceiling or a deadline.
+            log: whether the outcome is kept where this router has a log; False keeps nothing of the query, whatever
+                the configuration says.
 
         Raises:
             InputError: the query cannot be routed, or a field or a limit cannot be used; the message names its path.
@@ -199,42 +209,52 @@ class Router:
         """
         from semroute import bridge
 
-        return bridge.run(self.acomplete(query, model=model, constraints=constraints))
+        return bridge.run(self.acomplete(query, model=model, constraints=constraints, log=log))
 
     async def acomplete(
-        self, query: Query | Request, *, model: str | None = None, constraints: Constraints | None = None
+        self,
+        query: Query | Request,
+        *,
+        model: str | None = None,
+        constraints: Constraints | None = None,
+        log: bool = True,
     ) -> Completion:
         """:meth:`complete` for asynchronous callers."""
         answer: Completion | None = None
         request, limits = valid_request(query), valid_constraints(constraints, model)
-        async with aclosing(self._answer(request, limits, streaming=False)) as events:
+        async with aclosing(self._answer(request, limits, streaming=False, log=log)) as events:
             async for event in events:
                 answer = event if isinstance(event, Completion) else None
         assert answer is not None  # answering ends with a completion or raises
         return answer
 
     async def astream(
-        self, query: Query | Request, *, model: str | None = None, constraints: Constraints | None = None
+        self,
+        query: Query | Request,
+        *,
+        model: str | None = None,
+        constraints: Constraints | None = None,
+        log: bool = True,
     ) -> AsyncGenerator[Delta | Completion]:
         """:meth:`acomplete`, with the answer's pieces as they arrive; the completion comes last."""
         request, limits = valid_request(query), valid_constraints(constraints, model)
-        async with aclosing(self._answer(request, limits, streaming=True)) as events:
+        async with aclosing(self._answer(request, limits, streaming=True, log=log)) as events:
             async for event in events:
                 yield event
 
     async def _answer(
-        self, request: Request, limits: Constraints, *, streaming: bool
+        self, request: Request, limits: Constraints, *, streaming: bool, log: bool
     ) -> AsyncGenerator[Delta | Completion]:
         await self._open_dispatcher()
         started, attempts = time.perf_counter(), list[Attempt]()
         most_s = self._config.retries.deadline_s
         limit_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
         # One deadline for the decision and the answer.
-        decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s)
+        decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s, log)
         limits = replace(limits, deadline_s=max(limit_s - (time.perf_counter() - started), 0.0))
         answering = self._answers(decision)
         events = answering.answer(request, decision, self.dispatcher, limits, streaming=streaming, attempts=attempts)
-        if self._recorder is not None:
+        if self._recorder is not None and log:
             events = self._recorder.answered(events, decision, started, request.metadata, attempts)
         async with aclosing(events):
             async for event in events:
@@ -252,6 +272,29 @@ class Router:
         """Return the policy that answers a decision: the one that serves, or the one on trial."""
         trial = self._trial
         return trial.answering if trial is not None and is_by_trial(decision) else self._answering
+
+    def feedback(self, outcome_id: str | None, quality: float, comment: str | None = None) -> str:
+        """Keep what a user says of an answer; earlier judgements stay, and the latest counts.
+
+        An outcome that was recorded a moment ago is found: what waits is written first.
+
+        Args:
+            outcome_id: :attr:`Completion.outcome_id`; a beginning of it that only one has, or ``last``, does as well.
+            quality: 0 (bad) to 1 (good).
+            comment: words of the user.
+
+        Returns:
+            The outcome's whole id.
+
+        Raises:
+            InputError: the quality is out of range, no outcome, or more than one, is meant, or this router has no log.
+            StateError: the log cannot be written.
+        """
+        return judge(self._log, outcome_id, quality, comment)
+
+    async def afeedback(self, outcome_id: str | None, quality: float, comment: str | None = None) -> str:
+        """:meth:`feedback` without blocking the event loop."""
+        return await self._workers.run(judge, self._log, outcome_id, quality, comment)
 
     def close(self) -> None:
         """Write what the log has not written yet, and let it go; threads end with their work."""
@@ -282,22 +325,22 @@ class Router:
         answering = Answering(tried, chain.pool, live.without_models)
         return TrialRun(chain, answering, self._share, Chances(config, tried))
 
-    async def _adecide(self, request: Request, constraints: Constraints) -> Decision:
+    async def _adecide(self, request: Request, constraints: Constraints, log: bool) -> Decision:
         started, text, asked = time.perf_counter(), routable_text(request.messages), list[Attempt]()
         try:
             (decision,) = await arun(self._deciding([request], [text], constraints, asked), self._workers)
             return self._with_cascade(decision, constraints)
         except BaseException as error:
-            if self._recorder is not None and asked:
+            if self._recorder is not None and log and asked:
                 self._recorder.undecided(text, asked, error, started, request.metadata)
             raise
 
-    async def _decided_within(self, request: Request, constraints: Constraints, limit_s: float) -> Decision:
+    async def _decided_within(self, request: Request, constraints: Constraints, limit_s: float, log: bool) -> Decision:
         from semroute.eventloop import timeout
 
         try:
             async with timeout(limit_s):
-                return await self._adecide(request, constraints)
+                return await self._adecide(request, constraints, log)
         except TimeoutError as error:
             if isinstance(error, SemrouteError):
                 raise
@@ -308,8 +351,8 @@ class Router:
         tiers = self._answers(decision).tiers(decision, constraints)
         return replace(decision, cascade=tiers) if tiers else decision
 
-    def _noted(self, decisions: list[Decision], requests: Sequence[Request]) -> list[Decision]:
-        if self._recorder is not None:
+    def _noted(self, decisions: list[Decision], requests: Sequence[Request], log: bool) -> list[Decision]:
+        if self._recorder is not None and log:
             self._recorder.decided(decisions, [request.metadata for request in requests])
         return decisions
 

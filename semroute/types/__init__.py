@@ -22,6 +22,7 @@ from semroute.types.exchange import (
     Tool,
     ToolCall,
     Trial,
+    tier_words,
 )
 from semroute.types.gates import BreakerState, Ending, Gates, Pass, Place, Refusal, Standing
 from semroute.types.outcome import (
@@ -82,5 +83,6 @@ __all__ = [
     "ToolCall",
     "Trial",
     "Usage",
+    "tier_words",
     "total_cost",
 ]

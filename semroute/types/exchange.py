@@ -152,12 +152,22 @@ class Checked:
     skipped: bool = False
 
 
+def tier_words(position: int, count: int | None = None) -> str:
+    """Return a tier's name for a person, who counts from 1: ``tier 1 of 3``.
+
+    Args:
+        position: as programs have it, from 0: in :class:`Trial`, JSON, the log and paths of keys.
+        count: tiers of the cascade, where they are known.
+    """
+    return f"tier {position + 1}" if count is None else f"tier {position + 1} of {count}"
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One tier of a cascade: called and checked, or left out.
 
     Attributes:
-        tier: position, 0 is the cheapest.
+        tier: position in the configuration from 0, the cheapest; people read 1 (:func:`tier_words`).
         candidate: the model or group that the tier names.
         completion: its answer; None where it was left out or failed.
         attempts: every call that was made for it, those of additional samples among them.
@@ -209,7 +219,7 @@ class Completion:
             answer was the better one.
         decision: what led here, where a router decided.
         trials: the tiers of the cascade, where there was one.
-        tier: position of the tier whose answer this is; None where there was no cascade.
+        tier: position from 0 of the tier whose answer this is; None where there was no cascade.
         outcome_id: name of the logged outcome, for feedback; None where nothing was logged.
         alternatives: further answers, where ``n`` asked for them; ``usage`` and ``cost`` are of all together.
     """

@@ -121,7 +121,7 @@ class LoggedOutcome:
         candidates: models in the order in which they were to be tried.
         model: the logical model whose answer was given; None where none was.
         deployment: where it was called.
-        tier: position of the tier whose answer was given; None where there was no cascade.
+        tier: position from 0 of the tier whose answer was given; None where there was no cascade.
         accepted: whether a tier was accepted; None where there was no cascade.
         escalated: whether more than one tier was called.
         decide_ms: wall time of deciding.

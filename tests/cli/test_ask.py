@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from semroute.cli.ask import as_dict, summary
 from semroute.cli.main import cli
 from semroute.errors import AuthenticationError, NoDeploymentError, QueryError
-from semroute.testing import FakeProvider, fail
+from semroute.testing import FakeProvider, answer, fail
 from semroute.types import Attempt, CategoryScore, Completion, Decision, Usage
 
 KEY = "sk-proj-a1b2c3d4e5f6g7h8"
@@ -106,3 +106,31 @@ def test_a_decision_comes_along_in_json() -> None:
     assert value["decision"] == DECISION.to_dict()
     assert value["usage"]["input_tokens"] == 12
     assert value["usage"]["output_tokens"] == 3
+
+
+def test_people_count_tiers_from_1_and_programs_from_0(
+    routing_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with FakeProvider() as provider:
+        places = [
+            {"name": f"{model}-1", "model": model, "base_url": provider.base_url} for model in ("small", "large", "top")
+        ]
+        config = {
+            "index": str(routing_index), "deployments": places, "strategies": ["rules"],
+            "cascade": {"tiers": ["small", "large", "top"]}, "log": {"enabled": True},
+        }  # fmt: skip
+        Path("semroute.yaml").write_text(json.dumps(config))
+        no, yes = answer("I'm sorry, but I can't help with that."), answer("Eight minutes in boiling water.")
+        provider.script(no, yes, no, yes)
+        shown = run("how long do I boil an egg")
+        told = json.loads(run("how long do I boil an egg", "--json").stdout)
+    assert "  tier 1 of 3, small: rejected" in shown.stderr
+    assert "  tier 2 of 3, large: accepted" in shown.stderr
+    assert " · tier 2 of 3 · large · " in shown.stderr
+    assert (told["tier"], [trial["tier"] for trial in told["trials"]]) == (1, [0, 1])
+    logged = CliRunner().invoke(cli, ["log", "tail"]).stdout
+    assert logged.count("large^2") == 2
+    kept = json.loads(CliRunner().invoke(cli, ["log", "tail", "--json"]).stdout.splitlines()[0])
+    assert (kept["tier"], [trial["tier"] for trial in kept["trials"]]) == (1, [0, 1])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,33 @@ def test_a_log_that_cannot_be_opened_stops_nobody(routing_index: Path, capsys: p
     captured = capsys.readouterr()
     assert "cooking" in captured.out
     assert "warning: nothing is logged" in captured.err
+
+
+@pytest.mark.parametrize("more", [(), ("--model", "small")], ids=["routed", "pinned"])
+@pytest.mark.parametrize("enabled", [True, None], ids=["log on", "log by default"])
+def test_no_log_goes_over_the_configuration(
+    routing_index: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], enabled: bool | None
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with FakeProvider() as provider:
+        section = {} if enabled is None else {"log": {"enabled": enabled}}
+        place = {"name": "small-1", "model": "small", "base_url": provider.base_url}
+        Path("semroute.yaml").write_text(
+            yaml.safe_dump({"deployments": [place], "index": str(routing_index), **section})
+        )
+        assert main(["ask", "--no-log", "recipe for carrot soup", *more]) == 0
+        assert not Path(".semroute/log.db").exists()
+        assert main(["ask", "recipe for carrot soup", *more]) == 0
+        assert main(["ask", "--no-log", "how do I poach an egg", *more]) == 0
+        assert main(["route", "--no-log", "how do I poach an egg"]) == 0
+    Path("q.txt").write_text("how do I poach an egg\n")
+    assert main(["route", "--no-log", "--file", "q.txt"]) == 0
+    assert len(run("log", "tail", "--json").stdout.splitlines()) == 1
+    assert b"poach" not in b"".join(path.read_bytes() for path in Path(".semroute").iterdir())
+
+
+@pytest.mark.usefixtures("asked")
+def test_elsewhere_than_at_a_terminal_an_outcome_is_a_line_without_a_header() -> None:
+    lines = run("log", "tail").stdout.splitlines()
+    assert len(lines) == 3
+    assert all(re.match(r"[0-9a-f]{16}  \d\d-\d\d \d\d:\d\d:\d\d  ", line) for line in lines)

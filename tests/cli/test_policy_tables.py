@@ -44,9 +44,12 @@ def test_long_names_of_tasks_and_models_are_folded_at_their_parts(study: Study) 
     tasks = (replace(subject.tasks[0], task="high_school_government_and_politics", n=12_345), *subject.tasks[1:])
     named = replace(subject, tasks=tasks, predictions=predictions)
     lines = "\n".join(map(_shown, comparison(replace(study, policies=(named,)), None, []))).splitlines()
-    for first, rest in (("high_school_government_and_", "  politics"), ("llama-3.1-nemotron-", "  instruct-preview")):
-        place = next(number for number, line in enumerate(lines) if line.startswith(first))
-        assert lines[place + 1].rstrip() == rest
+    for name in ("high_school_government_and_politics", "llama-3.1-nemotron-ultra-253b-instruct-preview"):
+        place = next(number for number, line in enumerate(lines) if line.startswith(name[:12]))
+        first, rest = lines[place].split()[0], lines[place + 1].strip()
+        assert first[-1] in "_-"
+        assert first + rest == name
+        assert lines[place + 1] == f"  {rest}"
     assert max(map(len, lines)) <= 80
 
 

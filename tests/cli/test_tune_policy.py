@@ -303,3 +303,23 @@ def test_judgements_of_one_query_are_one_draw(outcomes: Path) -> None:
     run("feedback", "last", "good")
     told = json.loads(run("report", "--policy", "policy", "--json").stdout)["drift"]
     assert (told["judged"], told["quality"]["value"]) == (2, 0.5)
+
+
+@pytest.mark.parametrize("fraction", [0.7, 0.85, 0.93, 0.97, 1.0])
+def test_the_picture_measures_floor_choice_and_curves_on_the_same_rows(outcomes: Path, fraction: float) -> None:
+    source = TuneSource(
+        [outcomes], Path("prices.yaml"), None, None, ["linear"], 0.4, 0.9, None, 1, None, Path("policy")
+    )
+    found = tuning(source, Goal(min_quality=fraction), None, None, lambda *_: None)
+    held, tuned = found.prepared.held, found.prepared.tuning
+    marks, curves = found.marks(), found.curves()
+    strongest = float(held.quality[:, found.tuned.strongest].mean())
+    assert found.floor == pytest.approx(fraction * strongest)
+    assert marks["always large"] == pytest.approx((float(held.cost[:, 1].mean()), strongest))
+    assert strongest != pytest.approx(float(tuned.quality[:, 1].mean()), abs=1e-4), "else the rows would not matter"
+    # What has passed its test keeps the floor on the rows that tested it, and lies on the curve of its kind.
+    cost, quality = marks["chosen"]
+    assert quality >= found.floor - 1e-9
+    assert found.tuned.chosen is not None
+    own = curves[found.tuned.chosen.family.name]
+    assert min(abs(cost - x) / cost + abs(quality - y) for x, y in own) < 1e-6

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from semroute.catalog.check import check_catalog
 from semroute.config import CategoryOverride, Config, Deployment, Fallback, ModelSpec, Problem
 from semroute.config.check import check_config
 
@@ -144,7 +145,7 @@ def test_a_cascade_whose_tier_nobody_serves_is_an_error() -> None:
     )
     problems = check_config(config, category_models=None, env={})
     assert [(problem.severity, problem.key) for problem in problems] == [("error", "deployments")]
-    assert "tier 0 of cascade cannot be answered" in problems[0].message
+    assert "tier 1 of 2 of cascade cannot be answered" in problems[0].message
 
 
 BOTH = [LARGE.model_dump(), deployment("b", "small").model_dump(), deployment("c", "coder").model_dump()]
@@ -230,3 +231,18 @@ def test_a_judge_that_may_wait_for_longer_than_half_of_the_deadline_is_a_warning
         {"deployments": [{"name": "a", "model": "large"}], "judge": {"model": "large", "timeout_s": 61.0}}
     )
     assert only(check_config(config, category_models=None, env={})).key == "judge.timeout_s"
+
+
+def test_problems_of_tiers_count_them_from_1_as_people_do() -> None:
+    tiers = {"tiers": ["large", "small", "large"], "max_usd": 1.0}
+    config = Config.model_validate(
+        {"deployments": BOTH, "cascade": tiers, "categories": {"code": {"cascade": {"tiers": ["small", "gone"]}}}}
+    )
+    words = [
+        problem.message
+        for problem in (*check_config(config, category_models={"code": []}, env={"KEY": "k"}), *check_catalog(config))
+    ]
+    assert any('tier 3 of 3: "large" is a tier already' in message for message in words)
+    assert any('tier 2 of 3: no price is known for "small"' in message for message in words)
+    assert any("tier 2 of 2 of categories.code.cascade cannot be answered" in message for message in words)
+    assert not any("tier 0" in message for message in words)

@@ -84,15 +84,15 @@ def billed(request: RecordedRequest) -> float:
     return sum(tokens * price for tokens, price in zip(request.charged, prices, strict=True)) / 1e6
 
 
-async def left_after(router: Router, asked: Callable[[], bool], *, streaming: bool = False) -> None:
+async def left_after(router: Router, asked: Callable[[], bool], *, streaming: bool = False, log: bool = True) -> None:
     """Ask, and leave as soon as ``asked``."""
 
     async def read() -> None:
-        async with aclosing(router.astream(SOUP)) as events:
+        async with aclosing(router.astream(SOUP, log=log)) as events:
             async for _ in events:
                 pass
 
-    task = asyncio.create_task(read() if streaming else router.acomplete(SOUP))  # type: ignore[arg-type]
+    task = asyncio.create_task(read() if streaming else router.acomplete(SOUP, log=log))  # type: ignore[arg-type]
     while not asked() and not task.done():
         await asyncio.sleep(0.005)
     assert asked()
@@ -155,6 +155,16 @@ def test_a_query_that_is_left_while_a_judge_is_asked_has_the_judges_call(
     (attempt,) = one.decision.attempts
     assert (attempt.model, attempt.error_kind) == ("large", "Abandoned")
     assert attempt.cost is not None
+
+
+def test_a_query_that_is_not_to_be_logged_leaves_nothing_while_a_judge_is_asked(
+    routing_index: Path, provider: FakeProvider, kept: Kept
+) -> None:
+    judge = {"model": "large", "candidates": ["small", "medium"]}
+    router = Router.load(routing_index, config=config(provider, strategies=["judge"], judge=judge), log=kept)
+    provider.script(hang())
+    asyncio.run(left_after(router, lambda: len(provider.requests) == 1, log=False))
+    assert kept.outcomes == []
 
 
 def test_tokens_of_a_call_that_was_left_go_back(routing_index: Path, provider: FakeProvider, kept: Kept) -> None:

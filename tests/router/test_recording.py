@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from semroute.config import Config
-from semroute.errors import DispatchError
+from semroute.errors import DispatchError, InputError
 from semroute.outcomes.log import open_log
 from semroute.router import Router
 from semroute.router.recording import CANCELLED
@@ -168,3 +168,69 @@ def test_the_library_starts_and_answers_while_the_database_of_its_log_is_down(
     assert router.complete(SOUP).text
     router.close()
     assert "1 outcomes are lost" in caplog.text
+
+
+class _Everything:
+    """All doors of a router by which a query is answered or decided."""
+
+    @staticmethod
+    def complete(router: Router, **more: Any) -> None:
+        assert router.complete(SOUP, **more).outcome_id is None
+
+    @staticmethod
+    def stream(router: Router, **more: Any) -> None:
+        async def read() -> None:
+            async with aclosing(router.astream(SOUP, **more)) as events:
+                async for event in events:
+                    assert getattr(event, "outcome_id", None) is None
+
+        asyncio.run(read())
+
+    @staticmethod
+    def left(router: Router, **more: Any) -> None:
+        async def leave() -> None:
+            async with aclosing(router.astream(SOUP, **more)) as events:
+                await anext(events)
+
+        asyncio.run(leave())
+
+    @staticmethod
+    def route(router: Router, **more: Any) -> None:
+        router.route(SOUP, **more)
+        router.route_many([SOUP, SOUP], **more)
+        asyncio.run(router.aroute(SOUP, **more))
+
+
+@pytest.mark.parametrize("door", ["complete", "stream", "left", "route"])
+def test_a_query_that_is_not_to_be_logged_leaves_nothing(
+    door: str, routing_index: Path, provider: FakeProvider
+) -> None:
+    kept = Kept()
+    router = Router.load(routing_index, config=config(provider, log={"enabled": True}), log=kept)
+    getattr(_Everything, door)(router, log=False)
+    assert kept.outcomes == []
+    router.complete(SOUP)
+    assert len(kept.outcomes) == 1
+
+
+def test_a_query_that_is_not_to_be_logged_leaves_nothing_where_it_fails(
+    routing_index: Path, provider: FakeProvider
+) -> None:
+    kept = Kept()
+    provider.script(fail(500))
+    router = Router.load(routing_index, config=config(provider), log=kept)
+    with pytest.raises(DispatchError):
+        router.complete(SOUP, log=False)
+    assert kept.outcomes == []
+
+
+def test_feedback_without_a_log_says_what_to_write(routing_index: Path) -> None:
+    router = Router.load(routing_index, config=config(None))
+    with pytest.raises(InputError, match=r"log: \{enabled: true\} to semroute\.yaml"):
+        router.feedback("0" * 32, 1.0)
+
+
+def test_feedback_to_a_sink_that_keeps_none_names_what_it_lacks(routing_index: Path, provider: FakeProvider) -> None:
+    router = Router.load(routing_index, config=config(provider), log=Kept())
+    with pytest.raises(InputError, match=r"^Kept keeps outcomes but no feedback; give it a method judge"):
+        router.feedback(router.complete(SOUP).outcome_id, 1.0)

@@ -14,17 +14,24 @@ Spot = tuple[float, float]
 
 
 def plot_tuned(
-    curves: Mapping[str, Sequence[Spot]], marks: Mapping[str, Spot], floor: float | None, path: Path, *, title: str
+    curves: Mapping[str, Sequence[Spot]],
+    marks: Mapping[str, Spot],
+    path: Path,
+    *,
+    title: str,
+    floor: float | None = None,
+    budget: float | None = None,
 ) -> None:
-    """Write the picture.
+    """Write the picture; all in it is measured on the same rows.
 
     Args:
         curves: by family, the points that were tried.
-        marks: by name, at most four single points: the choice, there and on the rows that tested it, the strongest
-            model, the point of most quality per dollar.
-        floor: quality that must be kept on the rows of the curves; None draws none.
+        marks: by name, at most four single points: the choice, the strongest model, the point of most quality per
+            dollar.
         path: ``.png`` or ``.svg``.
         title: above the picture.
+        floor: quality that must be kept; None draws none.
+        budget: USD a query that must be kept; None draws none.
 
     Raises:
         MissingExtraError: the extra "plot" is not installed.
@@ -33,7 +40,7 @@ def plot_tuned(
     check_format(path)
     figure = new_figure(9, 6)
     axes = figure.subplots()
-    axes.set_title(f"{title}: the rows that policies were tuned on", loc="left")
+    axes.set_title(f"{title}: the rows that tested the policies", loc="left")
     for colour, (name, spots) in zip(COLOURS, curves.items(), strict=False):
         ordered = sorted(spots)
         cost, quality = [_THOUSAND * spot[0] for spot in ordered], [spot[1] for spot in ordered]
@@ -46,6 +53,8 @@ def plot_tuned(
         )  # fmt: skip
     if floor is not None:
         axes.axhline(floor, color="black", linewidth=1, linestyle="--", label="floor")
+    if budget is not None:
+        axes.axvline(_THOUSAND * budget, color="black", linewidth=1, linestyle="--", label="budget")
     axes.set_xlabel("USD for 1,000 queries")
     axes.set_ylabel("mean quality")
     axes.yaxis.set_major_formatter(percent_axis())

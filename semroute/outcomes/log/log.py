@@ -107,6 +107,7 @@ class OutcomeLog:
             InputError: the value is out of range, or no outcome, or more than one, is meant.
             StateError: the database cannot be written.
         """
+        self.flush()  # the outcome may have been recorded a moment ago
         with self._opened():
             return feedback.judge(self._engine, name, value, comment)
 

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from outcomes.log.made import outcome
 
+from semroute.config import Config, Log
 from semroute.errors import InputError
-from semroute.outcomes.log import OutcomeLog
+from semroute.outcomes.log import OutcomeLog, open_log
+from semroute.router import Router
+from semroute.testing import FakeProvider
 
 
 def test_the_latest_judgement_counts(log: OutcomeLog) -> None:
@@ -56,3 +62,44 @@ def test_a_judgement_lies_between_0_and_1(log: OutcomeLog, value: float) -> None
 def test_a_judgement_of_another_kind_is_our_error(log: OutcomeLog, given: Any) -> None:
     with pytest.raises(InputError):
         log.judge(*given)
+
+
+@pytest.fixture
+def router(url: str, routing_index: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Router]:
+    """A router that logs to a database of either kind."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with FakeProvider() as provider:
+        place = {"name": "small-1", "model": "small", "base_url": provider.base_url}
+        settings = {"deployments": [place], "log": {"enabled": True, "url": url}}
+        opened = Router.load(routing_index, config=Config.model_validate(settings))
+        yield opened
+        opened.close()
+
+
+def _judged(url: str) -> dict[str, float | None]:
+    with open_log(Log(url=url, keep_days="forever"), {}) as opened:
+        return {one.id: one.feedback for one in opened.outcomes()}
+
+
+def test_code_gives_feedback_at_once_on_an_answer_that_it_has_just_got(router: Router, url: str) -> None:
+    completion = router.complete("recipe for carrot soup")
+    assert router.feedback(completion.outcome_id, 0.25, "too salty") == completion.outcome_id
+    other = router.complete("how long do I boil an egg")
+    assert asyncio.run(router.afeedback(other.outcome_id, 1)) == other.outcome_id
+    assert _judged(url) == {completion.outcome_id: 0.25, other.outcome_id: 1.0}
+
+
+@pytest.mark.parametrize("quality", [-0.1, 1.1, float("nan"), float("inf"), True, "good", None])
+def test_a_quality_out_of_range_is_refused_and_nothing_is_kept(router: Router, url: str, quality: Any) -> None:
+    completion = router.complete("recipe for carrot soup")
+    with pytest.raises(InputError, match="from 0 to 1"):
+        router.feedback(completion.outcome_id, quality)
+    assert _judged(url) == {completion.outcome_id: None}
+
+
+def test_an_outcome_that_was_not_logged_is_refused(router: Router) -> None:
+    with pytest.raises(InputError, match='no outcome begins with "0000"'):
+        router.feedback("0000", 1.0)
+    completion = router.complete("recipe for carrot soup", log=False)
+    with pytest.raises(InputError, match="nothing was logged of it"):
+        router.feedback(completion.outcome_id, 1.0)
