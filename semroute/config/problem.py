@@ -40,6 +40,12 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Ask for the known word that was probably meant; empty where none is near."""
+    meant = nearest(word, known)
+    return f'did you mean "{dotted([meant])}"?' if meant else ""
+
+
 def dotted(path: Iterable[str | int]) -> str:
     """A path of keys and positions as one printable line; parts that do not print plainly are quoted."""
     return ".".join(_part(str(part)) for part in path)

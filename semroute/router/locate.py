@@ -39,7 +39,7 @@ def locate_index(index: Path | str | None, config: Config) -> Path | None:
         return Path(named)
     configured = Path(config.index)
     # A configuration that names another folder than the default one means it: its absence is an error, not a default.
-    if (configured / MANIFEST).exists() or configured != Path(Config().index):
+    if (configured / MANIFEST).exists() or not config.has_default_index:
         return configured
     return None
 
