@@ -125,6 +125,7 @@ def _trial(config: Config, models: Mapping[str, Sequence[str]] | None) -> Iterat
     except ConfigError as error:
         yield Problem("error", "trial.policy", str(error))
         return
+
     def problems_of(one: Config) -> list[Problem]:
         unknown = [] if models is None else unknown_categories(one, models, NO_CATEGORY)
         return [*unknown, *_classifiers(one)]

@@ -8,7 +8,6 @@ from semroute.config.deciding_check import check_deciding, named_models
 from semroute.config.problem import Problem, did_you_mean, dotted
 from semroute.config.schema import Config
 
-
 NO_CATEGORY = "the index has no such category"
 
 

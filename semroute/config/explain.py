@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -50,6 +50,9 @@ _LIMITS = {
     "too_short": ("must not be empty", "list at least {min_length}, or remove the key"),
     "literal_error": ("must be {expected}", "write one of these"),
 }
+_NAME = re.compile(r"[a-z_0-9][A-Za-z_0-9]*")
+_TYPES = frozenset({"str", "int", "float", "bool", "bytes", "dict", "none", "nullable"})
+"""Pydantic's names of the branches of a choice, which are no keys."""
 _SCALARS = {"string_type": "one value", "float_type": "one number", "int_type": "one number", "bool_type": "one value"}
 """Kinds of a single value, with what to write in place of a list or a mapping."""
 _UNKNOWN = ("cannot be used", 'see how "semroute init" writes it')
@@ -126,6 +129,17 @@ def _named(detail: ErrorDetails, path: tuple[str, ...], document: Document) -> t
     if "key" in context:
         return (*path, context["key"])
     return path
+
+
+def place_in(error: ValidationError) -> str:
+    """Name where in a value of another program its first mistake lies; empty for the value itself."""
+    parts = [str(part) for part in error.errors(include_input=False, include_url=False)[0]["loc"]]
+    return ".".join(part for part in parts if _NAME.fullmatch(part) and part not in _TYPES)
+
+
+def said_of(error: ValidationError) -> str:
+    """Say what is wrong first in a value of another program."""
+    return ": ".join(filter(None, (place_in(error), _words(error.errors(include_input=False)[0], "")[0])))
 
 
 def _words(detail: ErrorDetails, value: object) -> tuple[str, str]:

@@ -32,9 +32,7 @@ def overlaid(config: Config, path: Path) -> Config:
     sections = dict(document.data)
     named = sections.get("categories")
     if isinstance(named, dict) and all(isinstance(own, dict) for own in named.values()):
-        before = {
-            name: own.model_dump(by_alias=True, exclude_unset=True) for name, own in config.categories.items()
-        }
+        before = {name: own.model_dump(by_alias=True, exclude_unset=True) for name, own in config.categories.items()}
         sections["categories"] = {**before, **{name: {**before.get(name, {}), **own} for name, own in named.items()}}
     made, problems = problems_of({**whole, **sections}, document, context(path.parent, config.file_folder))
     if made is None:

@@ -26,7 +26,6 @@ from semroute.config.sections import Name, Names, Number, Positive, Section
 from semroute.config.trial import Trial
 from semroute.config.values import folder, state_address
 
-
 DEFAULT_INDEX = Path(".semroute/index")
 
 

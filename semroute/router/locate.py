@@ -53,10 +53,11 @@ def shipped_index(progress: Progress = lambda step, done, total: None) -> Path:
     """
     from semroute.categories import shipped_folder
 
+    found = built_shipped_index()
+    if found is not None:
+        return found
     source = shipped_folder()
-    folder = platformdirs.user_cache_path("semroute") / f"shipped-{__version__}-{_digest(source)}"
-    if (folder / MANIFEST).exists():
-        return folder
+    folder = _shipped_at(source)
     from semroute.learn.pipeline import build_index
 
     log.info("building the index of the shipped categories once, in %s", folder)
@@ -70,6 +71,18 @@ def shipped_index(progress: Progress = lambda step, done, total: None) -> Path:
             time.sleep(1.0)
         if (folder / MANIFEST).exists():
             return folder
+
+
+def built_shipped_index() -> Path | None:
+    """Find the index of the shipped categories in the user's cache folder; None where it was not built yet."""
+    from semroute.categories import shipped_folder
+
+    folder = _shipped_at(shipped_folder())
+    return folder if (folder / MANIFEST).exists() else None
+
+
+def _shipped_at(source: Path) -> Path:
+    return platformdirs.user_cache_path("semroute") / f"shipped-{__version__}-{_digest(source)}"
 
 
 def _digest(folder: Path) -> str:

@@ -58,8 +58,8 @@ cascade:
 selection: {weights: {cost: 1, latency: 1, availability: 1, capability: 1}, sharpness: 1, exploration: 0.1}
 retries: {deadline_s: 30, attempts: 3, same_place: 0, budget: 0.5, backoff_s: 0.1, most_backoff_s: 1}
 hedging: {enabled: true, quantile: 0.9, most: 0.05}
-breaker: {window_s: 10, failure_share: 0.2, least_calls: 5, in_a_row: 2, open_s: 1, most_open_s: 9, jitter: 0, probes: 1,
-          probe_lease_s: 5, successes: 1, ramp_s: 0, panic_per_s: 1, suspend_s: 1, most_suspend_s: 2,
+breaker: {window_s: 10, failure_share: 0.2, least_calls: 5, in_a_row: 2, open_s: 1, most_open_s: 9, jitter: 0,
+          probes: 1, probe_lease_s: 5, successes: 1, ramp_s: 0, panic_per_s: 1, suspend_s: 1, most_suspend_s: 2,
           disabled_probe_s: 1, most_hint_s: 1, most_failure_hint_s: 1}
 budgets: {A_KEY: 5}
 baseline: large
@@ -74,8 +74,8 @@ VALUES: list[Any] = [
     [{"odd": 1}], {}, {"odd": {"deep": []}}, {"7": 1},
 ]  # fmt: skip
 SPEAK = re.compile(
-    r"[Ii]nput should|Extra inputs|permitted|pydantic|literal\[|function-|union|tagged|constrained|is-instance|NoneType|"
-    r"\[key\]|ValidationError|validator|dict_type|_error|Config\b|Field required|Decimal|str\[|float\[|model_"
+    r"[Ii]nput should|Extra inputs|permitted|pydantic|literal\[|function-|union|tagged|constrained|is-instance|"
+    r"NoneType|\[key\]|ValidationError|validator|dict_type|_error|Config\b|Field required|Decimal|str\[|float\[|model_"
 )
 
 
@@ -168,7 +168,9 @@ def test_a_missing_key_is_told_in_the_words_of_the_file(path: tuple[Any, ...]) -
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=6) | st.integers(), inside, max_size=3),
+    lambda inside: (
+        st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=6) | st.integers(), inside, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -179,7 +181,8 @@ def test_whatever_stands_at_a_key_is_told_in_the_words_of_the_file(path: tuple[A
 
 
 @pytest.mark.parametrize(
-    "text", ["strategies: [guess]", "log: {keep_days: [1]}", "cascade: {accept: 3}", "groups: {small: [large]}", "odd: 1"]
+    "text",
+    ["strategies: [guess]", "log: {keep_days: [1]}", "cascade: {accept: 3}", "groups: {small: [large]}", "odd: 1"],
 )
 def test_a_policy_that_is_laid_over_is_refused_in_the_same_words(text: str, tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
@@ -190,7 +193,8 @@ def test_a_policy_that_is_laid_over_is_refused_in_the_same_words(text: str, tmp_
         overlaid(base, path)
     assert not SPEAK.search(str(refused.value).removeprefix(str(path)))
     assert refused.value.line == 1
-    assert refused.value.key is not None and refused.value.key.split(".")[0] == text.split(":")[0]
+    assert refused.value.key is not None
+    assert refused.value.key.split(".")[0] == text.split(":", maxsplit=1)[0]
     assert ";" in str(refused.value)
 
 
