@@ -138,8 +138,11 @@ def place_in(error: ValidationError) -> str:
 
 
 def said_of(error: ValidationError) -> str:
-    """Say what is wrong first in a value of another program."""
-    return ": ".join(filter(None, (place_in(error), _words(error.errors(include_input=False)[0], "")[0])))
+    """Say what is wrong first in a value that no configuration holds; with the fix where a check of ours knows one."""
+    detail = error.errors(include_input=False, include_url=False)[0]
+    message, fix = _words(detail, "")
+    said = f"{message}; {fix}" if detail["type"] == BAD_VALUE else message
+    return ": ".join(filter(None, (place_in(error), said)))
 
 
 def _words(detail: ErrorDetails, value: object) -> tuple[str, str]:
