@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from semroute.catalog.tokens import estimate_tokens
 from semroute.config import Config
-from semroute.errors import ConfigError
+from semroute.errors import ArtifactError, ConfigError
 from semroute.heads.queries import QueryClassifier, check_encoder, read_query_classifier
 from semroute.outcomes.prices import configured_prices
 from semroute.router.live import LiveIndex
@@ -28,7 +28,10 @@ def classifier_strategy(live: LiveIndex, config: Config, pool: Pool) -> Classifi
     section = config.classifier
     if section.folder is None:
         return None
-    classifier = read_query_classifier(section.folder)
+    try:
+        classifier = read_query_classifier(section.folder)
+    except ArtifactError as error:
+        raise ArtifactError(f"classifier.folder: {error}") from error
     check_encoder(classifier, live.encoder, section.folder)
     candidates = section.candidates or _callable(classifier, config)
     if not set(pool.models(candidates)) & set(classifier.models):
