@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from semroute.cascade.check import Answered, Check, UncheckableError, unforeseen
 from semroute.config.cascade import Accept, Unmeasured
-from semroute.errors import ConfigError
+from semroute.errors import ArtifactError, ConfigError
 from semroute.types import AnswerScorer, Checked
 
 ScorerOf: TypeAlias = Callable[[Path], AnswerScorer]
@@ -86,7 +86,11 @@ def acceptance_of(accept: Accept, scorer_of: ScorerOf = no_scorer) -> Acceptance
         checks.append(FormatCheck(accept.format))
     quality = None
     if accept.quality is not None:
-        quality = QualityCheck(scorer_of(accept.quality.classifier), accept.quality.threshold)
+        try:
+            scorer = scorer_of(accept.quality.classifier)
+        except ArtifactError as error:
+            raise ArtifactError(f"cascade.accept.quality: {error}") from error
+        quality = QualityCheck(scorer, accept.quality.threshold)
         if not accept.asks_quality_instead:
             checks.append(quality)
     agreement = USUAL_AGREEMENT if accept.consistency is None else accept.consistency

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import NumberRange, config_option, json_option, seed_option
+from semroute.cli.options import NameChoice, NumberRange, config_option, json_option, seed_option
 
 OF_A_KIND = 10
 """Warnings of one kind that are printed: a thousand categories of four examples have a thousand."""
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--encoder",
-    type=click.Choice(["onnx", "torch", "static", "remote"]),
+    type=NameChoice(["onnx", "torch", "static", "remote"]),
     help="onnx (default): int8, exported here; torch: as it is; static: distilled here; remote: an embeddings endpoint."
     ' Left out, what "encoder" in the configuration names.',
 )

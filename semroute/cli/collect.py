@@ -88,6 +88,7 @@ def collect(
 
 def _models(models: tuple[str, ...] | None, config: Config) -> tuple[str, ...]:
     from semroute.errors import InputError
+    from semroute.texts.nearest import known_names
 
     placed = tuple(dict.fromkeys(deployment.model for deployment in config.deployments))
     if not placed:
@@ -96,7 +97,7 @@ def _models(models: tuple[str, ...] | None, config: Config) -> tuple[str, ...]:
         return placed
     unknown = [name for name in models if name not in placed]
     if unknown:
-        raise InputError(f'no deployment serves "{unknown[0]}"; there are {", ".join(placed)}')
+        raise InputError(f'no deployment serves "{unknown[0]}"; {known_names(unknown[0], placed, "there are")}')
     return models
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,20 +22,27 @@ def config() -> None:
 
 
 @config.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
 @config_option
 @index_option
 @json_option
 @click.pass_context
-def check(context: click.Context, config_path: Path | None, index: Path | None, as_json: bool) -> None:
-    """Validate semroute.yaml and say what is missing.
+def check(
+    context: click.Context, file: Path | None, config_path: Path | None, index: Path | None, as_json: bool
+) -> None:
+    """Validate a configuration and say what is missing.
 
-    Compares it with the categories of the index, where there is one, and with the environment. Exits with 1 when there
-    is an error; warnings alone exit with 0.
+    FILE is semroute.yaml of this folder unless another one is named, such as the policy.yaml of semroute tune-policy.
+    Compares it with the categories of the index and with the environment. Exits with 1 when there is an error; warnings
+    alone exit with 0.
     """
     from semroute.cli.console import print_json
 
-    path = Path("semroute.yaml") if config_path is None else config_path
-    problems = _problems(path, index, is_named=config_path is not None)
+    if file is not None and config_path is not None:
+        raise click.UsageError("name the file once: FILE and --config are the same")
+    named = file or config_path
+    path = named or Path("semroute.yaml")
+    problems = _problems(path, index, is_named=named is not None)
     has_errors = any(problem.severity == "error" for problem in problems)
     if as_json:
         print_json({"path": str(path), "ok": not has_errors, "problems": [_as_dict(problem) for problem in problems]})
@@ -46,47 +53,87 @@ def check(context: click.Context, config_path: Path | None, index: Path | None, 
 
 def _problems(path: Path, index: Path | None, *, is_named: bool) -> Sequence[Problem]:
     from semroute.config import Config, Problem
-    from semroute.config.load import read, validate
+    from semroute.config.load import read, validate, with_lines
 
     if not is_named and not path.exists():
         missing = Problem("error", "", "there is no semroute.yaml in this folder", 'write one with "semroute init"')
         return [missing, *_compared(Config(), index)]
-    config, problems = validate(read(path))
-    return problems if config is None else _compared(config, index)
+    text = read(path)
+    config, problems = validate(text, path.parent)
+    return problems if config is None else with_lines(_compared(config, index), text)
 
 
 def _compared(config: Config, index: Path | None) -> list[Problem]:
-    """What is wrong between the configuration, the index, the environment and the price list."""
+    """Compare the configuration with the index, the environment and the price list."""
     from semroute.catalog.check import check_catalog
     from semroute.config import Problem
-    from semroute.config.check import check_config
-    from semroute.heads.answers.check import check_classifiers
-    from semroute.heads.queries.check import check_query_classifier
+    from semroute.config.check import check_config, check_routing
+    from semroute.index.manifest import MANIFEST
+    from semroute.router.locate import locate_index
 
-    manifest = (config.index if index is None else index) / "manifest.json"
+    folder = locate_index(index, config)
+    manifest = (config.index if folder is None else folder) / MANIFEST
     try:
         models, unreadable = _category_models(manifest), []
     except (OSError, ValueError) as error:
         models = None
         fix = "build the index again"
         unreadable = [Problem("warning", "index", f"{manifest} cannot be read ({type(error).__name__})", fix)]
-    checked = check_config(config, category_models=models, env=os.environ)
-    classifiers = [*check_classifiers(config), *check_query_classifier(config), *_trial(config)]
-    found = [*checked, *classifiers, *check_catalog(config), *_unnamed_encoder(config, manifest), *unreadable]
+    checking = check_config if config.deployments else check_routing
+    checked = checking(config, category_models=models, env=os.environ)
+    found = [
+        *checked,
+        *(_not_shipped(config) if folder is None else ()),
+        *_classifiers(config),
+        *_trial(config, models),
+        *check_catalog(config),
+        *_unnamed_encoder(config, manifest),
+        *unreadable,
+    ]
     return sorted(found, key=lambda problem: problem.severity)  # "error" sorts before "warning"; stable otherwise
 
 
-def _trial(config: Config) -> Iterator[Problem]:
-    """An error where the policy on trial cannot be laid over the configuration."""
+def _not_shipped(config: Config) -> list[Problem]:
+    """Find categories that there are not, where no index is there and the shipped categories serve."""
+    from semroute.categories import shipped_folder
+    from semroute.config.check import unknown_categories
+
+    shipped = {path.stem: () for path in shipped_folder().glob("*.yaml")}
+    return unknown_categories(config, shipped, "there is no index, and the shipped categories have none of that name")
+
+
+def _classifiers(config: Config) -> list[Problem]:
+    """Read the classifiers that a configuration names."""
+    from semroute.heads.answers.check import check_classifiers
+    from semroute.heads.queries.check import check_query_classifier
+
+    return [*check_classifiers(config), *check_query_classifier(config)]
+
+
+def _trial(config: Config, models: Mapping[str, Sequence[str]] | None) -> Iterator[Problem]:
+    """Lay the policy on trial over the configuration, and read what it names, as a router does."""
     from semroute.config import Problem
+    from semroute.config.check import NO_CATEGORY, unknown_categories
     from semroute.config.overlay import overlaid
     from semroute.errors import ConfigError
 
-    if config.trial.policy is not None:
-        try:
-            overlaid(config, config.trial.policy)
-        except ConfigError as error:
-            yield Problem("error", "trial.policy", str(error))
+    policy = config.trial.policy
+    if policy is None:
+        return
+    try:
+        tried = overlaid(config, policy)
+    except ConfigError as error:
+        yield Problem("error", "trial.policy", str(error))
+        return
+
+    def problems_of(one: Config) -> list[Problem]:
+        unknown = [] if models is None else unknown_categories(one, models, NO_CATEGORY)
+        return [*unknown, *_classifiers(one)]
+
+    known = problems_of(config)
+    for problem in problems_of(tried):
+        if problem not in known:
+            yield Problem(problem.severity, "trial.policy", f"{policy}: {problem.key}: {problem.message}", problem.fix)
 
 
 def _unnamed_encoder(config: Config, manifest: Path) -> Iterator[Problem]:

@@ -94,6 +94,8 @@ def measure(baseline: Baseline, recent: Recent, index: Path | None, config_path:
     from semroute.evaluate.drift import drift
 
     encoding, scores, below = Encoding(index, config_path), None, None
+    if not encoding.has_index and encoding.index_fingerprint != baseline.index:
+        encoding = Encoding(index, config_path, shipped=True)  # a policy of the shipped categories
     own = encoding.index_fingerprint
     if recent.texts and own == baseline.index:
         names, _ = encoding.thresholds

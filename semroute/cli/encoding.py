@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +19,7 @@ from semroute.texts.digests import digest_of
 from semroute.whole import whole_file
 
 if TYPE_CHECKING:
+    from semroute.config import Config
     from semroute.index import Artifact, BothScores, FirstStage, Scorer
     from semroute.types import Encoder, Matrix
 
@@ -26,47 +30,74 @@ _NO_SCORES = ("examples", "vectors")
 
 
 class Encoding:
-    """The encoder that ``--index`` and ``--config`` name; the shipped categories' where there is none.
+    """The encoder and the categories that ``--index`` and ``--config`` name.
+
+    Without an index the encoder is the one that an index would be built with, and there are no categories: nothing is
+    built to embed.
 
     Args:
         index: folder of the index artifact.
         config_path: the configuration.
+        shipped: whether the index of the shipped categories counts where it was built already.
     """
 
-    def __init__(self, index: Path | None, config_path: Path | None) -> None:
+    def __init__(self, index: Path | None, config_path: Path | None, *, shipped: bool = False) -> None:
         self._index = index
         self._config_path = config_path
+        self._shipped = shipped
 
     @cached_property
-    def _artifact(self) -> Artifact:
-        from semroute.cli.routers import any_artifact
+    def _config(self) -> Config:
+        from semroute.config import load_config
 
-        return any_artifact(self._index, self._config_path)
+        return load_config(self._config_path)
+
+    @cached_property
+    def _artifact(self) -> Artifact | None:
+        from semroute.index import open_artifact
+        from semroute.router.locate import built_shipped_index, locate_index
+
+        folder = locate_index(self._index, self._config)
+        if folder is None and self._shipped:
+            folder = built_shipped_index()
+        return None if folder is None else open_artifact(folder)
+
+    @property
+    def has_index(self) -> bool:
+        """True if there is an index, and so categories."""
+        return self._artifact is not None
 
     @cached_property
     def encoder(self) -> Encoder:
         """The encoder, opened once."""
-        from semroute.config import load_config
         from semroute.router.live import open_encoder
 
-        return open_encoder(self._artifact, load_config(self._config_path).encoder)
+        if self._artifact is not None:
+            return open_encoder(self._artifact, self._config.encoder)
+        from semroute.learn.pipeline import EncoderChoice, make_encoder
+
+        return make_encoder(EncoderChoice.of(self._config), self._work)
+
+    @cached_property
+    def _work(self) -> Path:
+        """A folder for the files of an encoder that no index holds; it goes with this object."""
+        folder = mkdtemp(prefix="semroute-")
+        finalize(self, rmtree, folder, ignore_errors=True)
+        return Path(folder)
 
     @cached_property
     def categories(self) -> Matrix:
-        """``(c, d)`` unit rows, the middle of each category of the user's own index; none where he has no index."""
-        from semroute.config import load_config
-        from semroute.router.locate import locate_index
-
-        if locate_index(self._index, load_config(self._config_path)) is None:
+        """``(c, d)`` unit rows, the middle of each category of the index; none where there is no index."""
+        if self._scorer is None:
             return np.zeros((0, self.encoder.dimensions), np.float32)
         return self._scorer.prototypes.centroids()
 
     @cached_property
     def thresholds(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
         """The categories of the index, and ``(c,)`` their thresholds; the configuration's go over the index's."""
-        from semroute.config import load_config
-
-        entries, own = self._artifact.manifest.categories, load_config(self._config_path).categories
+        if self._artifact is None:
+            return (), np.zeros(0)
+        entries, own = self._artifact.manifest.categories, self._config.categories
         found = {name: entry.threshold for name, entry in entries.items()}
         found |= {name: one.threshold for name, one in own.items() if one.threshold is not None and name in found}
         return tuple(found), np.array(list(found.values()), np.float64)
@@ -74,12 +105,16 @@ class Encoding:
     @property
     def index_fingerprint(self) -> str:
         """SHA-256, in hex, of what scores follow from: categories, encoder, prototypes and head."""
+        if self._artifact is None:
+            return digest_of(["no index"])
         manifest = self._artifact.manifest
         kept = [f"{role} {entry.sha256}" for role, entry in sorted(manifest.files.items()) if role not in _NO_SCORES]
         return digest_of([*manifest.categories, *kept, repr(manifest.weight)])
 
     def scores(self, vectors: Matrix) -> Matrix:
         """``(n, c)`` scores of the index's categories for ``(n, d)`` vectors of its encoder."""
+        if self._scorer is None:
+            return np.zeros((len(vectors), 0), np.float32)
         return self._scorer.scores(vectors)
 
     def both_scores(self, queries: Sequence[str], vectors: Matrix) -> BothScores:
@@ -98,16 +133,21 @@ class Encoding:
     def _first(self) -> FirstStage | None:
         from semroute.router.live import open_first_stage
 
-        return open_first_stage(self._artifact)
+        return None if self._artifact is None else open_first_stage(self._artifact)
 
     @cached_property
-    def _scorer(self) -> Scorer:
+    def _scorer(self) -> Scorer | None:
         from semroute.router.live import open_scorer
 
-        return open_scorer(self._artifact)
+        return None if self._artifact is None else open_scorer(self._artifact)
 
     def best_of(self, scores: Matrix, thresholds: NDArray[np.float64]) -> tuple[Matrix, NDArray[np.bool_]]:
-        """``(n,)`` the best category's score of each row, and whether it stays below the ``(c,)`` thresholds."""
+        """``(n,)`` the best category's score of each row, and whether it stays below the ``(c,)`` thresholds.
+
+        Without any category the score is 0, and below.
+        """
+        if not len(thresholds):
+            return np.zeros(len(scores), np.float32), np.ones(len(scores), np.bool_)
         best = scores.argmax(axis=1)
         top = scores[np.arange(len(scores)), best]
         return top, np.asarray(top < thresholds[best])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from semroute.cli.options import (
+    NameChoice,
     NumberRange,
     config_option,
     index_option,
@@ -34,7 +35,7 @@ _FILE = click.Path(path_type=Path)
     "--policy",
     "baselines",
     multiple=True,
-    type=click.Choice([name.replace(" ", "-") for name in BASELINES]),
+    type=NameChoice([name.replace(" ", "-") for name in BASELINES]),
     help="Compare with this one only (repeatable; default: all that can be had).",
 )
 @models_option

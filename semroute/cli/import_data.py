@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from semroute.cli.options import json_option, label_names_option, label_option, text_option
+from semroute.cli.options import NameChoice, json_option, label_names_option, label_option, text_option
 
 if TYPE_CHECKING:
     from semroute.categories import Finding
@@ -37,13 +37,13 @@ MOST_SHOWN = 30
 @click.option("--encoding", metavar="NAME", help="Of the file, such as cp1252 (default: UTF-8).")
 @click.option(
     "--several",
-    type=click.Choice(["skip", "first", "each"]),
+    type=NameChoice(["skip", "first", "each"]),
     default="skip",
     show_default=True,
     help="Rows with several labels: leave out, take the first label, or put under each.",
 )
 @click.option(
-    "--each", type=click.Choice(["line", "file"]), help="What is a text in a folder for each category (default: guess)."
+    "--each", type=NameChoice(["line", "file"]), help="What is a text in a folder for each category (default: guess)."
 )
 @json_option
 def import_data(

@@ -28,11 +28,14 @@ def judge_all(sheet: Sheet, judge: str, limit: int | None, max_usd: float | None
     from semroute.cli.label_told import Judged
     from semroute.config import load_config
     from semroute.dispatch import Dispatcher
+    from semroute.texts.nearest import did_you_mean
 
     config = load_config(config_path)
     members = config.members(judge)
     if not any(deployment.model in members for deployment in config.deployments):
-        raise InputError(f'no deployment serves the judge "{judge}"; add one to semroute.yaml')
+        placed = dict.fromkeys([*config.groups, *(deployment.model for deployment in config.deployments)])
+        fix = did_you_mean(judge, placed) or "add one to semroute.yaml"
+        raise InputError(f'no deployment serves the judge "{judge}"; {fix}')
     specs = [config.models[name] for name in members if name in config.models]
     as_json = bool(specs) and all("json_schema" in (spec.capabilities or ()) for spec in specs)
     rows = sheet.rows if limit is None else sheet.rows[:limit]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from semroute.cli.lazy import SuggestingGroup
-from semroute.cli.options import NumberRange, config_option, json_option, log_option
+from semroute.cli.options import NameChoice, NumberRange, config_option, json_option, log_option
 from semroute.cli.times import since_option, until_option
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def tail(count: int, follow: bool, log_url: str | None, config_path: Path | None
 @click.option(
     "--format",
     "kind",
-    type=click.Choice([ending[1:] for ending in FORMATS]),
+    type=NameChoice([ending[1:] for ending in FORMATS]),
     help="Default: what the name of FILE ends in.",
 )
 @click.option(

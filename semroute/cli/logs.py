@@ -21,6 +21,7 @@ def read_log(log_url: str | None, config_path: Path | None) -> tuple[OutcomeLog,
     from pydantic import ValidationError
 
     from semroute.config import load_config
+    from semroute.config.explain import said_of
     from semroute.config.log import Log
     from semroute.errors import ConfigError
     from semroute.outcomes.log import open_log
@@ -31,5 +32,5 @@ def read_log(log_url: str | None, config_path: Path | None) -> tuple[OutcomeLog,
         try:
             section = Log.model_validate({**section.model_dump(), "url": log_url})
         except ValidationError as error:
-            raise ConfigError(error.errors(include_input=False)[0]["msg"], key="--log") from None
+            raise ConfigError(said_of(error).removeprefix("url: "), key="--log") from None
     return open_log(section, os.environ, must_exist=True), config

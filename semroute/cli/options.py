@@ -23,6 +23,18 @@ class NumberRange(click.FloatRange):
         return found
 
 
+class NameChoice(click.Choice[str]):
+    """A choice among names; an unknown one gets the one that was meant."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Name the choices, and the nearest."""
+        from semroute.texts.nearest import did_you_mean
+
+        said = super().get_invalid_choice_message(value, ctx)
+        meant = did_you_mean(str(value), self.choices)
+        return f"{said} {meant[0].upper()}{meant[1:]}" if meant else said
+
+
 index_option = click.option(
     "--index",
     type=click.Path(path_type=Path),
@@ -123,7 +135,7 @@ def choose_heads(*more: str) -> Callable[[Function], Function]:
         "--head",
         "heads",
         multiple=True,
-        type=click.Choice([*HEADS, *more]),
+        type=NameChoice([*HEADS, *more]),
         help="Try only this one (repeatable; default: all).",
     )
 

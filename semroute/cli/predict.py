@@ -125,12 +125,14 @@ def _expected(classifier: QueryClassifier, rows: Sequence[QueryRow], prices: Pat
 
 def _columns(classifier: QueryClassifier, models: tuple[str, ...] | None) -> list[int]:
     from semroute.errors import InputError
+    from semroute.texts.nearest import known_names
 
     if models is None:
         return list(range(len(classifier.models)))
     unknown = [name for name in models if name not in classifier.models]
     if unknown:
-        raise InputError(f'the classifier knows no model "{unknown[0]}"; it knows {", ".join(classifier.models)}')
+        known = known_names(unknown[0], classifier.models, "it knows")
+        raise InputError(f'the classifier knows no model "{unknown[0]}"; {known}')
     return [classifier.models.index(name) for name in models]
 
 

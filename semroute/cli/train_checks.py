@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import NumberRange, json_option
+from semroute.cli.options import NameChoice, NumberRange, json_option
 
 if TYPE_CHECKING:
     from semroute.cli.tables import DataTable
@@ -40,7 +40,7 @@ BLOCKS = ("shape", "words", "tokens")
     "--block",
     "blocks",
     multiple=True,
-    type=click.Choice(BLOCKS),
+    type=NameChoice(BLOCKS),
     help="What to look at (repeatable; default: shape and words, and tokens where outcomes tell log probabilities).",
 )
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Parts to cross-validate with.")

@@ -81,6 +81,7 @@ def tune_policy(
     Cascades are tried where outcomes tell the answers.
     """
     from semroute.cli.console import print_json, print_note, stdout
+    from semroute.cli.encoding import Encoding
     from semroute.cli.policy_inputs import check_targets
     from semroute.cli.progress import progress_bars
     from semroute.cli.tune_policy_inputs import TuneSource, tuning
@@ -107,6 +108,8 @@ def tune_policy(
     for part in tuning_tables(found):
         stdout().print(part)
         stdout().print()
+    if not Encoding(index, config_path).has_index:
+        print_note('no policy by category was tried, for there is no index; make one with "semroute build-index"')
     for path in earlier(out, found.generation):
         print_note(f"{path}, of an earlier policy, stays; delete it once no semroute.yaml names it")
     print_note(f"wrote {out}; put what {out}/policy.yaml says into semroute.yaml (its paths start at this folder)")

@@ -201,5 +201,7 @@ def _strongest(name: str | None, models: Sequence[str]) -> int | None:
     if name is None:
         return None
     if name not in models:
-        raise InputError(f'no model "{name}" among the outcomes; they hold {", ".join(models)}')
+        from semroute.texts.nearest import known_names
+
+        raise InputError(f'no model "{name}" among the outcomes; {known_names(name, models, "they hold")}')
     return models.index(name)

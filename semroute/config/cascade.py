@@ -61,7 +61,7 @@ class Quality(Section):
     """A trained classifier of answers; its folder alone is the classifier with its own threshold.
 
     Attributes:
-        classifier: folder that ``semroute train-checks`` has written, relative to the working folder.
+        classifier: folder that ``semroute train-checks`` has written, relative to that of the file.
         threshold: least probability that an answer is acceptable; None: what was chosen when it was trained.
     """
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from semroute.config.deciding_check import check_deciding, named_models
-from semroute.config.problem import Problem, dotted, nearest
+from semroute.config.problem import Problem, did_you_mean, dotted
 from semroute.config.schema import Config
+
+NO_CATEGORY = "the index has no such category"
 
 
 def check_config(
@@ -28,13 +30,23 @@ def check_config(
     users = _users(config, category_models or {})
     problems = [
         *_uncallable(config, users),
-        *_unknown_categories(config, category_models),
+        *([] if category_models is None else unknown_categories(config, category_models, NO_CATEGORY)),
         *check_deciding(config, category_models, _known(config, category_models or {})),
         *_unset_keys(config, env),
         *_no_room(config),
         *(_unused(config, users) if category_models is not None else ()),
     ]
     return sorted(problems, key=lambda problem: problem.severity)  # "error" sorts before "warning"; stable otherwise
+
+
+def check_routing(
+    config: Config, *, category_models: Mapping[str, Sequence[str]] | None, env: Mapping[str, str]
+) -> list[Problem]:
+    """Check a configuration without deployments, which routes queries and answers none: :func:`check_config` else."""
+    message = "it names no deployments: queries are routed, and no model can be called"
+    fix = "add deployments to have queries answered; a policy.yaml goes into a semroute.yaml that has some"
+    found = check_config(config, category_models=category_models, env=env)
+    return [*(one for one in found if one.key != "deployments"), Problem("warning", "deployments", message, fix)]
 
 
 def _users(config: Config, category_models: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
@@ -64,18 +76,23 @@ def _uncallable(config: Config, users: Mapping[str, Sequence[str]]) -> Iterator[
             "error" if stuck else "warning",
             "deployments",
             f'no deployment of model "{dotted([model])}": {consequence}',
-            _meant(model, callable_models | config.groups.keys())
+            did_you_mean(model, callable_models | config.groups.keys())
             or f'add a deployment with "model: {dotted([model])}"',
         )
 
 
-def _unknown_categories(config: Config, category_models: Mapping[str, Sequence[str]] | None) -> Iterator[Problem]:
-    if category_models is None:
-        return
-    for name in config.categories:
-        if name not in category_models:
-            fix = _meant(name, category_models) or "remove it, or build the index with that category"
-            yield Problem("error", dotted(["categories", name]), "the index has no such category", fix)
+def unknown_categories(config: Config, known: Mapping[str, Sequence[str]], message: str) -> list[Problem]:
+    """Find overrides of categories that there are not."""
+    return [
+        Problem(
+            "error",
+            dotted(["categories", name]),
+            message,
+            did_you_mean(name, known) or "remove it, or build the index with that category",
+        )
+        for name in config.categories
+        if name not in known
+    ]
 
 
 def _unset_keys(config: Config, env: Mapping[str, str]) -> Iterator[Problem]:
@@ -115,13 +132,8 @@ def _unused(config: Config, users: Mapping[str, Sequence[str]]) -> Iterator[Prob
     for position, deployment in enumerate(config.deployments):
         if deployment.model not in used:
             message = f'no category, rule or fallback uses model "{dotted([deployment.model])}"'
-            fix = _meant(deployment.model, used) or "remove the deployment, or name its model in a category"
+            fix = did_you_mean(deployment.model, used) or "remove the deployment, or name its model in a category"
             yield Problem("warning", dotted(("deployments", position, "model")), message, fix)
-
-
-def _meant(word: str, known: Sequence[str] | set[str] | Mapping[str, object]) -> str | None:
-    found = nearest(word, known)
-    return f'did you mean "{dotted([found])}"?' if found else None
 
 
 def _list(words: Sequence[str], most: int = 4) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from semroute.config.problem import nearest
+from semroute.config.problem import did_you_mean
 from semroute.config.values import bad_value
 from semroute.errors import MissingExtraError
 from semroute.texts import LANGUAGES, LinearPattern, PatternError, folded
@@ -48,8 +48,7 @@ def pattern(value: str) -> str:
 def language(value: str) -> str:
     """An ISO 639-1 code that is told apart."""
     if value not in LANGUAGES:
-        meant = nearest(value.lower(), LANGUAGES)
-        fix = f'did you mean "{meant}"?' if meant else f"known here: {', '.join(sorted(LANGUAGES))}"
+        fix = did_you_mean(value.lower(), LANGUAGES) or f"known here: {', '.join(sorted(LANGUAGES))}"
         raise bad_value("is not the ISO 639-1 code of a language that is told apart", fix)
     return value
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from semroute.config.problem import Problem, dotted, nearest
+from semroute.config.problem import Problem, did_you_mean, dotted
 from semroute.config.values import is_environment_name
 from semroute.config.vendors import VENDORS
 
@@ -82,8 +82,7 @@ def _unlisted_models(deployments: list[Placed], models: object) -> Iterator[Prob
     for position, deployment in deployments:
         model = deployment.get("model")
         if isinstance(model, str) and model not in models:
-            meant = nearest(model, listed)
-            fix = f'did you mean "{dotted([meant])}"?' if meant else f'add "{dotted([model])}: {{}}" under models'
+            fix = did_you_mean(model, listed) or f'add "{dotted([model])}: {{}}" under models'
             key = dotted(("deployments", position, "model"))
             yield Problem("error", key, f'unknown model "{dotted([model])}": models does not list it', fix)
 
@@ -107,8 +106,7 @@ def _impossible_groups(groups: object, models: Sequence[str]) -> Iterator[Proble
             elif member in groups:
                 yield Problem("error", key, f"{shown} is a group, and a group holds models", "list its models instead")
             else:
-                meant = nearest(member, models)
-                fix = f'did you mean "{dotted([meant])}"?' if meant else "add a deployment of that model"
+                fix = did_you_mean(member, models) or "add a deployment of that model"
                 yield Problem("error", key, f"unknown model {shown}: neither models nor a deployment names it", fix)
 
 
@@ -119,8 +117,8 @@ def _idle_budgets(budgets: object, deployments: list[Placed]) -> Iterator[Proble
     for variable in budgets:
         # What is not the name of a variable is refused as such, and may be a secret.
         if isinstance(variable, str) and is_environment_name(variable) and variable not in used:
-            meant = nearest(variable, filter(is_environment_name, used))
-            fix = f'did you mean "{meant}"?' if meant else "name it in the api_key_env of a deployment, or remove it"
+            meant = did_you_mean(variable, filter(is_environment_name, used))
+            fix = meant or "name it in the api_key_env of a deployment, or remove it"
             yield Problem("error", dotted(("budgets", variable)), "no deployment uses a key of that name", fix)
 
 

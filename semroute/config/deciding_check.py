@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from semroute.config.cascade import Cascade
-from semroute.config.problem import Problem, dotted, nearest
+from semroute.config.problem import Problem, did_you_mean, dotted
 from semroute.config.schema import Config
 from semroute.types import tier_words
 
@@ -63,8 +63,7 @@ def check_deciding(
 def _unknown_categories(config: Config, known: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
     for position, rule in enumerate(config.rules):
         if rule.category is not None and rule.category not in known:
-            meant = nearest(rule.category, known)
-            fix = f'did you mean "{dotted([meant])}"?' if meant else "build the index with that category"
+            fix = did_you_mean(rule.category, known) or "build the index with that category"
             key = dotted(("rules", position, "category"))
             yield Problem("error", key, f'the index has no category "{dotted([rule.category])}"', fix)
 
@@ -73,8 +72,7 @@ def _unknown_exceptions(config: Config, known: Collection[str]) -> Iterator[Prob
     for position, rule in enumerate(config.rules):
         for place, model in enumerate(rule.except_ or ()):
             if model not in known:
-                meant = nearest(model, known)
-                fix = f'did you mean "{dotted([meant])}"?' if meant else "remove it"
+                fix = did_you_mean(model, known) or "remove it"
                 key = dotted(("rules", position, "except", place))
                 yield Problem("warning", key, f'nothing else names a model "{dotted([model])}"', fix)
 

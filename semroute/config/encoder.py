@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, ValidationInfo, model_validator
 
+from semroute.config.paths import anchored
 from semroute.config.places import Variable
 from semroute.config.sections import Name, Section
 from semroute.config.values import bad_value, web_address
+
+
+def _of_file(model: str, info: ValidationInfo) -> str:
+    """A torch model's name, or its folder as seen from the file."""
+    path = anchored(Path(model), info)
+    return str(path) if info.data.get("kind") == "torch" and path.is_dir() else model
 
 
 class NamedEncoder(Section):
@@ -20,13 +28,14 @@ class NamedEncoder(Section):
 
     Attributes:
         kind: ``remote`` or ``torch``.
-        model: the server's name of the model; or a name on the Hugging Face hub, or a folder.
+        model: the server's name of the model; or a name on the Hugging Face hub, or a folder, relative
+            to that of the file.
         base_url: of the endpoint, up to and including the version.
         api_key_env: the environment variable with its key; None sends none.
     """
 
     kind: Literal["remote", "torch"]
-    model: Name
+    model: Annotated[Name, AfterValidator(_of_file)]
     base_url: Annotated[str, AfterValidator(web_address)] | None = None
     api_key_env: Variable | None = None
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from semroute.config.conflicts import conflicts
+from semroute.config.log import DEFAULT_URL
+from semroute.config.paths import SQLITE, Context, context, is_there
 from semroute.config.problem import Problem
-from semroute.config.schema import CONFLICT, Config
+from semroute.config.schema import CONFLICT, DEFAULT_INDEX, Config
 from semroute.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,14 +39,19 @@ def load_config(path: Path | str | None = None) -> Config:
         if not path.exists():
             return Config.default()
     path = Path(path)
-    config, problems = validate(read(path))
+    config, problems = validate(read(path), path.parent)
     if config is None:
         raise config_error(path, problems)
     return config
 
 
-def read(path: Path) -> str:
-    """The text of a configuration file.
+def read(path: Path, *, missing: str = 'write one with "semroute init"', key: str | None = None) -> str:
+    """Read the text of a configuration file.
+
+    Args:
+        path: the file.
+        missing: what to do where there is none.
+        key: that names it, where another file does.
 
     Raises:
         ConfigError: it is missing, a folder, unreadable or not UTF-8.
@@ -55,7 +63,7 @@ def read(path: Path) -> str:
         with path.open("rb") as file:
             raw = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
-        raise ConfigError('no such file; write one with "semroute init"', path=path) from None
+        raise ConfigError(f"no such file; {missing}", path=path, key=key) from None
     except IsADirectoryError:
         raise ConfigError("is a folder; name the file in it", path=path) from None
     except (OSError, ValueError) as error:
@@ -69,9 +77,16 @@ def read(path: Path) -> str:
         raise ConfigError("is not UTF-8 text; save it as UTF-8", path=path, line=line) from None
 
 
-def validate(text: str) -> tuple[Config | None, tuple[Problem, ...]]:
-    """The configuration that ``text`` holds, or None and everything that is wrong with it, in the order of the file."""
-    from semroute.config.explain import explain
+def validate(text: str, folder: Path | None = None) -> tuple[Config | None, tuple[Problem, ...]]:
+    """Read a configuration from text.
+
+    Args:
+        text: of the file.
+        folder: of the file, at which its relative paths begin; None is the working folder.
+
+    Returns:
+        The configuration, or None and everything that is wrong, in the order of the file.
+    """
     from semroute.config.yaml_lines import YamlError, parse
 
     try:
@@ -82,19 +97,57 @@ def validate(text: str) -> tuple[Config | None, tuple[Problem, ...]]:
         return None, (
             Problem("error", "", "must be a mapping of keys to values", 'such as "index: .semroute/index"', 1),
         )
-    problems = [*document.repeated, *_located(conflicts(document.data), document)]
-    config = None
+    config, problems = problems_of(document.data or {}, document, None if folder is None else context(folder))
+    return None if config is None else _beside_the_file(config), problems
+
+
+def problems_of(
+    data: Mapping[Any, Any], document: Document, context: Context | None
+) -> tuple[Config | None, tuple[Problem, ...]]:
+    """Validate the sections of a file, or of a file laid over others.
+
+    Args:
+        data: the sections.
+        document: the file that is to blame for what is wrong.
+        context: where its relative paths begin.
+    """
+    problems, config, more = list(document.repeated), None, 0
     try:
-        config = Config.model_validate(document.data or {})
+        config = Config.model_validate(data, context=context)
     except ValidationError as error:
-        found = [detail for detail in error.errors(include_input=False) if detail["type"] != CONFLICT]
-        problems += [explain(detail, document) for detail in found[:MOST_PROBLEMS]]
-        if len(found) > MOST_PROBLEMS:
-            rest = Problem("error", "", f"{len(found) - MOST_PROBLEMS:,} more problems", "correct these first")
-            return None, (*sorted(problems, key=lambda problem: problem.line or 0), rest)
+        from semroute.config.explain import explained
+
+        found = error.errors(include_input=False, include_url=False)
+        if any(detail["type"] == CONFLICT for detail in found):
+            problems += _located(found[0]["ctx"]["problems"], document)
+        else:
+            problems += _located(conflicts(document.data), document)
+            problems += explained(found[:MOST_PROBLEMS], document)
+            more = len(found) - MOST_PROBLEMS
     if not problems:
         return config, ()
-    return None, tuple(sorted(problems, key=lambda problem: problem.line or 0))
+    problems.sort(key=lambda problem: problem.line or 0)
+    if more > 0:
+        problems.append(Problem("error", "", f"{more:,} more problems", "correct these first"))
+    return None, tuple(problems)
+
+
+def _beside_the_file(config: Config) -> Config:
+    """Take index, log and state of a trial that lie beside the file, where it leaves their keys out.
+
+    Where nothing lies there they begin at the working folder, as they do without a file.
+    """
+    folder, log, trial = config.file_folder, config.log, config.trial
+    index, state = folder / DEFAULT_INDEX, folder / trial.state
+    database = folder / DEFAULT_URL.removeprefix(SQLITE)
+    found: dict[str, object] = {}
+    if "index" not in config.model_fields_set and is_there(index):
+        found["index"] = index
+    if "url" not in log.model_fields_set and is_there(database):
+        found["log"] = log.model_copy(update={"url": f"{SQLITE}{database}"})
+    if "state" not in trial.model_fields_set and is_there(state):
+        found["trial"] = trial.model_copy(update={"state": state})
+    return config.model_copy(update=found) if found else config
 
 
 def config_error(path: Path, problems: Sequence[Problem]) -> ConfigError:
@@ -104,7 +157,19 @@ def config_error(path: Path, problems: Sequence[Problem]) -> ConfigError:
     return ConfigError("\n".join(lines), path=path, line=first.line, key=first.key or None)
 
 
-def _located(problems: Sequence[Problem], document: Document) -> list[Problem]:
+def with_lines(problems: Iterable[Problem], text: str) -> list[Problem]:
+    """Add the lines of a file's keys to problems that have none."""
+    from semroute.config.yaml_lines import parse
+
+    document = parse(text)
+    return [problem if problem.line is not None else _with_line(problem, document) for problem in problems]
+
+
+def _with_line(problem: Problem, document: Document) -> Problem:
     from semroute.config.explain import path_of
 
-    return [Problem(p.severity, p.key, p.message, p.fix, document.line(path_of(p.key.split(".")))) for p in problems]
+    return replace(problem, line=document.line(path_of(problem.key.split("."))))
+
+
+def _located(problems: Iterable[Problem], document: Document) -> list[Problem]:
+    return [_with_line(problem, document) for problem in problems]

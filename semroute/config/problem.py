@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from semroute.texts.nearest import did_you_mean, nearest, printable
+
+__all__ = ["Problem", "Severity", "did_you_mean", "dotted", "nearest"]
 
 Severity: TypeAlias = Literal["error", "warning"]
 
@@ -34,16 +37,6 @@ class Problem:
         return f"{self.message}; {self.fix}" if self.fix else self.message
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that ``word`` was probably meant to be, if there is one."""
-    found = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
-    return found[0] if found else None
-
-
 def dotted(path: Iterable[str | int]) -> str:
     """A path of keys and positions as one printable line; parts that do not print plainly are quoted."""
-    return ".".join(_part(str(part)) for part in path)
-
-
-def _part(part: str) -> str:
-    return part if part and part.isprintable() and part.strip() == part else ascii(part)
+    return ".".join(printable(str(part)) for part in path)

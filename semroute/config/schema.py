@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
 from semroute.config.cascade import Cascade, no_cascade
@@ -18,6 +18,7 @@ from semroute.config.conflicts import conflicts
 from semroute.config.deciding import DEFAULT_STRATEGIES, Classifier, Judge, Semantic, StrategyNames, named_folder
 from semroute.config.encoder import NamedEncoder
 from semroute.config.log import Log
+from semroute.config.paths import Origin
 from semroute.config.places import Deployment, Dollars, ModelSpec, Variable
 from semroute.config.resilience import BreakerRules, Hedging, Retries, Selection
 from semroute.config.rules import Rule
@@ -58,7 +59,7 @@ class Config(Section):
     """A whole ``semroute.yaml``.
 
     Attributes:
-        index: folder of the index artifact, relative to the working folder.
+        index: folder of the index artifact, relative to that of the file.
         encoder: the remote or torch encoder that an index may use; None: only one of the index's own files.
         models: what is known of the logical models, by name.
         groups: names for models that the user holds to be interchangeable.
@@ -110,13 +111,28 @@ class Config(Section):
     state: Annotated[str, AfterValidator(state_address)] = "memory"
     state_password_env: Variable | None = None
     state_timeout_s: Positive = 0.5
+    _origin: Origin = PrivateAttr(default=Origin())
+
+    def model_post_init(self, context: Any) -> None:
+        """Keep the folder of the file."""
+        self._origin = Origin.of(context)
+
+    @property
+    def file_folder(self) -> Path:
+        """The folder of the file, at which its relative paths begin; the working folder where there is none."""
+        return self._origin.folder
+
+    @property
+    def has_default_index(self) -> bool:
+        """True if the index is the default one: where it is missing, the shipped categories serve."""
+        return self.index in (DEFAULT_INDEX, self.file_folder / DEFAULT_INDEX)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         found = conflicts(self.model_dump())
         if found:
             lines = "\n".join(f"{problem.key}: {problem.text}" for problem in found)
-            raise PydanticCustomError(CONFLICT, "{lines}", {"lines": lines})
+            raise PydanticCustomError(CONFLICT, "{lines}", {"lines": lines, "problems": found})
         return self
 
     def members(self, name: str) -> tuple[str, ...]:

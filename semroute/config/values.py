@@ -9,8 +9,10 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pydantic import ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from semroute.config.paths import anchored
 from semroute.texts.names import is_printable, normalize_name
 
 BAD_VALUE = "semroute_value"
@@ -89,35 +91,36 @@ def state_address(value: str) -> str:
     return value
 
 
-def folder(value: object) -> Path:
+def folder(value: object, info: ValidationInfo) -> Path:
     """A folder's path; ``~`` is the home folder."""
-    return _path(value, "folder")
+    return _path(value, "folder", info)
 
 
-def file(value: object) -> Path:
+def file(value: object, info: ValidationInfo) -> Path:
     """A file's path; ``~`` is the home folder."""
-    return _path(value, "file")
+    return _path(value, "file", info)
 
 
-def _path(value: object, what: str) -> Path:
+def _path(value: object, what: str, info: ValidationInfo) -> Path:
     if not isinstance(value, str | Path):
         raise bad_value(f"must be the path of a {what}", "write it as text")
     if not str(value).strip() or "\0" in str(value):
         raise bad_value(f"must be the path of a {what}", "or remove the key")
     try:
-        return Path(value).expanduser()
+        path = Path(value).expanduser()
     except RuntimeError:
         raise bad_value('starts with "~", but the home folder is not known', "write the whole path") from None
+    return anchored(path, info) if isinstance(value, str) else path  # a Path comes from no file
 
 
-def optional_folder(value: object) -> Path | None:
+def optional_folder(value: object, info: ValidationInfo) -> Path | None:
     """A folder's path, or none."""
-    return None if value is None else folder(value)
+    return None if value is None else folder(value, info)
 
 
-def optional_file(value: object) -> Path | None:
+def optional_file(value: object, info: ValidationInfo) -> Path | None:
     """A file's path, or none."""
-    return None if value is None else file(value)
+    return None if value is None else file(value, info)
 
 
 def bad_value(message: str, fix: str, **context: str) -> PydanticCustomError:

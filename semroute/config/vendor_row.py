@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from semroute.config.problem import nearest
+from semroute.config.problem import did_you_mean
 from semroute.config.values import bad_value
 from semroute.config.vendors import UNNAMED, VENDORS
 
@@ -28,8 +28,7 @@ def with_vendor_row(said: Mapping[Any, Any]) -> Mapping[Any, Any]:
         return said
     vendor = VENDORS.get(provider)
     if vendor is None:
-        meant = nearest(provider, VENDORS)
-        hint = f'did you mean "{meant}"?' if meant else f"use one of {', '.join(VENDORS)}"
+        hint = did_you_mean(provider, VENDORS) or f"use one of {', '.join(VENDORS)}"
         raise bad_value("no such provider", f"{hint} A server without a row takes format and base_url", key="provider")
     if format not in (None, vendor.format):
         message = f'provider "{provider}" speaks the format "{vendor.format}"'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -12,6 +12,7 @@ from semroute.config import Config, Deployment
 from semroute.dispatch.constraints import Constraints
 from semroute.errors import CapabilityError, DispatchError, NoDeploymentError
 from semroute.providers import Target
+from semroute.texts.nearest import did_you_mean, known_names
 from semroute.types import Cost, Place, Request
 
 
@@ -118,7 +119,7 @@ class Planner:
             if options:
                 stages.append(Stage(name, tuple(options)))
         if not stages:
-            raise _nobody(names, refused)
+            raise _nobody(names, refused, self._by_candidate)
         return Plan(tuple(stages), needs, constraints.total_usd)
 
     def _names(self, candidates: Sequence[str], constraints: Constraints) -> tuple[str, ...]:
@@ -133,8 +134,8 @@ class Planner:
             return tuple(dict.fromkeys(candidates))
         seat = self._seats.get(constraints.deployment)
         if seat is None:
-            known = ", ".join(self._seats) or "none"
-            message = f'no deployment is named "{constraints.deployment}"; there are {known}'
+            known = known_names(constraints.deployment, self._seats, "there are")
+            message = f'no deployment is named "{constraints.deployment}"; {known}'
             raise NoDeploymentError(message, deployment=constraints.deployment)
         return (seat.deployment.model,)
 
@@ -188,13 +189,14 @@ def _origin(address: str) -> str:
     return f"{parts.scheme}://{parts.hostname}:{port}"
 
 
-def _nobody(names: Sequence[str], refused: list[tuple[Deployment, str, bool]]) -> DispatchError:
+def _nobody(names: Sequence[str], refused: list[tuple[Deployment, str, bool]], known: Iterable[str]) -> DispatchError:
     if not names:
         return NoDeploymentError("no model to call: the category and the fallback name none")
     wanted = ", ".join(f'"{name}"' for name in names)
     if not refused:
+        meant = did_you_mean(names[0], known)
         return NoDeploymentError(
-            f"no deployment of {wanted}: add one under deployments in semroute.yaml "
+            f"no deployment of {wanted}: {meant and meant + ' Else '}add one under deployments in semroute.yaml "
             f'(name, model: {names[0]}, base_url, api_key_env); "semroute init" writes a file to start from'
         )
     reasons = "; ".join(f"{deployment.name}: {why}" for deployment, why, _ in refused)

@@ -15,6 +15,7 @@ from semroute.errors import DataError, InputError, StateError
 from semroute.resilience import MemoryGates
 from semroute.resilience.latency import LatencyWindows
 from semroute.resilience.open import open_gates
+from semroute.texts.nearest import did_you_mean
 from semroute.types import Gates, Place, Standing
 from semroute.whole import read_json, whole_file
 
@@ -126,10 +127,11 @@ async def enable(config: Config, env: Mapping[str, str], name: str, *, file: Pat
     if not places:
         # The word is not repeated: a key that was pasted for its variable's name must not reach a log.
         keys = sorted({variable for deployment in config.deployments for variable in deployment.api_key_env})
+        meant = did_you_mean(name, [*keys, *(deployment.name for deployment in config.deployments)])
         names = ", ".join(deployment.name for deployment in config.deployments) or "none"
         raise InputError(
             "no key and no deployment has that name; "
-            f"there are {', '.join(keys) or 'no keys'} and the deployments {names}"
+            f"there are {', '.join(keys) or 'no keys'} and the deployments {names}{meant and '; ' + meant}"
         )
     gates = open_gates(config, env)
     if isinstance(gates, MemoryGates):

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BaseModel, FailFast, ValidationError
 
 from semroute import bridge
+from semroute.config.explain import said_of
 from semroute.encoders import fingerprint
 from semroute.errors import EncoderError
 from semroute.eventloop import look_up, timeout
@@ -197,9 +198,7 @@ class RemoteEncoder:
         try:
             answer = _Answer.model_validate_json(content)
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise EncoderError(f"{where}: the answer is not embeddings ({place or 'body'}: {first['msg']})") from None
+            raise EncoderError(f"{where}: the answer is not embeddings ({said_of(error)})") from None
         rows = {row if item.index is None else item.index: item.embedding for row, item in enumerate(answer.data)}
         if len(answer.data) != count or set(rows) != set(range(count)):
             raise EncoderError(f"{where}: {count} texts were sent, but the answer has {len(answer.data)} embeddings")

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.categories import LabelledQuery
-from semroute.config.problem import nearest
 from semroute.errors import DataError
 from semroute.evaluate.semantic import OUT_OF_SCOPE, Evaluation, Mistake, Scored, evaluate, mistakes
 from semroute.index import Artifact, BothScores, FirstStage
 from semroute.learn.build import with_thresholds
 from semroute.learn.choices import Calibrations
 from semroute.learn.thresholds import Target, thresholds_for
+from semroute.texts.nearest import known_names
 from semroute.types import CategoryScorer, Encoder
 
 FOLDS = 5
@@ -67,10 +67,7 @@ def label_numbers(
 
 def known_categories(name: str, categories: Sequence[str]) -> str:
     """The end of a message about a category that the index lacks: the one that was meant, or some that there are."""
-    meant = nearest(name, categories)
-    if meant is not None:
-        return f'did you mean "{meant}"?'
-    return f"it has {', '.join(categories[:20])}" + (", …" if len(categories) > 20 else "")
+    return known_names(name, categories, "it has")
 
 
 def tune_artifact(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from semroute.categories import Finding
 from semroute.errors import InputError
+from semroute.texts.nearest import known_names
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64] | NDArray[np.bool_]
@@ -79,7 +80,8 @@ class OutcomeTable:
         """
         missing = [model for model in models if model not in self.models]
         if missing:
-            raise InputError(f'the outcomes hold no model "{missing[0]}"; they hold {", ".join(self.models)}')
+            known = known_names(missing[0], self.models, "they hold")
+            raise InputError(f'the outcomes hold no model "{missing[0]}"; {known}')
         columns = [self.models.index(model) for model in models]
         responses, logprobs = self.responses, self.logprobs
         return replace(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from semroute.catalog.tokens import estimate_tokens
 from semroute.config import Config
-from semroute.errors import ConfigError
+from semroute.errors import ArtifactError, ConfigError
 from semroute.heads.queries import QueryClassifier, check_encoder, read_query_classifier
 from semroute.outcomes.prices import configured_prices
 from semroute.router.live import LiveIndex
@@ -33,7 +33,10 @@ def classifier_strategy(live: LiveIndex, config: Config, pool: Pool, folder: Pat
         ConfigError: it knows none of the models that it could choose.
     """
     section = config.classifier
-    classifier = read_query_classifier(folder)
+    try:
+        classifier = read_query_classifier(folder)
+    except ArtifactError as error:
+        raise ArtifactError(f"classifier.folder: {error}") from error
     check_encoder(classifier, live.encoder, folder)
     candidates = section.candidates or _callable(classifier, config)
     if not set(pool.models(candidates)) & set(classifier.models):

@@ -14,6 +14,7 @@ from semroute.index import Artifact, FirstStage, Scorer, open_artifact
 from semroute.router.opening import stage_encoder, stage_scorer
 from semroute.router.unknown import ExactExamples
 from semroute.strategies import SemanticStrategy
+from semroute.texts.nearest import known_names
 from semroute.types import CategoryScorer, Encoder
 
 
@@ -79,10 +80,8 @@ def _laid_over(artifact: Artifact, config: Config) -> tuple[SemanticStrategy, di
     entries = artifact.manifest.categories
     unknown = sorted(set(config.categories) - set(entries))
     if unknown:
-        known = ", ".join(entries)
-        raise ConfigError(
-            f"the index {artifact.folder} has no such category; it has {known}", key=f"categories.{unknown[0]}"
-        )
+        known = known_names(unknown[0], entries, "it has")
+        raise ConfigError(f"the index {artifact.folder} has no such category; {known}", key=f"categories.{unknown[0]}")
     models: dict[str, tuple[str, ...]] = {}
     thresholds = []
     for name, entry in entries.items():

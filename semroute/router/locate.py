@@ -13,7 +13,6 @@ import platformdirs
 
 from semroute import __version__
 from semroute.config import Config
-from semroute.config.schema import DEFAULT_INDEX
 from semroute.errors import ArtifactBusyError
 from semroute.index.manifest import MANIFEST
 
@@ -40,7 +39,7 @@ def locate_index(index: Path | str | None, config: Config) -> Path | None:
         return Path(named)
     configured = Path(config.index)
     # A configuration that names another folder than the default one means it: its absence is an error, not a default.
-    if (configured / MANIFEST).exists() or configured != DEFAULT_INDEX:
+    if (configured / MANIFEST).exists() or not config.has_default_index:
         return configured
     return None
 
@@ -54,10 +53,11 @@ def shipped_index(progress: Progress = lambda step, done, total: None) -> Path:
     """
     from semroute.categories import shipped_folder
 
+    found = built_shipped_index()
+    if found is not None:
+        return found
     source = shipped_folder()
-    folder = platformdirs.user_cache_path("semroute") / f"shipped-{__version__}-{_digest(source)}"
-    if (folder / MANIFEST).exists():
-        return folder
+    folder = _shipped_at(source)
     from semroute.learn.pipeline import build_index
 
     log.info("building the index of the shipped categories once, in %s", folder)
@@ -71,6 +71,18 @@ def shipped_index(progress: Progress = lambda step, done, total: None) -> Path:
             time.sleep(1.0)
         if (folder / MANIFEST).exists():
             return folder
+
+
+def built_shipped_index() -> Path | None:
+    """Find the index of the shipped categories in the user's cache folder; None where it was not built yet."""
+    from semroute.categories import shipped_folder
+
+    folder = _shipped_at(shipped_folder())
+    return folder if (folder / MANIFEST).exists() else None
+
+
+def _shipped_at(source: Path) -> Path:
+    return platformdirs.user_cache_path("semroute") / f"shipped-{__version__}-{_digest(source)}"
 
 
 def _digest(folder: Path) -> str:

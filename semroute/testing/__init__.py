@@ -45,6 +45,7 @@ from semroute.testing.replies import (
     hang,
     malformed,
     no_usage,
+    number,
     quota_exhausted,
     refusal,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "malformed_event",
     "no_end_marker",
     "no_usage",
+    "number",
     "quota_exhausted",
     "refusal",
     "reset_after",

@@ -54,7 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m semroute.testing",
         description="A test server that speaks the wire formats of OpenAI, Anthropic and Gemini.",
-        epilog=f"Replies: an error status, or {', '.join(words.NAMED)}; some with an argument: hang:2, stall:3, 429:5.",
+        epilog=(
+            f"Replies: an error status, or {', '.join(words.NAMED)}; some with an argument: hang:2, stall:3, 429:5. "
+            "A judge: --always number:1 answers with the first candidate (judge in semroute.yaml), number:7 with a "
+            "grade of 7 (semroute label --judge), as text or in the JSON that the request asks for."
+        ),
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8099, help="0 takes a free port (default: %(default)s)")

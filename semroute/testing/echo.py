@@ -1,4 +1,7 @@
-"""The honest answer: the last user text again, a tool call where one is demanded, or the smallest JSON that fits."""
+"""The honest answer: the last user text again, a tool call where one is demanded, or the smallest JSON that fits.
+
+In place of the text it may be a number alone, as a judge answers.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,25 @@ from semroute.testing.neutral import Answer, Ask, Call, Finish, pieces
 from semroute.testing.schema import instance
 
 
-def respond(ask: Ask) -> Answer:
-    """Answer a request as it asks to be answered. Tokens are words."""
+def respond(ask: Ask, number: int | None = None) -> Answer:
+    """Answer a request as it asks to be answered. Tokens are words.
+
+    Args:
+        ask: the request.
+        number: what to answer with, in the form that is asked for; None repeats the last user text.
+    """
     if ask.call is not None:
         name, parameters = ask.call
-        arguments = instance(parameters)
+        arguments = instance(parameters, number)
         call = Call(name, arguments if isinstance(arguments, Mapping) else {})
         taken = 1 + len(pieces(call.text))
         return Answer(
             calls=(call,), finish="tool_calls", model=ask.model, input_tokens=ask.input_tokens, output_tokens=taken
         )
-    text = ask.text if ask.schema is None else json.dumps(instance(ask.schema), ensure_ascii=False)
+    if ask.schema is not None:
+        text = json.dumps(instance(ask.schema, number), ensure_ascii=False)
+    else:
+        text = ask.text if number is None else str(number)
     text, finish, matched = _cut(text, ask)
     return Answer(
         text,

@@ -56,6 +56,7 @@ class Reply:
         failure: an error in place of an answer.
         delivery: how it travels.
         counted: whether usage is sent.
+        number: the model answers with this number alone, in the form that is asked for; see :func:`number`.
     """
 
     status: int = 200
@@ -66,6 +67,7 @@ class Reply:
     failure: Failure | None = None
     delivery: Delivery = Delivery()
     counted: bool = True
+    number: int | None = None
 
 
 def answer(
@@ -104,6 +106,16 @@ def answer(
         loose=loose,
     )
     return Reply(answer=told, counted=usage)
+
+
+def number(value: int = 1) -> Reply:
+    """Answer with a number alone, as a judge does: as text, or in the JSON that the request's schema asks for.
+
+    A judge that chooses a model (``judge`` in ``semroute.yaml``) answers with the number of a candidate, from 1; one
+    that grades answers (``semroute label --judge``) with a grade from 0 to 10. In JSON every number that the schema
+    leaves free is this one, and every text whose choices name it; a schema without a place for it gets what it allows.
+    """
+    return Reply(number=value)
 
 
 def refusal(text: str = "I cannot help with that.") -> Reply:

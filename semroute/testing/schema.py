@@ -33,8 +33,10 @@ _FORMATS = {
 }
 
 
-def instance(schema: Mapping[str, Any]) -> Any:
+def instance(schema: Mapping[str, Any], number: int | None = None) -> Any:
     """A value that the schema allows.
+
+    With a ``number`` each number of the value, and each choice that has it, is this one where the schema allows it.
 
     It knows types, ``enum``, ``const``, ``$ref`` within the schema, ``anyOf``, ``oneOf``, ``allOf``, required and
     strict properties, lengths and bounds; of patterns it knows nothing. Gemini's upper-case types are understood.
@@ -43,16 +45,17 @@ def instance(schema: Mapping[str, Any]) -> Any:
         RefusedError: it is no schema.
     """
     try:
-        return _value(schema, _Root(schema), 0)
+        return _value(schema, _Root(schema, number), 0)
     except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError):
         raise RefusedError(Failure(400, "Invalid schema: it is not a JSON schema that can be followed.")) from None
 
 
 @dataclass(slots=True)
 class _Root:
-    """The whole schema, and the values that an instance of it may still have."""
+    """The whole schema, the number that is wanted, and the values that an instance of it may still have."""
 
     schema: Mapping[str, Any]
+    number: int | None = None
     left: int = _MOST_VALUES
 
     def count(self) -> None:
@@ -75,7 +78,8 @@ def _value(schema: Any, root: _Root, depth: int) -> Any:
     if "const" in schema:
         return schema["const"]
     if schema.get("enum"):
-        return schema["enum"][0]
+        wanted = (choice for choice in schema["enum"] if root.number is not None and str(choice) == str(root.number))
+        return next(wanted, schema["enum"][0])
     for choice in ("anyOf", "any_of", "oneOf"):
         if schema.get(choice):
             return _value(_simplest(schema[choice], depth), root, depth + 1)
@@ -97,11 +101,22 @@ def _typed(schema: Mapping[str, Any], root: _Root, depth: int) -> Any:
         length = min(int(schema.get("minItems", schema.get("min_items", 0)) or 0), _LONGEST)
         return [_value(schema.get("items", {}), root, depth + 1) for _ in range(length)]
     if kind in ("number", "integer"):
+        if root.number is not None and _allows(schema, root.number):
+            return root.number
         return _number(schema, whole=kind == "integer")
     if kind == "string":
         text = _FORMATS.get(str(schema.get("format")), "text")
         return text.ljust(min(int(schema.get("minLength", 0)), _MOST_CHARACTERS), "x")[: schema.get("maxLength")]
     return False if kind == "boolean" else None
+
+
+def _allows(schema: Mapping[str, Any], number: int) -> bool:
+    step = schema.get("multipleOf")
+    return (
+        schema.get("minimum", number) <= number <= schema.get("maximum", number)
+        and schema.get("exclusiveMinimum", number - 1) < number < schema.get("exclusiveMaximum", number + 1)
+        and not (step and number % step)
+    )
 
 
 def _number(schema: Mapping[str, Any], *, whole: bool) -> float:

@@ -75,7 +75,7 @@ def _chat(
     if house.models and ask.model not in house.models:
         message = f"the model {ask.model} does not exist, or you have no access to it"
         raise RefusedError(Failure(404, message, code="model_not_found", param="model"))
-    answer = reply.answer or echo.respond(ask)
+    answer = reply.answer or echo.respond(ask, reply.number)
     answer = replace(answer, counted=answer.counted and reply.counted)
     _charge(house, answer.input_tokens, answer.output_tokens)
     fault = Failure(500, "scripted failure")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 
 from semroute.testing import faults, replies
@@ -18,6 +19,7 @@ def _sizes(text: str) -> list[int]:
 NAMED: Mapping[str, tuple[_Maker, Callable[[str], object] | None]] = {
     "ok": (Reply, None),
     "answer": (replies.answer, str),
+    "number": (replies.number, int),
     "refusal": (replies.refusal, None),
     "quota": (replies.quota_exhausted, None),
     "context-length": (replies.context_length, None),
@@ -41,6 +43,11 @@ NAMED: Mapping[str, tuple[_Maker, Callable[[str], object] | None]] = {
 _WITHOUT_ARGUMENT: Mapping[str, Reply] = {"stall": faults.stall_after(1), "reset": faults.reset_after(1)}
 
 
+def _meant(name: str) -> str:
+    near = difflib.get_close_matches(name, NAMED, n=1)
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
 def script(text: str) -> tuple[Reply, ...]:
     """The replies of a list such as ``429,hang:2,ok``.
 
@@ -60,7 +67,7 @@ def reply(word: str) -> Reply:
     if name.isascii() and name.isdigit() and 400 <= int(name) <= 599:
         return _failure(int(name), argument)
     if name not in NAMED:
-        raise ValueError(f'"{word}" is neither an error status nor one of {", ".join(NAMED)}')
+        raise ValueError(f'"{word}" is neither an error status nor one of {", ".join(NAMED)}{_meant(name)}')
     make, parse = NAMED[name]
     if not colon:
         return _WITHOUT_ARGUMENT.get(name) or make()

@@ -192,7 +192,7 @@ def test_text_that_is_not_utf_8_is_refused_with_its_line(tmp_path: Path) -> None
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
-    assert load_config(write(tmp_path, b"\xef\xbb\xbfindex: x\n")).index == Path("x")
+    assert load_config(write(tmp_path, b"\xef\xbb\xbfindex: x\n")).index == tmp_path / "x"
 
 
 def test_a_missing_file_names_init_and_a_folder_is_called_one(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from semroute.errors import InputError
 from semroute.evaluate.replay.folds import Fold
+from semroute.texts.nearest import known_names
 from semroute.types import Matrix
 
 
@@ -41,7 +42,7 @@ def roles(models: Sequence[str], quality: Matrix, cost: Matrix, strongest: str |
         InputError: there is no model of that name.
     """
     if strongest is not None and strongest not in models:
-        raise InputError(f'no model "{strongest}" among the outcomes; they hold {", ".join(models)}')
+        raise InputError(f'no model "{strongest}" among the outcomes; {known_names(strongest, models, "they hold")}')
     means, prices = quality.mean(axis=0, dtype=np.float64), cost.mean(axis=0, dtype=np.float64)
     by_cost = np.lexsort((-means, prices))
     by_dearness = np.lexsort((-means, -prices))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from semroute.config.explain import place_in
 from semroute.errors import BrokenStreamError, MalformedResponseError
 from semroute.providers.anthropic import wire
 from semroute.providers.conversation.answers import checked, with_ids
@@ -202,4 +203,4 @@ def _arguments(call: _Call) -> str:
 
 
 def _place(invalid: ValidationError) -> str:
-    return ".".join(str(part) for part in invalid.errors(include_input=False)[0]["loc"]) or "not an object"
+    return place_in(invalid) or "not an object"

@@ -6,6 +6,7 @@ import json
 
 from pydantic import ValidationError
 
+from semroute.config.explain import place_in
 from semroute.errors import BrokenStreamError, ContentFilterError, DispatchError, MalformedResponseError
 from semroute.providers.conversation.answers import checked, is_blank, merge_usage, with_ids
 from semroute.providers.gemini import wire
@@ -86,7 +87,7 @@ class Answer:
         try:
             parsed = wire.Answer.model_validate(answer)
         except ValidationError as invalid:
-            where = ".".join(str(part) for part in invalid.errors(include_input=False)[0]["loc"]) or "not an object"
+            where = place_in(invalid) or "not an object"
             raise self._malformed(f"answered 200 with something that is not an answer ({where})") from None
         self.usage = merge_usage(self.usage, wire.usage(parsed.usage_metadata))
         self._model = parsed.model_version or self._model

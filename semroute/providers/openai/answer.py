@@ -7,6 +7,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
+from semroute.config.explain import place_in
 from semroute.errors import BrokenStreamError, ContentFilterError, MalformedResponseError, UnavailableError
 from semroute.providers.conversation.answers import checked, combined, is_blank, with_ids
 from semroute.providers.openai import wire
@@ -167,7 +168,7 @@ def _completion(
 
 
 def _where(invalid: ValidationError) -> str:
-    return ".".join(str(part) for part in invalid.errors(include_input=False)[0]["loc"]) or "not an object"
+    return place_in(invalid) or "not an object"
 
 
 def _malformed(message: str, target: Target, usage: Usage | None = None) -> MalformedResponseError:
