@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Share of out-of-scope queries to reject, with --validation.",
 )
+@click.option("--fresh", is_flag=True, help="Take no vectors and no fit over from the index that is replaced.")
 @seed_option
 @config_option
 @json_option
@@ -71,6 +72,7 @@ def build_index(
     first_stage: bool,
     validation: Path | None,
     oos_recall: float,
+    fresh: bool,
     seed: int,
     config_path: Path | None,
     as_json: bool,
@@ -79,7 +81,7 @@ def build_index(
 
     CATEGORIES is a folder of .yaml, .txt, .jsonl or .csv files, one a category (default: categories/ in this folder,
     else the categories that come with semroute), or a file of texts with labels as "semroute import" reads it. An index
-    that is already there goes on serving until the new one is complete.
+    that is already there goes on serving until the new one is complete, and what it knows is not embedded again.
     """
     from semroute.cli.console import print_json
     from semroute.cli.progress import progress_bars
@@ -105,28 +107,29 @@ def build_index(
             target=Target(oos_recall=oos_recall),
             config=config,
             seed=seed,
+            fresh=fresh,
             progress=progress,
         )
     seconds = time.perf_counter() - started
-    _print_warnings(built, config, wants_first_stage=first_stage)
+    _warn(built, config, first_stage=first_stage)
     if as_json:
         print_json(as_dict(built, source, seconds))
     else:
         _print(built, seconds)
 
 
-def _print_warnings(built: Built, config: Config, *, wants_first_stage: bool) -> None:
+def _warn(built: Built, config: Config, *, first_stage: bool) -> None:
     from semroute.cli.console import print_warning
     from semroute.cli.manifests import left_out
     from semroute.encoders.spec import config_line, is_named
 
+    manifest = built.artifact.manifest
     for warning in capped(built.findings):
         print_warning(warning)
-    if wants_first_stage and built.artifact.manifest.first_stage is None:
-        print_warning(left_out(built.artifact.manifest))
-    described = built.artifact.manifest.encoder
-    line = config_line(described)
-    if line is not None and not is_named(described, config.encoder):
+    if first_stage and manifest.first_stage is None:
+        print_warning(left_out(manifest))
+    line = config_line(manifest.encoder)
+    if line is not None and not is_named(manifest.encoder, config.encoder):
         print_warning(f"this index serves only where semroute.yaml names its encoder; put this line into it: {line}")
 
 

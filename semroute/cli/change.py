@@ -38,7 +38,8 @@ def add(
     """Add examples to CATEGORY, or make it.
 
     Each FILE_OR_TEXT is a .txt, .jsonl, .csv or .yaml file of examples, or an example itself. Only new examples are
-    embedded. The category files are not touched: add the examples there too, or the next build will not know them.
+    embedded, and a few beside many are fitted in without fitting all anew. The category files are not touched: add the
+    examples there too, or the next build will not know them.
     """
     from semroute.cli.progress import progress_bars
     from semroute.learn.change import add_examples

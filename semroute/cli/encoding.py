@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 
-_NO_SCORES = ("examples", "vectors")
+_NO_SCORES = ("examples", "fit", "vectors")
 """Files of an index that a score does not follow from."""
 
 

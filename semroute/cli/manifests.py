@@ -87,4 +87,12 @@ def validated(manifest: Manifest) -> str:
     groups = report.get("groups", count)
     alike = "" if groups == count else f" that differ ({count:,} in all)"
     examples = f"validated on {held:,} of {groups:,} examples{alike}"
-    return f"{examples}; prototypes per category: {prototypes}; {head}"
+    return f"{examples}; prototypes per category: {prototypes}; {head}{changed(manifest)}"
+
+
+def changed(manifest: Manifest) -> str:
+    """How many examples changed since all were fitted together; empty where none did."""
+    count = manifest.validation.get("changed_since_full_fit")
+    if not isinstance(count, int) or count == 0:
+        return ""
+    return f'; {count:,} examples changed since the last full fit, "semroute build-index" makes one'

@@ -156,7 +156,9 @@ def write_artifact(
         if replaces is not None and [entry.to_json() for entry in previous] != [replaces.to_json()]:
             raise ArtifactError(f"{folder}: the index was replaced in the meantime; nothing was written, run it again")
         with _staged(folder) as staging:
-            files = {role: _adopt(path, folder, staging) for role, path in write(staging).items()}
+            # A file of the manifest that is replaced was verified when it was opened.
+            known = {entry.name: entry for entry in replaces.files.values()} if replaces is not None else {}
+            files = {role: _adopt(path, folder, staging, known) for role, path in write(staging).items()}
             complete = replace(manifest, files=files)
             text = staging / MANIFEST
             # Half of a surrogate pair, which UTF-8 cannot hold, becomes the JSON escape of the same character.
@@ -242,8 +244,10 @@ def _previous(folder: Path) -> list[Manifest]:
         return []
 
 
-def _adopt(path: Path, folder: Path, staging: Path) -> FileEntry:
-    """Move a staged file to its name by hash, or link or copy one that lies elsewhere; a file that is there is kept."""
+def _adopt(path: Path, folder: Path, staging: Path, known: Mapping[str, FileEntry]) -> FileEntry:
+    """Move a staged file to its name by hash, or copy one that lies elsewhere; a file that is there is kept."""
+    if path.parent == folder and path.name in known:
+        return known[path.name]
     sha256 = _sha256(path)
     target = folder / f"{path.stem.split('-')[0]}-{sha256[:16]}{path.suffix}"
     if not target.exists() or _sha256(target) != sha256:

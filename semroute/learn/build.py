@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,10 @@ from semroute.index.store import FIRST
 from semroute.learn.choices import USUAL_ASK_BAR, VAGUE_ASKS, ask_bar
 from semroute.learn.first_stage import FirstStageFit, FirstStagePlan, fit_first_stage
 from semroute.learn.fit import Fitted, fit
+from semroute.learn.fit_record import ROLE as FIT
+from semroute.learn.fit_record import FitRecord, HeldOutRows
 from semroute.learn.near_twins import near_twins
+from semroute.learn.reuse import fit_digest, known_fit
 from semroute.learn.validation import Split
 from semroute.types import Encoder, Matrix
 
@@ -32,6 +36,10 @@ PROBES = (
 )
 Progress = Callable[[str, int, int], None]
 CHUNK = 256
+
+RECORDED_FROM = 500
+"""Examples from which on the evidence of a fit is stored, so that it can be taken over or continued: fewer are fitted
+in a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +70,31 @@ class Examples:
         return np.array([number[owner] for owner in self.owners], dtype=np.int64)
 
 
-def embed(encoder: Encoder, texts: Sequence[str], progress: Progress = lambda step, done, total: None) -> Matrix:
-    """``(n, d)`` vectors of ``texts``, in chunks so that progress can be shown."""
-    parts = []
-    for start in range(0, len(texts), CHUNK):
-        parts.append(encoder.encode(texts[start : start + CHUNK]))
-        progress("embedding", min(start + CHUNK, len(texts)), len(texts))
-    return np.concatenate(parts) if parts else np.zeros((0, encoder.dimensions), np.float32)
+def embed(
+    encoder: Encoder,
+    texts: Sequence[str],
+    progress: Progress = lambda step, done, total: None,
+    *,
+    known: Mapping[str, Matrix] = MappingProxyType({}),
+) -> Matrix:
+    """``(n, d)`` vectors of ``texts``, in chunks so that progress can be shown; each text is embedded once.
+
+    Args:
+        encoder: makes the vectors.
+        texts: what is embedded.
+        progress: called with "embedding", the texts done and their total.
+        known: vectors by text that the encoder has made before.
+    """
+    found = dict(known)
+    missing = [text for text in dict.fromkeys(texts) if text not in found]
+    for start in range(0, len(missing), CHUNK):
+        chunk = missing[start : start + CHUNK]
+        found.update(zip(chunk, encoder.encode(chunk), strict=True))
+        progress("embedding", len(texts) - len(missing) + start + len(chunk), len(texts))
+    vectors = np.empty((len(texts), encoder.dimensions), np.float32)
+    for row, text in enumerate(texts):
+        vectors[row] = found[text]
+    return vectors
 
 
 def build_artifact(
@@ -83,7 +109,8 @@ def build_artifact(
     first: FirstStagePlan | None = None,
     seed: int = 0,
     notes: Mapping[str, Any] | None = None,
-    replaces: Manifest | None = None,
+    replaces: Artifact | None = None,
+    previous: Artifact | None = None,
     progress: Progress = lambda step, done, total: None,
 ) -> tuple[Artifact, Scorer, FirstStage | None]:
     """Fit on ``vectors``, write everything to ``folder``; the artifact, and the scorer and first stage that it holds.
@@ -99,8 +126,9 @@ def build_artifact(
         first: a first stage to fit beside it; it is left out where it does not pay.
         seed: of everything drawn.
         notes: further entries of the validation report.
-        replaces: the manifest that the examples come from, where they do; see
-            :func:`~semroute.index.store.write_artifact`.
+        replaces: the index that the examples and the encoder come from, where they do; another one that took its place
+            in ``folder`` meanwhile is not overwritten.
+        previous: an index from which the fit is taken over if it was made from the same.
         progress: called with a step's name, what is done and the total.
 
     Raises:
@@ -109,8 +137,11 @@ def build_artifact(
     """
     labels = examples.labels
     groups = near_twins(examples.texts, labels, vectors) if groups is None else groups
-    fitted = fit(vectors, labels, groups=groups, head=head, plan=plan, seed=seed, progress=progress)
-    thresholds, pinned = _thresholds(examples, fitted)
+    digest = fit_digest(vectors, labels, groups, head=head, plan=plan, seed=seed)
+    fitted = known_fit(previous, digest)
+    if fitted is None:
+        fitted = fit(vectors, labels, groups=groups, head=head, plan=plan, seed=seed, progress=progress)
+    thresholds, pinned = given_thresholds(examples, fitted)
     staged = FirstStageFit(None, fitted, {})
     if first is not None:
         staged = fit_first_stage(
@@ -127,31 +158,99 @@ def build_artifact(
             seed=seed,
             progress=progress,
         )
-
-    def write(staging: Path) -> dict[str, Path]:
-        files = write_scorer(staged.index.scorer, staging)
-        files["examples"] = staging / "examples.jsonl"
-        rows = zip(examples.owners, examples.texts, strict=True)
-        lines = [json.dumps({"category": owner, "query": text}) + "\n" for owner, text in rows]
-        files["examples"].write_text("".join(lines), encoding="utf-8")
-        files["vectors"] = staging / "vectors.npy"
-        np.save(files["vectors"], vectors, allow_pickle=False)
-        files |= saved_files
-        if staged.stage is not None:
-            assert isinstance(staged.stage.scorer, Scorer)
-            files |= write_scorer(staged.stage.scorer, staging, FIRST)
-        return files
-
-    with TemporaryDirectory(prefix="semroute-") as saved:
-        described, saved_files = _save(encoder, Path(saved) / "encoder")
-        bar = _ask_bar(staged.index, encoder) if replaces is None else replaces.ask_bar
-        manifest = _manifest(examples, staged, thresholds, encoder, described, notes or {}, bar)
-        if staged.stage is not None:
-            first_described, first_files = _save(staged.stage.encoder, Path(saved) / "first", FIRST)
-            saved_files |= first_files
-            manifest = replace(manifest, first_stage=_first_entry(examples, staged, first_described))
-        artifact = write_artifact(folder, manifest, write, replaces=replaces)
+    material = Material(examples, vectors, thresholds, fit_record(fitted, digest, groups))
+    bar = _ask_bar(staged.index, encoder) if replaces is None else replaces.manifest.ask_bar
+    artifact = write_index(folder, material, staged, encoder, ask_bar=bar, notes=notes or {}, replaces=replaces)
     return artifact, staged.index.scorer, staged.stage
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What goes into an artifact beside scorers and encoders.
+
+    Attributes:
+        examples: the labelled examples.
+        vectors: ``(n, d)`` their vectors.
+        thresholds: ``(categories,)`` minimum scores.
+        record: the evidence of the fit; None where nothing was held out.
+    """
+
+    examples: Examples
+    vectors: Matrix
+    thresholds: NDArray[np.float64]
+    record: FitRecord | None
+
+
+def fit_record(fitted: Fitted, digest: str, groups: NDArray[np.int64]) -> FitRecord | None:
+    """The evidence of a full fit of examples in ``groups`` ``(n,)``; None where a fit is quick, or held nothing out."""
+    held = fitted.held
+    if held is None or fitted.groups is None or len(groups) < RECORDED_FROM:
+        return None
+    rows = HeldOutRows.of(held.scores, held.labels, fitted.groups)
+    return FitRecord(digest, groups, rows, fitted.report, {})
+
+
+def write_index(
+    folder: Path,
+    material: Material,
+    staged: FirstStageFit,
+    encoder: Encoder,
+    *,
+    ask_bar: float | None,
+    notes: Mapping[str, Any],
+    replaces: Artifact | None = None,
+) -> Artifact:
+    """Write a finished fit with its encoders and examples.
+
+    Args:
+        folder: the artifact's folder.
+        material: examples, vectors, thresholds and evidence.
+        staged: the scorers.
+        encoder: goes into the artifact.
+        ask_bar: see :class:`~semroute.index.Manifest`.
+        notes: further entries of the validation report.
+        replaces: an index of the same encoder, whose files stay; see :func:`build_artifact`.
+
+    Raises:
+        ArtifactError: the folder cannot be written, or holds something else.
+    """
+    stage = staged.stage
+    with TemporaryDirectory(prefix="semroute-") as saved:
+        described, saved_files = (
+            _save(encoder, Path(saved) / "encoder") if replaces is None else _kept_encoder(replaces)
+        )
+        manifest = _manifest(material, staged, encoder, described, notes, ask_bar)
+        if stage is not None:
+            first_described, first_files = _save(stage.encoder, Path(saved) / "first", FIRST)
+            saved_files |= first_files
+            manifest = replace(manifest, first_stage=_first_entry(material.examples, staged, first_described))
+
+        def write(staging: Path) -> dict[str, Path]:
+            files = write_scorer(staged.index.scorer, staging) | _write_material(material, staging) | saved_files
+            if stage is not None:
+                assert isinstance(stage.scorer, Scorer)
+                files |= write_scorer(stage.scorer, staging, FIRST)
+            return files
+
+        return write_artifact(folder, manifest, write, replaces=None if replaces is None else replaces.manifest)
+
+
+def _kept_encoder(artifact: Artifact) -> tuple[Mapping[str, Any], dict[str, Path]]:
+    files = {role: path for role, path in artifact.files.items() if role.startswith("encoder_")}
+    return artifact.manifest.encoder, files
+
+
+def _write_material(material: Material, staging: Path) -> dict[str, Path]:
+    examples, record = material.examples, material.record
+    files = {"examples": staging / "examples.jsonl", "vectors": staging / "vectors.npy"}
+    rows = zip(examples.owners, examples.texts, strict=True)
+    lines = [json.dumps({"category": owner, "query": text}) + "\n" for owner, text in rows]
+    files["examples"].write_text("".join(lines), encoding="utf-8")
+    np.save(files["vectors"], material.vectors, allow_pickle=False)
+    if record is not None:
+        files[FIT] = staging / "fit.npz"
+        record.write(files[FIT])
+    return files
 
 
 def _save(encoder: Encoder, folder: Path, prefix: str = "") -> tuple[Mapping[str, Any], dict[str, Path]]:
@@ -190,7 +289,7 @@ def with_thresholds(artifact: Artifact, thresholds: Mapping[str, float], source:
     return write_artifact(artifact.folder, manifest, lambda staging: artifact.files, replaces=artifact.manifest)
 
 
-def _thresholds(examples: Examples, fitted: Fitted) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def given_thresholds(examples: Examples, fitted: Fitted) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """``(categories,)`` minimum scores, and which of them the category files name."""
     pinned = [examples.pinned.get(name) for name in examples.categories]
     # A threshold of 0.0 is a threshold: only None means that the file names none.
@@ -200,15 +299,14 @@ def _thresholds(examples: Examples, fitted: Fitted) -> tuple[NDArray[np.float64]
 
 
 def _manifest(
-    examples: Examples,
+    material: Material,
     staged: FirstStageFit,
-    thresholds: NDArray[np.float64],
     encoder: Encoder,
     described: Mapping[str, Any],
     notes: Mapping[str, Any],
     bar: float | None,
 ) -> Manifest:
-    scorer = staged.index.scorer
+    scorer, examples, thresholds = staged.index.scorer, material.examples, material.thresholds
     counts = np.bincount(examples.labels, minlength=len(examples.categories))
     categories = {
         name: CategoryEntry(

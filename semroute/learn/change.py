@@ -1,4 +1,8 @@
-"""Examples and categories that come and go without embedding the rest again."""
+"""Examples and categories that come and go without embedding the rest again.
+
+A small change of a large index continues its fit (:mod:`semroute.learn.continuing`). A new category, a category that
+goes, a first stage, or many changes since the last full fit bring a full fit.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from semroute.categories.rows import usable
 from semroute.errors import DataError
 from semroute.index import Artifact
 from semroute.learn.build import Examples, Progress, build_artifact, embed
+from semroute.learn.continuing import Edit, continued_artifact
 from semroute.learn.stored import stored_examples, stored_first_stage
 from semroute.learn.tuning import known_categories
 from semroute.texts.names import name_problem, normalize_name
@@ -95,7 +100,8 @@ def add_examples(
         pinned=examples.pinned,
     )
     all_vectors = np.concatenate([vectors, embed(encoder, fresh, progress)])
-    changed = _rebuild(artifact, encoder, grown, all_vectors, progress)
+    edit = Edit(category, np.arange(len(examples.texts)), len(fresh))
+    changed = _rebuild(artifact, encoder, grown, all_vectors, edit, progress)
     return replace(
         changed,
         added=len(fresh),
@@ -125,7 +131,9 @@ def remove_examples(
         raise DataError(f'these are all examples of "{category}"; remove the category instead')
     rows = zip(examples.texts, examples.owners, strict=True)
     kept = np.array([not (owner == category and text in wanted) for text, owner in rows])
-    return replace(_rebuild(artifact, encoder, _only(examples, kept), vectors[kept], progress), removed=len(wanted))
+    edit = Edit(category, np.flatnonzero(kept), 0)
+    changed = _rebuild(artifact, encoder, _only(examples, kept), vectors[kept], edit, progress)
+    return replace(changed, removed=len(wanted))
 
 
 def remove_category(artifact: Artifact, encoder: Encoder, category: str, *, progress: Progress = _silent) -> Changed:
@@ -141,32 +149,43 @@ def remove_category(artifact: Artifact, encoder: Encoder, category: str, *, prog
     if len(examples.descriptions) == 1:
         raise DataError(f'"{category}" is the only category; an index without any could not route')
     kept = np.array([owner != category for owner in examples.owners])
-    shrunk = _only(examples, kept)
-    return replace(_rebuild(artifact, encoder, shrunk, vectors[kept], progress), removed=int((~kept).sum()))
+    edit = Edit(category, np.flatnonzero(kept), 0)
+    changed = _rebuild(artifact, encoder, _only(examples, kept), vectors[kept], edit, progress)
+    return replace(changed, removed=int((~kept).sum()))
 
 
-def _rebuild(artifact: Artifact, encoder: Encoder, examples: Examples, vectors: Matrix, progress: Progress) -> Changed:
+def _rebuild(
+    artifact: Artifact,
+    encoder: Encoder,
+    examples: Examples,
+    vectors: Matrix,
+    edit: Edit,
+    progress: Progress,
+) -> Changed:
     entries, report = artifact.manifest.categories, artifact.manifest.validation
-    # A build without a head has no figure for one; so has one of a single category, for which there was no choice.
-    head = report.get("accuracy_of_head", 0.0) is not None or len(entries) == 1 or "head_left_out" in report
     notes: dict[str, Any] = {key: report[key] for key in _KEPT_NOTES if key in report}
     notes["changes"] = int(report.get("changes", 0)) + 1
     if report.get("encoder_tuned"):
         notes["note"] = TUNED_NOTE
-    new, _, first = build_artifact(
-        artifact.folder,
-        examples,
-        np.ascontiguousarray(vectors, dtype=np.float32),
-        encoder,
-        head=head,
-        first=stored_first_stage(artifact),
-        seed=int(report.get("seed", 0)),
-        notes=notes,
-        replaces=artifact.manifest,
-        progress=progress,
-    )
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    new = continued_artifact(artifact, encoder, examples, vectors, edit, notes, progress)
+    if new is None:
+        # A build without a head has no figure for one; so has one of a single category, for which there was no choice.
+        head = report.get("accuracy_of_head", 0.0) is not None or len(entries) == 1 or "head_left_out" in report
+        new, *_ = build_artifact(
+            artifact.folder,
+            examples,
+            vectors,
+            encoder,
+            head=head,
+            first=stored_first_stage(artifact),
+            seed=int(report.get("seed", 0)),
+            notes=notes,
+            replaces=artifact,
+            progress=progress,
+        )
     untuned = [n for n, entry in entries.items() if entry.threshold_from == "out-of-scope" and n in examples.models]
-    lost = first is None and artifact.manifest.first_stage is not None
+    lost = new.manifest.first_stage is None and artifact.manifest.first_stage is not None
     return Changed(new, untuned=tuple(untuned), first_stage_lost=lost)
 
 

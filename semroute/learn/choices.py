@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.evaluate.metrics import accuracy
-from semroute.extras import require
 from semroute.index import BothScores
 from semroute.index.scoring import Calibration, best_and_margin, blend
 from semroute.index.stages import sureness
@@ -21,6 +20,10 @@ WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 FEWEST_FOR_CALIBRATION = 100
 """In-scope queries below which a calibration that is there already is the better one."""
+
+STRENGTH = 100.0
+"""Weight of the data beside the pull towards zero in a calibration."""
+MOST_STEPS = 100
 
 USUAL_WEIGHT = 0.5
 USUAL_CLUSTER = 10
@@ -117,19 +120,43 @@ def calibrate(scores: Matrix, labels: NDArray[np.int64]) -> Calibration:
     Targets are smoothed as Platt does, ``(n+ + 1) / (n+ + 2)`` and ``1 / (n- + 2)``, so that a set without a single
     mistake does not give certainty.
     """
-    linear = require("sklearn.linear_model", what="calibrating confidence", extra="build")
     best, margin = best_and_margin(scores)
     right = scores.argmax(axis=1) == labels
     target = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
-    inputs = np.column_stack([best, margin])
-    # A fractional target is the same row once with each label, weighted.
-    model = linear.LogisticRegression(C=100.0, max_iter=1000)
-    model.fit(
-        np.concatenate([inputs, inputs]),
-        np.repeat([1, 0], len(inputs)),
-        sample_weight=np.concatenate([target, 1 - target]),
-    )
-    return Calibration(bias=float(model.intercept_[0]), score=float(model.coef_[0, 0]), margin=float(model.coef_[0, 1]))
+    bias, score, margin_share = _logistic(np.column_stack([np.ones_like(best), best, margin]), target)
+    return Calibration(bias=bias, score=score, margin=margin_share)
+
+
+def _logistic(inputs: NDArray[np.float64], target: NDArray[np.float64]) -> list[float]:
+    """Fit a logistic regression by Newton's method; the first column is that of the bias.
+
+    Minimises ``STRENGTH * cross-entropy + |weights|² / 2``, the bias free, as scikit-learn does, whose import alone
+    takes longer than a small index.
+    """
+    free = np.ones(inputs.shape[1])
+    free[0] = 0.0
+
+    def loss(weights: NDArray[np.float64]) -> float:
+        logits = inputs @ weights
+        return float(STRENGTH * (np.logaddexp(0.0, logits) - target * logits).sum() + (free * weights**2).sum() / 2)
+
+    weights = np.zeros(inputs.shape[1])
+    reached = loss(weights)
+    for _ in range(MOST_STEPS):
+        chance = 1 / (1 + np.exp(-np.clip(inputs @ weights, -500, 500)))
+        slope = STRENGTH * inputs.T @ (chance - target) + free * weights
+        curve = STRENGTH * (inputs * (chance * (1 - chance))[:, None]).T @ inputs + np.diag(free + 1e-9)
+        step = np.linalg.solve(curve, slope)
+        share = 1.0
+        while (lower := loss(weights - share * step)) > reached and share > 1e-6:
+            share /= 2
+        if lower > reached:
+            break
+        weights = weights - share * step
+        if reached - lower <= 1e-10 * abs(reached):
+            break
+        reached = lower
+    return [float(weight) for weight in weights]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from semroute.heads import MlpHead
 from semroute.index.prototypes import PrototypeIndex
 from semroute.index.scoring import Calibration, Scorer
 from semroute.learn.choices import calibrate, choose
-from semroute.learn.head_training import HeadPlan, train_heads
+from semroute.learn.head_training import HeadPlan
 from semroute.learn.near_twins import group_means
 from semroute.learn.prototypes import category_prototypes
 from semroute.learn.thresholds import FALSE_REJECTION, thresholds_for_false_rejection
@@ -48,13 +48,14 @@ class Fitted:
     """A scorer with thresholds ``(categories,)`` and the report of how they came about (JSON-ready).
 
     ``held`` is None where too few examples allowed to hold any out; its rows are those of the plan's splits in order,
-    whatever the vectors.
+    whatever the vectors. ``groups`` names the group of examples that each of them stands for.
     """
 
     scorer: Scorer
     thresholds: NDArray[np.float64]
     report: dict[str, Any]
     held: Held | None = None
+    groups: NDArray[np.int64] | None = None
 
 
 def fit(
@@ -80,24 +81,18 @@ def fit(
         seed: of everything drawn.
         progress: called with a step's name, what is done and the total.
     """
-    categories = int(labels.max()) + 1
     groups = np.arange(len(labels)) if groups is None else groups
     plan = splits(labels, groups, seed=seed) if plan is None else _whole_groups(plan, groups)
     rows, owners = group_means(vectors, labels, groups)
-    typical = float(np.median(np.bincount(owners)))
-    idle = head and categories >= MANY_CATEGORIES and typical < FEW_EXAMPLES
-    settings = HeadPlan(seed=seed) if head and categories > 1 and not idle else None
     if not plan:
         return _unvalidated(rows, owners, seed)
+    typical, left_out = float(np.median(np.bincount(owners))), _head_left_out(owners) if head else None
+    settings = HeadPlan(seed=seed) if head and int(labels.max()) > 0 and left_out is None else None
     held = held_out_scores(vectors, labels, plan, groups=groups, head=settings, seed=seed, progress=progress)
     choice = choose(held, typical)
-    calibration = calibrate(choice.scores, held.labels)
-    thresholds = thresholds_for_false_rejection(choice.scores, FALSE_REJECTION, held.labels)
-    thresholds = _capped_unseen(thresholds, held.labels, choice.weight)
 
     progress("fitting", 0, 1)
     prototypes, counts = category_prototypes(rows, owners, choice.prototypes, seed=seed)
-    trained = train_heads([(rows, owners)], categories, settings)[0] if settings and choice.weight > 0 else None
     progress("fitting", 1, 1)
     report = {
         "groups": len(owners),
@@ -108,11 +103,36 @@ def fit(
         "accuracy_by_prototypes": {str(k): accuracy(s, held.labels) for k, s in held.similarities.items()},
         "head_weight": choice.weight,
         "accuracy_of_head": None if held.probabilities is None else accuracy(held.probabilities, held.labels),
-        **_measured(choice.scores, held.labels, thresholds, calibration),
-        **({"head_left_out": f"{categories} categories with {typical:g} different examples each"} if idle else {}),
+        **({} if left_out is None else {"head_left_out": left_out}),
     }
-    scorer = _scorer(prototypes, counts, trained, choice.weight, calibration)
-    return Fitted(scorer, thresholds, report, Held(choice.scores, held.labels))
+    trained = held.head if choice.weight > 0 else None
+    scorer = _scorer(prototypes, counts, trained, choice.weight, UNVALIDATED_CALIBRATION)
+    return concluded(scorer, report, Held(choice.scores, held.labels), held.groups)
+
+
+def concluded(scorer: Scorer, report: dict[str, Any], held: Held, groups: NDArray[np.int64] | None) -> Fitted:
+    """Complete a fit by what follows from held-out scores: thresholds, calibration, and the report's figures.
+
+    Args:
+        scorer: its calibration is replaced.
+        report: what is known without the scores.
+        held: held-out scores of the scorer's kind.
+        groups: ``(m,)`` what the rows of ``held`` stand for.
+    """
+    calibration = calibrate(held.scores, held.labels)
+    thresholds = thresholds_for_false_rejection(held.scores, FALSE_REJECTION, held.labels)
+    thresholds = _capped_unseen(thresholds, held.labels, scorer.weight)
+    report = {**report, **_measured(held.scores, held.labels, thresholds, calibration)}
+    return Fitted(replace(scorer, calibration=calibration), thresholds, report, held, groups)
+
+
+def _head_left_out(owners: NDArray[np.int64]) -> str | None:
+    """Say why no head is trained; None where one is."""
+    sizes = np.bincount(owners)
+    typical = float(np.median(sizes))
+    if len(sizes) < MANY_CATEGORIES or typical >= FEW_EXAMPLES:
+        return None
+    return f"{len(sizes)} categories with {typical:g} different examples each"
 
 
 def _whole_groups(plan: Sequence[Split], groups: NDArray[np.int64]) -> list[Split]:

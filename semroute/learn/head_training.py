@@ -5,9 +5,10 @@ A head has a few hundred thousand weights: its gradient is a handful of matrix p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from math import cos, pi
 
 import numpy as np
@@ -20,6 +21,18 @@ from semroute.types import Matrix
 
 SCALE = 8.0
 """Entries of a unit vector of some hundred dimensions are near 0.05; the layers are initialised for inputs near 1."""
+
+NOISE_DRAWN = 1 << 19
+"""Normal numbers that are drawn for a head's noise. Each step takes a run of them from a place of its own: drawing
+them anew would take a quarter of the training."""
+
+CONTINUED_EPOCHS = 2
+FEWEST_CONTINUED = 20
+"""Passes over all examples, and optimizer steps at the least, when a trained head is trained on."""
+
+BLOCK = 1 << 15
+"""Weights that Adam updates at a time. Its dozen passes over 200,000 would each go to memory, those over so many stay
+in a core's own cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +89,24 @@ def train_heads(
     Raises:
         MissingExtraError: the extra "build" is not installed.
     """
-    threadpoolctl = require("threadpoolctl", what="training the head", extra="build")
     heads = []
-    with (
-        threadpoolctl.threadpool_limits(1, user_api="blas"),
-        ThreadPoolExecutor(min(available_cores(), len(data))) as pool,
-    ):
+    with one_blas_thread(), ThreadPoolExecutor(min(available_cores(), len(data))) as pool:
         for head in pool.map(lambda part: train_head(part[0], part[1], categories, plan), data):
             heads.append(head)
             done(len(heads))
     return heads
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keep each product of matrices to the thread that asks for it, in the whole process.
+
+    Raises:
+        MissingExtraError: the extra "build" is not installed.
+    """
+    threadpoolctl = require("threadpoolctl", what="fitting an index", extra="build")
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def train_head(vectors: Matrix, labels: NDArray[np.int64], categories: int, plan: HeadPlan) -> MlpHead:
@@ -98,26 +119,79 @@ def train_head(vectors: Matrix, labels: NDArray[np.int64], categories: int, plan
         plan: the settings.
     """
     random = np.random.default_rng(plan.seed)
-    network = _Network(vectors.shape[1], plan.hidden, categories, random)
+    network = _Network(vectors.shape[1], categories, plan.hidden, random)
     inputs, steps, batch = vectors * np.float32(SCALE), plan.steps_for(len(vectors)), min(plan.batch, len(vectors))
+    noise = _Noise(plan.noise, batch, vectors.shape[1], random)
     order, place = random.permutation(len(inputs)), 0
     for step in range(steps):
         if place + batch > len(order):
             order, place = random.permutation(len(inputs)), 0
         rows = order[place : place + batch]
         place += batch
-        network.descend(_noisy(inputs[rows], plan.noise, random), labels[rows], plan, random)
+        network.descend(noise.added(inputs[rows]), labels[rows], plan, random)
         network.update(*one_cycle(step, steps, plan.learning_rate), plan.weight_decay)
     return network.head()
 
 
-def _noisy(inputs: Matrix, noise: float, random: np.random.Generator) -> Matrix:
-    """Move rows of length :data:`SCALE` by a random vector of about ``noise`` of that, and give them their length."""
-    moved = random.standard_normal(inputs.shape, dtype=np.float32)
-    moved *= np.float32(SCALE * noise / inputs.shape[1] ** 0.5)
-    moved += inputs
-    moved *= np.float32(SCALE) / np.sqrt(np.einsum("ij,ij->i", moved, moved))[:, None]
-    return moved
+def continue_head(
+    head: MlpHead, vectors: Matrix, labels: NDArray[np.int64], fresh: NDArray[np.int64], plan: HeadPlan
+) -> MlpHead:
+    """Train a head on, after a few examples have come or gone, instead of anew.
+
+    It passes over all examples :data:`CONTINUED_EPOCHS` times at a low rate, so that it forgets none of them, and meets
+    each new one as often as a training from the start would.
+
+    Args:
+        head: trained on most of the examples.
+        vectors: ``(n, d)`` unit rows, all that there are now.
+        labels: ``(n,)`` category numbers.
+        fresh: rows that the head does not know.
+        plan: the settings that it was trained with.
+
+    Raises:
+        MissingExtraError: the extra "build" is not installed.
+    """
+    plan = replace(plan, hidden=len(head.hidden_bias))
+    random = np.random.default_rng(plan.seed)
+    batch = min(plan.batch, len(vectors))
+    steps = max(FEWEST_CONTINUED, round(CONTINUED_EPOCHS * len(vectors) / batch))
+    again = min(-(-len(fresh) * plan.epochs // steps), batch // 4) if len(fresh) else 0
+    inputs = vectors * np.float32(SCALE)
+    with one_blas_thread():
+        width, categories = head.direct.shape
+        network = _Network(width, categories, plan.hidden, random, head)
+        noise = _Noise(plan.noise, batch, vectors.shape[1], random)
+        order = np.concatenate([random.permutation(len(inputs)) for _ in range(-(-steps * batch // len(inputs)))])
+        for step in range(steps):
+            rows = order[step * batch : (step + 1) * batch]
+            rows[:again] = random.choice(fresh, again) if again else rows[:again]
+            network.descend(noise.added(inputs[rows]), labels[rows], plan, random)
+            network.update(*one_cycle(step, steps, plan.learning_rate / 10), plan.weight_decay)
+    return network.head()
+
+
+class _Noise:
+    """Random vectors for the rows of each batch.
+
+    Args:
+        noise: their length, beside that of a row.
+        rows: of a batch.
+        width: of a row.
+        random: draws them.
+    """
+
+    def __init__(self, noise: float, rows: int, width: int, random: np.random.Generator) -> None:
+        self._taken = rows * width
+        self._random = random
+        self._drawn = random.standard_normal(max(NOISE_DRAWN, 2 * self._taken), dtype=np.float32)
+        self._drawn *= np.float32(SCALE * noise / width**0.5)
+
+    def added(self, inputs: Matrix) -> Matrix:
+        """Move rows of length :data:`SCALE` by a random vector each, and give them their length again."""
+        start = int(self._random.integers(len(self._drawn) - self._taken))
+        moved: Matrix = inputs + self._drawn[start : start + self._taken].reshape(inputs.shape)
+        moved *= np.float32(SCALE) / np.sqrt(np.einsum("ij,ij->i", moved, moved))[:, None]
+        return moved
 
 
 def one_cycle(step: int, steps: int, peak: float) -> tuple[float, float]:
@@ -144,31 +218,41 @@ class _Network:
 
     Args:
         width: of the inputs.
-        hidden: units of the hidden layer.
         categories: outputs.
+        hidden: units of the hidden layer.
         random: draws the first weights, uniform within ``1 / sqrt(inputs)`` as ``torch.nn.Linear`` does.
+        head: has the first weights instead; None draws them.
     """
 
-    def __init__(self, width: int, hidden: int, categories: int, random: np.random.Generator) -> None:
+    def __init__(
+        self, width: int, categories: int, hidden: int, random: np.random.Generator, head: MlpHead | None = None
+    ) -> None:
         shapes = [(width, hidden), (hidden,), (width, categories), (hidden, categories), (categories,)]
         sizes = [int(np.prod(shape)) for shape in shapes]
-        self._flat, self._slope, self._mean, self._square, self._room = (
-            np.zeros(sum(sizes), dtype=np.float32) for _ in range(5)
-        )
+        self._flat, self._slope, self._mean, self._square = (np.zeros(sum(sizes), dtype=np.float32) for _ in range(4))
+        self._room = np.empty(BLOCK, dtype=np.float32)
         ends = np.cumsum(sizes)[:-1]
         self._weights, self._slopes = (
             [part.reshape(shape) for part, shape in zip(np.split(flat, ends), shapes, strict=True)]
             for flat in (self._flat, self._slope)
         )
-        for weights, inputs in zip(self._weights, (width, width, width, hidden, hidden), strict=True):
-            weights[...] = random.uniform(-(inputs**-0.5), inputs**-0.5, weights.shape)
+        if head is not None:
+            given = (head.hidden / SCALE, head.hidden_bias, head.direct / SCALE, head.output, head.output_bias)
+            for weights, values in zip(self._weights, given, strict=True):
+                weights[...] = values
+        else:
+            for weights, inputs in zip(self._weights, (width, width, width, hidden, hidden), strict=True):
+                weights[...] = random.uniform(-(inputs**-0.5), inputs**-0.5, weights.shape)
         self._decays = [1.0, 1.0]  # products of Adam's two decays so far
 
     def descend(self, inputs: Matrix, labels: NDArray[np.int64], plan: HeadPlan, random: np.random.Generator) -> None:
         """Find the slope of the smoothed cross-entropy of a batch; dropout is drawn anew."""
         hidden, hidden_bias, direct, output, output_bias = self._weights
         rows, categories = len(inputs), len(output_bias)
-        kept = (random.random((rows, plan.hidden), dtype=np.float32) >= plan.dropout) / np.float32(1 - plan.dropout)
+        # A byte for each unit: its 256 values are fine enough, and four of them cost what one float does.
+        level = round(256 * plan.dropout)
+        drawn = np.frombuffer(random.bytes(rows * plan.hidden), np.uint8).reshape(rows, plan.hidden)
+        kept = (drawn >= level) * np.float32(256 / (256 - level))
         active = inputs @ hidden
         active += hidden_bias
         kept *= active > 0
@@ -203,21 +287,27 @@ class _Network:
         """
         self._decays[0] *= first
         self._decays[1] *= second
-        mean, square, slope, room = self._mean, self._square, self._slope, self._room
-        self._flat *= np.float32(1 - rate * decay)
-        mean *= np.float32(first)
-        np.multiply(slope, np.float32(1 - first), out=room)
-        mean += room
-        square *= np.float32(second)
-        np.multiply(slope, slope, out=room)
-        room *= np.float32(1 - second)
-        square += room
-        np.sqrt(square, out=room)
-        room *= np.float32((1 - self._decays[1]) ** -0.5)
-        room += np.float32(epsilon)
-        np.divide(mean, room, out=room)
-        room *= np.float32(rate / (1 - self._decays[0]))
-        self._flat -= room
+        # Both corrections for the start from zero go into the rate and into epsilon, which saves passes.
+        root = (1 - self._decays[1]) ** 0.5
+        step = np.float32(rate * root / (1 - self._decays[0]))
+        for start in range(0, len(self._flat), BLOCK):
+            flat, mean, square, slope = (
+                array[start : start + BLOCK] for array in (self._flat, self._mean, self._square, self._slope)
+            )
+            room = self._room[: len(flat)]
+            flat *= np.float32(1 - rate * decay)
+            mean -= slope
+            mean *= np.float32(first)
+            mean += slope
+            np.multiply(slope, slope, out=slope)
+            square -= slope
+            square *= np.float32(second)
+            square += slope
+            np.sqrt(square, out=room)
+            room += np.float32(epsilon * root)
+            np.divide(mean, room, out=room)
+            room *= step
+            flat -= room
 
     def head(self) -> MlpHead:
         """Return the head as it serves, with the scale of the inputs folded in."""

@@ -26,6 +26,7 @@ from semroute.learn.encoder_tuning import TuningPlan, tune_encoder
 from semroute.learn.example_findings import example_findings
 from semroute.learn.first_stage import FirstStagePlan, ValidationRows
 from semroute.learn.near_twins import near_twins
+from semroute.learn.reuse import known_vectors, previous_artifact
 from semroute.learn.thresholds import Target
 from semroute.learn.tuning import TuneReport, label_numbers, tune_artifact
 from semroute.learn.validation import Split, splits
@@ -88,9 +89,13 @@ def build_index(
     target: Target | None = None,
     config: Config | None = None,
     seed: int = 0,
+    fresh: bool = False,
     progress: Progress = lambda step, done, total: None,
 ) -> Built:
     """Read category files, embed their examples, validate, fit, and write the artifact.
+
+    Where ``folder`` holds an index of the same encoder, vectors of texts that it knows are taken over, and so is its
+    fit if examples and settings are the same: the new index is the one that a build into an empty folder would give.
 
     Args:
         source: folder of category files, or one labelled file in any format that is imported.
@@ -104,6 +109,7 @@ def build_index(
         target: what the thresholds aim at with ``validation``.
         config: supplies models of categories whose files name none.
         seed: of everything drawn; the same input and seed give the same artifact on one machine.
+        fresh: take nothing over from the index that is replaced.
         progress: called with a step's name, what is done and the total.
 
     Raises:
@@ -118,20 +124,20 @@ def build_index(
         _check_first_stage(encoder)
     read = read_source(source)
     examples = collect(read, config or Config())
-    with ExitStack() as stack:
-        # From the start: a folder that is taken or cannot be written is refused before minutes are spent on it.
-        stack.enter_context(exclusive(folder))
-        # Here, and not among the system's temporary files: the next build removes what a killed one leaves.
-        work = Path(stack.enter_context(TemporaryDirectory(prefix=STAGING, dir=folder)))
+    # From the start: a folder that is taken or cannot be written is refused before minutes are spent on it. Work goes
+    # here, and not among the system's temporary files: the next build removes what a killed one leaves.
+    with exclusive(folder), TemporaryDirectory(prefix=STAGING, dir=folder) as work, ExitStack() as stack:
         progress("encoder", 0, 1)
-        made = _make(encoder, tune, examples, work, seed, progress)
+        made = _make(encoder, tune, examples, Path(work), seed, progress)
         # A remote encoder holds connections.
         stack.callback(getattr(made.encoder, "close", lambda: None))
         progress("encoder", 1, 1)
-        vectors = embed(made.encoder, examples.texts, progress)
+        previous = None if fresh else previous_artifact(folder)
+        vectors = embed(made.encoder, examples.texts, progress, known=known_vectors(previous, made.encoder))
         groups = near_twins(examples.texts, examples.labels, vectors)
         # The validation rows are needed twice, for the bar and for the thresholds.
         remembering = CachedEncoder(made.encoder, REMEMBERED + len(validation or ()))
+        stage = _first_stage(made.source, Path(work), examples, validation, target, progress) if first_stage else None
         artifact, scorer, first = build_artifact(
             folder,
             examples,
@@ -140,9 +146,10 @@ def build_index(
             groups=groups,
             head=head,
             plan=made.plan,
-            first=_first_stage(made.source, work, examples, validation, target, progress) if first_stage else None,
+            first=stage,
             seed=seed,
             notes=made.notes,
+            previous=previous,
             progress=progress,
         )
         report = None
@@ -150,9 +157,12 @@ def build_index(
             report = tune_artifact(artifact, remembering, scorer, validation, target, first=first, seed=seed)
             artifact = report.artifact
     findings = [*read.findings, *example_findings(read.categories, examples.labels, groups, vectors)]
-    if (why := artifact.manifest.validation.get("head_left_out")) is not None:
-        findings.append(Finding(f"{HEAD_LEFT_OUT}: {why}; a head needs more to pay", source))
-    return Built(artifact, findings, report)
+    return Built(artifact, [*findings, *_head_findings(artifact, source)], report)
+
+
+def _head_findings(artifact: Artifact, source: Path) -> list[Finding]:
+    why = artifact.manifest.validation.get("head_left_out")
+    return [] if why is None else [Finding(f"{HEAD_LEFT_OUT}: {why}; a head needs more to pay", source)]
 
 
 def collect(read: CategorySet, config: Config) -> Examples:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import faiss
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +33,10 @@ def spherical_kmeans(vectors: Matrix, count: int, *, seed: int) -> Matrix:
 def category_prototypes(
     vectors: Matrix, labels: NDArray[np.int64], per_category: int, *, seed: int
 ) -> tuple[Matrix, list[int]]:
-    """Prototypes of all categories and how many each has.
+    """Prototypes of all categories and how many each has, on the caller's thread alone.
+
+    A category has some hundred examples: a second thread costs more than it gains, and where other work keeps the cores
+    busy, those that wait for it awake cost forty times as much.
 
     Args:
         vectors: ``(n, d)`` unit rows.
@@ -41,11 +47,25 @@ def category_prototypes(
     Returns:
         ``(prototypes, d)`` unit rows grouped by category, and the counts.
     """
+    categories = int(labels.max()) + 1
+    members = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
     parts = []
-    for category in range(int(labels.max()) + 1):
-        members = vectors[labels == category]
-        parts.append(spherical_kmeans(members, max(1, min(per_category, len(members) // PER_PROTOTYPE)), seed=seed))
+    with one_thread():
+        for category in range(categories):
+            rows = vectors[members[category]]
+            parts.append(spherical_kmeans(rows, max(1, min(per_category, len(rows) // PER_PROTOTYPE)), seed=seed))
     return np.concatenate(parts), [len(part) for part in parts]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep FAISS to the caller's thread; other threads keep their own setting."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _unit(rows: Matrix) -> Matrix:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute.heads import MlpHead
 from semroute.index.prototypes import PrototypeIndex
-from semroute.learn.head_training import HeadPlan, train_heads
+from semroute.inference.graph import available_cores
+from semroute.learn.head_training import HeadPlan, one_blas_thread, train_heads
 from semroute.learn.near_twins import group_means
 from semroute.learn.prototypes import category_prototypes
 from semroute.types import Matrix
@@ -38,11 +41,15 @@ class HeldOut:
         labels: ``(m,)`` true category of each held-out group.
         similarities: per number of prototypes, ``(m, categories)``.
         probabilities: ``(m, categories)`` of the head; None when no head is trained.
+        groups: ``(m,)`` number of each held-out group.
+        head: a head that was trained beside the others, on all groups; None when no head is trained.
     """
 
     labels: NDArray[np.int64]
     similarities: dict[int, Matrix]
     probabilities: Matrix | None
+    groups: NDArray[np.int64] | None = None
+    head: MlpHead | None = None
 
 
 def splits(labels: NDArray[np.int64], groups: NDArray[np.int64] | None = None, *, seed: int) -> list[Split]:
@@ -83,6 +90,8 @@ def held_out_scores(
 ) -> HeldOut:
     """Fit prototypes of every choice, and the head, on each split, and score what it held out.
 
+    The head of all examples is trained with those of the splits, so that no core waits for the last of them.
+
     Args:
         vectors: ``(n, d)`` unit rows.
         labels: ``(n,)`` category numbers from 0.
@@ -95,28 +104,43 @@ def held_out_scores(
     groups = np.arange(len(labels)) if groups is None else groups
     data = [group_means(vectors[split.fit], labels[split.fit], groups[split.fit]) for split in plan]
     choices = prototype_choices(group_means(vectors, labels, groups)[1])
-    similarities: dict[int, list[Matrix]] = {choice: [] for choice in choices}
-    for split, (rows, owners) in zip(plan, data, strict=True):
+
+    def similarities(split: Split, rows: Matrix, owners: NDArray[np.int64]) -> list[Matrix]:
+        found = []
         for choice in choices:
             prototypes, counts = category_prototypes(rows, owners, choice, seed=seed)
-            found = PrototypeIndex.build(prototypes, counts).similarities(vectors[split.held])
-            similarities[choice].append(_by_group(found, groups[split.held]))
+            index = PrototypeIndex.build(prototypes, counts)
+            found.append(mean_by_group(index.similarities(vectors[split.held]), groups[split.held]))
+        return found
+
+    with one_blas_thread(), ThreadPoolExecutor(min(available_cores(), len(plan))) as pool:
+        by_split = list(pool.map(similarities, plan, *zip(*data, strict=True)))
     progress("validating", 0, len(plan))
-    probabilities = None
+    probabilities, whole = None, None
     if head is not None:
-        heads = train_heads(data, int(labels.max()) + 1, head, lambda done: progress("validating", done, len(plan)))
+        everything = group_means(vectors, labels, groups)
+        *heads, whole = train_heads(
+            [*data, everything],
+            int(labels.max()) + 1,
+            head,
+            lambda done: progress("validating", min(done, len(plan)), len(plan)),
+        )
         tried = [trained.probabilities(vectors[split.held]) for trained, split in zip(heads, plan, strict=True)]
         probabilities = np.concatenate(
-            [_by_group(found, groups[split.held]) for found, split in zip(tried, plan, strict=True)]
+            [mean_by_group(found, groups[split.held]) for found, split in zip(tried, plan, strict=True)]
         )
     return HeldOut(
         labels=np.concatenate([_first_of_each(labels[split.held], groups[split.held]) for split in plan]),
-        similarities={choice: np.concatenate(parts) for choice, parts in similarities.items()},
+        similarities={
+            choice: np.concatenate(parts) for choice, parts in zip(choices, zip(*by_split, strict=True), strict=True)
+        },
         probabilities=probabilities,
+        groups=np.concatenate([np.unique(groups[split.held]) for split in plan]),
+        head=whole,
     )
 
 
-def _by_group(scores: Matrix, groups: NDArray[np.int64]) -> Matrix:
+def mean_by_group(scores: Matrix, groups: NDArray[np.int64]) -> Matrix:
     """Mean scores of each group, in ascending order of the groups; those of its mean vector would be too high."""
     _, own, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(sizes) == len(scores):

@@ -207,6 +207,8 @@ def _interrupted(process: subprocess.Popen[str]) -> str:
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is a console event there")
 def test_ctrl_c_in_mid_build_keeps_the_old_index_and_leaves_nothing_behind(own_index: Path, tmp_path: Path) -> None:
     source = write_categories(tmp_path / "source")
+    # Enough to embed for the build to be in its midst when the key is pressed, however late that is.
+    (source / "many.txt").write_text("".join(f"how many eggs are {n} boxes of {n % 7} eggs\n" for n in range(3000)))
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     before = (own_index / "manifest.json").read_bytes()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from semroute.index import BothScores, Calibration
+from semroute.index.scoring import best_and_margin
 from semroute.learn.choices import (
     FEWEST_FOR_CALIBRATION,
     USUAL_ASK_BAR,
@@ -130,3 +131,21 @@ def test_the_bar_of_a_question_rises_where_questions_that_say_nothing_score_high
     good = np.column_stack([np.linspace(0.6, 0.9, 100), np.zeros(100)]).astype(np.float32)  # sureness 1.2 to 1.8
     vague = np.column_stack([np.linspace(0.4, 0.49, 16), np.zeros(16)]).astype(np.float32)  # .8 to .98
     assert ask_bar(good, np.zeros(100, np.int64), vague) >= 0.975
+
+
+@pytest.mark.parametrize(("rows", "categories"), [(3000, 12), (40, 5), (10, 2), (8, 1)])
+def test_a_calibration_is_that_of_scikit_learn(rows: int, categories: int) -> None:
+    linear = pytest.importorskip("sklearn.linear_model")
+    random = np.random.default_rng(rows)
+    scores = random.random((rows, categories)).astype(np.float32)
+    labels = np.where(random.random(rows) < 0.8, scores.argmax(axis=1), random.integers(categories, size=rows))
+    best, margin = best_and_margin(scores)
+    right = scores.argmax(axis=1) == labels
+    target = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
+    inputs = np.column_stack([best, margin])
+    model = linear.LogisticRegression(C=100.0, max_iter=5000, tol=1e-10)
+    weights = np.concatenate([target, 1 - target])
+    model.fit(np.concatenate([inputs, inputs]), np.repeat([1, 0], rows), sample_weight=weights)
+    found = calibrate(scores, labels)
+    expected = [model.intercept_[0], *model.coef_[0]]
+    np.testing.assert_allclose([found.bias, found.score, found.margin], expected, atol=2e-3)

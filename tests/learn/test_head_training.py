@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from semroute.heads import MlpHead
-from semroute.learn.head_training import HeadPlan, train_head
+from semroute.learn.head_training import BLOCK, HeadPlan, _Network, continue_head, one_cycle, train_head
 from semroute.types import Matrix
 
 PLAN = HeadPlan(hidden=16, noise=0.2, learning_rate=0.01, fewest_steps=200, most_steps=200)
@@ -55,3 +55,40 @@ def test_a_category_without_examples_still_has_a_column() -> None:
 def test_steps_grow_with_the_examples_between_their_bounds() -> None:
     plan = HeadPlan(epochs=10, batch=100, fewest_steps=50, most_steps=400)
     assert [plan.steps_for(examples) for examples in (1, 1000, 10**6)] == [50, 100, 400]
+
+
+def test_a_head_that_is_trained_on_learns_what_is_new_and_keeps_what_it_knew() -> None:
+    rows, new = vectors(), np.array([58, 59])
+    rows[new] = np.eye(6, dtype=np.float32)[[4, 4]]  # where the head has seen nothing
+    labels = LABELS.copy()
+    labels[new] = 2
+    before = train_head(rows[:58], labels[:58], 3, PLAN)
+    after = continue_head(before, rows, labels, new, PLAN)
+    assert (after.probabilities(rows[new])[:, 2] > before.probabilities(rows[new])[:, 2]).all()
+    assert (after.probabilities(rows[:58]).argmax(axis=1) == labels[:58]).mean() > 0.95
+    assert equal(after, continue_head(before, rows, labels, new, PLAN))
+
+
+def test_a_head_of_another_size_than_the_plan_is_trained_on() -> None:
+    before = train_head(vectors(), LABELS, 3, replace(PLAN, hidden=5))
+    after = continue_head(before, vectors(), LABELS, np.zeros(0, np.int64), PLAN)
+    assert after.hidden.shape == (6, 5)
+    assert (after.probabilities(vectors()).argmax(axis=1) == LABELS).mean() > 0.95
+
+
+def test_the_optimizer_takes_the_steps_of_adamw_in_every_block() -> None:
+    random = np.random.default_rng(0)
+    network = _Network(300, 40, 128, random)
+    count = len(network._flat)
+    assert count > BLOCK  # more than one block
+    weights = torch.tensor(network._flat.astype(np.float64), requires_grad=True)
+    optimizer = torch.optim.AdamW([weights], lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+    for step in range(5):
+        rate, _ = one_cycle(step, 5, 2e-3)
+        slope = random.standard_normal(count).astype(np.float32)
+        network._slope[...] = slope
+        network.update(rate, 0.9, 0.01)
+        weights.grad = torch.tensor(slope.astype(np.float64))
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+    np.testing.assert_allclose(network._flat, weights.detach().numpy(), atol=2e-6)

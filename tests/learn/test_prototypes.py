@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -53,3 +54,23 @@ def test_equal_vectors_give_usable_prototypes() -> None:
     assert counts == [3]
     assert np.isfinite(found).all()
     assert (found @ rows[0]).max() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_faiss_keeps_to_one_thread_and_its_setting_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    train = faiss.Kmeans.train
+
+    def watched(self: faiss.Kmeans, rows: Matrix) -> float:
+        threads.append(faiss.omp_get_max_threads())
+        found: float = train(self, rows)
+        return found
+
+    monkeypatch.setattr(faiss.Kmeans, "train", watched)
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
+    try:
+        category_prototypes(unit(12), np.zeros(12, np.int64), 4, seed=0)
+        assert threads == [1]
+        assert faiss.omp_get_max_threads() == 2
+    finally:
+        faiss.omp_set_num_threads(before)
