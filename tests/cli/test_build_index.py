@@ -59,6 +59,7 @@ def test_a_build_shows_categories_figures_findings_and_where_it_is(
     assert open_artifact(tmp_path / ".semroute" / "index").manifest.head is None
 
 
+@pytest.mark.torch
 def test_json_has_the_categories_the_validation_and_the_tuning(tmp_path: Path) -> None:
     source = write_categories(tmp_path / "source")
     labelled = tmp_path / "labelled.jsonl"
@@ -89,7 +90,6 @@ def test_without_a_folder_the_shipped_categories_are_taken_and_it_says_so(
 
 
 def test_a_first_stage_is_built_shown_and_answers(tmp_path: Path, tiny_model: Callable[..., Path]) -> None:
-    pytest.importorskip("skeletoken", reason='needs the extra "static"')
     source = write_categories(tmp_path / "source")
     (source / "cooking.txt").write_text("boil an egg\ncarrot soup\nknead bread dough\nseason a pan\nroast a duck\n")
     rows = [(query, "cooking") for query in ("boil an egg", "carrot soup", "knead bread dough", "roast a duck")]
@@ -119,7 +119,6 @@ def test_a_first_stage_is_built_shown_and_answers(tmp_path: Path, tiny_model: Ca
 def test_a_first_stage_that_does_not_pay_is_left_out_with_a_warning(
     tmp_path: Path, tiny_model: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("skeletoken", reason='needs the extra "static"')
     source = tmp_path / "source"
     source.mkdir()
     (source / "code.txt").write_text("fix my loop\n")

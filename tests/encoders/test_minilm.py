@@ -51,6 +51,7 @@ def test_the_fp32_graph_gives_the_vectors_of_sentence_transformers(
     assert cosines.min() > 0.9999
 
 
+@pytest.mark.torch(needed=False)
 def test_the_built_in_encoder_is_exported_without_torch(built: Path) -> None:
     import subprocess
 
