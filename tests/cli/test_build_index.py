@@ -197,7 +197,7 @@ def _interrupted(process: subprocess.Popen[str]) -> str:
     for _ in range(5):
         process.send_signal(signal.SIGINT)
         try:
-            return process.communicate(timeout=10)[1]
+            return process.communicate(timeout=5)[1]
         except subprocess.TimeoutExpired:
             continue
     return process.communicate(timeout=120)[1]
@@ -206,6 +206,10 @@ def _interrupted(process: subprocess.Popen[str]) -> str:
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is a console event there")
 def test_ctrl_c_in_mid_build_keeps_the_old_index_and_leaves_nothing_behind(own_index: Path, tmp_path: Path) -> None:
     source = write_categories(tmp_path / "source")
+    # So many that the build outlasts a first Ctrl-C of which nothing comes.
+    (source / "long.txt").write_text(
+        "".join(f"a long question, number {row}, on {row % 97} things\n" for row in range(5000))
+    )
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     before = (own_index / "manifest.json").read_bytes()
