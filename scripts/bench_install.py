@@ -3,7 +3,7 @@
     python scripts/bench_install.py [--with-torch]
 
 Clones this checkout's last commit into an empty folder, with an empty cache of pip and of semroute, and runs what the
-README's first block runs. ``--with-torch`` does the same in the way that was needed before, torch first and every extra.
+README's first block runs. ``--with-torch`` does the same in the way needed before, torch first and then every extra.
 Seconds of installing depend on the package index and the disk; megabytes do not.
 """
 
