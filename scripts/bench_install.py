@@ -31,6 +31,8 @@ WITH_TORCH = (("torch==2.13.0",), ("-c", "constraints.txt", "-e", ".[all,dev]"))
 
 HEAVY = ("torch", "nvidia", "cuda", "triton", "sentence", "transformers")
 FETCHED = re.compile(r"Downloading (?:\S*/)?(?P<file>[^\s/]+) \((?P<size>[\d.]+) (?P<unit>bytes|kB|MB|GB)\)")
+LOCAL = re.compile(r"Processing (?P<path>/\S+\.whl)")
+"""A wheel that pip takes from a folder of this machine, as its configuration may say."""
 BYTES = {"bytes": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 
 
@@ -85,6 +87,9 @@ def fetched(log: str) -> dict[str, float]:
         # Metadata are fetched before their wheel, and are a part of it.
         if not match["file"].endswith(".metadata"):
             found[match["file"].split("-")[0]] = float(match["size"]) * BYTES[match["unit"]]
+    for match in LOCAL.finditer(log):
+        path = Path(match["path"])
+        found[path.name.split("-")[0]] = float(path.stat().st_size)
     return found
 
 
