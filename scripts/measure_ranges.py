@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from semroute.categories import read_categories
 from semroute.encoders.minilm import build_graph, packaged_model, read_weights
-from semroute.inference.graph import padded
+from semroute.inference.graph import padded, runtime
 from semroute.inference.tokens import Tokens
 
 OUT = Path(__file__).resolve().parent.parent / "semroute" / "encoders" / "minilm_ranges.npz"
@@ -29,11 +29,9 @@ MAX_TOKENS = 256
 @click.argument("categories", default="categories", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def main(categories: Path) -> None:
     """Measure and write."""
-    import onnxruntime
-
     folder = packaged_model()
     graph = build_graph(read_weights(folder), "fp32", watched=True)
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = runtime().InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()][1:]
     tokens = Tokens(folder / "tokenizer.json", MAX_TOKENS)
     texts = [text for category in read_categories(categories).categories for text in category.examples]

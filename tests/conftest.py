@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,45 @@ if TYPE_CHECKING:
 
     from semroute.encoders.export import ExportedEncoder
     from semroute.encoders.static import StaticEncoder
+
+
+TORCH = ("torch", "sentence_transformers", "transformers", "onnxscript", "model2vec", "skeletoken")
+"""Modules that the extras torch and static bring; tests that need one of them are marked ``torch``."""
+
+MARKING_FIXTURES = {
+    "torch": {"sentence_transformer", "tiny_model"},
+    "services": {"postgres", "redis", "lasting_redis"},
+}
+"""Fixtures that mark every test which uses them."""
+
+WITHOUT_TORCH = (
+    'needs torch: pip install torch==2.13.0 && pip install -c constraints.txt -e ".[all,dev]" (not installed: {})'
+)
+
+
+def _absent() -> list[str]:
+    return [name for name in TORCH if find_spec(name) is None]
+
+
+def pytest_configure() -> None:
+    """Refuse to skip what needs torch where torch is required."""
+    if os.environ.get("SEMROUTE_REQUIRE_TORCH") == "1" and (absent := _absent()):
+        raise pytest.UsageError(f"SEMROUTE_REQUIRE_TORCH=1, but these are not installed: {', '.join(absent)}")
+
+
+# First, since -m selects by the marks that it finds.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their fixtures, and skip those that need torch where it is absent."""
+    absent = _absent()
+    skipped = pytest.mark.skip(reason=WITHOUT_TORCH.format(", ".join(absent)))
+    for item in items:
+        for name, fixtures in MARKING_FIXTURES.items():
+            if fixtures & set(getattr(item, "fixturenames", ())):
+                item.add_marker(name)
+        mark = item.get_closest_marker("torch")
+        if absent and mark and mark.kwargs.get("needed", True):
+            item.add_marker(skipped)
 
 
 @pytest.fixture(scope="session")
@@ -39,15 +79,12 @@ def exported_encoder(tmp_path_factory: pytest.TempPathFactory) -> ExportedEncode
 
 
 @pytest.fixture(scope="session")
-def static_encoder(
-    sentence_transformer: SentenceTransformer,
-    exported_encoder: ExportedEncoder,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> StaticEncoder:
+def static_encoder(exported_encoder: ExportedEncoder, tmp_path_factory: pytest.TempPathFactory) -> StaticEncoder:
     """A static encoder made in a moment: the built-in model's word embeddings, in 128 random directions."""
+    from semroute.encoders import minilm
     from semroute.encoders.static import StaticEncoder
 
-    words = sentence_transformer[0].auto_model.get_input_embeddings().weight.detach().numpy()
+    words = minilm.read_weights(minilm.packaged_model())["embeddings.word_embeddings.weight"]
     directions = np.random.default_rng(0).standard_normal((words.shape[1], 128), dtype=np.float32)
     # Frequent tokens come first in the vocabulary and say least.
     weights = np.log(1 + np.arange(len(words), dtype=np.float32))[:, None]

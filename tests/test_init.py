@@ -17,6 +17,7 @@ print(*[name for name in %r if name in sys.modules])
 """
 
 
+@pytest.mark.torch(needed=False)
 def test_importing_semroute_takes_no_time_and_brings_nothing_heavy() -> None:
     found = [
         subprocess.run([sys.executable, "-c", TIMED % (HEAVY,)], capture_output=True, text=True, check=True).stdout

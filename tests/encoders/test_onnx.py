@@ -154,6 +154,7 @@ def test_an_idle_encoder_uses_no_cpu(encoder: OnnxEncoder) -> None:
     assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 0.05
 
 
+@pytest.mark.torch(needed=False)
 def test_serving_imports_neither_torch_nor_sentence_transformers(exported_encoder: ExportedEncoder) -> None:
     program = """
 import json, sys

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
+@pytest.mark.torch
 def test_the_built_in_model_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **settings: object) -> None:
         raise AssertionError("the network was used")
@@ -32,6 +33,7 @@ def test_names_are_for_people(tiny_model: Callable[..., Path], tmp_path: Path) -
     assert name_of(tiny_model(tmp_path)) == "model"
 
 
+@pytest.mark.torch
 def test_an_unknown_model_is_one_line_without_a_traceback(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match=r'^unknown model ".*absent"') as caught:
         load(tmp_path / "absent")

@@ -66,7 +66,6 @@ def test_saving_where_the_files_already_are_keeps_them(exported_encoder: Exporte
 
 
 def test_a_static_encoder_comes_back(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
-    pytest.importorskip("skeletoken", reason='needs the extra "static"')
     encoder = distill_static(tiny_model(tmp_path), tmp_path / "made", dimensions=16)
     description = save_encoder(encoder, tmp_path / "staging")
     assert description["kind"] == "static"

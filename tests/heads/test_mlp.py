@@ -25,8 +25,10 @@ def queries(count: int, scale: float = 1.0) -> Matrix:
     return scale * np.random.default_rng(1).normal(size=(count, 6)).astype(np.float32)
 
 
+@pytest.mark.torch
 def test_probabilities_are_those_of_the_same_layers_in_torch() -> None:
-    torch = pytest.importorskip("torch", reason='needs the extra "build"')
+    import torch
+
     mlp, vectors = head(), queries(5)
     x, w = torch.from_numpy(vectors), {field.name: torch.from_numpy(getattr(mlp, field.name)) for field in fields(mlp)}
     active = torch.relu(torch.nn.functional.linear(x, w["hidden"].T, w["hidden_bias"]))

@@ -4,14 +4,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from semroute.learn.encoder_tuning import TuningPlan, contrastive_loss, fine_groups, tune_encoder
 from semroute.types import Matrix
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
+
+pytestmark = pytest.mark.torch
 
 TEXTS = [
     "boil an egg", "bake some bread", "fry an onion", "season the soup",
@@ -21,6 +23,8 @@ LABELS = np.repeat([0, 1], 4)
 
 
 def unit(rows: list[list[float]]) -> torch.Tensor:
+    import torch
+
     return torch.nn.functional.normalize(torch.tensor(rows, dtype=torch.float32), dim=1)
 
 
@@ -45,6 +49,8 @@ def test_another_cluster_of_the_same_category_is_left_alone() -> None:
 
 
 def test_a_sibling_cluster_neither_pulls_nor_pushes() -> None:
+    import torch
+
     rows = unit([[1, 0], [1, 0.1], [0.9, 0.5], [0.9, 0.4], [0, 1], [0.1, 1]]).requires_grad_()
     fine, category = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 0, 0, 1, 1])
     # Against the whole batch, the loss of the first pair depends on itself and on the other category alone.
@@ -89,6 +95,8 @@ def test_a_given_number_of_steps_is_taken_and_else_it_grows_within_bounds() -> N
 
 
 def test_tuning_is_seeded_and_leaves_the_model_as_it_is(sentence_transformer: SentenceTransformer) -> None:
+    import torch
+
     weights = {name: value.clone() for name, value in sentence_transformer.state_dict().items()}
     wanted = {name: parameter.requires_grad for name, parameter in sentence_transformer.named_parameters()}
     before = embed(sentence_transformer)
@@ -121,6 +129,8 @@ def test_tuning_cuts_long_texts_only_while_it_tunes(sentence_transformer: Senten
 
 
 def test_tuning_lowers_the_loss(sentence_transformer: SentenceTransformer) -> None:
+    import torch
+
     def loss(rows: Matrix) -> float:
         return float(contrastive_loss(torch.from_numpy(rows), LABELS, LABELS, 0.1))
 

@@ -445,6 +445,7 @@ def test_a_share_is_a_part_of_every_limit_but_never_nothing() -> None:
     assert share(place, 4, 12.0).budget_usd == 0.0
 
 
+@pytest.mark.services
 def test_no_secret_shows_when_redis_goes_away(caplog: pytest.LogCaptureFixture) -> None:
     secret = "pass-" + secrets.token_hex(8)
 

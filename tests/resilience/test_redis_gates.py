@@ -240,6 +240,7 @@ def test_without_a_redis_there_that_does_answer_the_error_says_where(redis: OwnR
     asyncio.run(test())
 
 
+@pytest.mark.services
 def test_the_password_reaches_redis_and_no_message(caplog: pytest.LogCaptureFixture) -> None:
     secret = "pass-" + secrets.token_hex(8)
 

@@ -19,6 +19,7 @@ def test_without_a_redis_in_the_configuration_state_is_in_process() -> None:
     assert isinstance(open_gates(Config(), {}), MemoryGates)
 
 
+@pytest.mark.services
 def test_the_address_and_the_passwords_variable_of_the_configuration_are_used() -> None:
     async def test(config: Config) -> None:
         gates = open_gates(config, {"REDIS_PASSWORD": "open-sesame"})

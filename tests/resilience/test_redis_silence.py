@@ -96,6 +96,7 @@ def test_one_silence_is_not_taken_for_the_end_of_redis(redis: OwnRedis, caplog: 
     assert "going on" not in caplog.text
 
 
+@pytest.mark.services
 def test_a_redis_that_stays_silent_is_away_and_one_that_refuses_is_so_at_once() -> None:
     async def test(redis: OwnRedis) -> None:
         async with in_use(replica(redis.url, timeout_s=0.2)) as gates:

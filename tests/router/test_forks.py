@@ -64,6 +64,7 @@ def test_every_door_opens_in_a_forked_child(
     assert len({one["draw"] for one in told}) == 4
 
 
+@pytest.mark.services
 def test_children_are_replicas_of_their_own_in_redis(
     routing_index: Path, tmp_path: Path, provider: FakeProvider
 ) -> None:

@@ -331,6 +331,7 @@ print(decision.category, BLOCKED & set(sys.modules))
 """
 
 
+@pytest.mark.torch(needed=False)
 def test_serving_needs_nothing_of_what_building_needs(routing_index: Path) -> None:
     command = [sys.executable, "-c", SERVE_WITHOUT, str(routing_index)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

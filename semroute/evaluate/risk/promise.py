@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from semroute.evaluate.risk.betting import mean_is_below
 from semroute.evaluate.risk.units import Totals
+from semroute.extras import require
 
 Named = TypeVar("Named")
 
@@ -52,8 +53,7 @@ class Promise:
 
     def upper(self, values: NDArray[np.floating], group: NDArray[np.int64] | None = None) -> float:
         """Student's upper bound of the mean, of the next ``ahead`` rows or of the long run."""
-        from scipy.stats import t
-
+        t = require("scipy.stats", what="testing a promise", extra="build").t
         totals = Totals.of(values, group)
         count = len(totals.value)
         if count < 2:

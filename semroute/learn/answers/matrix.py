@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute.extras import require
 from semroute.heads.answers.classifier import CUT, dense, feature_names
 from semroute.heads.answers.words import BUCKETS, hashed
 from semroute.learn.answers.rows import JudgedAnswers
+
+WHAT = "training a classifier of answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +58,14 @@ class Scaling:
 
     def inputs(self, features: Features, rows: NDArray[np.int64], word_weight: float) -> Any:
         """``(len(rows), f + 2 * buckets)`` sparse inputs of the regression."""
-        from scipy.sparse import csr_matrix, hstack
-
+        sparse = require("scipy.sparse", what=WHAT, extra="build")
         scaled = np.clip((features.dense[rows] - self.mean) / self.scale, -CUT, CUT)
-        plain = csr_matrix(np.nan_to_num(scaled, nan=0.0))
-        return plain if features.words is None else hstack([plain, features.words[rows] * word_weight]).tocsr()
+        plain = sparse.csr_matrix(np.nan_to_num(scaled, nan=0.0))
+        return plain if features.words is None else sparse.hstack([plain, features.words[rows] * word_weight]).tocsr()
 
 
 def _words(rows: JudgedAnswers) -> Any:
-    from scipy.sparse import csr_matrix
-
+    csr_matrix = require("scipy.sparse", what=WHAT, extra="build").csr_matrix
     starts, columns, values = [0], [], []
     for query, answer in zip(rows.queries, rows.answers, strict=True):
         for text, offset in ((answer, 0), (query, BUCKETS)):

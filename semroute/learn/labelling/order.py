@@ -15,6 +15,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute.extras import require
 from semroute.types import Matrix
 
 NEIGHBOURS = 5
@@ -89,6 +90,5 @@ def rarity(vectors: Matrix) -> Numbers:
 
 def _ranks(values: Numbers) -> Numbers:
     """Ranks from 0 to 1; equal values share theirs."""
-    from scipy.stats import rankdata
-
+    rankdata = require("scipy.stats", what="ordering queries to label", extra="build").rankdata
     return np.asarray((rankdata(values) - 1.0) / max(1, len(values) - 1))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from heads.queries.made import MODELS, Made, costs_of, made, no_categories
 
 from semroute.errors import ArtifactError, EncoderError, InputError
@@ -22,6 +21,8 @@ from semroute.learn.queries.report import model_figures, training_report
 from semroute.learn.queries.rows import TrainingRows
 from semroute.learn.queries.training import Setting, TrainedQueries, train_queries
 from semroute.learn.queries.tuned_part import TunedPart, tune_part
+
+pytestmark = pytest.mark.torch
 
 SETTING = Setting("print", costs_of(), no_categories())
 PLAN = FineTuning(epochs=8, batch=16, rate=3e-3, line_rate=1e-2)
@@ -57,6 +58,8 @@ def test_a_tuned_encoder_tells_queries_that_it_has_not_seen_apart(tuned: TunedPa
 
 
 def test_what_serves_says_what_was_trained(backbone: Path, tmp_path: Path) -> None:
+    import torch
+
     torch.manual_seed(3)
     model = QualityModel(str(backbone), np.array([0.3, 0.9]), 64, tmp_path)
     torch.nn.init.normal_(model.module.lines.weight, std=0.3)
@@ -73,6 +76,8 @@ def test_it_begins_with_the_prior(backbone: Path, tmp_path: Path) -> None:
 
 
 def test_the_backbone_in_memory_is_left_as_it_is(backbone: Path, tmp_path: Path) -> None:
+    import torch
+
     from semroute.encoders.sentence import load
 
     sentence = load(str(backbone))
@@ -83,6 +88,8 @@ def test_the_backbone_in_memory_is_left_as_it_is(backbone: Path, tmp_path: Path)
 
 
 def test_the_same_seed_tunes_alike_and_leaves_the_callers_random_state_alone(backbone: Path, tmp_path: Path) -> None:
+    import torch
+
     data = made(60)
     state = torch.get_rng_state()
     said = []
@@ -94,6 +101,8 @@ def test_the_same_seed_tunes_alike_and_leaves_the_callers_random_state_alone(bac
 
 
 def test_unknown_answers_neither_count_nor_poison(backbone: Path, tmp_path: Path) -> None:
+    import torch
+
     data = made(120, noise=0.0)
     holes = data.quality.copy()
     holes[::2, 0] = np.nan
