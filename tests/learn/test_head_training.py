@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 import numpy as np
+import pytest
 
 from semroute.heads import MlpHead
 from semroute.learn.head_training import BLOCK, HeadPlan, _Network, continue_head, one_cycle, train_head
@@ -73,7 +74,10 @@ def test_a_head_of_another_size_than_the_plan_is_trained_on() -> None:
     assert (after.probabilities(vectors()).argmax(axis=1) == LABELS).mean() > 0.95
 
 
+@pytest.mark.torch
 def test_the_optimizer_takes_the_steps_of_adamw_in_every_block() -> None:
+    import torch
+
     random = np.random.default_rng(0)
     network = _Network(300, 40, 128, random)
     count = len(network._flat)
