@@ -119,14 +119,14 @@ def _examples(most: int) -> list[str]:
     from semroute.categories import read_categories
 
     texts = [text for category in read_categories(ROOT / "categories").categories for text in category.examples]
-    return np.random.default_rng(0).permutation(texts)[:most].tolist()
+    return [texts[row] for row in np.random.default_rng(0).permutation(len(texts))[:most]]
 
 
 def _race(name: str, texts: list[str], contenders: dict[str, Contender], seconds: float) -> None:
     calls, least = (1, 3) if name == BULK else (CALLS, 5)
     turns: dict[str, list[float]] = {contender: [] for contender in contenders}
-    for contender in contenders.values():
-        contender.seconds(texts, 1)
+    for process in contenders.values():
+        process.seconds(texts, 1)
     start = time.monotonic()
     while time.monotonic() - start < seconds or len(turns[OURS]) < least:
         for contender, times in turns.items():
