@@ -2,9 +2,10 @@
 
     python scripts/measure_ranges.py [CATEGORIES]
 
-Runs the fp32 graph over every example of the category files (by default the shipped ones), and keeps the largest
-magnitude of each channel wherever :mod:`semroute.encoders.minilm` quantises by a fixed range. Needs running only when
-the weights, the shipped examples or the places of quantising change: ranges are a part of the encoder's fingerprint.
+Runs the fp32 graph over every example of the category files (by default the shipped ones), and keeps the least and the
+largest value of each channel wherever :mod:`semroute.encoders.minilm` quantises by a fixed range. Needs running only
+when the weights, the shipped examples or the places of quantising change: ranges are a part of the encoder's
+fingerprint.
 """
 
 from __future__ import annotations
@@ -35,17 +36,18 @@ def main(categories: Path) -> None:
     names = [output.name for output in session.get_outputs()][1:]
     tokens = Tokens(folder / "tokenizer.json", MAX_TOKENS)
     texts = [text for category in read_categories(categories).categories for text in category.examples]
-    largest: dict[str, NDArray[np.float32]] = {}
+    ranges: dict[str, NDArray[np.float32]] = {}
     for text in texts:
         input_ids, mask = padded(tokens([text]))
         found = session.run(names, {"input_ids": input_ids, "attention_mask": mask})
         for name, values in zip(names, found, strict=True):
-            peak = np.abs(values).max(axis=(0, 1))
-            largest[name] = np.maximum(largest[name], peak) if name in largest else peak
+            low, high = values.min(axis=0), values.max(axis=0)
+            ranges[f"{name}.low"] = np.minimum(ranges.get(f"{name}.low", low), low)
+            ranges[f"{name}.high"] = np.maximum(ranges.get(f"{name}.high", high), high)
     # Two bytes are more than enough, and hide what the last digits of fp32 owe to the processor.
-    stored: dict[str, Any] = {name: values.astype(np.float16) for name, values in largest.items()}
+    stored: dict[str, Any] = {name: values.astype(np.float16) for name, values in ranges.items()}
     np.savez_compressed(OUT, **stored)
-    click.echo(f"{OUT.name}: {len(largest)} ranges from {len(texts):,} texts, {OUT.stat().st_size:,} bytes")
+    click.echo(f"{OUT.name}: {len(names)} ranges from {len(texts):,} texts, {OUT.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -7,18 +7,23 @@ makes use; ``pip install --no-deps`` leaves both away.
 
 How the eight bits are spent. Products of constant weights are ``MatMulIntegerToFloat``: weights int8 by column,
 activations uint8 with a range that is fixed when the graph is built, or a row's own, so that no vector depends on its
-neighbours in a batch. Fixed ranges take fewer steps, and are only fine enough after smoothing; the two products of the
-feed-forward block get their rows':
+neighbours in a batch. Fixed ranges take fewer steps, and are fine enough after two changes that cost nothing:
 
 * *Smoothing* (Xiao et al. 2023, SmoothQuant, https://arxiv.org/abs/2211.10438): a few channels are a hundred times as
-  large as the rest. What a channel is divided by moves into the weights that it meets, and costs nothing: for the
-  input of a layer it takes the place of the LayerNormalization's scale, whose own scale and shift move into the weights
-  as well; for values into the projection that makes them.
-* *Rows*: what goes into the feed-forward block is divided by its largest magnitude, as rounding there costs most, and
-  the output of a Gelu by its largest value, as no fixed range fits it.
+  large as the rest. What a channel is divided by moves into the weights that it meets: for the input of a layer it
+  takes the place of the LayerNormalization's scale, whose own scale and shift move into the weights as well; for values
+  into the projection that makes them.
+* *Centring*: the large channels lie nearly all on one side of zero. The middle of a channel's range is subtracted by
+  the LayerNormalization's bias, or by that of the values, and moves into the biases that follow. It halves the range.
 
-The largest activation of each channel is in ``minilm_ranges.npz``, written by ``scripts/measure_ranges.py`` from the
-shipped categories' examples.
+The output of a Gelu gets its rows' ranges: from its floor to its largest value, as a few tokens are ten times as large
+as the others, and no fixed range fits both.
+
+The least and the largest activation of each channel are in ``minilm_ranges.npz``, written by
+``scripts/measure_ranges.py`` from the shipped categories' examples.
+
+Tokens are rows of a matrix, ``(batch * tokens, 384)``, except in attention: ``QuantizeLinear`` takes a scale for each
+row of a matrix, and does so as fast as with one scale.
 
 Operators: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
@@ -52,13 +57,19 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 
 LAYERS, HEADS, WIDTH, INNER, POSITIONS = 6, 12, 384, 1536, 512
 EPSILON = 1e-12
-SMOOTHING = 0.7
-"""How much of a channel's range moves into the weights; of .5, .7 and 1 the one whose vectors come closest to fp32."""
+SMOOTHING = 0.9
+"""How much of a channel's range moves into the weights; of .5 to 1 what brings vectors closest to fp32."""
+
+MASKED = -1e4
+"""What attention adds to the score of padding."""
+
+GELU_ZERO = round(-GELU_FLOOR * 255 / (1 - GELU_FLOOR))
+"""Level of zero where the lowest level is a Gelu's floor and the highest is 1."""
 
 MAX_TOKENS = 256
 """Longest text that the model was trained on, in tokens."""
 
-RECIPE = "2"
+RECIPE = "3"
 """Changes whenever the same weights would give another graph."""
 
 GRAPH_NAME = f"minilm-int8-{WEIGHTS_SHA256[:12]}-{RECIPE}"
@@ -127,7 +138,7 @@ def build_graph(weights: Weights, precision: Precision = "int8", *, watched: boo
 
 @cache
 def _ranges() -> Mapping[str, Wide]:
-    """Return the largest activations by channel, ``(384,)`` each."""
+    """Return the least and the largest activations by channel, ``(384,)`` each."""
     with (files("semroute.encoders") / "minilm_ranges.npz").open("rb") as file, np.load(file) as stored:
         return {name: stored[name].astype(np.float64) for name in stored.files}
 
@@ -149,13 +160,14 @@ class _Builder:
     def build(self, *, watched: bool) -> Any:
         from onnx import TensorProto, helper
 
+        real = self._node("Cast", ["attention_mask"], "real", to=TensorProto.FLOAT)
+        self._prepare(real)
         total = self._embedded()
         gain, shift = self._norm_of("embeddings.LayerNorm")
-        mask = self._node("Cast", ["attention_mask"], "mask", to=TensorProto.INT32)
         for layer in range(LAYERS):
-            total, gain, shift = self._attention(layer, total, gain, shift, mask)
+            total, gain, shift = self._attention(layer, total, gain, shift)
             total, gain, shift = self._feed_forward(layer, total, gain, shift)
-        self._pooled(self._normal(total, np.ones(WIDTH), "last"), gain, shift)
+        self._pooled(self._normal(total, "last", gain, shift), real)
         numbers = [helper.make_tensor_value_info("unit_vectors", TensorProto.FLOAT, ["batch", WIDTH])]
         if watched:
             numbers += [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self._watched]
@@ -164,8 +176,31 @@ class _Builder:
             for name in ("input_ids", "attention_mask")
         ]
         graph = helper.make_graph(self._nodes, "all-MiniLM-L6-v2", ids, numbers, list(self._constants.values()))
-        opsets = [helper.make_opsetid("", 20), helper.make_opsetid(MICROSOFT, 1)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=10, producer_name="semroute")
+        opsets = [helper.make_opsetid("", 23), helper.make_opsetid(MICROSOFT, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=11, producer_name="semroute")
+
+    def _prepare(self, real: str) -> None:
+        """Make once for all layers: shapes, the bias of padding in attention, and the zeros of quantised rows."""
+        from onnx import TensorProto, helper
+
+        shape = self._node("Shape", ["input_ids"], "shape")
+        for name, width in (("states_shape", WIDTH), ("joined_shape", 3 * WIDTH)):
+            self._node("Concat", [shape, self._integers(f"{name}.width", width)], name, axis=0)
+        length = self._node("Shape", ["input_ids"], "length", start=1, end=2)
+        # Attention takes a mask of floats without a copy, broadcast over batch and heads, but not over queries.
+        missing = self._node("Sub", [real, self._floats("one", np.array(1.0))], "missing")
+        added = self._node("Mul", [missing, self._floats("masked", np.array(-MASKED))], "added")
+        by_key = self._node("Unsqueeze", [added, self._integers("inner_axes", 1, 2)], "added_by_key")
+        per_query = self._node(
+            "Concat", [self._integers("ones", 1, 1), length, self._integers("1", 1)], "per_query", axis=0
+        )
+        self._node("Expand", [by_key, per_query], "mask")
+        if self._ranges:
+            rows = self._node(
+                "Reshape", [self._node("Size", ["input_ids"], "size"), self._integers("1", 1)], "row_count"
+            )
+            zero = helper.make_tensor("zero", TensorProto.UINT8, [1], [GELU_ZERO])
+            self._node("ConstantOfShape", [rows], "row_zeros", value=zero)
 
     # The layers.
 
@@ -180,31 +215,39 @@ class _Builder:
         # Every token is of the first segment: its vector goes into the positions'.
         segment = self._weights["embeddings.token_type_embeddings.weight"][0]
         positions = self._constant("positions", self._weights["embeddings.position_embeddings.weight"] + segment)
-        length = self._node("Shape", ["input_ids"], "length", start=1, end=2)
-        first = self._constant("first", np.array([0], np.int64))
-        places = self._node("Slice", [positions, first, length, first], "place_rows")
-        return self._node("Add", [rows, places], "embedded")
+        first = self._integers("first", 0)
+        places = self._node("Slice", [positions, first, "length", first], "place_rows")
+        return self._as_rows(self._node("Add", [rows, places], "embedded"), "embedded_rows")
 
-    def _attention(self, layer: int, total: str, gain: Wide, shift: Wide, mask: str) -> tuple[str, Wide, Wide]:
+    def _attention(self, layer: int, total: str, gain: Wide, shift: Wide) -> tuple[str, Wide, Wide]:
         name, prefix = f"{layer}.attention", f"encoder.layer.{layer}.attention"
         parts = [self._linear(f"{prefix}.self.{part}") for part in ("query", "key", "value")]
         matrix, bias = (np.concatenate(both, axis=-1) for both in zip(*parts, strict=True))
         out, out_bias = self._linear(f"{prefix}.output.dense")
-        # Values are divided where they are made, and what they meet afterwards is multiplied.
-        divisor = self._smoothing(f"{layer}.context", out)
+        # Values are centred and divided where they are made, and what they meet afterwards makes up for it: attention
+        # takes means of them.
+        divisor, centre = self._smoothing(f"{layer}.context", out), self._centre(f"{layer}.context")
+        shift = shift + gain * self._centre(f"{layer}.input")
         bias, matrix = bias + shift @ matrix, matrix * gain[:, None]
-        matrix[:, 2 * WIDTH :] /= divisor
+        bias[2 * WIDTH :] -= centre
         bias[2 * WIDTH :] /= divisor
+        matrix[:, 2 * WIDTH :] /= divisor
         normal, scale = self._smoothed(total, f"{layer}.input", matrix)
         joined = self._product(normal, f"{layer}.input", scale, matrix * scale[:, None], bias, f"{name}.joined")
-        heads = self._split(joined, name)
-        context = self._node(
-            "MultiHeadAttention", [*heads, "", mask], f"{layer}.context", domain=MICROSOFT, num_heads=HEADS
+        heads = self._split(self._node("Reshape", [joined, "joined_shape"], f"{name}.joined_by_text"), name)
+        attended = self._node(
+            "Attention", [*heads, "mask"], f"{name}.context_by_text", q_num_heads=HEADS, kv_num_heads=HEADS
         )
+        context = self._as_rows(attended, f"{layer}.context")
         self._watched += [f"{layer}.context"]
         # The shift of the state that is added below goes into the bias.
         made = self._product(
-            context, f"{layer}.context", divisor, out * divisor[:, None], out_bias + shift, f"{name}.made"
+            context,
+            f"{layer}.context",
+            divisor,
+            out * divisor[:, None],
+            out_bias + centre @ out + shift,
+            f"{name}.made",
         )
         total = self._residual(made, normal, gain * scale, name)
         return total, *self._norm_of(f"{prefix}.output.LayerNorm")
@@ -213,49 +256,58 @@ class _Builder:
         name, prefix = f"{layer}.forward", f"encoder.layer.{layer}"
         matrix, bias = self._linear(f"{prefix}.intermediate.dense")
         out, out_bias = self._linear(f"{prefix}.output.dense")
+        shift = shift + gain * self._centre(f"{layer}.middle")
         bias, matrix = bias + shift @ matrix, matrix * gain[:, None]
         normal, scale = self._smoothed(total, f"{layer}.middle", matrix)
-        inner = self._product_by_row(normal, -1.0, matrix * scale[:, None], bias, f"{name}.inner")
+        inner = self._product(normal, f"{layer}.middle", scale, matrix * scale[:, None], bias, f"{name}.inner")
         gelu = self._node("Gelu", [inner], f"{name}.gelu")
-        made = self._product_by_row(gelu, GELU_FLOOR, out, out_bias + shift, f"{name}.made")
+        made = self._product_of_gelu(gelu, out, out_bias + shift, f"{name}.made")
         total = self._residual(made, normal, gain * scale, name)
         return total, *self._norm_of(f"{prefix}.output.LayerNorm")
 
-    def _pooled(self, normal: str, gain: Wide, shift: Wide) -> None:
-        """Take the mean over the tokens, of the normalised rows since gain and shift are the same for all, and divide
-        it by its length."""
-        from onnx import TensorProto
-
-        axis = self._constant("axis", np.array([1], np.int64))
-        real = self._node("Cast", ["attention_mask"], "real", to=TensorProto.FLOAT)
+    def _pooled(self, rows: str, real: str) -> None:
+        """Sum the states of the real tokens and give the sum the length 1, as their mean would have."""
+        states = self._node("Reshape", [rows, "states_shape"], "states")
+        axis = self._integers("token_axis", 1)
         row = self._node("Unsqueeze", [real, axis], "real_row")
-        summed = self._node("Squeeze", [self._node("MatMul", [row, normal], "sum_row"), axis], "sum")
-        count = self._node("ReduceSum", [real, axis], "count", keepdims=1)
-        mean = self._node("Div", [summed, count], "mean")
-        gained = self._node("Mul", [mean, self._floats("gain", gain)], "gained")
-        pooled = self._node("Add", [gained, self._floats("shift", shift)], "pooled")
-        length = self._node("ReduceL2", [pooled, axis], "norm", keepdims=1)
-        self._node("Div", [pooled, length], "unit_vectors")
+        summed = self._node("Squeeze", [self._node("MatMul", [row, states], "sum_row"), axis], "sum")
+        length = self._node("ReduceL2", [summed, axis], "norm", keepdims=1)
+        self._node("Div", [summed, length], "unit_vectors")
 
     # What layers are made of.
 
     def _smoothed(self, total: str, name: str, matrix: Wide) -> tuple[str, Wide]:
-        """Normalise rows of ``total`` and divide their channels as suits ``matrix``; gives the divisors too."""
+        """Normalise rows of ``total`` and centre and divide their channels as suits ``matrix``; gives the divisors too.
+
+        The caller adds the centre to the shift.
+        """
         divisor = self._smoothing(name, matrix)
         self._watched.append(name)
-        return self._normal(total, 1 / divisor, name), divisor
+        return self._normal(total, name, 1 / divisor, -self._centre(name) / divisor), divisor
 
     def _smoothing(self, name: str, matrix: Wide) -> Wide:
         """Return what each channel is divided by, ``(384,)`` with a geometric mean of 1."""
         if not self._ranges:
             return np.ones(WIDTH)
-        largest, met_by = self._ranges[name], np.abs(matrix).max(axis=1)
+        largest, met_by = self._reach(name), np.abs(matrix).max(axis=1)
         divisor = np.maximum(largest, 1e-3) ** SMOOTHING / np.maximum(met_by, 1e-5) ** (1 - SMOOTHING)
         smooth: Wide = divisor / np.exp(np.log(divisor).mean())
         return smooth
 
-    def _normal(self, total: str, scale: Wide, name: str) -> str:
+    def _centre(self, name: str) -> Wide:
+        """Return the middle of each channel's range, ``(384,)``."""
+        if not self._ranges:
+            return np.zeros(WIDTH)
+        return (self._ranges[f"{name}.high"] + self._ranges[f"{name}.low"]) / 2
+
+    def _reach(self, name: str) -> Wide:
+        """Return how far each channel goes from its middle, ``(384,)``."""
+        return (self._ranges[f"{name}.high"] - self._ranges[f"{name}.low"]) / 2
+
+    def _normal(self, total: str, name: str, scale: Wide, bias: Wide) -> str:
         inputs = [total, self._floats(f"{name}.scale", scale)]
+        if bias.any():
+            inputs.append(self._floats(f"{name}.bias", bias))
         return self._node("LayerNormalization", inputs, name, axis=-1, epsilon=EPSILON)
 
     def _residual(self, made: str, normal: str, gain: Wide, name: str) -> str:
@@ -266,33 +318,30 @@ class _Builder:
         """Multiply activations by constant weights and add the bias."""
         if not self._ranges:
             return self._float_product(value, matrix, bias, out)
-        largest = (self._ranges[range_name] / divisor).max()
+        largest = (self._reach(range_name) / divisor).max()
         scale = self._floats(f"{out}.step", np.array(largest / 127))
         zero = self._constant("middle_level", np.array(128, np.uint8))
         levels = self._node("QuantizeLinear", [value, scale, zero], f"{out}.levels")
         return self._integer_product(levels, scale, zero, matrix, out, bias)
 
-    def _product_by_row(self, value: str, low: float, matrix: Wide, bias: Wide, out: str) -> str:
-        """Multiply rows, each divided by its largest magnitude, so that they lie between ``low`` and 1.
-
-        Of a Gelu, which is never below its floor, the largest value is taken, and to be at least 1.
-        """
+    def _product_of_gelu(self, value: str, matrix: Wide, bias: Wide, out: str) -> str:
+        """Multiply the output of a Gelu, each row quantised from the Gelu's floor to its largest value, at least 1."""
         if not self._ranges:
             return self._float_product(value, matrix, bias, out)
-        zero_level = round(-low * 255 / (1 - low))
-        scale = self._floats(f"rows.step.{zero_level}", np.array(1 / (255 - zero_level)))
-        zero = self._constant(f"rows.zero.{zero_level}", np.array(zero_level, np.uint8))
-        axis = self._constant("row_axis", np.array([-1], np.int64))
-        is_gelu = low == GELU_FLOOR
-        magnitude = value if is_gelu else self._node("Abs", [value], f"{out}.magnitude")
-        largest = self._node("ReduceMax", [magnitude, axis], f"{out}.largest", keepdims=1)
-        if is_gelu:
-            largest = self._node("Max", [largest, self._floats("one", np.array(1.0))], f"{out}.at_least_one")
-        shares = self._node("Div", [value, largest], f"{out}.shares")
-        levels = self._node("QuantizeLinear", [shares, scale, zero], f"{out}.levels")
-        product = self._integer_product(levels, scale, zero, matrix, f"{out}.product")
-        grown = self._node("Mul", [product, largest], f"{out}.grown")
+        one = self._floats("one", np.array(1.0))
+        zero = self._constant("gelu_zero", np.array(GELU_ZERO, np.uint8))
+        share = self._floats("gelu_step", np.array(1 / (255 - GELU_ZERO)))
+        peaks = self._node("ReduceMax", [value, self._integers("row_axis", -1)], f"{out}.peaks", keepdims=1)
+        largest = self._node("Max", [peaks, one], f"{out}.largest")
+        steps = self._node("Mul", [largest, share], f"{out}.steps_by_row")
+        scales = self._node("Reshape", [steps, self._integers("all", -1)], f"{out}.scales")
+        levels = self._node("QuantizeLinear", [value, scales, "row_zeros"], f"{out}.levels", axis=0)
+        product = self._integer_product(levels, one, zero, matrix, f"{out}.product")
+        grown = self._node("Mul", [product, steps], f"{out}.grown")
         return self._node("Add", [grown, self._floats(f"{out}.bias", bias)], out)
+
+    def _as_rows(self, by_text: str, out: str) -> str:
+        return self._node("Reshape", [by_text, self._integers("rows_shape", -1, WIDTH)], out)
 
     def _float_product(self, value: str, matrix: Wide, bias: Wide, out: str) -> str:
         product = self._node("MatMul", [value, self._floats(f"{out}.weights", matrix)], f"{out}.product")
@@ -324,6 +373,9 @@ class _Builder:
 
     def _norm_of(self, name: str) -> tuple[Wide, Wide]:
         return tuple(self._weights[f"{name}.{part}"].astype(np.float64) for part in ("weight", "bias"))  # type: ignore[return-value]
+
+    def _integers(self, name: str, *values: int) -> str:
+        return self._constant(f"integers.{name}", np.array(values, np.int64))
 
     def _floats(self, name: str, array: Wide | Matrix) -> str:
         return self._constant(name, array.astype(np.float32))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import platform
 import shutil
 import sys
 from importlib.util import find_spec
@@ -23,6 +25,16 @@ TEXTS = [
     "def f(x): return x ** 2",
     "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. " * 6,
 ]
+
+
+HELD_OUT = Path(__file__).parents[1] / "data" / "held_out.jsonl"
+
+
+def saturates() -> bool:
+    """True on an x86 without VNNI, whose products of bytes are summed in 16 bits and cut there."""
+    path = Path("/proc/cpuinfo")
+    flags = path.read_text() if platform.machine() in ("x86_64", "AMD64") and path.exists() else "vnni"
+    return "vnni" not in flags
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +62,29 @@ def test_the_fp32_graph_gives_the_vectors_of_sentence_transformers(
     expected = sentence_transformer.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False)
     cosines = (encoder.encode(TEXTS) * expected).sum(axis=1)
     assert cosines.min() > 0.9999
+
+
+def test_int8_vectors_stay_as_close_to_fp32_as_rounding_by_rows_brought_them(built: Path, tmp_path: Path) -> None:
+    packaged = minilm.packaged_model()
+    graph = minilm.build_graph(minilm.read_weights(packaged), "fp32")
+    (tmp_path / "encoder.onnx").write_bytes(graph.SerializeToString())
+    exact, int8 = (
+        OnnxEncoder(path, packaged / "tokenizer.json", name="x", fingerprint="x", dimensions=384)
+        for path in (tmp_path / "encoder.onnx", built)
+    )
+    texts = [json.loads(line)["query"] for line in HELD_OUT.read_text("utf-8").splitlines()[::8]]
+    cosines = (exact.encode(texts) * int8.encode(texts)).sum(axis=1)
+    assert cosines.mean() > (0.998 if saturates() else 0.999)
+    assert cosines.min() > 0.985
+
+
+def test_a_text_gets_the_same_vector_alone_and_among_texts_of_its_length(built: Path) -> None:
+    encoder = OnnxEncoder(
+        built, minilm.packaged_model() / "tokenizer.json", name="x", fingerprint="x", dimensions=384, threads=1
+    )
+    texts = ["reverse a list in python", "cancel an order in london", "compute the mean in excel"]
+    alone = np.vstack([encoder.encode([text]) for text in texts])
+    np.testing.assert_allclose(encoder.encode(texts), alone, atol=1e-5)
 
 
 @pytest.mark.torch(needed=False)

@@ -38,6 +38,7 @@ def test_padding_is_masked() -> None:
     ids, mask = padded([[7], [8, 9, 10]])
     assert ids.tolist() == [[7, 0, 0], [8, 9, 10]]
     assert mask.tolist() == [[1, 0, 0], [1, 1, 1]]
+    assert [part.tolist() for part in padded([[8, 9]])] == [[[8, 9]], [[1, 1]]]
 
 
 @given(st.lists(st.integers(1, 600), min_size=1, max_size=80), st.integers(1, 24))
