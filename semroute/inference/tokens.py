@@ -20,6 +20,9 @@ MOST_BYTES = 128 << 20
 _PLAIN_WORD = re.compile(r"(?<![^\W_])[A-Za-z]{1,32}(?![^\W_])")
 """A word that every tokenizer with a token for each letter can write, if it must, letter by letter."""
 
+_WITH_UNKNOWN_TOKEN = frozenset({"WordPiece", "WordLevel", "BPE"})
+"""Models of the library that show their token for what is unknown; ``Unigram`` has an id, which it hides."""
+
 _SAMPLE_TOKENS = 16
 """A long text is known or not by its ends, of 16 characters a token each."""
 
@@ -98,7 +101,12 @@ class Tokens:
 
     @cached_property
     def _unknown_id(self) -> int | None:
-        return unknown_id(self._path)
+        model = self._tokenizer.model
+        if type(model).__name__ not in _WITH_UNKNOWN_TOKEN:
+            return unknown_id(self._path)
+        # The library has read the file already; to read it again would be most of a process's first decision.
+        token = model.unk_token
+        return None if token is None else model.token_to_id(token)
 
     @cached_property
     def _spells_letters(self) -> bool:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_tables_keep_within_the_terminal_with_headers_and_whole_numbers(index: P
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= columns
-    assert sum("USD a month" in " ".join(pair) for pair in zip(lines, lines[1:], strict=False)) >= 3
+    assert sum("USD a month" in " ".join(pair) for pair in pairwise(lines)) >= 3
     for number in ("7,654,321", "123,456", "1234.50", "5678.90"):
         assert number in done.stdout
     assert "…" not in done.stdout
