@@ -19,11 +19,12 @@ from semroute.index import Artifact, CategoryEntry, FirstStage, FirstStageEntry,
 from semroute.index.scoring import Scorer
 from semroute.index.store import FIRST
 from semroute.learn.boilerplate import without_boilerplate
-from semroute.learn.choices import USUAL_ASK_BAR, VAGUE_ASKS, ask_bar
+from semroute.learn.choices import USUAL_ASK_BAR, ask_bar
 from semroute.learn.first_stage import FirstStageFit, FirstStagePlan, fit_first_stage
 from semroute.learn.fit import Fitted, fit
 from semroute.learn.near_twins import near_twins
 from semroute.learn.validation import Split
+from semroute.texts.vague import VAGUE_ASKS
 from semroute.types import Encoder, Matrix
 
 PROBES = (
