@@ -76,7 +76,7 @@ def main(
 def measured(checkout: Path, folder: Path, index: Path, sets: Sequence[str]) -> Rows:
     """Run the rows against the semroute of a checkout, in a process of its own."""
     path = os.pathsep.join([str(checkout.resolve()), str(ROOT / "scripts")])
-    command = [sys.executable, "-m", "texts_bench.measure", str(folder), str(index.resolve()), *sets]
+    command = [sys.executable, "-P", "-m", "texts_bench.measure", str(folder), str(index.resolve()), *sets]
     done = subprocess.run(
         command, env=os.environ | {"PYTHONPATH": path}, cwd=folder, stdout=subprocess.PIPE, text=True, check=True
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 def main(folder: Path, index: Path, sets: Sequence[str]) -> None:
     """Print a row for each case of ``sets``: its set, its kind, whether it came out right, and what came out."""
-    tried = {
+    tried: dict[str, Callable[[Path], Iterator[Row]]] = {
         "twins": _twins,
         "small_beside_large": _small_beside_large,
         "tokenless": lambda rows: _tokenless(rows, _router(index)),

@@ -111,7 +111,7 @@ def build_artifact(
     """
     labels = examples.labels
     groups = near_twins(examples.texts, labels, vectors) if groups is None else groups
-    fitted = _fitted(examples, vectors, encoder, groups, head=head, plan=plan, seed=seed, progress=progress)
+    fitted = fit_examples(examples, vectors, encoder, groups, head=head, plan=plan, seed=seed, progress=progress)
     thresholds, pinned = _thresholds(examples, fitted)
     staged = FirstStageFit(None, fitted, {})
     if first is not None:
@@ -156,16 +156,16 @@ def build_artifact(
     return artifact, staged.index.scorer, staged.stage
 
 
-def _fitted(
+def fit_examples(
     examples: Examples,
     vectors: Matrix,
     encoder: Encoder,
     groups: NDArray[np.int64],
     *,
-    head: bool,
-    plan: Sequence[Split] | None,
-    seed: int,
-    progress: Progress,
+    head: bool = True,
+    plan: Sequence[Split] | None = None,
+    seed: int = 0,
+    progress: Progress = lambda step, done, total: None,
 ) -> Fitted:
     """Fit on the examples, and on those with boilerplate around them in both forms, since queries come in both.
 
