@@ -26,7 +26,7 @@ from semroute.evaluate.rate import Rate
 ROOT = Path(__file__).parent.parent
 SETS = {
     "twins": "1 every example with near twins: paraphrases accepted",
-    "small_beside_large": "2 3 examples beside 700: paraphrases accepted",
+    "small_beside_large": "2 3 examples beside 2,430: paraphrases accepted",
     "tokenless": "3 no token: refused; none known: fallback",
     "width": "4 compatibility characters: the plain text's category",
     "conversations": "5 conversations: category of the last ask",
