@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +19,8 @@ from semroute.encoders.spec import save_encoder
 from semroute.index import Artifact, CategoryEntry, FirstStage, FirstStageEntry, Manifest, write_artifact
 from semroute.index.scoring import Scorer
 from semroute.index.store import FIRST
-from semroute.learn.choices import USUAL_ASK_BAR, VAGUE_ASKS, ask_bar
+from semroute.learn.boilerplate import without_boilerplate
+from semroute.learn.choices import USUAL_ASK_BAR, ask_bar
 from semroute.learn.first_stage import FirstStageFit, FirstStagePlan, fit_first_stage
 from semroute.learn.fit import Fitted, fit
 from semroute.learn.fit_record import ROLE as FIT
@@ -27,6 +28,7 @@ from semroute.learn.fit_record import FitRecord, HeldOutRows
 from semroute.learn.near_twins import near_twins
 from semroute.learn.reuse import fit_digest, known_fit
 from semroute.learn.validation import Split
+from semroute.texts.vague import VAGUE_ASKS
 from semroute.types import Encoder, Matrix
 
 PROBES = (
@@ -140,7 +142,7 @@ def build_artifact(
     digest = fit_digest(vectors, labels, groups, head=head, plan=plan, seed=seed)
     fitted = known_fit(previous, digest)
     if fitted is None:
-        fitted = fit(vectors, labels, groups=groups, head=head, plan=plan, seed=seed, progress=progress)
+        fitted = fit_examples(examples, vectors, encoder, groups, head=head, plan=plan, seed=seed, progress=progress)
     thresholds, pinned = given_thresholds(examples, fitted)
     staged = FirstStageFit(None, fitted, {})
     if first is not None:
@@ -251,6 +253,45 @@ def _write_material(material: Material, staging: Path) -> dict[str, Path]:
         files[FIT] = staging / "fit.npz"
         record.write(files[FIT])
     return files
+
+
+def fit_examples(
+    examples: Examples,
+    vectors: Matrix,
+    encoder: Encoder,
+    groups: NDArray[np.int64],
+    *,
+    head: bool = True,
+    plan: Sequence[Split] | None = None,
+    seed: int = 0,
+    progress: Progress = lambda step, done, total: None,
+) -> Fitted:
+    """Fit on the examples, and on those with boilerplate around them in both forms, since queries come in both.
+
+    Both forms are one group, so that neither weights nor folds change.
+    """
+    labels = examples.labels
+    bare = without_boilerplate(examples.texts, labels)
+    if not len(bare.rows):
+        return fit(vectors, labels, groups=groups, head=head, plan=plan, seed=seed, progress=progress)
+    texts = list(dict.fromkeys(bare.texts[row] for row in bare.rows.tolist()))
+    number = {text: place for place, text in enumerate(texts)}
+    stripped = embed(encoder, texts)[[number[bare.texts[row]] for row in bare.rows.tolist()]]
+    place = np.full(len(labels), -1, dtype=np.int64)
+    place[bare.rows] = len(labels) + np.arange(len(bare.rows))
+    if plan is not None:
+        plan = [
+            Split(*(np.concatenate([rows, place[rows][place[rows] >= 0]]) for rows in astuple(one))) for one in plan
+        ]
+    return fit(
+        np.concatenate([vectors, stripped]),
+        np.concatenate([labels, labels[bare.rows]]),
+        groups=np.concatenate([groups, groups[bare.rows]]),
+        head=head,
+        plan=plan,
+        seed=seed,
+        progress=progress,
+    )
 
 
 def _save(encoder: Encoder, folder: Path, prefix: str = "") -> tuple[Mapping[str, Any], dict[str, Path]]:

@@ -30,27 +30,6 @@ USUAL_CLUSTER = 10
 """Share of the head, and examples per prototype, that did well on the validation rows of CLINC150 with 10 and with 150
 categories alike."""
 
-
-VAGUE_ASKS = (
-    "What do you think?",
-    "Thoughts?",
-    "Can you explain this?",
-    "Is this right?",
-    "please check this",
-    "What does it mean?",
-    "help me understand this",
-    "Summarize it.",
-    "Any problems with this?",
-    "What should I do?",
-    "What is this about?",
-    "Please have a look at the text below.",
-    "see above",
-    "Can you help me with this?",
-    "What would you change?",
-    "is there anything missing here?",
-)
-"""Questions that say nothing of their own: beside a pasted text, its category is that of the text."""
-
 USUAL_ASK_BAR = 0.8
 """Bar of a question beside a pasted text where nothing was held out, and the value that equals are drawn to."""
 
@@ -95,7 +74,7 @@ def ask_bar(held: Matrix, labels: NDArray[np.int64], vague: Matrix) -> float:
     Args:
         held: ``(m, categories)`` held-out scores of examples.
         labels: ``(m,)`` their categories.
-        vague: ``(n, categories)`` scores of :data:`VAGUE_ASKS`.
+        vague: ``(n, categories)`` scores of :data:`~semroute.texts.vague.VAGUE_ASKS`.
     """
     good = sureness(held)[held.argmax(axis=1) == labels]
     empty = sureness(vague)

@@ -11,11 +11,12 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute.learn.boilerplate import without_boilerplate
 from semroute.types import Matrix
 
 SAME = 0.97
@@ -41,6 +42,10 @@ LONGEST_SLOT = 3
 LONGEST_TEMPLATE = 40
 LONGEST_MASKED = 2000
 ROUNDS = 4
+LONG_WORD = 5
+"""Letters from which a word may be misspelt in a text of fewer words than a template must keep."""
+MOST_SPELLINGS = 32
+"""Texts that are the same but for one word, beyond which the word is a slot."""
 MOST_COMPARED = 20_000
 """Examples of one category beyond which vectors are no longer compared, a matter of minutes."""
 
@@ -80,11 +85,13 @@ def template_key(text: str) -> str:
     """
     plain = text = unicodedata.normalize("NFKC", text).casefold()
     for pattern in (_QUOTED, _LINKS, _NUMBERS) if len(text) <= LONGEST_MASKED else ():
-        text = pattern.sub(f" {_SLOT} ", text)
+        masked = pattern.sub(f" {_SLOT} ", text)
+        # What stands whole in quotation marks is no slot of anything.
+        text = masked if any(character.isalnum() for character in masked) else text
     # Apostrophes join ("what's"), other punctuation separates; symbols stay, for an emoji may be all that there is.
     text = text.replace("'", "").replace("\u2019", "")
     text = "".join(" " if unicodedata.category(c)[0] == "P" else c for c in text)
-    words = text.split()
+    words = [word for word, before in pairwise([*text.split(), ""]) if word != before]  # "my my order"
     start, end = 0, len(words)
     while start < end and words[start] in _COURTESY:
         start += 1
@@ -101,7 +108,9 @@ def near_twins(texts: Sequence[str], labels: NDArray[np.int64], vectors: Matrix 
         labels: ``(n,)`` category numbers from 0.
         vectors: ``(n, d)`` unit rows; None goes by the texts alone.
     """
-    keys = np.array(_templates([template_key(text) for text in texts], labels), dtype=object)
+    bare = without_boilerplate(texts, labels).texts
+    labelled = [f"{label} {template_key(text)}" for label, text in zip(labels.tolist(), bare, strict=True)]
+    keys = np.array(_templates(_respelled(labelled)), dtype=object)
     groups = np.empty(len(texts), dtype=np.int64)
     count = 0
     for category in range(int(labels.max(initial=-1)) + 1):
@@ -133,9 +142,46 @@ def _means(vectors: Matrix, own: NDArray[np.int64]) -> Matrix:
     return np.asarray(sums / np.where(norms == 0, 1, norms), dtype=np.float32)
 
 
-def _templates(keys: list[str], labels: NDArray[np.int64]) -> list[str]:
+def _respelled(keys: list[str]) -> list[str]:
+    """Replace texts with a word that no other text has, and another text has in nearly the same letters, by that one.
+
+    Keys begin with their category's number.
+    """
+    distinct = {key: key.split(" ") for key in dict.fromkeys(keys)}
+    counts = Counter(chain.from_iterable(dict.fromkeys(words) for words in distinct.values()))
+    frames: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for key, words in distinct.items():
+        for place in range(1, len(words) if len(words) <= LONGEST_TEMPLATE else 1):
+            if len(words) > FEWEST_LITERALS or len(words[place]) >= LONG_WORD:
+                frames[" ".join([*words[:place], _SLOT, *words[place + 1 :]])].append((words[place], key))
+    own: dict[str, str] = {}
+    for found in frames.values():
+        for (one, key), (other, twin) in combinations(found if len(found) <= MOST_SPELLINGS else (), 2):
+            if min(counts[one], counts[other]) == 1 and _is_misspelt(one, other):
+                own[_root(own, key)] = _root(own, twin)
+    return [_root(own, key) for key in keys]
+
+
+def _root(own: dict[str, str], key: str) -> str:
+    while (above := own.get(key, key)) != key:
+        key = above
+    return key
+
+
+def _is_misspelt(one: str, other: str) -> bool:
+    """Tell whether one letter was changed, left out or put in, or two in a row changed places."""
+    if abs(len(one) - len(other)) > 1 or _SLOT in (one, other):
+        return False
+    short, long = sorted((one, other), key=len)
+    start = next((place for place, pair in enumerate(zip(short, long, strict=False)) if pair[0] != pair[1]), len(short))
+    if len(short) < len(long):
+        return short[start:] == long[start + 1 :]
+    swapped = short[start : start + 2] == long[start : start + 2][::-1] and short[start + 2 :] == long[start + 2 :]
+    return swapped or short[start + 1 :] == long[start + 1 :]
+
+
+def _templates(keys: list[str]) -> list[str]:
     """Replace runs of words in which several texts of a category differ, and nowhere else, by slots."""
-    keys = [f"{label} {key}" for label, key in zip(labels.tolist(), keys, strict=True)]
     for _ in range(ROUNDS):
         # Each distinct key has each of its frames once, so that a frame's count is that of the keys that share it.
         frames = {key: list(_frames(key)) for key in dict.fromkeys(keys)}

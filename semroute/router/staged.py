@@ -14,10 +14,16 @@ from semroute.index.stages import answers, sureness
 from semroute.router.live import LiveIndex
 from semroute.router.unknown import NO_SCORE, SURE_SCORE, unknown_texts
 from semroute.texts.asks import Ask, asks
+from semroute.texts.vague import VAGUE_ASKS, is_vague
 from semroute.types import Matrix
 
 CUE = 0.1
-"""Sureness that one cue of its form is worth to a part of a text that may be the question."""
+CHOICE_CUE = 0.2
+"""Sureness that a cue of its form is worth to a part of a text that may be the question: before the bar each cue beyond
+the first, and each one beside other parts. Chosen on ``tests/data/texts/development``."""
+
+CLEAR = 2
+"""Cues of a question that a vague one beside it does not silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,29 +84,56 @@ def score_texts(live: LiveIndex, texts: Sequence[str]) -> Staged:
 def _by_asks(live: LiveIndex, whole: Staged, parts: Mapping[int, Sequence[Ask]], bar: float) -> Staged:
     """Put the scores of the likeliest question in place of a text's own.
 
-    A part counts if its category accepts it, and if it is as sure as ``bar`` or the text as a whole is rejected.
+    A part counts if its category accepts it, and if it is sure enough or the text as a whole is rejected. Its form
+    speaks for it as well as its score. Where the likeliest question is a vague one, the text as a whole decides.
     """
     start = time.perf_counter()
+    texts = [ask.text for found in parts.values() for ask in found]
     # In a run of their own: in an int8 encoder a text's vector depends a little on what is beside it.
-    vectors = live.encoder.encode([ask.text for found in parts.values() for ask in found])
+    vectors = live.encoder.encode(texts)
+    vague = _vague(live, texts, vectors)
     encoded = time.perf_counter()
     scores, thresholds = live.scorer.scores(vectors), live.semantic.thresholds
     sure, accepted = sureness(scores), decide(scores, thresholds)[1]
     chosen, place, decided = whole.scores.copy(), 0, set()
     for row, found in parts.items():
         rejected = not decide(whole.scores[row : row + 1], thresholds)[1][0]
-        numbers = range(place, place + len(found))
-        fit = [n for n in numbers if accepted[n] and (rejected or sure[n] >= bar)]
+        cues = {place + number: ask.cues for number, ask in enumerate(found)}
+        place += len(found)
+        said = _saying(cues, vague)
+        fit = [n for n in said if accepted[n] and (rejected or sure[n] + CUE * (cues[n] - 1) >= bar)]
         if fit:
             decided.add(row)
-            chosen[row] = scores[max(fit, key=lambda n: sure[n] + CUE * found[n - numbers.start].cues)]
-        place += len(found)
+            chosen[row] = scores[max(fit, key=lambda n: sure[n] + CHOICE_CUE * cues[n])]
     rows = np.fromiter(parts, np.int64)
     confidence = whole.confidence.copy()
     confidence[rows] = live.scorer.confidence(chosen[rows])
     spent = {"encode": encoded - start, "score": time.perf_counter() - encoded}
     steps = {step: seconds + spent.get(step, 0.0) for step, seconds in whole.second_s.items()}
     return replace(whole, scores=chosen, confidence=confidence, second_s=steps, by_ask=frozenset(decided))
+
+
+def _saying(cues: Mapping[int, int], vague: NDArray[np.bool_]) -> list[int]:
+    """Parts that say something of their own; none where a vague one is the likeliest question of a text."""
+    said = [number for number in cues if not vague[number]]
+    asked = max((cues[number] for number in said), default=0)
+    left = max((count for number, count in cues.items() if vague[number]), default=0)
+    return [] if left and (left >= asked or asked < CLEAR) else said
+
+
+def _vague(live: LiveIndex, texts: Sequence[str], vectors: Matrix) -> NDArray[np.bool_]:
+    """Tell which questions say nothing of their own, by their words or by examples of such questions.
+
+    Examples speak where a question is nearer to one than they typically are to each other. What the encoder does not
+    know says nothing to it.
+    """
+    found = unknown_texts(live.encoder, texts) | np.array([is_vague(text) for text in texts])
+    # The encoder of a live index remembers these.
+    examples = live.encoder.encode(VAGUE_ASKS)
+    among = examples @ examples.T
+    np.fill_diagonal(among, -1)
+    near = (vectors @ examples.T).max(axis=1) > np.median(among.max(axis=1))
+    return np.asarray(found | near)
 
 
 def _by_stages(live: LiveIndex, texts: Sequence[str], pasted: Sequence[int], unknown: NDArray[np.bool_]) -> Staged:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from semroute.encoders.export import ExportedEncoder
 from semroute.evaluate.semantic import decide
+from semroute.learn.build import Examples, build_artifact, fit_examples
 from semroute.learn.fit import Fitted, fit
 from semroute.learn.near_twins import near_twins
 from semroute.types import Encoder
@@ -47,7 +49,12 @@ def encoder(exported_encoder: ExportedEncoder) -> Encoder:
 
 def fitted(encoder: Encoder, texts: list[str], labels: NDArray[np.int64], *, grouped: bool = True) -> Fitted:
     vectors = encoder.encode(texts)
-    return fit(vectors, labels, groups=near_twins(texts, labels, vectors) if grouped else None, head=False)
+    if not grouped:
+        return fit(vectors, labels, head=False)
+    names = [str(label) for label in range(labels.max() + 1)]
+    owners = tuple(str(label) for label in labels)
+    examples = Examples(tuple(texts), owners, dict.fromkeys(names, ""), dict.fromkeys(names, ("m",)), {})
+    return fit_examples(examples, vectors, encoder, near_twins(texts, labels, vectors), head=False)
 
 
 def accepted(found: Fitted, encoder: Encoder, queries: dict[str, str]) -> float:
@@ -77,6 +84,26 @@ def test_near_twins_neither_raise_thresholds_nor_reject_paraphrases(encoder: Enc
         assert accepted(found, encoder, PARAPHRASES) >= accepted(plain, encoder, PARAPHRASES) - 0.06
         assert found.thresholds.max() < plain.thresholds.max() + 0.15
     assert found.thresholds.mean() < blind.thresholds.mean() - 0.03  # without groups each is judged by its twin
+
+
+@pytest.mark.parametrize("form", ["#{0}: {1}", "2024-03-{0} 10:{0} {1}", '{{"text": "{1}"}}'])
+def test_boilerplate_around_every_example_rejects_neither_plain_paraphrases_nor_those_with_it(
+    encoder: Encoder, tmp_path: Path, form: str
+) -> None:
+    texts = [text for one in EXAMPLES.values() for text in one.split("|")]
+    twice = [form.format(number, text) for text in texts for number in (11, 27)]
+    owners = tuple(name for name in EXAMPLES for _ in range(12))
+    examples = Examples(tuple(twice), owners, dict.fromkeys(EXAMPLES, ""), dict.fromkeys(EXAMPLES, ("m",)), {})
+    artifact, scorer, _ = build_artifact(tmp_path / "index", examples, encoder.encode(twice), encoder, head=False)
+    assert artifact.manifest.validation["examples"] == len(twice)  # what is stored is what was given
+    assert artifact.manifest.validation["groups"] == len(texts)
+    thresholds = np.array([entry.threshold for entry in artifact.manifest.categories.values()])
+    found = Fitted(scorer, thresholds, {})
+    around = {name: "|".join(form.format(34, one) for one in some.split("|")) for name, some in PARAPHRASES.items()}
+    blind = fit(encoder.encode(twice), np.repeat(np.arange(3), 12), groups=np.repeat(np.arange(18), 2), head=False)
+    assert accepted(found, encoder, PARAPHRASES) >= 0.9
+    assert accepted(found, encoder, around) >= 0.9
+    assert accepted(found, encoder, PARAPHRASES) > accepted(blind, encoder, PARAPHRASES)
 
 
 def test_a_small_category_beside_a_templated_big_one_keeps_its_paraphrases(encoder: Encoder) -> None:

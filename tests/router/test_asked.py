@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from semroute.config import Config
+from semroute.index.stages import sureness
 from semroute.router import Router
 from semroute.router.live import LiveIndex
 from semroute.router.staged import score_texts
+from semroute.texts.vague import VAGUE_ASKS
 from semroute.types import Matrix
 
 LEASE = (
@@ -60,8 +62,39 @@ def test_an_index_of_an_older_version_goes_on_scoring_texts_whole(live: LiveInde
     assert "beside" not in Router(with_bar(live, None), Config()).route(text).reason
 
 
-def test_a_question_that_says_nothing_leaves_the_decision_to_the_text(live: LiveIndex) -> None:
-    assert Router(live, Config()).route(f"{LEASE}\n\nWhat do you think?").category == "law"
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What do you think?",
+        "summarise",
+        "fix it",
+        "help with this please",
+        "Any thoughts?",
+        "what is this?",
+        "was ist das?",
+    ],
+)
+@pytest.mark.parametrize("form", ["{0}\n\n{1}", "{1}\n\n{0}"])
+def test_a_question_that_says_nothing_leaves_the_decision_to_the_text(
+    live: LiveIndex, question: str, form: str
+) -> None:
+    # However low the bar: such a question may be near to a category by chance.
+    found = score_texts(with_bar(live, -1.0), [form.format(LEASE, question)])
+    assert found.scores[0].argmax() == list(live.semantic.names).index("law")
+    assert not found.by_ask
+
+
+def test_a_clear_question_decides_beside_a_vague_one(live: LiveIndex) -> None:
+    text = f"Please have a look.\n\n{LEASE}\n\n{RECIPE}"
+    assert Router(live, Config()).route(text).category == "cooking"
+
+
+def test_the_form_of_a_question_makes_up_for_a_score_below_the_bar(live: LiveIndex) -> None:
+    text = f"{LEASE}\n\n{RECIPE}"
+    scores = live.scorer.scores(live.encoder.encode([RECIPE]))
+    bar = float(sureness(scores)[0]) + 0.05
+    assert score_texts(with_bar(live, bar), [text]).by_ask == {0}
+    assert not score_texts(with_bar(live, bar + 1.0), [text]).by_ask
 
 
 def test_a_plain_query_is_scored_to_the_bit_as_without_the_rule(live: LiveIndex) -> None:
@@ -89,8 +122,9 @@ def test_only_texts_with_something_pasted_are_encoded_in_parts(live: LiveIndex) 
     score_texts(counting, ["how do I boil an egg", "my landlord"])
     assert len(seen) == 1
     score_texts(counting, [f"{LEASE}\n\n{RECIPE}", f"{RECIPE}\n\n{LEASE}"])
-    assert len(seen) == 3  # the texts, and all their parts in one run
+    assert len(seen) == 4  # the texts, all their parts in one run, and examples of vague questions
     assert RECIPE in seen[2]
+    assert seen[3] == list(VAGUE_ASKS)
 
 
 def test_a_first_stage_leaves_pasted_texts_to_the_index_itself(staged_index: Path) -> None:
