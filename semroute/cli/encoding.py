@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from semroute.arrays import read_npz
 from semroute.errors import InputError
 from semroute.texts.digests import digest_of
+from semroute.types.progress import Progress
 from semroute.whole import whole_file
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from semroute.index import Artifact, BothScores, FirstStage, Scorer
     from semroute.types import Encoder, Matrix
 
-Progress = Callable[[str, int, int], None]
 
 _NO_SCORES = ("examples", "fit", "vectors")
 """Files of an index that a score does not follow from."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semroute.cli.encoding import Encoding
+from semroute.types.progress import Progress
 
 if TYPE_CHECKING:
     from semroute.config import Price
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from semroute.outcomes.predictions import Predictions
     from semroute.types import Matrix
 
-Progress = Callable[[str, int, int], None]
 
 MOST_ENCODED = 20_000
 """Queries that are encoded for the baselines alone, some three minutes; more must come with their vectors."""

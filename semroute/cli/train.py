@@ -23,11 +23,12 @@ from semroute.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from semroute.cli.encoding import Encoding, Progress
+    from semroute.cli.encoding import Encoding
     from semroute.cli.train_inputs import TrainInputs, TrainSource
     from semroute.learn.queries.training import TrainedQueries
     from semroute.learn.queries.tuned_part import TunedPart
     from semroute.learn.queries.value import Worth
+    from semroute.types.progress import Progress
 
 MOST = 50_000
 _FILE = click.Path(path_type=Path)

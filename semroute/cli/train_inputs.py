@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semroute.cli.encoding import Encoding, Progress
+from semroute.cli.encoding import Encoding
+from semroute.types.progress import Progress
 
 if TYPE_CHECKING:
     from semroute.learn.queries.rows import TrainingRows

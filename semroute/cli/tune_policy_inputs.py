@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from semroute.cli.encoding import Encoding, Progress
+from semroute.cli.encoding import Encoding
 from semroute.errors import InputError
+from semroute.types.progress import Progress
 
 if TYPE_CHECKING:
     from semroute.evaluate.baseline import Baseline

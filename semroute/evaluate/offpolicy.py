@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from semroute.evaluate.risk.units import Totals
 from semroute.types import Matrix
+from semroute.types.vectors import Doubles
 
-Floats = NDArray[np.float64]
 Group = NDArray[np.int64] | None
 
 
@@ -99,18 +99,18 @@ def completed_by_prediction(reward: Matrix, probability: Matrix, predicted: Matr
     return (predicted + weight * (np.where(known, reward, 0) - predicted)).astype(np.float32)
 
 
-def _chosen(reward: Matrix, probability: Matrix, choice: NDArray[np.int64]) -> tuple[Floats, Floats]:
+def _chosen(reward: Matrix, probability: Matrix, choice: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
     """``(n,)`` weight of each row, 0 where its chosen cell is not known, and ``(n,)`` reward, 0 there."""
     picked, chance = _pick(reward, choice), _pick(probability, choice)
     known = np.isfinite(picked)
     return np.where(known, 1 / np.where(known, chance, 1), 0), np.where(known, picked, 0)
 
 
-def _pick(cells: Matrix, choice: NDArray[np.int64]) -> Floats:
+def _pick(cells: Matrix, choice: NDArray[np.int64]) -> Doubles:
     return np.take_along_axis(cells, choice[:, None], axis=1)[:, 0].astype(np.float64)
 
 
-def _estimate(parts: Floats, weight: Floats, group: Group) -> Estimate:
+def _estimate(parts: Doubles, weight: Doubles, group: Group) -> Estimate:
     mean_weight = float(weight.mean()) if len(weight) else 0.0
     value = float(parts.mean()) if len(parts) else float("nan")
     return Estimate(value, Totals.of(parts, group).error, int((weight > 0).sum()), mean_weight)

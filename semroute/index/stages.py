@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from semroute.index.scoring import best_and_margin
 from semroute.types import CategoryScorer, Encoder, Matrix
-
-Floats = NDArray[np.float64]
+from semroute.types.vectors import Doubles
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +31,13 @@ class FirstStage:
     bar: float
 
 
-def sureness(scores: Matrix) -> Floats:
+def sureness(scores: Matrix) -> Doubles:
     """``(n,)`` what a bar is compared with: the best score of each row plus its lead over the next best."""
     best, margin = best_and_margin(scores)
     return best + margin
 
 
-def answers(scores: Matrix, thresholds: Floats, bar: float | Floats) -> NDArray[np.bool_]:
+def answers(scores: Matrix, thresholds: Doubles, bar: float | Doubles) -> NDArray[np.bool_]:
     """Whether the first stage answers each query: it is sure, and its best category reaches its threshold.
 
     What it would reject always goes on, so that only the index's own encoder ever rejects a query.
@@ -72,13 +71,13 @@ class BothScores:
         """Some of the queries."""
         return BothScores(None if self.first is None else self.first[rows], self.second[rows])
 
-    def answered(self, thresholds: Floats, bar: float | Floats) -> NDArray[np.bool_]:
+    def answered(self, thresholds: Doubles, bar: float | Doubles) -> NDArray[np.bool_]:
         """``(n,)`` whether the first stage answers; see :func:`answers`."""
         if self.first is None:
             return np.zeros(len(self.second), dtype=np.bool_)
         return answers(self.first, thresholds, bar)
 
-    def scores(self, thresholds: Floats, bar: float | Floats) -> Matrix:
+    def scores(self, thresholds: Doubles, bar: float | Doubles) -> Matrix:
         """``(n, categories)`` the row of the stage that answers, as in serving."""
         if self.first is None:
             return self.second

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,13 +30,13 @@ from semroute.learn.reuse import fit_digest, known_fit
 from semroute.learn.validation import Split
 from semroute.texts.vague import VAGUE_ASKS
 from semroute.types import Encoder, Matrix
+from semroute.types.progress import Progress
 
 PROBES = (
     "What is the capital gains tax on shares held for a year?",
     "def add(a, b): return a + b",
     "where is my parcel, it was due on monday",
 )
-Progress = Callable[[str, int, int], None]
 CHUNK = 256
 
 RECORDED_FROM = 500

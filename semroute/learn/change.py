@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from semroute.categories.rows import usable
 from semroute.errors import DataError
 from semroute.index import Artifact
-from semroute.learn.build import Examples, Progress, build_artifact, embed
+from semroute.learn.build import Examples, build_artifact, embed
 from semroute.learn.continuing import Edit, continued_artifact
 from semroute.learn.stored import stored_examples, stored_first_stage
 from semroute.learn.tuning import known_categories
 from semroute.texts.names import name_problem, normalize_name
 from semroute.types import Encoder, Matrix
+from semroute.types.progress import Progress
 
 _KEPT_NOTES = ("encoder_tuned", "tuning_steps", "tuned_on")
 TUNED_NOTE = "the encoder was tuned on most of these examples, so that the held-out figures are better than in use"

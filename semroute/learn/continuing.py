@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from semroute.heads import MlpHead
 from semroute.index import Artifact, PrototypeIndex, Scorer
-from semroute.learn.build import Examples, Material, Progress, given_thresholds, write_index
+from semroute.learn.build import Examples, Material, given_thresholds, write_index
 from semroute.learn.first_stage import FirstStageFit
 from semroute.learn.fit import Fitted, Held, concluded
 from semroute.learn.fit_record import FitRecord, HeldOutRows
@@ -27,6 +27,7 @@ from semroute.learn.prototypes import category_prototypes
 from semroute.learn.reuse import stored_scorer
 from semroute.learn.validation import mean_by_group
 from semroute.types import Encoder, Matrix
+from semroute.types.progress import Progress
 
 MOST_CHANGED = 0.02
 """Share of an index's examples that may have changed since the last full fit. With 1 in 22 changed, a head that was

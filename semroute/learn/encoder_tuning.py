@@ -12,7 +12,7 @@ CVPR 2022.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,12 @@ from semroute.extras import require
 from semroute.learn.prototypes import spherical_kmeans
 from semroute.learn.schedule import warmed_up
 from semroute.types import Matrix
+from semroute.types.progress import StepProgress
 
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
-Progress = Callable[[int, int], None]
 
 PART = 24
 """Texts that go through the encoder together in a step."""
@@ -69,7 +69,7 @@ def tune_encoder(
     labels: NDArray[np.int64],
     vectors: Matrix,
     plan: TuningPlan,
-    progress: Progress = lambda done, total: None,
+    progress: StepProgress = lambda done, total: None,
 ) -> SentenceTransformer:
     """A tuned copy of ``model``.
 

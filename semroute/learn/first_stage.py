@@ -21,8 +21,10 @@ from semroute.index.stages import answers, sureness
 from semroute.learn.choices import Calibrations
 from semroute.learn.fit import Fitted, fit
 from semroute.learn.thresholds import Target, thresholds_for
-from semroute.learn.validation import Progress, Split
+from semroute.learn.validation import Split
 from semroute.types import Encoder
+from semroute.types.progress import Progress
+from semroute.types.vectors import Doubles
 
 LEAST_ANSWERED = 0.2
 """Share of the in-scope queries that a first stage must answer to be worth its place."""
@@ -31,7 +33,6 @@ MOST_ANSWERED = 0.8
 ALLOWED_SLIPS = 0.01
 """Share of the out-of-scope queries that it may accept although the second stage rejects them."""
 
-Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 
@@ -87,7 +88,7 @@ def fit_first_stage(
     index: Fitted,
     encoder: Encoder,
     *,
-    thresholds: Floats,
+    thresholds: Doubles,
     pinned: NDArray[np.bool_],
     groups: Labels | None = None,
     head: bool = True,
@@ -139,7 +140,7 @@ def fit_first_stage(
     )
 
 
-def lowest_bar(both: BothScores, labels: Labels, thresholds: Floats, floor: float | None = None) -> float:
+def lowest_bar(both: BothScores, labels: Labels, thresholds: Doubles, floor: float | None = None) -> float:
     """The lowest bar with which both stages together are as often right in scope as the second alone.
 
     Args:
@@ -169,13 +170,13 @@ def lowest_bar(both: BothScores, labels: Labels, thresholds: Floats, floor: floa
     return float(ranked[harmless[-1]]) if len(harmless) else math.inf
 
 
-def _least(slipping: Floats, allowed: int) -> float:
+def _least(slipping: Doubles, allowed: int) -> float:
     """The lowest bar that no more than ``allowed`` of these reach."""
     ranked = np.sort(slipping)[::-1]
     return float(np.nextafter(ranked[allowed], np.inf)) if len(ranked) > allowed else -math.inf
 
 
-def _measured(both: BothScores, labels: Labels, thresholds: Floats, bar: float) -> dict[str, Any]:
+def _measured(both: BothScores, labels: Labels, thresholds: Doubles, bar: float) -> dict[str, Any]:
     inside = labels != OUT_OF_SCOPE
     answered, accepted = both.answered(thresholds, bar), decide(both.second, thresholds)[1]
     return {

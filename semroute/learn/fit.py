@@ -19,8 +19,9 @@ from semroute.learn.head_training import HeadPlan
 from semroute.learn.near_twins import group_means
 from semroute.learn.prototypes import category_prototypes
 from semroute.learn.thresholds import FALSE_REJECTION, thresholds_for_false_rejection
-from semroute.learn.validation import Progress, Split, held_out_scores, splits
+from semroute.learn.validation import Split, held_out_scores, splits
 from semroute.types import Matrix
+from semroute.types.progress import Progress
 
 UNVALIDATED_THRESHOLD = 0.4
 MANY_CATEGORIES = 100

@@ -21,7 +21,7 @@ from semroute.errors import EncoderError
 from semroute.extras import require
 from semroute.index import Artifact, exclusive
 from semroute.index.store import STAGING
-from semroute.learn.build import Examples, Progress, build_artifact, embed
+from semroute.learn.build import Examples, build_artifact, embed
 from semroute.learn.encoder_tuning import TuningPlan, tune_encoder
 from semroute.learn.example_findings import example_findings
 from semroute.learn.first_stage import FirstStagePlan, ValidationRows
@@ -31,6 +31,7 @@ from semroute.learn.thresholds import Target
 from semroute.learn.tuning import TuneReport, label_numbers, tune_artifact
 from semroute.learn.validation import Split, splits
 from semroute.types import Encoder, Matrix
+from semroute.types.progress import Progress
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

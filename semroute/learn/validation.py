@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,13 +16,13 @@ from semroute.learn.head_training import HeadPlan, one_blas_thread, train_heads
 from semroute.learn.near_twins import group_means
 from semroute.learn.prototypes import category_prototypes
 from semroute.types import Matrix
+from semroute.types.progress import Progress
 
 FOLDS = 5
 ONE_SPLIT_FROM = 6_000
 """Groups of examples from which one held-out fifth is as good as five folds: its standard error is below .5 points."""
 
 PROTOTYPE_CHOICES = (1, 2, 4, 8, 16, 32, 64)
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

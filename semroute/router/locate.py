@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
@@ -15,13 +14,13 @@ from semroute import __version__
 from semroute.config import Config
 from semroute.errors import ArtifactBusyError
 from semroute.index.manifest import MANIFEST
+from semroute.types.progress import Progress
 
 ENVIRONMENT = "SEMROUTE_INDEX"
 WAIT_S = 600.0
 """How long a process waits for another one that builds the shipped index."""
 
 log = logging.getLogger("semroute")
-Progress = Callable[[str, int, int], None]
 
 
 def locate_index(index: Path | str | None, config: Config) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,12 +20,11 @@ from semroute.router.live import LiveIndex
 from semroute.router.router import Router
 from semroute.router.staged import score_texts, settled_scores
 from semroute.types import Encoder
+from semroute.types.progress import Progress
 
 LATENCY_QUERIES = 500
 """Enough for a p99 that rests on five queries."""
 WARM_UP = 5
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

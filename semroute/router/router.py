@@ -23,13 +23,14 @@ from semroute.router.calling import judging_caller
 from semroute.router.chance import Chances
 from semroute.router.deciding import Calling, arun, chain_of, run
 from semroute.router.live import LiveIndex
-from semroute.router.locate import ENVIRONMENT, Progress, locate_index, shipped_index
+from semroute.router.locate import ENVIRONMENT, locate_index, shipped_index
 from semroute.router.recording import Recorder, judge, opened_log
 from semroute.router.reload import Reloader
 from semroute.router.text import routable_text
 from semroute.router.trial import LiveShare, TrialRun, is_by_trial, tried_config
 from semroute.strategies.chain import Chain, Deciding
 from semroute.types import Attempt, Completion, Decision, Delta, OutcomeSink, Query, Request
+from semroute.types.progress import Progress
 
 if TYPE_CHECKING:
     from semroute.dispatch import Dispatcher

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Matrix: TypeAlias = NDArray[np.float32]
 """Row-major ``(n, d)`` float32; rows are unit length where they are embeddings."""
+Doubles: TypeAlias = NDArray[np.float64]
+Indices: TypeAlias = NDArray[np.int64]
+"""Numbers of rows, or of classes."""
 
 
 @runtime_checkable

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from semroute.evaluate.curves.shapes import Floats, ratio
+from semroute.evaluate.curves.shapes import ratio
+from semroute.types.vectors import Doubles
 
 BETA = 0.1
 """Weight of cost against accuracy; the arena's."""
@@ -15,7 +16,7 @@ LOWEST, HIGHEST = 0.0044, 200.0
 """USD for 1,000 queries between which the arena scales costs."""
 
 
-def arena_score(quality: Floats | float, cost: Floats | float, *, beta: float = BETA) -> Floats:
+def arena_score(quality: Doubles | float, cost: Doubles | float, *, beta: float = BETA) -> Doubles:
     """``(1 + beta) * quality * cheapness / (beta * quality + cheapness)``, in 0..1.
 
     A weighted harmonic mean of the quality and of the cheapness ``(log2 HIGHEST - log2 c) / (log2 HIGHEST - log2

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.evaluate.curves.shapes import Floats
+from semroute.types.vectors import Doubles
 
 RESAMPLES = 1000
 MOST_BATCHES = 2000
@@ -85,31 +85,31 @@ class Resampling:
         return cls(batch.astype(np.int64), weights.astype(np.float64))
 
     @property
-    def batch_counts(self) -> Floats:
+    def batch_counts(self) -> Doubles:
         """``(batches,)`` rows in each batch."""
         return np.bincount(self.batch, minlength=self.weights.shape[1]).astype(np.float64)
 
-    def batch_sums(self, values: NDArray[np.floating]) -> Floats:
+    def batch_sums(self, values: NDArray[np.floating]) -> Doubles:
         """``(batches, k)`` sums of ``(n, k)`` values."""
         sums = np.empty((self.weights.shape[1], values.shape[1]))
         for column in range(values.shape[1]):
             sums[:, column] = np.bincount(self.batch, weights=values[:, column], minlength=len(sums))
         return sums
 
-    def sums(self, values: NDArray[np.floating]) -> Floats:
+    def sums(self, values: NDArray[np.floating]) -> Doubles:
         """``(1 + resamples, k)`` sums of ``(n, k)`` values: over all rows, then over every resample."""
         return self.resampled(self.batch_sums(values))
 
-    def means(self, values: NDArray[np.floating]) -> Floats:
+    def means(self, values: NDArray[np.floating]) -> Doubles:
         """``(1 + resamples, k)`` means of ``(n, k)`` values: over all rows, then over every resample."""
         return self.sums(values) / self.resampled(self.batch_counts[:, None])
 
-    def resampled(self, batch_sums: NDArray[Any]) -> Floats:
+    def resampled(self, batch_sums: NDArray[Any]) -> Doubles:
         """``(1 + resamples, k)`` totals of ``(batches, k)`` sums: over all batches, then over every resample."""
         return np.vstack([batch_sums.sum(axis=0, keepdims=True), self.weights @ batch_sums])
 
 
-def interval(figures: Floats, *, level: float = LEVEL) -> Interval:
+def interval(figures: Doubles, *, level: float = LEVEL) -> Interval:
     """The interval of a figure from its ``(1 + resamples,)`` values, the first of them on the rows as they are.
 
     Percentiles over the resamples in which the figure is defined. Resamples in which it is not (no gap between two

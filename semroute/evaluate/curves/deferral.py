@@ -7,10 +7,11 @@ NeurIPS 2023, https://arxiv.org/abs/2307.02764.
 
 from __future__ import annotations
 
-from semroute.evaluate.curves.shapes import Floats, ratio, trapezoid
+from semroute.evaluate.curves.shapes import ratio, trapezoid
+from semroute.types.vectors import Doubles
 
 
-def deferral_area(deferred: Floats, quality: Floats) -> Floats:
+def deferral_area(deferred: Doubles, quality: Doubles) -> Doubles:
     """Area under the deferral curve: the mean quality over all shares of queries deferred, from 0 to 1.
 
     Args:
@@ -21,7 +22,7 @@ def deferral_area(deferred: Floats, quality: Floats) -> Floats:
     return trapezoid(deferred, quality)
 
 
-def deferral_gain(deferred: Floats, quality: Floats) -> Floats:
+def deferral_gain(deferred: Doubles, quality: Doubles) -> Doubles:
     """:func:`deferral_area` relative to deferring at random, whose curve is the straight line: ``area / random - 1``.
 
     NaN where random deferral has no quality at all.

@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from semroute.evaluate.curves.hull import pareto
-from semroute.evaluate.curves.shapes import Floats, ratio
+from semroute.evaluate.curves.shapes import ratio
+from semroute.types.vectors import Doubles
 
 
-def perf_gain(quality: Floats, best_single: Floats | float) -> Floats:
+def perf_gain(quality: Doubles, best_single: Doubles | float) -> Doubles:
     """PerfGain: ``max over the curve's (..., k) points of quality / best_single - 1``.
 
     The best point is chosen with the outcomes that it is measured on, which flatters it; name it so. NaN where the best
@@ -21,7 +22,7 @@ def perf_gain(quality: Floats, best_single: Floats | float) -> Floats:
     return ratio(np.asarray(quality, np.float64).max(axis=-1), best_single) - 1
 
 
-def cost_save(cost: Floats, quality: Floats, best_cost: Floats | float, best_quality: Floats | float) -> Floats:
+def cost_save(cost: Doubles, quality: Doubles, best_cost: Doubles | float, best_quality: Doubles | float) -> Doubles:
     """CostSave: ``1 - cost / best_cost`` at the cheapest of the curve's ``(..., k)`` points that is as good as the best
     single model.
 
@@ -34,7 +35,7 @@ def cost_save(cost: Floats, quality: Floats, best_cost: Floats | float, best_qua
     return np.where(np.isfinite(spent), 1 - spent, np.nan)
 
 
-def pareto_distance(cost: Floats, quality: Floats, all_cost: Floats, all_quality: Floats) -> float:
+def pareto_distance(cost: Doubles, quality: Doubles, all_cost: Doubles, all_quality: Doubles) -> float:
     """ParetoDist: the mean distance of a policy's ``(k,)`` points from the Pareto frontier of all points compared.
 
     The distance is Euclidean, to the nearest point of the frontier, with both axes scaled so that all points lie

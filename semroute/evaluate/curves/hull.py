@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.evaluate.curves.shapes import Floats, trapezoid
+from semroute.evaluate.curves.shapes import trapezoid
+from semroute.types.vectors import Doubles
 
 
-def pareto(cost: Floats, quality: Floats) -> NDArray[np.int64]:
+def pareto(cost: Doubles, quality: Doubles) -> NDArray[np.int64]:
     """Numbers of the ``(k,)`` points that no other beats, costs ascending: none is as cheap and better, or cheaper and
     as good. Of equal points the first is kept.
     """
@@ -21,7 +22,7 @@ def pareto(cost: Floats, quality: Floats) -> NDArray[np.int64]:
     return np.asarray(order[is_better], np.int64)
 
 
-def hull(cost: Floats, quality: Floats) -> tuple[Floats, Floats]:
+def hull(cost: Doubles, quality: Doubles) -> tuple[Doubles, Doubles]:
     """The non-decreasing convex hull of ``(k,)`` points: the best quality that mixing them gives for each cost.
 
     Choosing at random between two policies gives every point of the straight line between theirs (RouterBench,
@@ -37,13 +38,13 @@ def hull(cost: Floats, quality: Floats) -> tuple[Floats, Floats]:
     return cost[corners], quality[corners]
 
 
-def quality_at(hull_cost: Floats, hull_quality: Floats, budget: Floats | float) -> Floats:
+def quality_at(hull_cost: Doubles, hull_quality: Doubles, budget: Doubles | float) -> Doubles:
     """Quality that a hull gives for a mean cost of ``budget``; NaN below its cheapest point."""
     inside = np.interp(budget, hull_cost, hull_quality)
     return np.where(np.asarray(budget) < hull_cost[0], np.nan, inside)
 
 
-def aiq(cost: Floats, quality: Floats, low: float, high: float) -> float:
+def aiq(cost: Doubles, quality: Doubles, low: float, high: float) -> float:
     """Average improvement in quality: the mean height of the hull of ``(k,)`` points over costs ``low`` to ``high``.
 
     ``1 / (high - low) * integral of the hull``. Beyond its last point the hull goes on level. Below its first point a
@@ -62,7 +63,7 @@ def aiq(cost: Floats, quality: Floats, low: float, high: float) -> float:
     return float(trapezoid(knots, np.interp(knots, corners, heights)) / (high - low))
 
 
-def _is_below(cost: Floats, quality: Floats, left: int, middle: int, right: int) -> bool:
+def _is_below(cost: Doubles, quality: Doubles, left: int, middle: int, right: int) -> bool:
     """Whether ``middle`` is not above the straight line from ``left`` to ``right``."""
     rise = (quality[middle] - quality[left]) * (cost[right] - cost[left])
     return bool(rise <= (quality[right] - quality[left]) * (cost[middle] - cost[left]))

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.evaluate.curves.shapes import Floats, first_reaching, ratio, trapezoid
+from semroute.evaluate.curves.shapes import first_reaching, ratio, trapezoid
+from semroute.types.vectors import Doubles
 
 _NO_GAP = 1e-12
 """Below it the difference of two means is rounding."""
@@ -16,7 +17,7 @@ _NO_GAP = 1e-12
 
 def strong_share_curve(
     score: NDArray[np.floating], weak: NDArray[np.floating], strong: NDArray[np.floating]
-) -> tuple[Floats, Floats]:
+) -> tuple[Doubles, Doubles]:
     """Mean quality over the share of queries that go to the strong model, those of the highest score first.
 
     The curve runs from all queries at the weak model to all at the strong one, exactly: a point for each threshold that
@@ -41,7 +42,7 @@ def strong_share_curve(
     return share, quality
 
 
-def pgr(quality: Floats, weak: Floats | float, strong: Floats | float) -> Floats:
+def pgr(quality: Doubles, weak: Doubles | float, strong: Doubles | float) -> Doubles:
     """Performance gap recovered: ``(quality - weak) / (strong - weak)``; 0 as good as the weak model, 1 as the strong.
 
     NaN where the strong model is not better than the weak one: there is no gap to recover.
@@ -50,7 +51,7 @@ def pgr(quality: Floats, weak: Floats | float, strong: Floats | float) -> Floats
     return ratio(np.asarray(quality, np.float64) - weak, np.where(gap > _NO_GAP, gap, 0.0))
 
 
-def apgr(share: Floats, quality: Floats) -> Floats:
+def apgr(share: Doubles, quality: Doubles) -> Doubles:
     """Average performance gap recovered: the mean of :func:`pgr` over all shares from 0 to 1.
 
     RouteLLM's measure as the exact area under the piecewise linear curve; the authors' program takes the trapezoids
@@ -63,7 +64,7 @@ def apgr(share: Floats, quality: Floats) -> Floats:
     return pgr(trapezoid(share, quality), quality[..., 0], quality[..., -1])
 
 
-def cpt(share: Floats, quality: Floats, recovered: float) -> Floats:
+def cpt(share: Doubles, quality: Doubles, recovered: float) -> Doubles:
     """Call-performance threshold: the smallest share of strong calls with which :func:`pgr` is ``recovered``.
 
     CPT(50%) is ``cpt(share, quality, 0.5)``. Between points of the curve it is interpolated, and

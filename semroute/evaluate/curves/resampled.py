@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.evaluate.curves.bootstrap import Resampling
-from semroute.evaluate.curves.shapes import Floats, ratio
+from semroute.evaluate.curves.shapes import ratio
+from semroute.types.vectors import Doubles
 
 MOST_KNOTS = 1000
 
@@ -31,7 +32,7 @@ def steps(score: NDArray[np.floating], most: int = MOST_KNOTS) -> NDArray[np.int
     return found
 
 
-def by_step(resampling: Resampling, step: NDArray[np.int64], values: NDArray[np.floating]) -> Floats:
+def by_step(resampling: Resampling, step: NDArray[np.int64], values: NDArray[np.floating]) -> Doubles:
     """``(1 + resamples, steps, k)`` sums of ``(n, k)`` values in each step, over all rows and over every resample."""
     batches, count = resampling.weights.shape[1], int(step.max()) + 1
     place = resampling.batch * count + step
@@ -47,7 +48,7 @@ def strong_share_curves(
     score: NDArray[np.floating],
     weak: NDArray[np.floating],
     strong: NDArray[np.floating],
-) -> tuple[Floats, Floats]:
+) -> tuple[Doubles, Doubles]:
     """:func:`~semroute.evaluate.curves.pair.strong_share_curve` on all rows and on every resample.
 
     Returns:
@@ -64,7 +65,7 @@ def strong_share_curves(
     return share, (whole[..., 1] + gain) / count
 
 
-def aurocs(resampling: Resampling, score: NDArray[np.floating], is_positive: NDArray[np.bool_]) -> Floats:
+def aurocs(resampling: Resampling, score: NDArray[np.floating], is_positive: NDArray[np.bool_]) -> Doubles:
     """``(1 + resamples,)`` AUROC (:func:`~semroute.evaluate.metrics.auroc`); scores of one step count as ties.
 
     NaN where a resample has only one class.
@@ -79,7 +80,7 @@ def aurocs(resampling: Resampling, score: NDArray[np.floating], is_positive: NDA
 
 def calibration_errors(
     resampling: Resampling, predicted: NDArray[np.floating], quality: NDArray[np.floating], bins: int = 15
-) -> Floats:
+) -> Doubles:
     """``(1 + resamples,)`` ECE (:func:`~semroute.evaluate.metrics.expected_calibration_error`) of predicted quality."""
     place = np.clip((predicted * bins).astype(np.int64), 0, bins - 1)
     values = np.column_stack([np.ones(len(predicted)), quality - predicted])

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from semroute.types.vectors import Doubles
 
 
-def ratio(part: Floats | float, whole: Floats | float) -> Floats:
+def ratio(part: Doubles | float, whole: Doubles | float) -> Doubles:
     """``part / whole`` with NaN where ``whole`` is not above 0; the two are broadcast."""
     above, below = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     shape = np.broadcast_shapes(above.shape, below.shape)
     return np.asarray(np.divide(above, below, out=np.full(shape, np.nan), where=below > 0))
 
 
-def trapezoid(x: Floats, y: Floats) -> Floats:
+def trapezoid(x: Doubles, y: Doubles) -> Doubles:
     """Area under the straight lines through ``(..., k)`` points, x ascending along the last axis."""
     return np.asarray((np.diff(x, axis=-1) * (y[..., 1:] + y[..., :-1])).sum(axis=-1) / 2)
 
 
-def first_reaching(x: Floats, y: Floats, level: float) -> Floats:
+def first_reaching(x: Doubles, y: Doubles, level: float) -> Doubles:
     """The smallest x at which the straight lines through ``(..., k)`` points reach ``level``; NaN where they do not.
 
     x ascends along the last axis; y need not. Where the first point is at or above ``level``, its x.

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from semroute.evaluate.plots.paths import along
-
-Floats = NDArray[np.float64]
+from semroute.types.vectors import Doubles
 
 SIZE = 7.5
 """Points of type."""
@@ -36,13 +34,13 @@ class Box(NamedTuple):
             self.left < other.right and other.left < self.right and self.bottom < other.top and other.bottom < self.top
         )
 
-    def holds(self, points: Floats) -> int:
+    def holds(self, points: Doubles) -> int:
         """How many of ``(k, 2)`` points lie within."""
         inside = (points > (self.left, self.bottom)) & (points < (self.right, self.top))
         return int(inside.all(axis=1).sum())
 
 
-def label_points(figure: Any, axes: Any, names: Sequence[str], x: Floats, y: Floats) -> None:
+def label_points(figure: Any, axes: Any, names: Sequence[str], x: Doubles, y: Doubles) -> None:
     """Write a name beside each point.
 
     Call it when all else is drawn. Each name in turn takes the place of :data:`_SIDES` and :data:`_DISTANCES` that
@@ -75,7 +73,7 @@ def label_points(figure: Any, axes: Any, names: Sequence[str], x: Floats, y: Flo
         _write(axes, name, spot, side, distance, pixels)
 
 
-def _curves(axes: Any) -> Floats:
+def _curves(axes: Any) -> Doubles:
     """``(k, 2)`` pixels along all lines that are drawn, close to one another."""
     found = [np.zeros((0, 2))]
     for line in axes.lines:
@@ -93,20 +91,20 @@ def _measured(figure: Any, name: str) -> tuple[float, float]:
     return float(extent.width), float(extent.height)
 
 
-def _box(spot: Floats, side: tuple[int, int], distance: float, width: float, height: float) -> Box:
+def _box(spot: Doubles, side: tuple[int, int], distance: float, width: float, height: float) -> Box:
     across, up = side
     left = spot[0] + across * distance + (across - 1) * width / 2
     bottom = spot[1] + up * distance + (up - 1) * height / 2
     return Box(left, bottom, left + width, bottom + height)
 
 
-def _cost(box: Box, frame: Box, taken: Sequence[Box], curves: Floats) -> float:
+def _cost(box: Box, frame: Box, taken: Sequence[Box], curves: Doubles) -> float:
     is_inside = box.left >= frame.left and box.right <= frame.right and box.bottom >= frame.bottom
     is_inside = is_inside and box.top <= frame.top
     return _COVERS * sum(map(box.meets, taken)) + _CROSSES * box.holds(curves) + (0.0 if is_inside else _OUTSIDE)
 
 
-def _write(axes: Any, name: str, spot: Floats, side: tuple[int, int], distance: float, pixels: float) -> None:
+def _write(axes: Any, name: str, spot: Doubles, side: tuple[int, int], distance: float, pixels: float) -> None:
     far = distance > _DISTANCES[0]
     axes.annotate(
         name,

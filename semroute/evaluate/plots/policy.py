@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from semroute.evaluate.curves.hull import hull
 from semroute.evaluate.plots.drawing import (
@@ -24,9 +23,9 @@ from semroute.evaluate.plots.labels import label_points
 from semroute.evaluate.plots.paths import Line, look_the_same
 from semroute.evaluate.study.results import ORACLE, PolicyResult, Study
 from semroute.evaluate.study.study import mixing
+from semroute.types.vectors import Doubles
 
 _THOUSAND = 1000
-Floats = NDArray[np.float64]
 
 
 def plot_study(study: Study, path: Path, *, title: str) -> None:
@@ -69,7 +68,7 @@ def drawn(study: Study, title: str) -> Any:
     return figure
 
 
-def _cost_axes(axes: Any, study: Study, costs: Floats, qualities: Floats) -> None:
+def _cost_axes(axes: Any, study: Study, costs: Doubles, qualities: Doubles) -> None:
     lines = [np.column_stack([policy.curve.cost[0] * _THOUSAND, policy.curve.quality[0]]) for policy in study.policies]
     names = [f"{policy.name} (AIQ {_number(policy.figures.aiq.value)})" for policy in study.policies]
     _curves(axes, study.policies, lines, names)
@@ -108,7 +107,7 @@ def _band(axes: Any, study: Study) -> None:
             axes.fill_between(cost, low, high, color=COLOURS[place % len(COLOURS)], alpha=0.15, linewidth=0)
 
 
-def _mixtures(axes: Any, study: Study, costs: Floats, qualities: Floats) -> None:
+def _mixtures(axes: Any, study: Study, costs: Doubles, qualities: Doubles) -> None:
     """What models mixed at random give; once, where the two best mixed are the cheapest and the strongest."""
     zero = np.column_stack(hull(costs, qualities))
     ends = np.column_stack(mixing(study)) * (_THOUSAND, 1)

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.errors import InputError
-from semroute.evaluate.replay.folds import Fold, Rows
+from semroute.evaluate.replay.folds import Fold
 from semroute.outcomes.groups import group_means, group_sums, numbered
 from semroute.types import Matrix, QualityPredictor
+from semroute.types.vectors import Indices
 
 PRIOR = 10.0
-"""Rows of the overall mean that a task's or a cluster's mean is mixed with, so that few rows do not decide."""
+"""Indices of the overall mean that a task's or a cluster's mean is mixed with, so that few rows do not decide."""
 
 ROWS_PER_CLUSTER = 30
 MOST_CLUSTERS = 150
@@ -46,7 +47,7 @@ class Known:
 class Contender(Protocol):
     """Predicts the quality of every model's answer to the test rows, from the training rows."""
 
-    def __call__(self, known: Known, train: Rows, test: Rows) -> Matrix:
+    def __call__(self, known: Known, train: Indices, test: Indices) -> Matrix:
         """``(len(test), m)`` float32 predicted quality."""
         ...
 
@@ -59,13 +60,13 @@ def out_of_fold(contender: Contender, known: Known, folds: Sequence[Fold]) -> Ma
     return predicted
 
 
-def mean_quality(known: Known, train: Rows, test: Rows) -> Matrix:
+def mean_quality(known: Known, train: Indices, test: Indices) -> Matrix:
     """The models' mean quality, the same for every query: the best single model, or the cheapest that is worth it."""
     means = np.asarray(np.nanmean(known.quality[train], axis=0, dtype=np.float64))
     return np.repeat(means[None, :], len(test), axis=0).astype(np.float32)
 
 
-def prompt_length(known: Known, train: Rows, test: Rows) -> Matrix:
+def prompt_length(known: Known, train: Indices, test: Indices) -> Matrix:
     """A straight line for each model over the logarithm of the query's length in characters, by least squares.
 
     With two models the predicted gap is a line too, so within a fold queries are ordered by length alone, in the
@@ -82,7 +83,7 @@ def lengths(queries: Sequence[str]) -> NDArray[np.float64]:
     return np.fromiter(map(len, queries), np.float64, len(queries))
 
 
-def task_table(known: Known, train: Rows, test: Rows) -> Matrix:
+def task_table(known: Known, train: Indices, test: Indices) -> Matrix:
     """The models' mean quality in the query's task, mixed with :data:`PRIOR` rows of the overall mean.
 
     A task without training rows has the overall mean, and a model that none of them knows that of all models.
@@ -91,7 +92,7 @@ def task_table(known: Known, train: Rows, test: Rows) -> Matrix:
     return _table(known, train, task[train], task[test], len(names))
 
 
-def cluster_table(known: Known, train: Rows, test: Rows) -> Matrix:
+def cluster_table(known: Known, train: Indices, test: Indices) -> Matrix:
     """The models' mean quality in the query's cluster of vectors (k-means), mixed as in :func:`task_table`.
 
     One cluster for :data:`ROWS_PER_CLUSTER` training rows, at most :data:`MOST_CLUSTERS`.
@@ -121,7 +122,7 @@ def fitted(fit: Callable[[Sequence[str], Matrix, Matrix], QualityPredictor]) -> 
         fit: texts, ``(n, d)`` unit vectors and ``(n, m)`` quality to a predictor of the same models in the same order.
     """
 
-    def contender(known: Known, train: Rows, test: Rows) -> Matrix:
+    def contender(known: Known, train: Indices, test: Indices) -> Matrix:
         vectors = _vectors(known)
         predictor = fit([known.queries[row] for row in train.tolist()], vectors[train], known.quality[train])
         return predictor.predict([known.queries[row] for row in test.tolist()], vectors[test])
@@ -134,7 +135,7 @@ def _vectors(known: Known) -> Matrix:
 
 
 def _table(
-    known: Known, train: Rows, train_group: NDArray[np.int64], test_group: NDArray[np.int64], count: int
+    known: Known, train: Indices, train_group: NDArray[np.int64], test_group: NDArray[np.int64], count: int
 ) -> Matrix:
     quality = known.quality[train]
     sums, counts = group_sums(quality, train_group, count)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.evaluate.curves.bootstrap import Resampling
-from semroute.evaluate.curves.shapes import Floats
 from semroute.evaluate.replay.choices import choose
 from semroute.types import Matrix
+from semroute.types.vectors import Doubles
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,12 @@ class Curve:
     """
 
     parameters: NDArray[np.float64]
-    quality: Floats
-    cost: Floats
-    shares: Floats
+    quality: Doubles
+    cost: Doubles
+    shares: Doubles
 
 
-def replay(table: Floats | Matrix, choice: NDArray[np.int64]) -> NDArray[np.float64]:
+def replay(table: Doubles | Matrix, choice: NDArray[np.int64]) -> NDArray[np.float64]:
     """``(n,)`` the chosen cell of each row of ``(n, m)``."""
     return np.take_along_axis(table, choice[:, None], axis=1)[:, 0].astype(np.float64)
 

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from semroute.errors import InputError
 from semroute.evaluate.replay.duplicates import shared
 from semroute.outcomes.groups import numbered
-
-Rows = NDArray[np.int64]
+from semroute.types.vectors import Indices
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +22,11 @@ class Fold:
         test: row numbers to judge on.
     """
 
-    train: Rows
-    test: Rows
+    train: Indices
+    test: Indices
 
 
-def k_folds(group: Rows, k: int, *, seed: int) -> list[Fold]:
+def k_folds(group: Indices, k: int, *, seed: int) -> list[Fold]:
     """``k`` splits, each row in one test part; rows of one group are in the same, so that none is in both parts.
 
     Groups stand in random order and are cut into ``k`` parts of equal numbers of rows, to within a group.
@@ -45,7 +43,7 @@ def k_folds(group: Rows, k: int, *, seed: int) -> list[Fold]:
     return _folds(fold_of[group], k)
 
 
-def task_folds(tasks: Sequence[str], group: Rows, k: int, *, seed: int) -> list[Fold]:
+def task_folds(tasks: Sequence[str], group: Indices, k: int, *, seed: int) -> list[Fold]:
     """At most ``k`` splits that leave whole tasks out: some tasks are the test part, the others are fitted on.
 
     Training rows that say the same as a test row, under another task, are left out. Tasks are dealt out in turn, in an
@@ -62,6 +60,6 @@ def task_folds(tasks: Sequence[str], group: Rows, k: int, *, seed: int) -> list[
     return [Fold(fold.train[~shared(group, fold.train, fold.test)], fold.test) for fold in _folds(turn[task], k)]
 
 
-def _folds(number: Rows, k: int) -> list[Fold]:
+def _folds(number: Indices, k: int) -> list[Fold]:
     folds = [Fold(np.flatnonzero(number != fold), np.flatnonzero(number == fold)) for fold in range(k)]
     return [fold for fold in folds if len(fold.test)]

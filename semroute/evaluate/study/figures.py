@@ -11,8 +11,8 @@ from semroute.evaluate.curves.arena import arena_score
 from semroute.evaluate.curves.bootstrap import Interval, interval
 from semroute.evaluate.curves.gains import cost_save, pareto_distance, perf_gain
 from semroute.evaluate.curves.hull import aiq
-from semroute.evaluate.curves.shapes import Floats
 from semroute.evaluate.replay.curve import Curve
+from semroute.types.vectors import Doubles
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +26,18 @@ class Reference:
         zero: ``(1 + resamples,)`` AIQ of the zero router: the hull of the single models.
     """
 
-    quality: Floats
-    cost: Floats
-    best: Floats
-    zero: Floats
+    quality: Doubles
+    cost: Doubles
+    best: Doubles
+    zero: Doubles
 
     @classmethod
-    def of(cls, quality: Floats, cost: Floats, best: Floats) -> Reference:
+    def of(cls, quality: Doubles, cost: Doubles, best: Doubles) -> Reference:
         """The reference of these means; arguments as the attributes."""
         low, high = cost.min(axis=1), cost.max(axis=1)
         return cls(quality, cost, best, _aiqs(cost, quality, low, high))
 
-    def aiqs(self, cost: Floats, quality: Floats) -> Floats:
+    def aiqs(self, cost: Doubles, quality: Doubles) -> Doubles:
         """``(1 + resamples,)`` AIQ of ``(1 + resamples, k)`` points, between the cheapest and the dearest cost."""
         return _aiqs(cost, quality, self.cost.min(axis=1), self.cost.max(axis=1))
 
@@ -67,7 +67,7 @@ class CurveFigures:
     matching: int
 
 
-def curve_figures(curve: Curve, reference: Reference, frontier: tuple[Floats, Floats]) -> CurveFigures:
+def curve_figures(curve: Curve, reference: Reference, frontier: tuple[Doubles, Doubles]) -> CurveFigures:
     """The figures of a curve.
 
     Args:
@@ -91,7 +91,7 @@ def curve_figures(curve: Curve, reference: Reference, frontier: tuple[Floats, Fl
     )
 
 
-def _aiqs(cost: Floats, quality: Floats, low: Floats, high: Floats) -> Floats:
+def _aiqs(cost: Doubles, quality: Doubles, low: Doubles, high: Doubles) -> Doubles:
     return np.array([aiq(*row[:2], float(row[2]), float(row[3])) for row in zip(cost, quality, low, high, strict=True)])
 
 

@@ -10,8 +10,8 @@ from semroute.evaluate.curves.bootstrap import Interval, Resampling, interval
 from semroute.evaluate.curves.deferral import deferral_area
 from semroute.evaluate.curves.pair import apgr, cpt
 from semroute.evaluate.curves.resampled import strong_share_curves
-from semroute.evaluate.curves.shapes import Floats
 from semroute.types import Matrix
+from semroute.types.vectors import Doubles
 
 RECOVERED = (0.2, 0.5, 0.8)
 
@@ -33,17 +33,17 @@ class PairFigures:
     apgr_gain: Interval | None
     cpt: dict[float, Interval]
     area: Interval
-    share: Floats
-    quality: Floats
+    share: Doubles
+    quality: Doubles
 
 
-def gap(predicted: Matrix, weak: int, strong: int) -> Floats:
+def gap(predicted: Matrix, weak: int, strong: int) -> Doubles:
     """``(n,)`` by how much the stronger model's answer is predicted to be better, from ``(n, m)`` predictions."""
     return predicted[:, strong].astype(np.float64) - predicted[:, weak]
 
 
 def pair_figures(
-    score: Floats, weak: Matrix, strong: Matrix, resampling: Resampling, length: Floats | None
+    score: Doubles, weak: Matrix, strong: Matrix, resampling: Resampling, length: Doubles | None
 ) -> PairFigures:
     """The figures of an order of queries for two models.
 

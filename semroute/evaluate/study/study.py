@@ -22,7 +22,7 @@ from semroute.evaluate.replay.contenders import (
 from semroute.evaluate.replay.curve import Curve, replay, tradeoff_curve
 from semroute.evaluate.replay.duplicates import duplicates
 from semroute.evaluate.replay.expected import expected_costs
-from semroute.evaluate.replay.folds import Fold, Rows, k_folds, task_folds
+from semroute.evaluate.replay.folds import Fold, k_folds, task_folds
 from semroute.evaluate.study.completing import Method, complete, probabilities
 from semroute.evaluate.study.figures import CurveFigures, Reference, curve_figures
 from semroute.evaluate.study.needed import needed
@@ -34,6 +34,7 @@ from semroute.evaluate.study.tasks import task_figures
 from semroute.outcomes.costs import Costs
 from semroute.outcomes.table import OutcomeTable
 from semroute.types import Matrix
+from semroute.types.vectors import Indices
 
 
 def run_study(
@@ -192,7 +193,7 @@ class _Studying:
         return self.policies.baselines is None or name in self.policies.baselines
 
 
-def _folds(table: OutcomeTable, group: Rows, plan: Plan) -> list[Fold]:
+def _folds(table: OutcomeTable, group: Indices, plan: Plan) -> list[Fold]:
     if plan.leave_tasks_out:
         return task_folds(table.tasks, group, plan.folds, seed=plan.seed)
     return k_folds(group, plan.folds, seed=plan.seed)

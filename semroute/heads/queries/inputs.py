@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from semroute.heads.queries.features import feature_matrix
 from semroute.types import Matrix
-
-Rows = NDArray[np.int64]
+from semroute.types.vectors import Indices
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +48,6 @@ class Inputs:
         nothing = np.zeros((len(queries), 0), np.float32)
         return cls(nothing, nothing, queries)
 
-    def take(self, rows: Rows) -> Inputs:
+    def take(self, rows: Indices) -> Inputs:
         """Those of some rows."""
         return Inputs(self.vectors[rows], self.features[rows], [self.queries[row] for row in rows.tolist()])

@@ -16,9 +16,9 @@ from semroute.heads.answers.classifier import AnswerClassifier, feature_names, n
 from semroute.heads.answers.words import BUCKETS
 from semroute.learn.answers.matrix import Features, Scaling
 from semroute.learn.answers.rows import JudgedAnswers
+from semroute.types.vectors import Indices
 
 Vector = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 PENALTIES = (0.02, 0.05, 0.2, 1.0)
 """Inverse strengths of the L2 penalty, as scikit-learn's ``C``."""
@@ -59,7 +59,7 @@ class _Fit:
     coefficients: Vector
     bias: float
 
-    def score(self, features: Features, rows: Rows, word_weight: float) -> Vector:
+    def score(self, features: Features, rows: Indices, word_weight: float) -> Vector:
         return np.asarray(self.scaling.inputs(features, rows, word_weight) @ self.coefficients + self.bias)
 
 
@@ -107,7 +107,7 @@ def with_threshold(trained: Trained, threshold: float) -> Trained:
     return replace(trained, classifier=replace(trained.classifier, threshold=threshold))
 
 
-def _splits(rows: JudgedAnswers, folds: int, seed: int) -> Iterator[tuple[Rows, Rows]]:
+def _splits(rows: JudgedAnswers, folds: int, seed: int) -> Iterator[tuple[Indices, Indices]]:
     selection = require("sklearn.model_selection", what=WHAT, extra="build")
     if len(np.unique(rows.group)) < folds:
         raise InputError(f"{len(np.unique(rows.group))} different queries cannot be split into {folds} folds")
@@ -115,7 +115,7 @@ def _splits(rows: JudgedAnswers, folds: int, seed: int) -> Iterator[tuple[Rows, 
     yield from splitter.split(np.zeros(len(rows)), rows.acceptable, rows.group)
 
 
-def _fit(features: Features, labels: NDArray[np.int64], rows: Rows, settings: Settings) -> _Fit:
+def _fit(features: Features, labels: NDArray[np.int64], rows: Indices, settings: Settings) -> _Fit:
     linear = require("sklearn.linear_model", what=WHAT, extra="build")
     scaling = Scaling.of(features.dense[rows])
     model: Any = linear.LogisticRegression(C=settings.penalty, max_iter=5000)

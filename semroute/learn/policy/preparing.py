@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -23,12 +23,12 @@ from semroute.learn.queries.rows import LEAST_QUERIES, TrainingRows
 from semroute.learn.queries.training import Setting, train_queries
 from semroute.outcomes.costs import Costs
 from semroute.types import Matrix
+from semroute.types.progress import Progress
+from semroute.types.vectors import Indices
 
 if TYPE_CHECKING:
     from semroute.config import Price
 
-Rows = NDArray[np.int64]
-Progress: TypeAlias = Callable[[str, int, int], None]
 
 ACCEPTABLE = 0.5
 """Quality from which an answer is one that a cascade should accept."""
@@ -50,7 +50,7 @@ class Material:
     """
 
     costs: Costs
-    group: Rows
+    group: Indices
     inputs: Inputs
     scores: BothScores
     prices: Mapping[str, Price]
@@ -75,8 +75,8 @@ class Prepared:
     checks: Mapping[int, AnswerClassifier] = field(default_factory=dict)
 
 
-def split(group: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
-    """Rows to tune on, and ``share`` of the rows at most to test on; queries that say the same are on one side.
+def split(group: Indices, share: float, seed: int) -> tuple[Indices, Indices]:
+    """Indices to tune on, and ``share`` of the rows at most to test on; queries that say the same are on one side.
 
     Groups of such queries are held in random order, each that still fits; one of more than ``share`` of the rows never
     is, and the promise does not speak of it.
@@ -87,7 +87,7 @@ def split(group: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
         seed: of the draw.
 
     Returns:
-        Rows to tune on in their order, and rows to test on, group by group in random order.
+        Indices to tune on in their order, and rows to test on, group by group in random order.
 
     Raises:
         InputError: too few different queries for two parts.
@@ -115,8 +115,8 @@ def split(group: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
 
 def prepare(
     material: Material,
-    tuning: Rows,
-    held: Rows,
+    tuning: Indices,
+    held: Indices,
     *,
     heads: Mapping[str, Estimator] | None = None,
     seed: int = 0,
@@ -149,9 +149,9 @@ def prepare(
 
 
 def seen_anew(
-    material: Material, rows: Rows, classifier: QueryClassifier, checks: Mapping[int, AnswerClassifier]
+    material: Material, rows: Indices, classifier: QueryClassifier, checks: Mapping[int, AnswerClassifier]
 ) -> Part:
-    """Rows that neither classifier was fitted on, with what these say of them."""
+    """Indices that neither classifier was fitted on, with what these say of them."""
     table = material.costs.table
     predicted = classifier.predict_inputs(material.inputs.take(rows))
     acceptance = {}
@@ -162,7 +162,7 @@ def seen_anew(
     return _part(material, rows, predicted, classifier, acceptance)
 
 
-def _costs(material: Material, rows: Rows) -> Costs:
+def _costs(material: Material, rows: Indices) -> Costs:
     from semroute.evaluate.study.completing import on_rows
 
     return on_rows(material.costs, material.costs.table.take(rows))
@@ -170,7 +170,7 @@ def _costs(material: Material, rows: Rows) -> Costs:
 
 def _part(
     material: Material,
-    rows: Rows,
+    rows: Indices,
     predicted: Matrix,
     classifier: QueryClassifier,
     acceptance: Mapping[int, NDArray[np.float64]],
@@ -186,7 +186,7 @@ _Acceptance: TypeAlias = dict[int, NDArray[np.float64]]
 
 
 def _checks(
-    material: Material, tuning: Rows, seed: int, progress: Progress
+    material: Material, tuning: Indices, seed: int, progress: Progress
 ) -> tuple[dict[int, AnswerClassifier], _Acceptance]:
     """Classifiers of the answers of all models but the dearest, where outcomes tell them; what they say of each row
     when it was left out."""

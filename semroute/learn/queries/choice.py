@@ -15,8 +15,7 @@ from semroute.heads.queries.tuned import TunedHead
 from semroute.learn.queries.estimator import Known
 from semroute.learn.queries.stacking import STACK, Stack, choose_stack, join, squared_error
 from semroute.learn.queries.tuned_part import TunedPart
-
-Rows = NDArray[np.int64]
+from semroute.types.vectors import Indices
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Grouping:
         seed: of the draw.
     """
 
-    group: Rows
+    group: Indices
     folds: int
     seed: int
 
@@ -39,17 +38,17 @@ class Grouping:
         return k_folds(self.group, self.folds, seed=self.seed)
 
     @property
-    def fold(self) -> Rows:
+    def fold(self) -> Indices:
         """``(n,)`` the number of each row's part."""
         return _numbers(self.parts, len(self.group))
 
-    def of_some(self, rows: Rows) -> Rows:
+    def of_some(self, rows: Indices) -> Indices:
         """``(k,)`` the number of the part of each of some rows, where these alone are parted."""
         _, own = np.unique(self.group[rows], return_inverse=True)
         return _numbers(k_folds(own, self.folds, seed=self.seed), len(rows))
 
 
-def _numbers(parts: Sequence[Fold], count: int) -> Rows:
+def _numbers(parts: Sequence[Fold], count: int) -> Indices:
     found = np.zeros(count, np.int64)
     for number, part in enumerate(parts):
         found[part.test] = number
@@ -68,8 +67,8 @@ class Choice:
     """
 
     stack: Stack
-    judged: Rows
-    fold: Rows
+    judged: Indices
+    fold: Indices
     compared: int
 
 

@@ -6,11 +6,11 @@ the cross entropy of each model's quality, which may lie between 0 and 1, over t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,11 @@ from semroute.heads.queries.tuned import TunedHead
 from semroute.learn.queries.estimator import Known
 from semroute.learn.queries.quality_model import WHAT, QualityModel
 from semroute.learn.schedule import warmed_up
+from semroute.types.progress import StepProgress
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-Progress: TypeAlias = Callable[[int, int], None]
 
 PROBES = 64
 """Queries on which the exported graph is held against the model."""
@@ -61,7 +61,7 @@ def fine_tune(
     quality: Known,
     folder: Path,
     plan: FineTuning | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: StepProgress = lambda done, total: None,
 ) -> TunedHead:
     """A head that is a tuned copy of ``backbone``, int8.
 
@@ -90,7 +90,9 @@ def fine_tune(
     return model.export(queries[:PROBES])
 
 
-def _train(model: QualityModel, queries: Sequence[str], quality: Known, plan: FineTuning, progress: Progress) -> None:
+def _train(
+    model: QualityModel, queries: Sequence[str], quality: Known, plan: FineTuning, progress: StepProgress
+) -> None:
     import torch
 
     # Word embeddings are a fifth to half of the weights and hardly move in a few passes; frozen, each step is faster.

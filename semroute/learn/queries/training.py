@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, product
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +28,7 @@ from semroute.learn.queries.rows import TrainingRows
 from semroute.learn.queries.stacking import Stack
 from semroute.learn.queries.tuned_part import TunedPart
 from semroute.types import Matrix
-
-Progress: TypeAlias = Callable[[int, int], None]
+from semroute.types.progress import StepProgress
 
 FOLDS = 3
 """Parts that heads are left out with; a third fewer rows tell enough of how the heads compare."""
@@ -90,7 +88,7 @@ def train_queries(
     tuned: TunedPart | None = None,
     folds: int = FOLDS,
     seed: int = 0,
-    progress: Progress = lambda done, total: None,
+    progress: StepProgress = lambda done, total: None,
 ) -> TrainedQueries:
     """Train on outcomes. The same rows, setting and seed give the same classifier.
 

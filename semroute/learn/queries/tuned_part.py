@@ -17,8 +17,9 @@ from semroute.evaluate.replay.duplicates import duplicates
 from semroute.evaluate.replay.folds import k_folds
 from semroute.heads.queries.head import Quality
 from semroute.heads.queries.tuned import TunedHead
-from semroute.learn.queries.finetuning import FineTuning, Progress, fine_tune
+from semroute.learn.queries.finetuning import FineTuning, fine_tune
 from semroute.learn.queries.rows import TrainingRows
+from semroute.types.progress import StepProgress
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -47,7 +48,7 @@ def tune_part(
     rows: TrainingRows,
     folder: Path,
     plan: FineTuning | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: StepProgress = lambda done, total: None,
 ) -> TunedPart:
     """Tune on four fifths of the rows; what says the same as a left-out row is left out too.
 
