@@ -31,8 +31,8 @@ from semroute.evaluate.curves.resampled import strong_share_curves
 from semroute.evaluate.replay.duplicates import duplicates
 from semroute.evaluate.replay.folds import Fold, k_folds, task_folds
 from semroute.heads.queries.features import BLOCKS, FEATURES
-from semroute.heads.queries.inputs import Inputs
-from semroute.learn.queries.estimator import left_out
+from semroute.heads.queries.inputs import QueryInputs
+from semroute.learn.queries.estimator import out_of_fold
 from semroute.learn.queries.forest import ForestEstimator
 from semroute.learn.queries.stacking import squared_error
 from semroute.outcomes.files import read_outcomes
@@ -95,11 +95,11 @@ def _decisions(router: Router, rounds: int) -> tuple[list[float], list[float]]:
     return whole, own
 
 
-def _inputs(data: Path, name: str, vectors: Path | None) -> tuple[OutcomeTable, Inputs]:
+def _inputs(data: Path, name: str, vectors: Path | None) -> tuple[OutcomeTable, QueryInputs]:
     encoding, table = Encoding(None, None), read_outcomes(data / FILES[name])
     store = None if vectors is None else vectors / f"{name}.npz"
     found = encoding.vectors(table.queries, store, lambda *_: None)
-    return table, Inputs.of(table.queries, found, np.zeros((0, found.shape[1]), np.float32))
+    return table, QueryInputs.of(table.queries, found, np.zeros((0, found.shape[1]), np.float32))
 
 
 def _worth(data: Path, vectors: Path | None) -> Iterator[str]:
@@ -121,21 +121,26 @@ def _worth(data: Path, vectors: Path | None) -> Iterator[str]:
     yield ""
 
 
-def _without(inputs: Inputs, *blocks: str) -> Inputs:
+def _without(inputs: QueryInputs, *blocks: str) -> QueryInputs:
     """The same with features that say nothing; they stay in place, as a share of columns is drawn for each split."""
     features, vectors = inputs.features.copy(), inputs.vectors
     for column, name in enumerate(FEATURES):
         if name.split(":")[0] in blocks:
             features[:, column] = 0.0
-    return Inputs(np.zeros_like(vectors) + vectors[:1] if "vectors" in blocks else vectors, features, inputs.queries)
+    return QueryInputs(
+        np.zeros_like(vectors) + vectors[:1] if "vectors" in blocks else vectors, features, inputs.queries
+    )
 
 
 def _apgrs(
-    inputs: Inputs, quality: np.ndarray[tuple[int, int], np.dtype[np.float64]], folds: Sequence[Fold], by: Resampling
+    inputs: QueryInputs,
+    quality: np.ndarray[tuple[int, int], np.dtype[np.float64]],
+    folds: Sequence[Fold],
+    by: Resampling,
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     predicted = np.zeros(quality.shape)
     for fold in folds:
-        predicted[fold.test] = left_out(ForestEstimator(), inputs, quality, fold.train, fold.test)
+        predicted[fold.test] = out_of_fold(ForestEstimator(), inputs, quality, fold.train, fold.test)
     weak, strong = np.argsort(quality.mean(axis=0))
     score = predicted[:, strong] - predicted[:, weak]
     return np.asarray(apgr(*strong_share_curves(by, score, quality[:, weak], quality[:, strong])))
@@ -155,7 +160,7 @@ def _new_model(data: Path, vectors: Path | None) -> Iterator[str]:
             few[random.permutation(fold.train)[KNOWN:], column] = np.nan
             truth = quality[fold.test, column : column + 1]
             said = [
-                left_out(ForestEstimator(), inputs, known[:, [column]], rows, fold.test)
+                out_of_fold(ForestEstimator(), inputs, known[:, [column]], rows, fold.test)
                 for known in (quality, few)
                 for rows in [fold.train[np.isfinite(known[fold.train, column])]]
             ]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from semroute.categories import LabelledQuery
 from semroute.evaluate.metrics import accuracy, auroc
-from semroute.evaluate.semantic import Evaluation, Scored, evaluate
+from semroute.evaluate.semantic import Evaluation, ScoredQueries, evaluate
 from semroute.learn.encoder_tuning import TuningPlan
 from semroute.learn.pipeline import build_index
 from semroute.router import Router
@@ -88,7 +88,7 @@ def measure(data: Path, labels: str, tune_encoder: bool, first_stage: bool) -> R
 
 
 def _result(
-    labels: str, tuned: bool, scored: Scored, figures: Evaluation, seconds: float, prototypes: int, weight: float
+    labels: str, tuned: bool, scored: ScoredQueries, figures: Evaluation, seconds: float, prototypes: int, weight: float
 ) -> Result:
     accuracies, aurocs = bootstrap(scored)
     return Result(
@@ -107,7 +107,7 @@ def _result(
     )
 
 
-def bootstrap(scored: Scored) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def bootstrap(scored: ScoredQueries) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """In-scope accuracy and AUROC of resampled test rows, in-scope and out-of-scope rows drawn apart."""
     random = np.random.default_rng(0)
     inside, outside = np.flatnonzero(scored.in_scope), np.flatnonzero(~scored.in_scope)

@@ -34,7 +34,7 @@ from semroute.evaluate.curves.resampled import strong_share_curves
 from semroute.evaluate.replay.duplicates import duplicates
 from semroute.evaluate.replay.folds import Fold, k_folds, task_folds
 from semroute.heads.queries.costs import CallCosts
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.learn.queries.finetuning import FineTuning, fine_tune
 from semroute.learn.queries.quality_model import QualityModel
 from semroute.learn.queries.rows import TrainingRows
@@ -70,7 +70,7 @@ def main(data: Path, only: tuple[str, ...], kinds: tuple[str, ...], vectors: Pat
 def _accuracy(data: Path, name: str, kinds: Sequence[str], vectors: Path | None) -> Iterator[str]:
     encoding, table = Encoding(None, None), read_outcomes(data / FILES[name])
     store = None if vectors is None else vectors / f"{name}.npz"
-    inputs = Inputs.of(
+    inputs = QueryInputs.of(
         table.queries,
         encoding.vectors(table.queries, store, lambda *_: None),
         np.zeros((0, encoding.encoder.dimensions), np.float32),
@@ -94,7 +94,7 @@ def _accuracy(data: Path, name: str, kinds: Sequence[str], vectors: Path | None)
 
 
 def _predicted(
-    table: OutcomeTable, inputs: Inputs, folds: Sequence[Fold]
+    table: OutcomeTable, inputs: QueryInputs, folds: Sequence[Fold]
 ) -> tuple[list[NDArray[np.float64]], list[float]]:
     """What each way says of every row, and the encoder's weight in the stack of each fold."""
     quality = table.quality.astype(np.float64)
@@ -115,7 +115,7 @@ def _predicted(
     return found, weights
 
 
-def _rows(table: OutcomeTable, inputs: Inputs, rows: NDArray[np.int64]) -> TrainingRows:
+def _rows(table: OutcomeTable, inputs: QueryInputs, rows: NDArray[np.int64]) -> TrainingRows:
     taken = inputs.take(rows)
     return TrainingRows(taken.queries, taken, table.quality[rows].astype(np.float64), table.models)
 
@@ -183,7 +183,7 @@ def _cost(backbone: str, table: OutcomeTable, folder: Path) -> Cost:
     predicted_ms = []
     for number in range(-5, ROUNDS):
         for query in QUERIES:
-            inputs = Inputs.of_texts([f"{query} {number}"])
+            inputs = QueryInputs.of_texts([f"{query} {number}"])
             start = time.perf_counter()
             head.predict(inputs)
             if number >= 0:

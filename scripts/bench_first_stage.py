@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from semroute.evaluate.semantic import Evaluation, evaluate
 from semroute.index import FirstStage
-from semroute.index.stages import sureness
+from semroute.index.stages import margin_score
 from semroute.learn.pipeline import build_index
 from semroute.router import Router
-from semroute.router.live import LiveIndex
+from semroute.router.live import LoadedIndex
 from semroute.router.measure import score_by_stage
 
 LABELS = "domains"
@@ -119,11 +119,11 @@ def measure(work: Path, data: Path, rounds: int, queries: int) -> Results:
 def other_bars(first: FirstStage, data: Path) -> list[float]:
     """Bars that :data:`SHARES` of the in-scope validation rows reach."""
     queries = [row.query for row in rows(data, ["val"], LABELS)]
-    sure = sureness(first.scorer.scores(first.encoder.encode(queries)))
+    sure = margin_score(first.scorer.scores(first.encoder.encode(queries)))
     return [float(np.quantile(sure, 1 - share)) for share in SHARES]
 
 
-def judge(live: LiveIndex, data: Path) -> Stages:
+def judge(live: LoadedIndex, data: Path) -> Stages:
     """Figures of an index on the test rows."""
     scored, first = score_by_stage(live, rows(data, TEST, LABELS))
     figures: Evaluation = evaluate(scored, live.semantic.thresholds)

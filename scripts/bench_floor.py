@@ -27,9 +27,9 @@ from floor_bench.plot import plot
 from semroute.cli.encoding import Encoding
 from semroute.evaluate.replay.duplicates import duplicates
 from semroute.evaluate.risk.promise import Promise
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.index import BothScores
-from semroute.learn.policy.preparing import Material, prepare, seen_anew, split
+from semroute.learn.policy.preparing import PolicyInputs, prepare, seen_anew, split
 from semroute.learn.policy.tuning import Goal, families, strongest_model, tune
 from semroute.learn.queries.training import estimators
 from semroute.outcomes.costs import with_costs
@@ -81,20 +81,20 @@ def main(
         plot([one.ratio for one in rounds], [one.saved for one in rounds], min_quality, picture)
 
 
-def _material(data: Path, name: str, store: Path | None) -> Material:
+def _material(data: Path, name: str, store: Path | None) -> PolicyInputs:
     encoding, prices = Encoding(None, None), read_prices(data / "prices.yaml")
     table = read_outcomes(data / FILES[name], count=encoding.count, keep_responses=True)
     costs = with_costs(table, prices, encoding.count)
     queries = costs.table.queries
     vectors = encoding.vectors(queries, store, lambda *_: None)
     nothing = np.zeros((0, vectors.shape[1]), np.float32)
-    inputs = Inputs.of(queries, vectors, nothing)
+    inputs = QueryInputs.of(queries, vectors, nothing)
     group = duplicates(queries, vectors).group
     no_scores = BothScores(None, np.zeros((len(queries), 0), np.float32))
-    return Material(costs, group, inputs, no_scores, prices, "", nothing)
+    return PolicyInputs(costs, group, inputs, no_scores, prices, "", nothing)
 
 
-def _round(material: Material, floor: float, confidence: float, heads: list[str], seed: int) -> Round:
+def _round(material: PolicyInputs, floor: float, confidence: float, heads: list[str], seed: int) -> Round:
     table = material.costs.table
     order = np.random.default_rng(seed).permutation(len(table))
     own, unseen = np.sort(order[: len(order) // 2]), order[len(order) // 2 :]

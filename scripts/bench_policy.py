@@ -22,8 +22,8 @@ import numpy as np
 
 from semroute.cli.encoding import Encoding
 from semroute.evaluate.curves.bootstrap import Interval
-from semroute.evaluate.replay.contenders import Contender, fitted
-from semroute.evaluate.study.results import Plan, Policies, Study
+from semroute.evaluate.replay.contenders import BaselinePredictor, fitted
+from semroute.evaluate.study.results import ComparisonPlan, Policies, Study
 from semroute.evaluate.study.study import run_study
 from semroute.heads.queries.costs import CallCosts
 from semroute.learn.queries.rows import TrainingRows
@@ -43,7 +43,7 @@ def _classifier(queries: Sequence[str], vectors: Matrix, quality: Matrix) -> Qua
     return train_queries(rows, setting).classifier
 
 
-CONTENDERS: dict[str, Contender] = {"classifier": fitted(_classifier)}
+CONTENDERS: dict[str, BaselinePredictor] = {"classifier": fitted(_classifier)}
 """Trained policies by name, each fitted anew on the training rows of every fold."""
 
 FILES = {"mmlu": "routellm/mmlu.jsonl", "gsm8k": "routellm/gsm8k.jsonl", "nine": "llmrouter/nine_models.jsonl"}
@@ -66,7 +66,7 @@ def main(
     data: Path, only: tuple[str, ...], folds: int, resamples: int, seed: int, vectors: Path | None, out: Path | None
 ) -> None:
     """Compare the policies on every file, and print Markdown."""
-    plan = Plan(folds=folds, resamples=resamples, seed=seed)
+    plan = ComparisonPlan(folds=folds, resamples=resamples, seed=seed)
     lines: list[str] = []
     with TemporaryDirectory() as scratch:
         store = Path(scratch) if vectors is None else vectors
@@ -79,7 +79,7 @@ def main(
         out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _file(name: str, data: Path, store: Path, plan: Plan) -> Iterator[str]:
+def _file(name: str, data: Path, store: Path, plan: ComparisonPlan) -> Iterator[str]:
     encoding = Encoding(None, None)
     table = read_outcomes(data / FILES[name], count=encoding.count)
     costs = with_costs(table, read_prices(data / "prices.yaml"), encoding.count)

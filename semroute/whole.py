@@ -34,7 +34,7 @@ MOST_JSON_BYTES = 32 << 20
 """Of a JSON file of ours; the manifest of an index with a thousand categories has one."""
 
 
-def own_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> None:
+def claim_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> None:
     """Make a folder, or take one that holds ``mark``: what else lies in a folder is somebody else's.
 
     Args:
@@ -66,14 +66,14 @@ def check_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambd
 
 
 @contextmanager
-def only_writer(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> Iterator[None]:
+def exclusive_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> Iterator[None]:
     """A folder of ours (:func:`own_folder`) that no other process or thread writes to; what a killed one left is gone.
 
     Raises:
         InputError: it holds other files, or another writer does not end.
         OSError: it cannot be made.
     """
-    own_folder(folder, mark, is_ours)
+    claim_folder(folder, mark, is_ours)
     import filelock
 
     lock = filelock.FileLock(folder / LOCK)
@@ -97,7 +97,7 @@ def _is_left(name: str, mark: str, is_ours: Callable[[str], bool]) -> bool:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A file beside ``path`` to write; it takes its place at the end, and is gone after an error.
 
     Others may read it as far as the umask lets them, and no more than they could read the file that it replaces.

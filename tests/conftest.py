@@ -178,13 +178,15 @@ def staged_index(routing_index: Path, static_encoder: StaticEncoder, tmp_path_fa
     from semroute.learn.build import build_artifact, with_thresholds
     from semroute.learn.first_stage import FirstStagePlan, ValidationRows
     from semroute.learn.stored import stored_examples
-    from semroute.learn.thresholds import Target
+    from semroute.learn.thresholds import RejectionTarget
     from semroute.router.live import open_encoder
 
     plain = open_artifact(routing_index)
     examples, vectors = stored_examples(plain)
     # Both stages are right on the examples themselves: with them, the first stage surely pays.
-    plan = FirstStagePlan(static_encoder, ValidationRows(examples.texts, examples.labels, Target(false_rejection=0.0)))
+    plan = FirstStagePlan(
+        static_encoder, ValidationRows(examples.texts, examples.labels, RejectionTarget(false_rejection=0.0))
+    )
     folder = tmp_path_factory.mktemp("staged") / "index"
     artifact, *_ = build_artifact(folder, examples, vectors, open_encoder(plain), head=False, first=plan)
     with_thresholds(artifact, dict.fromkeys(examples.categories, 0.2), "in-scope")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from semroute.whole import whole_file
+from semroute.whole import atomic_write
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="this system has no umask")
 
@@ -27,7 +27,7 @@ def mode(path: Path) -> int:
 
 
 def test_a_new_file_keeps_the_umask_while_it_is_written_and_afterwards(umask: int, tmp_path: Path) -> None:
-    with whole_file(tmp_path / "file") as part:
+    with atomic_write(tmp_path / "file") as part:
         assert mode(part) == 0o666 & ~umask
         part.write_text("a query")
     assert mode(tmp_path / "file") == 0o666 & ~umask
@@ -39,7 +39,7 @@ def test_a_replaced_file_is_no_more_readable_than_before(umask: int, before: int
     path = tmp_path / "file"
     path.write_text("old")
     path.chmod(before)
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         assert not mode(part) & ~(before | 0o600)
         part.write_text("new")
     assert mode(path) == (0o666 & ~umask & before) | 0o600

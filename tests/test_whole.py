@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from semroute.whole import PART_AGE_S, read_json, whole_file
+from semroute.whole import PART_AGE_S, atomic_write, read_json
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="locks of the system, as POSIX has them")
 SPAWN = multiprocessing.get_context("spawn")
@@ -24,7 +24,7 @@ def grow_old(path: Path) -> None:
 
 
 def write_until_told(path: Path, pipe: Connection) -> None:
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text("half")
         grow_old(part)
         pipe.send(part.name)
@@ -38,12 +38,12 @@ def test_the_part_of_a_killed_writer_is_gone_after_the_next_write(tmp_path: Path
     writer.start()
     name = here.recv()
     # While it lives its part stays, however old it looks.
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text("first")
     assert [left.name for left in parts(tmp_path)] == [name]
     writer.kill()
     writer.join()
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text("second")
     assert parts(tmp_path) == []
     assert path.read_text() == "second"
@@ -55,7 +55,7 @@ def test_young_parts_and_files_of_others_stay(tmp_path: Path) -> None:
         left.touch()
     grow_old(other)
     grow_old(alike)
-    with whole_file(tmp_path / "a.json") as part:
+    with atomic_write(tmp_path / "a.json") as part:
         part.write_text("x")
     assert parts(tmp_path) == sorted([young, other, alike])
 
@@ -65,7 +65,7 @@ def test_a_link_that_is_named_like_a_part_is_not_followed(tmp_path: Path) -> Non
     target.touch()
     grow_old(target)
     (tmp_path / ".a.json.abcdefgh").symlink_to(target)
-    with whole_file(tmp_path / "a.json") as part:
+    with atomic_write(tmp_path / "a.json") as part:
         part.write_text("x")
     assert target.exists()
 

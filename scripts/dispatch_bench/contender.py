@@ -22,7 +22,7 @@ from semroute.errors import AllClosedError
 from semroute.resilience import LatencyWindows
 from semroute.resilience.open import open_gates
 from semroute.resilience.shared.failover import FailoverGates
-from semroute.types import Ending, Gates, Pass, Place, Refusal, Request, Standing
+from semroute.types import AdmissionControl, CallResult, Endpoint, EndpointStatus, Permit, Rejection, Request
 
 
 class _Watched:
@@ -33,21 +33,23 @@ class _Watched:
         self.admitted: dict[str, Admission] = {}
 
     async def standings(
-        self, places: Sequence[Place], tokens: int = 0, usd: float | Sequence[float] = 0.0
-    ) -> list[Standing]:
+        self, places: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
+    ) -> list[EndpointStatus]:
         return await self._gates.standings(places, tokens, usd)
 
-    async def enter(self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None) -> Pass | Refusal:
+    async def acquire(
+        self, place: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
+    ) -> Permit | Rejection:
         asked = time.monotonic()
-        found = await self._gates.enter(place, tokens, usd, panic=panic)
-        if isinstance(found, Pass):
+        found = await self._gates.acquire(place, tokens, usd, panic=panic)
+        if isinstance(found, Permit):
             self.admitted[found.id] = Admission(asked, time.monotonic(), tokens)
         return found
 
-    async def leave(
+    async def release(
         self,
-        leave: Pass,
-        ending: Ending,
+        leave: Permit,
+        ending: CallResult,
         *,
         tokens: int | None = None,
         usd: float | None = None,
@@ -56,7 +58,7 @@ class _Watched:
         refused: str | None = None,
     ) -> None:
         why = {"reason": reason, "refused": refused}
-        await self._gates.leave(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, **why)
+        await self._gates.release(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, **why)
         if tokens is not None:
             noted = self.admitted[leave.id]
             self.admitted[leave.id] = Admission(noted.asked, noted.told, tokens)
@@ -67,10 +69,10 @@ class _Watched:
     async def enable(self, credential: str | None) -> None:
         await self._gates.enable(credential)
 
-    async def welcome(self, place: Place, refused: str) -> None:
+    async def welcome(self, place: Endpoint, refused: str) -> None:
         await self._gates.welcome(place, refused)
 
-    async def lift(self, places: Sequence[Place]) -> None:
+    async def lift(self, places: Sequence[Endpoint]) -> None:
         await self._gates.lift(places)
 
     async def close(self) -> None:
@@ -88,7 +90,7 @@ class Contender:
         self._setup = setup
         self.dispatcher = self._dispatcher(self.gates or gates)
 
-    def _dispatcher(self, gates: Gates) -> Dispatcher:
+    def _dispatcher(self, gates: AdmissionControl) -> Dispatcher:
         made = Dispatcher(self.config, gates=gates)
         if self._setup.window_s is not None:
             made.latencies = LatencyWindows(window_s=self._setup.window_s)

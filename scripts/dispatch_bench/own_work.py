@@ -10,12 +10,12 @@ from dispatch_bench.load import WORD
 from dispatch_bench.protocol import MODEL
 from semroute.catalog import cost_of
 from semroute.dispatch import Dispatcher
-from semroute.dispatch.attempt import Record
+from semroute.dispatch.attempt import AttemptLog
 from semroute.dispatch.constraints import ANYTHING
 from semroute.dispatch.plan import Planner
-from semroute.dispatch.turns import Turns
+from semroute.dispatch.turns import EndpointScheduler
 from semroute.resilience import RetryBudget
-from semroute.types import Ending, Request, Usage
+from semroute.types import CallResult, Request, Usage
 
 
 async def own_work(dispatcher: Dispatcher, *, calls: int, words: int, max_tokens: int) -> dict[str, list[float]]:
@@ -36,14 +36,16 @@ async def own_work(dispatcher: Dispatcher, *, calls: int, words: int, max_tokens
         start = time.perf_counter()
         plan = planner.plan(request, (MODEL,), ANYTHING)
         planned = time.perf_counter()
-        turns = Turns(plan, config, gates, latencies, budget, random, streaming=False)
+        turns = EndpointScheduler(plan, config, gates, latencies, budget, random, streaming=False)
         budget.request()
-        turn = await turns.next(Record(), deadline_s=60.0)
+        turn = await turns.next(AttemptLog(), deadline_s=60.0)
         assert turn is not None  # no limit of the setup is near
         entered = time.perf_counter()
         cost = cost_of(turn.option.deployment, config, usage)
         assert cost is not None  # the setup gives a price
-        await gates.leave(turn.leave, Ending.SUCCESS, tokens=usage.input_tokens + usage.output_tokens, usd=cost.usd)
+        await gates.release(
+            turn.leave, CallResult.SUCCESS, tokens=usage.input_tokens + usage.output_tokens, usd=cost.usd
+        )
         latencies.observe(
             turn.option.deployment.name,
             streaming=False,

@@ -24,7 +24,7 @@ from semroute.errors import QueryError
 from semroute.learn.build import Examples, build_artifact
 from semroute.learn.pipeline import build_index
 from semroute.router import Router
-from semroute.router.live import LiveIndex
+from semroute.router.live import LoadedIndex
 from semroute.types import Encoder
 from texts_bench.inputs import combinations, pasted_rows, read_json, read_lines, twins_of
 
@@ -51,7 +51,7 @@ def main(folder: Path, index: Path, sets: Sequence[str]) -> None:
 def _router(index: Path) -> Router:
     if not (index / "manifest.json").exists():
         build_index(Path(sys.modules["semroute"].__file__ or "").parent.parent / "categories", index)
-    return Router(LiveIndex.open(index, Config()), Config())
+    return Router(LoadedIndex.open(index, Config()), Config())
 
 
 def _twins(path: Path) -> Iterator[Row]:

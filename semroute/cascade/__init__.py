@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from semroute.cascade.ladder import Ladder, Rung
+from semroute.cascade.ladder import Cascade, Tier
 
-__all__ = ["Ladder", "Rung"]
+__all__ = ["Cascade", "Tier"]

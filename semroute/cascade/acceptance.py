@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from semroute.cascade.check import Answered, Check, UncheckableError, unforeseen
+from semroute.cascade.check import Check, CheckInput, UncheckableError, unforeseen
 from semroute.config.cascade import Accept, Unmeasured
 from semroute.errors import ArtifactError, ConfigError
-from semroute.types import AnswerScorer, Checked
+from semroute.types import AnswerScorer, CheckResult
 
 ScorerOf: TypeAlias = Callable[[Path], AnswerScorer]
 """Reads the classifier of a folder."""
@@ -31,12 +31,12 @@ class Acceptance:
         self.least_confidence = least_confidence
         self.wants_logprobs = any(check.wants_logprobs for check in checks)
 
-    async def judge(self, answered: Answered) -> tuple[Checked, ...]:
+    async def judge(self, answered: CheckInput) -> tuple[CheckResult, ...]:
         """The verdicts up to the first rejection.
 
         A check that fails is skipped, whatever it raises: the answer is paid for, and other checks and tiers are there.
         """
-        verdicts: list[Checked] = []
+        verdicts: list[CheckResult] = []
         for check in self._checks:
             verdicts.append(await _verdict(check, answered))
             if not verdicts[-1].accepted:
@@ -44,7 +44,7 @@ class Acceptance:
         return tuple(verdicts)
 
 
-async def _verdict(check: Check, answered: Answered) -> Checked:
+async def _verdict(check: Check, answered: CheckInput) -> CheckResult:
     from asyncio import CancelledError
 
     try:
@@ -56,7 +56,7 @@ async def _verdict(check: Check, answered: Answered) -> Checked:
     # Not only Exception: a panic of an extension written in Rust is a BaseException.
     except BaseException as error:
         reason = f"it cannot be checked ({unforeseen(error)})"
-    return Checked(check.name, True, reason, skipped=True)
+    return CheckResult(check.name, True, reason, skipped=True)
 
 
 def no_scorer(folder: Path) -> AnswerScorer:
@@ -111,7 +111,7 @@ def _instead(named: Unmeasured, consistency: Check, quality: Check | None) -> Ch
     return named
 
 
-def score(checks: Sequence[Checked]) -> float:
+def score(checks: Sequence[CheckResult]) -> float:
     """How good an answer is by its verdicts, 0 to 1: the least of them, a bare verdict being 0 or 1.
 
     Verdicts are about different faults, and an answer is as good as its worst side. What was skipped says nothing.
@@ -120,7 +120,7 @@ def score(checks: Sequence[Checked]) -> float:
     return min((float(check.accepted) if check.score is None else check.score for check in made), default=1.0)
 
 
-def said(checks: Sequence[Checked]) -> str:
+def said(checks: Sequence[CheckResult]) -> str:
     """The verdict in words: why it was rejected, or what it has passed."""
     if not checks:
         return "nothing is checked"

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TypedDict
 
 from semroute.cascade.check import Sampler
-from semroute.cascade.early import is_clear
-from semroute.cascade.ladder import Ladder, Rung
+from semroute.cascade.early import can_stream_early
+from semroute.cascade.ladder import Cascade, Tier
 from semroute.errors import (
     CapabilityError,
     ContentFilterError,
@@ -19,7 +19,7 @@ from semroute.errors import (
     Fault,
     RequestError,
 )
-from semroute.types import Attempt, Caller, Completion, Delta, Outlook, Request, total_cost
+from semroute.types import Attempt, CallEstimate, Completion, Delta, ModelClient, Request, total_cost
 
 RESERVED = 0.5
 """Share of what a query has left that a silent tier leaves to the tiers above, where one of them can be called."""
@@ -43,9 +43,9 @@ class Calls:
 
     def __init__(
         self,
-        ladder: Ladder,
+        ladder: Cascade,
         request: Request,
-        caller: Caller,
+        caller: ModelClient,
         deadline_s: float,
         streaming: bool,
         spent_usd: float = 0.0,
@@ -76,7 +76,7 @@ class Calls:
         """Time that is left for the query, seconds; negative once it is over."""
         return self._deadline - time.monotonic()
 
-    async def prepare(self, rung: Rung) -> tuple[Request, Outlook]:
+    async def prepare(self, rung: Tier) -> tuple[Request, CallEstimate]:
         """What to ask of a tier, and what that would mean: log probabilities only where they are to be had.
 
         Raises:
@@ -93,7 +93,7 @@ class Calls:
                 return asked, outlook
         return self._request, await self._caller.outlook(self._request, rung.candidates)
 
-    async def _can_climb(self, rung: Rung) -> bool:
+    async def _can_climb(self, rung: Tier) -> bool:
         """Whether a tier above can be called now."""
         for later in self._ladder.rungs:
             if later.tier > rung.tier:
@@ -106,7 +106,7 @@ class Calls:
         left_s = max(self.left_s, LEAST_S)
         return {"deadline_s": left_s, "reserve_s": self._reserved * left_s, "total_usd": self._left_usd}
 
-    async def answer(self, rung: Rung, request: Request) -> AsyncGenerator[Delta | Completion]:
+    async def answer(self, rung: Tier, request: Request) -> AsyncGenerator[Delta | Completion]:
         """The tier's answer, last; pieces only of one that is given out before it is whole.
 
         A provider that refuses log probabilities is asked once more without, and not for them again.
@@ -129,7 +129,7 @@ class Calls:
         # Only now is it known that nothing else was wrong with the request.
         self._ladder.refusing.add(rung.name)
 
-    def sampler(self, rung: Rung) -> Sampler | None:
+    def sampler(self, rung: Tier) -> Sampler | None:
         """Draws further answers of a tier; None where the verdict on the first changes nothing any more."""
         if self.is_given_out or rung is self._ladder.rungs[-1]:
             return None
@@ -146,7 +146,7 @@ class Calls:
 
         return sample
 
-    async def _call(self, rung: Rung, request: Request) -> AsyncGenerator[Delta | Completion]:
+    async def _call(self, rung: Tier, request: Request) -> AsyncGenerator[Delta | Completion]:
         passes = self._streaming and rung is self._ladder.rungs[-1]
         if not passes and not self._may_be_early(rung):
             yield await self._complete(rung, request)
@@ -160,7 +160,7 @@ class Calls:
             self.attempts += error.attempts
             raise
 
-    async def _complete(self, rung: Rung, request: Request) -> Completion:
+    async def _complete(self, rung: Tier, request: Request) -> Completion:
         try:
             answer = await self._caller.complete(request, rung.candidates, **self._limits())
         except DispatchError as error:
@@ -170,7 +170,7 @@ class Calls:
         return answer
 
     async def _let_out(
-        self, rung: Rung, events: AsyncIterator[Delta | Completion], *, at_once: bool
+        self, rung: Tier, events: AsyncIterator[Delta | Completion], *, at_once: bool
     ) -> AsyncGenerator[Delta | Completion]:
         """Hold pieces back until it is clear that they may be given out, or the answer is whole."""
         held: list[Delta] = []
@@ -182,12 +182,14 @@ class Calls:
                 yield event
             else:
                 held.append(event)
-                if at_once or is_clear(held, self._ladder.stream_after_tokens, rung.acceptance.least_confidence):
+                if at_once or can_stream_early(
+                    held, self._ladder.stream_after_tokens, rung.acceptance.least_confidence
+                ):
                     self.is_given_out = True
                     for piece in held:
                         yield piece
 
-    def _may_be_early(self, rung: Rung) -> bool:
+    def _may_be_early(self, rung: Tier) -> bool:
         after = self._ladder.stream_after_tokens
         return self._streaming and after is not None and rung.acceptance.least_confidence is not None
 

@@ -10,7 +10,7 @@ from traceback import extract_tb
 from typing import Protocol, TypeAlias
 
 from semroute.errors import SemrouteError
-from semroute.types import Checked, Completion, Request
+from semroute.types import CheckResult, Completion, Request
 
 log = logging.getLogger("semroute")
 
@@ -19,7 +19,7 @@ Sampler: TypeAlias = Callable[[float], Awaitable[Completion | str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class CheckInput:
     """An answer, and what it answers.
 
     Attributes:
@@ -50,7 +50,7 @@ class Check(Protocol):
     name: str
     wants_logprobs: bool
 
-    async def judge(self, answered: Answered) -> Checked:
+    async def judge(self, answered: CheckInput) -> CheckResult:
         """The verdict; a check that cannot tell says so in its reason, and raises for nothing that a model does.
 
         Raises:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from semroute.cascade.acceptance import said, score
 from semroute.cascade.calls import Calls
-from semroute.cascade.check import Answered
-from semroute.cascade.ladder import Ladder, Rung
+from semroute.cascade.check import CheckInput
+from semroute.cascade.ladder import Cascade, Tier
 from semroute.errors import ContentFilterError, DeadlineError, DispatchError, NoDeploymentError
-from semroute.types import Checked, Completion, Delta, Outlook, Request, Trial
+from semroute.types import CallEstimate, CheckResult, Completion, Delta, Request, TierResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +24,17 @@ class _Best:
     score: float
 
 
-class Climb:
-    """See :meth:`semroute.cascade.Ladder.climb`; made for one query."""
+class CascadeRun:
+    """See :meth:`semroute.cascade.Cascade.climb`; made for one query."""
 
-    def __init__(self, ladder: Ladder, text: str, request: Request, calls: Calls, *, streaming: bool) -> None:
+    def __init__(self, ladder: Cascade, text: str, request: Request, calls: Calls, *, streaming: bool) -> None:
         self._ladder = ladder
         self._text = text
         self._request = request
         self._calls = calls
         self._streaming = streaming
         self._started = time.monotonic()
-        self._trials: list[Trial] = []
+        self._trials: list[TierResult] = []
         self._best: _Best | None = None
         self._error: DispatchError | None = None
 
@@ -44,7 +44,7 @@ class Climb:
             request, outlook = await self._calls.prepare(rung)
             reason = self._left_out(rung, outlook)
             if reason is not None:
-                self._trials.append(Trial(rung.tier, rung.name, None, (), (), False, f"left out: {reason}", 0.0))
+                self._trials.append(TierResult(rung.tier, rung.name, None, (), (), False, f"left out: {reason}", 0.0))
                 continue
             try:
                 async with aclosing(self._try(rung, request)) as pieces:
@@ -65,7 +65,7 @@ class Climb:
         fails_everywhere = self._error is not None and _fails_everywhere(self._error)
         return self._trials[-1].accepted or self._calls.is_given_out or fails_everywhere
 
-    def _left_out(self, rung: Rung, outlook: Outlook) -> str | None:
+    def _left_out(self, rung: Tier, outlook: CallEstimate) -> str | None:
         """Why a tier is not called. The last one is, where nothing has answered: its error says more than we can."""
         most = self._ladder.max_usd
         if most is not None and outlook.closed is None:
@@ -85,7 +85,7 @@ class Climb:
             return f"it takes {outlook.expected_s:.1f} s, and {left_s:.1f} s are left"
         return self._not_worth_it(rung, outlook)
 
-    def _not_worth_it(self, rung: Rung, outlook: Outlook) -> str | None:
+    def _not_worth_it(self, rung: Tier, outlook: CallEstimate) -> str | None:
         """Whether the quality that a tier is expected to add is worth less than its price."""
         value = self._ladder.value_per_quality
         if value is None or self._best is None or rung.quality is None or outlook.usd is None:
@@ -95,11 +95,11 @@ class Climb:
             return None
         return f"{gain:.2f} of quality more is worth {gain * value:.6f} USD, and costs {outlook.usd:.6f}"
 
-    async def _try(self, rung: Rung, request: Request) -> AsyncGenerator[Delta]:
+    async def _try(self, rung: Tier, request: Request) -> AsyncGenerator[Delta]:
         """Call a tier and check its answer."""
         started, before = time.monotonic(), len(self._calls.attempts)
         answer: Completion | None = None
-        checks: tuple[Checked, ...] = ()
+        checks: tuple[CheckResult, ...] = ()
         reason = "given up: the query was cancelled"
         try:
             async with aclosing(self._calls.answer(rung, request)) as events:
@@ -109,7 +109,7 @@ class Climb:
                     else:
                         yield event
             assert answer is not None  # a tier ends with a completion or raises
-            checks = await rung.acceptance.judge(Answered(self._text, request, answer, self._calls.sampler(rung)))
+            checks = await rung.acceptance.judge(CheckInput(self._text, request, answer, self._calls.sampler(rung)))
             reason = f"{'accepted' if _passed(checks) else 'rejected'}: {said(checks)}"
             self._keep(answer, rung, checks)
         except DispatchError as error:
@@ -119,9 +119,9 @@ class Climb:
             spent_ms = (time.monotonic() - started) * 1000
             attempts = tuple(self._calls.attempts[before:])
             accepted = answer is not None and _passed(checks)
-            self._trials.append(Trial(rung.tier, rung.name, answer, attempts, checks, accepted, reason, spent_ms))
+            self._trials.append(TierResult(rung.tier, rung.name, answer, attempts, checks, accepted, reason, spent_ms))
 
-    def _keep(self, answer: Completion, rung: Rung, checks: tuple[Checked, ...]) -> None:
+    def _keep(self, answer: Completion, rung: Tier, checks: tuple[CheckResult, ...]) -> None:
         good = score(checks)
         is_chosen = _passed(checks) or self._calls.is_given_out
         if is_chosen or self._best is None or good >= self._best.score:
@@ -138,7 +138,7 @@ class Climb:
         return replace(
             self._best.completion,
             attempts=tuple(self._calls.attempts),
-            trials=tuple(self._trials),
+            tiers=tuple(self._trials),
             tier=self._best.tier,
             latency_ms=(time.monotonic() - self._started) * 1000,
         )
@@ -162,5 +162,5 @@ def _fails_everywhere(error: DispatchError) -> bool:
     return error.is_final and (error.status is None or isinstance(error, ContentFilterError))
 
 
-def _passed(checks: tuple[Checked, ...]) -> bool:
+def _passed(checks: tuple[CheckResult, ...]) -> bool:
     return all(check.accepted for check in checks)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from semroute.cascade.check import Answered, Check, UncheckableError
-from semroute.types import Checked, TokenLogprob
+from semroute.cascade.check import Check, CheckInput, UncheckableError
+from semroute.types import CheckResult, TokenLogprob
 
 
 def confidence(logprobs: Sequence[TokenLogprob]) -> float:
@@ -42,7 +42,7 @@ class ConfidenceCheck:
         self._threshold = threshold
         self._instead = instead
 
-    async def judge(self, answered: Answered) -> Checked:
+    async def judge(self, answered: CheckInput) -> CheckResult:
         """The verdict by log probabilities, or by what stands in for them."""
         logprobs = answered.completion.logprobs
         if logprobs:
@@ -53,11 +53,11 @@ class ConfidenceCheck:
             accepted = measured >= self._threshold
             sign = "reaches" if accepted else "is below"
             reason = f"confidence {measured:.3f} {sign} {self._threshold:g}"
-            return Checked(self.name, accepted, reason, measured, self._threshold)
+            return CheckResult(self.name, accepted, reason, measured, self._threshold)
         if answered.completion.tool_calls and not answered.completion.text:
-            return Checked(self.name, True, "a call of a tool has no log probabilities to judge by")
+            return CheckResult(self.name, True, "a call of a tool has no log probabilities to judge by")
         if self._instead == "accept":
-            return Checked(self.name, True, "the model gave no log probabilities, and that is taken as accepted")
+            return CheckResult(self.name, True, "the model gave no log probabilities, and that is taken as accepted")
         if self._instead == "escalate":
-            return Checked(self.name, False, "the model gave no log probabilities, and that is taken as rejected")
+            return CheckResult(self.name, False, "the model gave no log probabilities, and that is taken as rejected")
         return await self._instead.judge(answered)

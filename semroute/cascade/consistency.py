@@ -11,8 +11,8 @@ import json
 import re
 from collections import Counter
 
-from semroute.cascade.check import Answered
-from semroute.types import Checked
+from semroute.cascade.check import CheckInput
+from semroute.types import CheckResult
 
 SHORT = 12
 """Words up to which an answer is compared as a whole, and not word by word."""
@@ -61,20 +61,20 @@ class ConsistencyCheck:
         self._threshold = threshold
         self._temperature = temperature
 
-    async def judge(self, answered: Answered) -> Checked:
+    async def judge(self, answered: CheckInput) -> CheckResult:
         """The verdict; without a second answer it is a rejection, since nothing speaks for the first."""
         if answered.completion.tool_calls and not answered.completion.text:
-            return Checked(self.name, True, "calls of tools are not compared")
+            return CheckResult(self.name, True, "calls of tools are not compared")
         if answered.sample is None:
-            return Checked(self.name, True, "no second answer is drawn where no tier can follow")
+            return CheckResult(self.name, True, "no second answer is drawn where no tier can follow")
         second = await answered.sample(self._temperature)
         if isinstance(second, str):
-            return Checked(self.name, False, f"there was no second answer to compare with: {second}")
+            return CheckResult(self.name, False, f"there was no second answer to compare with: {second}")
         measured = agreement(answered.completion.text, second.text)
         accepted = measured >= self._threshold
         sign = "reaches" if accepted else "is below"
         reason = f"agreement of two answers {measured:.3f} {sign} {self._threshold:g}"
-        return Checked(self.name, accepted, reason, measured, self._threshold)
+        return CheckResult(self.name, accepted, reason, measured, self._threshold)
 
 
 def _json(text: str) -> object:

@@ -9,7 +9,7 @@ from semroute.cascade.refusals import refusal_in
 from semroute.types import Delta
 
 
-def is_clear(held: Sequence[Delta], after_tokens: int | None, least: float | None) -> bool:
+def can_stream_early(held: Sequence[Delta], after_tokens: int | None, least: float | None) -> bool:
     """Whether the first tokens are so confident that the whole answer will hardly be rejected.
 
     There is no way back after this, so the bar is half-way between the threshold and certainty; and it does not begin

@@ -6,16 +6,16 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import wraps
 from typing import TypeAlias
 
-from semroute.cascade.check import Answered, UncheckableError, unforeseen
+from semroute.cascade.check import CheckInput, UncheckableError, unforeseen
 from semroute.cascade.refusals import refusal_in
 from semroute.cascade.schema import schema_fault
 from semroute.config.cascade import SAME, Format
 from semroute.texts import LinearPattern, detect_language, prepare_language_detection
-from semroute.types import Checked
+from semroute.types import CheckResult
 
 _FENCE = "```"
 
-Fault: TypeAlias = Callable[[Answered], Awaitable[str | None]]
+Fault: TypeAlias = Callable[[CheckInput], Awaitable[str | None]]
 """Finds one kind of fault in an answer."""
 
 
@@ -35,7 +35,7 @@ class FormatCheck:
     def __init__(self, wanted: Format) -> None:
         self._faults = tuple(_faults(wanted))
 
-    async def judge(self, answered: Answered) -> Checked:
+    async def judge(self, answered: CheckInput) -> CheckResult:
         """The first fault, if there is one. A call of a tool is an answer without text, and has only a length."""
         unknown: list[str] = []
         for part, fault in self._faults:
@@ -47,8 +47,8 @@ class FormatCheck:
                 unknown.append(f"its {part} cannot be checked ({unforeseen(error)})")
             else:
                 if reason is not None:
-                    return Checked(self.name, False, reason)
-        return Checked(self.name, True, "; ".join(unknown) or "its form is right", skipped=bool(unknown))
+                    return CheckResult(self.name, False, reason)
+        return CheckResult(self.name, True, "; ".join(unknown) or "its form is right", skipped=bool(unknown))
 
 
 def _faults(wanted: Format) -> Iterator[tuple[str, Fault]]:
@@ -69,15 +69,15 @@ def _faults(wanted: Format) -> Iterator[tuple[str, Fault]]:
         yield "pattern", _at_once(_pattern(wanted.pattern))
 
 
-def _at_once(fault: Callable[[Answered], str | None]) -> Fault:
+def _at_once(fault: Callable[[CheckInput], str | None]) -> Fault:
     @wraps(fault)
-    async def found(answered: Answered) -> str | None:
+    async def found(answered: CheckInput) -> str | None:
         return fault(answered)
 
     return found
 
 
-def _refusal(answered: Answered) -> str | None:
+def _refusal(answered: CheckInput) -> str | None:
     answer = answered.completion
     if answer.refusal is not None or answer.finish_reason in ("refusal", "content_filter"):
         return "the provider marks it as a refusal"
@@ -85,31 +85,31 @@ def _refusal(answered: Answered) -> str | None:
     return None if found is None else f"it is {found}"
 
 
-def _empty(answered: Answered) -> str | None:
+def _empty(answered: CheckInput) -> str | None:
     return None if answered.completion.text.strip() or answered.completion.tool_calls else "it is empty"
 
 
-def _cut_off(answered: Answered) -> str | None:
+def _cut_off(answered: CheckInput) -> str | None:
     return "it was cut off by the limit of tokens" if answered.completion.finish_reason == "length" else None
 
 
-async def _schema(answered: Answered) -> str | None:
+async def _schema(answered: CheckInput) -> str | None:
     schema = answered.request.json_schema
     if schema is None or answered.completion.tool_calls:
         return None
     return await schema_fault(answered.completion.text, schema)
 
 
-def _fence(answered: Answered) -> str | None:
+def _fence(answered: CheckInput) -> str | None:
     lines = answered.completion.text.splitlines()
     marks = sum(line.lstrip().startswith(_FENCE) for line in lines)
     return "a code fence is not closed" if marks % 2 else None
 
 
-def _language(wanted: str) -> Callable[[Answered], str | None]:
+def _language(wanted: str) -> Callable[[CheckInput], str | None]:
     prepare_language_detection()
 
-    def fault(answered: Answered) -> str | None:
+    def fault(answered: CheckInput) -> str | None:
         expected = detect_language(answered.text) if wanted == SAME else wanted
         written = detect_language(_prose(answered.completion.text))
         if expected is None or written is None or written == expected:
@@ -119,10 +119,10 @@ def _language(wanted: str) -> Callable[[Answered], str | None]:
     return fault
 
 
-def _pattern(pattern: str) -> Callable[[Answered], str | None]:
+def _pattern(pattern: str) -> Callable[[CheckInput], str | None]:
     compiled = LinearPattern(pattern)
 
-    def fault(answered: Answered) -> str | None:
+    def fault(answered: CheckInput) -> str | None:
         if compiled.found_in(answered.completion.text) or answered.completion.tool_calls:
             return None
         return "the required pattern is not in it"

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from semroute.cascade.acceptance import Acceptance, ScorerOf, acceptance_of, no_scorer
-from semroute.config.cascade import Cascade
-from semroute.types import Caller, Completion, Delta, Request
+from semroute.config.cascade import CascadeConfig
+from semroute.types import Completion, Delta, ModelClient, Request
 
 ModelsOf: TypeAlias = Callable[[Sequence[str]], Sequence[str]]
 Kept: TypeAlias = Callable[[Sequence[str], Sequence[str]], tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class Tier:
     """A tier.
 
     Attributes:
@@ -37,7 +37,7 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True)
-class Ladder:
+class Cascade:
     """The rungs from the cheapest up, and the rules of climbing. Safe to share between requests.
 
     Attributes:
@@ -46,14 +46,14 @@ class Ladder:
         refusing: tiers that have refused to give log probabilities, by name; they are not asked again.
     """
 
-    rungs: tuple[Rung, ...]
+    rungs: tuple[Tier, ...]
     stream_after_tokens: int | None = None
     value_per_quality: float | None = None
     max_usd: float | None = None
     refusing: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, cascade: Cascade, scorer_of: ScorerOf = no_scorer) -> Ladder:
+    def of(cls, cascade: CascadeConfig, scorer_of: ScorerOf = no_scorer) -> Cascade:
         """The ladder of a section ``cascade``; ``scorer_of`` reads the classifier of a folder.
 
         Raises:
@@ -62,12 +62,12 @@ class Ladder:
         """
         accepts = [cascade.accept if tier.accept is None else tier.accept for tier in cascade.tiers]
         rungs = (
-            Rung(position, (tier.use,), acceptance_of(accept, scorer_of), tier.quality)
+            Tier(position, (tier.use,), acceptance_of(accept, scorer_of), tier.quality)
             for position, (tier, accept) in enumerate(zip(cascade.tiers, accepts, strict=True))
         )
         return cls(tuple(rungs), cascade.stream_after_tokens, cascade.value_per_quality, cascade.max_usd)
 
-    def within(self, allowed: Sequence[str], kept: Kept) -> Ladder:
+    def within(self, allowed: Sequence[str], kept: Kept) -> Cascade:
         """The same with the models that are allowed; a tier of which nothing is left is left out.
 
         Args:
@@ -77,7 +77,7 @@ class Ladder:
         rungs = (replace(rung, candidates=kept(rung.candidates, allowed)) for rung in self.rungs)
         return replace(self, rungs=tuple(rung for rung in rungs if rung.candidates))
 
-    def starting_at(self, model: str, models: ModelsOf) -> Ladder:
+    def starting_at(self, model: str, models: ModelsOf) -> Cascade:
         """The same from the first tier on that calls ``model``; without rungs where none does.
 
         Args:
@@ -91,7 +91,7 @@ class Ladder:
         self,
         text: str,
         request: Request,
-        caller: Caller,
+        caller: ModelClient,
         *,
         deadline_s: float,
         streaming: bool = False,
@@ -116,7 +116,7 @@ class Ladder:
         """
         # These two know the ladder, so they are known here only when it is climbed.
         from semroute.cascade.calls import Calls
-        from semroute.cascade.climb import Climb
+        from semroute.cascade.climb import CascadeRun
 
         calls = Calls(self, request, caller, deadline_s, streaming, spent_usd)
-        return Climb(self, text, request, calls, streaming=streaming).events()
+        return CascadeRun(self, text, request, calls, streaming=streaming).events()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from semroute.cascade.check import Answered, UncheckableError
-from semroute.types import AnswerScorer, Checked
+from semroute.cascade.check import CheckInput, UncheckableError
+from semroute.types import AnswerScorer, CheckResult
 
 
 class QualityCheck:
@@ -23,11 +23,11 @@ class QualityCheck:
         self._threshold = scorer.threshold if threshold is None else threshold
         self.wants_logprobs = scorer.wants_logprobs
 
-    async def judge(self, answered: Answered) -> Checked:
+    async def judge(self, answered: CheckInput) -> CheckResult:
         """The verdict; it takes less than a millisecond, so the event loop does not wait for it noticeably."""
         completion = answered.completion
         if completion.tool_calls and not completion.text:
-            return Checked(self.name, True, "a call of a tool is not classified")
+            return CheckResult(self.name, True, "a call of a tool is not classified")
         logprobs = [token.logprob for token in completion.logprobs or ()]
         measured = self._scorer.probability(answered.text, completion.text, logprobs)
         if math.isnan(measured):
@@ -35,4 +35,4 @@ class QualityCheck:
         accepted = measured >= self._threshold
         sign = "reaches" if accepted else "is below"
         reason = f"probability of a good answer {measured:.3f} {sign} {self._threshold:g}"
-        return Checked(self.name, accepted, reason, measured, self._threshold)
+        return CheckResult(self.name, accepted, reason, measured, self._threshold)

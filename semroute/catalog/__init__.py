@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from semroute.catalog.baseline import Baseline, cheapest_cost
+from semroute.catalog.baseline import StrongestModel, cheapest_cost
 from semroute.catalog.capability import ModelCard, fits, model_card, strength
 from semroute.catalog.cost import charge, cost_of, estimated_cost
 from semroute.catalog.needs import DEFAULT_OUTPUT_TOKENS, Needs, capabilities_of, needs_of
@@ -13,10 +13,10 @@ from semroute.catalog.tokens import IMAGE_TOKENS, estimate_query_tokens, estimat
 __all__ = [
     "DEFAULT_OUTPUT_TOKENS",
     "IMAGE_TOKENS",
-    "Baseline",
     "ModelCard",
     "Needs",
     "Parameters",
+    "StrongestModel",
     "capabilities_of",
     "carried",
     "charge",

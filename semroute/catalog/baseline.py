@@ -8,7 +8,7 @@ from semroute.config import Config
 from semroute.types import Cost, Usage
 
 
-class Baseline:
+class StrongestModel:
     """The strongest model and its price.
 
     It is the model or group that ``baseline`` names, else the model that costs most among those with a deployment: what

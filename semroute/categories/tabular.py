@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO, TypeAlias
 
-from semroute.categories.importing.opening import Source
+from semroute.categories.importing.opening import ImportSource
 from semroute.categories.importing.records import ImportNotes, ImportOptions
 from semroute.categories.importing.sources import parquet_schema
 from semroute.categories.importing.tables import DELIMITERS, delimited_table
@@ -94,7 +94,7 @@ def _copied(stream: BinaryIO, shown: Path, columns: Columns) -> Iterator[RowOrEr
 
 def _rows(path: Path, columns: Columns) -> Iterator[RowOrError]:
     try:
-        source = Source(path, ImportOptions(encoding=columns.encoding))
+        source = ImportSource(path, ImportOptions(encoding=columns.encoding))
         yield from _READERS.get(source.suffix, _by_content)(source, columns)
     except SemrouteError as error:
         yield error
@@ -116,14 +116,14 @@ class _Errors:
         return held
 
 
-def _json_lines(source: Source, columns: Columns) -> Iterator[RowOrError]:
+def _json_lines(source: ImportSource, columns: Columns) -> Iterator[RowOrError]:
     errors = _Errors(source.path)
     for line in source.lines():
         yield from json_rows([line], errors)
         yield from errors.taken()
 
 
-def _delimited(source: Source, columns: Columns) -> Iterator[RowOrError]:
+def _delimited(source: ImportSource, columns: Columns) -> Iterator[RowOrError]:
     options = ImportOptions(encoding=columns.encoding, text=columns.text)  # the first line is a header
     table, errors = delimited_table(source, options, ImportNotes()), _Errors(source.path)
     for number, row in table.rows(errors):
@@ -132,7 +132,7 @@ def _delimited(source: Source, columns: Columns) -> Iterator[RowOrError]:
     yield from errors.taken()
 
 
-def _parquet(source: Source, columns: Columns) -> Iterator[RowOrError]:
+def _parquet(source: ImportSource, columns: Columns) -> Iterator[RowOrError]:
     names, errors = parquet_schema(source).names, _Errors(source.path)
     wanted = [name for name in dict.fromkeys(names) if column_key(name) in columns.known or name == columns.text]
     if not wanted:
@@ -147,7 +147,7 @@ def _parquet(source: Source, columns: Columns) -> Iterator[RowOrError]:
     yield from errors.taken()
 
 
-def _json(source: Source, columns: Columns) -> Iterator[RowOrError]:
+def _json(source: ImportSource, columns: Columns) -> Iterator[RowOrError]:
     written = list(islice((text for _, text in source.lines() if text.strip()), 2))
     is_lines = len(written) == 2 and all(map(_is_object, written))  # of any size
     tree = None if is_lines else json_tree(source.text(), source.path)
@@ -177,7 +177,7 @@ def _listed(tree: JsonTree, known: frozenset[str]) -> list[Tree]:
     return next((found for found in named if found is not None), [tree])
 
 
-def _text(source: Source, columns: Columns) -> Iterator[RowOrError]:
+def _text(source: ImportSource, columns: Columns) -> Iterator[RowOrError]:
     first = next((text for _, text in source.lines() if text.strip()), "")
     if _is_object(first):
         yield from _json_lines(source, columns)
@@ -185,7 +185,7 @@ def _text(source: Source, columns: Columns) -> Iterator[RowOrError]:
     yield from ((number, {columns.text: text.strip()}) for number, text in source.lines() if text.strip())
 
 
-def _by_content(source: Source, columns: Columns) -> Iterator[RowOrError]:
+def _by_content(source: ImportSource, columns: Columns) -> Iterator[RowOrError]:
     """Read a file whose name does not say its format."""
     if source.head.startswith(b"PAR1"):
         yield from _parquet(source, columns)
@@ -235,7 +235,7 @@ def _without_nulls(value: object) -> object:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-_READERS: Mapping[str, Callable[[Source, Columns], Iterator[RowOrError]]] = {
+_READERS: Mapping[str, Callable[[ImportSource, Columns], Iterator[RowOrError]]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json,

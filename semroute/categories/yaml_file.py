@@ -37,7 +37,7 @@ def read_yaml(text: str, notes: Notes) -> CategoryFile:
     if foreign is not None:
         notes.problem(f"{foreign} is not read as a category; {import_hint(notes.path)}", file.line(root))
         return CategoryFile()
-    return _Reader(file, notes).category(root)
+    return _CategoryReader(file, notes).category(root)
 
 
 def _foreign(root: yaml.MappingNode) -> str | None:
@@ -53,7 +53,7 @@ def _foreign(root: yaml.MappingNode) -> str | None:
     return None
 
 
-class _Reader:
+class _CategoryReader:
     """Reads the values of one file."""
 
     def __init__(self, file: YamlFile, notes: Notes) -> None:

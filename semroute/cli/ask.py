@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from semroute.dispatch import Constraints
     from semroute.outcomes.log import OutcomeLog
     from semroute.router import Router
-    from semroute.types import Completion, Decision, Delta, Trial
+    from semroute.types import Completion, Decision, Delta, TierResult
 
 
 @click.command()
@@ -85,7 +85,7 @@ def ask(
         else:
             print_text(completion.text or completion.refusal or "")
     tiers = tier_count(config, completion)
-    for trial in completion.trials:
+    for trial in completion.tiers:
         print_note(f"  {tier_words(trial.tier, tiers)}, {trial.candidate}: {trial.reason}")
     print_note(summary(completion, tiers))
 
@@ -116,12 +116,12 @@ class _Asked:
 
 def tier_count(config: Config, completion: Completion) -> int | None:
     """Return the number of tiers of the cascade that a completion went through; None without one."""
-    if not completion.trials:
+    if not completion.tiers:
         return None
     category = None if completion.decision is None else completion.decision.category
     own = config.categories.get(category or "")
     cascade = config.cascade if own is None or own.cascade is None else own.cascade
-    highest = max(trial.tier for trial in completion.trials) + 1
+    highest = max(trial.tier for trial in completion.tiers) + 1
     return max(len(cascade.tiers), highest)  # a policy on trial may have more
 
 
@@ -140,14 +140,14 @@ def as_dict(completion: Completion) -> dict[str, object]:
         "cost_usd": None if completion.total_cost is None else completion.total_cost.usd,
         "cost_is_estimated": completion.total_cost is not None and completion.total_cost.estimated,
         "tier": completion.tier,
-        "trials": [_trial(trial) for trial in completion.trials],
+        "trials": [_trial(trial) for trial in completion.tiers],
         "outcome_id": completion.outcome_id,
         "attempts": [asdict(attempt) for attempt in completion.attempts],
         "decision": None if completion.decision is None else completion.decision.to_dict(),
     }
 
 
-def _trial(trial: Trial) -> dict[str, object]:
+def _trial(trial: TierResult) -> dict[str, object]:
     cost = total_cost(trial.attempts)
     return {
         "tier": trial.tier,

@@ -88,7 +88,7 @@ def build_index(
     from semroute.config import load_config
     from semroute.learn import pipeline
     from semroute.learn.encoder_tuning import TuningPlan
-    from semroute.learn.thresholds import Target
+    from semroute.learn.thresholds import RejectionTarget
 
     config = load_config(config_path)
     choice = _choice(encoder, model, base_url, api_key_env, config)
@@ -104,7 +104,7 @@ def build_index(
             head=not no_head,
             first_stage=first_stage,
             validation=rows,
-            target=Target(oos_recall=oos_recall),
+            target=RejectionTarget(oos_recall=oos_recall),
             config=config,
             seed=seed,
             fresh=fresh,

@@ -16,7 +16,7 @@ from semroute.types import total_cost
 
 if TYPE_CHECKING:
     from semroute.router.explain import NearestExample
-    from semroute.types import Decision, Opinion
+    from semroute.types import Decision, StrategyResult
 
 WIDEST = 110
 """Columns that the panel takes at most: longer lines are hard to read."""
@@ -79,7 +79,7 @@ def _facts(decision: Decision, colour: str) -> DataTable:
     return table
 
 
-def _said(opinion: Opinion) -> Text:
+def _said(opinion: StrategyResult) -> Text:
     style = {"decided": "green", "narrowed": "cyan"}.get(opinion.kind, "")
     cost = total_cost(opinion.attempts)
     paid = [] if cost is None else [(f"  {'about ' if cost.estimated else ''}{cost.usd:.6f} USD", "dim")]

@@ -13,7 +13,7 @@ from semroute.errors import ArtifactError
 
 if TYPE_CHECKING:
     from semroute.cli.tables import DataTable
-    from semroute.evaluate.baseline import Baseline
+    from semroute.evaluate.baseline import DriftBaseline
     from semroute.evaluate.drift import Drift
     from semroute.evaluate.report.drift_words import Compared
     from semroute.types import LoggedOutcome
@@ -22,13 +22,13 @@ MOST = 2_000
 """Newest queries that are embedded."""
 
 
-def read_baseline(folder: Path) -> Baseline:
+def read_baseline(folder: Path) -> DriftBaseline:
     """What a policy was tuned on.
 
     Raises:
         ArtifactError: the folder holds no policy.
     """
-    from semroute.evaluate.baseline import Baseline
+    from semroute.evaluate.baseline import DriftBaseline
     from semroute.learn.policy.writing import REPORT
     from semroute.whole import read_json
 
@@ -41,7 +41,7 @@ def read_baseline(folder: Path) -> Baseline:
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); tune the policy again") from error
     try:
-        return Baseline.from_dict(told.get("baseline") if isinstance(told, dict) else None)
+        return DriftBaseline.from_dict(told.get("baseline") if isinstance(told, dict) else None)
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from error
 
@@ -70,9 +70,9 @@ class Recent:
             yield outcome
 
     def _take(self, outcome: LoggedOutcome) -> None:
-        from semroute.texts.same import normalised
+        from semroute.texts.same import normalize
 
-        key = outcome.id if outcome.query is None else normalised(outcome.query)
+        key = outcome.id if outcome.query is None else normalize(outcome.query)
         if outcome.query is not None and key:
             self.texts.pop(key, None)
             self.texts[key] = outcome.query
@@ -85,7 +85,7 @@ class Recent:
             self.costs.append(outcome.cost_usd)
 
 
-def measure(baseline: Baseline, recent: Recent, index: Path | None, config_path: Path | None) -> Drift:
+def measure(baseline: DriftBaseline, recent: Recent, index: Path | None, config_path: Path | None) -> Drift:
     """The drift of what came lately; queries are embedded where the log keeps their text and the index is the same."""
     import numpy as np
 

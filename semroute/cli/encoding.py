@@ -17,7 +17,7 @@ from semroute.arrays import read_npz
 from semroute.errors import InputError
 from semroute.texts.digests import digest_of
 from semroute.types.progress import Progress
-from semroute.whole import whole_file
+from semroute.whole import atomic_write
 
 if TYPE_CHECKING:
     from semroute.config import Config
@@ -211,7 +211,7 @@ def _stored(store: Path, print_of: str) -> Matrix | None:
 
 def _keep(store: Path, print_of: str, vectors: Matrix) -> None:
     try:
-        with whole_file(store) as part, part.open("wb") as stream:
+        with atomic_write(store) as part, part.open("wb") as stream:
             np.savez(stream, queries=np.array(print_of), vectors=vectors)
     except OSError as error:
         raise InputError(f"{store}: the vectors cannot be written ({error.strerror or error})") from error

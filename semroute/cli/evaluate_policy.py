@@ -20,7 +20,7 @@ from semroute.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from semroute.cli.policy_inputs import Inputs
+    from semroute.cli.policy_inputs import ComparisonInputs
     from semroute.evaluate.study.results import Study
 
 BASELINES = ("prompt length", "task table", "cluster table", "oracle")
@@ -85,15 +85,15 @@ def evaluate_policy(
     semroute predict writes it, says otherwise, a warning tells of how many queries.
     """
     from semroute.cli.console import print_json
-    from semroute.cli.policy_inputs import Source, check_targets, gather
+    from semroute.cli.policy_inputs import ComparisonSource, check_targets, gather
     from semroute.cli.progress import progress_bars
-    from semroute.evaluate.study.results import Plan
+    from semroute.evaluate.study.results import ComparisonPlan
 
     check_targets(html, plot)
-    plan = Plan(folds, seed=seed, resamples=resamples, strongest=strongest, half_width=half_width)
+    plan = ComparisonPlan(folds, seed=seed, resamples=resamples, strongest=strongest, half_width=half_width)
     wanted = frozenset(name.replace("-", " ") for name in baselines) or None
     with progress_bars() as progress:
-        source = Source(outcomes, prices, predictions, models, wanted, vectors, index, config_path)
+        source = ComparisonSource(outcomes, prices, predictions, models, wanted, vectors, index, config_path)
         inputs = gather(source, progress)
         study = inputs.study(plan, progress)
         unseen = inputs.study(plan, progress, leave_tasks_out=True) if leave_tasks_out else None
@@ -106,7 +106,7 @@ def evaluate_policy(
         _print(study, unseen, inputs)
 
 
-def _write(study: Study, unseen: Study | None, inputs: Inputs, html: Path | None, plot: Path | None) -> None:
+def _write(study: Study, unseen: Study | None, inputs: ComparisonInputs, html: Path | None, plot: Path | None) -> None:
     from semroute.cli.console import print_note
 
     if plot is not None:
@@ -121,7 +121,7 @@ def _write(study: Study, unseen: Study | None, inputs: Inputs, html: Path | None
         print_note(f"wrote {html}")
 
 
-def _print(study: Study, unseen: Study | None, inputs: Inputs) -> None:
+def _print(study: Study, unseen: Study | None, inputs: ComparisonInputs) -> None:
     from semroute.cli.console import print_warning, stdout
     from semroute.cli.policy_tables import comparison
 

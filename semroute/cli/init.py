@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from semroute.errors import ConfigError
-from semroute.whole import whole_file
+from semroute.whole import atomic_write
 
 
 @click.command()
@@ -39,7 +39,7 @@ def init(force: bool, path: Path) -> None:
 def _write(path: Path, text: str, force: bool) -> None:
     content = text.encode("utf-8")
     if force:  # what is there stays, should the disk be full
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             part.write_bytes(content)
     else:
         with path.open("xb") as file:

@@ -10,7 +10,7 @@ import click
 from semroute.cli.options import NumberRange, config_option, index_option, json_option, seed_option
 
 if TYPE_CHECKING:
-    from semroute.cli.label_rows import Sheet
+    from semroute.cli.label_rows import LabelingSession
 
 _FILE = click.Path(path_type=Path)
 
@@ -66,7 +66,7 @@ def label(
 
 
 def _by_hand(
-    sheet: Sheet,
+    sheet: LabelingSession,
     limit: int | None,
     classifier: Path | None,
     index: Path | None,
@@ -94,7 +94,7 @@ def _by_hand(
 
 
 def _by_model(
-    sheet: Sheet,
+    sheet: LabelingSession,
     judge: str,
     golden: Path | None,
     limit: int | None,

@@ -14,13 +14,13 @@ from semroute.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from semroute.cli.label_rows import Sheet
+    from semroute.cli.label_rows import LabelingSession
     from semroute.cli.tables import DataTable
     from semroute.learn.labelling.sample import Answer
     from semroute.outcomes.table import OutcomeTable
 
 
-def check_golden(golden: Path, sheet: Sheet) -> None:
+def check_golden(golden: Path, sheet: LabelingSession) -> None:
     """Refuse, before a judge is paid, what its judgements could not be compared with.
 
     Raises:

@@ -13,12 +13,17 @@ import click
 from semroute.errors import InputError
 
 if TYPE_CHECKING:
-    from semroute.cli.label_rows import Sheet
+    from semroute.cli.label_rows import LabelingSession
     from semroute.cli.label_screen import Action, Judging
 
 
 def judge_by_hand(
-    sheet: Sheet, limit: int | None, classifier: Path | None, index: Path | None, config_path: Path | None, seed: int
+    sheet: LabelingSession,
+    limit: int | None,
+    classifier: Path | None,
+    index: Path | None,
+    config_path: Path | None,
+    seed: int,
 ) -> int:
     """Show one query after the other; how many were judged.
 
@@ -43,12 +48,12 @@ def judge_by_hand(
             break
         if action is Action.UNDO:
             if done:
-                sheet.take_back()
+                sheet.undo()
                 place = done.pop()
             continue
         if action is Action.SAVE:
             marks = dict(zip(order, _marks(judging.marks), strict=True))
-            sheet.keep(pick.row, marks, judged_by="human", pick=pick)
+            sheet.append(pick.row, marks, judged_by="human", pick=pick)
             done.append(place)
         place += 1
     return len(done)

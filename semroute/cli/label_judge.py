@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 from semroute.errors import DispatchError, InputError
 
 if TYPE_CHECKING:
-    from semroute.cli.label_rows import Sheet
-    from semroute.cli.label_told import Judged
+    from semroute.cli.label_rows import LabelingSession
+    from semroute.cli.label_told import JudgeRun
     from semroute.dispatch import Dispatcher
-    from semroute.types import Caller
+    from semroute.types import ModelClient
 
 
-def judge_all(sheet: Sheet, judge: str, limit: int | None, max_usd: float | None, config_path: Path | None) -> Judged:
+def judge_all(
+    sheet: LabelingSession, judge: str, limit: int | None, max_usd: float | None, config_path: Path | None
+) -> JudgeRun:
     """Let a model grade the answers of every query that is left, row by row.
 
     It ends early where the budget does, and where none of the first replies holds a grade.
@@ -25,7 +27,7 @@ def judge_all(sheet: Sheet, judge: str, limit: int | None, max_usd: float | None
         DispatchError: it stopped answering; what it judged is kept.
     """
     from semroute import bridge
-    from semroute.cli.label_told import Judged
+    from semroute.cli.label_told import JudgeRun
     from semroute.config import load_config
     from semroute.dispatch import Dispatcher
     from semroute.texts.nearest import did_you_mean
@@ -40,18 +42,18 @@ def judge_all(sheet: Sheet, judge: str, limit: int | None, max_usd: float | None
     as_json = bool(specs) and all("json_schema" in (spec.capabilities or ()) for spec in specs)
     rows = sheet.rows if limit is None else sheet.rows[:limit]
     wanted = sum(len(sheet.models_of(row)) for row in rows)
-    told = Judged(judge, as_json, wanted, max_usd, sheet.has_rows_of(_name(judge)))
+    told = JudgeRun(judge, as_json, wanted, max_usd, sheet.has_rows_of(_name(judge)))
     bridge.run(_judge(sheet, rows, told, Dispatcher(config)))
     return told
 
 
-async def _judge(sheet: Sheet, rows: Sequence[int], told: Judged, dispatcher: Dispatcher) -> None:
+async def _judge(sheet: LabelingSession, rows: Sequence[int], told: JudgeRun, dispatcher: Dispatcher) -> None:
     from semroute.cli.console import print_warning
     from semroute.cli.progress import progress_bars
     from semroute.dispatch import Constraints
-    from semroute.router.calling import BoundCaller
+    from semroute.router.calling import ConstrainedClient
 
-    caller = BoundCaller(dispatcher, Constraints())
+    caller = ConstrainedClient(dispatcher, Constraints())
     try:
         with progress_bars() as progress:
             for done, row in enumerate(rows):
@@ -69,7 +71,7 @@ async def _judge(sheet: Sheet, rows: Sequence[int], told: Judged, dispatcher: Di
         await dispatcher.close()
 
 
-async def _judge_row(sheet: Sheet, row: int, told: Judged, caller: Caller) -> None:
+async def _judge_row(sheet: LabelingSession, row: int, told: JudgeRun, caller: ModelClient) -> None:
     """Have the answers of a row graded, and keep the grades."""
     import asyncio
 
@@ -82,7 +84,7 @@ async def _judge_row(sheet: Sheet, row: int, told: Judged, caller: Caller) -> No
         told.add(one)
     marks = {model: one.value for model, one in zip(models, grades, strict=True) if one.value is not None}
     if marks:
-        sheet.keep(row, marks, judged_by=_name(told.judge))
+        sheet.append(row, marks, judged_by=_name(told.judge))
 
 
 def _name(judge: str) -> str:
@@ -90,7 +92,7 @@ def _name(judge: str) -> str:
     return f"model: {judge}"
 
 
-async def _ahead(sheet: Sheet, row: int, told: Judged, caller: Caller) -> float:
+async def _ahead(sheet: LabelingSession, row: int, told: JudgeRun, caller: ModelClient) -> float:
     """USD that judging a row is expected to cost at most.
 
     Raises:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from semroute.outcomes.table import OutcomeTable
 
 
-class Sheet:
+class LabelingSession:
     """What is left to judge.
 
     Args:
@@ -123,7 +123,7 @@ class Sheet:
         ]
         return fingerprint(zip(table.queries, table.tasks, models, strict=True))
 
-    def keep(self, row: int, marks: Mapping[str, float], *, judged_by: str, pick: Pick | None = None) -> None:
+    def append(self, row: int, marks: Mapping[str, float], *, judged_by: str, pick: Pick | None = None) -> None:
         """Add a judged row to the file; ``pick`` is why a person was asked."""
         from semroute.outcomes.appending import append_row
 
@@ -150,13 +150,13 @@ class Sheet:
         found = random_sample(written_rows(self.out))
         return None if found is None else len({(query, task) for query, task, _ in found})
 
-    def take_back(self) -> None:
+    def undo(self) -> None:
         """Remove the row that was added last."""
         with self.out.open("r+b") as file:
             file.truncate(self._sizes.pop())
 
 
-def read_sheet(outcomes: Sequence[Path], out: Path, most: int | None = None) -> Sheet:
+def read_sheet(outcomes: Sequence[Path], out: Path, most: int | None = None) -> LabelingSession:
     """Read the answers, and what is judged already.
 
     Args:
@@ -178,7 +178,7 @@ def read_sheet(outcomes: Sequence[Path], out: Path, most: int | None = None) -> 
         raise InputError(
             'the outcomes hold no "response", so there is nothing to judge; semroute collect asks for some'
         )
-    return Sheet(table, out, written, most)
+    return LabelingSession(table, out, written, most)
 
 
 def _plain(value: np.float32) -> int | float:

@@ -15,7 +15,7 @@ LEAST_TRIED = 5
 
 
 @dataclass
-class Judged:
+class JudgeRun:
     """The account of a judge.
 
     Attributes:

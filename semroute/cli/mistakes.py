@@ -73,10 +73,10 @@ def write_errors(path: Path, errors: Sequence[Mapping[str, Any]]) -> None:
     """
     from semroute.cli.console import print_note
     from semroute.errors import InputError
-    from semroute.whole import json_line, whole_file
+    from semroute.whole import atomic_write, json_line
 
     try:
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             part.write_text("".join(json_line(error) + "\n" for error in errors), encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error

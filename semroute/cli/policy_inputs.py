@@ -13,7 +13,7 @@ from semroute.types.progress import Progress
 if TYPE_CHECKING:
     from semroute.config import Price
     from semroute.evaluate.study.completing import Selected
-    from semroute.evaluate.study.results import Plan, Policies, Study
+    from semroute.evaluate.study.results import ComparisonPlan, Policies, Study
     from semroute.outcomes.costs import Costs
     from semroute.outcomes.predictions import Predictions
     from semroute.types import Matrix
@@ -24,7 +24,7 @@ MOST_ENCODED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class ComparisonInputs:
     """What is compared, and on what.
 
     Attributes:
@@ -49,7 +49,7 @@ class Inputs:
     predictions: Predictions | None = None
     warnings: tuple[str, ...] = ()
 
-    def study(self, plan: Plan, progress: Progress, *, leave_tasks_out: bool = False) -> Study:
+    def study(self, plan: ComparisonPlan, progress: Progress, *, leave_tasks_out: bool = False) -> Study:
         """The comparison, cut by queries or by whole tasks."""
         from semroute.evaluate.study.study import run_study
 
@@ -59,7 +59,7 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ComparisonSource:
     """What the command was told.
 
     Attributes:
@@ -88,7 +88,7 @@ class Source:
         return self.baselines is None or "cluster table" in self.baselines
 
 
-def gather(source: Source, progress: Progress) -> Inputs:
+def gather(source: ComparisonSource, progress: Progress) -> ComparisonInputs:
     """Read the files and make them ready.
 
     Raises:
@@ -113,7 +113,7 @@ def gather(source: Source, progress: Progress) -> Inputs:
     if source.predictions is not None:
         given = read_predictions(source.predictions, costs.table.queries, costs.table.models)
     vectors = _vectors(costs.table.queries, source, encoding, progress)
-    return Inputs(
+    return ComparisonInputs(
         title=", ".join(path.name for path in source.outcomes),
         costs=costs,
         selected=selected,
@@ -140,13 +140,13 @@ def known_prices(path: Path | None, config_path: Path | None) -> dict[str, Price
     return read_prices(path) if path is not None else configured_prices(load_config(config_path))
 
 
-def _vectors(queries: Sequence[str], source: Source, encoding: Encoding, progress: Progress) -> Matrix | None:
+def _vectors(queries: Sequence[str], source: ComparisonSource, encoding: Encoding, progress: Progress) -> Matrix | None:
     if not source.wants_vectors or (source.store is None and len(queries) > MOST_ENCODED):
         return None
     return encoding.vectors(queries, source.store, progress)
 
 
-def _warnings(given: Predictions | None, source: Source) -> Iterator[str]:
+def _warnings(given: Predictions | None, source: ComparisonSource) -> Iterator[str]:
     if given is not None and source.predictions is not None and given.trained_on:
         yield (
             f"what made {source.predictions.name} was trained on {given.trained_on:,} of these {len(given.seen):,} "
@@ -159,7 +159,7 @@ def _notes(
     selected: Selected,
     costs: Costs,
     encoding: Encoding,
-    source: Source,
+    source: ComparisonSource,
     given: Predictions | None,
     lacks_vectors: bool,
 ) -> list[str]:

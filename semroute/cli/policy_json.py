@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from semroute.evaluate.plain import finite
 
 if TYPE_CHECKING:
-    from semroute.cli.policy_inputs import Inputs
+    from semroute.cli.policy_inputs import ComparisonInputs
     from semroute.evaluate.curves.bootstrap import Interval
     from semroute.evaluate.study.results import PolicyResult, Study
 
 
-def comparison_dict(study: Study, unseen: Study | None, inputs: Inputs) -> dict[str, object]:
+def comparison_dict(study: Study, unseen: Study | None, inputs: ComparisonInputs) -> dict[str, object]:
     """The whole comparison; what is not defined is null."""
     return {
         "outcomes": inputs.title,

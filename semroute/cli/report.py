@@ -13,7 +13,7 @@ from semroute.cli.times import since_option, until_option
 
 if TYPE_CHECKING:
     from semroute.evaluate.report.drift_words import Compared
-    from semroute.evaluate.report.report import Report
+    from semroute.evaluate.report.report import LogReport
 
 
 @click.command()
@@ -90,7 +90,7 @@ def _print_drift(drift: Compared) -> None:
         print_note(FITS)
 
 
-def _print(made: Report, place: str) -> None:
+def _print(made: LogReport, place: str) -> None:
     from semroute.cli.console import print_note, print_warning, stdout
     from semroute.cli.report_tables import whole
     from semroute.evaluate.report.notes import notes, warnings

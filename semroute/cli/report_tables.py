@@ -13,14 +13,14 @@ from semroute.evaluate.report.words import moment, ms, usd
 
 if TYPE_CHECKING:
     from semroute.evaluate.rate import Rate
-    from semroute.evaluate.report.report import Report
+    from semroute.evaluate.report.report import LogReport
 
 MOST = 20
 """Rows of a table; --json and --html have all."""
 NO_CATEGORY = "(no category)"
 
 
-def whole(report: Report) -> Iterator[RenderableType]:
+def whole(report: LogReport) -> Iterator[RenderableType]:
     """Every part of what is shown, in order."""
     yield headline(report)
     yield _titled("time of answers", latency_table(report))
@@ -35,7 +35,7 @@ def whole(report: Report) -> Iterator[RenderableType]:
         yield _titled("failed", counts_table(report.errors, "error"))
 
 
-def headline(report: Report) -> DataTable:
+def headline(report: LogReport) -> DataTable:
     """The bill, the saving, and how much escalated."""
     saving = report.saving
     rows = {"queries": f"{report.queries:,}, {saving.answered:,} answered{_span(report)}"}
@@ -57,7 +57,7 @@ def headline(report: Report) -> DataTable:
     return figures(**rows)
 
 
-def latency_table(report: Report) -> DataTable:
+def latency_table(report: LogReport) -> DataTable:
     """Quantiles, with the escalated apart from the others."""
     table = plain_table("queries", "p50, ms", "p90, ms", "p99, ms", first="answers")
     of = report.latency
@@ -73,7 +73,7 @@ def latency_table(report: Report) -> DataTable:
     return table
 
 
-def models_table(report: Report) -> DataTable:
+def models_table(report: LogReport) -> DataTable:
     """Who was paid."""
     table = plain_table("calls", "tokens in", "tokens out", "USD", "share of USD", "feedback, 0 to 1", first="model")
     for group in report.models[:MOST]:
@@ -84,7 +84,7 @@ def models_table(report: Report) -> DataTable:
     return _cut(table, len(report.models))
 
 
-def categories_table(report: Report) -> DataTable:
+def categories_table(report: LogReport) -> DataTable:
     """Where the queries went."""
     table = plain_table("queries", "USD", "share of USD", "escalated", "95% interval")
     for group in report.categories[:MOST]:
@@ -95,7 +95,7 @@ def categories_table(report: Report) -> DataTable:
     return _cut(table, len(report.categories))
 
 
-def purposes_table(report: Report) -> DataTable:
+def purposes_table(report: LogReport) -> DataTable:
     """What calls were for, and what became of them."""
     table = plain_table("calls", "USD", "share of USD", first="paid for")
     for group in report.purposes:
@@ -103,7 +103,7 @@ def purposes_table(report: Report) -> DataTable:
     return table
 
 
-def checks_table(report: Report) -> DataTable:
+def checks_table(report: LogReport) -> DataTable:
     """How often each check let an answer through."""
     table = plain_table("answers", "accepted", "95% interval", first="check")
     for name, of in report.checks.items():
@@ -129,7 +129,7 @@ def interval(low: float, high: float) -> str:
     return "" if low != low else f" ({low:.1%} to {high:.1%})"
 
 
-def _span(report: Report) -> str:
+def _span(report: LogReport) -> str:
     if report.first is None or report.last is None:
         return ""
     return f", {moment(report.first)} to {moment(report.last)} UTC"

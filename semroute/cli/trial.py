@@ -34,14 +34,14 @@ def share(share: float, config_path: Path | None) -> None:
     from semroute.cli.console import print_note
     from semroute.config import load_config
     from semroute.errors import InputError
-    from semroute.whole import whole_file
+    from semroute.whole import atomic_write
 
     section = load_config(config_path).trial
     if section.policy is None:
         raise InputError("no policy is on trial; name one in semroute.yaml: trial: {policy: FILE}")
     try:
         section.state.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(section.state) as part:
+        with atomic_write(section.state) as part:
             part.write_text(json.dumps({"share": share}) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{section.state}: cannot be written ({error.strerror or error})") from error

@@ -72,7 +72,7 @@ def tune(
     from semroute.cli.mistakes import SHOWN, mistake_dicts, print_errors, write_errors
     from semroute.cli.routers import own_artifact
     from semroute.config import load_config
-    from semroute.learn.thresholds import Target
+    from semroute.learn.thresholds import RejectionTarget
     from semroute.learn.tuning import label_numbers, tune_artifact
     from semroute.router.live import open_encoder, open_first_stage, open_scorer
 
@@ -81,7 +81,7 @@ def tune(
     config = load_config(config_path)
     artifact = own_artifact(index, config)
     label_numbers(rows, tuple(artifact.manifest.categories), labelled)
-    target = Target(oos_recall=oos_recall, false_rejection=false_rejection)
+    target = RejectionTarget(oos_recall=oos_recall, false_rejection=false_rejection)
     encoder, scorer, first = open_encoder(artifact, config.encoder), open_scorer(artifact), open_first_stage(artifact)
     report = tune_artifact(artifact, encoder, scorer, rows, target, first=first, write=not dry_run)
     wrong = report.mistakes if as_json or errors is not None else report.mistakes[:SHOWN]

@@ -15,9 +15,9 @@ from semroute.errors import InputError
 from semroute.types.progress import Progress
 
 if TYPE_CHECKING:
-    from semroute.evaluate.baseline import Baseline
+    from semroute.evaluate.baseline import DriftBaseline
     from semroute.evaluate.risk.promise import Promise
-    from semroute.learn.policy.preparing import Material, Prepared
+    from semroute.learn.policy.preparing import PolicyInputs, Split
     from semroute.learn.policy.summary import Figures, Summary
     from semroute.learn.policy.tuning import Goal, Tuned
 
@@ -63,11 +63,11 @@ class Tuning:
     models: tuple[str, ...]
     goal: Goal
     promise: Promise
-    prepared: Prepared
+    prepared: Split
     tuned: Tuned
     summary: Summary
     left_out: int
-    baseline: Baseline | None
+    baseline: DriftBaseline | None
     generation: str
     costs: str | None
 
@@ -148,16 +148,16 @@ def tuning(source: TuneSource, goal: Goal, index: Path | None, config_path: Path
     return Tuning(title, table.models, goal, promise, prepared, tuned, summary, left_out, baseline, own, costs)
 
 
-def _baseline(material: Material, encoding: Encoding, chosen: Figures) -> Baseline:
-    from semroute.evaluate.baseline import Baseline
-    from semroute.texts.same import normalised
+def _baseline(material: PolicyInputs, encoding: Encoding, chosen: Figures) -> DriftBaseline:
+    from semroute.evaluate.baseline import DriftBaseline
+    from semroute.texts.same import normalize
 
     table = material.costs.table
     prices = {model: (price.input, price.output) for model, price in material.prices.items() if model in table.models}
-    _, different = np.unique([normalised(query) for query in table.queries], return_index=True)
+    _, different = np.unique([normalize(query) for query in table.queries], return_index=True)
     names, thresholds = encoding.thresholds
     scores, below = encoding.best_of(material.scores.second[different], thresholds)
-    return Baseline.of(
+    return DriftBaseline.of(
         scores, below, chosen.quality, chosen.cost, prices,
         thresholds=dict(zip(names, thresholds.tolist(), strict=True)),
         index=encoding.index_fingerprint, at=datetime.now(UTC),
@@ -166,11 +166,11 @@ def _baseline(material: Material, encoding: Encoding, chosen: Figures) -> Baseli
 
 def _material(
     source: TuneSource, encoding: Encoding, config_path: Path | None, progress: Progress
-) -> tuple[Material, int]:
+) -> tuple[PolicyInputs, int]:
     from semroute.cli.policy_inputs import known_prices
     from semroute.evaluate.replay.duplicates import duplicates
-    from semroute.heads.queries.inputs import Inputs
-    from semroute.learn.policy.preparing import Material
+    from semroute.heads.queries.inputs import QueryInputs
+    from semroute.learn.policy.preparing import PolicyInputs
     from semroute.outcomes.costs import with_costs
     from semroute.outcomes.files import read_outcomes
     from semroute.outcomes.judging import check_judged, judging_remedy
@@ -191,10 +191,10 @@ def _material(
             f"{judging_remedy(table)}ask the missing models too, or name fewer with --models"
         )
     vectors = encoding.vectors(queries, source.store, progress)
-    inputs = Inputs.of(queries, vectors, encoding.categories)
+    inputs = QueryInputs.of(queries, vectors, encoding.categories)
     scores = encoding.both_scores(queries, vectors)
     group = duplicates(queries, vectors).group
-    material = Material(costs, group, inputs, scores, prices, encoding.encoder.fingerprint, encoding.categories)
+    material = PolicyInputs(costs, group, inputs, scores, prices, encoding.encoder.fingerprint, encoding.categories)
     return material, int((~complete).sum())
 
 

@@ -126,7 +126,7 @@ class Tier(Section):
     quality: Share | None = None
 
 
-class Cascade(Section):
+class CascadeConfig(Section):
     """Tiers that are tried until one's answer is accepted.
 
     Attributes:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from semroute.config.cascade import Cascade
+from semroute.config.cascade import CascadeConfig
 from semroute.config.problem import Problem, did_you_mean, dotted
 from semroute.config.schema import Config
 from semroute.types import tier_words
 
 
-def cascades(config: Config) -> dict[str, Cascade]:
+def cascades(config: Config) -> dict[str, CascadeConfig]:
     """The general cascade and those of categories, by their keys."""
     own = {
         dotted(["categories", name, "cascade"]): override.cascade
@@ -87,7 +87,7 @@ def _unreachable(config: Config) -> Iterator[Problem]:
             decided_by = rule.name
 
 
-def _idle_cascade(key: str, cascade: Cascade) -> Iterator[Problem]:
+def _idle_cascade(key: str, cascade: CascadeConfig) -> Iterator[Problem]:
     """Cascades in which nothing can happen."""
     if len(cascade.tiers) == 1:
         yield Problem("warning", f"{key}.tiers", "one tier alone is no cascade", "add the tier that comes after it")

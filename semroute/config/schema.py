@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
-from semroute.config.cascade import Cascade, no_cascade
+from semroute.config.cascade import CascadeConfig, no_cascade
 from semroute.config.conflicts import conflicts
 from semroute.config.deciding import DEFAULT_STRATEGIES, Classifier, Judge, Semantic, StrategyNames, named_folder
 from semroute.config.encoder import NamedEncoder
@@ -23,7 +23,7 @@ from semroute.config.places import Deployment, Dollars, ModelSpec, Variable
 from semroute.config.resilience import BreakerRules, Hedging, Retries, Selection
 from semroute.config.rules import Rule
 from semroute.config.sections import Name, Names, Number, Positive, Section
-from semroute.config.trial import Trial
+from semroute.config.trial import ExperimentConfig
 from semroute.config.values import folder, state_address
 
 DEFAULT_INDEX = Path(".semroute/index")
@@ -40,7 +40,7 @@ class CategoryOverride(Section):
 
     models: Names | None = None
     threshold: Annotated[Number, Field(ge=-1, le=1)] | None = None
-    cascade: Annotated[Cascade | None, BeforeValidator(no_cascade)] = None
+    cascade: Annotated[CascadeConfig | None, BeforeValidator(no_cascade)] = None
     wants: Annotated[tuple[Name, ...], Field(strict=False)] = ()
 
 
@@ -99,7 +99,7 @@ class Config(Section):
     semantic: Semantic = Semantic.default()
     classifier: Annotated[Classifier, BeforeValidator(named_folder)] = Classifier.default()
     judge: Judge = Judge.default()
-    cascade: Annotated[Cascade, BeforeValidator(no_cascade)] = Cascade.default()
+    cascade: Annotated[CascadeConfig, BeforeValidator(no_cascade)] = CascadeConfig.default()
     selection: Selection = Selection.default()
     retries: Retries = Retries.default()
     hedging: Hedging = Hedging.default()
@@ -107,7 +107,7 @@ class Config(Section):
     budgets: Mapping[Variable, Dollars] = Field(default_factory=dict)
     baseline: Name | None = None
     log: Log = Log.default()
-    trial: Trial = Trial.default()
+    trial: ExperimentConfig = ExperimentConfig.default()
     state: Annotated[str, AfterValidator(state_address)] = "memory"
     state_password_env: Variable | None = None
     state_timeout_s: Positive = 0.5

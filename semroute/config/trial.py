@@ -11,7 +11,7 @@ from semroute.config.sections import Number, Section
 from semroute.config.values import file, optional_file
 
 
-class Trial(Section):
+class ExperimentConfig(Section):
     """A policy on trial: it decides on every query too, and a share of the queries goes where it says.
 
     Attributes:

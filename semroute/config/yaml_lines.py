@@ -79,7 +79,7 @@ def parse(text: str) -> Document:
             node = loader.get_single_node()
             if node is None:
                 return Document()
-            walk = _Walk(loader)
+            walk = _LineWalk(loader)
             walk.visit(node, ())
             return Document(loader.construct_document(node), walk.lines, tuple(walk.repeated))
         finally:
@@ -102,7 +102,7 @@ def _has_no_character(line: str) -> bool:
     return any(int(found, 16) > sys.maxunicode for found in _LONG_ESCAPE.findall(line))
 
 
-class _Walk:
+class _LineWalk:
     """A visit to every node, before the values are built."""
 
     def __init__(self, loader: yaml.SafeLoader) -> None:

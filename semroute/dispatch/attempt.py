@@ -10,24 +10,24 @@ from dataclasses import dataclass, field, replace
 import httpx
 
 from semroute.config import Config
-from semroute.dispatch.choice import Scored
-from semroute.dispatch.ending import Ledger
+from semroute.dispatch.choice import ScoredCandidate
+from semroute.dispatch.ending import AttemptAccounting
 from semroute.dispatch.silence import Patience, SilenceMonitor, timed
-from semroute.dispatch.verdicts import Verdict, judge
+from semroute.dispatch.verdicts import ErrorPolicy, classify_error
 from semroute.errors import DispatchError, ProviderTimeoutError
 from semroute.providers import ADAPTERS
 from semroute.providers.transport.limits import CallClock
 from semroute.resilience.latency import LatencyWindows
-from semroute.types import Attempt, Completion, Delta, Ending, Gates, Pass, Request
+from semroute.types import AdmissionControl, Attempt, CallResult, Completion, Delta, Permit, Request
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class CallContext:
     """What all attempts of one request share."""
 
     request: Request
     config: Config
-    gates: Gates
+    gates: AdmissionControl
     latencies: LatencyWindows
     silence: SilenceMonitor
     client: httpx.AsyncClient
@@ -54,7 +54,7 @@ class AttemptList(list[Attempt]):
 
 
 @dataclass(slots=True)
-class Record:
+class AttemptLog:
     """What the attempts of one request have come to.
 
     Attributes:
@@ -65,16 +65,16 @@ class Record:
     """
 
     attempts: list[Attempt] = field(default_factory=list)
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    verdicts: dict[str, ErrorPolicy] = field(default_factory=dict)
     final: DispatchError | None = None
     cut: set[str] = field(default_factory=set)
 
 
 async def attempt(
-    scene: Scene,
-    scored: Scored,
-    leave: Pass,
-    record: Record,
+    scene: CallContext,
+    scored: ScoredCandidate,
+    leave: Permit,
+    record: AttemptLog,
     *,
     clock: CallClock,
     patience: Patience,
@@ -97,7 +97,7 @@ async def attempt(
         DispatchError: as the adapter raised it; its verdict is in ``record``.
     """
     deployment, silence = scored.ready.option.deployment, scene.silence
-    ledger = Ledger(scored, leave, scene.config, scene.input_tokens, hedge=hedge, retry=retry)
+    ledger = AttemptAccounting(scored, leave, scene.config, scene.input_tokens, hedge=hedge, retry=retry)
     try:
         async with aclosing(_events(scene, scored, clock)) as events:
             async for event in events:
@@ -125,8 +125,8 @@ async def attempt(
         # Cancelled, closed by the reader, or a fault of our own: only how long it was silent is the place's doing.
         if not ledger.is_closed:
             ending = silence.ending(deployment, clock, patience)
-            if ending is Ending.NEUTRAL and clock.is_answering:
-                ending = Ending.SUCCESS  # else readers that leave early would make a row of failures days apart
+            if ending is CallResult.NEUTRAL and clock.is_answering:
+                ending = CallResult.SUCCESS  # else readers that leave early would make a row of failures days apart
             await ledger.abandoned(ending, record.attempts, scene.gates, is_sent=not clock.is_connecting)
 
 
@@ -136,19 +136,25 @@ def _is_cut_short(error: DispatchError) -> bool:
 
 
 def _verdict(
-    error: DispatchError, scene: Scene, scored: Scored, clock: CallClock, patience: Patience, *, is_probe: bool
-) -> Verdict:
-    deployment, ending = scored.ready.option.deployment, Ending.NEUTRAL
+    error: DispatchError,
+    scene: CallContext,
+    scored: ScoredCandidate,
+    clock: CallClock,
+    patience: Patience,
+    *,
+    is_probe: bool,
+) -> ErrorPolicy:
+    deployment, ending = scored.ready.option.deployment, CallResult.NEUTRAL
     if _is_cut_short(error):
         ending = scene.silence.ending(deployment, clock, patience)
-        if is_probe and ending is Ending.NEUTRAL and clock.is_answering:
-            ending = Ending.SUCCESS  # it was answering, which is what the probe was to find out
+        if is_probe and ending is CallResult.NEUTRAL and clock.is_answering:
+            ending = CallResult.SUCCESS  # it was answering, which is what the probe was to find out
     elif error.status is not None:
         scene.silence.heard(deployment)
-    return timed(judge(error, scored.ready.standing), error, clock, ending, deployment.timeouts.idle_s)
+    return timed(classify_error(error, scored.ready.standing), error, clock, ending, deployment.timeouts.idle_s)
 
 
-def _events(scene: Scene, scored: Scored, clock: CallClock) -> AsyncGenerator[Delta | Completion]:
+def _events(scene: CallContext, scored: ScoredCandidate, clock: CallClock) -> AsyncGenerator[Delta | Completion]:
     target = scored.ready.option.target
     adapter = ADAPTERS[target.deployment.format]
     if scene.streaming:

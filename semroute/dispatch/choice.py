@@ -16,32 +16,32 @@ from typing import NamedTuple
 
 from semroute.config import Selection
 from semroute.dispatch.plan import Option
-from semroute.types import Standing
+from semroute.types import EndpointStatus
 
 DOUBTED_CALLS = 4
 """So many calls that did not fail are added to a place's record: one failure of one call is bad luck, not a rate."""
 
 
-class Ready(NamedTuple):
+class Candidate(NamedTuple):
     """A place that may be called now, with what is known of it live.
 
     ``expected_s`` is the time that the answer is expected to take there, None where it was not measured yet.
     """
 
     option: Option
-    standing: Standing
+    standing: EndpointStatus
     expected_s: float | None
 
 
-class Scored(NamedTuple):
+class ScoredCandidate(NamedTuple):
     """A place with its score, the score's parts, and the probability with which it is drawn."""
 
-    ready: Ready
+    ready: Candidate
     parts: Mapping[str, float] = MappingProxyType({})
     probability: float = 1.0
 
 
-def rank(ready: Sequence[Ready], selection: Selection) -> list[Scored]:
+def score(ready: Sequence[Candidate], selection: Selection) -> list[ScoredCandidate]:
     """Score every place and give it its probability; in the order of ``ready``.
 
     The parts are ``cost``, ``latency``, ``availability``, ``capability`` (0 to 1 each) and ``total``, their weighted
@@ -51,18 +51,18 @@ def rank(ready: Sequence[Ready], selection: Selection) -> list[Scored]:
     times = _relative([place.expected_s for place in ready])
     parts = [_parts(*signals, selection) for signals in zip(ready, costs, times, strict=True)]
     return [
-        Scored(place, part, probability)
+        ScoredCandidate(place, part, probability)
         for place, part, probability in zip(ready, parts, _probabilities(ready, parts, selection), strict=True)
     ]
 
 
-def draw(scored: Sequence[Scored], random: Random) -> Scored:
+def sample(scored: Sequence[ScoredCandidate], random: Random) -> ScoredCandidate:
     """One of them, each with its probability."""
     (drawn,) = random.choices(scored, [one.probability for one in scored])
     return drawn
 
 
-def _parts(ready: Ready, cost: float, latency: float, selection: Selection) -> dict[str, float]:
+def _parts(ready: Candidate, cost: float, latency: float, selection: Selection) -> dict[str, float]:
     standing, weights = ready.standing, selection.weights
     evidence = standing.calls / (standing.calls + DOUBTED_CALLS)
     availability = (1.0 - standing.failure_share * evidence) * standing.headroom
@@ -99,7 +99,9 @@ def _over(best: float, value: float) -> float:
     return 1.0 if value <= best else best / value
 
 
-def _probabilities(ready: Sequence[Ready], parts: Sequence[Mapping[str, float]], selection: Selection) -> list[float]:
+def _probabilities(
+    ready: Sequence[Candidate], parts: Sequence[Mapping[str, float]], selection: Selection
+) -> list[float]:
     highest = max(part["total"] for part in parts)
     least_busy = min(place.standing.in_flight for place in ready)
     weights = [

@@ -15,23 +15,23 @@ import httpx
 
 from semroute import forks
 from semroute.config import Config
-from semroute.dispatch.attempt import AttemptList, Record, Scene, attempt
+from semroute.dispatch.attempt import AttemptList, AttemptLog, CallContext, attempt
 from semroute.dispatch.clients import shared_client
 from semroute.dispatch.constraints import ANYTHING, Constraints
-from semroute.dispatch.outlook import outlook_of
+from semroute.dispatch.outlook import estimate_call
 from semroute.dispatch.plan import Planner
-from semroute.dispatch.race import Events, race
+from semroute.dispatch.race import Events, hedge
 from semroute.dispatch.reporting import Reporter
 from semroute.dispatch.silence import SHARE, SilenceMonitor
 from semroute.dispatch.status import restore_state
-from semroute.dispatch.turns import Turn, Turns
+from semroute.dispatch.turns import EndpointScheduler, ScheduledCall
 from semroute.dispatch.validation import valid_candidates, valid_constraints, valid_request
 from semroute.errors import DeadlineError, DispatchError, RateLimitError
 from semroute.eventloop import WorkerPool
 from semroute.providers.transport.limits import CallClock
 from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget
 from semroute.resilience.open import open_gates
-from semroute.types import Attempt, Completion, Delta, Gates, Outlook, Request
+from semroute.types import AdmissionControl, Attempt, CallEstimate, Completion, Delta, Request
 
 BEATEN_S = 0.01
 """Longest pause before another look at places whose room other requests took in the meantime, seconds."""
@@ -58,7 +58,7 @@ class Dispatcher:
         self,
         config: Config,
         *,
-        gates: Gates | None = None,
+        gates: AdmissionControl | None = None,
         client: httpx.AsyncClient | None = None,
         env: Mapping[str, str] = os.environ,
         random: Random | None = None,
@@ -148,7 +148,7 @@ class Dispatcher:
         constraints: Constraints = ANYTHING,
         *,
         streaming: bool = False,
-    ) -> Outlook:
+    ) -> CallEstimate:
         """What a call would mean now; makes none and reserves nothing."""
         request, constraints = valid_request(request), valid_constraints(constraints)
         candidates = valid_candidates(candidates)
@@ -156,8 +156,8 @@ class Dispatcher:
         try:
             plan = self._planner.plan(request, candidates, constraints)
         except DispatchError as error:
-            return Outlook(closed=str(error))
-        return await outlook_of(plan, self.gates, self.latencies, streaming=streaming)
+            return CallEstimate(closed=str(error))
+        return await estimate_call(plan, self.gates, self.latencies, streaming=streaming)
 
     async def close(self) -> None:
         """Report for the last time and release the gates' connections."""
@@ -186,13 +186,15 @@ class Dispatcher:
         deadline = _Deadline(started + limit_s, reserve_s)
         await self._reporter.heed()
         client = self._client or await shared_client()
-        scene = Scene(
+        scene = CallContext(
             request, self.config, self.gates, self.latencies, self._silence, client, plan.needs.input_tokens, streaming
         )
-        turns = Turns(plan, self.config, self.gates, self.latencies, self._retries, self._random, streaming=streaming)
+        turns = EndpointScheduler(
+            plan, self.config, self.gates, self.latencies, self._retries, self._random, streaming=streaming
+        )
         self._retries.request()
         self._hedges.request()
-        record, last = Record(AttemptList(attempts)), None
+        record, last = AttemptLog(AttemptList(attempts)), None
         while True:
             turn = await self._next(turns, record, last, deadline)
             is_heard = False
@@ -225,7 +227,9 @@ class Dispatcher:
             await self._workers.run(self._planner.know_models)
             self._knows_models = True
 
-    async def _next(self, turns: Turns, record: Record, last: DispatchError | None, deadline: _Deadline) -> Turn:
+    async def _next(
+        self, turns: EndpointScheduler, record: AttemptLog, last: DispatchError | None, deadline: _Deadline
+    ) -> ScheduledCall:
         while True:
             left = deadline.for_silence_s
             if left <= 0:
@@ -245,10 +249,12 @@ class Dispatcher:
             # Other requests took the room between our look and our step; nothing was called, and a place is open.
             await asyncio.sleep(self._random.uniform(0, BEATEN_S))
 
-    def _attempt(self, scene: Scene, turn: Turn, turns: Turns, record: Record, deadline: _Deadline) -> Events:
+    def _attempt(
+        self, scene: CallContext, turn: ScheduledCall, turns: EndpointScheduler, record: AttemptLog, deadline: _Deadline
+    ) -> Events:
         streaming, tokens = scene.streaming, scene.input_tokens
 
-        def call(which: Turn, *, hedge: bool) -> Events:
+        def call(which: ScheduledCall, *, hedge: bool) -> Events:
             deployment = which.option.deployment
             left_s, silent_s = deadline.left_s, None
             if which.has_others or deadline.reserve_s:
@@ -277,9 +283,9 @@ class Dispatcher:
 
         delay_s = self._hedge_after(scene, turn)
         events = call(turn, hedge=False)
-        return events if delay_s is None else race(events, delay_s, another)
+        return events if delay_s is None else hedge(events, delay_s, another)
 
-    def _hedge_after(self, scene: Scene, turn: Turn) -> float | None:
+    def _hedge_after(self, scene: CallContext, turn: ScheduledCall) -> float | None:
         """Silence after which a second attempt starts; None where hedging is off or nothing was measured yet."""
         rules = self.config.hedging
         if not rules.enabled:
@@ -322,6 +328,6 @@ def _too_late(last: DispatchError | None) -> DispatchError:
     return DeadlineError(f"{message}; the last attempt: {last}", deployment=last.deployment, status=last.status)
 
 
-def _with_attempts(error: DispatchError, record: Record) -> DispatchError:
+def _with_attempts(error: DispatchError, record: AttemptLog) -> DispatchError:
     error.attempts = tuple(record.attempts)
     return error

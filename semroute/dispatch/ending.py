@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from semroute import catalog
 from semroute.config import Config
-from semroute.dispatch.choice import Scored
-from semroute.dispatch.verdicts import Verdict, reason_of
+from semroute.dispatch.choice import ScoredCandidate
+from semroute.dispatch.verdicts import ErrorPolicy, reason_of
 from semroute.errors import DispatchError, RequestError
 from semroute.resilience.latency import LatencyWindows, seconds_per_token
 from semroute.resilience.suspension import digest_key
-from semroute.types import Alternative, Attempt, Completion, Cost, Delta, Ending, Gates, Pass, Usage
+from semroute.types import AdmissionControl, Alternative, Attempt, CallResult, Completion, Cost, Delta, Permit, Usage
 
 CHARACTERS_PER_TOKEN = 4
 """For what was said and not counted: OpenAI's rule of thumb for English text
@@ -22,7 +22,7 @@ SLOW_READER = 0.1
 """Share of an answer's time above which the reader, and not the place, may have set the pace."""
 
 
-class Ledger:
+class AttemptAccounting:
     """The account of one attempt, closed once.
 
     Args:
@@ -35,7 +35,7 @@ class Ledger:
     """
 
     def __init__(
-        self, scored: Scored, leave: Pass, config: Config, input_tokens: int, *, hedge: bool, retry: bool
+        self, scored: ScoredCandidate, leave: Permit, config: Config, input_tokens: int, *, hedge: bool, retry: bool
     ) -> None:
         self._scored = scored
         self._leave = leave
@@ -94,13 +94,15 @@ class Ledger:
                 total_s=total_s,
             )
 
-    async def answered(self, answer: Completion, attempts: list[Attempt], gates: Gates) -> None:
+    async def answered(self, answer: Completion, attempts: list[Attempt], gates: AdmissionControl) -> None:
         """Close the account of an attempt that gave the whole answer."""
         self._characters = max(self._characters, _length(answer))
         told = self._attempt(answer.usage, answer.cost, status=200)
-        await self._close(told, Ending.SUCCESS, attempts, gates)
+        await self._close(told, CallResult.SUCCESS, attempts, gates)
 
-    async def failed(self, error: DispatchError, verdict: Verdict, attempts: list[Attempt], gates: Gates) -> None:
+    async def failed(
+        self, error: DispatchError, verdict: ErrorPolicy, attempts: list[Attempt], gates: AdmissionControl
+    ) -> None:
         """Close the account of an attempt that failed."""
         usage, cost = error.usage, self._cost_so_far(error.usage)
         is_sent = error.status is not None or not isinstance(error, RequestError)
@@ -108,10 +110,12 @@ class Ledger:
             # Where no price is known, neither is this call's.
             usage, cost = Usage(0, 0), None if cost is None else Cost(0.0)
         told = self._attempt(usage, cost, status=error.status, error=str(error), kind=type(error).__name__)
-        reason = reason_of(error) if verdict.ending in (Ending.SUSPEND, Ending.DISABLE) else None
+        reason = reason_of(error) if verdict.ending in (CallResult.SUSPEND, CallResult.DISABLE) else None
         await self._close(told, verdict.ending, attempts, gates, wait_s=verdict.wait_s, reason=reason)
 
-    async def abandoned(self, ending: Ending, attempts: list[Attempt], gates: Gates, *, is_sent: bool = True) -> None:
+    async def abandoned(
+        self, ending: CallResult, attempts: list[Attempt], gates: AdmissionControl, *, is_sent: bool = True
+    ) -> None:
         """Close the account of an attempt that nobody waits for any more."""
         usage, cost = None, self._cost_so_far(None)
         # Of what was reserved for the longest answer, the provider never gets to count the rest.
@@ -124,9 +128,9 @@ class Ledger:
     async def _close(
         self,
         told: Attempt,
-        ending: Ending,
+        ending: CallResult,
         attempts: list[Attempt],
-        gates: Gates,
+        gates: AdmissionControl,
         *,
         wait_s: float | None = None,
         tokens: int | None = None,
@@ -137,7 +141,7 @@ class Ledger:
         attempts.append(told)
         key = self._scored.ready.option.target.key
         refusal = {} if reason is None else {"reason": reason, "refused": digest_key(key)}
-        await gates.leave(
+        await gates.release(
             self._leave,
             ending,
             tokens=self._tokens(told),

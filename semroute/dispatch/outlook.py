@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from semroute.catalog import Needs
-from semroute.dispatch.plan import Option, Plan
+from semroute.dispatch.plan import DispatchPlan, Option
 from semroute.resilience.latency import LatencyWindows
-from semroute.types import Gates, Outlook, Place
+from semroute.types import AdmissionControl, CallEstimate, Endpoint
 
 USUAL_ANSWER = 200
 """Output tokens with which places are compared when the request does not limit its answer."""
@@ -21,7 +21,9 @@ def expected_s(latencies: LatencyWindows, option: Option, needs: Needs, streamin
     return estimate.first_token_p50_s + estimate.per_token_p50_s * min(needs.max_output_tokens, USUAL_ANSWER)
 
 
-async def outlook_of(plan: Plan, gates: Gates, latencies: LatencyWindows, *, streaming: bool) -> Outlook:
+async def estimate_call(
+    plan: DispatchPlan, gates: AdmissionControl, latencies: LatencyWindows, *, streaming: bool
+) -> CallEstimate:
     """How the places of a plan stand together; asks the gates once and reserves nothing."""
     options = plan.options
     standings = await gates.standings(
@@ -34,12 +36,12 @@ async def outlook_of(plan: Plan, gates: Gates, latencies: LatencyWindows, *, str
             f"{named(option.place)}: {standing.reason or 'closed'}"
             for option, standing in zip(options, standings, strict=True)
         )
-        return Outlook(closed="; ".join(reasons), wait_s=min(waits, default=None))
+        return CallEstimate(closed="; ".join(reasons), wait_s=min(waits, default=None))
     prices = [option.usd for option in is_open if option.usd is not None]
     times = [time for option in is_open if (time := expected_s(latencies, option, plan.needs, streaming)) is not None]
-    return Outlook(usd=min(prices, default=None), expected_s=min(times, default=None))
+    return CallEstimate(usd=min(prices, default=None), expected_s=min(times, default=None))
 
 
-def named(place: Place) -> str:
+def named(place: Endpoint) -> str:
     """A place for a person: the deployment, and the variable of the key where there is one."""
     return place.deployment if place.credential is None else f"{place.deployment} with {place.credential}"

@@ -11,9 +11,9 @@ from semroute.catalog import Needs, estimated_cost, fits, model_card, needs_of, 
 from semroute.config import Config, Deployment
 from semroute.dispatch.constraints import Constraints
 from semroute.errors import CapabilityError, DispatchError, NoDeploymentError
-from semroute.providers import Target
+from semroute.providers import CallTarget
 from semroute.texts.nearest import did_you_mean, known_names
-from semroute.types import Cost, Place, Request
+from semroute.types import Cost, Endpoint, Request
 
 
 class Option(NamedTuple):
@@ -26,8 +26,8 @@ class Option(NamedTuple):
         strength: how well the model does what the request needs, 0 to 1.
     """
 
-    target: Target
-    place: Place
+    target: CallTarget
+    place: Endpoint
     usd: float | None
     strength: float
 
@@ -45,7 +45,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DispatchPlan:
     """The stages in order, none of them empty, what the request needs, and what its attempts may cost together, USD."""
 
     stages: tuple[Stage, ...]
@@ -68,7 +68,7 @@ class _Seat:
     """A deployment with what the configuration fixes of it: its places, one for each credential."""
 
     deployment: Deployment
-    places: tuple[Place, ...]
+    places: tuple[Endpoint, ...]
     names: frozenset[str]
 
 
@@ -86,7 +86,7 @@ class Planner:
         self._seats = {
             deployment.name: _Seat(
                 deployment,
-                tuple(place_of(deployment, variable, config) for variable in deployment.api_key_env or (None,)),
+                tuple(endpoint_of(deployment, variable, config) for variable in deployment.api_key_env or (None,)),
                 _names_of(deployment, config),
             )
             for deployment in config.deployments
@@ -102,7 +102,7 @@ class Planner:
             model_card(seat.deployment.model, self._config)
             price_of(seat.deployment, self._config)
 
-    def plan(self, request: Request, candidates: Sequence[str], constraints: Constraints) -> Plan:
+    def plan(self, request: Request, candidates: Sequence[str], constraints: Constraints) -> DispatchPlan:
         """The stages of a request.
 
         Raises:
@@ -120,7 +120,7 @@ class Planner:
                 stages.append(Stage(name, tuple(options)))
         if not stages:
             raise _nobody(names, refused, self._by_candidate)
-        return Plan(tuple(stages), needs, constraints.total_usd)
+        return DispatchPlan(tuple(stages), needs, constraints.total_usd)
 
     def _names(self, candidates: Sequence[str], constraints: Constraints) -> tuple[str, ...]:
         """The candidates, or those that the request pins.
@@ -156,7 +156,7 @@ class Planner:
             key = None if place.credential is None else self._env.get(place.credential, "").strip()
             if key != "":
                 has_key = True
-                yield Option(Target(deployment, place.credential, key), place, usd, how_strong)
+                yield Option(CallTarget(deployment, place.credential, key), place, usd, how_strong)
         if not has_key:
             wanted = " or ".join(deployment.api_key_env)
             refused.append((deployment, f"it needs a key: export {wanted} (deployments, api_key_env)", False))
@@ -174,12 +174,12 @@ def _unpriced(seat: _Seat, cost: Cost | None) -> Iterator[str]:
         yield "its price is not known, and its key has a budget: add price"
 
 
-def place_of(deployment: Deployment, credential: str | None, config: Config) -> Place:
+def endpoint_of(deployment: Deployment, credential: str | None, config: Config) -> Endpoint:
     """A deployment with one of its credentials, as the gates count it."""
     limits = deployment.limits
     budget = None if credential is None else config.budgets.get(credential)
     origin = None if credential is None else _origin(deployment.base_url)
-    return Place(deployment.name, credential, limits.rpm, limits.tpm, limits.parallel, budget, origin)
+    return Endpoint(deployment.name, credential, limits.rpm, limits.tpm, limits.parallel, budget, origin)
 
 
 def _origin(address: str) -> str:

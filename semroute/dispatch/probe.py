@@ -14,7 +14,7 @@ from semroute.catalog import model_card, price_of
 from semroute.config import Config
 from semroute.dispatch.clients import shared_client
 from semroute.errors import DispatchError, EmptyAnswerError
-from semroute.providers import ADAPTERS, Target
+from semroute.providers import ADAPTERS, CallTarget
 from semroute.types import Request
 
 QUESTION = Request(({"role": "user", "content": "Answer with the word OK."},), max_tokens=16)
@@ -52,14 +52,14 @@ async def probe_all(
     """Call every deployment with every one of its keys once, side by side; in the order of the file."""
     client = client or await shared_client()
     calls = [
-        _probe(Target(deployment, variable, env.get(variable or "", "").strip() or None), config, client)
+        _probe(CallTarget(deployment, variable, env.get(variable or "", "").strip() or None), config, client)
         for deployment in config.deployments
         for variable in deployment.api_key_env or (None,)
     ]
     return await asyncio.gather(*calls)
 
 
-async def _probe(target: Target, config: Config, client: httpx.AsyncClient) -> Probe:
+async def _probe(target: CallTarget, config: Config, client: httpx.AsyncClient) -> Probe:
     deployment = target.deployment
     started = time.perf_counter()
     if target.credential is not None and target.key is None:
@@ -82,7 +82,7 @@ async def _probe(target: Target, config: Config, client: httpx.AsyncClient) -> P
 
 
 def _result(
-    target: Target,
+    target: CallTarget,
     config: Config,
     latency_ms: float,
     *,

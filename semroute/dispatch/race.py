@@ -18,7 +18,7 @@ QUEUED = 16
 """Pieces of an answer that wait for a slow reader before the connection is read no further."""
 
 
-async def race(first: Events, delay_s: float, another: Callable[[], Awaitable[Events | None]]) -> Events:
+async def hedge(first: Events, delay_s: float, another: Callable[[], Awaitable[Events | None]]) -> Events:
     """The events of whichever attempt speaks first.
 
     Args:
@@ -29,13 +29,13 @@ async def race(first: Events, delay_s: float, another: Callable[[], Awaitable[Ev
     Raises:
         DispatchError: the first attempt's when it fails before the second is started, else that of the last to fail.
     """
-    runners = [_Runner(first)]
+    runners = [_HedgedCall(first)]
     try:
         await asyncio.wait({runners[0].spoke}, timeout=delay_s)
         if not runners[0].spoke.done():
             second = await another()
             if second is not None:
-                runners.append(_Runner(second))
+                runners.append(_HedgedCall(second))
         winner = await _first_to_speak(runners)
         await asyncio.gather(*(runner.stop() for runner in runners if runner is not winner))
         async with aclosing(winner.events()) as events:
@@ -45,7 +45,7 @@ async def race(first: Events, delay_s: float, another: Callable[[], Awaitable[Ev
         await asyncio.gather(*(runner.stop() for runner in runners))
 
 
-async def _first_to_speak(runners: list[_Runner]) -> _Runner:
+async def _first_to_speak(runners: list[_HedgedCall]) -> _HedgedCall:
     waiting = list(runners)
     while True:
         await asyncio.wait([runner.spoke for runner in waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -56,7 +56,7 @@ async def _first_to_speak(runners: list[_Runner]) -> _Runner:
             waiting.remove(runner)
 
 
-class _Runner:
+class _HedgedCall:
     """An attempt that runs in a task of its own, from its first step to its last: a timeout inside it must not be
     entered in one task and left in another."""
 

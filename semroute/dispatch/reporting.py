@@ -14,7 +14,7 @@ from semroute.dispatch.status import describe, places_of, save_state, wish_file,
 from semroute.errors import DataError, SemrouteError
 from semroute.eventloop import WorkerPool
 from semroute.resilience import LatencyWindows, MemoryGates
-from semroute.types import Gates
+from semroute.types import AdmissionControl
 
 EVERY_S = 1.0
 """A report at most so often, seconds."""
@@ -42,7 +42,7 @@ class Reporter:
 
     def __init__(
         self,
-        gates: Gates,
+        gates: AdmissionControl,
         latencies: LatencyWindows,
         config: Config,
         file: Path | None,

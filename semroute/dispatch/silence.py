@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from semroute import forks
 from semroute.config import Deployment
-from semroute.dispatch.verdicts import Verdict
+from semroute.dispatch.verdicts import ErrorPolicy
 from semroute.errors import BrokenStreamError, DispatchError, ProviderTimeoutError, UnavailableError
 from semroute.providers.transport.limits import CallClock
 from semroute.resilience import LatencyWindows
 from semroute.resilience.clock import Clock
-from semroute.types import Ending
+from semroute.types import CallResult
 
 USUAL = 0.99
 """Quantile of the measured latency that a deployment usually needs."""
@@ -140,7 +140,7 @@ class SilenceMonitor:
         with self._lock:
             self._waited[deployment.name] = _Waited(self._clock())
 
-    def ending(self, deployment: Deployment, clock: CallClock, patience: Patience) -> Ending:
+    def ending(self, deployment: Deployment, clock: CallClock, patience: Patience) -> CallResult:
         """How a call ended that nobody waited for to its end: a failure where it was silent for too long.
 
         A stream that stops in the middle is silent from the same time on as one that never begins, which takes longer
@@ -158,7 +158,7 @@ class SilenceMonitor:
         else:
             together_s = self._wait(deployment, clock.waited_s)
             is_silent = clock.waited_s >= FLOOR_S and max(clock.waited_s, together_s) > patience.allowed_s
-        return Ending.FAILURE if is_silent else Ending.NEUTRAL
+        return CallResult.FAILURE if is_silent else CallResult.NEUTRAL
 
     def _wait(self, deployment: Deployment, seconds: float) -> float:
         """Add a wait that ends now; seconds in all since the last sign of life."""
@@ -170,7 +170,9 @@ class SilenceMonitor:
             return waited.seconds
 
 
-def timed(verdict: Verdict, error: DispatchError, clock: CallClock, ending: Ending, idle_s: float) -> Verdict:
+def timed(
+    verdict: ErrorPolicy, error: DispatchError, clock: CallClock, ending: CallResult, idle_s: float
+) -> ErrorPolicy:
     """The verdict on a failure, with regard to whose time passed.
 
     Args:
@@ -183,8 +185,8 @@ def timed(verdict: Verdict, error: DispatchError, clock: CallClock, ending: Endi
     if isinstance(error, ProviderTimeoutError) and error.is_cut_short:
         return replace(verdict, ending=ending)
     if isinstance(error, BrokenStreamError) and clock.longest_pause_s >= idle_s:
-        return replace(verdict, ending=Ending.NEUTRAL)
+        return replace(verdict, ending=CallResult.NEUTRAL)
     is_connection = isinstance(error, UnavailableError) and error.status in (None, 200)
     if is_connection and clock.stalled_s >= STALLED_S:
-        return replace(verdict, ending=Ending.NEUTRAL)
+        return replace(verdict, ending=CallResult.NEUTRAL)
     return verdict

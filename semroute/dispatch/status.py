@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from semroute.config import Config
-from semroute.dispatch.plan import place_of
+from semroute.dispatch.plan import endpoint_of
 from semroute.errors import DataError, InputError, StateError
 from semroute.resilience import MemoryGates
 from semroute.resilience.latency import LatencyWindows
 from semroute.resilience.open import open_gates
 from semroute.texts.nearest import did_you_mean
-from semroute.types import Gates, Place, Standing
-from semroute.whole import read_json, whole_file
+from semroute.types import AdmissionControl, Endpoint, EndpointStatus
+from semroute.whole import atomic_write, read_json
 
 STATE_FILE = Path(".semroute/state.json")
 """Where the command line leaves its state, relative to the working folder."""
@@ -36,16 +36,16 @@ LATENCY_KEYS = {
 }
 
 
-def places_of(config: Config) -> list[Place]:
+def places_of(config: Config) -> list[Endpoint]:
     """Every deployment with every one of its credentials, in the order of the file."""
     return [
-        place_of(deployment, credential, config)
+        endpoint_of(deployment, credential, config)
         for deployment in config.deployments
         for credential in deployment.api_key_env or (None,)
     ]
 
 
-async def describe(gates: Gates, latencies: LatencyWindows, config: Config) -> dict[str, Any]:
+async def describe(gates: AdmissionControl, latencies: LatencyWindows, config: Config) -> dict[str, Any]:
     """The standing of every place and the latencies of this process, ready for JSON."""
     places = places_of(config)
     standings = await gates.standings(places)
@@ -56,7 +56,7 @@ async def describe(gates: Gates, latencies: LatencyWindows, config: Config) -> d
     return {"at": datetime.now(UTC).isoformat(timespec="seconds"), "places": rows, "latencies": latencies.snapshot()}
 
 
-def _shown(standing: Standing) -> dict[str, Any]:
+def _shown(standing: EndpointStatus) -> dict[str, Any]:
     """Everything but the digest of a refused key, which is nobody's business."""
     return {name: value for name, value in standing._asdict().items() if name != "refused"}
 
@@ -65,7 +65,7 @@ def save_state(path: Path, gates: MemoryGates, description: Mapping[str, Any]) -
     """Write the state of this process, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = json.dumps({**description, "gates": gates.snapshot()}, indent=1)
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text(content, encoding="utf-8")
 
 
@@ -168,19 +168,19 @@ def wishes(file: Path) -> dict[str, float]:
     return found
 
 
-def _leave_wish(file: Path, places: Sequence[Place]) -> None:
+def _leave_wish(file: Path, places: Sequence[Endpoint]) -> None:
     saved = _read(file)
     if saved is None:
         raise InputError(
             f"the state is in process (state: memory), and none has saved its state in {file}: restart the process"
         )
-    with whole_file(wish_file(file)) as part:
+    with atomic_write(wish_file(file)) as part:
         part.write_text(json.dumps({**wishes(file), **dict.fromkeys((place.key for place in places), time.time())}))
     lifted = {(place.deployment, place.credential) for place in places}
     for row in saved["places"]:
         if (row["deployment"], row["credential"]) in lifted:
             row.update(breaker="closed", failure_share=0.0, calls=0, ramp=1.0, wait_s=0.0, reason=None)
-    with whole_file(file) as part:
+    with atomic_write(file) as part:
         part.write_text(json.dumps(saved, indent=1), encoding="utf-8")
 
 

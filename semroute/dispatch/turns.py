@@ -10,22 +10,22 @@ from random import Random
 
 from semroute.catalog import estimated_cost
 from semroute.config import Config, Deployment
-from semroute.dispatch.attempt import Record
-from semroute.dispatch.choice import Ready, Scored, draw, rank
+from semroute.dispatch.attempt import AttemptLog
+from semroute.dispatch.choice import Candidate, ScoredCandidate, sample, score
 from semroute.dispatch.outlook import expected_s, named
-from semroute.dispatch.plan import Option, Plan, Stage
+from semroute.dispatch.plan import DispatchPlan, Option, Stage
 from semroute.errors import AllClosedError
 from semroute.resilience.latency import LatencyWindows
 from semroute.resilience.retry_budget import RetryBudget
 from semroute.resilience.suspension import is_same_key
-from semroute.types import BreakerState, Gates, Pass, Standing, total_cost
+from semroute.types import AdmissionControl, BreakerState, EndpointStatus, Permit, total_cost
 
 LEAST_ROOM = 0.4
 """Share of what a request has left that an attempt's ``timeout_s`` leaves to other places by itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ScheduledCall:
     """Leave to call a place now.
 
     Attributes:
@@ -36,8 +36,8 @@ class Turn:
         has_others: whether another deployment could be called now if this one stays silent.
     """
 
-    scored: Scored
-    leave: Pass
+    scored: ScoredCandidate
+    leave: Permit
     siblings: tuple[Deployment, ...] = ()
     retry: bool = False
     has_others: bool = False
@@ -47,7 +47,7 @@ class Turn:
         return self.scored.ready.option
 
 
-class Turns:
+class EndpointScheduler:
     """Gives out the turns of one request.
 
     Places of a stage come first by the draw, each once; a deployment that failed for a reason that is not its key's has
@@ -61,9 +61,9 @@ class Turns:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: DispatchPlan,
         config: Config,
-        gates: Gates,
+        gates: AdmissionControl,
         latencies: LatencyWindows,
         retries: RetryBudget,
         random: Random,
@@ -81,7 +81,7 @@ class Turns:
         self._deployments = Counter[str]()
         self._luck: float | None = None
 
-    async def next(self, record: Record, *, deadline_s: float) -> Turn | None:
+    async def next(self, record: AttemptLog, *, deadline_s: float) -> ScheduledCall | None:
         """The next turn; None when nothing is left to try. ``deadline_s`` is what is left for the request."""
         for number, stage in enumerate(self._plan.stages):
             later = None
@@ -94,7 +94,7 @@ class Turns:
                 return turn
         return await self._come_back(record) or await self._panic(record, deadline_s)
 
-    async def beside(self, turn: Turn, record: Record) -> Turn | None:
+    async def beside(self, turn: ScheduledCall, record: AttemptLog) -> ScheduledCall | None:
         """A turn at another deployment of the same stage, for a hedge."""
         stage = next(stage for stage in self._plan.stages if turn.option in stage.options)
         others = [
@@ -131,13 +131,13 @@ class Turns:
         stage = next(stage for stage in self._plan.stages if option in stage.options)
         return tuple(one.deployment for one in stage.options)
 
-    def _fresh(self, stage: Stage, record: Record) -> list[Option]:
+    def _fresh(self, stage: Stage, record: AttemptLog) -> list[Option]:
         """The stage's places that have not had their turn."""
         failed = {name for name, verdict in record.verdicts.items() if not verdict.is_the_keys}
         fresh = [o for o in stage.options if o.place.key not in self._places and o.deployment.name not in failed]
         return [option for option in fresh if self._affords(option, record)]
 
-    def _affords(self, option: Option, record: Record, running_usd: float = 0.0) -> bool:
+    def _affords(self, option: Option, record: AttemptLog, running_usd: float = 0.0) -> bool:
         """True if the request's budget allows another attempt beside those made, and one that runs at this price."""
         if self._plan.total_usd is None:
             return True
@@ -145,7 +145,7 @@ class Turns:
         ahead = running_usd + (option.usd or 0.0)
         return (0.0 if spent is None else spent.usd) + ahead <= self._plan.total_usd
 
-    def _is_one_left(self, left: Sequence[Option], option: Option, record: Record) -> bool:
+    def _is_one_left(self, left: Sequence[Option], option: Option, record: AttemptLog) -> bool:
         """Return whether another deployment could be called, and paid, after a silent call of this one."""
         others = [other for other in left if other.deployment != option.deployment]
         if not others or self._plan.total_usd is None:
@@ -159,11 +159,11 @@ class Turns:
         later = self._plan.stages[start:]
         return sum(all(option.place.key not in self._places for option in stage.options) for stage in later)
 
-    def _spare(self, number: int, record: Record) -> int:
+    def _spare(self, number: int, record: AttemptLog) -> int:
         """Attempts that stage ``number`` may use for retries."""
         return self._config.retries.attempts - len(record.attempts) - self._untried(number + 1)
 
-    async def _panic(self, record: Record, deadline_s: float) -> Turn | None:
+    async def _panic(self, record: AttemptLog, deadline_s: float) -> ScheduledCall | None:
         """Pick a place that only its breaker closes, where every place of the request is closed."""
         options = self._plan.options
         standings = await self._standings(options)
@@ -187,7 +187,7 @@ class Turns:
                 return turn
         return await self._come_back(record, panic=self._luck)
 
-    def _is_to_be_called(self, option: Option, standing: Standing) -> bool:
+    def _is_to_be_called(self, option: Option, standing: EndpointStatus) -> bool:
         """Return whether an open place makes panic needless: not a half-open one whose probe this request was."""
         is_probed = standing.breaker is not BreakerState.CLOSED and option.place.key in self._places
         return standing.wait_s == 0.0 and not is_probed
@@ -199,12 +199,12 @@ class Turns:
     async def _repeat(
         self,
         stage: Stage,
-        record: Record,
+        record: AttemptLog,
         later: list[Option] | None,
         deadline_s: float,
         *,
         panic: float | None = None,
-    ) -> Turn | None:
+    ) -> ScheduledCall | None:
         rules, called = self._config.retries, self._deployments
         options = [
             option
@@ -225,7 +225,7 @@ class Turns:
         await asyncio.sleep(pause)
         return await self._draw(record, options, later, retry=True, panic=panic)
 
-    async def _come_back(self, record: Record, *, panic: float | None = None) -> Turn | None:
+    async def _come_back(self, record: AttemptLog, *, panic: float | None = None) -> ScheduledCall | None:
         """A second call of a place that was silent when others, which have failed since, were given a try."""
         options = [
             option
@@ -240,13 +240,13 @@ class Turns:
 
     async def _draw(
         self,
-        record: Record,
+        record: AttemptLog,
         options: list[Option],
         later: list[Option] | None = None,
         *,
         retry: bool = False,
         panic: float | None = None,
-    ) -> Turn | None:
+    ) -> ScheduledCall | None:
         """One of the options that are open, or in panic closed by their breakers, with leave.
 
         ``later`` are looked at and not drawn: what could be called after it. None where that makes no difference.
@@ -255,17 +255,17 @@ class Turns:
             asked = [*options, *(later or ())]
             standings = await self._standings(asked)
             ready = [
-                Ready(option, standing, expected_s(self._latencies, option, self._plan.needs, self._streaming))
+                Candidate(option, standing, expected_s(self._latencies, option, self._plan.needs, self._streaming))
                 for option, standing in zip(options, standings, strict=False)
                 if standing.wait_s == 0.0 or panic is not None
             ]
             if not ready:
                 return None
-            scored = draw(rank(ready, self._config.selection), self._random)
+            scored = sample(score(ready, self._config.selection), self._random)
             option = scored.ready.option
             how = {} if panic is None else {"panic": panic}
-            leave = await self._gates.enter(option.place, self._plan.tokens, option.usd or 0.0, **how)
-            if isinstance(leave, Pass):
+            leave = await self._gates.acquire(option.place, self._plan.tokens, option.usd or 0.0, **how)
+            if isinstance(leave, Permit):
                 self._places.add(option.place.key)
                 self._deployments[option.deployment.name] += 1
                 # A probe may hang as the calls before it did, and panic call those that are closed after it.
@@ -276,12 +276,12 @@ class Turns:
                     if one.wait_s == 0.0 or (may_panic and _is_broken(one))
                 ]
                 has_others = later is not None and self._is_one_left(left, option, record)
-                return Turn(scored, leave, self._siblings(option), retry, has_others)
+                return ScheduledCall(scored, leave, self._siblings(option), retry, has_others)
             # Another request took the room between the look and the step.
             options = [other for other in options if other is not option]
         return None
 
-    async def _standings(self, options: Sequence[Option]) -> list[Standing]:
+    async def _standings(self, options: Sequence[Option]) -> list[EndpointStatus]:
         """Ask how the places stand, after lifting what was closed for another key than the variable holds now."""
         places, prices = [option.place for option in options], _prices(options)
         standings = await self._gates.standings(places, self._plan.tokens, prices)
@@ -297,7 +297,7 @@ class Turns:
         return await self._gates.standings(places, self._plan.tokens, prices)
 
 
-def _is_broken(standing: Standing) -> bool:
+def _is_broken(standing: EndpointStatus) -> bool:
     """Return whether a place is closed by its breaker."""
     return standing.wait_s != 0.0 and standing.breaker in (BreakerState.OPEN, BreakerState.HALF_OPEN)
 

@@ -67,7 +67,7 @@ MAX_NAME = 512
 SHOWN = 40
 """Characters of a key that a path repeats."""
 
-Field: TypeAlias = "Callable[[_Walk, Any], object]"
+Field: TypeAlias = "Callable[[_ValueWalk, Any], object]"
 _E = TypeVar("_E", bound=InputError)
 _T = TypeVar("_T")
 
@@ -88,7 +88,7 @@ def valid_request(query: Query | Request) -> Request:
         QueryError: it is neither text nor messages, or a message has a shape that no server takes.
         InputError: another field of the request cannot be used.
     """
-    walk, is_request = _Walk(), issubclass(type(query), Request)
+    walk, is_request = _ValueWalk(), issubclass(type(query), Request)
     try:
         if not is_request:
             return Request(cast("tuple[Message, ...]", _messages(walk, query)))
@@ -139,7 +139,7 @@ def valid_constraints(constraints: Constraints | None, model: str | None = None)
         constraints = ANYTHING
     elif not issubclass(type(constraints), Constraints):
         raise InputError(f"constraints: is {_name(constraints)}, not Constraints (semroute.dispatch.Constraints)")
-    walk = _Walk()
+    walk = _ValueWalk()
     try:
         try:
             changes = {} if constraints is ANYTHING else _changes(walk, constraints, _LIMITS)
@@ -160,12 +160,12 @@ def valid_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
         InputError: they are not a sequence of names.
     """
     try:
-        return cast("tuple[str, ...]", _checked(_Walk(), "candidates", candidates, _names))
+        return cast("tuple[str, ...]", _checked(_ValueWalk(), "candidates", candidates, _names))
     except _FaultError as fault:
         raise _error(fault, InputError) from None
 
 
-class _Walk:
+class _ValueWalk:
     """One pass over the values of one request, with what is left of its bounds."""
 
     __slots__ = ("bytes", "values")
@@ -270,7 +270,7 @@ class _Walk:
         return _read(copy, kind.__name__)
 
 
-def _changes(walk: _Walk, owner: object, fields: Mapping[str, Field]) -> dict[str, Any]:
+def _changes(walk: _ValueWalk, owner: object, fields: Mapping[str, Field]) -> dict[str, Any]:
     """Return the fields of a dataclass that have to be replaced by plain values."""
     changes: dict[str, Any] = {}
     for name, check in fields.items():
@@ -284,7 +284,7 @@ def _changes(walk: _Walk, owner: object, fields: Mapping[str, Field]) -> dict[st
     return changes
 
 
-def _checked(walk: _Walk, key: str | int, value: object, check: Field) -> object:
+def _checked(walk: _ValueWalk, key: str | int, value: object, check: Field) -> object:
     """Return what ``check`` makes of a value; a fault in it gets the value's key."""
     try:
         return check(walk, value)
@@ -330,7 +330,7 @@ def _is_sized_sequence(kind: type) -> bool:
     return issubclass(kind, Sequence) or all(hasattr(kind, name) for name in ("__len__", "__iter__", "__getitem__"))
 
 
-def _messages(walk: _Walk, value: Any) -> object:
+def _messages(walk: _ValueWalk, value: Any) -> object:
     kind = type(value)
     if issubclass(kind, str):
         return ({"role": "user", "content": walk.plain(value)},)
@@ -349,7 +349,7 @@ def _is(one: object, other: object) -> bool:
     return one is other
 
 
-def _message(walk: _Walk, given: Any) -> object:
+def _message(walk: _ValueWalk, given: Any) -> object:
     message: Any = walk.plain(given, 1)
     if type(message) is not dict:
         raise _FaultError(f'a chat message is a mapping with "role" and "content", not {_name(message)}')
@@ -409,7 +409,7 @@ def _tool_calls(calls: Any) -> None:
 
 
 def _whole(least: int, most: int) -> Field:
-    def check(walk: _Walk, value: Any) -> object:
+    def check(walk: _ValueWalk, value: Any) -> object:
         if value is None:
             return None
         if issubclass(type(value), bool) or not issubclass(type(value), Integral):
@@ -423,7 +423,7 @@ def _whole(least: int, most: int) -> Field:
 
 
 def _number(most: float, remedy: str, *, least: float = 0.0) -> Field:
-    def check(walk: _Walk, value: Any) -> object:
+    def check(walk: _ValueWalk, value: Any) -> object:
         if value is None:
             return None
         kind: type = type(value)
@@ -440,13 +440,13 @@ def _number(most: float, remedy: str, *, least: float = 0.0) -> Field:
     return check
 
 
-def _flag(walk: _Walk, value: Any) -> object:
+def _flag(walk: _ValueWalk, value: Any) -> object:
     if type(value) is not bool:
         raise _FaultError(f"is {_name(value)}, not True or False")
     return value
 
 
-def _word(walk: _Walk, value: Any) -> object:
+def _word(walk: _ValueWalk, value: Any) -> object:
     """A name, or None."""
     if value is None:
         return None
@@ -460,7 +460,7 @@ def _word(walk: _Walk, value: Any) -> object:
     return text
 
 
-def _names(walk: _Walk, value: Any) -> tuple[str, ...]:
+def _names(walk: _ValueWalk, value: Any) -> tuple[str, ...]:
     kind = type(value)
     if kind is str or not issubclass(kind, Sequence | Set) or issubclass(kind, bytes | bytearray | memoryview):
         raise _FaultError(f"is {kind.__name__}, not a list of names")
@@ -470,12 +470,12 @@ def _names(walk: _Walk, value: Any) -> tuple[str, ...]:
     return items if kind is tuple and all(map(_is, names, items)) else tuple(cast("list[str]", names))
 
 
-def _name_set(walk: _Walk, value: Any) -> object:
+def _name_set(walk: _ValueWalk, value: Any) -> object:
     names = _names(walk, value)
     return value if type(value) is frozenset else frozenset(names)
 
 
-def _stop(walk: _Walk, value: Any) -> object:
+def _stop(walk: _ValueWalk, value: Any) -> object:
     if issubclass(type(value), str):
         value = (value,)
     kind = type(value)
@@ -488,7 +488,7 @@ def _stop(walk: _Walk, value: Any) -> object:
     return texts if type(texts) is tuple else tuple(cast(Sequence[str], texts))
 
 
-def _tools(walk: _Walk, value: Any) -> object:
+def _tools(walk: _ValueWalk, value: Any) -> object:
     kind = type(value)
     if not issubclass(kind, Sequence) or issubclass(kind, str | bytes | bytearray | memoryview):
         raise _FaultError(f"is {kind.__name__}, not a list of Tool")
@@ -498,46 +498,46 @@ def _tools(walk: _Walk, value: Any) -> object:
     return value if kind is tuple and all(map(_is, tools, items)) else tuple(cast("list[Tool]", tools))
 
 
-def _tool(walk: _Walk, item: Any) -> object:
+def _tool(walk: _ValueWalk, item: Any) -> object:
     if not issubclass(type(item), Tool):
         raise _FaultError(f"is {_name(item)}, not a Tool (Tool(name, description, parameters))")
     changes = _changes(walk, item, _TOOL_FIELDS)
     return replace(item, **changes) if changes else item
 
 
-def _text(walk: _Walk, value: Any) -> object:
+def _text(walk: _ValueWalk, value: Any) -> object:
     if not issubclass(type(value), str):
         raise _FaultError(f"is {_name(value)}, not text")
     return walk.plain(value)
 
 
-def _named(walk: _Walk, value: Any) -> object:
+def _named(walk: _ValueWalk, value: Any) -> object:
     if value is None:
         raise _FaultError("is NoneType, not a name")
     return _word(walk, value)
 
 
-def _schema(walk: _Walk, value: Any) -> object:
+def _schema(walk: _ValueWalk, value: Any) -> object:
     if not issubclass(type(value), Mapping):
         raise _FaultError(f"is {_name(value)}, not a mapping (a JSON schema)")
     return walk.plain(value)
 
 
-def _optional_schema(walk: _Walk, value: Any) -> object:
+def _optional_schema(walk: _ValueWalk, value: Any) -> object:
     return None if value is None else _schema(walk, value)
 
 
-def _optional_flag(walk: _Walk, value: Any) -> object:
+def _optional_flag(walk: _ValueWalk, value: Any) -> object:
     return None if value is None else _flag(walk, value)
 
 
-def _parameters(walk: _Walk, value: Any) -> object:
+def _parameters(walk: _ValueWalk, value: Any) -> object:
     if not issubclass(type(value), Mapping):
         raise _FaultError(f"is {_name(value)}, not a mapping of parameters by their names on the wire")
     return walk.plain(value)
 
 
-def _metadata(walk: _Walk, value: Any) -> object:
+def _metadata(walk: _ValueWalk, value: Any) -> object:
     if not issubclass(type(value), Mapping):
         raise _FaultError(f"is {_name(value)}, not a mapping of texts to texts")
     known = cast("dict[str, object]", walk.plain(value))

@@ -13,7 +13,7 @@ from semroute.errors import (
     QuotaError,
     RateLimitError,
 )
-from semroute.types import Ending, Standing
+from semroute.types import CallResult, EndpointStatus
 
 UNHINTED_S = 1.0
 """How long a place is left alone after a 429 that says nothing about waiting, seconds."""
@@ -22,7 +22,7 @@ PASSING_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ErrorPolicy:
     """What one failure means.
 
     Attributes:
@@ -33,14 +33,14 @@ class Verdict:
         is_the_keys: whether it is a matter of the key, so that another key of the deployment may do better.
     """
 
-    ending: Ending
+    ending: CallResult
     wait_s: float | None = None
     elsewhere: bool = True
     again: bool = False
     is_the_keys: bool = False
 
 
-def judge(error: DispatchError, standing: Standing | None = None) -> Verdict:
+def classify_error(error: DispatchError, standing: EndpointStatus | None = None) -> ErrorPolicy:
     """Return the verdict on a failed attempt.
 
     Args:
@@ -50,35 +50,39 @@ def judge(error: DispatchError, standing: Standing | None = None) -> Verdict:
     """
     match error:
         case ProviderTimeoutError() if error.is_cut_short:
-            return Verdict(Ending.NEUTRAL)  # our own deadline says nothing of the place
+            return ErrorPolicy(CallResult.NEUTRAL)  # our own deadline says nothing of the place
         case ProviderTimeoutError():
-            return Verdict(Ending.FAILURE)  # a second wait of the same length is better spent elsewhere
+            return ErrorPolicy(CallResult.FAILURE)  # a second wait of the same length is better spent elsewhere
         case EmptyAnswerError():
             # A caller's words can make every model say nothing: that must not close a place for everybody, and saying
             # them again would not help. A place that counts no token of output has not run the model.
-            return Verdict(Ending.NEUTRAL) if error.is_the_requests else Verdict(Ending.FAILURE, again=True)
+            return (
+                ErrorPolicy(CallResult.NEUTRAL)
+                if error.is_the_requests
+                else ErrorPolicy(CallResult.FAILURE, again=True)
+            )
     is_the_keys = isinstance(error, AuthenticationError | RateLimitError)
     match error.fault:
         case Fault.KEY:
-            return Verdict(Ending.DISABLE, is_the_keys=is_the_keys)
+            return ErrorPolicy(CallResult.DISABLE, is_the_keys=is_the_keys)
         case Fault.DOUBT if standing is not None and standing.calls > 0 and standing.failure_share < 1.0:
-            return Verdict(Ending.NEUTRAL, is_the_keys=is_the_keys)
+            return ErrorPolicy(CallResult.NEUTRAL, is_the_keys=is_the_keys)
         case Fault.ACCESS | Fault.DOUBT:
-            return Verdict(Ending.SUSPEND, is_the_keys=is_the_keys)
+            return ErrorPolicy(CallResult.SUSPEND, is_the_keys=is_the_keys)
         case Fault.LIMIT:
             # The throttle's business alone: a breaker that opened on 429 would outlast the provider's own hint.
             wait_s = UNHINTED_S if error.wait_s is None else error.wait_s
-            return Verdict(Ending.NEUTRAL, wait_s, is_the_keys=is_the_keys)
+            return ErrorPolicy(CallResult.NEUTRAL, wait_s, is_the_keys=is_the_keys)
         case Fault.MODEL:
-            return Verdict(Ending.NEUTRAL, is_the_keys=is_the_keys)
+            return ErrorPolicy(CallResult.NEUTRAL, is_the_keys=is_the_keys)
         case Fault.TRANSIENT:
             passing_s = None if error.wait_s is None else min(error.wait_s, PASSING_S)
-            return Verdict(Ending.NEUTRAL, passing_s, again=passing_s is None)
+            return ErrorPolicy(CallResult.NEUTRAL, passing_s, again=passing_s is None)
         case Fault.REQUEST:
-            return Verdict(Ending.NEUTRAL, elsewhere=False)
+            return ErrorPolicy(CallResult.NEUTRAL, elsewhere=False)
         case Fault.ADDRESS:
-            return Verdict(Ending.FAILURE)
-    return Verdict(Ending.FAILURE, error.wait_s, again=error.wait_s is None)
+            return ErrorPolicy(CallResult.FAILURE)
+    return ErrorPolicy(CallResult.FAILURE, error.wait_s, again=error.wait_s is None)
 
 
 def reason_of(error: DispatchError) -> str:

@@ -21,7 +21,7 @@ from semroute.encoders.quantize import quantize
 from semroute.encoders.sentence import is_built_in, load, name_of
 from semroute.encoders.tracing import plain_attention, traced, unsupported
 from semroute.extras import require
-from semroute.whole import whole_file
+from semroute.whole import atomic_write
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -134,9 +134,9 @@ def _cached_graph(packaged: Path) -> Path:
         return path
     content = minilm.build_graph(minilm.read_weights(packaged)).SerializeToString()
     cache.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(content)
-    with whole_file(told) as part:
+    with atomic_write(told) as part:
         part.write_text(hashlib.sha256(content).hexdigest(), "ascii")
     return path
 

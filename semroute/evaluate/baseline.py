@@ -24,7 +24,7 @@ _NUMBERS = ("below", "quality", "quality_low", "cost_usd", "cost_high")
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
+class DriftBaseline:
     """What a policy was tuned on.
 
     Attributes:

@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.evaluate.baseline import Baseline, Numbers, Prices, parts_of
+from semroute.evaluate.baseline import DriftBaseline, Numbers, Prices, parts_of
 from semroute.evaluate.curves.bootstrap import Interval
 from semroute.evaluate.mean import mean_interval
 from semroute.evaluate.rate import Rate
@@ -56,7 +56,7 @@ class Drift:
 
 
 def drift(
-    baseline: Baseline,
+    baseline: DriftBaseline,
     scores: Numbers | None,
     below: NDArray[np.bool_] | None,
     feedback: Sequence[float],
@@ -100,7 +100,7 @@ def drift(
     return replace(found, reasons=tuple(_reasons(baseline, found)))
 
 
-def stability(baseline: Baseline, scores: Numbers) -> float:
+def stability(baseline: DriftBaseline, scores: Numbers) -> float:
     """Population stability index: ``sum over bins of (now - then) * ln(now / then)``, less what chance alone may give.
 
     Without any drift it is about ``chi2 * (1 / n + 1 / rows)``, with one degree of freedom less than there are bins
@@ -121,7 +121,7 @@ def _chi_square(freedom: int) -> float:
     return freedom * float(1.0 - spread + NormalDist().inv_cdf(_BEYOND) * spread**0.5) ** 3
 
 
-def _reasons(then: Baseline, found: Drift) -> Iterator[str]:
+def _reasons(then: DriftBaseline, found: Drift) -> Iterator[str]:
     """Each needs rows enough, and a change that is both large and beyond chance."""
     if not found.same_index:
         yield "the index is another than the one that it was tuned with, and scores queries otherwise"

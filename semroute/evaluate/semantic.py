@@ -21,7 +21,7 @@ OUT_OF_SCOPE = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredQueries:
     """Labelled queries with their scores.
 
     Attributes:
@@ -90,7 +90,7 @@ class Mistake:
     threshold: float
 
 
-def mistakes(scored: Scored, thresholds: NDArray[np.float64]) -> tuple[Mistake, ...]:
+def mistakes(scored: ScoredQueries, thresholds: NDArray[np.float64]) -> tuple[Mistake, ...]:
     """List the queries that are decided wrongly, in their order.
 
     Args:
@@ -113,7 +113,7 @@ def mistakes(scored: Scored, thresholds: NDArray[np.float64]) -> tuple[Mistake, 
     )
 
 
-def evaluate(scored: Scored, thresholds: NDArray[np.float64]) -> Evaluation:
+def evaluate(scored: ScoredQueries, thresholds: NDArray[np.float64]) -> Evaluation:
     """Compare decisions with labels.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.evaluate.semantic import OUT_OF_SCOPE, Scored
+from semroute.evaluate.semantic import OUT_OF_SCOPE, ScoredQueries
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class SweepPoint:
     accuracy: float
 
 
-def sweep(scored: Scored, thresholds: NDArray[np.float64]) -> list[SweepPoint]:
+def sweep(scored: ScoredQueries, thresholds: NDArray[np.float64]) -> list[SweepPoint]:
     """Try each of ``thresholds`` for all categories at once."""
     best = scored.scores.max(axis=1).astype(np.float64)
     right = scored.scores.argmax(axis=1) == scored.labels
@@ -49,7 +49,7 @@ def sweep(scored: Scored, thresholds: NDArray[np.float64]) -> list[SweepPoint]:
     return points
 
 
-def threshold_grid(scored: Scored, step: float = 0.01) -> NDArray[np.float64]:
+def threshold_grid(scored: ScoredQueries, step: float = 0.01) -> NDArray[np.float64]:
     """Multiples of ``step`` from where every query is accepted to where none is."""
     best = scored.scores.max(axis=1).astype(np.float64)
     first, last = int(np.floor(best.min() / step)), int(np.floor(best.max() / step)) + 1

@@ -18,7 +18,7 @@ from semroute.arrays import read_npz
 from semroute.errors import ArtifactError, InputError
 from semroute.heads.hashed import checked_file, is_hashed, store_file
 from semroute.heads.kinds import OBJECT, Kind
-from semroute.whole import check_folder, only_writer, read_json, whole_file
+from semroute.whole import atomic_write, check_folder, exclusive_folder, read_json
 
 MANIFEST = "classifier.json"
 Arrays = Mapping[str, NDArray[Any]]
@@ -75,7 +75,7 @@ class ArrayFolder:
             InputError: the folder holds something else, or cannot be written.
         """
         try:
-            with only_writer(folder, MANIFEST, is_hashed):
+            with exclusive_folder(folder, MANIFEST, is_hashed):
                 self._write(folder, manifest, arrays, files or {})
         except OSError as error:
             raise InputError(f"{folder}: the {self.what} cannot be written ({error.strerror or error})") from error
@@ -89,7 +89,7 @@ class ArrayFolder:
         copied = {name: store_file(folder, name, path.suffix, path.read_bytes()) for name, path in files.items()}
         whole = {"format": self.format, "version": self.version, "arrays": stored, "files": copied, **manifest}
         # A reader begins with the manifest: until it is replaced, the old arrays are the ones that count.
-        with whole_file(folder / MANIFEST) as part:
+        with atomic_write(folder / MANIFEST) as part:
             part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         # Those of the generation before stay until the next: a reader that has its manifest still finds them.
         kept = before | _named(whole)

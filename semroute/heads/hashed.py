@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from semroute.errors import ArtifactError
-from semroute.whole import whole_file
+from semroute.whole import atomic_write
 
 _HASHED = re.compile(r"[a-z]+-[0-9a-f]{16}\.\w+")
 
@@ -22,7 +22,7 @@ def store_file(folder: Path, name: str, suffix: str, content: bytes) -> dict[str
     """Write a file that is named by its hash; gives its entry in the manifest."""
     digest = hashlib.sha256(content).hexdigest()
     path = folder / f"{name}-{digest[:16]}{suffix}"
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(content)
     return {"file": path.name, "sha256": digest}
 

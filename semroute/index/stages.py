@@ -31,7 +31,7 @@ class FirstStage:
     bar: float
 
 
-def sureness(scores: Matrix) -> Doubles:
+def margin_score(scores: Matrix) -> Doubles:
     """``(n,)`` what a bar is compared with: the best score of each row plus its lead over the next best."""
     best, margin = best_and_margin(scores)
     return best + margin
@@ -91,5 +91,5 @@ class BothScores:
         """
         if self.first is None:
             return self.second
-        stronger = (sureness(self.first) >= bar) & (self.first.max(axis=1) > self.second.max(axis=1))
+        stronger = (margin_score(self.first) >= bar) & (self.first.max(axis=1) > self.second.max(axis=1))
         return np.where(stronger[:, None], self.first, self.second)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from semroute.evaluate.metrics import accuracy
 from semroute.index import BothScores
 from semroute.index.scoring import Calibration, best_and_margin, blend
-from semroute.index.stages import sureness
+from semroute.index.stages import margin_score
 from semroute.learn.validation import HeldOut
 from semroute.types import Matrix
 
@@ -35,7 +35,7 @@ USUAL_ASK_BAR = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ScoringChoice:
     """Prototypes per category, share of the head, and the held-out scores ``(m, categories)`` that they give."""
 
     prototypes: int
@@ -43,7 +43,7 @@ class Choice:
     scores: Matrix
 
 
-def choose(held: HeldOut, examples_per_category: float) -> Choice:
+def choose(held: HeldOut, examples_per_category: float) -> ScoringChoice:
     """The usual choice among those whose accuracy is within half a standard error of the best one's.
 
     Where several are alike, accuracy would leave it to chance, and the number of prototypes and the similarity's share
@@ -62,7 +62,7 @@ def choose(held: HeldOut, examples_per_category: float) -> Choice:
         (pair for pair, value in reached.items() if value >= best - tolerance),
         key=lambda pair: (abs(pair[1] - USUAL_WEIGHT), abs(math.log(pair[0] / usual)), pair),
     )
-    return Choice(count, weight, tried[count, weight])
+    return ScoringChoice(count, weight, tried[count, weight])
 
 
 def ask_bar(held: Matrix, labels: NDArray[np.int64], vague: Matrix) -> float:
@@ -76,8 +76,8 @@ def ask_bar(held: Matrix, labels: NDArray[np.int64], vague: Matrix) -> float:
         labels: ``(m,)`` their categories.
         vague: ``(n, categories)`` scores of :data:`~semroute.texts.vague.VAGUE_ASKS`.
     """
-    good = sureness(held)[held.argmax(axis=1) == labels]
-    empty = sureness(vague)
+    good = margin_score(held)[held.argmax(axis=1) == labels]
+    empty = margin_score(vague)
     bars = np.linspace(0.5, 1.1, 25)
     gained = [float((good >= bar).sum() / len(labels) - (empty >= bar).mean()) for bar in bars]
     near = np.flatnonzero(np.array(gained) >= max(gained) - 0.02)

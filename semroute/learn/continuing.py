@@ -19,7 +19,7 @@ from semroute.heads import MlpHead
 from semroute.index import Artifact, PrototypeIndex, Scorer
 from semroute.learn.build import Examples, Material, given_thresholds, write_index
 from semroute.learn.first_stage import FirstStageFit
-from semroute.learn.fit import Fitted, Held, concluded
+from semroute.learn.fit import Fitted, HeldOutScores, concluded
 from semroute.learn.fit_record import FitRecord, HeldOutRows
 from semroute.learn.head_training import HeadPlan, continue_head
 from semroute.learn.near_twins import group_means, near_twins
@@ -93,7 +93,7 @@ def continued_artifact(
     report["changed_since_full_fit"] = sum(changed.values())
     fresh = np.unique(groups[len(edit.kept) :])
     scorer = _continued_scorer(scorer, group_means(vectors, labels, groups), fresh, report)
-    fitted = concluded(scorer, report, Held(held.matrix(len(examples.categories)), held.labels), held.groups)
+    fitted = concluded(scorer, report, HeldOutScores(held.matrix(len(examples.categories)), held.labels), held.groups)
     thresholds, _ = given_thresholds(examples, fitted)
     material = Material(examples, vectors, thresholds, FitRecord("", groups, held, fitted.report, changed))
     progress("fitting", 1, 1)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from semroute.evaluate.metrics import accuracy
 from semroute.evaluate.semantic import OUT_OF_SCOPE, decide
 from semroute.index import BothScores, FirstStage
-from semroute.index.stages import answers, sureness
+from semroute.index.stages import answers, margin_score
 from semroute.learn.choices import Calibrations
 from semroute.learn.fit import Fitted, fit
-from semroute.learn.thresholds import Target, thresholds_for
+from semroute.learn.thresholds import RejectionTarget, thresholds_for
 from semroute.learn.validation import Split
 from semroute.types import Encoder
 from semroute.types.progress import Progress
@@ -45,7 +45,7 @@ class ValidationRows:
 
     texts: Sequence[str]
     labels: Labels
-    target: Target
+    target: RejectionTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def lowest_bar(both: BothScores, labels: Labels, thresholds: Doubles, floor: flo
     assert both.first is not None
     inside = labels != OUT_OF_SCOPE
     could = answers(both.first, thresholds, -math.inf)
-    sure = np.where(could, sureness(both.first), -math.inf)
+    sure = np.where(could, margin_score(both.first), -math.inf)
     gained = (both.first.argmax(axis=1) == labels).astype(int) - (both.second.argmax(axis=1) == labels)
     order = np.argsort(-sure[inside], kind="stable")
     ranked, balance = sure[inside][order], np.cumsum(gained[inside][order])

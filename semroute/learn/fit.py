@@ -34,7 +34,7 @@ UNVALIDATED_CALIBRATION = Calibration(bias=-3.0, score=6.0, margin=6.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldOutScores:
     """Held-out scores ``(m, categories)`` of the choice that was made, and the true categories ``(m,)``.
 
     A row is a group of examples that say nearly the same.
@@ -55,7 +55,7 @@ class Fitted:
     scorer: Scorer
     thresholds: NDArray[np.float64]
     report: dict[str, Any]
-    held: Held | None = None
+    held: HeldOutScores | None = None
     groups: NDArray[np.int64] | None = None
 
 
@@ -108,10 +108,10 @@ def fit(
     }
     trained = held.head if choice.weight > 0 else None
     scorer = _scorer(prototypes, counts, trained, choice.weight, UNVALIDATED_CALIBRATION)
-    return concluded(scorer, report, Held(choice.scores, held.labels), held.groups)
+    return concluded(scorer, report, HeldOutScores(choice.scores, held.labels), held.groups)
 
 
-def concluded(scorer: Scorer, report: dict[str, Any], held: Held, groups: NDArray[np.int64] | None) -> Fitted:
+def concluded(scorer: Scorer, report: dict[str, Any], held: HeldOutScores, groups: NDArray[np.int64] | None) -> Fitted:
     """Complete a fit by what follows from held-out scores: thresholds, calibration, and the report's figures.
 
     Args:

@@ -27,7 +27,7 @@ from semroute.learn.example_findings import example_findings
 from semroute.learn.first_stage import FirstStagePlan, ValidationRows
 from semroute.learn.near_twins import near_twins
 from semroute.learn.reuse import known_vectors, previous_artifact
-from semroute.learn.thresholds import Target
+from semroute.learn.thresholds import RejectionTarget
 from semroute.learn.tuning import TuneReport, label_numbers, tune_artifact
 from semroute.learn.validation import Split, splits
 from semroute.types import Encoder, Matrix
@@ -87,7 +87,7 @@ def build_index(
     head: bool = True,
     first_stage: bool = False,
     validation: Sequence[LabelledQuery] | None = None,
-    target: Target | None = None,
+    target: RejectionTarget | None = None,
     config: Config | None = None,
     seed: int = 0,
     fresh: bool = False,
@@ -120,7 +120,7 @@ def build_index(
         ArtifactBusyError: another build is writing there.
         MissingExtraError: the extra "build" is not installed, or "static" where ``first_stage`` needs it.
     """
-    encoder, target = encoder or EncoderChoice.of(config), target or Target()
+    encoder, target = encoder or EncoderChoice.of(config), target or RejectionTarget()
     if first_stage:
         _check_first_stage(encoder)
     read = read_source(source)
@@ -213,7 +213,7 @@ def _first_stage(
     work: Path,
     examples: Examples,
     validation: Sequence[LabelledQuery] | None,
-    target: Target,
+    target: RejectionTarget,
     progress: Progress,
 ) -> FirstStagePlan:
     from semroute.encoders.distill import distill_static

@@ -16,7 +16,7 @@ from semroute.encoders.fingerprint import of_arrays
 from semroute.errors import ArtifactError
 from semroute.heads import MlpHead
 from semroute.index import Artifact, PrototypeIndex, Scorer, open_artifact
-from semroute.learn.fit import Fitted, Held, concluded
+from semroute.learn.fit import Fitted, HeldOutScores, concluded
 from semroute.learn.fit_record import FitRecord
 from semroute.learn.validation import Split
 from semroute.types import Encoder, Matrix
@@ -96,7 +96,7 @@ def known_fit(previous: Artifact | None, digest: str) -> Fitted | None:
     scorer = stored_scorer(previous)
     if scorer is None:
         return None
-    held = Held(record.held.matrix(len(scorer.prototypes.counts)), record.held.labels)
+    held = HeldOutScores(record.held.matrix(len(scorer.prototypes.counts)), record.held.labels)
     return concluded(scorer, dict(record.report), held, record.held.groups)
 
 

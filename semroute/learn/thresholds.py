@@ -28,7 +28,7 @@ SLACK = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RejectionTarget:
     """What thresholds aim at.
 
     Attributes:
@@ -40,7 +40,7 @@ class Target:
     false_rejection: float = FALSE_REJECTION
 
 
-def thresholds_for(scores: Matrix, labels: NDArray[np.int64], target: Target) -> NDArray[np.float64]:
+def thresholds_for(scores: Matrix, labels: NDArray[np.int64], target: RejectionTarget) -> NDArray[np.float64]:
     """Thresholds for ``target`` from ``(n, categories)`` scores: by the out-of-scope queries where there are any."""
     outside = labels == OUT_OF_SCOPE
     if outside.any():

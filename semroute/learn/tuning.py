@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from semroute.categories import LabelledQuery
 from semroute.errors import DataError
-from semroute.evaluate.semantic import OUT_OF_SCOPE, Evaluation, Mistake, Scored, evaluate, mistakes
+from semroute.evaluate.semantic import OUT_OF_SCOPE, Evaluation, Mistake, ScoredQueries, evaluate, mistakes
 from semroute.index import Artifact, BothScores, FirstStage
 from semroute.learn.build import with_thresholds
 from semroute.learn.choices import Calibrations
-from semroute.learn.thresholds import Target, thresholds_for
+from semroute.learn.thresholds import RejectionTarget, thresholds_for
 from semroute.texts.nearest import known_names
 from semroute.types import CategoryScorer, Encoder
 
@@ -75,7 +75,7 @@ def tune_artifact(
     encoder: Encoder,
     scorer: CategoryScorer,
     rows: Sequence[LabelledQuery],
-    target: Target,
+    target: RejectionTarget,
     *,
     first: FirstStage | None = None,
     seed: int = 0,
@@ -139,7 +139,7 @@ def tune_artifact(
 
 @dataclass(frozen=True, slots=True)
 class _Fitter:
-    target: Target
+    target: RejectionTarget
     old: NDArray[np.float64]
     pinned: NDArray[np.bool_]
     calibrations: Calibrations
@@ -159,10 +159,10 @@ class _Fitter:
         labels: NDArray[np.int64],
         thresholds: NDArray[np.float64],
         calibrations: Calibrations,
-    ) -> Scored:
+    ) -> ScoredQueries:
         """What serving would say with these thresholds."""
         confidence = calibrations.confidence(both, both.answered(thresholds, self.bar))
-        return Scored(names, both.scores(thresholds, self.bar), confidence, labels)
+        return ScoredQueries(names, both.scores(thresholds, self.bar), confidence, labels)
 
 
 def _cross_fitted(
@@ -176,5 +176,5 @@ def _cross_fitted(
         if held.any() and not held.all():
             thresholds[held], calibrations = fit(both[~held], labels[~held])
             confidence[held] = fit.scored(names, both[held], labels[held], thresholds[held], calibrations).confidence
-    scored = Scored(names, both.scores(thresholds, fit.bar), confidence, labels)
+    scored = ScoredQueries(names, both.scores(thresholds, fit.bar), confidence, labels)
     return evaluate(scored, thresholds), mistakes(scored, thresholds)

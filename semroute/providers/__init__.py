@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from semroute.config.vendors import Format
 from semroute.providers import anthropic, gemini, openai
 from semroute.providers.adapter import Adapter
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 
-__all__ = ["ADAPTERS", "Adapter", "Target"]
+__all__ = ["ADAPTERS", "Adapter", "CallTarget"]
 
 ADAPTERS: Mapping[Format, Adapter] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
 """The adapter for each value of a deployment's ``format``."""

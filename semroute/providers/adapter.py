@@ -7,7 +7,7 @@ from typing import Protocol
 
 import httpx
 
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.providers.transport.limits import Within
 from semroute.types import Completion, Delta, Request
 
@@ -21,13 +21,13 @@ class Adapter(Protocol):
     """
 
     async def complete(
-        self, client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within
+        self, client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within
     ) -> Completion:
         """The whole answer at once; ``cost`` and ``attempts`` are left to the caller."""
         ...
 
     def stream(
-        self, client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within
+        self, client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within
     ) -> AsyncGenerator[Delta | Completion]:
         """The answer as it arrives: any number of :class:`~semroute.types.Delta`, then one completion, the last.
 

@@ -8,7 +8,7 @@ from semroute.config import Deployment
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CallTarget:
     """A deployment with one of its credentials.
 
     Attributes:

@@ -19,7 +19,7 @@ from random import Random
 from semroute.config import BreakerRules
 from semroute.resilience.clock import ASK_AGAIN_S, Wait, until
 from semroute.resilience.rolling import RollingCount
-from semroute.types import BreakerState, Ending
+from semroute.types import BreakerState, CallResult
 
 RAMP_START = 0.1
 """Share of its usual traffic that a place should get at the moment it closes; as Envoy's slow start begins."""
@@ -160,14 +160,14 @@ class Breaker:
         self._leases[self._last_lease] = now + self._rules.probe_lease_s
         return Ticket(self._era, self._last_lease)
 
-    def leave(self, ticket: Ticket, ending: Ending, now: float) -> None:
+    def leave(self, ticket: Ticket, ending: CallResult, now: float) -> None:
         """Take a call's ending. A probe's lease is released whatever the ending; one that has run out says nothing."""
         has_lease = False
         if ticket.lease is not None:
             self._forget_lost_probes(now)
             has_lease = self._leases.pop(ticket.lease, None) is not None
-        if ending is Ending.SUCCESS or ending is Ending.FAILURE:
-            if ending is Ending.SUCCESS:
+        if ending is CallResult.SUCCESS or ending is CallResult.FAILURE:
+            if ending is CallResult.SUCCESS:
                 self._all_good.add(now)
             if ticket.is_panic:
                 self._judge_panic(ending, now)
@@ -194,30 +194,30 @@ class Breaker:
         self._open_until = None
         self._failed_rounds = 0
 
-    def _judge_probe(self, ending: Ending, now: float) -> None:
-        if ending is Ending.FAILURE:
+    def _judge_probe(self, ending: CallResult, now: float) -> None:
+        if ending is CallResult.FAILURE:
             self._bad_probes += 1
             if self._bad_probes >= self._rules.failed_probes:
                 self._failed_rounds += 1
                 probes = self._bad_probes + self._good_probes
                 self._open(now, f"{self._bad_probes} of {probes} probes failed")
-        elif ending is Ending.SUCCESS:
+        elif ending is CallResult.SUCCESS:
             self._good_probes += 1
             if self._good_probes >= self._rules.successes:
                 self._close(now)
 
-    def _judge_panic(self, ending: Ending, now: float) -> None:
+    def _judge_panic(self, ending: CallResult, now: float) -> None:
         if self._open_until is None or now >= self._open_until:
             return
-        self._good_in_panic = self._good_in_panic + 1 if ending is Ending.SUCCESS else 0
+        self._good_in_panic = self._good_in_panic + 1 if ending is CallResult.SUCCESS else 0
         if self._good_in_panic >= self._rules.successes:
             self._open_until = now
 
-    def _count(self, ending: Ending, now: float) -> None:
-        if ending is not Ending.SUCCESS and ending is not Ending.FAILURE:
+    def _count(self, ending: CallResult, now: float) -> None:
+        if ending is not CallResult.SUCCESS and ending is not CallResult.FAILURE:
             return
         self._calls.add(now)
-        if ending is Ending.FAILURE:
+        if ending is CallResult.FAILURE:
             self._failures.add(now)
             self._in_a_row += 1
         else:

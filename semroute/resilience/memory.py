@@ -15,18 +15,18 @@ from semroute.errors import DataError
 from semroute.resilience.breaker import NO_ERA, RAMP_START, Ticket
 from semroute.resilience.budget import Charge, MonthlySpending
 from semroute.resilience.clock import Clock, Wait, longest
-from semroute.resilience.place_gate import PlaceGate
+from semroute.resilience.place_gate import EndpointGate
 from semroute.resilience.plausible import counted_tokens, counted_usd, settled
 from semroute.resilience.suspension import Disabled, is_login_of, login, short_reason
 from semroute.resilience.throttle import WINDOW_S, heeded_s
-from semroute.types import BreakerState, Ending, Pass, Place, Refusal, Standing
+from semroute.types import BreakerState, CallResult, Endpoint, EndpointStatus, Permit, Rejection
 
 LEASE_S = 3600.0
 """A call that has not come back after this is forgotten, seconds."""
 
 
 class MemoryGates:
-    """Breaker, throttle and budget of every place, in process: an implementation of ``semroute.types.Gates``.
+    """Admission control in this process: breaker, throttle and budget of every endpoint.
 
     No method suspends, so each is atomic on its event loop; a lock makes it so for several loops in several threads.
     ``wait_s`` is the earliest time at which a call is let through if nothing else comes; where it depends on a running
@@ -62,7 +62,7 @@ class MemoryGates:
         self._lease_s = lease_s
         self._window_s = window_s
         self._lock = forks.lock()
-        self._places: dict[str, PlaceGate] = {}
+        self._places: dict[str, EndpointGate] = {}
         self._disabled: dict[str, Disabled] = {}
         self._spending = MonthlySpending(wall())
         # A pass of other gates must not be taken for one of ours.
@@ -71,9 +71,9 @@ class MemoryGates:
         forks.in_child(self, MemoryGates._after_fork)
 
     async def standings(
-        self, places: Sequence[Place], tokens: int = 0, usd: float | Sequence[float] = 0.0
-    ) -> list[Standing]:
-        """How each place stands. The arguments are those of ``Gates.standings``."""
+        self, places: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
+    ) -> list[EndpointStatus]:
+        """How each place stands. Arguments as of ``AdmissionControl.standings``."""
         with self._lock:
             now, wall = self._clock(), self._wall()
             taken = counted_tokens(tokens)
@@ -82,8 +82,10 @@ class MemoryGates:
                 for place, cost in each(places, usd)
             ]
 
-    async def enter(self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None) -> Pass | Refusal:
-        """Ask for leave and reserve in one step. The arguments are those of ``Gates.enter``."""
+    async def acquire(
+        self, place: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
+    ) -> Permit | Rejection:
+        """Ask for leave and reserve in one step. Arguments as of ``AdmissionControl.acquire``."""
         taken, cost = counted_tokens(tokens), counted_usd(usd)
         with self._lock:
             now, wall = self._clock(), self._wall()
@@ -92,15 +94,15 @@ class MemoryGates:
             panics = closed is not None and panic is not None and gate.breaker.lets_panic(now, panic)
             wait = other if panics else longest(closed, other)
             if wait is not None:
-                return Refusal(place, wait.reason, wait.wait_s)
+                return Rejection(place, wait.reason, wait.wait_s)
             ticket = gate.breaker.panic(now) if panics else gate.breaker.enter(now)
             if ticket is None:
                 raise AssertionError("a breaker whose wait() found nothing lets a call through")
             charge = self._spending.reserve(gate.account, cost, wall)
             id, is_probe = self._admit(gate, taken, charge, ticket, now)
-            return Pass(place, id, tokens, usd, is_probe, panics)
+            return Permit(place, id, tokens, usd, is_probe, panics)
 
-    def adopt(self, place: Place, tokens: int, *, is_closed: bool) -> Pass | None:
+    def import_permit(self, place: Endpoint, tokens: int, *, is_closed: bool) -> Permit | None:
         """Count a call that other gates have let through, without its cost; None where a limit is used up here.
 
         Args:
@@ -124,12 +126,12 @@ class MemoryGates:
                 raise AssertionError("a closed breaker lets every call through")
             charge = self._spending.reserve(gate.account, 0.0, self._wall())
             id, is_probe = self._admit(gate, taken, charge, ticket, now)
-            return Pass(place, id, tokens, 0.0, is_probe)
+            return Permit(place, id, tokens, 0.0, is_probe)
 
-    async def leave(
+    async def release(
         self,
-        leave: Pass,
-        ending: Ending,
+        leave: Permit,
+        ending: CallResult,
         *,
         tokens: int | None = None,
         usd: float | None = None,
@@ -137,7 +139,7 @@ class MemoryGates:
         reason: str | None = None,
         refused: str | None = None,
     ) -> None:
-        """Give a pass back; a second time does nothing. The arguments are those of ``Gates.leave``."""
+        """Give a pass back; a second time does nothing. Arguments as of ``AdmissionControl.release``."""
         tokens, usd = settled(leave, tokens, usd)
         heeded = heeded_s(self._rules, ending, wait_s)
         with self._lock:
@@ -158,8 +160,8 @@ class MemoryGates:
             for name in [name for name in self._disabled if is_login_of(name, credential)]:
                 del self._disabled[name]
 
-    async def welcome(self, place: Place, refused: str) -> None:
-        """Lift what closed a place for the key of this digest. The arguments are those of ``Gates.welcome``."""
+    async def welcome(self, place: Endpoint, refused: str) -> None:
+        """Lift what closed a place for the key of this digest. Arguments as of ``AdmissionControl.welcome``."""
         with self._lock:
             gate = self._gate(place)
             disabled = self._disabled.get(gate.login)
@@ -168,7 +170,7 @@ class MemoryGates:
             if gate.suspension.refused == refused:
                 gate.suspension.lift()
 
-    async def lift(self, places: Sequence[Place]) -> None:
+    async def lift(self, places: Sequence[Endpoint]) -> None:
         """Lift whatever closes these places: hints, breakers, suspensions, and their disabled credentials."""
         with self._lock:
             for place in places:
@@ -183,8 +185,8 @@ class MemoryGates:
 
         ``at`` (seconds since 1970), ``month``, ``spent_usd`` by credential (a place that needs no key stands for
         itself), ``disabled`` (the reason) by credential and host, and ``places``: each with its name, credential and
-        limits, its :class:`~semroute.types.Standing` for a call of no tokens, and ``requests`` and ``tokens`` of the
-        last minute.
+        limits, its :class:`~semroute.types.EndpointStatus` for a call of no tokens, and ``requests`` and ``tokens`` of
+        the last minute.
         """
         with self._lock:
             now, wall = self._clock(), self._wall()
@@ -212,17 +214,17 @@ class MemoryGates:
         with self._lock:
             self._spending.restore(month, spent, self._wall())
 
-    def _gate(self, place: Place) -> PlaceGate:
+    def _gate(self, place: Endpoint) -> EndpointGate:
         key = place.key
         gate = self._places.get(key)
         if gate is None:
-            gate = PlaceGate(place, self._rules, self._rng, self._lease_s, self._window_s)
+            gate = EndpointGate(place, self._rules, self._rng, self._lease_s, self._window_s)
             self._places[key] = gate
         elif place is not gate.place and place != gate.place:
             gate.limit(place)
         return gate
 
-    def _other_wait(self, gate: PlaceGate, tokens: int, usd: float, now: float, wall: float) -> Wait | None:
+    def _other_wait(self, gate: EndpointGate, tokens: int, usd: float, now: float, wall: float) -> Wait | None:
         """Why a call may not be let through, the breaker aside."""
         disabled = self._disabled.get(gate.login)
         if disabled is not None and now < disabled.probe_at:
@@ -232,7 +234,7 @@ class MemoryGates:
             return wait
         return longest(wait, self._spending.wait(gate.account, usd, gate.place.budget_usd, wall))
 
-    def _admit(self, gate: PlaceGate, tokens: int, charge: Charge, ticket: Ticket, now: float) -> tuple[str, bool]:
+    def _admit(self, gate: EndpointGate, tokens: int, charge: Charge, ticket: Ticket, now: float) -> tuple[str, bool]:
         """Count a call that may pass; its id, and whether it is a probe."""
         id = f"{self._prefix}-{next(self._numbers)}"
         is_probe = gate.enter(id, now, tokens, charge, ticket) or ticket.lease is not None
@@ -242,17 +244,17 @@ class MemoryGates:
         return id, is_probe
 
     def _judge_login(
-        self, gate: PlaceGate, id: str, ending: Ending, now: float, reason: str, refused: str | None
+        self, gate: EndpointGate, id: str, ending: CallResult, now: float, reason: str, refused: str | None
     ) -> None:
         disabled = self._disabled.get(gate.login)
         if disabled is None:
-            if ending is Ending.DISABLE:
+            if ending is CallResult.DISABLE:
                 self._disabled[gate.login] = Disabled(reason, refused, now + self._rules.disabled_probe_s)
         elif disabled.probe == id:
             disabled.probe = None
-            if ending is Ending.SUCCESS:
+            if ending is CallResult.SUCCESS:
                 del self._disabled[gate.login]
-            elif ending is Ending.DISABLE:
+            elif ending is CallResult.DISABLE:
                 disabled.reason, disabled.refused = reason, refused
 
     def _after_fork(self) -> None:
@@ -262,7 +264,7 @@ class MemoryGates:
         for gate in self._places.values():
             gate.forget_running(self._clock())
 
-    def _standing(self, gate: PlaceGate, tokens: int, usd: float, now: float, wall: float) -> Standing:
+    def _standing(self, gate: EndpointGate, tokens: int, usd: float, now: float, wall: float) -> EndpointStatus:
         wait = longest(gate.breaker.wait(now), self._other_wait(gate, tokens, usd, now, wall))
         breaker, disabled = gate.breaker, self._disabled.get(gate.login)
         state, ramp, refused = breaker.state(now), breaker.ramp(now), gate.suspension.refused
@@ -272,7 +274,7 @@ class MemoryGates:
             state, ramp = BreakerState.DISABLED, RAMP_START if now >= disabled.probe_at else 0.0
             refused = disabled.refused
         spent = self._spending.spent_by(gate.account, wall)
-        return Standing(
+        return EndpointStatus(
             breaker=state,
             failure_share=breaker.failure_share(now),
             calls=breaker.calls(now),
@@ -285,24 +287,24 @@ class MemoryGates:
             refused=refused,
         )
 
-    def _described(self, gate: PlaceGate, now: float, wall: float) -> dict[str, object]:
+    def _described(self, gate: EndpointGate, now: float, wall: float) -> dict[str, object]:
         requests, tokens = gate.throttle.used(now)
         standing = self._standing(gate, 0, 0.0, now, wall)._asdict()
         del standing["refused"]
         return {**asdict(gate.place), **standing, "requests": requests, "tokens": tokens}
 
 
-def each(places: Sequence[Place], usd: float | Sequence[float]) -> Iterator[tuple[Place, float]]:
+def each(places: Sequence[Endpoint], usd: float | Sequence[float]) -> Iterator[tuple[Endpoint, float]]:
     """Each place with the cost expected there: one for all, or one for each."""
     return zip(places, itertools.repeat(usd) if isinstance(usd, int | float) else usd, strict=False)
 
 
-def account_name(place: Place) -> str:
+def account_name(place: Endpoint) -> str:
     """The account of a place, for a person."""
     return place.deployment if place.credential is None else place.credential
 
 
-def _money_left(place: Place, spent_usd: float) -> float:
+def _money_left(place: Endpoint, spent_usd: float) -> float:
     if place.budget_usd is None:
         return 1.0
     return max(1.0 - spent_usd / place.budget_usd, 0.0) if place.budget_usd > 0 else 0.0

@@ -12,16 +12,16 @@ from semroute.resilience.budget import Charge
 from semroute.resilience.clock import Wait, longest
 from semroute.resilience.suspension import Suspension, login
 from semroute.resilience.throttle import Reservation, Throttle
-from semroute.types import Ending, Place
+from semroute.types import CallResult, Endpoint
 
 
-def account(place: Place) -> str:
+def account(place: Endpoint) -> str:
     """Who pays for a place and is disabled with it: its credential; a place that needs none stands for itself."""
     return place.credential if place.credential is not None else place.key
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class RunningCall:
     """What one running call holds."""
 
     since: float
@@ -30,7 +30,7 @@ class Held:
     charge: Charge
 
 
-class PlaceGate:
+class EndpointGate:
     """One place: what it allows as it was last asked for, and what runs there.
 
     Args:
@@ -41,7 +41,7 @@ class PlaceGate:
         window_s: the throttle's minute.
     """
 
-    def __init__(self, place: Place, rules: BreakerRules, rng: Random, lease_s: float, window_s: float) -> None:
+    def __init__(self, place: Endpoint, rules: BreakerRules, rng: Random, lease_s: float, window_s: float) -> None:
         self.place = place
         self.account = account(place)
         self.login = login(place)
@@ -51,9 +51,9 @@ class PlaceGate:
         self._lease_s = lease_s
         # In the order in which they began, which is the order in which their leases end; an ordinary dict is slow to
         # find its first key after many were removed there.
-        self._held: OrderedDict[str, Held] = OrderedDict()
+        self._held: OrderedDict[str, RunningCall] = OrderedDict()
 
-    def limit(self, place: Place) -> None:
+    def limit(self, place: Endpoint) -> None:
         """Take over the limits of the place as it is configured now."""
         self.place, self.login = place, login(place)
         self.throttle.rpm, self.throttle.tpm, self.throttle.parallel = place.rpm, place.tpm, place.parallel
@@ -68,11 +68,11 @@ class PlaceGate:
 
         True where it is a probe of the suspension.
         """
-        self._held[id] = Held(now, ticket, self.throttle.admit(now, tokens), charge)
+        self._held[id] = RunningCall(now, ticket, self.throttle.admit(now, tokens), charge)
         return self.suspension.enter(id, now)
 
     def leave(
-        self, id: str, ending: Ending, now: float, tokens: int | None, reason: str | None, refused: str | None
+        self, id: str, ending: CallResult, now: float, tokens: int | None, reason: str | None, refused: str | None
     ) -> Charge | None:
         """Give back what a call held, and its charge to settle; None when it was given back or forgotten before."""
         held = self._held.pop(id, None)
@@ -92,7 +92,7 @@ class PlaceGate:
     def forget_running(self, now: float) -> None:
         """Give back what runs here, in a process that has been forked off: it will never hear of these calls."""
         for id in list(self._held):
-            self.leave(id, Ending.NEUTRAL, now, None, None, None)
+            self.leave(id, CallResult.NEUTRAL, now, None, None, None)
 
     def _forget_lost(self, now: float) -> None:
         while self._held:
@@ -100,4 +100,4 @@ class PlaceGate:
             held = self._held[id]
             if now < held.since + self._lease_s:
                 return
-            self.leave(id, Ending.NEUTRAL, now, None, None, None)
+            self.leave(id, CallResult.NEUTRAL, now, None, None, None)

@@ -6,7 +6,7 @@ all others, and a provider that reports 10^12 tokens would close its place, or i
 
 from __future__ import annotations
 
-from semroute.types import Pass
+from semroute.types import Permit
 
 # Sums of floats drift, so that a budget would be over or under by a hair; whole billionths of a dollar do not, and are
 # fine enough for a token of the cheapest model.
@@ -45,7 +45,7 @@ def amount_of(usd: float) -> int:
     return round(counted_usd(usd) * PER_USD)
 
 
-def settled(leave: Pass, tokens: float | None, usd: float | None) -> tuple[int | None, float | None]:
+def settled(leave: Permit, tokens: float | None, usd: float | None) -> tuple[int | None, float | None]:
     """The tokens and USD that a call is settled to.
 
     None keeps the reservation: where a number is not known, or is one that no such call can have come to. Where the

@@ -15,14 +15,14 @@ from random import Random
 
 from semroute.config import BreakerRules
 from semroute.resilience.clock import ASK_AGAIN_S, Wait, until
-from semroute.types import Ending, Place
+from semroute.types import CallResult, Endpoint
 
 REFUSED = "the provider refused the credential"
 MOST_REASON = 300
 """Most characters of a reason that are kept."""
 
 
-def login(place: Place) -> str:
+def login(place: Endpoint) -> str:
     """What is disabled together: a credential at one host; a place that needs none stands for itself."""
     if place.credential is None:
         return place.key
@@ -108,17 +108,17 @@ class Suspension:
         self._probe, self._until = id, now + self._rules.probe_lease_s
         return True
 
-    def leave(self, id: str, ending: Ending, now: float, reason: str | None, refused: str | None) -> None:
+    def leave(self, id: str, ending: CallResult, now: float, reason: str | None, refused: str | None) -> None:
         """Take a call's ending."""
         is_probe = self._until is not None and id == self._probe
         if is_probe:
             self._probe, self._until = None, now
-        if ending is Ending.SUSPEND and (is_probe or self._until is None):
+        if ending is CallResult.SUSPEND and (is_probe or self._until is None):
             longest_s = min(self._rules.suspend_s * 2.0 ** min(self._times, 64), self._rules.most_suspend_s)
             self._until = now + longest_s * (1.0 - self._rules.jitter * self._rng.random())
             self._times += 1
             self._why, self.refused = short_reason(reason), refused
-        elif ending is Ending.SUCCESS and is_probe:
+        elif ending is CallResult.SUCCESS and is_probe:
             self.lift()
 
     def lift(self) -> None:

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from semroute.config import BreakerRules
 from semroute.resilience.clock import ASK_AGAIN_S, Wait, longest, until
 from semroute.resilience.sliding_log import Entry, SlidingLog
-from semroute.types import Ending
+from semroute.types import CallResult
 
 WINDOW_S = 60.0
 """The minute of requests and tokens a minute."""
 
 
-def heeded_s(rules: BreakerRules, ending: Ending, wait_s: float | None) -> float | None:
+def heeded_s(rules: BreakerRules, ending: CallResult, wait_s: float | None) -> float | None:
     """How long a provider's wish to be left alone is heeded, seconds; None where it has none."""
     if wait_s is None or math.isnan(wait_s):
         return None
-    most_s = rules.most_failure_hint_s if ending is Ending.FAILURE else rules.most_hint_s
+    most_s = rules.most_failure_hint_s if ending is CallResult.FAILURE else rules.most_hint_s
     return min(max(wait_s, 0.0), most_s)
 
 

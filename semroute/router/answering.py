@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semroute.cascade import Ladder
+from semroute.cascade import Cascade
 from semroute.config import Config
 from semroute.dispatch.constraints import ANYTHING, Constraints
-from semroute.router.calling import BoundCaller
+from semroute.router.calling import ConstrainedClient
 from semroute.strategies import Pool
 from semroute.types import AnswerScorer, Attempt, Completion, Decision, Delta, Request
 
@@ -49,9 +49,9 @@ class Answering:
         self._pool = pool
         # Tiers often share a classifier.
         scorer_of = cache(_classifier)
-        self._general = Ladder.of(config.cascade, scorer_of)
+        self._general = Cascade.of(config.cascade, scorer_of)
         self._own = {
-            name: Ladder.of(override.cascade, scorer_of)
+            name: Cascade.of(override.cascade, scorer_of)
             for name, override in config.categories.items()
             if override.cascade is not None
         }
@@ -87,7 +87,7 @@ class Answering:
             return dispatched(request, decision, dispatcher, limits, streaming, attempts)
         most_s = self._config.retries.deadline_s
         deadline_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
-        caller = BoundCaller(dispatcher, limits, [] if attempts is None else attempts)
+        caller = ConstrainedClient(dispatcher, limits, [] if attempts is None else attempts)
         spent_usd = 0.0 if decision.cost is None else decision.cost.usd
         return ladder.climb(
             decision.query, request, caller, deadline_s=deadline_s, streaming=streaming, spent_usd=spent_usd
@@ -98,7 +98,7 @@ class Answering:
         ladder = self._ladder(decision, limits)
         return () if ladder is None else tuple(rung.candidates for rung in ladder.rungs)
 
-    def _ladder(self, decision: Decision, limits: Constraints) -> Ladder | None:
+    def _ladder(self, decision: Decision, limits: Constraints) -> Cascade | None:
         """The cascade that a decision goes through; None where there is none, or the decision needs no other model."""
         if limits.model is not None or limits.deployment is not None:
             return None
@@ -112,7 +112,7 @@ class Answering:
             ladder = self._within_candidates(decision)
         return ladder if ladder.rungs else None
 
-    def _within_candidates(self, decision: Decision) -> Ladder:
+    def _within_candidates(self, decision: Decision) -> Cascade:
         """Bound the general cascade by the models of the category, or of the fallback.
 
         One tier alone is no cascade: then the models are called in their order, those that are no tier among them.
@@ -122,7 +122,7 @@ class Answering:
             return self._narrowed(self._general, decision, by=("rules",))
         ladder = self._general.within(decision.candidates, self._pool.kept)
         is_cascade = len(ladder.rungs) >= min(2, len(self._general.rungs))
-        return ladder if is_cascade else Ladder(())
+        return ladder if is_cascade else Cascade(())
 
     def _is_fallbacks(self, decision: Decision) -> bool:
         """True if nothing but the fallback has the general cascade, or nobody has said what the fallback's models are.
@@ -137,17 +137,17 @@ class Answering:
         reached.update(rule.category for rule in self._config.rules if rule.category is not None)
         return reached <= self._own.keys()
 
-    def _narrowed(self, ladder: Ladder, decision: Decision, *, by: Collection[str]) -> Ladder:
+    def _narrowed(self, ladder: Cascade, decision: Decision, *, by: Collection[str]) -> Cascade:
         """Bound a cascade by what strategies have left to choose from."""
         for opinion in decision.opinions:
             if opinion.strategy in by and opinion.kind == "narrowed":
                 ladder = ladder.within(opinion.candidates, self._pool.kept)
         return ladder
 
-    def _from_chosen(self, model: str) -> Ladder:
+    def _from_chosen(self, model: str) -> Cascade:
         """The tiers from the one that has been chosen on; none where that is not wanted."""
         is_wanted = self._config.cascade.start == "decided"
-        return self._general.starting_at(model, self._pool.models) if is_wanted else Ladder(())
+        return self._general.starting_at(model, self._pool.models) if is_wanted else Cascade(())
 
 
 def _classifier(folder: Path) -> AnswerScorer:

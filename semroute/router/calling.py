@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from semroute.dispatch import Constraints
-from semroute.types import Attempt, Completion, Delta, Outlook, Request
+from semroute.types import Attempt, CallEstimate, Completion, Delta, Request
 
 if TYPE_CHECKING:
     from semroute.dispatch import Dispatcher
 
 
 @dataclass(frozen=True, slots=True)
-class BoundCaller:
-    """A dispatcher and the limits of one request: a :class:`~semroute.types.Caller`.
+class ConstrainedClient:
+    """A dispatcher and the limits of one request: a :class:`~semroute.types.ModelClient`.
 
     Attributes:
         dispatcher: makes the calls.
@@ -53,7 +53,7 @@ class BoundCaller:
         limits = self._within(deadline_s, total_usd)
         return self.dispatcher.stream(request, candidates, limits, reserve_s=reserve_s, attempts=self.attempts)
 
-    async def outlook(self, request: Request, candidates: Sequence[str]) -> Outlook:
+    async def outlook(self, request: Request, candidates: Sequence[str]) -> CallEstimate:
         """What a call would mean now."""
         return await self.dispatcher.outlook(request, candidates, self.constraints)
 
@@ -72,7 +72,7 @@ def _least(*limits: float | None) -> float | None:
 
 def judging_caller(
     dispatcher: Dispatcher, constraints: Constraints, attempts: list[Attempt] | None = None
-) -> BoundCaller:
+) -> ConstrainedClient:
     """For a judge: the request's limits on where its text may go and how long it may take hold for the judge too.
 
     What the request pins or allows by name is meant for the answer, and not for who picks the model. ``attempts`` is
@@ -84,4 +84,4 @@ def judging_caller(
         max_usd=constraints.max_usd,
         deadline_s=None if constraints.deadline_s is None else JUDGES_SHARE * constraints.deadline_s,
     )
-    return BoundCaller(dispatcher, bounds, [] if attempts is None else attempts)
+    return ConstrainedClient(dispatcher, bounds, [] if attempts is None else attempts)

@@ -10,7 +10,7 @@ import hashlib
 import json
 
 from semroute.config import Config
-from semroute.types import Draw
+from semroute.types import Assignment
 
 _DECIDING = frozenset(
     {"index", "groups", "categories", "fallback", "strategies", "rules", "semantic", "classifier", "judge", "cascade"}
@@ -18,7 +18,7 @@ _DECIDING = frozenset(
 """Sections of the configuration that a policy is made of."""
 
 
-class Chances:
+class Propensities:
     """The draw between two policies.
 
     Args:
@@ -32,7 +32,7 @@ class Chances:
         self._climbs = _climbs(serving) or _climbs(tried)
         self._policy = trial_fingerprint(serving, tried)
 
-    def draw(self, share: float, model: str = "", others: tuple[str, ...] = (), *, by_trial: bool) -> Draw:
+    def draw(self, share: float, model: str = "", others: tuple[str, ...] = (), *, by_trial: bool) -> Assignment:
         """What there is to tell of a decision.
 
         Args:
@@ -41,7 +41,7 @@ class Chances:
             others: what the policy that is not followed decided on; empty where it failed.
             by_trial: whether the policy on trial is followed.
         """
-        return Draw(self._policy, share, self._probability(share, model, others, by_trial) if model else None)
+        return Assignment(self._policy, share, self._probability(share, model, others, by_trial) if model else None)
 
     def _probability(self, share: float, model: str, others: tuple[str, ...], by_trial: bool) -> float | None:
         if self._climbs:

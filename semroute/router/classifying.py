@@ -13,13 +13,13 @@ from semroute.config import Config
 from semroute.errors import ArtifactError, ConfigError
 from semroute.heads.queries import QueryClassifier, check_encoder, read_query_classifier
 from semroute.outcomes.prices import configured_prices
-from semroute.router.live import LiveIndex
+from semroute.router.live import LoadedIndex
 from semroute.strategies import Pool
 from semroute.strategies.classifier import ClassifierStrategy
 from semroute.types import Request
 
 
-def classifier_strategy(live: LiveIndex, config: Config, pool: Pool, folder: Path) -> ClassifierStrategy:
+def classifier_strategy(live: LoadedIndex, config: Config, pool: Pool, folder: Path) -> ClassifierStrategy:
     """Read the classifier that the configuration names, as a strategy.
 
     Args:

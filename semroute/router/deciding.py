@@ -14,12 +14,12 @@ import numpy as np
 from semroute.config import Config
 from semroute.config.deciding import StrategyName
 from semroute.dispatch.constraints import Constraints
-from semroute.router.live import LiveIndex
+from semroute.router.live import LoadedIndex
 from semroute.router.staged import score_texts
-from semroute.strategies import Chain, Pool, Strategy, Verdict
+from semroute.strategies import Chain, Pool, SemanticMatch, Strategy
 from semroute.strategies.chain import Asking, Deciding
-from semroute.strategies.strategy import Case, Vector
-from semroute.types import Attempt, Caller, Decision, Opinion, OpinionKind
+from semroute.strategies.strategy import RoutingContext, Vector
+from semroute.types import Attempt, Decision, ModelClient, StrategyResult, StrategyResultKind
 
 if TYPE_CHECKING:
     from semroute.dispatch import Dispatcher
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 NOT_KNOWN = "the index's encoder knows no word of the text"
 
-Maker: TypeAlias = Callable[[LiveIndex, Config, Pool], "Strategy | None"]
+Maker: TypeAlias = Callable[[LoadedIndex, Config, Pool], "Strategy | None"]
 """Makes a strategy; None where the configuration or the index has nothing for it, and it is left out in silence."""
 
 
-Calling: TypeAlias = Callable[["Dispatcher", Constraints, "list[Attempt] | None"], Caller]
+ClientFactory: TypeAlias = Callable[["Dispatcher", Constraints, "list[Attempt] | None"], ModelClient]
 """Makes what a judge calls models by, within the limits of one request; the list takes every attempt when it ends."""
 
 
@@ -47,11 +47,11 @@ class SemanticStep:
     name = "semantic"
     needs_vectors = False
 
-    def __init__(self, live: LiveIndex, *, narrows: bool) -> None:
+    def __init__(self, live: LoadedIndex, *, narrows: bool) -> None:
         self._live = live
         self._narrows = narrows
 
-    def consult(self, cases: Sequence[Case]) -> list[Opinion]:
+    def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
         """An opinion on each case; leaves verdict, steps and, where it was made, the vector with it."""
         staged = score_texts(self._live, [case.text for case in cases])
         scored = time.perf_counter()
@@ -68,7 +68,7 @@ class SemanticStep:
             for case, verdict, first in rows
         ]
 
-    def _unknown(self, verdict: Verdict, text: str) -> Verdict:
+    def _unknown(self, verdict: SemanticMatch, text: str) -> SemanticMatch:
         category = self._live.examples.category(text)
         known = next((entry for entry in verdict.categories if entry.category == category), None)
         if known is None:
@@ -80,19 +80,19 @@ class SemanticStep:
         return replace(verdict, category=category, score=known.score, threshold=known.threshold, reason=reason)
 
     def _opinion(
-        self, case: Case, verdict: Verdict, steps: Mapping[str, float], vector: Vector | None = None
-    ) -> Opinion:
+        self, case: RoutingContext, verdict: SemanticMatch, steps: Mapping[str, float], vector: Vector | None = None
+    ) -> StrategyResult:
         case.verdict, case.vector = verdict, vector
         case.steps_ms.update(steps)
         elapsed_ms = sum(steps.values())
         if verdict.category is None:
-            return Opinion(self.name, "passed", verdict.reason, elapsed_ms=elapsed_ms)
-        kind: OpinionKind = "narrowed" if self._narrows else "decided"
+            return StrategyResult(self.name, "passed", verdict.reason, elapsed_ms=elapsed_ms)
+        kind: StrategyResultKind = "narrowed" if self._narrows else "decided"
         models = self._live.models[verdict.category]
-        return Opinion(self.name, kind, verdict.reason, models, verdict.category, elapsed_ms)
+        return StrategyResult(self.name, kind, verdict.reason, models, verdict.category, elapsed_ms)
 
 
-def _rules(live: LiveIndex, config: Config, pool: Pool) -> RulesStrategy | None:
+def _rules(live: LoadedIndex, config: Config, pool: Pool) -> RulesStrategy | None:
     if not config.rules:
         return None
     from semroute.strategies.rules import RulesStrategy
@@ -100,11 +100,11 @@ def _rules(live: LiveIndex, config: Config, pool: Pool) -> RulesStrategy | None:
     return RulesStrategy(config.rules, pool, live.models)
 
 
-def _semantic(live: LiveIndex, config: Config, pool: Pool) -> Strategy | None:
+def _semantic(live: LoadedIndex, config: Config, pool: Pool) -> Strategy | None:
     return SemanticStep(live, narrows=config.semantic.mode == "narrow")
 
 
-def _judge(live: LiveIndex, config: Config, pool: Pool) -> Strategy | None:
+def _judge(live: LoadedIndex, config: Config, pool: Pool) -> Strategy | None:
     if config.judge.model is None:
         return None
     from semroute.resilience.breaker import Breaker
@@ -115,7 +115,7 @@ def _judge(live: LiveIndex, config: Config, pool: Pool) -> Strategy | None:
     return JudgeStrategy(config, pool, candidates, about, breaker=Breaker(config.breaker, Random()))
 
 
-def _classifier(live: LiveIndex, config: Config, pool: Pool) -> Strategy | None:
+def _classifier(live: LoadedIndex, config: Config, pool: Pool) -> Strategy | None:
     if config.classifier.folder is None:
         return None
     from semroute.router.classifying import classifier_strategy
@@ -132,7 +132,7 @@ MAKERS: dict[StrategyName, Maker] = {
 """How each strategy of the configuration is made; one that has nothing to do is left out."""
 
 
-def chain_of(live: LiveIndex, config: Config) -> Chain:
+def chain_of(live: LoadedIndex, config: Config) -> Chain:
     """The strategies that the configuration names and that have something to do, in its order.
 
     Raises:
@@ -146,7 +146,7 @@ def chain_of(live: LiveIndex, config: Config) -> Chain:
     return Chain(strategies, pool, live.fallback, live.models, live.encoder.encode)
 
 
-def rules_of(live: LiveIndex, config: Config) -> RulesStrategy:
+def rules_of(live: LoadedIndex, config: Config) -> RulesStrategy:
     """The rules alone, to see what becomes of each.
 
     Raises:
@@ -157,14 +157,14 @@ def rules_of(live: LiveIndex, config: Config) -> RulesStrategy:
     return RulesStrategy(config.rules, Pool(config.members, _names(live, config)), live.models)
 
 
-def judged(live: LiveIndex, config: Config, pool: Pool) -> tuple[str, ...]:
+def judged(live: LoadedIndex, config: Config, pool: Pool) -> tuple[str, ...]:
     """What a judge chooses from unless it is told: what a category or the fallback names, and can be called."""
     callable_models = {deployment.model for deployment in config.deployments}
     named = dict.fromkeys((*chain.from_iterable(live.models.values()), *live.fallback))
     return tuple(name for name in named if not callable_models.isdisjoint(pool.models([name])))
 
 
-def _names(live: LiveIndex, config: Config) -> Iterator[str]:
+def _names(live: LoadedIndex, config: Config) -> Iterator[str]:
     """Every model and group that a query can go to: of categories, fallback, rules and judge, and with a deployment."""
     yield from chain.from_iterable(live.models.values())
     yield from live.fallback
@@ -212,11 +212,11 @@ class _Steps:
         self._asking: Asking | None = None
         self._is_left = False
 
-    def next(self, answer: list[Opinion] | None) -> tuple[Asking | None, list[Decision]]:
+    def next(self, answer: list[StrategyResult] | None) -> tuple[Asking | None, list[Decision]]:
         """What has to be awaited next, or None and the decisions: StopIteration must not leave a thread of a loop."""
         try:
             # A generator that has not begun takes nothing but None.
-            self._asking = self._deciding.send(cast(list[Opinion], answer))
+            self._asking = self._deciding.send(cast(list[StrategyResult], answer))
         except StopIteration as end:
             return None, end.value
         if self._is_left:

@@ -10,7 +10,7 @@ import numpy as np
 from semroute.arrays import read_npy
 from semroute.errors import ArtifactError
 from semroute.index import Artifact
-from semroute.router.live import LiveIndex
+from semroute.router.live import LoadedIndex
 from semroute.types import Encoder
 
 CHUNK = 65_536
@@ -28,7 +28,7 @@ class NearestExample:
     similarity: float
 
 
-def nearest_examples(live: LiveIndex, text: str, count: int = 5) -> list[NearestExample]:
+def nearest_examples(live: LoadedIndex, text: str, count: int = 5) -> list[NearestExample]:
     """The ``count`` stored examples that are most similar to ``text``, best first; equal ones in the stored order.
 
     The examples' vectors are memory-mapped for this call only: routing itself never needs them.

@@ -19,7 +19,7 @@ from semroute.types import CategoryScorer, Encoder
 
 
 @dataclass(frozen=True, slots=True)
-class LiveIndex:
+class LoadedIndex:
     """What a query needs, all read from one artifact; replaced as a whole.
 
     Attributes:
@@ -45,7 +45,7 @@ class LiveIndex:
     without_models: frozenset[str] = frozenset()
 
     @classmethod
-    def open(cls, folder: Path, config: Config) -> LiveIndex:
+    def open(cls, folder: Path, config: Config) -> LoadedIndex:
         """Read the artifact in ``folder`` and lay ``config`` over it.
 
         Raises:
@@ -64,7 +64,7 @@ class LiveIndex:
         cached, models_left = CachedEncoder(encoder), config.fallback.models
         return cls(artifact, cached, scorer, first, semantic, models, models_left, examples, bare)
 
-    def under(self, config: Config) -> LiveIndex:
+    def with_config(self, config: Config) -> LoadedIndex:
         """The same artifact and encoders under another configuration; vectors that one has made serve the other.
 
         Raises:

@@ -28,7 +28,7 @@ def locate_index(index: Path | str | None, config: Config) -> Path | None:
     is there; None when there is none and the shipped categories are to serve.
 
     The default folder is taken unasked, whoever made it, so an index must be able to do nothing but route: it is data
-    (:func:`semroute.router.live.LiveIndex.open`). The configuration is not: it is the user's word, as a Makefile is,
+    (:func:`semroute.router.live.LoadedIndex.open`). The configuration is not: it is the user's word, as a Makefile is,
     and names where queries and keys are sent.
     """
     if index is not None:

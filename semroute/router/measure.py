@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from semroute.categories import LabelledQuery
 from semroute.encoders.cache import CachedEncoder
 from semroute.errors import DataError
-from semroute.evaluate.semantic import Evaluation, Mistake, Scored, evaluate, mistakes
+from semroute.evaluate.semantic import Evaluation, Mistake, ScoredQueries, evaluate, mistakes
 from semroute.learn.build import CHUNK
 from semroute.learn.tuning import label_numbers
-from semroute.router.live import LiveIndex
+from semroute.router.live import LoadedIndex
 from semroute.router.router import Router
 from semroute.router.staged import score_texts, settled_scores
 from semroute.types import Encoder
@@ -28,7 +28,7 @@ WARM_UP = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
+class DecisionLatency:
     """Wall time of ``route()`` for single queries that were not seen before, milliseconds; over ``n`` queries."""
 
     p50: float
@@ -45,29 +45,29 @@ class Measurement:
     """
 
     evaluation: Evaluation
-    latency: Latency
+    latency: DecisionLatency
     answered_first: float | None = None
     mistakes: tuple[Mistake, ...] = ()
 
 
 def score_rows(
-    live: LiveIndex,
+    live: LoadedIndex,
     rows: Sequence[LabelledQuery],
     *,
     path: Path | None = None,
     progress: Progress = lambda step, done, total: None,
-) -> Scored:
+) -> ScoredQueries:
     """:func:`score_by_stage` without the stages."""
     return score_by_stage(live, rows, path=path, progress=progress)[0]
 
 
 def score_by_stage(
-    live: LiveIndex,
+    live: LoadedIndex,
     rows: Sequence[LabelledQuery],
     *,
     path: Path | None = None,
     progress: Progress = lambda step, done, total: None,
-) -> tuple[Scored, NDArray[np.bool_]]:
+) -> tuple[ScoredQueries, NDArray[np.bool_]]:
     """Score labelled queries by the artifact that serves; the scores, and ``(n,)`` whether the first stage answers.
 
     Args:
@@ -91,7 +91,7 @@ def score_by_stage(
         progress("embedding", min(start + CHUNK, len(rows)), len(rows))
     scores = np.concatenate(settled)
     confidence = np.concatenate([part.confidence for part in parts])
-    return Scored(names, scores, confidence, labels), np.concatenate([part.first for part in parts])
+    return ScoredQueries(names, scores, confidence, labels), np.concatenate([part.first for part in parts])
 
 
 def measure(
@@ -119,7 +119,7 @@ def time_queries(
     queries: Sequence[str],
     most: int = LATENCY_QUERIES,
     progress: Progress = lambda step, done, total: None,
-) -> Latency:
+) -> DecisionLatency:
     """Route up to ``most`` of ``queries``, evenly spread, one at a time and without the cache of vectors."""
     live = router.live
     first = None if live.first is None else replace(live.first, encoder=_uncached(live.first.encoder))
@@ -133,7 +133,7 @@ def time_queries(
         uncached.route(query)
         times[number] = (time.perf_counter() - start) * 1000.0
         progress("timing", number + 1, len(chosen))
-    return Latency(float(np.percentile(times, 50)), float(np.percentile(times, 99)), len(chosen))
+    return DecisionLatency(float(np.percentile(times, 50)), float(np.percentile(times, 99)), len(chosen))
 
 
 def _uncached(encoder: Encoder) -> Encoder:

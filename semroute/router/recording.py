@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from semroute.config import Config
 from semroute.errors import DispatchError, InputError, SemrouteError
 from semroute.outcomes.ids import new_id
-from semroute.types import Attempt, Completion, Decision, Delta, Opinion, Outcome, OutcomeSink, Usage
+from semroute.types import Attempt, Completion, Decision, Delta, Outcome, OutcomeSink, StrategyResult, Usage
 
 if TYPE_CHECKING:
-    from semroute.catalog import Baseline
+    from semroute.catalog import StrongestModel
 
 CANCELLED = "Cancelled"
 """Kind of the error of a query whose caller left before its answer was whole."""
@@ -83,11 +83,11 @@ class Recorder:
         self._config = config
 
     @cached_property
-    def _baseline(self) -> Baseline:
+    def _baseline(self) -> StrongestModel:
         # On first use: the first look at the price list takes a third of a second.
-        from semroute.catalog import Baseline
+        from semroute.catalog import StrongestModel
 
-        return Baseline(self._config)
+        return StrongestModel(self._config)
 
     def decided(self, decisions: Sequence[Decision], metadata: Sequence[Mapping[str, str]]) -> None:
         """Queries that were routed and not answered."""
@@ -197,7 +197,7 @@ def _undecided(text: str, attempts: Sequence[Attempt], elapsed_ms: float) -> Dec
         strategy=UNDECIDED,
         reason=reason,
         elapsed_ms=elapsed_ms,
-        opinions=(Opinion("judge", "passed", reason, elapsed_ms=elapsed_ms, attempts=tuple(attempts)),),
+        opinions=(StrategyResult("judge", "passed", reason, elapsed_ms=elapsed_ms, attempts=tuple(attempts)),),
     )
 
 

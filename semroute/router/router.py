@@ -20,14 +20,14 @@ from semroute.errors import DeadlineError, QueryError, SemrouteError
 from semroute.index.manifest import MANIFEST
 from semroute.router.answering import Answering
 from semroute.router.calling import judging_caller
-from semroute.router.chance import Chances
-from semroute.router.deciding import Calling, arun, chain_of, run
-from semroute.router.live import LiveIndex
+from semroute.router.chance import Propensities
+from semroute.router.deciding import ClientFactory, arun, chain_of, run
+from semroute.router.live import LoadedIndex
 from semroute.router.locate import ENVIRONMENT, locate_index, shipped_index
 from semroute.router.recording import Recorder, judge, opened_log
 from semroute.router.reload import Reloader
 from semroute.router.text import routable_text
-from semroute.router.trial import LiveShare, TrialRun, is_by_trial, tried_config
+from semroute.router.trial import Experiment, TrafficShare, is_by_trial, tried_config
 from semroute.strategies.chain import Chain, Deciding
 from semroute.types import Attempt, Completion, Decision, Delta, OutcomeSink, Query, Request
 from semroute.types.progress import Progress
@@ -52,17 +52,17 @@ class Router:
 
     def __init__(
         self,
-        live: LiveIndex,
+        live: LoadedIndex,
         config: Config,
         *,
         reloader: Reloader | None = None,
         state_file: Path | None = None,
-        calling: Calling = judging_caller,
+        calling: ClientFactory = judging_caller,
         log: OutcomeSink | None = None,
     ) -> None:
         self._live, self._chain = live, chain_of(live, config)
         self._answering = Answering(config, self._chain.pool, live.without_models)
-        self._share = LiveShare(config.trial.state, config.trial.share)
+        self._share = TrafficShare(config.trial.state, config.trial.share)
         self._trial = self._trial_of(live, config)
         self._config = config
         self._reloader = reloader
@@ -106,11 +106,11 @@ class Router:
         folder = locate_index(index, settings) or shipped_index(progress)
         # Before opening: a replacement that arrives meanwhile must not be taken for what was opened.
         reloader = None if reload_every_s is None else Reloader(folder, reload_every_s)
-        live, sink = LiveIndex.open(folder, settings), opened_log(log, settings)
+        live, sink = LoadedIndex.open(folder, settings), opened_log(log, settings)
         return cls(live, settings, reloader=reloader, state_file=state_file, log=sink)
 
     @property
-    def live(self) -> LiveIndex:
+    def live(self) -> LoadedIndex:
         """What serves at this moment."""
         return self._live
 
@@ -312,19 +312,19 @@ class Router:
             ArtifactError, EncoderError: the new one cannot be used; the old one goes on serving.
         """
         with self._replacing:
-            live = LiveIndex.open(self._live.artifact.folder, self._config)
+            live = LoadedIndex.open(self._live.artifact.folder, self._config)
             trial = self._trial_of(live, self._config)
             self._chain, self._live, self._trial = chain_of(live, self._config), live, trial
             self._answering.without_models = live.without_models
 
-    def _trial_of(self, live: LiveIndex, config: Config) -> TrialRun | None:
+    def _trial_of(self, live: LoadedIndex, config: Config) -> Experiment | None:
         tried = tried_config(config)
         if tried is None:
             return None
-        live = live.under(tried)
+        live = live.with_config(tried)
         chain = chain_of(live, tried)
         answering = Answering(tried, chain.pool, live.without_models)
-        return TrialRun(chain, answering, self._share, Chances(config, tried))
+        return Experiment(chain, answering, self._share, Propensities(config, tried))
 
     async def _adecide(self, request: Request, constraints: Constraints, log: bool) -> Decision:
         started, text, asked = time.perf_counter(), routable_text(request.messages), list[Attempt]()
@@ -375,7 +375,7 @@ class Router:
         return trial.decide(deciding, texts, requests, caller, is_pinned=_is_pinned(constraints))
 
 
-def _asks(chain: Chain, trial: TrialRun | None, constraints: Constraints) -> bool:
+def _asks(chain: Chain, trial: Experiment | None, constraints: Constraints) -> bool:
     """Whether a model may be asked for a decision; where the caller pins one, there is nothing to judge."""
     return (chain.asks or (trial is not None and trial.asks)) and not _is_pinned(constraints)
 

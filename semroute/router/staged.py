@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.evaluate.semantic import decide
-from semroute.index.stages import answers, sureness
-from semroute.router.live import LiveIndex
+from semroute.index.stages import answers, margin_score
+from semroute.router.live import LoadedIndex
 from semroute.router.unknown import NO_SCORE, SURE_SCORE, unknown_texts
-from semroute.texts.asks import Ask, asks
+from semroute.texts.asks import QuestionPart, question_parts
 from semroute.texts.vague import VAGUE_ASKS, is_vague
 from semroute.types import Matrix
 
@@ -27,7 +27,7 @@ CLEAR = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
+class StageScores:
     """Scores of some texts, and how they came about.
 
     Attributes:
@@ -65,7 +65,7 @@ class Staged:
         return {"first_stage": first + deciding}, before | steps
 
 
-def score_texts(live: LiveIndex, texts: Sequence[str]) -> Staged:
+def score_texts(live: LoadedIndex, texts: Sequence[str]) -> StageScores:
     """Score ``texts``; those that the first stage answers never reach the index's own encoder.
 
     A text that holds something pasted has the scores of the question beside it, where one is sure enough.
@@ -76,12 +76,14 @@ def score_texts(live: LiveIndex, texts: Sequence[str]) -> Staged:
     unknown = unknown_texts(live.encoder, texts)
     bar = live.artifact.manifest.ask_bar
     seen = enumerate(texts) if bar is not None else ()
-    parts = {row: found for row, text in seen if not unknown[row] and (found := asks(text))}
+    parts = {row: found for row, text in seen if not unknown[row] and (found := question_parts(text))}
     whole = _by_stages(live, texts, list(parts), unknown)
     return whole if bar is None or not parts else _by_asks(live, whole, parts, bar)
 
 
-def _by_asks(live: LiveIndex, whole: Staged, parts: Mapping[int, Sequence[Ask]], bar: float) -> Staged:
+def _by_asks(
+    live: LoadedIndex, whole: StageScores, parts: Mapping[int, Sequence[QuestionPart]], bar: float
+) -> StageScores:
     """Put the scores of the likeliest question in place of a text's own.
 
     A part counts if its category accepts it, and if it is sure enough or the text as a whole is rejected. Its form
@@ -94,7 +96,7 @@ def _by_asks(live: LiveIndex, whole: Staged, parts: Mapping[int, Sequence[Ask]],
     vague = _vague(live, texts, vectors)
     encoded = time.perf_counter()
     scores, thresholds = live.scorer.scores(vectors), live.semantic.thresholds
-    sure, accepted = sureness(scores), decide(scores, thresholds)[1]
+    sure, accepted = margin_score(scores), decide(scores, thresholds)[1]
     chosen, place, decided = whole.scores.copy(), 0, set()
     for row, found in parts.items():
         rejected = not decide(whole.scores[row : row + 1], thresholds)[1][0]
@@ -121,7 +123,7 @@ def _saying(cues: Mapping[int, int], vague: NDArray[np.bool_]) -> list[int]:
     return [] if left and (left >= asked or asked < CLEAR) else said
 
 
-def _vague(live: LiveIndex, texts: Sequence[str], vectors: Matrix) -> NDArray[np.bool_]:
+def _vague(live: LoadedIndex, texts: Sequence[str], vectors: Matrix) -> NDArray[np.bool_]:
     """Tell which questions say nothing of their own, by their words or by examples of such questions.
 
     Examples speak where a question is nearer to one than they typically are to each other. What the encoder does not
@@ -136,7 +138,9 @@ def _vague(live: LiveIndex, texts: Sequence[str], vectors: Matrix) -> NDArray[np
     return np.asarray(found | near)
 
 
-def _by_stages(live: LiveIndex, texts: Sequence[str], pasted: Sequence[int], unknown: NDArray[np.bool_]) -> Staged:
+def _by_stages(
+    live: LoadedIndex, texts: Sequence[str], pasted: Sequence[int], unknown: NDArray[np.bool_]
+) -> StageScores:
     """Score whole texts; the rows ``pasted`` are left to the index's own encoder, which also scores their parts."""
     if live.first is None:
         return _by_second(live, texts, unknown)
@@ -148,24 +152,24 @@ def _by_stages(live: LiveIndex, texts: Sequence[str], pasted: Sequence[int], unk
     first_s = time.perf_counter() - start
     if answered.all():
         none = np.empty((0, live.encoder.dimensions), np.float32)
-        return Staged(scores, confidence, answered, first_s, {}, none, unknown)
+        return StageScores(scores, confidence, answered, first_s, {}, none, unknown)
     rest = np.flatnonzero(~answered)
     second = _by_second(live, [texts[row] for row in rest.tolist()], unknown[rest])
     scores[rest], confidence[rest] = second.scores, second.confidence
-    return Staged(scores, confidence, answered, first_s, second.second_s, second.vectors, unknown)
+    return StageScores(scores, confidence, answered, first_s, second.second_s, second.vectors, unknown)
 
 
-def _by_second(live: LiveIndex, texts: Sequence[str], unknown: NDArray[np.bool_]) -> Staged:
+def _by_second(live: LoadedIndex, texts: Sequence[str], unknown: NDArray[np.bool_]) -> StageScores:
     start = time.perf_counter()
     vectors = live.encoder.encode(texts)
     encoded = time.perf_counter()
     scores = live.scorer.scores(vectors)
     confidence = live.scorer.confidence(scores)
     steps = {"encode": encoded - start, "score": time.perf_counter() - encoded}
-    return Staged(scores, confidence, np.zeros(len(texts), dtype=np.bool_), None, steps, vectors, unknown)
+    return StageScores(scores, confidence, np.zeros(len(texts), dtype=np.bool_), None, steps, vectors, unknown)
 
 
-def settled_scores(live: LiveIndex, texts: Sequence[str], staged: Staged) -> Matrix:
+def settled_scores(live: LoadedIndex, texts: Sequence[str], staged: StageScores) -> Matrix:
     """The scores as thresholds have to see them so that evaluating decides as serving does.
 
     A text that the encoder does not know fits the category that has it as an example, and else none.

@@ -17,11 +17,11 @@ from traceback import extract_tb
 from semroute.config import Config
 from semroute.errors import SemrouteError
 from semroute.router.answering import Answering
-from semroute.router.chance import Chances
+from semroute.router.chance import Propensities
 from semroute.strategies import Chain
 from semroute.strategies.chain import Deciding
-from semroute.texts.digests import place_of
-from semroute.types import TRIAL, Caller, Decision, Draw, Opinion, Request
+from semroute.texts.digests import hash_fraction
+from semroute.types import TRIAL, Assignment, Decision, ModelClient, Request, StrategyResult
 from semroute.whole import read_json
 
 LOOK_S = 1.0
@@ -30,7 +30,7 @@ LOOK_S = 1.0
 log = logging.getLogger("semroute")
 
 
-class LiveShare:
+class TrafficShare:
     """The share that a trial has at this moment.
 
     Args:
@@ -69,7 +69,7 @@ def read_share(path: Path, default: float) -> float:
     return float(share)
 
 
-class TrialRun:
+class Experiment:
     """The policy on trial.
 
     Args:
@@ -79,7 +79,7 @@ class TrialRun:
         chances: what is noted on every decision.
     """
 
-    def __init__(self, chain: Chain, answering: Answering, share: LiveShare, chances: Chances) -> None:
+    def __init__(self, chain: Chain, answering: Answering, share: TrafficShare, chances: Propensities) -> None:
         self._chain, self.answering, self._share, self._chances = chain, answering, share, chances
 
     @property
@@ -92,7 +92,7 @@ class TrialRun:
         deciding: Deciding,
         texts: Sequence[str],
         requests: Sequence[Request],
-        caller: Caller | None,
+        caller: ModelClient | None,
         *,
         is_pinned: bool = False,
     ) -> Deciding:
@@ -128,18 +128,18 @@ class TrialRun:
     ) -> list[Decision]:
         decisions = []
         for text, old, new in zip(texts, served, tried, strict=True):
-            by_trial = place_of(text) < share
+            by_trial = hash_fraction(text) < share
             decision, other = (new, old) if by_trial else (old, new)
             decisions.append(self._followed(decision, other, share, by_trial, is_pinned))
         return decisions
 
     def _unheard(self, decision: Decision, said: str, share: float, is_pinned: bool) -> Decision:
         draw = self._chances.draw(share, "" if is_pinned else decision.model, by_trial=False)
-        return replace(decision, opinions=(*decision.opinions, Opinion(TRIAL, "passed", said, draw=draw)))
+        return replace(decision, opinions=(*decision.opinions, StrategyResult(TRIAL, "passed", said, draw=draw)))
 
     def _followed(self, decision: Decision, other: Decision, share: float, by_trial: bool, is_pinned: bool) -> Decision:
         named = "" if is_pinned else decision.model
-        return followed(
+        return decision_followed(
             decision, other, self._chances.draw(share, named, other.candidates, by_trial=by_trial), by_trial
         )
 
@@ -152,10 +152,10 @@ def _why(error: Exception) -> str:
     return f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
 
 
-def followed(decision: Decision, other: Decision, draw: Draw, by_trial: bool) -> Decision:
+def decision_followed(decision: Decision, other: Decision, draw: Assignment, by_trial: bool) -> Decision:
     """A decision with the other policy's as an opinion; what both took is counted."""
     said = f"{other.model}: {other.reason}"
-    opinion = Opinion(
+    opinion = StrategyResult(
         strategy=TRIAL,
         kind="decided" if by_trial else "passed",
         reason=f"the policy on trial decides; the other one says {said}"

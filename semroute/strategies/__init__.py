@@ -2,18 +2,18 @@
 
 from semroute.strategies.chain import FALLBACK, Chain
 from semroute.strategies.pool import Pool
-from semroute.strategies.semantic import Ranking, SemanticStrategy, Verdict
-from semroute.strategies.strategy import AskingStrategy, Case, LocalStrategy, Strategy
+from semroute.strategies.semantic import Ranking, SemanticMatch, SemanticStrategy
+from semroute.strategies.strategy import AskingStrategy, LocalStrategy, RoutingContext, Strategy
 
 __all__ = [
     "FALLBACK",
     "AskingStrategy",
-    "Case",
     "Chain",
     "LocalStrategy",
     "Pool",
     "Ranking",
+    "RoutingContext",
+    "SemanticMatch",
     "SemanticStrategy",
     "Strategy",
-    "Verdict",
 ]

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
 from semroute.strategies.pool import Pool
-from semroute.strategies.strategy import AskingStrategy, Case, LocalStrategy, Strategy
+from semroute.strategies.strategy import AskingStrategy, LocalStrategy, RoutingContext, Strategy
 from semroute.texts.conversation import attachment_types
-from semroute.types import Caller, Decision, Matrix, Opinion, Request
+from semroute.types import Decision, Matrix, ModelClient, Request, StrategyResult
 
 TOGETHER = 16
 """Queries of a batch about which a model is asked at the same time."""
@@ -18,8 +18,8 @@ TOGETHER = 16
 FALLBACK = "fallback"
 """Named as the strategy where none that was asked has decided."""
 
-Asking: TypeAlias = Coroutine[Any, Any, list[Opinion]]
-Deciding: TypeAlias = Generator[Asking, list[Opinion], list[Decision]]
+Asking: TypeAlias = Coroutine[Any, Any, list[StrategyResult]]
+Deciding: TypeAlias = Generator[Asking, list[StrategyResult], list[Decision]]
 """Yields what must be awaited, is sent its result, and returns the decisions.
 
 So the one chain serves synchronous callers, who bridge what it yields, and asynchronous ones, who await it.
@@ -59,7 +59,7 @@ class Chain:
         self._models = models
         self._embed = embed
 
-    def decide(self, texts: Sequence[str], requests: Sequence[Request], caller: Caller | None) -> Deciding:
+    def decide(self, texts: Sequence[str], requests: Sequence[Request], caller: ModelClient | None) -> Deciding:
         """Decide where queries go; the same query and configuration give the same decision.
 
         Args:
@@ -67,7 +67,7 @@ class Chain:
             requests: all that is asked with each.
             caller: for strategies that ask a model; None: they pass.
         """
-        cases = [Case(text, request, self._fallback) for text, request in zip(texts, requests, strict=True)]
+        cases = [RoutingContext(text, request, self._fallback) for text, request in zip(texts, requests, strict=True)]
         undecided = cases
         for strategy, is_local in zip(self.strategies, self._is_local, strict=True):
             if getattr(strategy, "needs_text", True):
@@ -77,7 +77,9 @@ class Chain:
             if is_local:
                 opinions = self._consult(cast(LocalStrategy, strategy), undecided)
             elif caller is None:
-                opinions = [Opinion(strategy.name, "passed", "there is nothing to call a model by")] * len(undecided)
+                opinions = [StrategyResult(strategy.name, "passed", "there is nothing to call a model by")] * len(
+                    undecided
+                )
             else:
                 opinions = yield _ask_all(cast(AskingStrategy, strategy), undecided, caller)
             for case, opinion in zip(undecided, opinions, strict=True):
@@ -85,7 +87,7 @@ class Chain:
             undecided = [case for case in cases if case.decision is None]
         return [self._decision(case) for case in cases]
 
-    def _consult(self, strategy: LocalStrategy, cases: Sequence[Case]) -> list[Opinion]:
+    def _consult(self, strategy: LocalStrategy, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
         if strategy.needs_vectors:
             self._fill_vectors(cases)
         start = time.perf_counter()
@@ -97,7 +99,7 @@ class Chain:
             case.steps_ms[strategy.name] = spent_ms
         return [replace(opinion, elapsed_ms=spent_ms) for opinion in opinions]
 
-    def _fill_vectors(self, cases: Sequence[Case]) -> None:
+    def _fill_vectors(self, cases: Sequence[RoutingContext]) -> None:
         missing = [case for case in cases if case.vector is None]
         if not missing:
             return
@@ -108,7 +110,7 @@ class Chain:
             case.vector = vector
             case.steps_ms["encode"] = case.steps_ms.get("encode", 0.0) + spent_ms
 
-    def _take(self, case: Case, opinion: Opinion) -> None:
+    def _take(self, case: RoutingContext, opinion: StrategyResult) -> None:
         """Keep an opinion, bounded by what the strategies before have left."""
         bounded = opinion if opinion.kind == "passed" else self._bounded(case, opinion)
         case.opinions.append(bounded)
@@ -119,7 +121,7 @@ class Chain:
             case.category = bounded.category or case.category
             case.default = self._default(case)
 
-    def _bounded(self, case: Case, opinion: Opinion) -> Opinion:
+    def _bounded(self, case: RoutingContext, opinion: StrategyResult) -> StrategyResult:
         kept = self.pool.kept(opinion.candidates, case.left)
         if kept == opinion.candidates and kept:
             return opinion
@@ -132,11 +134,11 @@ class Chain:
         reason = f"{opinion.reason}; none of its models may be used, so those that may are: {', '.join(case.left)}"
         return replace(opinion, candidates=case.left, reason=reason)
 
-    def _default(self, case: Case) -> tuple[str, ...]:
+    def _default(self, case: RoutingContext) -> tuple[str, ...]:
         names = self._fallback if case.category is None else self._models[case.category]
         return self.pool.kept(names, case.left) or case.left or names
 
-    def _decision(self, case: Case) -> Decision:
+    def _decision(self, case: RoutingContext) -> Decision:
         verdict, opinion = case.verdict, case.decision
         if opinion is not None:
             candidates, category = opinion.candidates, opinion.category or case.category
@@ -162,7 +164,7 @@ class Chain:
         )
 
 
-def _undecided(case: Case) -> tuple[str, str]:
+def _undecided(case: RoutingContext) -> tuple[str, str]:
     """The strategy and the reason of a query on which none has decided."""
     reason = _without_text(case) if case.verdict is None else case.verdict.reason
     narrowed = [opinion for opinion in case.opinions if opinion.kind == "narrowed"]
@@ -173,7 +175,7 @@ def _undecided(case: Case) -> tuple[str, str]:
     return FALLBACK if case.verdict is None else "semantic", reason
 
 
-def _without_text(case: Case) -> str:
+def _without_text(case: RoutingContext) -> str:
     if case.text:
         return "no strategy has decided"
     kinds = list(dict.fromkeys(kind for message in case.request.messages for kind in attachment_types(message)))
@@ -181,12 +183,14 @@ def _without_text(case: Case) -> str:
     return f"the conversation has no text of the user's to route by{there}"
 
 
-async def _ask_all(strategy: AskingStrategy, cases: Sequence[Case], caller: Caller) -> list[Opinion]:
+async def _ask_all(
+    strategy: AskingStrategy, cases: Sequence[RoutingContext], caller: ModelClient
+) -> list[StrategyResult]:
     import asyncio
 
     turn = asyncio.Semaphore(TOGETHER)
 
-    async def ask(case: Case) -> Opinion:
+    async def ask(case: RoutingContext) -> StrategyResult:
         async with turn:
             start = time.perf_counter()
             opinion = await strategy.ask(case, caller)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.strategies.pool import Pool
-from semroute.strategies.strategy import Case
-from semroute.types import Matrix, Opinion, QualityPredictor, Request
+from semroute.strategies.strategy import RoutingContext
+from semroute.types import Matrix, QualityPredictor, Request, StrategyResult
 
 ExpectedCost: TypeAlias = Callable[[Sequence[Request]], NDArray[np.float64]]
 """``n`` requests to ``(n, m)`` USD that a call of each of the predictor's models is expected to cost."""
@@ -54,22 +54,22 @@ class ClassifierStrategy:
         self._value = value
         self._places = {model: place for place, model in enumerate(predictor.models)}
 
-    def consult(self, cases: Sequence[Case]) -> list[Opinion]:
+    def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
         """An opinion on each case, in their order."""
         predicted = self._predictor.predict([case.text for case in cases], self._vectors(cases)).astype(np.float64)
         costs = self._expected_cost([case.request for case in cases])
         return [self._opinion(*one) for one in zip(cases, predicted, costs, strict=True)]
 
-    def _vectors(self, cases: Sequence[Case]) -> Matrix:
+    def _vectors(self, cases: Sequence[RoutingContext]) -> Matrix:
         if not self.needs_vectors:
             return np.zeros((len(cases), 0), np.float32)
         return np.stack([case.vector for case in cases if case.vector is not None])
 
-    def _opinion(self, case: Case, quality: NDArray[np.float64], cost: NDArray[np.float64]) -> Opinion:
+    def _opinion(self, case: RoutingContext, quality: NDArray[np.float64], cost: NDArray[np.float64]) -> StrategyResult:
         allowed = self._candidates if case.left is None else case.left
         known = [model for model in self._pool.models(allowed) if model in self._places]
         if not known:
-            return Opinion(self.name, "passed", f"it knows none of {', '.join(allowed)}")
+            return StrategyResult(self.name, "passed", f"it knows none of {', '.join(allowed)}")
         places = [self._places[model] for model in known]
         order = best_first(quality[places], cost[places], self._value)
         best, price = known[order[0]], float(cost[places][order[0]])
@@ -77,7 +77,7 @@ class ClassifierStrategy:
         if len(order) > 1:
             second = known[order[1]]
             reason += f", before {quality[self._places[second]]:.2f} of {second} for {cost[self._places[second]]:.2g}"
-        return Opinion(self.name, "decided", reason, tuple(known[place] for place in order))
+        return StrategyResult(self.name, "decided", reason, tuple(known[place] for place in order))
 
 
 def best_first(quality: NDArray[np.float64], cost: NDArray[np.float64], value: float) -> list[int]:

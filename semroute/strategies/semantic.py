@@ -59,7 +59,7 @@ class Ranking(Sequence[CategoryScore]):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SemanticMatch:
     """What semantic routing says of one query.
 
     ``category`` is None when the best one stays below its threshold; score, threshold and confidence are those of the
@@ -88,7 +88,7 @@ class SemanticStrategy:
 
     name = "semantic"
 
-    def decide(self, scores: Matrix, confidence: NDArray[np.float64], first: NDArray[np.bool_]) -> list[Verdict]:
+    def decide(self, scores: Matrix, confidence: NDArray[np.float64], first: NDArray[np.bool_]) -> list[SemanticMatch]:
         """A verdict for each query.
 
         Args:
@@ -99,7 +99,7 @@ class SemanticStrategy:
         rows = zip(scores, confidence.tolist(), first.tolist(), strict=True)
         return [self._verdict(row, sure, by_first) for row, sure, by_first in rows]
 
-    def _verdict(self, scores: NDArray[np.float32], confidence: float, by_first: bool) -> Verdict:
+    def _verdict(self, scores: NDArray[np.float32], confidence: float, by_first: bool) -> SemanticMatch:
         ranking = Ranking(self.names, scores, self.thresholds)
         best = ranking[0]
         # A winner below its threshold is not replaced: whatever comes next fits worse, however low its own bar.
@@ -110,4 +110,4 @@ class SemanticStrategy:
         else:
             reason = f"closest to {best.category}, but {best.score:.3f} is below its threshold {best.threshold:.3f}"
             category = None
-        return Verdict(category, best.score, best.threshold, confidence, ranking, reason)
+        return SemanticMatch(category, best.score, best.threshold, confidence, ranking, reason)

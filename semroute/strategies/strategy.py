@@ -9,15 +9,15 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.strategies.semantic import Verdict
-from semroute.types import Caller, Opinion, Request
+from semroute.strategies.semantic import SemanticMatch
+from semroute.types import ModelClient, Request, StrategyResult
 
 Vector: TypeAlias = NDArray[np.float32]
 """``(d,)`` float32 of unit length."""
 
 
 @dataclass(slots=True)
-class Case:
+class RoutingContext:
     """A query on its way through the strategies. The chain keeps it; a strategy reads it and answers with an opinion.
 
     Attributes:
@@ -39,10 +39,10 @@ class Case:
     default: tuple[str, ...]
     left: tuple[str, ...] | None = None
     category: str | None = None
-    verdict: Verdict | None = None
+    verdict: SemanticMatch | None = None
     vector: Vector | None = None
-    opinions: list[Opinion] = field(default_factory=list)
-    decision: Opinion | None = None
+    opinions: list[StrategyResult] = field(default_factory=list)
+    decision: StrategyResult | None = None
     steps_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -60,7 +60,7 @@ class LocalStrategy(Protocol):
     name: str
     needs_vectors: bool
 
-    def consult(self, cases: Sequence[Case]) -> list[Opinion]:
+    def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
         """An opinion on each case, in their order; deterministic.
 
         The candidates of an opinion need not respect :attr:`Case.left`: the chain sees to that. A strategy that enters
@@ -79,7 +79,7 @@ class AskingStrategy(Protocol):
 
     name: str
 
-    async def ask(self, case: Case, caller: Caller) -> Opinion:
+    async def ask(self, case: RoutingContext, caller: ModelClient) -> StrategyResult:
         """An opinion on the case; it never raises for what a model does, and then has passed."""
         ...
 

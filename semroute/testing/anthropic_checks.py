@@ -10,7 +10,7 @@ from typing import Any
 
 from semroute.testing.checks import names, need, texts, tool_name, unknown, whole, within
 from semroute.testing.http11 import HttpRequest
-from semroute.testing.neutral import Ask, words
+from semroute.testing.neutral import ChatRequest, words
 
 _KNOWN = names(
     """
@@ -23,7 +23,7 @@ _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 _OTHER_BLOCKS = ("thinking", "redacted_thinking", "document", "search_result")
 
 
-def read(request: HttpRequest, body: Any, serial: int) -> Ask:
+def read(request: HttpRequest, body: Any, serial: int) -> ChatRequest:
     """What a request asks for.
 
     Raises:
@@ -45,7 +45,7 @@ def read(request: HttpRequest, body: Any, serial: int) -> Ask:
     _tuning(body)
     said = _messages(messages)
     system = _system(body.get("system"))
-    return Ask(
+    return ChatRequest(
         model=model,
         text=next((text for role, text in reversed(said) if role == "user"), ""),
         input_tokens=words(system) + sum(words(text) for _, text in said),

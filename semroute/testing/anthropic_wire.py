@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from semroute.testing import anthropic_checks
 from semroute.testing.http11 import HttpRequest
-from semroute.testing.neutral import Answer, Ask, Event, Failure, encode, pieces
+from semroute.testing.neutral import Answer, ChatRequest, Failure, StreamEvent, encode, pieces
 
 _KINDS = {
     400: "invalid_request_error",
@@ -44,7 +44,7 @@ def refused(request: HttpRequest, key: str) -> Failure | None:
     return Failure(401, "x-api-key header is required" if given is None else "invalid x-api-key", "key")
 
 
-def whole(ask: Ask, answer: Answer) -> dict[str, object]:
+def whole(ask: ChatRequest, answer: Answer) -> dict[str, object]:
     """A message object."""
     content: list[dict[str, object]] = []
     if answer.reasoning:
@@ -59,12 +59,12 @@ def whole(ask: Ask, answer: Answer) -> dict[str, object]:
     return body
 
 
-def events(ask: Ask, answer: Answer) -> Iterator[Event]:
+def events(ask: ChatRequest, answer: Answer) -> Iterator[StreamEvent]:
     """The events of a streamed message."""
     start = _frame(ask, answer) | {"content": [], "stop_reason": None, "stop_sequence": None}
     if answer.counted:
         start["usage"] = _input_usage(answer) | {"output_tokens": 1}
-    yield Event(_event("message_start", message=start), "frame")
+    yield StreamEvent(_event("message_start", message=start), "frame")
     index = 0
     if answer.reasoning:
         opened: dict[str, object] = {"type": "thinking", "thinking": "", "signature": ""}
@@ -77,8 +77,8 @@ def events(ask: Ask, answer: Answer) -> Iterator[Event]:
         opened = {"type": "tool_use", "id": _call_id(ask, number), "name": call.name, "input": {}}
         yield from _block(index + number, opened, "input_json_delta", "partial_json", pieces(call.text))
     usage = {"usage": _output_usage(answer)} if answer.counted else {}
-    yield Event(_event("message_delta", delta=_stopped(answer), **usage), "finish")
-    yield Event(_event("message_stop"), "end")
+    yield StreamEvent(_event("message_delta", delta=_stopped(answer), **usage), "finish")
+    yield StreamEvent(_event("message_stop"), "end")
 
 
 def error(failure: Failure) -> tuple[int, dict[str, str], dict[str, object]]:
@@ -116,7 +116,7 @@ def _error(failure: Failure) -> dict[str, object]:
     return {"type": "error", "error": {"type": kind, "message": message}, "request_id": None}
 
 
-def _frame(ask: Ask, answer: Answer) -> dict[str, object]:
+def _frame(ask: ChatRequest, answer: Answer) -> dict[str, object]:
     return {"id": f"msg_fake{ask.serial}", "type": "message", "role": "assistant", "model": answer.model or ask.model}
 
 
@@ -144,17 +144,17 @@ def _output_usage(answer: Answer) -> dict[str, object]:
     return usage
 
 
-def _call_id(ask: Ask, index: int) -> str:
+def _call_id(ask: ChatRequest, index: int) -> str:
     return f"toolu_fake{ask.serial}_{index}"
 
 
-def _block(index: int, opened: dict[str, object], kind: str, name: str, parts: list[str]) -> Iterator[Event]:
-    yield Event(_event("content_block_start", index=index, content_block=opened), "frame")
+def _block(index: int, opened: dict[str, object], kind: str, name: str, parts: list[str]) -> Iterator[StreamEvent]:
+    yield StreamEvent(_event("content_block_start", index=index, content_block=opened), "frame")
     if index == 0:
-        yield Event(_event("ping"), "frame")
+        yield StreamEvent(_event("ping"), "frame")
     for part in parts:
-        yield Event(_event("content_block_delta", index=index, delta={"type": kind, name: part}), "piece")
-    yield Event(_event("content_block_stop", index=index), "frame")
+        yield StreamEvent(_event("content_block_delta", index=index, delta={"type": kind, name: part}), "piece")
+    yield StreamEvent(_event("content_block_stop", index=index), "frame")
 
 
 def _event(kind: str, **data: object) -> bytes:

@@ -9,7 +9,7 @@ from itertools import cycle, repeat
 from typing import Protocol
 
 from semroute.testing.http11 import LAST_CHUNK, chunk, head
-from semroute.testing.neutral import Event
+from semroute.testing.neutral import StreamEvent
 from semroute.testing.replies import Delivery, Then
 
 _FOR_EVER_S = 86_400.0
@@ -47,7 +47,7 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes = b""
-    events: tuple[Event, ...] | None = None
+    events: tuple[StreamEvent, ...] | None = None
     tokens: int = 0
     error_event: bytes = b""
     malformed_event: bytes = b""
@@ -96,7 +96,7 @@ async def _deliver_body(out: Out, response: Response, delivery: Delivery, speed:
 
 
 async def _deliver_events(
-    out: Out, response: Response, events: tuple[Event, ...], delivery: Delivery, speed: Speed
+    out: Out, response: Response, events: tuple[StreamEvent, ...], delivery: Delivery, speed: Speed
 ) -> None:
     sent, ending = _planned(response, events, delivery)
     out.write(head(response.status, {**response.headers, "transfer-encoding": "chunked"}))
@@ -116,7 +116,9 @@ async def _deliver_events(
         await out.drain()
 
 
-def _planned(response: Response, events: tuple[Event, ...], delivery: Delivery) -> tuple[Sequence[Event], Then | None]:
+def _planned(
+    response: Response, events: tuple[StreamEvent, ...], delivery: Delivery
+) -> tuple[Sequence[StreamEvent], Then | None]:
     """The events to send, and how the connection ends."""
     then = delivery.then
     if then is None:
@@ -125,13 +127,13 @@ def _planned(response: Response, events: tuple[Event, ...], delivery: Delivery) 
         return [event for event in events if event.kind != "end"], None
     place = _after_finish(events) if delivery.at_end else _place(events, delivery.after)
     if then == "error":
-        return [*events[:place], Event(response.error_event, "frame")], None
+        return [*events[:place], StreamEvent(response.error_event, "frame")], None
     if then == "malformed":
-        return [*events[:place], Event(response.malformed_event, "frame"), *events[place:]], None
+        return [*events[:place], StreamEvent(response.malformed_event, "frame"), *events[place:]], None
     return events[:place], then
 
 
-def _place(events: Sequence[Event], after: int | None) -> int:
+def _place(events: Sequence[StreamEvent], after: int | None) -> int:
     """Where a fault comes: before the piece that follows ``after`` pieces, and before the finish at the latest."""
     sent = 0
     for place, event in enumerate(events):
@@ -141,12 +143,12 @@ def _place(events: Sequence[Event], after: int | None) -> int:
     return len(events)
 
 
-def _after_finish(events: Sequence[Event]) -> int:
+def _after_finish(events: Sequence[StreamEvent]) -> int:
     """Where a fault comes that leaves the reason why the answer ended: before what may follow it."""
     return 1 + next(place for place, event in enumerate(events) if event.kind == "finish")
 
 
-async def _send_paced(out: Out, events: Iterable[Event], speed: Speed) -> None:
+async def _send_paced(out: Out, events: Iterable[StreamEvent], speed: Speed) -> None:
     """Each event as a chunk of its own; what no wait parts goes out in one write."""
     ready: list[bytes] = []
     wait = speed.first_token_s

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from semroute.testing.neutral import Answer, Ask, Call, Finish, pieces
+from semroute.testing.neutral import Answer, Call, ChatRequest, Finish, pieces
 from semroute.testing.schema import instance
 
 
-def respond(ask: Ask, number: int | None = None) -> Answer:
+def respond(ask: ChatRequest, number: int | None = None) -> Answer:
     """Answer a request as it asks to be answered. Tokens are words.
 
     Args:
@@ -42,7 +42,7 @@ def respond(ask: Ask, number: int | None = None) -> Answer:
     )
 
 
-def _cut(text: str, ask: Ask) -> tuple[str, Finish, str | None]:
+def _cut(text: str, ask: ChatRequest) -> tuple[str, Finish, str | None]:
     """The text up to the first stop text or the last allowed word, whichever comes first, and why it ends there."""
     places = [(text.find(stop), stop) for stop in ask.stop if stop in text]
     place, matched = min(places, default=(len(text), None))

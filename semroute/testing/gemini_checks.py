@@ -13,7 +13,7 @@ from typing import Any
 
 from semroute.testing.checks import names, need, texts, tool_name, whole, within
 from semroute.testing.http11 import HttpRequest
-from semroute.testing.neutral import Ask, words
+from semroute.testing.neutral import ChatRequest, words
 
 _BODY = names(
     """
@@ -41,7 +41,7 @@ _DATA = ("text", "inlineData", "fileData", "functionCall", "functionResponse")
 _MODEL = re.compile(r"/models/([^/:]+):")
 
 
-def read(request: HttpRequest, body: Any, serial: int) -> Ask:
+def read(request: HttpRequest, body: Any, serial: int) -> ChatRequest:
     """What a request asks for.
 
     Raises:
@@ -68,7 +68,7 @@ def read(request: HttpRequest, body: Any, serial: int) -> Ask:
     need(tier in (None, "standard", "flex", "priority"), "Invalid value at 'service_tier'")
     need(stop is None or (texts(stop) and len(stop) <= 5), "stop_sequences must be at most 5 texts.")
     named = _MODEL.search(request.path)
-    return Ask(
+    return ChatRequest(
         model=named.group(1) if named else "",
         text=next((text for role, text in reversed(said) if role == "user"), ""),
         input_tokens=words(system) + sum(words(text) for _, text in said),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from semroute.testing import gemini_checks
 from semroute.testing.http11 import HttpRequest
-from semroute.testing.neutral import Answer, Ask, Event, Failure, alternatives, encode, numbered, pieces
+from semroute.testing.neutral import Answer, ChatRequest, Failure, StreamEvent, alternatives, encode, numbered, pieces
 
 _STATUSES = {
     400: "INVALID_ARGUMENT",
@@ -48,7 +48,7 @@ def refused(request: HttpRequest, key: str) -> Failure | None:
     return Failure(400, "API key not valid. Please pass a valid API key.", "key")
 
 
-def whole(ask: Ask, answer: Answer) -> dict[str, object]:
+def whole(ask: ChatRequest, answer: Answer) -> dict[str, object]:
     """A ``GenerateContentResponse``."""
     measured = None if ask.top_logprobs is None else pieces(answer.text)
     candidates = []
@@ -61,28 +61,28 @@ def whole(ask: Ask, answer: Answer) -> dict[str, object]:
     return _response(ask, answer, candidates, last=True)
 
 
-def events(ask: Ask, answer: Answer) -> Iterator[Event]:
+def events(ask: ChatRequest, answer: Answer) -> Iterator[StreamEvent]:
     """The chunks of a streamed answer: each a ``GenerateContentResponse``, the last with a finish reason."""
     opening = b"["
     for part in _thoughts(answer):
         body = _response(ask, answer, [_candidate(ask, answer, [part], None)], last=False)
-        yield Event(_framed(ask, body, opening), "piece")
+        yield StreamEvent(_framed(ask, body, opening), "piece")
         opening = b",\r\n"
     for piece in [] if answer.refused else pieces(answer.text):
         measured = None if ask.top_logprobs is None else [piece]
         candidate = _candidate(ask, answer, [{"text": piece}], measured)
         body = _response(ask, answer, [] if answer.hollow else [candidate], last=False)
-        yield Event(_framed(ask, body, opening), "piece")
+        yield StreamEvent(_framed(ask, body, opening), "piece")
         opening = b",\r\n"
     for part in _calls(answer):
         body = _response(ask, answer, [_candidate(ask, answer, [part], None)], last=False)
-        yield Event(_framed(ask, body, opening), "piece")
+        yield StreamEvent(_framed(ask, body, opening), "piece")
         opening = b",\r\n"
     candidate = _candidate(ask, answer, [] if answer.refused else [{"text": ""}], None) | _finished(answer)
     body = _response(ask, answer, [] if answer.hollow else [candidate], last=True)
-    yield Event(_framed(ask, body, opening), "finish")
+    yield StreamEvent(_framed(ask, body, opening), "finish")
     if ask.as_list:
-        yield Event(b"]", "end")
+        yield StreamEvent(b"]", "end")
 
 
 def error(failure: Failure) -> tuple[int, dict[str, str], dict[str, object]]:
@@ -143,7 +143,7 @@ def _finished(answer: Answer) -> dict[str, object]:
 
 
 def _candidate(
-    ask: Ask, answer: Answer, parts: list[dict[str, object]], measured: list[str] | None
+    ask: ChatRequest, answer: Answer, parts: list[dict[str, object]], measured: list[str] | None
 ) -> dict[str, object]:
     candidate: dict[str, object] = {"content": {"parts": parts, "role": "model"} if parts else {"role": "model"}}
     candidate["index"] = 0
@@ -164,7 +164,9 @@ def _token(token: str, value: float) -> dict[str, object]:
     return {"token": token, "tokenId": len(token), "logProbability": value}
 
 
-def _response(ask: Ask, answer: Answer, candidates: list[dict[str, object]], *, last: bool) -> dict[str, object]:
+def _response(
+    ask: ChatRequest, answer: Answer, candidates: list[dict[str, object]], *, last: bool
+) -> dict[str, object]:
     body: dict[str, object] = {"candidates": candidates} if candidates else {}
     if answer.counted:
         body["usageMetadata"] = _usage(answer, last=last)
@@ -184,5 +186,5 @@ def _usage(answer: Answer, *, last: bool) -> dict[str, int]:
     return usage
 
 
-def _framed(ask: Ask, body: dict[str, object], opening: bytes) -> bytes:
+def _framed(ask: ChatRequest, body: dict[str, object], opening: bytes) -> bytes:
     return opening + encode(body) if ask.as_list else b"data: %b\r\n\r\n" % encode(body)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class RateLimit:
     """What may be taken in every window of ``window_s`` seconds; None is no limit."""
 
     rpm: int | None = None
@@ -18,7 +18,7 @@ class Limit:
 class Window:
     """What was taken in the last ``window_s`` seconds. The most that it ever held is in ``peak``."""
 
-    def __init__(self, limit: Limit) -> None:
+    def __init__(self, limit: RateLimit) -> None:
         self.limit = limit
         self.peak = (0, 0)
         self._taken: deque[tuple[float, int]] = deque()

@@ -35,7 +35,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ChatRequest:
     """A request that the server takes.
 
     Attributes:
@@ -136,7 +136,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class StreamEvent:
     """One event of a stream, as it goes over the wire.
 
     ``kind``: ``piece`` carries a piece of the answer, ``finish`` says why it ended, ``end`` is the marker after which

@@ -10,7 +10,7 @@ from typing import Any
 
 from semroute.testing.checks import names, need, texts, tool_name, unknown, whole, within
 from semroute.testing.http11 import HttpRequest
-from semroute.testing.neutral import Ask, words
+from semroute.testing.neutral import ChatRequest, words
 
 _KNOWN = names(
     """
@@ -27,7 +27,7 @@ _OF_A_CALL = names("id type function custom")
 _ROLES = ("developer", "system", "user", "assistant", "tool", "function")
 
 
-def read(request: HttpRequest, body: Any, serial: int) -> Ask:
+def read(request: HttpRequest, body: Any, serial: int) -> ChatRequest:
     """What a request asks for.
 
     Raises:
@@ -48,7 +48,7 @@ def read(request: HttpRequest, body: Any, serial: int) -> Ask:
     stream, options = body.get("stream") or False, body.get("stream_options")
     need(isinstance(stream, bool), "stream must be true or false", "stream")
     need(options is None or stream, "stream_options is only allowed when stream is enabled", "stream_options")
-    return Ask(
+    return ChatRequest(
         model=str(model),
         text=next((text for role, text in reversed(said) if role == "user"), ""),
         input_tokens=sum(words(text) for _, text in said),

@@ -13,7 +13,7 @@ from typing import Any
 
 from semroute.testing import openai_checks
 from semroute.testing.http11 import HttpRequest
-from semroute.testing.neutral import Answer, Ask, Event, Failure, alternatives, encode, numbered, pieces
+from semroute.testing.neutral import Answer, ChatRequest, Failure, StreamEvent, alternatives, encode, numbered, pieces
 
 _CODES = {"key": "invalid_api_key", "context_length": "context_length_exceeded", "content_filter": "content_filter"}
 read = openai_checks.read
@@ -28,14 +28,14 @@ def refused(request: HttpRequest, key: str) -> Failure | None:
     return Failure(401, "incorrect API key provided", "key")
 
 
-def whole(ask: Ask, answer: Answer) -> dict[str, object]:
+def whole(ask: ChatRequest, answer: Answer) -> dict[str, object]:
     """A chat completion object."""
     choices = [_choice(ask, answer, index) for index in range(0 if answer.hollow else ask.answers)]
     body = _frame(ask, answer, "chat.completion") | {"choices": choices}
     return body | {"usage": _usage(answer)} if answer.counted else body
 
 
-def _choice(ask: Ask, answer: Answer, index: int) -> dict[str, object]:
+def _choice(ask: ChatRequest, answer: Answer, index: int) -> dict[str, object]:
     message: dict[str, object] = {
         "role": "assistant",
         "content": None if answer.refused or (answer.calls and not answer.text) else numbered(answer.text, index),
@@ -58,7 +58,7 @@ def _choice(ask: Ask, answer: Answer, index: int) -> dict[str, object]:
     return choice
 
 
-def events(ask: Ask, answer: Answer) -> Iterator[Event]:
+def events(ask: ChatRequest, answer: Answer) -> Iterator[StreamEvent]:
     """The chunks of a streamed chat completion, and the marker ``[DONE]``."""
     frame = _frame(ask, answer, "chat.completion.chunk")
     if ask.counted and answer.counted:
@@ -68,26 +68,26 @@ def events(ask: Ask, answer: Answer) -> Iterator[Event]:
         choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         return _event(frame | {"choices": [] if answer.hollow else [choice]})
 
-    yield Event(chunk({"role": "assistant", "content": None if answer.calls else "", "refusal": None}), "frame")
+    yield StreamEvent(chunk({"role": "assistant", "content": None if answer.calls else "", "refusal": None}), "frame")
     for piece in pieces(answer.reasoning):
-        yield Event(chunk({"reasoning_content": piece}), "piece")
+        yield StreamEvent(chunk({"reasoning_content": piece}), "piece")
     name = "refusal" if answer.refused else "content"
     for piece in pieces(answer.text):
         measured = None if ask.top_logprobs is None else _logprobs(answer, [piece], ask.top_logprobs)
-        yield Event(chunk({name: piece}, logprobs=measured), "piece")
+        yield StreamEvent(chunk({name: piece}, logprobs=measured), "piece")
     for index, call in enumerate(answer.calls):
         for opened in _opened(ask, call.name, index, loose=answer.loose):
-            yield Event(chunk({"tool_calls": [opened]}), "frame")
+            yield StreamEvent(chunk({"tool_calls": [opened]}), "frame")
         place = 0 if answer.loose else index
         for piece in pieces(call.text):
-            yield Event(chunk({"tool_calls": [{"index": place, "function": {"arguments": piece}}]}), "piece")
-    yield Event(chunk({}, answer.finish), "finish")
+            yield StreamEvent(chunk({"tool_calls": [{"index": place, "function": {"arguments": piece}}]}), "piece")
+    yield StreamEvent(chunk({}, answer.finish), "finish")
     if ask.counted and answer.counted:
-        yield Event(_event(frame | {"choices": [], "usage": _usage(answer)}), "finish")
-    yield Event(b"data: [DONE]\n\n", "end")
+        yield StreamEvent(_event(frame | {"choices": [], "usage": _usage(answer)}), "finish")
+    yield StreamEvent(b"data: [DONE]\n\n", "end")
 
 
-def _opened(ask: Ask, name: str, index: int, *, loose: bool) -> Iterator[dict[str, object]]:
+def _opened(ask: ChatRequest, name: str, index: int, *, loose: bool) -> Iterator[dict[str, object]]:
     """The pieces of a call before its arguments."""
     if loose:
         middle = len(name) // 2
@@ -141,7 +141,7 @@ def _error(failure: Failure) -> dict[str, object]:
     return {"error": body}
 
 
-def _frame(ask: Ask, answer: Answer, kind: str) -> dict[str, object]:
+def _frame(ask: ChatRequest, answer: Answer, kind: str) -> dict[str, object]:
     return {
         "id": f"chatcmpl-fake{ask.serial}",
         "object": kind,

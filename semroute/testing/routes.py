@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from semroute.testing import anthropic_wire, gemini_wire, openai_wire
 from semroute.testing.http11 import HttpRequest
-from semroute.testing.neutral import Answer, Ask, Event, Failure
+from semroute.testing.neutral import Answer, ChatRequest, Failure, StreamEvent
 
 Operation: TypeAlias = Literal["chat", "embeddings", "models", "unknown"]
 
@@ -23,13 +23,13 @@ class Wire(Protocol):
     def refused(self, request: HttpRequest, key: str) -> Failure | None:
         """The failure where the request does not carry the key."""
 
-    def read(self, request: HttpRequest, body: Any, serial: int) -> Ask:
+    def read(self, request: HttpRequest, body: Any, serial: int) -> ChatRequest:
         """What is asked for; raises RefusedError."""
 
-    def whole(self, ask: Ask, answer: Answer) -> dict[str, object]:
+    def whole(self, ask: ChatRequest, answer: Answer) -> dict[str, object]:
         """The answer as one object."""
 
-    def events(self, ask: Ask, answer: Answer) -> Iterator[Event]:
+    def events(self, ask: ChatRequest, answer: Answer) -> Iterator[StreamEvent]:
         """The answer as a stream."""
 
     def error(self, failure: Failure) -> tuple[int, dict[str, str], dict[str, object]]:

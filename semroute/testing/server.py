@@ -17,10 +17,10 @@ from semroute.testing import control, routes
 from semroute.testing.connection import Connection
 from semroute.testing.delivery import Speed, deliver
 from semroute.testing.http11 import HttpRequest
-from semroute.testing.limits import Limit, Window
+from semroute.testing.limits import RateLimit, Window
 from semroute.testing.records import RecordedRequest, Records
 from semroute.testing.replies import Reply
-from semroute.testing.settle import House, settle
+from semroute.testing.settle import ServerState, handle_request
 
 Always: TypeAlias = "Reply | Callable[[RecordedRequest], Reply | None] | None"
 
@@ -67,7 +67,7 @@ class FakeProvider:
         self._replies: deque[Reply] = deque()
         self._always: Always = None
         self._speed = Speed(latency_s, first_token_s, token_s)
-        self._house = House(key, tuple(models), dimensions, Window(Limit(rpm, tpm)), Records(keep))
+        self._house = ServerState(key, tuple(models), dimensions, Window(RateLimit(rpm, tpm)), Records(keep))
         self._serials = itertools.count(1)
         self._connections: set[Connection] = set()
         self._thread: threading.Thread | None = None
@@ -121,7 +121,7 @@ class FakeProvider:
     def set_limit(self, *, rpm: int | None = None, tpm: int | None = None, window_s: float = 60.0) -> None:
         """Change the rate limit, and forget what was taken; without arguments there is none."""
         with self._lock:
-            self._house = replace(self._house, window=Window(Limit(rpm, tpm, window_s)))
+            self._house = replace(self._house, window=Window(RateLimit(rpm, tpm, window_s)))
 
     # What it saw.
 
@@ -208,7 +208,7 @@ class FakeProvider:
             with self._lock:
                 house.records.finish(record)
 
-    async def _answer(self, house: House, request: HttpRequest, record: RecordedRequest, out: Connection) -> None:
+    async def _answer(self, house: ServerState, request: HttpRequest, record: RecordedRequest, out: Connection) -> None:
         with self._lock:
             reply = self._replies.popleft() if self._replies else None
             always, speed = self._always, self._speed
@@ -219,7 +219,7 @@ class FakeProvider:
             await asyncio.sleep(reply.delay_s + speed.latency_s)
         records = house.records
         before = records.input_tokens, records.output_tokens
-        response = settle(house, routes.find(request), request, record.body, reply, next(self._serials))
+        response = handle_request(house, routes.find(request), request, record.body, reply, next(self._serials))
         record.status = response.status
         record.charged = records.input_tokens - before[0], records.output_tokens - before[1]
         await deliver(out, response, reply.delivery, speed)

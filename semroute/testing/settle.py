@@ -13,7 +13,7 @@ from semroute.testing.delivery import Response
 from semroute.testing.http11 import HttpRequest
 from semroute.testing.limits import Window
 from semroute.testing.listing import listing
-from semroute.testing.neutral import Answer, Ask, Failure, encode
+from semroute.testing.neutral import Answer, ChatRequest, Failure, encode
 from semroute.testing.records import Records
 from semroute.testing.replies import JSON, Reply
 from semroute.testing.routes import Route, Wire
@@ -22,7 +22,7 @@ _SSE = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class ServerState:
     """What the server goes by: its key, models (any, where empty), embeddings' length, limit, and counts."""
 
     key: str | None = field(repr=False)
@@ -32,7 +32,9 @@ class House:
     records: Records
 
 
-def settle(house: House, route: Route, request: HttpRequest, body: Any, reply: Reply, serial: int) -> Response:
+def handle_request(
+    house: ServerState, route: Route, request: HttpRequest, body: Any, reply: Reply, serial: int
+) -> Response:
     """The response to one request."""
     if reply.body is not None:
         return Response(reply.status, reply.headers, reply.body)
@@ -62,14 +64,20 @@ def _failed(wire: Wire, failure: Failure, headers: Mapping[str, str]) -> Respons
     return Response(status, {**headers, **hints}, encode(content))
 
 
-def _admit(house: House, route: Route, request: HttpRequest) -> None:
+def _admit(house: ServerState, route: Route, request: HttpRequest) -> None:
     failure = None if house.key is None else route.wire.refused(request, house.key)
     if failure is not None:
         raise RefusedError(failure)
 
 
 def _chat(
-    house: House, wire: Wire, request: HttpRequest, body: Any, reply: Reply, serial: int, headers: Mapping[str, str]
+    house: ServerState,
+    wire: Wire,
+    request: HttpRequest,
+    body: Any,
+    reply: Reply,
+    serial: int,
+    headers: Mapping[str, str],
 ) -> Response:
     ask = wire.read(request, body, serial)
     if house.models and ask.model not in house.models:
@@ -93,7 +101,7 @@ def _chat(
     return _whole(wire, ask, answer, reply, headers)
 
 
-def _whole(wire: Wire, ask: Ask, answer: Answer, reply: Reply, headers: Mapping[str, str]) -> Response:
+def _whole(wire: Wire, ask: ChatRequest, answer: Answer, reply: Reply, headers: Mapping[str, str]) -> Response:
     content = encode(wire.whole(ask, answer))
     if reply.delivery.then == "error":
         content = encode(wire.error(Failure(200, "scripted failure"))[2])
@@ -102,7 +110,7 @@ def _whole(wire: Wire, ask: Ask, answer: Answer, reply: Reply, headers: Mapping[
     return Response(200, headers, content, tokens=answer.output_tokens)
 
 
-def _other(house: House, route: Route, request: HttpRequest, body: Any, headers: Mapping[str, str]) -> Response:
+def _other(house: ServerState, route: Route, request: HttpRequest, body: Any, headers: Mapping[str, str]) -> Response:
     if route.operation == "models":
         return Response(200, headers, encode(listing(route.wire, house.models or ("fake-model",))))
     if route.operation == "embeddings":
@@ -112,7 +120,7 @@ def _other(house: House, route: Route, request: HttpRequest, body: Any, headers:
     raise RefusedError(Failure(404, f"unknown path {request.method} {request.path}"))
 
 
-def _charge(house: House, input_tokens: int, output_tokens: int) -> None:
+def _charge(house: ServerState, input_tokens: int, output_tokens: int) -> None:
     """Count what a call takes.
 
     Raises:

@@ -59,7 +59,7 @@ def _value(words: str) -> float | None:
     """The value of a sum; None where brackets do not match or something is divided by nothing."""
     plain = words.translate(_SAME)
     tokens = _TOKEN.findall(plain)
-    reader = _Reader(tokens)
+    reader = _ExpressionParser(tokens)
     try:
         value = reader.sum()
     except (ValueError, IndexError, ZeroDivisionError):
@@ -67,7 +67,7 @@ def _value(words: str) -> float | None:
     return value if reader.at == len(tokens) else None
 
 
-class _Reader:
+class _ExpressionParser:
     """Recursive descent over tokens: sums of products of signed terms."""
 
     def __init__(self, tokens: list[str]) -> None:

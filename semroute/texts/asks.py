@@ -61,7 +61,7 @@ _COURTESY = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class QuestionPart:
     """A part of a text that may be its question.
 
     Attributes:
@@ -73,7 +73,7 @@ class Ask:
     cues: int
 
 
-def asks(text: str) -> list[Ask]:
+def question_parts(text: str) -> list[QuestionPart]:
     """Return the parts of a text that may be its question, the most likely first; none of a short or plain text.
 
     They are what stands outside code fences, quotations and quoted lines, and the first and last paragraph, line or
@@ -98,7 +98,7 @@ def asks(text: str) -> list[Ask]:
             # A part that is all there is says nothing that the whole does not.
             if part != text:
                 found[part] = max(found.get(part, 0), structure + pasted)
-    likely = [Ask(part, cues + _form(part)) for part, cues in found.items() if not _COURTESY.match(part)]
+    likely = [QuestionPart(part, cues + _form(part)) for part, cues in found.items() if not _COURTESY.match(part)]
     likely = [ask for ask in likely if ask.cues > 0 and any(c.isalpha() for c in ask.text)]
     return sorted(likely, key=lambda ask: -ask.cues)[:MOST_PARTS]
 

@@ -17,7 +17,7 @@ def digest_of(texts: Iterable[str], *more: bytes) -> str:
     return digest.hexdigest()
 
 
-def place_of(text: str) -> float:
+def hash_fraction(text: str) -> float:
     """Where a text stands from 0 to below 1: even over texts, those that differ by a word apart from one another.
 
     Not by a checksum: pairs of texts that differ in the same words have ones that differ in the same bits, and what is

@@ -9,7 +9,7 @@ _OPTION = re.compile(r"^[ \t]{0,8}[(\[]?([A-Ja-j]|[1-9])[.):\]][ \t]+(\S[^\n]*)$
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class MultipleChoice:
     """A text that may be a multiple choice.
 
     Attributes:
@@ -21,7 +21,7 @@ class Choice:
     options: tuple[str, ...]
 
 
-def choice(text: str) -> Choice:
+def choice(text: str) -> MultipleChoice:
     """Find the options: at least two lines that are marked in turn, from A, a or 1 on.
 
     A list of points that does not begin with the first mark is none; of several lists the last counts, since examples
@@ -36,5 +36,5 @@ def choice(text: str) -> Choice:
             runs[-1].append(found)
     for run in reversed(runs):
         if len(run) >= 2:
-            return Choice(text[: run[0].start()].strip(), tuple(one[2].strip() for one in run))
-    return Choice(text.strip(), ())
+            return MultipleChoice(text[: run[0].start()].strip(), tuple(one[2].strip() for one in run))
+    return MultipleChoice(text.strip(), ())

@@ -5,6 +5,6 @@ from __future__ import annotations
 import unicodedata
 
 
-def normalised(text: str) -> str:
+def normalize(text: str) -> str:
     """Compatibility characters (NFKC), case and whitespace made alike."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

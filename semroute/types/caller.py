@@ -10,7 +10,7 @@ from semroute.types.exchange import Completion, Delta, Request
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class CallEstimate:
     """What calling a candidate now would mean.
 
     Attributes:
@@ -26,7 +26,7 @@ class Outlook:
     wait_s: float | None = None
 
 
-class Caller(Protocol):
+class ModelClient(Protocol):
     """Calls models within the limits of one request (regions, price ceiling and the like), whoever asks.
 
     What decides or checks lies below dispatch and is handed one. ``candidates`` are models and groups in the order in
@@ -60,6 +60,6 @@ class Caller(Protocol):
         """The answer as it arrives, within the same; the completion comes last."""
         ...
 
-    async def outlook(self, request: Request, candidates: Sequence[str]) -> Outlook:
+    async def outlook(self, request: Request, candidates: Sequence[str]) -> CallEstimate:
         """What a call would mean now; makes none."""
         ...

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from semroute.types.attempt import Attempt, Cost, total_cost
 
-OpinionKind: TypeAlias = Literal["decided", "narrowed", "passed"]
+StrategyResultKind: TypeAlias = Literal["decided", "narrowed", "passed"]
 """Whether a strategy settled the matter, left fewer candidates to the strategies after it, or had nothing to say."""
 
 
@@ -26,7 +26,7 @@ class CategoryScore:
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class Assignment:
     """How a trial drew between the policy that serves and its own.
 
     Attributes:
@@ -42,7 +42,7 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class StrategyResult:
     """What one strategy said of a query.
 
     Attributes:
@@ -57,13 +57,13 @@ class Opinion:
     """
 
     strategy: str
-    kind: OpinionKind
+    kind: StrategyResultKind
     reason: str
     candidates: tuple[str, ...] = ()
     category: str | None = None
     elapsed_ms: float = 0.0
     attempts: tuple[Attempt, ...] = ()
-    draw: Draw | None = None
+    draw: Assignment | None = None
 
     def to_dict(self) -> dict[str, object]:
         """The opinion as JSON-ready values; of its calls only what they cost."""
@@ -118,7 +118,7 @@ class Decision:
     reason: str
     elapsed_ms: float
     steps_ms: Mapping[str, float] = field(default_factory=dict)
-    opinions: tuple[Opinion, ...] = ()
+    opinions: tuple[StrategyResult, ...] = ()
     cascade: tuple[tuple[str, ...], ...] = ()
 
     @property

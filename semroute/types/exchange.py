@@ -130,7 +130,7 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckResult:
     """What one check of a cascade says of an answer.
 
     Attributes:
@@ -163,7 +163,7 @@ def tier_words(position: int, count: int | None = None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class TierResult:
     """One tier of a cascade: called and checked, or left out.
 
     Attributes:
@@ -181,7 +181,7 @@ class Trial:
     candidate: str
     completion: Completion | None
     attempts: tuple[Attempt, ...]
-    checks: tuple[Checked, ...]
+    checks: tuple[CheckResult, ...]
     accepted: bool
     reason: str
     latency_ms: float
@@ -238,7 +238,7 @@ class Completion:
     refusal: str | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
     cost: Cost | None = None
-    trials: tuple[Trial, ...] = ()
+    tiers: tuple[TierResult, ...] = ()
     tier: int | None = None
     outcome_id: str | None = None
     alternatives: tuple[Alternative, ...] = ()

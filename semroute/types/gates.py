@@ -22,7 +22,7 @@ class BreakerState(StrEnum):
     DISABLED = "disabled"
 
 
-class Ending(StrEnum):
+class CallResult(StrEnum):
     """How a call ended, as the breaker sees it.
 
     ``NEUTRAL`` says nothing of the place (a bad request, a content filter, a client that leaves before it answers; one
@@ -39,7 +39,7 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Endpoint:
     """One deployment with one credential: what the gates count by.
 
     Attributes:
@@ -67,7 +67,7 @@ class Place:
         return f"{self.deployment}|{self.credential or ''}"
 
 
-class Standing(NamedTuple):
+class EndpointStatus(NamedTuple):
     """A place as the gates see it now; a tuple, because one is made for each place and call.
 
     Attributes:
@@ -97,13 +97,13 @@ class Standing(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class Permit:
     """Leave to make one call: a reservation of tokens and money, and a lease where the call is a probe.
 
     ``is_panic``: it was let through an open breaker, because nothing else could be called.
     """
 
-    place: Place
+    place: Endpoint
     id: str
     tokens: int
     usd: float = 0.0
@@ -112,27 +112,29 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     """No leave. ``wait_s``: seconds until it is worth asking again; None when no waiting helps."""
 
-    place: Place
+    place: Endpoint
     reason: str
     wait_s: float | None
 
 
-class Gates(Protocol):
+class AdmissionControl(Protocol):
     """Breaker, throttle and budget of every place. Every method is atomic; none raises for a place it does not know."""
 
     async def standings(
-        self, places: Sequence[Place], tokens: int = 0, usd: float | Sequence[float] = 0.0
-    ) -> list[Standing]:
+        self, places: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
+    ) -> list[EndpointStatus]:
         """How each place stands for a call of ``tokens`` tokens (input and most output).
 
         ``usd`` is the expected cost: one for all places, or one for each.
         """
         ...
 
-    async def enter(self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None) -> Pass | Refusal:
+    async def acquire(
+        self, place: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
+    ) -> Permit | Rejection:
         """Ask for leave and reserve in one step. Each pass must come back through :meth:`leave`.
 
         Args:
@@ -144,10 +146,10 @@ class Gates(Protocol):
         """
         ...
 
-    async def leave(
+    async def release(
         self,
-        leave: Pass,
-        ending: Ending,
+        leave: Permit,
+        ending: CallResult,
         *,
         tokens: int | None = None,
         usd: float | None = None,
@@ -175,11 +177,11 @@ class Gates(Protocol):
         """Let a disabled credential's places be called again; None: the places that need no key."""
         ...
 
-    async def welcome(self, place: Place, refused: str) -> None:
+    async def welcome(self, place: Endpoint, refused: str) -> None:
         """Lift what closed a place for the key of this digest, and only that, since there is another key now."""
         ...
 
-    async def lift(self, places: Sequence[Place]) -> None:
+    async def lift(self, places: Sequence[Endpoint]) -> None:
         """Lift whatever closes these places: hints, breakers, suspensions, and their disabled credentials."""
         ...
 

@@ -95,7 +95,7 @@ class LoggedCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedTrial:
+class LoggedTier:
     """A tier as the log keeps it; ``answer``, and ``logprobs`` of its tokens, where the log keeps answers."""
 
     tier: int
@@ -126,7 +126,7 @@ class LoggedOutcome:
         escalated: whether more than one tier was called.
         decide_ms: wall time of deciding.
         categories: every category with score and threshold, best first.
-        opinions: what each strategy said, as :meth:`~semroute.types.Opinion.to_dict` tells it.
+        opinions: what each strategy said, as :meth:`~semroute.types.StrategyResult.to_dict` tells it.
         steps_ms: wall time of deciding by step, milliseconds.
         first_token_ms: from arrival to the first piece that the caller saw; None where it was not streamed.
         input_tokens, output_tokens: of the answer that was given.
@@ -173,4 +173,4 @@ class LoggedOutcome:
     steps_ms: Mapping[str, float] = field(default_factory=dict)
     calls: tuple[LoggedCall, ...] = ()
     checks: tuple[LoggedCheck, ...] = ()
-    trials: tuple[LoggedTrial, ...] = ()
+    trials: tuple[LoggedTier, ...] = ()

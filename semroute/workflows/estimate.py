@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from semroute.catalog import Needs, estimate_text_tokens, needs_of
 from semroute.config import Config, Judge
-from semroute.config.trial import Trial
+from semroute.config.trial import ExperimentConfig
 from semroute.errors import SemrouteError
 from semroute.evaluate.report.saving import DAY_S, MONTH_DAYS
 from semroute.router import Router
@@ -456,7 +456,7 @@ def tally_requests(
 
 def without_calls(config: Config) -> Config:
     """Return a configuration that decides without asking a model, and by one policy alone."""
-    return config.model_copy(update={"judge": Judge(), "trial": Trial()})
+    return config.model_copy(update={"judge": Judge(), "trial": ExperimentConfig()})
 
 
 def _whole(count: float) -> float:

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
-from semroute.cascade import Ladder
+from semroute.cascade import Cascade
 from semroute.config import Config
 from semroute.dispatch import Constraints, Dispatcher
-from semroute.router.calling import BoundCaller
+from semroute.router.calling import ConstrainedClient
 from semroute.testing import FakeProvider
 from semroute.types import Completion, Delta, Request
 
@@ -64,8 +64,8 @@ class Bench:
     ) -> AsyncGenerator[Delta | Completion]:
         asked = request or Request(({"role": "user", "content": "how many are there?"},))
         more.setdefault("deadline_s", 60.0)  # long: the first test imports what others find imported
-        caller = BoundCaller(dispatcher, Constraints())
-        return Ladder.of(config.cascade).climb("how many are there?", asked, caller, **more)
+        caller = ConstrainedClient(dispatcher, Constraints())
+        return Cascade.of(config.cascade).climb("how many are there?", asked, caller, **more)
 
     def events(
         self, cascade: dict[str, Any], request: Request | None = None, *, sections: Any = None, **more: Any

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from semroute.cascade import Ladder
+from semroute.cascade import Cascade
 from semroute.dispatch import Constraints, Dispatcher
 from semroute.errors import DispatchError, NoDeploymentError
-from semroute.router.calling import BoundCaller
+from semroute.router.calling import ConstrainedClient
 from semroute.testing import answer, fail, malformed
 from semroute.types import Completion, Delta, Request, total_cost
 
@@ -96,8 +96,8 @@ def test_what_deciding_cost_counts(bench: Any) -> None:
     config = bench.config({"tiers": ["small", "medium"], "max_usd": 2 * EACH["small"]})
 
     def climb(dispatcher: Dispatcher) -> AsyncGenerator[Delta | Completion]:
-        caller = BoundCaller(dispatcher, Constraints())
-        ladder = Ladder.of(config.cascade)
+        caller = ConstrainedClient(dispatcher, Constraints())
+        ladder = Cascade.of(config.cascade)
         return ladder.climb("how many?", ASKED, caller, deadline_s=60.0, spent_usd=1.5 * EACH["small"])
 
     async def ask(dispatcher: Dispatcher) -> None:

@@ -44,7 +44,7 @@ def test_nothing_of_a_rejected_answer_is_seen(bench: Any) -> None:
     bench.provider.script(answer("", logprob=UNSURE), answer("wrong", logprob=UNSURE), answer("right", logprob=SURE))
     events = bench.events(CONFIDENT, streaming=True)
     assert texts(events) == ["right"]
-    assert [trial.accepted for trial in last(events).trials] == [False, False, True]
+    assert [trial.accepted for trial in last(events).tiers] == [False, False, True]
 
 
 def test_the_last_tier_is_streamed_as_it_comes(bench: Any) -> None:
@@ -60,7 +60,7 @@ def test_the_last_tiers_answer_stands_once_it_was_seen(bench: Any) -> None:
     events = bench.events(CONFIDENT, streaming=True)
     assert texts(events) == ["c"]
     assert last(events).tier == 2
-    assert not last(events).trials[2].accepted
+    assert not last(events).tiers[2].accepted
 
 
 def test_a_tier_that_is_clearly_confident_starts_early(bench: Any) -> None:
@@ -68,7 +68,7 @@ def test_a_tier_that_is_clearly_confident_starts_early(bench: Any) -> None:
     events = bench.events({**CONFIDENT, "stream_after_tokens": 8}, streaming=True)
     assert len(texts(events)) == 40
     assert last(events).tier == 0
-    assert last(events).trials[0].accepted
+    assert last(events).tiers[0].accepted
 
 
 def test_a_tier_that_is_barely_confident_waits_for_the_whole_answer(bench: Any) -> None:
@@ -82,8 +82,8 @@ def test_a_tier_that_starts_early_is_not_left_and_its_late_rejection_is_seen(ben
     events = bench.events({**CONFIDENT, "stream_after_tokens": 8}, streaming=True)
     assert bench.called == ["small"]
     assert last(events).tier == 0
-    assert not last(events).trials[0].accepted
-    assert "cut off" in last(events).trials[0].reason
+    assert not last(events).tiers[0].accepted
+    assert "cut off" in last(events).tiers[0].reason
 
 
 def test_a_confident_refusal_does_not_start_early(bench: Any) -> None:

@@ -28,7 +28,7 @@ JSON = Request(({"role": "user", "content": "a number as JSON"},), json_schema={
 
 
 def verdicts(completion: Completion) -> list[tuple[str, bool]]:
-    return [(trial.candidate, trial.accepted) for trial in completion.trials]
+    return [(trial.candidate, trial.accepted) for trial in completion.tiers]
 
 
 def test_it_stops_at_the_first_answer_that_is_accepted(bench: Any) -> None:
@@ -169,14 +169,16 @@ def test_a_model_that_refuses_logprobs_is_asked_without_and_not_for_them_again(b
     config = bench.config({"accept": {"confidence": 0.85, "without_logprobs": "accept"}})
 
     async def twice(dispatcher: Dispatcher) -> list[Completion]:
-        from semroute.cascade import Ladder
+        from semroute.cascade import Cascade
         from semroute.dispatch import Constraints
-        from semroute.router.calling import BoundCaller
+        from semroute.router.calling import ConstrainedClient
 
-        ladder, asked = Ladder.of(config.cascade), Request(({"role": "user", "content": "how many?"},))
+        ladder, asked = Cascade.of(config.cascade), Request(({"role": "user", "content": "how many?"},))
         found = []
         for _ in range(2):
-            async for event in ladder.climb("how many?", asked, BoundCaller(dispatcher, Constraints()), deadline_s=60):
+            async for event in ladder.climb(
+                "how many?", asked, ConstrainedClient(dispatcher, Constraints()), deadline_s=60
+            ):
                 assert isinstance(event, Completion)
                 found.append(event)
         return found

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.cascade.check import Answered, Check
+from semroute.cascade.check import Check, CheckInput
 from semroute.cascade.confidence import ConfidenceCheck, confidence
 from semroute.cascade.consistency import ConsistencyCheck
-from semroute.types import Checked, Completion, Request, TokenLogprob, ToolCall
+from semroute.types import CheckResult, Completion, Request, TokenLogprob, ToolCall
 
 
 def tokens(*logprobs: float) -> tuple[TokenLogprob, ...]:
@@ -23,11 +23,13 @@ def completion(text: str = "twelve", logprobs: tuple[TokenLogprob, ...] | None =
     return Completion(text, "small", "small-1", "m", "stop", None, 1.0, logprobs=logprobs, tool_calls=made)
 
 
-def judged(answer: Completion, threshold: float, instead: Check | Literal["accept", "escalate"] = "accept") -> Checked:
+def judged(
+    answer: Completion, threshold: float, instead: Check | Literal["accept", "escalate"] = "accept"
+) -> CheckResult:
     async def second(_: float) -> Completion | None:
         return completion("eleven")
 
-    answered = Answered("how many?", Request(({"role": "user", "content": "how many?"},)), answer, second)
+    answered = CheckInput("how many?", Request(({"role": "user", "content": "how many?"},)), answer, second)
     return asyncio.run(ConfidenceCheck(threshold, instead).judge(answered))
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.cascade.check import Answered
+from semroute.cascade.check import CheckInput
 from semroute.cascade.consistency import ConsistencyCheck, agreement
-from semroute.types import Checked, Completion, Request
+from semroute.types import CheckResult, Completion, Request
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_it_is_symmetric_between_0_and_1_and_1_for_equal_answers(first: str, sec
     assert agreement(first, first) == 1.0
 
 
-def judged(second: Completion | str) -> tuple[Checked, list[float]]:
+def judged(second: Completion | str) -> tuple[CheckResult, list[float]]:
     asked: list[float] = []
 
     async def sample(temperature: float) -> Completion | str:
@@ -62,7 +62,7 @@ def judged(second: Completion | str) -> tuple[Checked, list[float]]:
         return second
 
     answer = Completion("Paris", "small", "small-1", "m", "stop", None, 1.0)
-    answered = Answered("capital?", Request(({"role": "user", "content": "capital?"},)), answer, sample)
+    answered = CheckInput("capital?", Request(({"role": "user", "content": "capital?"},)), answer, sample)
     return asyncio.run(ConsistencyCheck(0.7, 0.9).judge(answered)), asked
 
 
@@ -79,5 +79,5 @@ def test_without_a_second_answer_nothing_speaks_for_the_first() -> None:
 
 def test_where_no_tier_can_follow_none_is_drawn() -> None:
     answer = Completion("Paris", "small", "small-1", "m", "stop", None, 1.0)
-    answered = Answered("capital?", Request(({"role": "user", "content": "capital?"},)), answer, None)
+    answered = CheckInput("capital?", Request(({"role": "user", "content": "capital?"},)), answer, None)
     assert asyncio.run(ConsistencyCheck(0.7, 0.9).judge(answered)).accepted

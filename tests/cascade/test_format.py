@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.cascade.check import Answered
+from semroute.cascade.check import CheckInput
 from semroute.cascade.format import FormatCheck
 from semroute.config.cascade import Format
-from semroute.types import Checked, Completion, Request, ToolCall
+from semroute.types import CheckResult, Completion, Request, ToolCall
 
 PERSON = {
     "type": "object",
@@ -31,12 +31,12 @@ def judged(
     marked: str | None = None,
     calls: int = 0,
     **wanted: Any,
-) -> Checked:
+) -> CheckResult:
     made = tuple(ToolCall(str(number), "clock", "{}") for number in range(calls))
     answer = Completion(text, "small", "s-1", "m", finish, None, 1.0, refusal=marked, tool_calls=made)
     request = Request(({"role": "user", "content": query},), json_schema=schema)
     check = FormatCheck(Format.model_validate(wanted))
-    return asyncio.run(check.judge(Answered(query, request, answer, None)))
+    return asyncio.run(check.judge(CheckInput(query, request, answer, None)))
 
 
 def test_a_plain_answer_passes() -> None:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.cascade import Ladder
-from semroute.config.cascade import Cascade
+from semroute.cascade import Cascade
+from semroute.config.cascade import CascadeConfig
 from semroute.errors import DispatchError, UnavailableError
-from semroute.types import Attempt, Completion, Cost, Delta, Outlook, Request
+from semroute.types import Attempt, CallEstimate, Completion, Cost, Delta, Request
 
 TIERS = ("a", "b", "c", "d")
 REQUEST = Request(({"role": "user", "content": "how many?"},))
@@ -58,14 +58,14 @@ class Told:
             yield Delta(word)
         yield completion
 
-    async def outlook(self, request: Request, candidates: Sequence[str]) -> Outlook:
+    async def outlook(self, request: Request, candidates: Sequence[str]) -> CallEstimate:
         (name,) = candidates
-        return Outlook(usd=1.0, closed="its breaker is open" if self.fates[name] == "closed" else None)
+        return CallEstimate(usd=1.0, closed="its breaker is open" if self.fates[name] == "closed" else None)
 
 
 def climbed(fates: Sequence[str], *, streaming: bool) -> tuple[Told, list[Delta | Completion], DispatchError | None]:
     caller = Told(fates)
-    ladder = Ladder.of(Cascade.model_validate({"tiers": list(TIERS[: len(fates)])}))
+    ladder = Cascade.of(CascadeConfig.model_validate({"tiers": list(TIERS[: len(fates)])}))
 
     async def read() -> tuple[list[Delta | Completion], DispatchError | None]:
         events: list[Delta | Completion] = []
@@ -102,9 +102,9 @@ def test_whatever_the_tiers_do_the_ladder_is_climbed_in_order_and_nothing_is_los
             assert "".join(piece.text for piece in pieces) == last.text
         else:
             assert not pieces
-        assert [trial.candidate for trial in last.trials] == names[: len(last.trials)]
-        assert sum(trial.accepted for trial in last.trials) == ("good" in fates)
-        assert tuple(attempt for trial in last.trials for attempt in trial.attempts) == last.attempts
+        assert [trial.candidate for trial in last.tiers] == names[: len(last.tiers)]
+        assert sum(trial.accepted for trial in last.tiers) == ("good" in fates)
+        assert tuple(attempt for trial in last.tiers for attempt in trial.attempts) == last.attempts
         attempts = last.attempts
         assert last.total_cost is not None
         assert last.total_cost.usd == pytest.approx(sum(1.0 + TIERS.index(name) for name in caller.called))
@@ -112,7 +112,7 @@ def test_whatever_the_tiers_do_the_ladder_is_climbed_in_order_and_nothing_is_los
 
 
 def test_what_may_not_be_called_is_no_tier() -> None:
-    ladder = Ladder.of(Cascade.model_validate({"tiers": ["a", "b", "c"]}))
+    ladder = Cascade.of(CascadeConfig.model_validate({"tiers": ["a", "b", "c"]}))
 
     def kept(names: Sequence[str], allowed: Sequence[str]) -> tuple[str, ...]:
         return tuple(name for name in names if name in allowed)

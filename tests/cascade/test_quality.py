@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from semroute.cascade.acceptance import acceptance_of
-from semroute.cascade.check import Answered
+from semroute.cascade.check import CheckInput
 from semroute.cascade.quality import QualityCheck
 from semroute.config.cascade import Accept
 from semroute.errors import ArtifactError, ConfigError
@@ -33,8 +33,8 @@ class Words:
         return min(1.0, len(answer) / 10)
 
 
-def answered(text: str, **more: Any) -> Answered:
-    return Answered("how many?", REQUEST, Completion(text, "small", "s", "s", "stop", None, 1.0, **more), None)
+def answered(text: str, **more: Any) -> CheckInput:
+    return CheckInput("how many?", REQUEST, Completion(text, "small", "s", "s", "stop", None, 1.0, **more), None)
 
 
 def test_the_classifiers_own_threshold_holds_unless_another_is_given() -> None:

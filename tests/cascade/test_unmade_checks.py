@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from semroute.cascade.acceptance import Acceptance, acceptance_of, score
-from semroute.cascade.check import Answered, Check
+from semroute.cascade.check import Check, CheckInput
 from semroute.cascade.consistency import agreement
-from semroute.cascade.early import is_clear
-from semroute.cascade.ladder import Ladder
-from semroute.config.cascade import Accept, Cascade
+from semroute.cascade.early import can_stream_early
+from semroute.cascade.ladder import Cascade
+from semroute.config.cascade import Accept, CascadeConfig
 from semroute.testing import FakeProvider, answer
-from semroute.types import Checked, Completion, Delta, Request, TokenLogprob
+from semroute.types import CheckResult, Completion, Delta, Request, TokenLogprob
 
 REQUEST = Request(({"role": "user", "content": "how many?"},))
 
@@ -37,7 +37,7 @@ class Failing:
     def __init__(self, error: BaseException) -> None:
         self._error = error
 
-    async def judge(self, answered: Answered) -> Checked:
+    async def judge(self, answered: CheckInput) -> CheckResult:
         raise self._error
 
 
@@ -45,8 +45,8 @@ class Rejecting:
     name = "rejecting"
     wants_logprobs = False
 
-    async def judge(self, answered: Answered) -> Checked:
-        return Checked(self.name, False, "no")
+    async def judge(self, answered: CheckInput) -> CheckResult:
+        return CheckResult(self.name, False, "no")
 
 
 class Broken:
@@ -64,11 +64,11 @@ class Broken:
         return self._found
 
 
-def answered(text: str = "twelve", **more: Any) -> Answered:
-    return Answered("how many?", REQUEST, Completion(text, "small", "s", "s", "stop", None, 1.0, **more), None)
+def answered(text: str = "twelve", **more: Any) -> CheckInput:
+    return CheckInput("how many?", REQUEST, Completion(text, "small", "s", "s", "stop", None, 1.0, **more), None)
 
 
-def judged(*checks: Check, of: Answered | None = None) -> tuple[Checked, ...]:
+def judged(*checks: Check, of: CheckInput | None = None) -> tuple[CheckResult, ...]:
     return asyncio.run(Acceptance(checks).judge(of or answered()))
 
 
@@ -92,9 +92,9 @@ def test_a_query_that_is_cancelled_is_not_kept_by_a_check(error: BaseException) 
 
 
 def test_a_check_that_was_skipped_has_no_part_in_the_score_of_an_answer() -> None:
-    made = Checked("quality", True, "good", 0.8, 0.5)
-    assert score([Checked("format", True, "cannot be checked", skipped=True), made]) == 0.8
-    assert score([Checked("format", True, "cannot be checked", skipped=True)]) == 1.0
+    made = CheckResult("quality", True, "good", 0.8, 0.5)
+    assert score([CheckResult("format", True, "cannot be checked", skipped=True), made]) == 0.8
+    assert score([CheckResult("format", True, "cannot be checked", skipped=True)]) == 1.0
 
 
 @pytest.mark.parametrize("found", [OSError("gone"), math.nan])
@@ -113,7 +113,7 @@ def test_log_probabilities_that_are_no_numbers_are_no_confidence(values: list[fl
     accept = Accept.model_validate({"format": False, "confidence": 0.9})
     (verdict,) = asyncio.run(acceptance_of(accept).judge(answered(logprobs=tokens)))
     assert verdict.skipped
-    assert not is_clear([Delta("x", tokens)], 1, 0.9)
+    assert not can_stream_early([Delta("x", tokens)], 1, 0.9)
 
 
 def test_a_part_of_the_form_that_cannot_be_looked_at_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,11 +134,11 @@ def test_the_next_tier_is_reached_beside_a_check_that_fails(provider: FakeProvid
     config = bench.config({"tiers": ["small", "large"], "accept": {"quality": "dir"}})
 
     async def ask(dispatcher: Any) -> Completion:
-        ladder = Ladder.of(Cascade.model_validate(config.cascade.model_dump(by_alias=True)), _broken)
+        ladder = Cascade.of(CascadeConfig.model_validate(config.cascade.model_dump(by_alias=True)), _broken)
         from semroute.dispatch import Constraints
-        from semroute.router.calling import BoundCaller
+        from semroute.router.calling import ConstrainedClient
 
-        climb = ladder.climb("how many?", REQUEST, BoundCaller(dispatcher, Constraints()), deadline_s=60)
+        climb = ladder.climb("how many?", REQUEST, ConstrainedClient(dispatcher, Constraints()), deadline_s=60)
         *_, last = [event async for event in climb]
         assert isinstance(last, Completion)
         return last

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from semroute.catalog import Baseline
+from semroute.catalog import StrongestModel
 from semroute.config import Config
 from semroute.types import Usage
 
@@ -21,7 +21,7 @@ def config(*places: dict[str, Any], **sections: Any) -> Config:
 
 
 def test_the_strongest_is_the_one_that_costs_most_at_its_cheapest_place() -> None:
-    made = Baseline(config(place("a", "small", 1.0), place("b", "large", 10.0), place("c", "large", 5.0)))
+    made = StrongestModel(config(place("a", "small", 1.0), place("b", "large", 10.0), place("c", "large", 5.0)))
     assert made.model == "large"
     cost = made.cost(USAGE)
     assert cost is not None
@@ -30,22 +30,22 @@ def test_the_strongest_is_the_one_that_costs_most_at_its_cheapest_place() -> Non
 
 def test_the_configuration_may_name_a_model_or_a_group() -> None:
     places = (place("a", "small", 1.0), place("b", "large", 10.0), place("c", "claude", 8.0))
-    assert Baseline(config(*places, baseline="small")).model == "small"
-    grouped = Baseline(config(*places, baseline="frontier", groups={"frontier": ["large", "claude"]}))
+    assert StrongestModel(config(*places, baseline="small")).model == "small"
+    grouped = StrongestModel(config(*places, baseline="frontier", groups={"frontier": ["large", "claude"]}))
     cost = grouped.cost(Usage(1_000_000, 0))
     assert cost is not None
     assert cost.usd == pytest.approx(8.0)
 
 
 def test_a_price_of_zero_is_a_price() -> None:
-    cost = Baseline(config(place("a", "local", 0.0))).cost(USAGE)
+    cost = StrongestModel(config(place("a", "local", 0.0))).cost(USAGE)
     assert cost is not None
     assert cost.usd == 0.0
 
 
 def test_without_any_price_nothing_is_known() -> None:
-    made = Baseline(config(place("a", "mine", None)))
+    made = StrongestModel(config(place("a", "mine", None)))
     assert (made.model, made.cost(USAGE)) == (None, None)
-    assert Baseline(Config()).model is None
-    named = Baseline(config(place("a", "mine", None), baseline="mine"))
+    assert StrongestModel(Config()).model is None
+    named = StrongestModel(config(place("a", "mine", None), baseline="mine"))
     assert (named.model, named.cost(USAGE)) == ("mine", None)

@@ -80,7 +80,7 @@ def test_numbers_are_written_as_they_were_told(cost: float, tokens: int, latency
         outcomes, out = Path(folder) / "outcomes.jsonl", Path(folder) / "golden.jsonl"
         cell = {"quality": None, **told, "response": "yes"}
         outcomes.write_text(json.dumps({"query": "q", "outcomes": {"small": cell}}) + "\n")
-        read_sheet([outcomes], out).keep(0, {"small": 1.0}, judged_by="human")
+        read_sheet([outcomes], out).append(0, {"small": 1.0}, judged_by="human")
         written = json.loads(out.read_text())["outcomes"]["small"]
     assert {name: written[name] for name in told} == told
     assert isinstance(written["input_tokens"], int)

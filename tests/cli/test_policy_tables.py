@@ -9,14 +9,16 @@ from rich.console import Console
 from semroute.cli.policy_headline import headline
 from semroute.cli.policy_tables import comparison, policies_table
 from semroute.evaluate.curves.bootstrap import Interval
-from semroute.evaluate.study.results import Plan, Policies, Study
+from semroute.evaluate.study.results import ComparisonPlan, Policies, Study
 from semroute.evaluate.study.study import run_study
 
 
 @pytest.fixture(scope="module")
 def study() -> Study:
     costs, vectors, chance = made_up(200)
-    return run_study(costs, Policies(predictions={"truth": chance}), Plan(resamples=100, points=9), vectors=vectors)
+    return run_study(
+        costs, Policies(predictions={"truth": chance}), ComparisonPlan(resamples=100, points=9), vectors=vectors
+    )
 
 
 def _shown(part: object) -> str:

@@ -22,8 +22,8 @@ from semroute.heads.queries import read_query_classifier, write_query_classifier
 from semroute.index import BothScores, open_artifact
 from semroute.learn.build import with_thresholds
 from semroute.learn.policy.families import ByCategory, CategoryTable
-from semroute.learn.policy.families.ways import Way
-from semroute.learn.policy.part import Part
+from semroute.learn.policy.families.ways import AnswerPlan
+from semroute.learn.policy.part import PolicyData
 from semroute.learn.policy.preparing import split
 from semroute.learn.policy.tuning import Goal
 from semroute.router import Router
@@ -238,9 +238,9 @@ def test_the_router_sends_every_query_the_way_of_its_category_as_the_policy_was_
     encoding = Encoding(None, None)
     both = encoding.both_scores(queries, encoding.vectors(queries, None, lambda *_: None))
     family = ByCategory(MODELS, *encoding.thresholds, encoding.bar)
-    table = CategoryTable(1.0, offset, (Way(0), Way(1), Way(0), Way(1)))
+    table = CategoryTable(1.0, offset, (AnswerPlan(0), AnswerPlan(1), AnswerPlan(0), AnswerPlan(1)))
     cost = np.tile(np.array([1, 2], np.float32), (len(queries), 1))
-    part = Part(cost, cost, cost, cost.astype(np.float64), both, {}, np.arange(len(queries)))
+    part = PolicyData(cost, cost, cost, cost.astype(np.float64), both, {}, np.arange(len(queries)))
     played = [MODELS[int(usd) - 1] for usd in family.play(table, part).cost]
     Path("semroute.yaml").write_text(yaml.safe_dump(dict(family.config(table))))
     assert [one.model for one in Router.load().route_many(queries)] == played

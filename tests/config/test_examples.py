@@ -13,7 +13,7 @@ from semroute.cli.main import cli
 from semroute.config import load_config
 from semroute.config.template import template
 from semroute.errors import SemrouteError
-from semroute.learn.policy.families.ways import Way
+from semroute.learn.policy.families.ways import AnswerPlan
 from semroute.router import Router
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ POLICIES = {
     "a model": {"strategies": ["rules"], "rules": [], "fallback": {"models": ["small"]}, "cascade": False},
     "categories": {
         "strategies": ["semantic"],
-        "categories": {"code": {"models": ["small"], "cascade": Way(0).cascade(("small", "large"), "policy")}},
+        "categories": {"code": {"models": ["small"], "cascade": AnswerPlan(0).cascade(("small", "large"), "policy")}},
         "fallback": {"models": ["small", "large"]},
         "cascade": {"tiers": ["small", {"use": "large", "accept": {"format": False}}], "accept": {"confidence": 0.5}},
     },

@@ -7,10 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from semroute.config import Deployment, Selection, Weights
-from semroute.dispatch.choice import Ready, Scored, draw, rank
+from semroute.dispatch.choice import Candidate, ScoredCandidate, sample, score
 from semroute.dispatch.plan import Option
-from semroute.providers import Target
-from semroute.types import Place, Standing
+from semroute.providers import CallTarget
+from semroute.types import Endpoint, EndpointStatus
 
 EVEN = Selection(exploration=0.0)
 
@@ -21,14 +21,14 @@ def ready(
     usd: float | None = 0.01,
     expected_s: float | None = 1.0,
     strength: float = 0.5,
-    standing: Standing | None = None,
-) -> Ready:
-    target = Target(Deployment(name=name, model="m"))
-    return Ready(Option(target, Place(name), usd, strength), standing or Standing(), expected_s)
+    standing: EndpointStatus | None = None,
+) -> Candidate:
+    target = CallTarget(Deployment(name=name, model="m"))
+    return Candidate(Option(target, Endpoint(name), usd, strength), standing or EndpointStatus(), expected_s)
 
 
-def shares(*places: Ready, selection: Selection = EVEN) -> list[float]:
-    return [scored.probability for scored in rank(places, selection)]
+def shares(*places: Candidate, selection: Selection = EVEN) -> list[float]:
+    return [scored.probability for scored in score(places, selection)]
 
 
 places = st.builds(
@@ -37,7 +37,7 @@ places = st.builds(
     expected_s=st.none() | st.floats(0, 100),
     strength=st.floats(0, 1),
     standing=st.builds(
-        Standing,
+        EndpointStatus,
         failure_share=st.floats(0, 1),
         calls=st.integers(0, 10_000),
         headroom=st.floats(0, 1),
@@ -48,11 +48,11 @@ places = st.builds(
 
 
 @given(st.lists(places, min_size=1, max_size=8), st.floats(0, 500), st.floats(0, 1))
-@example([ready(standing=Standing(ramp=5e-324))], 0.0, 0.5)
+@example([ready(standing=EndpointStatus(ramp=5e-324))], 0.0, 0.5)
 def test_probabilities_are_shares_of_one_and_parts_lie_between_0_and_1(
-    options: list[Ready], sharpness: float, exploration: float
+    options: list[Candidate], sharpness: float, exploration: float
 ) -> None:
-    scored = rank(options, Selection(sharpness=sharpness, exploration=exploration))
+    scored = score(options, Selection(sharpness=sharpness, exploration=exploration))
     assert sum(one.probability for one in scored) == pytest.approx(1.0)
     assert all(0.0 <= one.probability <= 1.0 + 1e-9 for one in scored)
     assert all(0.0 <= part <= 1.0 + 1e-9 for one in scored for part in one.parts.values())
@@ -60,11 +60,11 @@ def test_probabilities_are_shares_of_one_and_parts_lie_between_0_and_1(
 
 
 @given(st.lists(places, min_size=2, max_size=6), st.randoms(use_true_random=False))
-def test_the_order_of_the_deployments_changes_no_score(options: list[Ready], random: Random) -> None:
+def test_the_order_of_the_deployments_changes_no_score(options: list[Candidate], random: Random) -> None:
     order = list(range(len(options)))
     random.shuffle(order)
-    straight = rank(options, Selection())
-    shuffled = rank([options[place] for place in order], Selection())
+    straight = score(options, Selection())
+    shuffled = score([options[place] for place in order], Selection())
     for position, place in enumerate(order):
         assert shuffled[position].probability == pytest.approx(straight[place].probability)
         assert shuffled[position].parts == pytest.approx(straight[place].parts)
@@ -74,8 +74,8 @@ def test_the_cheaper_the_faster_the_healthier_and_the_stronger_is_preferred() ->
     for better, worse in [
         (ready(usd=0.01), ready(usd=0.02)),
         (ready(expected_s=1.0), ready(expected_s=3.0)),
-        (ready(), ready(standing=Standing(failure_share=0.4, calls=20))),
-        (ready(), ready(standing=Standing(headroom=0.1))),
+        (ready(), ready(standing=EndpointStatus(failure_share=0.4, calls=20))),
+        (ready(), ready(standing=EndpointStatus(headroom=0.1))),
         (ready(strength=0.9), ready(strength=0.2)),
     ]:
         first, second = shares(better, worse)
@@ -83,8 +83,11 @@ def test_the_cheaper_the_faster_the_healthier_and_the_stronger_is_preferred() ->
 
 
 def test_one_failure_of_one_call_weighs_less_than_as_many_of_many() -> None:
-    once, often = rank(
-        [ready(standing=Standing(failure_share=1.0, calls=1)), ready(standing=Standing(failure_share=1.0, calls=19))],
+    once, often = score(
+        [
+            ready(standing=EndpointStatus(failure_share=1.0, calls=1)),
+            ready(standing=EndpointStatus(failure_share=1.0, calls=19)),
+        ],
         EVEN,
     )
     assert once.parts["availability"] > 3 * often.parts["availability"] > 0
@@ -96,29 +99,29 @@ def test_a_weight_of_0_takes_a_signal_out() -> None:
 
 
 def test_a_place_that_was_not_measured_counts_as_the_middle_of_the_others_and_is_tried() -> None:
-    scored = rank([ready(expected_s=1.0), ready(expected_s=4.0), ready(expected_s=None)], EVEN)
+    scored = score([ready(expected_s=1.0), ready(expected_s=4.0), ready(expected_s=None)], EVEN)
     assert [one.parts["latency"] for one in scored] == [1.0, 0.25, 0.4]
     slow, unknown = shares(ready(expected_s=2.0), ready(expected_s=None))
     assert unknown == pytest.approx(slow)
 
 
 def test_a_place_without_a_price_counts_as_the_middle_of_the_others() -> None:
-    scored = rank([ready(usd=1.0), ready(usd=4.0), ready(usd=None)], EVEN)
+    scored = score([ready(usd=1.0), ready(usd=4.0), ready(usd=None)], EVEN)
     assert [one.parts["cost"] for one in scored] == [1.0, 0.25, 0.4]
 
 
 def test_a_free_place_beside_one_that_costs_is_the_best_and_divides_by_nothing() -> None:
-    scored = rank([ready(usd=0.0), ready(usd=1.0)], EVEN)
+    scored = score([ready(usd=0.0), ready(usd=1.0)], EVEN)
     assert [one.parts["cost"] for one in scored] == [1.0, 0.0]
 
 
 def test_calls_in_flight_thin_a_place_out_so_that_requests_do_not_herd() -> None:
-    busy, idle = shares(ready(standing=Standing(in_flight=9)), ready(standing=Standing(in_flight=0)))
+    busy, idle = shares(ready(standing=EndpointStatus(in_flight=9)), ready(standing=EndpointStatus(in_flight=0)))
     assert idle / busy == pytest.approx(10.0)
 
 
 def test_a_place_that_was_just_closed_again_gets_only_its_ramp() -> None:
-    ramping, steady = shares(ready(standing=Standing(ramp=0.1)), ready())
+    ramping, steady = shares(ready(standing=EndpointStatus(ramp=0.1)), ready())
     assert ramping / steady == pytest.approx(0.1)
 
 
@@ -129,7 +132,7 @@ def test_exploration_gives_even_the_worst_a_share() -> None:
 
 
 def test_the_draw_follows_the_probabilities() -> None:
-    scored = [Scored(ready("a"), probability=0.8), Scored(ready("b"), probability=0.2)]
+    scored = [ScoredCandidate(ready("a"), probability=0.8), ScoredCandidate(ready("b"), probability=0.2)]
     random = Random(0)
-    drawn = [draw(scored, random).ready.option.deployment.name for _ in range(5_000)]
+    drawn = [sample(scored, random).ready.option.deployment.name for _ in range(5_000)]
     assert drawn.count("a") / len(drawn) == pytest.approx(0.8, abs=0.03)

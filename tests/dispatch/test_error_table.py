@@ -16,7 +16,7 @@ from semroute.dispatch import Dispatcher
 from semroute.errors import DispatchError
 from semroute.resilience import MemoryGates
 from semroute.testing import FakeProvider, Reply
-from semroute.types import Completion, Delta, Ending, Pass, Request
+from semroute.types import CallResult, Completion, Delta, Permit, Request
 
 HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
 KEYS = {"THE_KEY": "the-key"}
@@ -29,12 +29,12 @@ class Case(NamedTuple):
 
     status: int
     code: str | None
-    ending: Ending
+    ending: CallResult
     elsewhere: bool = True
     message: str = "scripted"
 
 
-FAILURE, NEUTRAL, SUSPEND, DISABLE = Ending.FAILURE, Ending.NEUTRAL, Ending.SUSPEND, Ending.DISABLE
+FAILURE, NEUTRAL, SUSPEND, DISABLE = CallResult.FAILURE, CallResult.NEUTRAL, CallResult.SUSPEND, CallResult.DISABLE
 
 CASES = [
     # The endpoint's fault.
@@ -114,11 +114,11 @@ class Recorder(MemoryGates):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.breaker)
-        self.told: list[tuple[str, Ending, float | None, str | None]] = []
+        self.told: list[tuple[str, CallResult, float | None, str | None]] = []
 
-    async def leave(self, leave: Pass, ending: Ending, **more: Any) -> None:
+    async def leave(self, leave: Permit, ending: CallResult, **more: Any) -> None:
         self.told.append((leave.place.deployment, ending, more.get("wait_s"), more.get("reason")))
-        await super().leave(leave, ending, **more)
+        await super().release(leave, ending, **more)
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ PAGE = b"<!DOCTYPE html><html><title>Attention Required! | Cloudflare</title>Sor
     [(400, NEUTRAL), (401, SUSPEND), (403, SUSPEND), (413, NEUTRAL), (422, NEUTRAL), (503, FAILURE)],
 )
 def test_a_page_in_place_of_an_answer_never_disables_a_key_and_ends_no_request(
-    providers: tuple[FakeProvider, FakeProvider], status: int, ending: Ending, wire: str, streaming: bool
+    providers: tuple[FakeProvider, FakeProvider], status: int, ending: CallResult, wire: str, streaming: bool
 ) -> None:
     page = PAGE + b"invalid_api_key api key not valid"
     providers[0].script(Reply(status, page, {"content-type": "text/html"}))
@@ -280,7 +280,7 @@ def test_a_firewall_that_dislikes_one_text_or_credit_for_a_shorter_answer_closes
     gates = Recorder(where)
     found = run(where, gates, streaming=streaming, times=9)
     assert [answer.deployment for answer in found] == ["a", *["b"] * 7, "a"]
-    assert {told[1] for told in gates.told if told[0] == "a"} == {Ending.SUCCESS, NEUTRAL}
+    assert {told[1] for told in gates.told if told[0] == "a"} == {CallResult.SUCCESS, NEUTRAL}
 
 
 @pytest.mark.parametrize("wire", FORMATS)

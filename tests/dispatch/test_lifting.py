@@ -18,7 +18,7 @@ from semroute.dispatch import Dispatcher
 from semroute.dispatch.status import enable, places_of, read_status, wish_file
 from semroute.errors import AllClosedError, DataError, DispatchError, InputError
 from semroute.testing import FakeProvider, fail, hang
-from semroute.types import BreakerState, Ending, Pass, Request, Standing
+from semroute.types import BreakerState, CallResult, EndpointStatus, Permit, Request
 
 HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
 
@@ -44,14 +44,14 @@ async def asked(dispatcher: Dispatcher) -> str:
     return (await dispatcher.complete(HELLO, ("large",))).text
 
 
-async def disabled(dispatcher: Dispatcher, reason: str = "401: invalid key") -> Standing:
+async def disabled(dispatcher: Dispatcher, reason: str = "401: invalid key") -> EndpointStatus:
     """Let the gates hold the key of the place for invalid, as dispatch does."""
     from semroute.resilience.suspension import digest_key
 
     (place,) = places_of(dispatcher.config)
-    leave = await dispatcher.gates.enter(place, 1)
-    assert isinstance(leave, Pass)
-    await dispatcher.gates.leave(leave, Ending.DISABLE, reason=reason, refused=digest_key("old"))
+    leave = await dispatcher.gates.acquire(place, 1)
+    assert isinstance(leave, Permit)
+    await dispatcher.gates.release(leave, CallResult.DISABLE, reason=reason, refused=digest_key("old"))
     (found,) = await dispatcher.gates.standings([place])
     assert found.breaker is BreakerState.DISABLED
     return found
@@ -96,11 +96,11 @@ def test_nothing_that_is_shared_holds_the_key_or_a_plain_digest_of_it(provider: 
 
         dispatcher = Dispatcher(where, env={"THE_KEY": key})
         (place,) = places_of(where)
-        for ending in (Ending.SUSPEND, Ending.DISABLE):
-            leave = await dispatcher.gates.enter(place, 1)
-            assert isinstance(leave, Pass)
-            await dispatcher.gates.leave(leave, ending, refused=digest_key(key))
-            await dispatcher.gates.lift([place]) if ending is Ending.SUSPEND else None
+        for ending in (CallResult.SUSPEND, CallResult.DISABLE):
+            leave = await dispatcher.gates.acquire(place, 1)
+            assert isinstance(leave, Permit)
+            await dispatcher.gates.release(leave, ending, refused=digest_key(key))
+            await dispatcher.gates.lift([place]) if ending is CallResult.SUSPEND else None
         server = dispatcher.gates._shared.server  # type: ignore[union-attr]
         names = await server.command("KEYS", "*")
         found = [await server.command("HGETALL", name) for name in names if b"disabled" in name or b"breaker" in name]

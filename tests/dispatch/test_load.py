@@ -18,7 +18,7 @@ import pytest
 
 from semroute.config import Config
 from semroute.dispatch import Dispatcher
-from semroute.types import BreakerState, Completion, Delta, Place, Request, Standing
+from semroute.types import BreakerState, Completion, Delta, Endpoint, EndpointStatus, Request
 
 STREAMS = 500
 WORDS = 10
@@ -98,8 +98,8 @@ async def all_at_once(dispatcher: Dispatcher) -> None:
     assert [await task for task in reads] == [text_of(number) for number in range(STREAMS)]
 
 
-async def standing(dispatcher: Dispatcher) -> Standing:
-    (found,) = await dispatcher.gates.standings([Place("only", parallel=STREAMS)])
+async def standing(dispatcher: Dispatcher) -> EndpointStatus:
+    (found,) = await dispatcher.gates.standings([Endpoint("only", parallel=STREAMS)])
     return found
 
 

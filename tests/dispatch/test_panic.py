@@ -11,15 +11,15 @@ import pytest
 
 from semroute.config import BreakerRules, Config
 from semroute.dispatch import Dispatcher
-from semroute.dispatch.attempt import Record
+from semroute.dispatch.attempt import AttemptLog
 from semroute.dispatch.constraints import Constraints
 from semroute.dispatch.plan import Planner
-from semroute.dispatch.turns import Turns
-from semroute.dispatch.verdicts import Verdict
+from semroute.dispatch.turns import EndpointScheduler
+from semroute.dispatch.verdicts import ErrorPolicy
 from semroute.errors import AllClosedError, DispatchError
 from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget
 from semroute.testing import FakeProvider, Reply, fail
-from semroute.types import Attempt, Ending, Pass, Place, Refusal, Request
+from semroute.types import Attempt, CallResult, Endpoint, Permit, Rejection, Request
 
 HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
 NEVER = {"in_a_row": 10**9, "least_calls": 10**9}
@@ -58,17 +58,19 @@ class Simulation:
         self.now += EVERY_S
         self.retries.request()
         latencies = LatencyWindows(clock=lambda: self.now)
-        turns = Turns(self.plan, self.config, self.gates, latencies, self.retries, self.random, streaming=False)
-        record = Record()
+        turns = EndpointScheduler(
+            self.plan, self.config, self.gates, latencies, self.retries, self.random, streaming=False
+        )
+        record = AttemptLog()
         while (turn := await turns.next(record, deadline_s=60.0)) is not None:
             self.calls += 1
             name = turn.option.deployment.name
             if self.random.random() >= failing:
-                await self.gates.leave(turn.leave, Ending.SUCCESS)
+                await self.gates.release(turn.leave, CallResult.SUCCESS)
                 return True
             record.attempts.append(Attempt(name, "large", 1.0))
-            record.verdicts[name] = Verdict(Ending.FAILURE, again=True)
-            await self.gates.leave(turn.leave, Ending.FAILURE)
+            record.verdicts[name] = ErrorPolicy(CallResult.FAILURE, again=True)
+            await self.gates.release(turn.leave, CallResult.FAILURE)
         return False
 
     def answered(self, failing: float, requests: int = REQUESTS) -> float:
@@ -113,12 +115,12 @@ def test_beside_an_open_endpoint_a_closed_one_is_left_alone() -> None:
 
     async def inside() -> list[str]:
         for _ in range(5):
-            leave = await simulation.gates.enter(dead, 1)
-            await simulation.gates.leave(leave, Ending.FAILURE)  # type: ignore[arg-type]
+            leave = await simulation.gates.acquire(dead, 1)
+            await simulation.gates.release(leave, CallResult.FAILURE)  # type: ignore[arg-type]
         return [await called(simulation) for _ in range(200)]
 
     async def called(simulation: Simulation) -> str:
-        turns = Turns(
+        turns = EndpointScheduler(
             simulation.plan,
             simulation.config,
             simulation.gates,
@@ -127,11 +129,11 @@ def test_beside_an_open_endpoint_a_closed_one_is_left_alone() -> None:
             simulation.random,
             streaming=False,
         )
-        record = Record()
+        record = AttemptLog()
         first = await turns.next(record, deadline_s=60.0)
         assert first is not None
-        await simulation.gates.leave(first.leave, Ending.NEUTRAL)
-        record.verdicts[first.option.deployment.name] = Verdict(Ending.NEUTRAL)
+        await simulation.gates.release(first.leave, CallResult.NEUTRAL)
+        record.verdicts[first.option.deployment.name] = ErrorPolicy(CallResult.NEUTRAL)
         assert await turns.next(record, deadline_s=60.0) is None
         return first.option.deployment.name
 
@@ -143,15 +145,15 @@ def test_panic_lets_nothing_through_a_limit() -> None:
     gates = MemoryGates(rules, clock=lambda: 0.0)
 
     async def inside() -> None:
-        place = Place("p", rpm=6)
+        place = Endpoint("p", rpm=6)
         for _ in range(rules.in_a_row):
-            leave = await gates.enter(place, 1)
-            assert isinstance(leave, Pass)
-            await gates.leave(leave, Ending.FAILURE)
-        assert isinstance(await gates.enter(place, 1), Refusal)
-        assert isinstance(await gates.enter(place, 1, panic=0.0), Pass)
-        refusal = await gates.enter(place, 1, panic=0.0)
-        assert isinstance(refusal, Refusal)
+            leave = await gates.acquire(place, 1)
+            assert isinstance(leave, Permit)
+            await gates.release(leave, CallResult.FAILURE)
+        assert isinstance(await gates.acquire(place, 1), Rejection)
+        assert isinstance(await gates.acquire(place, 1, panic=0.0), Permit)
+        refusal = await gates.acquire(place, 1, panic=0.0)
+        assert isinstance(refusal, Rejection)
         assert refusal.reason == "6 requests a minute are used up"
 
     asyncio.run(inside())
@@ -165,7 +167,7 @@ def test_the_error_of_a_request_that_drew_badly_says_that_the_breaker_is_open() 
 async def drawn_badly(simulation: Simulation) -> None:
     for _ in range(20):
         await simulation.request(1.0)
-    turns = Turns(
+    turns = EndpointScheduler(
         simulation.plan,
         simulation.config,
         simulation.gates,
@@ -174,7 +176,7 @@ async def drawn_badly(simulation: Simulation) -> None:
         simulation.random,
         streaming=False,
     )
-    assert await turns.next(Record(), deadline_s=60.0) is None
+    assert await turns.next(AttemptLog(), deadline_s=60.0) is None
     error = await turns.closed_error()
     assert isinstance(error, AllClosedError)
     assert "breaker" in str(error)
@@ -216,17 +218,17 @@ def two_of_which(half_open: str, opened: str) -> Simulation:
     async def inside() -> None:
         for name in (half_open, opened):
             for _ in range(5):
-                leave = await simulation.gates.enter(places[name], 1)
-                assert isinstance(leave, Pass)
-                await simulation.gates.leave(leave, Ending.FAILURE)
+                leave = await simulation.gates.acquire(places[name], 1)
+                assert isinstance(leave, Permit)
+                await simulation.gates.release(leave, CallResult.FAILURE)
             simulation.now += 50.0
 
     asyncio.run(inside())
     return simulation
 
 
-def turns_of(simulation: Simulation) -> Turns:
-    return Turns(
+def turns_of(simulation: Simulation) -> EndpointScheduler:
+    return EndpointScheduler(
         simulation.plan,
         simulation.config,
         simulation.gates,
@@ -241,13 +243,13 @@ def test_where_a_probe_failed_the_request_may_still_pass_the_open_breaker_of_ano
     simulation = two_of_which("probed", "closed")
 
     async def inside() -> list[tuple[str, bool]]:
-        turns, record, found = turns_of(simulation), Record(), []
+        turns, record, found = turns_of(simulation), AttemptLog(), []
         while (turn := await turns.next(record, deadline_s=60.0)) is not None:
             name = turn.option.deployment.name
             found.append((name, turn.leave.is_panic))
             record.attempts.append(Attempt(name, "large", 1.0))
-            record.verdicts[name] = Verdict(Ending.FAILURE)
-            await simulation.gates.leave(turn.leave, Ending.FAILURE)
+            record.verdicts[name] = ErrorPolicy(CallResult.FAILURE)
+            await simulation.gates.release(turn.leave, CallResult.FAILURE)
         return found
 
     assert asyncio.run(inside()) == [("probed", False), ("closed", True)]
@@ -255,7 +257,7 @@ def test_where_a_probe_failed_the_request_may_still_pass_the_open_breaker_of_ano
 
 def test_a_probe_and_a_call_in_panic_leave_time_for_what_panic_may_call_after_them() -> None:
     async def first(simulation: Simulation, deadline_s: float) -> tuple[bool, bool]:
-        turn = await turns_of(simulation).next(Record(), deadline_s=deadline_s)
+        turn = await turns_of(simulation).next(AttemptLog(), deadline_s=deadline_s)
         assert turn is not None
         return turn.leave.is_panic, turn.has_others
 

@@ -6,7 +6,7 @@ import pytest
 
 from semroute.config import Config
 from semroute.dispatch import Constraints
-from semroute.dispatch.plan import Plan, Planner
+from semroute.dispatch.plan import DispatchPlan, Planner
 from semroute.errors import CapabilityError, NoDeploymentError
 from semroute.types import Request, Tool
 
@@ -22,12 +22,14 @@ def config(**sections: Any) -> Config:
     return Config.model_validate({"deployments": places, **sections})
 
 
-def plan(*candidates: str, request: Request = HELLO, constraints: Constraints | None = None, **sections: Any) -> Plan:
+def plan(
+    *candidates: str, request: Request = HELLO, constraints: Constraints | None = None, **sections: Any
+) -> DispatchPlan:
     env = {"ONE": "1", "TWO": "2", "ANTHROPIC_API_KEY": "3"}
     return Planner(config(**sections), env).plan(request, candidates, constraints or Constraints())
 
 
-def names(found: Plan) -> list[list[str]]:
+def names(found: DispatchPlan) -> list[list[str]]:
     return [[option.place.key for option in stage.options] for stage in found.stages]
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from semroute.dispatch.race import Events, race
+from semroute.dispatch.race import Events, hedge
 from semroute.errors import UnavailableError
 from semroute.types import Completion, Delta
 
@@ -40,7 +40,7 @@ def run(first: Attempt, second: Attempt | None, delay_s: float = 0.01) -> list[s
     async def another() -> Events | None:
         return None if second is None else second.events()
 
-    return asyncio.run(read(race(first.events(), delay_s, another)))
+    return asyncio.run(read(hedge(first.events(), delay_s, another)))
 
 
 def test_a_first_attempt_that_speaks_in_time_goes_on_alone() -> None:
@@ -96,7 +96,7 @@ def test_a_reader_that_leaves_releases_every_attempt() -> None:
         async def another() -> Events | None:
             return second.events()
 
-        events = race(first.events(), 0.01, another)
+        events = hedge(first.events(), 0.01, another)
         assert (await anext(events)).text == "b0"
         await events.aclose()
 
@@ -113,7 +113,7 @@ def test_a_race_that_is_cancelled_at_once_still_begins_and_releases_its_attempt(
         async def another() -> Events | None:
             return None
 
-        task = asyncio.create_task(read(race(first.events(), 5, another)))
+        task = asyncio.create_task(read(hedge(first.events(), 5, another)))
         for _ in range(steps):
             await asyncio.sleep(0)
         task.cancel()

@@ -17,12 +17,12 @@ from semroute.config import BreakerRules, Config, Deployment, Timeouts
 from semroute.dispatch import Constraints, Dispatcher
 from semroute.dispatch.silence import FLOOR_S, UNMEASURED_S, Patience, SilenceMonitor, timed
 from semroute.dispatch.status import places_of
-from semroute.dispatch.verdicts import Verdict
+from semroute.dispatch.verdicts import ErrorPolicy
 from semroute.errors import BrokenStreamError, DispatchError, ProviderTimeoutError, UnavailableError
 from semroute.resilience import MemoryGates
 from semroute.testing import FakeProvider, Reply, drip, fail, hang, stall_after
 from semroute.testing import answer as scripted
-from semroute.types import BreakerState, Completion, Delta, Ending, Request
+from semroute.types import BreakerState, CallResult, Completion, Delta, Request
 
 HELLO = Request(({"role": "user", "content": "hello there you"},), max_tokens=100)
 FORMATS = ("openai", "anthropic", "gemini")
@@ -344,10 +344,10 @@ def test_many_short_waits_without_a_sign_of_life_are_one_long_one() -> None:
     for _ in range(5):
         now[0] += 3.0
         endings.append(monitor.ending(SPOT, waited(3.0), Patience(10.0)))
-    assert endings == [Ending.NEUTRAL] * 3 + [Ending.FAILURE] * 2
+    assert endings == [CallResult.NEUTRAL] * 3 + [CallResult.FAILURE] * 2
     monitor.heard(SPOT)
     now[0] += 3.0
-    assert monitor.ending(SPOT, waited(3.0), Patience(10.0)) is Ending.NEUTRAL
+    assert monitor.ending(SPOT, waited(3.0), Patience(10.0)) is CallResult.NEUTRAL
 
 
 def test_requests_that_leave_a_place_no_time_to_answer_say_nothing_of_it() -> None:
@@ -359,14 +359,14 @@ def test_requests_that_leave_a_place_no_time_to_answer_say_nothing_of_it() -> No
     for seconds in [0.5] * 100 + [9.0] * 3:
         now[0] += seconds
         endings.append(monitor.ending(SPOT, waited(seconds), patience))
-    assert endings == [Ending.NEUTRAL] * 102 + [Ending.FAILURE]
+    assert endings == [CallResult.NEUTRAL] * 102 + [CallResult.FAILURE]
 
 
 def test_waits_at_the_same_time_are_not_added_up() -> None:
     now = [100.0]
     monitor = SilenceMonitor(lambda: now[0])
     now[0] += 3.0
-    assert {monitor.ending(SPOT, waited(3.0), Patience(10.0)) for _ in range(50)} == {Ending.NEUTRAL}
+    assert {monitor.ending(SPOT, waited(3.0), Patience(10.0)) for _ in range(50)} == {CallResult.NEUTRAL}
 
 
 def test_a_moment_of_silence_never_counts() -> None:
@@ -374,15 +374,15 @@ def test_a_moment_of_silence_never_counts() -> None:
     monitor = SilenceMonitor(lambda: now[0])
     for _ in range(100):
         now[0] += 0.2
-        assert monitor.ending(SPOT, waited(0.2), Patience(1.0)) is Ending.NEUTRAL
+        assert monitor.ending(SPOT, waited(0.2), Patience(1.0)) is CallResult.NEUTRAL
 
 
 def test_a_stream_that_has_begun_is_judged_by_its_last_silence() -> None:
     monitor = SilenceMonitor()
     idle_s = SPOT.timeouts.idle_s
-    assert monitor.ending(SPOT, waited(300.0, quiet_s=0.1, has_begun=True), Patience(1.0)) is Ending.NEUTRAL
-    assert monitor.ending(SPOT, waited(300.0, quiet_s=idle_s, has_begun=True), Patience(100.0)) is Ending.FAILURE
-    assert monitor.ending(SPOT, waited(300.0, quiet_s=1.1, has_begun=True), Patience(1.0)) is Ending.FAILURE
+    assert monitor.ending(SPOT, waited(300.0, quiet_s=0.1, has_begun=True), Patience(1.0)) is CallResult.NEUTRAL
+    assert monitor.ending(SPOT, waited(300.0, quiet_s=idle_s, has_begun=True), Patience(100.0)) is CallResult.FAILURE
+    assert monitor.ending(SPOT, waited(300.0, quiet_s=1.1, has_begun=True), Patience(1.0)) is CallResult.FAILURE
 
 
 def test_what_was_usual_is_still_known_when_a_breaker_has_been_open_for_long() -> None:
@@ -396,16 +396,16 @@ def test_what_was_usual_is_still_known_when_a_breaker_has_been_open_for_long() -
 @pytest.mark.parametrize(
     ("error", "clock", "ending"),
     [
-        (BrokenStreamError("x", status=200), waited(1.0, longest_pause_s=20.0), Ending.NEUTRAL),
-        (BrokenStreamError("x", status=200), waited(1.0, longest_pause_s=1.0), Ending.FAILURE),
-        (UnavailableError("no connection"), waited(1.0, stalled_s=4.0), Ending.NEUTRAL),
-        (UnavailableError("no connection"), waited(1.0), Ending.FAILURE),
-        (UnavailableError("x", status=500), waited(1.0, stalled_s=4.0), Ending.FAILURE),
-        (ProviderTimeoutError("x"), waited(9.0), Ending.FAILURE),
+        (BrokenStreamError("x", status=200), waited(1.0, longest_pause_s=20.0), CallResult.NEUTRAL),
+        (BrokenStreamError("x", status=200), waited(1.0, longest_pause_s=1.0), CallResult.FAILURE),
+        (UnavailableError("no connection"), waited(1.0, stalled_s=4.0), CallResult.NEUTRAL),
+        (UnavailableError("no connection"), waited(1.0), CallResult.FAILURE),
+        (UnavailableError("x", status=500), waited(1.0, stalled_s=4.0), CallResult.FAILURE),
+        (ProviderTimeoutError("x"), waited(9.0), CallResult.FAILURE),
     ],
 )
 def test_a_failure_that_the_reader_or_this_process_brought_about_is_not_the_places(
-    error: DispatchError, clock: Any, ending: Ending
+    error: DispatchError, clock: Any, ending: CallResult
 ) -> None:
-    verdict = timed(Verdict(Ending.FAILURE), error, clock, Ending.NEUTRAL, idle_s=15.0)
+    verdict = timed(ErrorPolicy(CallResult.FAILURE), error, clock, CallResult.NEUTRAL, idle_s=15.0)
     assert verdict.ending is ending

@@ -16,7 +16,7 @@ from semroute.errors import DataError
 from semroute.resilience import LatencyWindows, MemoryGates
 from semroute.resilience.open import open_gates
 from semroute.resilience.shared.failover import FailoverGates
-from semroute.types import BreakerState, Ending, Pass
+from semroute.types import BreakerState, CallResult, Permit
 
 CONFIG = Config.model_validate(
     {
@@ -33,9 +33,9 @@ def spent_gates(usd: float) -> MemoryGates:
     gates = MemoryGates(BreakerRules())
 
     async def spend() -> None:
-        leave = await gates.enter(places_of(CONFIG)[0], 10, usd)
-        assert isinstance(leave, Pass)
-        await gates.leave(leave, Ending.SUCCESS, tokens=10, usd=usd)
+        leave = await gates.acquire(places_of(CONFIG)[0], 10, usd)
+        assert isinstance(leave, Permit)
+        await gates.release(leave, CallResult.SUCCESS, tokens=10, usd=usd)
 
     asyncio.run(spend())
     return gates
@@ -139,13 +139,13 @@ def test_a_key_that_was_refused_is_enabled_for_every_replica() -> None:
     async def refuse_and_enable() -> list[str]:
         gates = open_gates(config, {})
         assert isinstance(gates, FailoverGates)
-        await gates.tend()
+        await gates.heartbeat()
         if gates.mode != "shared":
             absent(f"no Redis at {url}")
         (place,) = places_of(config)
-        leave = await gates.enter(place, 1)
-        assert isinstance(leave, Pass)
-        await gates.leave(leave, Ending.DISABLE, reason="refused")
+        leave = await gates.acquire(place, 1)
+        assert isinstance(leave, Permit)
+        await gates.release(leave, CallResult.DISABLE, reason="refused")
         before = (await gates.standings([place]))[0].breaker
         await enable(config, {}, "REFUSED_ONCE")
         after = (await gates.standings([place]))[0].breaker

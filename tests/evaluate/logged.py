@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from semroute.types import LoggedCall, LoggedCheck, LoggedOutcome, LoggedTrial
+from semroute.types import LoggedCall, LoggedCheck, LoggedOutcome, LoggedTier
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -39,7 +39,7 @@ def climbed(*usd: float, latency_ms: float = 100.0, tiers: tuple[str, ...] = ("s
     top = len(usd) - 1
     calls = [call(tiers[tier], cost, tier=tier) for tier, cost in enumerate(usd)]
     trials = tuple(
-        LoggedTrial(tier, tiers[tier], tiers[tier], True, tier == top, "", latency_ms / len(usd))
+        LoggedTier(tier, tiers[tier], tiers[tier], True, tier == top, "", latency_ms / len(usd))
         for tier in range(len(usd))
     )
     checks = tuple(LoggedCheck(tier, "confidence", tier == top, 0.5, 0.85, "") for tier in range(len(usd)))

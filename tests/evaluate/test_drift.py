@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from semroute.errors import ArtifactError
-from semroute.evaluate.baseline import Baseline
+from semroute.evaluate.baseline import DriftBaseline
 from semroute.evaluate.curves.bootstrap import Interval
 from semroute.evaluate.drift import LEAST, MUCH, drift, stability
 
@@ -16,8 +16,8 @@ PRICES = {"small": (0.1, 0.4), "large": (5.0, 15.0)}
 COST = Interval(0.002, 0.0018, 0.0022)
 
 
-def made(scores: np.ndarray, *, cost: Interval = COST) -> Baseline:
-    return Baseline.of(
+def made(scores: np.ndarray, *, cost: Interval = COST) -> DriftBaseline:
+    return DriftBaseline.of(
         scores,
         scores < 0.37,
         Interval(0.9, 0.88, 0.92),
@@ -29,7 +29,7 @@ def made(scores: np.ndarray, *, cost: Interval = COST) -> Baseline:
     )
 
 
-def baseline(rows: int = 2000) -> Baseline:
+def baseline(rows: int = 2000) -> DriftBaseline:
     return made(np.random.default_rng(0).normal(0.5, 0.1, rows))
 
 
@@ -37,7 +37,7 @@ def now(mean: float = 0.5, rows: int = 1000) -> np.ndarray:
     return np.random.default_rng(1).normal(mean, 0.1, rows)
 
 
-def reasons(then: Baseline | None = None, **changed: object) -> tuple[str, ...]:
+def reasons(then: DriftBaseline | None = None, **changed: object) -> tuple[str, ...]:
     scores = now()
     told = {
         "scores": scores,
@@ -140,7 +140,7 @@ def test_prices_that_have_moved_are_told() -> None:
 def test_a_baseline_comes_back_from_json_and_nothing_else_does() -> None:
     then = baseline()
     told = then.to_dict()
-    assert Baseline.from_dict(json.loads(json.dumps(told))) == then
+    assert DriftBaseline.from_dict(json.loads(json.dumps(told))) == then
     wrong = [
         {**told, "cuts": "x"},
         {**told, "prices": {"a": 1}},
@@ -149,4 +149,4 @@ def test_a_baseline_comes_back_from_json_and_nothing_else_does() -> None:
     ]
     for one in (None, [], {}, *wrong):
         with pytest.raises(ArtifactError, match="tune the policy again"):
-            Baseline.from_dict(one)
+            DriftBaseline.from_dict(one)

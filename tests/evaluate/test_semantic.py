@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semroute.evaluate.semantic import OUT_OF_SCOPE, Scored, decide, evaluate
+from semroute.evaluate.semantic import OUT_OF_SCOPE, ScoredQueries, decide, evaluate
 
 # Six queries: right, right, confused, in scope but rejected, out of scope and rejected, out of scope and accepted.
 SCORES = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.6], [0.3, 0.1], [0.2, 0.1], [0.1, 0.6]], dtype=np.float32)
 LABELS = np.array([0, 1, 1, 0, OUT_OF_SCOPE, OUT_OF_SCOPE])
 CONFIDENCE = np.array([0.9, 0.9, 0.6, 0.5, 0.5, 0.5])
-CASE = Scored(("art", "code"), SCORES, CONFIDENCE, LABELS)
+CASE = ScoredQueries(("art", "code"), SCORES, CONFIDENCE, LABELS)
 THRESHOLDS = np.array([0.5, 0.5])
 
 
@@ -48,18 +48,18 @@ def test_each_query_may_have_thresholds_of_its_own() -> None:
 
 
 def test_without_out_of_scope_queries_nothing_is_said_of_them() -> None:
-    found = evaluate(Scored(("art", "code"), SCORES[:4], CONFIDENCE[:4], LABELS[:4]), THRESHOLDS)
+    found = evaluate(ScoredQueries(("art", "code"), SCORES[:4], CONFIDENCE[:4], LABELS[:4]), THRESHOLDS)
     assert (found.oos_auroc, found.oos_recall) == (None, None)
     assert found.false_rejection == 0.25
 
 
 def test_without_in_scope_queries_nothing_is_said_of_them() -> None:
-    found = evaluate(Scored(("art", "code"), SCORES[4:], CONFIDENCE[4:], LABELS[4:]), THRESHOLDS)
+    found = evaluate(ScoredQueries(("art", "code"), SCORES[4:], CONFIDENCE[4:], LABELS[4:]), THRESHOLDS)
     assert (found.accuracy_in_scope, found.false_rejection, found.ece, found.oos_auroc) == (None, None, None, None)
     assert found.accuracy == 0.5
 
 
 def test_no_queries_at_all_give_empty_figures() -> None:
-    found = evaluate(Scored(("art", "code"), SCORES[:0], CONFIDENCE[:0], LABELS[:0]), THRESHOLDS)
+    found = evaluate(ScoredQueries(("art", "code"), SCORES[:0], CONFIDENCE[:0], LABELS[:0]), THRESHOLDS)
     assert (found.n, found.accuracy, found.accuracy_interval) == (0, 0.0, (0.0, 1.0))
     assert found.per_category["art"]["n"] == 0

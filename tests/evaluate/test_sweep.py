@@ -5,12 +5,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from semroute.evaluate.semantic import OUT_OF_SCOPE, Scored, evaluate
+from semroute.evaluate.semantic import OUT_OF_SCOPE, ScoredQueries, evaluate
 from semroute.evaluate.sweep import SweepPoint, recommend, sweep
 
 SCORES = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.6], [0.3, 0.1], [0.2, 0.1], [0.1, 0.6]], dtype=np.float32)
 LABELS = np.array([0, 1, 1, 0, OUT_OF_SCOPE, OUT_OF_SCOPE])
-CASE = Scored(("art", "code"), SCORES, np.full(6, 0.5), LABELS)
+CASE = ScoredQueries(("art", "code"), SCORES, np.full(6, 0.5), LABELS)
 
 
 def test_a_point_by_hand() -> None:
@@ -48,10 +48,10 @@ def test_where_the_target_is_out_of_reach_the_best_is_recommended() -> None:
 
 
 def test_without_out_of_scope_queries_the_most_accurate_is_recommended() -> None:
-    inside = Scored(CASE.categories, SCORES[:4], np.full(4, 0.5), LABELS[:4])
+    inside = ScoredQueries(CASE.categories, SCORES[:4], np.full(4, 0.5), LABELS[:4])
     assert recommend(sweep(inside, np.array([0.0, 0.2, 0.5, 0.95])), 0.9).threshold == 0.0
 
 
 def test_a_sweep_over_out_of_scope_queries_alone_covers_nothing() -> None:
-    outside = Scored(CASE.categories, SCORES[4:], np.full(2, 0.5), LABELS[4:])
+    outside = ScoredQueries(CASE.categories, SCORES[4:], np.full(2, 0.5), LABELS[4:])
     assert [point.coverage for point in sweep(outside, np.array([0.0]))] == [0.0]

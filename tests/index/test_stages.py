@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from semroute.index import BothScores
-from semroute.index.stages import answers, sureness
+from semroute.index.stages import answers, margin_score
 
 SCORES = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
 
@@ -26,8 +26,8 @@ def both(draw: st.DrawFn) -> BothScores:
 
 
 def test_sureness_is_the_best_score_and_its_lead() -> None:
-    np.testing.assert_allclose(sureness(matrix([[0.75, 0.5, 0.0], [0.25, 0.25, 0.25]])), [1.0, 0.25])
-    np.testing.assert_allclose(sureness(matrix([[0.5]])), [1.5])
+    np.testing.assert_allclose(margin_score(matrix([[0.75, 0.5, 0.0], [0.25, 0.25, 0.25]])), [1.0, 0.25])
+    np.testing.assert_allclose(margin_score(matrix([[0.5]])), [1.5])
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_every_row_is_that_of_one_stage_and_only_the_second_rejects(
         np.testing.assert_array_equal(rows[row], source[row])
         if by_first:
             assert rows[row].max() >= needed[rows[row].argmax()]
-            assert sureness(rows[[row]])[0] >= bar
+            assert margin_score(rows[[row]])[0] >= bar
 
 
 @given(both(), SCORES, st.floats(-0.5, 2.5))

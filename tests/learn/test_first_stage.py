@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from semroute.evaluate.semantic import OUT_OF_SCOPE, decide
 from semroute.index import BothScores
-from semroute.index.stages import sureness
+from semroute.index.stages import margin_score
 from semroute.learn.first_stage import (
     ALLOWED_SLIPS,
     MOST_ANSWERED,
@@ -24,7 +24,7 @@ from semroute.learn.first_stage import (
     lowest_bar,
 )
 from semroute.learn.fit import Fitted, fit
-from semroute.learn.thresholds import Target
+from semroute.learn.thresholds import RejectionTarget
 from semroute.types import Matrix
 
 SCORES = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
@@ -113,9 +113,9 @@ def test_the_bar_is_the_lowest_that_does_no_harm(given: tuple[BothScores, NDArra
     thresholds = np.full(both.second.shape[1], threshold)
     inside = labels != OUT_OF_SCOPE
     bar = lowest_bar(both, labels, thresholds, floor=-1.0)
-    tried = [value for value in sureness(both.first[inside]) if harmless(both, labels, thresholds, value)]
+    tried = [value for value in margin_score(both.first[inside]) if harmless(both, labels, thresholds, value)]
     if math.isinf(bar):
-        answering = [v for v in tried if both.answered(thresholds, v)[inside & (sureness(both.first) == v)].any()]
+        answering = [v for v in tried if both.answered(thresholds, v)[inside & (margin_score(both.first) == v)].any()]
         assert answering == []
     else:
         assert harmless(both, labels, thresholds, bar)
@@ -186,7 +186,9 @@ def test_validation_rows_with_out_of_scope_queries_set_a_bar_that_stays_the_floo
     labels = np.where(given.labels[rows] == 2, OUT_OF_SCOPE, given.labels[rows])
     kept = examples[given.labels[examples] < 2]
     index = fit(given.second.table[kept], given.labels[kept], head=False)
-    plan = FirstStagePlan(given.first, ValidationRows([str(row) for row in rows], labels, Target(oos_recall=0.9)))
+    plan = FirstStagePlan(
+        given.first, ValidationRows([str(row) for row in rows], labels, RejectionTarget(oos_recall=0.9))
+    )
     texts = [str(row) for row in kept]
     pinned = np.zeros(2, dtype=np.bool_)
     found = fit_first_stage(

@@ -14,7 +14,7 @@ from semroute.index.store import STAGING
 from semroute.learn import fit as fit_module
 from semroute.learn.encoder_tuning import TuningPlan
 from semroute.learn.pipeline import EncoderChoice, build_index, collect, held_tenth, make_encoder
-from semroute.learn.thresholds import Target
+from semroute.learn.thresholds import RejectionTarget
 from semroute.router import Router
 from semroute.testing import FakeProvider
 
@@ -81,7 +81,7 @@ def test_labelled_queries_set_the_thresholds_but_not_the_pinned_ones(
 ) -> None:
     rows = [LabelledQuery("bake a bread", "cooking"), LabelledQuery("buy a house", None), LabelledQuery("a dog", None)]
     built = build_index(
-        source, tmp_path / "index", encoder=remote, head=False, validation=rows, target=Target(oos_recall=1.0)
+        source, tmp_path / "index", encoder=remote, head=False, validation=rows, target=RejectionTarget(oos_recall=1.0)
     )
     assert built.tuned is not None
     assert built.tuned.pinned == ("code",)

@@ -23,7 +23,7 @@ from semroute.index import (
 from semroute.index.stages import answers
 from semroute.learn.build import with_thresholds
 from semroute.learn.choices import FEWEST_FOR_CALIBRATION
-from semroute.learn.thresholds import Target
+from semroute.learn.thresholds import RejectionTarget
 from semroute.learn.tuning import label_numbers, tune_artifact
 from semroute.types import Matrix
 
@@ -90,7 +90,7 @@ def case(inside: int, outside: int, seed: int = 0) -> tuple[Table, list[Labelled
 
 def test_new_thresholds_are_written_and_pinned_ones_stay(artifact: Artifact) -> None:
     table, rows = case(150, 200)
-    report = tune_artifact(artifact, table, table, rows, Target(oos_recall=0.9))
+    report = tune_artifact(artifact, table, table, rows, RejectionTarget(oos_recall=0.9))
     entries = open_artifact(artifact.folder).manifest.categories
     assert report.pinned == ("art",)
     assert (entries["art"].threshold, entries["art"].threshold_from) == (0.25, "file")
@@ -104,7 +104,7 @@ def test_new_thresholds_are_written_and_pinned_ones_stay(artifact: Artifact) -> 
 
 def test_before_and_after_are_of_the_same_queries(artifact: Artifact) -> None:
     table, rows = case(150, 200)
-    report = tune_artifact(artifact, table, table, rows, Target(oos_recall=0.9))
+    report = tune_artifact(artifact, table, table, rows, RejectionTarget(oos_recall=0.9))
     assert (report.before.n, report.after.n) == (350, 350)
     assert report.before.oos_recall == 0.0
     assert report.after.oos_recall == pytest.approx(0.9, abs=0.06)
@@ -114,7 +114,7 @@ def test_before_and_after_are_of_the_same_queries(artifact: Artifact) -> None:
 def test_without_writing_the_artifact_stays_as_it_is(artifact: Artifact) -> None:
     table, rows = case(150, 50)
     before = (artifact.folder / "manifest.json").read_bytes()
-    report = tune_artifact(artifact, table, table, rows, Target(), write=False)
+    report = tune_artifact(artifact, table, table, rows, RejectionTarget(), write=False)
     assert report.artifact is artifact
     assert report.thresholds["code"][0] != report.thresholds["code"][1]
     assert (artifact.folder / "manifest.json").read_bytes() == before
@@ -122,7 +122,7 @@ def test_without_writing_the_artifact_stays_as_it_is(artifact: Artifact) -> None
 
 def test_without_out_of_scope_queries_few_in_scope_ones_are_rejected(artifact: Artifact) -> None:
     table, rows = case(400, 0)
-    report = tune_artifact(artifact, table, table, rows, Target(false_rejection=0.05))
+    report = tune_artifact(artifact, table, table, rows, RejectionTarget(false_rejection=0.05))
     assert report.artifact.manifest.categories["code"].threshold_from == "in-scope"
     assert report.after.false_rejection is not None
     assert 0 < report.after.false_rejection < 0.05
@@ -130,7 +130,9 @@ def test_without_out_of_scope_queries_few_in_scope_ones_are_rejected(artifact: A
 
 def test_the_same_input_and_seed_give_the_same_report(artifact: Artifact) -> None:
     table, rows = case(150, 60)
-    first, again = (tune_artifact(artifact, table, table, rows, Target(), seed=1, write=False) for _ in range(2))
+    first, again = (
+        tune_artifact(artifact, table, table, rows, RejectionTarget(), seed=1, write=False) for _ in range(2)
+    )
     assert first == again
 
 
@@ -139,7 +141,7 @@ def test_after_is_measured_on_queries_that_the_fit_did_not_see(artifact: Artifac
     random = np.random.default_rng(0)
     table = Table(random.uniform(size=(120, 2)).astype(np.float32))
     rows = [LabelledQuery(str(i), NAMES[label]) for i, label in enumerate(random.integers(0, 2, size=120))]
-    report = tune_artifact(artifact, table, table, rows, Target(), write=False)
+    report = tune_artifact(artifact, table, table, rows, RejectionTarget(), write=False)
     assert report.calibrated
     assert report.after.accuracy_in_scope is not None
     assert report.after.accuracy_in_scope == report.before.accuracy_in_scope
@@ -148,18 +150,18 @@ def test_after_is_measured_on_queries_that_the_fit_did_not_see(artifact: Artifac
     missed = []
     for seed in range(8):
         own, queries = case(0, 11, seed)
-        found = tune_artifact(artifact, own, own, queries, Target(oos_recall=0.9), seed=seed, write=False)
+        found = tune_artifact(artifact, own, own, queries, RejectionTarget(oos_recall=0.9), seed=seed, write=False)
         missed.append(found.after.oos_recall is not None and found.after.oos_recall < 0.9)
     assert any(missed)
 
 
 def test_few_queries_keep_the_calibration_of_the_build(artifact: Artifact) -> None:
     table, rows = case(FEWEST_FOR_CALIBRATION - 1, 20)
-    report = tune_artifact(artifact, table, table, rows, Target())
+    report = tune_artifact(artifact, table, table, rows, RejectionTarget())
     assert not report.calibrated
     assert report.artifact.manifest.calibration == artifact.manifest.calibration
     table, rows = case(FEWEST_FOR_CALIBRATION, 20)
-    report = tune_artifact(report.artifact, table, table, rows, Target())
+    report = tune_artifact(report.artifact, table, table, rows, RejectionTarget())
     assert report.calibrated
     assert open_artifact(artifact.folder).manifest.calibration != artifact.manifest.calibration
 
@@ -167,7 +169,7 @@ def test_few_queries_keep_the_calibration_of_the_build(artifact: Artifact) -> No
 @pytest.mark.parametrize(("inside", "outside"), [(1, 0), (0, 1), (1, 1), (0, 3), (2, 1)])
 def test_a_handful_of_queries_is_no_error(artifact: Artifact, inside: int, outside: int) -> None:
     table, rows = case(inside, outside)
-    report = tune_artifact(artifact, table, table, rows, Target())
+    report = tune_artifact(artifact, table, table, rows, RejectionTarget())
     assert report.after.n == inside + outside
     assert np.isfinite(report.thresholds["code"][1])
 
@@ -175,14 +177,14 @@ def test_a_handful_of_queries_is_no_error(artifact: Artifact, inside: int, outsi
 def test_no_queries_are_an_error(artifact: Artifact) -> None:
     table, _ = case(1, 0)
     with pytest.raises(DataError, match="no labelled queries"):
-        tune_artifact(artifact, table, table, [], Target())
+        tune_artifact(artifact, table, table, [], RejectionTarget())
 
 
 def test_a_label_that_the_index_lacks_is_named_with_what_it_has(artifact: Artifact) -> None:
     table, rows = case(3, 0)
     before = (artifact.folder / "manifest.json").read_bytes()
     with pytest.raises(DataError, match='no category "music"; it has art, code'):
-        tune_artifact(artifact, table, table, [*rows, LabelledQuery("0", "music")], Target())
+        tune_artifact(artifact, table, table, [*rows, LabelledQuery("0", "music")], RejectionTarget())
     assert (artifact.folder / "manifest.json").read_bytes() == before
     with pytest.raises(DataError, match=r"^labelled\.jsonl: "):
         label_numbers([LabelledQuery("0", "music")], NAMES, Path("labelled.jsonl"))
@@ -199,7 +201,7 @@ def test_an_artifact_whose_files_have_gone_is_an_error_of_the_tree(artifact: Art
     table, rows = case(10, 10)
     artifact.files["vectors"].unlink()
     with pytest.raises(ArtifactError, match="could not be written"):
-        tune_artifact(artifact, table, table, rows, Target())
+        tune_artifact(artifact, table, table, rows, RejectionTarget())
 
 
 BAR = 1.0
@@ -223,7 +225,7 @@ def test_with_a_first_stage_the_figures_are_those_of_serving(artifact: Artifact)
     artifact = staged(artifact)
     table, rows = case(150, 200)
     first = first_stage(1, 150, 200)
-    report = tune_artifact(artifact, table, table, rows, Target(oos_recall=0.9), first=first)
+    report = tune_artifact(artifact, table, table, rows, RejectionTarget(oos_recall=0.9), first=first)
     assert isinstance(first.scorer, Table)
 
     def served(thresholds: list[float]) -> float:
@@ -250,7 +252,7 @@ def test_the_bar_stays_and_both_calibrations_are_fitted_anew(artifact: Artifact)
     artifact = staged(artifact)
     before = artifact.manifest
     table, rows = case(600, 100)
-    report = tune_artifact(artifact, table, table, rows, Target(), first=first_stage(1, 600, 100))
+    report = tune_artifact(artifact, table, table, rows, RejectionTarget(), first=first_stage(1, 600, 100))
     now = open_artifact(artifact.folder).manifest
     assert report.calibrated
     assert now.first_stage is not None
@@ -266,7 +268,9 @@ def test_thresholds_reject_what_would_slip_past_the_first_stage(artifact: Artifa
     table, rows = case(150, 100)
     # The first stage is sure of every out-of-scope query, with 0.9 in "code".
     fooled = Table(np.where(np.arange(250)[:, None] < 150, table.table, np.array([[0.0, 0.9]])).astype(np.float32))
-    report = tune_artifact(artifact, table, table, rows, Target(oos_recall=0.9), first=FirstStage(fooled, fooled, BAR))
+    report = tune_artifact(
+        artifact, table, table, rows, RejectionTarget(oos_recall=0.9), first=FirstStage(fooled, fooled, BAR)
+    )
     assert report.before.oos_recall == 0.0
     assert report.thresholds["code"][1] > float(np.float32(0.9))
     assert report.after.oos_recall == 1.0
@@ -275,6 +279,6 @@ def test_thresholds_reject_what_would_slip_past_the_first_stage(artifact: Artifa
 def test_an_artifact_is_tuned_with_its_own_first_stage_or_not_at_all(artifact: Artifact) -> None:
     table, rows = case(10, 10)
     with pytest.raises(ValueError, match="its own first stage"):
-        tune_artifact(artifact, table, table, rows, Target(), first=first_stage(1, 10, 10))
+        tune_artifact(artifact, table, table, rows, RejectionTarget(), first=first_stage(1, 10, 10))
     with pytest.raises(ValueError, match="its own first stage"):
-        tune_artifact(staged(artifact), table, table, rows, Target())
+        tune_artifact(staged(artifact), table, table, rows, RejectionTarget())

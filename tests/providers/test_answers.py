@@ -12,9 +12,9 @@ import pytest
 
 from semroute.config import Deployment, Timeouts
 from semroute.config.vendors import Format
-from semroute.dispatch.verdicts import judge
+from semroute.dispatch.verdicts import classify_error
 from semroute.errors import BrokenStreamError, DispatchError, EmptyAnswerError, ProviderTimeoutError
-from semroute.providers import ADAPTERS, Target
+from semroute.providers import ADAPTERS, CallTarget
 from semroute.testing import (
     Call,
     FakeProvider,
@@ -27,7 +27,7 @@ from semroute.testing import (
     stall_after,
     stall_at_end,
 )
-from semroute.types import Completion, Delta, Ending, Request, Tool, Usage
+from semroute.types import CallResult, Completion, Delta, Request, Tool, Usage
 
 HELLO = Request(({"role": "user", "content": "hello out there"},))
 WEATHER = Request(HELLO.messages, tools=(Tool("get_weather"), Tool("get_time"), Tool("get")))
@@ -59,7 +59,9 @@ def ask(
 ) -> Completion:
     """The completion; pieces are added to ``said`` as they come."""
     url = {"openai": provider.base_url, "anthropic": provider.anthropic_url, "gemini": provider.gemini_url}[format]
-    where = Target(Deployment(name="spot", model="m", format=format, base_url=url, upstream_model="gemini-x", **more))
+    where = CallTarget(
+        Deployment(name="spot", model="m", format=format, base_url=url, upstream_model="gemini-x", **more)
+    )
     provider.script(reply)
 
     async def work() -> Completion:
@@ -100,8 +102,8 @@ def test_an_answer_without_a_visible_character_is_an_error_and_nothing_of_it_lea
     assert "spot answered without text" in str(error)
     assert said == []
     assert (error.status, error.usage, error.is_charged, error.finish_reason) == (200, Usage(1, 1), True, "stop")
-    verdict = judge(error)
-    assert (verdict.ending, verdict.elsewhere) == (Ending.NEUTRAL, True)
+    verdict = classify_error(error)
+    assert (verdict.ending, verdict.elsewhere) == (CallResult.NEUTRAL, True)
 
 
 @FORMATS
@@ -112,7 +114,7 @@ def test_an_empty_answer_that_counts_no_token_is_the_places_failure(
     error = failed(provider, format, answer("", output_tokens=0), streams=streams)
     assert type(error) is EmptyAnswerError
     if (format, streams) != ("anthropic", True):  # Anthropic begins every stream with a count of 1
-        assert judge(error).ending is Ending.FAILURE
+        assert classify_error(error).ending is CallResult.FAILURE
 
 
 @FORMATS
@@ -124,8 +126,8 @@ def test_a_limit_that_reasoning_used_up_is_named_and_not_tried_again_there(
     error = failed(provider, format, reply, Request(HELLO.messages, max_tokens=5), streams=streams)
     assert type(error) is EmptyAnswerError
     assert "max_tokens of 5 was used up before it wrote any (5 tokens of reasoning); raise max_tokens" in str(error)
-    verdict = judge(error)
-    assert (verdict.ending, verdict.elsewhere, verdict.again) == (Ending.NEUTRAL, True, False)
+    verdict = classify_error(error)
+    assert (verdict.ending, verdict.elsewhere, verdict.again) == (CallResult.NEUTRAL, True, False)
 
 
 @FORMATS
@@ -214,7 +216,7 @@ def streamed(raw: Any, format: Format, *events: dict[str, Any]) -> tuple[Complet
     async def work() -> list[Delta | Completion]:
         script = raw.events(*events, done=False)
         async with raw.serve(script) as server, httpx.AsyncClient(trust_env=False, verify=False) as client:
-            where = Target(Deployment(name="spot", model="m", format=format, base_url=server.url))
+            where = CallTarget(Deployment(name="spot", model="m", format=format, base_url=server.url))
             return [piece async for piece in ADAPTERS[format].stream(client, where, HELLO, within_s=10)]
 
     *pieces, last = asyncio.run(work())

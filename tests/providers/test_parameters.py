@@ -16,7 +16,7 @@ from semroute.catalog import fits, needs_of
 from semroute.config import Config, Deployment
 from semroute.config.vendors import Format
 from semroute.errors import CapabilityError, RequestError
-from semroute.providers import ADAPTERS, Target
+from semroute.providers import ADAPTERS, CallTarget
 from semroute.providers.anthropic.request import payload as anthropic_payload
 from semroute.providers.gemini.request import payload as gemini_payload
 from semroute.providers.openai.payload import payload as openai_payload
@@ -39,7 +39,7 @@ def place(format: str, **more: Any) -> Deployment:
 
 
 def body(format: str, request: Request, *, stream: bool = False, **more: Any) -> dict[str, Any]:
-    found: dict[str, Any] = PAYLOADS[format](Target(place(format, **more)), request, stream=stream)
+    found: dict[str, Any] = PAYLOADS[format](CallTarget(place(format, **more)), request, stream=stream)
     return found
 
 
@@ -326,7 +326,7 @@ def test_several_answers_come_side_by_side(format: Format) -> None:
 
         async def work() -> Completion:
             async with httpx.AsyncClient(trust_env=False, verify=False) as client:
-                where = Target(place(format, base_url=url))
+                where = CallTarget(place(format, base_url=url))
                 return await ADAPTERS[format].complete(client, where, asked(n=3), within_s=10)
 
         found = asyncio.run(work())

@@ -1,4 +1,4 @@
-"""What any implementation of ``Gates`` must do, whatever keeps its state.
+"""What any implementation of ``AdmissionControl`` must do, whatever keeps its state.
 
 To hold an implementation to it, subclass :class:`GatesContract` in a test module, name the subclass ``Test...`` and
 implement :meth:`GatesContract.world`::
@@ -25,27 +25,27 @@ import pytest
 
 from semroute.config import BreakerRules
 from semroute.resilience.suspension import digest_key
-from semroute.types import BreakerState, Ending, Gates, Pass, Place, Refusal, Standing
+from semroute.types import AdmissionControl, BreakerState, CallResult, Endpoint, EndpointStatus, Permit, Rejection
 
 # Without jitter, so that times are known.
 RULES = BreakerRules(jitter=0.0)
 # One failed probe opens the breaker again.
 STRICT = RULES.model_copy(update={"failure_share": 0.2})
-PLACE = Place("openai-small", "OPENAI_API_KEY")
+PLACE = Endpoint("openai-small", "OPENAI_API_KEY")
 # What real time may add between two steps of a test.
 SLACK_S = 0.5
 # No implementation keeps a call that never came back for longer.
 FORGOTTEN_S = 2 * 3600.0
 
 
-class ContractGates(Gates, Protocol):
+class ContractGates(AdmissionControl, Protocol):
     """Gates whose disabled credentials can be enabled again."""
 
     async def enable(self, credential: str | None) -> None:
         """Let the credential's places be called again; None: the places that need no key."""
         ...
 
-    async def lift(self, places: Sequence[Place]) -> None:
+    async def lift(self, places: Sequence[Endpoint]) -> None:
         """Lift whatever closes these places."""
         ...
 
@@ -61,38 +61,40 @@ class World(Protocol):
         ...
 
 
-async def entered(gates: Gates, place: Place = PLACE, tokens: int = 0, usd: float = 0.0) -> Pass:
-    answer = await gates.enter(place, tokens, usd)
-    assert isinstance(answer, Pass), answer
+async def entered(gates: AdmissionControl, place: Endpoint = PLACE, tokens: int = 0, usd: float = 0.0) -> Permit:
+    answer = await gates.acquire(place, tokens, usd)
+    assert isinstance(answer, Permit), answer
     assert (answer.place, answer.tokens, answer.usd) == (place, tokens, usd)
     return answer
 
 
-async def refused(gates: Gates, place: Place = PLACE, tokens: int = 0, usd: float = 0.0) -> Refusal:
-    answer = await gates.enter(place, tokens, usd)
-    assert isinstance(answer, Refusal), answer
+async def refused(gates: AdmissionControl, place: Endpoint = PLACE, tokens: int = 0, usd: float = 0.0) -> Rejection:
+    answer = await gates.acquire(place, tokens, usd)
+    assert isinstance(answer, Rejection), answer
     assert answer.place == place
     assert answer.reason
     return answer
 
 
-async def standing(gates: Gates, place: Place = PLACE, tokens: int = 0, usd: float = 0.0) -> Standing:
+async def standing(
+    gates: AdmissionControl, place: Endpoint = PLACE, tokens: int = 0, usd: float = 0.0
+) -> EndpointStatus:
     (found,) = await gates.standings([place], tokens, usd)
     return found
 
 
-async def state(gates: Gates, place: Place = PLACE) -> BreakerState:
+async def state(gates: AdmissionControl, place: Endpoint = PLACE) -> BreakerState:
     return (await standing(gates, place)).breaker
 
 
-async def end(gates: Gates, endings: Iterable[Ending], place: Place = PLACE) -> None:
+async def end(gates: AdmissionControl, endings: Iterable[CallResult], place: Endpoint = PLACE) -> None:
     """One call after the other, each with its ending."""
     for ending in endings:
-        await gates.leave(await entered(gates, place), ending)
+        await gates.release(await entered(gates, place), ending)
 
 
-async def opened(gates: Gates, place: Place = PLACE) -> None:
-    await end(gates, [Ending.FAILURE] * RULES.in_a_row, place)
+async def opened(gates: AdmissionControl, place: Endpoint = PLACE) -> None:
+    await end(gates, [CallResult.FAILURE] * RULES.in_a_row, place)
     assert await state(gates, place) is BreakerState.OPEN
 
 
@@ -102,7 +104,7 @@ async def half_opened(world: World) -> None:
     assert await state(world.gates) is BreakerState.HALF_OPEN
 
 
-def wait_of(found: Refusal | Standing) -> float:
+def wait_of(found: Rejection | EndpointStatus) -> float:
     assert found.wait_s is not None
     return found.wait_s
 
@@ -124,16 +126,19 @@ class GatesContract:
 
     def test_a_place_that_was_never_called_stands_open_to_calls(self) -> None:
         async def test(world: World) -> None:
-            assert await world.gates.standings([PLACE, Place("other")], 1000, 0.5) == [Standing(), Standing()]
+            assert await world.gates.standings([PLACE, Endpoint("other")], 1000, 0.5) == [
+                EndpointStatus(),
+                EndpointStatus(),
+            ]
             assert await world.gates.standings([]) == []
 
         self.run(test)
 
     def test_failures_in_a_row_open_it_and_the_refusal_says_for_how_long(self) -> None:
         async def test(world: World) -> None:
-            await end(world.gates, [Ending.FAILURE] * (RULES.in_a_row - 1))
+            await end(world.gates, [CallResult.FAILURE] * (RULES.in_a_row - 1))
             assert await state(world.gates) is BreakerState.CLOSED
-            await end(world.gates, [Ending.FAILURE])
+            await end(world.gates, [CallResult.FAILURE])
             found = await standing(world.gates)
             assert found.breaker is BreakerState.OPEN
             assert found.reason
@@ -145,28 +150,28 @@ class GatesContract:
     def test_a_success_breaks_the_row(self) -> None:
         async def test(world: World) -> None:
             for _ in range(2):
-                await end(world.gates, [Ending.FAILURE] * (RULES.in_a_row - 1))
-                await end(world.gates, [Ending.SUCCESS])
+                await end(world.gates, [CallResult.FAILURE] * (RULES.in_a_row - 1))
+                await end(world.gates, [CallResult.SUCCESS])
             assert await state(world.gates) is BreakerState.CLOSED
 
         self.run(test)
 
     def test_half_of_twenty_calls_open_it(self) -> None:
         async def test(world: World) -> None:
-            await end(world.gates, [Ending.SUCCESS, Ending.FAILURE] * 9 + [Ending.SUCCESS])
+            await end(world.gates, [CallResult.SUCCESS, CallResult.FAILURE] * 9 + [CallResult.SUCCESS])
             found = await standing(world.gates)
             assert found.breaker is BreakerState.CLOSED
             assert (found.calls, found.failure_share) == (19, pytest.approx(9 / 19))
-            await end(world.gates, [Ending.FAILURE])
+            await end(world.gates, [CallResult.FAILURE])
             assert await state(world.gates) is BreakerState.OPEN
 
         self.run(test)
 
     def test_calls_older_than_the_window_do_not_count(self) -> None:
         async def test(world: World) -> None:
-            await end(world.gates, [Ending.SUCCESS, Ending.FAILURE] * 9)
+            await end(world.gates, [CallResult.SUCCESS, CallResult.FAILURE] * 9)
             await world.advance(RULES.window_s + SLACK_S)
-            await end(world.gates, [Ending.SUCCESS, Ending.FAILURE] * 9)
+            await end(world.gates, [CallResult.SUCCESS, CallResult.FAILURE] * 9)
             found = await standing(world.gates)
             assert (found.breaker, found.calls) == (BreakerState.CLOSED, 18)
 
@@ -174,10 +179,10 @@ class GatesContract:
 
     def test_neutral_endings_count_neither_way(self) -> None:
         async def test(world: World) -> None:
-            await end(world.gates, [Ending.FAILURE, Ending.NEUTRAL, Ending.NEUTRAL] * (RULES.in_a_row - 1))
+            await end(world.gates, [CallResult.FAILURE, CallResult.NEUTRAL, CallResult.NEUTRAL] * (RULES.in_a_row - 1))
             found = await standing(world.gates)
             assert (found.breaker, found.calls) == (BreakerState.CLOSED, RULES.in_a_row - 1)
-            await end(world.gates, [Ending.FAILURE])
+            await end(world.gates, [CallResult.FAILURE])
             assert await state(world.gates) is BreakerState.OPEN
 
         self.run(test)
@@ -185,8 +190,8 @@ class GatesContract:
     def test_a_breaker_is_of_one_deployment_with_one_credential(self) -> None:
         async def test(world: World) -> None:
             await opened(world.gates)
-            await entered(world.gates, Place(PLACE.deployment, "OTHER_KEY"))
-            await entered(world.gates, Place("other", PLACE.credential))
+            await entered(world.gates, Endpoint(PLACE.deployment, "OTHER_KEY"))
+            await entered(world.gates, Endpoint("other", PLACE.credential))
 
         self.run(test)
 
@@ -199,7 +204,7 @@ class GatesContract:
             probes = [await entered(world.gates) for _ in range(RULES.probes)]
             assert all(probe.is_probe for probe in probes)
             assert wait_of(await refused(world.gates)) > 0
-            await world.gates.leave(probes[0], Ending.SUCCESS)
+            await world.gates.release(probes[0], CallResult.SUCCESS)
             assert (await entered(world.gates)).is_probe
 
         self.run(test)
@@ -207,9 +212,9 @@ class GatesContract:
     def test_successful_probes_close_it_and_its_traffic_grows_back(self) -> None:
         async def test(world: World) -> None:
             await half_opened(world)
-            await end(world.gates, [Ending.SUCCESS] * (RULES.successes - 1))
+            await end(world.gates, [CallResult.SUCCESS] * (RULES.successes - 1))
             assert await state(world.gates) is BreakerState.HALF_OPEN
-            await end(world.gates, [Ending.SUCCESS])
+            await end(world.gates, [CallResult.SUCCESS])
             ramps = []
             for _ in range(4):
                 found = await standing(world.gates)
@@ -225,8 +230,8 @@ class GatesContract:
     def test_what_failed_before_it_closed_is_forgotten(self) -> None:
         async def test(world: World) -> None:
             await half_opened(world)
-            await end(world.gates, [Ending.SUCCESS] * RULES.successes)
-            await end(world.gates, [Ending.FAILURE] * (RULES.in_a_row - 1))
+            await end(world.gates, [CallResult.SUCCESS] * RULES.successes)
+            await end(world.gates, [CallResult.FAILURE] * (RULES.in_a_row - 1))
             assert await state(world.gates) is BreakerState.CLOSED
 
         self.run(test)
@@ -236,7 +241,7 @@ class GatesContract:
             await opened(world.gates)
             for expected in (10.0, 20.0, 40.0, 50.0, 50.0):
                 await world.advance(wait_of(await standing(world.gates)))
-                await end(world.gates, [Ending.FAILURE] * RULES.failed_probes)
+                await end(world.gates, [CallResult.FAILURE] * RULES.failed_probes)
                 found = await standing(world.gates)
                 assert found.breaker is BreakerState.OPEN
                 assert wait_of(found) == pytest.approx(expected, abs=SLACK_S)
@@ -245,7 +250,7 @@ class GatesContract:
 
     def test_jitter_spreads_the_time_open_and_keeps_below_the_longest(self) -> None:
         async def test(world: World) -> None:
-            places = [Place(f"place-{number}") for number in range(20)]
+            places = [Endpoint(f"place-{number}") for number in range(20)]
             for place in places:
                 await opened(world.gates, place)
             waits = [wait_of(found) for found in await world.gates.standings(places)]
@@ -258,7 +263,7 @@ class GatesContract:
         async def test(world: World) -> None:
             await half_opened(world)
             for probe in [await entered(world.gates) for _ in range(2)]:
-                await world.gates.leave(probe, Ending.FAILURE)
+                await world.gates.release(probe, CallResult.FAILURE)
             assert wait_of(await standing(world.gates)) == pytest.approx(2 * RULES.open_s, abs=SLACK_S)
 
         self.run(test, STRICT)
@@ -267,14 +272,14 @@ class GatesContract:
         async def test(world: World) -> None:
             await half_opened(world)
             slow, failing = [await entered(world.gates) for _ in range(2)]
-            await world.gates.leave(failing, Ending.FAILURE)
+            await world.gates.release(failing, CallResult.FAILURE)
             await world.advance(2 * RULES.open_s)
             probe = await entered(world.gates)
             await refused(world.gates)
-            await world.gates.leave(slow, Ending.FAILURE)
+            await world.gates.release(slow, CallResult.FAILURE)
             assert await state(world.gates) is BreakerState.HALF_OPEN
             await entered(world.gates)
-            await world.gates.leave(probe, Ending.NEUTRAL)
+            await world.gates.release(probe, CallResult.NEUTRAL)
 
         self.run(test, STRICT)
 
@@ -283,7 +288,7 @@ class GatesContract:
             await half_opened(world)
             for _ in range(5):
                 for probe in [await entered(world.gates) for _ in range(RULES.probes)]:
-                    await world.gates.leave(probe, Ending.NEUTRAL, tokens=0, usd=0.0)
+                    await world.gates.release(probe, CallResult.NEUTRAL, tokens=0, usd=0.0)
             assert await state(world.gates) is BreakerState.HALF_OPEN
 
         self.run(test)
@@ -298,12 +303,12 @@ class GatesContract:
             probes = [await entered(world.gates) for _ in range(RULES.probes)]
             await refused(world.gates)
             for late in lost:
-                await world.gates.leave(late, Ending.FAILURE)
+                await world.gates.release(late, CallResult.FAILURE)
             assert await state(world.gates) is BreakerState.HALF_OPEN
             await refused(world.gates)
             for probe in probes:
-                await world.gates.leave(probe, Ending.SUCCESS)
-            await end(world.gates, [Ending.SUCCESS])
+                await world.gates.release(probe, CallResult.SUCCESS)
+            await end(world.gates, [CallResult.SUCCESS])
             assert await state(world.gates) is BreakerState.CLOSED
 
         self.run(test)
@@ -312,27 +317,27 @@ class GatesContract:
         async def test(world: World) -> None:
             late = [await entered(world.gates) for _ in range(12)]
             await opened(world.gates)
-            await world.gates.leave(late.pop(), Ending.SUCCESS)
-            await world.gates.leave(late.pop(), Ending.FAILURE)
+            await world.gates.release(late.pop(), CallResult.SUCCESS)
+            await world.gates.release(late.pop(), CallResult.FAILURE)
             found = await standing(world.gates)
             assert found.breaker is BreakerState.OPEN
             assert wait_of(found) == pytest.approx(RULES.open_s, abs=SLACK_S)
             await world.advance(RULES.open_s)
-            for ending in [Ending.SUCCESS] * 3 + [Ending.FAILURE]:
-                await world.gates.leave(late.pop(), ending)
+            for ending in [CallResult.SUCCESS] * 3 + [CallResult.FAILURE]:
+                await world.gates.release(late.pop(), ending)
             assert await state(world.gates) is BreakerState.HALF_OPEN
-            await end(world.gates, [Ending.SUCCESS] * RULES.successes)
+            await end(world.gates, [CallResult.SUCCESS] * RULES.successes)
             while late:
-                await world.gates.leave(late.pop(), Ending.FAILURE)
+                await world.gates.release(late.pop(), CallResult.FAILURE)
             assert await state(world.gates) is BreakerState.CLOSED
 
         self.run(test)
 
     def test_a_credential_that_cannot_work_closes_all_its_places_until_it_is_enabled(self) -> None:
         async def test(world: World) -> None:
-            sibling, other = Place("openai-large", PLACE.credential), Place("other", "OTHER_KEY")
+            sibling, other = Endpoint("openai-large", PLACE.credential), Endpoint("other", "OTHER_KEY")
             running = await entered(world.gates)
-            await world.gates.leave(await entered(world.gates), Ending.DISABLE, reason="401: key revoked")
+            await world.gates.release(await entered(world.gates), CallResult.DISABLE, reason="401: key revoked")
             for place in (PLACE, sibling):
                 found = await standing(world.gates, place)
                 assert (found.breaker, found.wait_s) == (BreakerState.DISABLED, None)
@@ -341,7 +346,7 @@ class GatesContract:
                 assert refusal.wait_s is None
                 assert "401: key revoked" in refusal.reason
             await entered(world.gates, other)
-            await world.gates.leave(running, Ending.SUCCESS)
+            await world.gates.release(running, CallResult.SUCCESS)
             await world.advance(24 * 3600.0)
             assert await state(world.gates) is BreakerState.DISABLED
             await world.gates.enable(PLACE.credential)
@@ -352,8 +357,8 @@ class GatesContract:
 
     def test_a_place_without_a_key_is_disabled_alone(self) -> None:
         async def test(world: World) -> None:
-            one, other = Place("vllm-one"), Place("vllm-two")
-            await end(world.gates, [Ending.DISABLE], one)
+            one, other = Endpoint("vllm-one"), Endpoint("vllm-two")
+            await end(world.gates, [CallResult.DISABLE], one)
             assert await state(world.gates, one) is BreakerState.DISABLED
             assert await state(world.gates, other) is BreakerState.CLOSED
             await world.gates.enable(None)
@@ -364,11 +369,17 @@ class GatesContract:
     def test_a_half_open_breaker_is_judged_by_a_ratio_and_not_by_one_call(self) -> None:
         async def test(world: World) -> None:
             await half_opened(world)
-            await end(world.gates, [Ending.FAILURE, Ending.SUCCESS, Ending.FAILURE, Ending.SUCCESS, Ending.SUCCESS])
+            await end(
+                world.gates,
+                [CallResult.FAILURE, CallResult.SUCCESS, CallResult.FAILURE, CallResult.SUCCESS, CallResult.SUCCESS],
+            )
             assert await state(world.gates) is BreakerState.CLOSED
-            await end(world.gates, [Ending.FAILURE] * RULES.in_a_row)
+            await end(world.gates, [CallResult.FAILURE] * RULES.in_a_row)
             await world.advance(RULES.open_s)
-            await end(world.gates, [Ending.SUCCESS, Ending.FAILURE, Ending.SUCCESS, Ending.FAILURE, Ending.FAILURE])
+            await end(
+                world.gates,
+                [CallResult.SUCCESS, CallResult.FAILURE, CallResult.SUCCESS, CallResult.FAILURE, CallResult.FAILURE],
+            )
             found = await standing(world.gates)
             assert found.breaker is BreakerState.OPEN
             assert "3 of 5 probes failed" in (found.reason or "")
@@ -381,11 +392,11 @@ class GatesContract:
         async def test(world: World) -> None:
             await opened(world.gates)
             for _ in range(3):
-                leave = await world.gates.enter(PLACE, 0, panic=0.99)
-                assert isinstance(leave, Pass)
+                leave = await world.gates.acquire(PLACE, 0, panic=0.99)
+                assert isinstance(leave, Permit)
                 assert (leave.is_panic, leave.is_probe) == (True, False)
-                await world.gates.leave(leave, Ending.FAILURE)
-                assert isinstance(await world.gates.enter(PLACE, 0, panic=0.2), Refusal)
+                await world.gates.release(leave, CallResult.FAILURE)
+                assert isinstance(await world.gates.acquire(PLACE, 0, panic=0.2), Rejection)
                 await refused(world.gates)
                 await world.advance(1.0 / RULES.panic_per_s)
             assert await state(world.gates) is BreakerState.OPEN
@@ -394,11 +405,13 @@ class GatesContract:
 
     def test_in_panic_the_share_grows_with_what_is_answered(self) -> None:
         async def test(world: World) -> None:
-            await end(world.gates, [Ending.SUCCESS, *[Ending.FAILURE] * 4] * 3 + [Ending.FAILURE])
+            await end(world.gates, [CallResult.SUCCESS, *[CallResult.FAILURE] * 4] * 3 + [CallResult.FAILURE])
             assert await state(world.gates) is BreakerState.OPEN
-            assert isinstance(await world.gates.enter(PLACE, 0, panic=0.0), Pass)  # the one of this second
-            assert isinstance(await world.gates.enter(PLACE, 0, panic=0.71), Pass)  # (4 * 3 + 1) / (17 + 1) is 0.72
-            assert isinstance(await world.gates.enter(PLACE, 0, panic=0.71), Refusal)  # the two are not answered yet
+            assert isinstance(await world.gates.acquire(PLACE, 0, panic=0.0), Permit)  # the one of this second
+            assert isinstance(await world.gates.acquire(PLACE, 0, panic=0.71), Permit)  # (4 * 3 + 1) / (17 + 1) is 0.72
+            assert isinstance(
+                await world.gates.acquire(PLACE, 0, panic=0.71), Rejection
+            )  # the two are not answered yet
 
         self.run(test)
 
@@ -407,10 +420,10 @@ class GatesContract:
             await opened(world.gates)
             for _ in range(RULES.successes):
                 assert await state(world.gates) is BreakerState.OPEN
-                leave = await world.gates.enter(PLACE, 0, panic=0.0)
-                assert isinstance(leave, Pass)
-                await world.gates.leave(leave, Ending.SUCCESS)
-            await end(world.gates, [Ending.SUCCESS] * RULES.successes)
+                leave = await world.gates.acquire(PLACE, 0, panic=0.0)
+                assert isinstance(leave, Permit)
+                await world.gates.release(leave, CallResult.SUCCESS)
+            await end(world.gates, [CallResult.SUCCESS] * RULES.successes)
             assert await state(world.gates) is BreakerState.CLOSED
 
         self.run(test, RULES.model_copy(update={"open_s": 300.0}))
@@ -418,7 +431,7 @@ class GatesContract:
     def test_without_panic_in_the_rules_none_is_let_through(self) -> None:
         async def test(world: World) -> None:
             await opened(world.gates)
-            assert isinstance(await world.gates.enter(PLACE, 0, panic=0.0), Refusal)
+            assert isinstance(await world.gates.acquire(PLACE, 0, panic=0.0), Rejection)
 
         self.run(test, RULES.model_copy(update={"panic_per_s": 0.0}))
 
@@ -426,8 +439,8 @@ class GatesContract:
         async def test(world: World) -> None:
             running = await entered(world.gates)
             await opened(world.gates)
-            await world.gates.leave(running, Ending.SUSPEND)
-            assert isinstance(await world.gates.enter(PLACE, 0, panic=0.0), Refusal)
+            await world.gates.release(running, CallResult.SUSPEND)
+            assert isinstance(await world.gates.acquire(PLACE, 0, panic=0.0), Rejection)
 
         self.run(test)
 
@@ -435,21 +448,21 @@ class GatesContract:
 
     def test_a_refused_endpoint_is_closed_for_minutes_alone_and_then_tried_with_one_call(self) -> None:
         async def test(world: World) -> None:
-            sibling = Place("openai-large", PLACE.credential)
+            sibling = Endpoint("openai-large", PLACE.credential)
             late = await entered(world.gates)
-            await world.gates.leave(await entered(world.gates), Ending.SUSPEND, reason="403: not in this region")
+            await world.gates.release(await entered(world.gates), CallResult.SUSPEND, reason="403: not in this region")
             found = await standing(world.gates)
             assert found.breaker is BreakerState.SUSPENDED
             assert wait_of(found) == pytest.approx(RULES.suspend_s, abs=SLACK_S)
             assert "403: not in this region" in (await refused(world.gates)).reason
-            await end(world.gates, [Ending.SUCCESS], sibling)
-            await world.gates.leave(late, Ending.SUCCESS)  # it began before
+            await end(world.gates, [CallResult.SUCCESS], sibling)
+            await world.gates.release(late, CallResult.SUCCESS)  # it began before
             await world.advance(RULES.suspend_s)
             probe = await entered(world.gates)
             assert probe.is_probe
             assert 0 < wait_of(await refused(world.gates)) < 1
-            await world.gates.leave(probe, Ending.SUCCESS)
-            assert await standing(world.gates) == Standing(calls=1)
+            await world.gates.release(probe, CallResult.SUCCESS)
+            assert await standing(world.gates) == EndpointStatus(calls=1)
             await entered(world.gates)
 
         self.run(test)
@@ -458,35 +471,35 @@ class GatesContract:
         async def test(world: World) -> None:
             for expected in (120.0, 240.0, 480.0, 500.0, 500.0):
                 others = [await entered(world.gates) for _ in range(2)] if expected == 120.0 else []
-                await end(world.gates, [Ending.SUSPEND])
+                await end(world.gates, [CallResult.SUSPEND])
                 for other in others:
-                    await world.gates.leave(other, Ending.SUSPEND)
+                    await world.gates.release(other, CallResult.SUSPEND)
                 assert wait_of(await standing(world.gates)) == pytest.approx(expected, abs=SLACK_S)
                 await world.advance(expected)
-            await end(world.gates, [Ending.SUCCESS, Ending.SUSPEND])
+            await end(world.gates, [CallResult.SUCCESS, CallResult.SUSPEND])
             assert wait_of(await standing(world.gates)) == pytest.approx(120.0, abs=SLACK_S)
 
         self.run(test, RULES.model_copy(update={"most_suspend_s": 500.0}))
 
     def test_a_probe_that_ends_otherwise_or_never_lets_the_next_one_through(self) -> None:
         async def test(world: World) -> None:
-            await end(world.gates, [Ending.SUSPEND])
+            await end(world.gates, [CallResult.SUSPEND])
             await world.advance(RULES.suspend_s)
-            await end(world.gates, [Ending.NEUTRAL, Ending.FAILURE])
+            await end(world.gates, [CallResult.NEUTRAL, CallResult.FAILURE])
             lost = await entered(world.gates)
             await refused(world.gates)
             await world.advance(RULES.probe_lease_s)
-            await end(world.gates, [Ending.SUCCESS])
-            await world.gates.leave(lost, Ending.NEUTRAL)
+            await end(world.gates, [CallResult.SUCCESS])
+            await world.gates.release(lost, CallResult.NEUTRAL)
             assert await state(world.gates) is BreakerState.CLOSED
 
         self.run(test)
 
     def test_a_disabled_key_is_tried_once_in_a_long_while(self) -> None:
         async def test(world: World) -> None:
-            sibling = Place("openai-large", PLACE.credential)
-            await end(world.gates, [Ending.DISABLE])
-            for ending in (Ending.DISABLE, Ending.FAILURE, Ending.SUCCESS):
+            sibling = Endpoint("openai-large", PLACE.credential)
+            await end(world.gates, [CallResult.DISABLE])
+            for ending in (CallResult.DISABLE, CallResult.FAILURE, CallResult.SUCCESS):
                 await world.advance(RULES.disabled_probe_s - SLACK_S)
                 await refused(world.gates)
                 await world.advance(SLACK_S)
@@ -495,7 +508,7 @@ class GatesContract:
                 for place in (PLACE, sibling):
                     assert (await refused(world.gates, place)).wait_s is None
                 assert await state(world.gates) is BreakerState.DISABLED
-                await world.gates.leave(probe, ending)
+                await world.gates.release(probe, ending)
             await entered(world.gates, sibling)
             assert await state(world.gates) is BreakerState.CLOSED
 
@@ -503,8 +516,8 @@ class GatesContract:
 
     def test_a_key_is_disabled_at_the_host_that_refused_it(self) -> None:
         async def test(world: World) -> None:
-            here, there = [Place(name, "KEY", budget_usd=1.0, origin=f"https://{name}:443") for name in ("a", "b")]
-            await end(world.gates, [Ending.DISABLE], here)
+            here, there = [Endpoint(name, "KEY", budget_usd=1.0, origin=f"https://{name}:443") for name in ("a", "b")]
+            await end(world.gates, [CallResult.DISABLE], here)
             assert await state(world.gates, here) is BreakerState.DISABLED
             await entered(world.gates, there, usd=0.75)
             assert (await standing(world.gates, here)).spent_usd == 0.75
@@ -517,31 +530,31 @@ class GatesContract:
 
     def test_what_closed_a_place_for_one_key_is_lifted_for_another(self) -> None:
         async def test(world: World) -> None:
-            for ending in (Ending.DISABLE, Ending.SUSPEND):
+            for ending in (CallResult.DISABLE, CallResult.SUSPEND):
                 digest = digest_key("sk-old")
                 assert digest is not None
-                await world.gates.leave(await entered(world.gates), ending, refused=digest)
+                await world.gates.release(await entered(world.gates), ending, refused=digest)
                 assert (await standing(world.gates)).refused == digest
                 await world.gates.welcome(PLACE, "of:another")
                 await refused(world.gates)
                 await world.gates.welcome(PLACE, digest)
-                await end(world.gates, [Ending.NEUTRAL])
+                await end(world.gates, [CallResult.NEUTRAL])
                 assert (await standing(world.gates)).refused is None
 
         self.run(test)
 
     def test_lifting_a_place_lifts_hint_breaker_suspension_and_disabled_key(self) -> None:
         async def test(world: World) -> None:
-            for ending in (Ending.FAILURE, Ending.SUSPEND, Ending.DISABLE):
+            for ending in (CallResult.FAILURE, CallResult.SUSPEND, CallResult.DISABLE):
                 running = [await entered(world.gates, usd=0.25) for _ in range(RULES.in_a_row)]
                 late = await entered(world.gates)
                 for leave in running:
-                    await world.gates.leave(leave, ending, wait_s=1000.0)
+                    await world.gates.release(leave, ending, wait_s=1000.0)
                 await refused(world.gates)
                 await world.gates.lift([PLACE])
                 found = await standing(world.gates)
                 assert (found.breaker, found.wait_s, found.ramp) == (BreakerState.CLOSED, 0.0, 1.0)
-                await world.gates.leave(late, Ending.FAILURE)
+                await world.gates.release(late, CallResult.FAILURE)
             assert (await standing(world.gates)).spent_usd == 3 * RULES.in_a_row * 0.25
 
         self.run(test)
@@ -551,28 +564,28 @@ class GatesContract:
     def test_a_hint_is_heeded_up_to_a_most_that_depends_on_its_cause(self) -> None:
         async def test(world: World) -> None:
             for ending, most_s in (
-                (Ending.NEUTRAL, RULES.most_hint_s),
-                (Ending.FAILURE, RULES.most_failure_hint_s),
+                (CallResult.NEUTRAL, RULES.most_hint_s),
+                (CallResult.FAILURE, RULES.most_failure_hint_s),
             ):
                 for wait_s in (86400.0, 3.2e7, float("inf")):
-                    place = Place(f"{ending}-{wait_s}")
-                    await world.gates.leave(await entered(world.gates, place), ending, wait_s=wait_s)
+                    place = Endpoint(f"{ending}-{wait_s}")
+                    await world.gates.release(await entered(world.gates, place), ending, wait_s=wait_s)
                     assert wait_of(await standing(world.gates, place)) == pytest.approx(most_s, abs=SLACK_S)
             for wait_s in (-5.0, float("nan")):
-                await world.gates.leave(await entered(world.gates), Ending.NEUTRAL, wait_s=wait_s)
+                await world.gates.release(await entered(world.gates), CallResult.NEUTRAL, wait_s=wait_s)
                 assert wait_of(await standing(world.gates)) == 0.0
 
         self.run(test)
 
     def test_a_negative_reservation_lifts_nobodys_limit(self) -> None:
         async def test(world: World) -> None:
-            place = Place("p", "KEY", tpm=1000, budget_usd=1.0)
+            place = Endpoint("p", "KEY", tpm=1000, budget_usd=1.0)
             await entered(world.gates, place, -(10**9), -5.0)
             await entered(world.gates, place, 1000, 1.0)
             await refused(world.gates, place, 1)
             assert (await standing(world.gates, place, -(10**9), -5.0)).spent_usd == 1.0
-            other = await entered(world.gates, Place("q", "OTHER", tpm=1000, budget_usd=1.0), 1000, 1.0)
-            await world.gates.leave(other, Ending.SUCCESS, tokens=-(10**12), usd=-7.0)
+            other = await entered(world.gates, Endpoint("q", "OTHER", tpm=1000, budget_usd=1.0), 1000, 1.0)
+            await world.gates.release(other, CallResult.SUCCESS, tokens=-(10**12), usd=-7.0)
             found = await standing(world.gates, other.place)
             assert (found.headroom, found.spent_usd) == (1.0, 0.0)
 
@@ -580,34 +593,34 @@ class GatesContract:
 
     def test_absurd_counts_close_nothing_and_the_reservation_stands(self) -> None:
         async def test(world: World) -> None:
-            place = Place("p", "KEY", tpm=1000, budget_usd=1.0)
+            place = Endpoint("p", "KEY", tpm=1000, budget_usd=1.0)
             for tokens, usd in ((10**12, 1e6), (10**30, 1e300), (None, float("inf")), (None, float("nan"))):
                 leave = await entered(world.gates, place, 100, 0.125)
-                await world.gates.leave(leave, Ending.SUCCESS, tokens=tokens, usd=usd)
+                await world.gates.release(leave, CallResult.SUCCESS, tokens=tokens, usd=usd)
             found = await standing(world.gates, place)
             assert (found.headroom, found.spent_usd, found.wait_s) == (0.5, 0.5, 0.0)
             for tokens, usd in ((10**15, 0.0), (0, 1e12), (0, float("inf"))):
                 await refused(world.gates, place, tokens, usd)
-                await entered(world.gates, Place("unlimited"), tokens, usd)
+                await entered(world.gates, Endpoint("unlimited"), tokens, usd)
 
         self.run(test)
 
     def test_requests_a_minute_are_kept_in_every_sliding_minute(self) -> None:
         async def test(world: World) -> None:
-            place = Place("p", rpm=3)
-            await end(world.gates, [Ending.SUCCESS], place)
+            place = Endpoint("p", rpm=3)
+            await end(world.gates, [CallResult.SUCCESS], place)
             await world.advance(20.0)
-            await end(world.gates, [Ending.SUCCESS] * 2, place)
+            await end(world.gates, [CallResult.SUCCESS] * 2, place)
             assert wait_of(await refused(world.gates, place)) == pytest.approx(40.0, abs=SLACK_S)
             await world.advance(40.0)
-            await end(world.gates, [Ending.SUCCESS], place)
+            await end(world.gates, [CallResult.SUCCESS], place)
             assert wait_of(await refused(world.gates, place)) == pytest.approx(20.0, abs=SLACK_S)
 
         self.run(test)
 
     def test_tokens_a_minute_are_kept_and_the_wait_is_for_as_many_as_are_asked_for(self) -> None:
         async def test(world: World) -> None:
-            place = Place("p", tpm=1000)
+            place = Endpoint("p", tpm=1000)
             await entered(world.gates, place, 300)
             await world.advance(10.0)
             await entered(world.gates, place, 700)
@@ -623,21 +636,21 @@ class GatesContract:
 
     def test_a_refused_call_leaves_nothing_behind(self) -> None:
         async def test(world: World) -> None:
-            place = Place("p", "KEY", rpm=10, tpm=1000, parallel=2, budget_usd=1.0)
+            place = Endpoint("p", "KEY", rpm=10, tpm=1000, parallel=2, budget_usd=1.0)
             leave = await entered(world.gates, place, 600, 0.5)
             before = await standing(world.gates, place)
             for _ in range(20):
                 await refused(world.gates, place, 401)
             after = await standing(world.gates, place)
             assert (after.headroom, after.in_flight, after.spent_usd) == (before.headroom, 1, 0.5)
-            await world.gates.leave(leave, Ending.SUCCESS, tokens=0)
+            await world.gates.release(leave, CallResult.SUCCESS, tokens=0)
             await entered(world.gates, place, 1000)
 
         self.run(test)
 
     def test_a_request_larger_than_the_limit_is_refused_for_good(self) -> None:
         async def test(world: World) -> None:
-            place = Place("p", tpm=1000)
+            place = Endpoint("p", tpm=1000)
             refusal = await refused(world.gates, place, 1001)
             assert refusal.wait_s is None
             assert "1001" in refusal.reason
@@ -649,13 +662,13 @@ class GatesContract:
 
     def test_a_reservation_becomes_what_the_call_took(self) -> None:
         async def test(world: World) -> None:
-            place = Place("p", tpm=1000)
+            place = Endpoint("p", tpm=1000)
             less, more, unknown = [await entered(world.gates, place, 300) for _ in range(3)]
-            await world.gates.leave(unknown, Ending.SUCCESS)
+            await world.gates.release(unknown, CallResult.SUCCESS)
             await refused(world.gates, place, 101)
-            await world.gates.leave(less, Ending.SUCCESS, tokens=100)
+            await world.gates.release(less, CallResult.SUCCESS, tokens=100)
             await refused(world.gates, place, 301)
-            await world.gates.leave(more, Ending.SUCCESS, tokens=500)
+            await world.gates.release(more, CallResult.SUCCESS, tokens=500)
             await refused(world.gates, place, 101)
             await entered(world.gates, place, 100)
 
@@ -663,8 +676,8 @@ class GatesContract:
 
     def test_more_than_was_reserved_is_counted_even_over_the_limit(self) -> None:
         async def test(world: World) -> None:
-            place = Place("p", tpm=1000)
-            await world.gates.leave(await entered(world.gates, place, 100), Ending.SUCCESS, tokens=1500)
+            place = Endpoint("p", tpm=1000)
+            await world.gates.release(await entered(world.gates, place, 100), CallResult.SUCCESS, tokens=1500)
             found = await standing(world.gates, place, 1)
             assert found.headroom == 0.0
             assert wait_of(found) == pytest.approx(60.0, abs=SLACK_S)
@@ -673,11 +686,11 @@ class GatesContract:
 
     def test_parallel_calls_are_kept_and_a_call_that_ends_makes_room(self) -> None:
         async def test(world: World) -> None:
-            place = Place("p", parallel=2)
+            place = Endpoint("p", parallel=2)
             one, _ = [await entered(world.gates, place) for _ in range(2)]
             assert wait_of(await refused(world.gates, place)) > 0
             assert (await standing(world.gates, place)).in_flight == 2
-            await world.gates.leave(one, Ending.NEUTRAL, tokens=0)
+            await world.gates.release(one, CallResult.NEUTRAL, tokens=0)
             await entered(world.gates, place)
             await refused(world.gates, place)
 
@@ -685,12 +698,12 @@ class GatesContract:
 
     def test_a_second_leave_does_nothing(self) -> None:
         async def test(world: World) -> None:
-            place = Place("p", "KEY", tpm=1000, parallel=2, budget_usd=1.0)
+            place = Endpoint("p", "KEY", tpm=1000, parallel=2, budget_usd=1.0)
             one, _ = [await entered(world.gates, place, 400, 0.25) for _ in range(2)]
-            await world.gates.leave(one, Ending.SUCCESS)
+            await world.gates.release(one, CallResult.SUCCESS)
             before = await standing(world.gates, place)
-            for ending in [Ending.FAILURE] * RULES.in_a_row + [Ending.DISABLE]:
-                await world.gates.leave(one, ending, tokens=0, usd=0.0, wait_s=60.0)
+            for ending in [CallResult.FAILURE] * RULES.in_a_row + [CallResult.DISABLE]:
+                await world.gates.release(one, ending, tokens=0, usd=0.0, wait_s=60.0)
             assert await standing(world.gates, place) == before
             await refused(world.gates, place, 201)
 
@@ -699,14 +712,14 @@ class GatesContract:
     def test_a_hint_closes_the_place_and_is_never_shortened(self) -> None:
         async def test(world: World) -> None:
             passes = [await entered(world.gates) for _ in range(4)]
-            await world.gates.leave(passes.pop(), Ending.NEUTRAL, wait_s=30.0)
-            await world.gates.leave(passes.pop(), Ending.NEUTRAL, wait_s=2.0)
-            await world.gates.leave(passes.pop(), Ending.SUCCESS)
+            await world.gates.release(passes.pop(), CallResult.NEUTRAL, wait_s=30.0)
+            await world.gates.release(passes.pop(), CallResult.NEUTRAL, wait_s=2.0)
+            await world.gates.release(passes.pop(), CallResult.SUCCESS)
             found = await standing(world.gates)
             assert found.breaker is BreakerState.CLOSED
             assert wait_of(found) == pytest.approx(30.0, abs=SLACK_S)
             assert wait_of(await refused(world.gates)) == pytest.approx(30.0, abs=SLACK_S)
-            await world.gates.leave(passes.pop(), Ending.NEUTRAL, wait_s=40.0)
+            await world.gates.release(passes.pop(), CallResult.NEUTRAL, wait_s=40.0)
             assert wait_of(await standing(world.gates)) == pytest.approx(40.0, abs=SLACK_S)
             await world.advance(40.0)
             await entered(world.gates)
@@ -716,20 +729,20 @@ class GatesContract:
     def test_a_later_hint_counts_from_its_own_moment(self) -> None:
         async def test(world: World) -> None:
             one, two = await entered(world.gates), await entered(world.gates)
-            await world.gates.leave(one, Ending.NEUTRAL, wait_s=5.0)
+            await world.gates.release(one, CallResult.NEUTRAL, wait_s=5.0)
             await world.advance(60.0)
-            await world.gates.leave(two, Ending.NEUTRAL, wait_s=5.0)
+            await world.gates.release(two, CallResult.NEUTRAL, wait_s=5.0)
             assert wait_of(await standing(world.gates)) == pytest.approx(5.0, abs=SLACK_S)
 
         self.run(test)
 
     def test_headroom_is_what_is_left_after_this_call_under_the_tightest_limit(self) -> None:
         async def test(world: World) -> None:
-            place = Place("p", "KEY", rpm=100, tpm=1000, parallel=10, budget_usd=10.0)
+            place = Endpoint("p", "KEY", rpm=100, tpm=1000, parallel=10, budget_usd=10.0)
             assert (await standing(world.gates, place)).headroom == pytest.approx(0.9)
             assert (await standing(world.gates, place, 600)).headroom == pytest.approx(0.4)
             assert (await standing(world.gates, place, 600, 8.0)).headroom == pytest.approx(0.2)
-            await world.gates.leave(await entered(world.gates, place, 500), Ending.SUCCESS)
+            await world.gates.release(await entered(world.gates, place, 500), CallResult.SUCCESS)
             assert (await standing(world.gates, place)).headroom == pytest.approx(0.5)
             assert (await standing(world.gates, place, 500)).headroom == pytest.approx(0.0)
             assert (await standing(world.gates, place, 600)).headroom == 0.0
@@ -739,37 +752,37 @@ class GatesContract:
     def test_calls_that_ask_at_the_same_moment_never_pass_together(self) -> None:
         async def test(world: World) -> None:
             for place, tokens in [
-                (Place("a", parallel=3), 0),
-                (Place("b", rpm=3), 0),
-                (Place("c", tpm=350), 100),
+                (Endpoint("a", parallel=3), 0),
+                (Endpoint("b", rpm=3), 0),
+                (Endpoint("c", tpm=350), 100),
             ]:
-                answers = await asyncio.gather(*(world.gates.enter(place, tokens) for _ in range(30)))
-                assert sum(isinstance(answer, Pass) for answer in answers) == 3
+                answers = await asyncio.gather(*(world.gates.acquire(place, tokens) for _ in range(30)))
+                assert sum(isinstance(answer, Permit) for answer in answers) == 3
 
         self.run(test)
 
     def test_a_call_that_is_never_given_back_is_forgotten_in_the_end(self) -> None:
         async def test(world: World) -> None:
-            place = Place("p", tpm=100, parallel=1)
+            place = Endpoint("p", tpm=100, parallel=1)
             lost = await entered(world.gates, place, 100)
             await world.advance(FORGOTTEN_S)
             assert (await standing(world.gates, place)).in_flight == 0
             await entered(world.gates, place, 100)
-            await world.gates.leave(lost, Ending.SUCCESS)
+            await world.gates.release(lost, CallResult.SUCCESS)
             assert (await standing(world.gates, place)).in_flight == 1
 
         self.run(test)
 
     def test_a_cancelled_task_gives_everything_back(self) -> None:
         async def test(world: World) -> None:
-            place = Place("p", "KEY", tpm=1000, parallel=4, budget_usd=1.0)
+            place = Endpoint("p", "KEY", tpm=1000, parallel=4, budget_usd=1.0)
 
             async def call() -> None:
                 leave = await entered(world.gates, place, 250, 0.25)
                 try:
                     await asyncio.sleep(3600)
                 finally:
-                    await world.gates.leave(leave, Ending.NEUTRAL, tokens=0, usd=0.0)
+                    await world.gates.release(leave, CallResult.NEUTRAL, tokens=0, usd=0.0)
 
             tasks = [asyncio.create_task(call()) for _ in range(4)]
             while (await standing(world.gates, place)).in_flight < 4:
@@ -788,23 +801,23 @@ class GatesContract:
 
     def test_a_budget_is_kept_by_all_deployments_of_its_credential_together(self) -> None:
         async def test(world: World) -> None:
-            one, two = [Place(name, "KEY", budget_usd=1.0) for name in ("one", "two")]
+            one, two = [Endpoint(name, "KEY", budget_usd=1.0) for name in ("one", "two")]
             first = await entered(world.gates, one, usd=0.5)
             await entered(world.gates, two, usd=0.25)
             assert "KEY" in (await refused(world.gates, two, usd=0.5)).reason
-            await world.gates.leave(first, Ending.SUCCESS, usd=0.125)
+            await world.gates.release(first, CallResult.SUCCESS, usd=0.125)
             assert (await standing(world.gates, two)).spent_usd == pytest.approx(0.375)
             await entered(world.gates, two, usd=0.5)
             await refused(world.gates, one, usd=0.25)
-            await entered(world.gates, Place("one", "OTHER_KEY", budget_usd=1.0), usd=1.0)
+            await entered(world.gates, Endpoint("one", "OTHER_KEY", budget_usd=1.0), usd=1.0)
 
         self.run(test)
 
     def test_what_a_call_cost_beyond_its_reservation_is_spent_too(self) -> None:
         async def test(world: World) -> None:
-            place = Place("p", "KEY", budget_usd=1.0)
-            await world.gates.leave(await entered(world.gates, place, usd=0.5), Ending.FAILURE, usd=2.0)
-            await world.gates.leave(await entered(world.gates, Place("free"), usd=0.0), Ending.SUCCESS)
+            place = Endpoint("p", "KEY", budget_usd=1.0)
+            await world.gates.release(await entered(world.gates, place, usd=0.5), CallResult.FAILURE, usd=2.0)
+            await world.gates.release(await entered(world.gates, Endpoint("free"), usd=0.0), CallResult.SUCCESS)
             assert (await standing(world.gates, place)).spent_usd == pytest.approx(2.0)
             await refused(world.gates, place)
 
@@ -812,7 +825,7 @@ class GatesContract:
 
     def test_a_spent_budget_waits_for_the_next_month(self) -> None:
         async def test(world: World) -> None:
-            place = Place("p", "KEY", budget_usd=1.0)
+            place = Endpoint("p", "KEY", budget_usd=1.0)
             await entered(world.gates, place, usd=1.0)
             refusal = await refused(world.gates, place, usd=0.5)
             assert 0 < wait_of(refusal) <= 31 * 24 * 3600
@@ -824,6 +837,6 @@ class GatesContract:
 
     def test_a_call_dearer_than_the_whole_budget_is_refused_for_good(self) -> None:
         async def test(world: World) -> None:
-            assert (await refused(world.gates, Place("p", "KEY", budget_usd=1.0), usd=1.5)).wait_s is None
+            assert (await refused(world.gates, Endpoint("p", "KEY", budget_usd=1.0), usd=1.5)).wait_s is None
 
         self.run(test)

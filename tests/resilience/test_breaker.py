@@ -9,12 +9,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from semroute.config import BreakerRules
 from semroute.resilience.breaker import RAMP_START, Breaker, Ticket
-from semroute.types import BreakerState, Ending
+from semroute.types import BreakerState, CallResult
 
 RULES = BreakerRules(jitter=0.0)
 # One failed probe opens the breaker again.
 STRICT = RULES.model_copy(update={"failure_share": 0.2})
-PROBE_ENDINGS = [Ending.SUCCESS, Ending.FAILURE, Ending.NEUTRAL, Ending.DISABLE]
+PROBE_ENDINGS = [CallResult.SUCCESS, CallResult.FAILURE, CallResult.NEUTRAL, CallResult.DISABLE]
 
 
 def entered(breaker: Breaker, now: float) -> Ticket:
@@ -27,7 +27,7 @@ def opened(rules: BreakerRules = RULES, seed: int = 1) -> Breaker:
     """Open since second 0."""
     breaker = Breaker(rules, Random(seed))
     for _ in range(rules.in_a_row):
-        breaker.leave(entered(breaker, 0.0), Ending.FAILURE, 0.0)
+        breaker.leave(entered(breaker, 0.0), CallResult.FAILURE, 0.0)
     assert breaker.state(0.0) is BreakerState.OPEN
     return breaker
 
@@ -36,7 +36,7 @@ def closed_again(rules: BreakerRules = RULES) -> Breaker:
     """Closed at second 5 after it was open."""
     breaker = opened(rules)
     for _ in range(rules.successes):
-        breaker.leave(entered(breaker, 5.0), Ending.SUCCESS, 5.0)
+        breaker.leave(entered(breaker, 5.0), CallResult.SUCCESS, 5.0)
     assert breaker.state(5.0) is BreakerState.CLOSED
     return breaker
 
@@ -57,7 +57,7 @@ def test_a_half_open_breaker_lets_two_probes_through() -> None:
 
 
 @pytest.mark.parametrize("ending", PROBE_ENDINGS)
-def test_a_probe_gives_its_lease_back_however_it_ends(ending: Ending) -> None:
+def test_a_probe_gives_its_lease_back_however_it_ends(ending: CallResult) -> None:
     breaker = opened(RULES.model_copy(update={"probes": 1, "successes": 9}))
     breaker.leave(entered(breaker, 5.0), ending, 6.0)
     entered(breaker, 6.0 + 10.0)
@@ -71,7 +71,7 @@ def test_a_cancelled_probe_that_nobody_gives_back_does_not_keep_it_half_open() -
     assert breaker.enter(5.0 + RULES.probe_lease_s - 0.01) is None
     for _ in range(RULES.successes):
         now = 5.0 + RULES.probe_lease_s
-        breaker.leave(entered(breaker, now), Ending.SUCCESS, now)
+        breaker.leave(entered(breaker, now), CallResult.SUCCESS, now)
     assert breaker.state(130.0) is BreakerState.CLOSED
 
 
@@ -79,12 +79,12 @@ def test_a_late_success_does_not_close_an_open_breaker() -> None:
     breaker = Breaker(RULES, Random(1))
     late = [entered(breaker, 0.0) for _ in range(10)]
     for _ in range(5):
-        breaker.leave(entered(breaker, 0.0), Ending.FAILURE, 0.0)
+        breaker.leave(entered(breaker, 0.0), CallResult.FAILURE, 0.0)
     for ticket in late[:5]:
-        breaker.leave(ticket, Ending.SUCCESS, 1.0)
+        breaker.leave(ticket, CallResult.SUCCESS, 1.0)
     assert breaker.state(1.0) is BreakerState.OPEN
     for ticket in late[5:]:
-        breaker.leave(ticket, Ending.SUCCESS, 6.0)
+        breaker.leave(ticket, CallResult.SUCCESS, 6.0)
     assert breaker.state(6.0) is BreakerState.HALF_OPEN
 
 
@@ -92,24 +92,24 @@ def test_a_late_failure_of_a_call_that_is_no_probe_does_not_open_it_again() -> N
     breaker = Breaker(STRICT, Random(1))
     late = entered(breaker, 0.0)
     for _ in range(5):
-        breaker.leave(entered(breaker, 0.0), Ending.FAILURE, 0.0)
-    breaker.leave(late, Ending.FAILURE, 6.0)
+        breaker.leave(entered(breaker, 0.0), CallResult.FAILURE, 0.0)
+    breaker.leave(late, CallResult.FAILURE, 6.0)
     assert breaker.state(6.0) is BreakerState.HALF_OPEN
-    breaker.leave(entered(breaker, 6.0), Ending.FAILURE, 6.0)
+    breaker.leave(entered(breaker, 6.0), CallResult.FAILURE, 6.0)
     assert wait_s(breaker, 6.0) == 10.0
 
 
 def test_the_client_going_away_is_no_failure() -> None:
     breaker = Breaker(RULES, Random(1))
     for _ in range(100):
-        breaker.leave(entered(breaker, 0.0), Ending.NEUTRAL, 0.0)
+        breaker.leave(entered(breaker, 0.0), CallResult.NEUTRAL, 0.0)
     assert (breaker.state(0.0), breaker.calls(0.0)) == (BreakerState.CLOSED, 0)
 
 
 def test_a_failure_share_below_the_bar_never_opens_it() -> None:
     breaker = Breaker(RULES, Random(1))
     for number in range(300):
-        ending = Ending.FAILURE if number % 10 in (0, 2, 4, 6) else Ending.SUCCESS
+        ending = CallResult.FAILURE if number % 10 in (0, 2, 4, 6) else CallResult.SUCCESS
         breaker.leave(entered(breaker, number / 10), ending, number / 10)
     assert breaker.state(30.0) is BreakerState.CLOSED
     assert breaker.failure_share(30.0) == pytest.approx(0.4, abs=0.02)
@@ -118,7 +118,7 @@ def test_a_failure_share_below_the_bar_never_opens_it() -> None:
 def test_a_row_of_failures_counts_however_rare_the_calls() -> None:
     breaker = Breaker(RULES, Random(1))
     for minute in range(5):
-        breaker.leave(entered(breaker, 60.0 * minute), Ending.FAILURE, 60.0 * minute)
+        breaker.leave(entered(breaker, 60.0 * minute), CallResult.FAILURE, 60.0 * minute)
     assert breaker.state(240.0) is BreakerState.OPEN
 
 
@@ -136,11 +136,11 @@ def test_a_ramp_of_no_length_is_over_at_once() -> None:
 
 def test_after_it_closed_it_opens_for_the_first_time_again() -> None:
     breaker = opened()
-    breaker.leave(entered(breaker, 5.0), Ending.FAILURE, 5.0)
+    breaker.leave(entered(breaker, 5.0), CallResult.FAILURE, 5.0)
     for _ in range(RULES.successes):
-        breaker.leave(entered(breaker, 15.0), Ending.SUCCESS, 15.0)
+        breaker.leave(entered(breaker, 15.0), CallResult.SUCCESS, 15.0)
     for _ in range(RULES.in_a_row):
-        breaker.leave(entered(breaker, 15.0), Ending.FAILURE, 15.0)
+        breaker.leave(entered(breaker, 15.0), CallResult.FAILURE, 15.0)
     assert wait_s(breaker, 15.0) == RULES.open_s
 
 
@@ -156,10 +156,10 @@ def test_replicas_that_opened_together_do_not_probe_together() -> None:
 
 def test_probes_that_succeeded_before_it_opened_again_do_not_count_towards_closing() -> None:
     breaker = opened(STRICT)
-    for ending in (Ending.SUCCESS, Ending.SUCCESS, Ending.FAILURE):
+    for ending in (CallResult.SUCCESS, CallResult.SUCCESS, CallResult.FAILURE):
         breaker.leave(entered(breaker, 5.0), ending, 5.0)
     for _ in range(RULES.successes - 1):
-        breaker.leave(entered(breaker, 15.0), Ending.SUCCESS, 15.0)
+        breaker.leave(entered(breaker, 15.0), CallResult.SUCCESS, 15.0)
     assert breaker.state(15.0) is BreakerState.HALF_OPEN
 
 
@@ -168,7 +168,7 @@ def test_a_hundred_failed_probes_wait_no_longer_than_the_longest_time() -> None:
     for _ in range(100):
         now += wait_s(breaker, now)
         for _ in range(RULES.failed_probes):
-            breaker.leave(entered(breaker, now), Ending.FAILURE, now)
+            breaker.leave(entered(breaker, now), CallResult.FAILURE, now)
     assert wait_s(breaker, now) == pytest.approx(RULES.most_open_s)
 
 
@@ -199,7 +199,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.breaker = Breaker(self.rules, Random(seed))
         self.now = 0.0
         self.running: list[tuple[float, Ticket, bool, int]] = []
-        self.era: list[tuple[float, Ending]] = []
+        self.era: list[tuple[float, CallResult]] = []
         self.period = 0
         self.failed_rounds = 0
         self.good_probes = 0
@@ -243,13 +243,13 @@ class BreakerMachine(RuleBasedStateMachine):
             self.running.append((self.now, ticket, is_probe, self.period))
 
     @precondition(lambda self: self.running)
-    @rule(which=st.integers(0, 99), ending=st.sampled_from([Ending.FAILURE] * 3 + PROBE_ENDINGS))
-    def a_call_ends(self, which: int, ending: Ending) -> None:
+    @rule(which=st.integers(0, 99), ending=st.sampled_from([CallResult.FAILURE] * 3 + PROBE_ENDINGS))
+    def a_call_ends(self, which: int, ending: CallResult) -> None:
         since, ticket, is_probe, period = self.running.pop(which % len(self.running))
         before, waited = self.breaker.state(self.now), self.breaker.wait(self.now)
         self.breaker.leave(ticket, ending, self.now)
         after = self.breaker.state(self.now)
-        counts = period == self.period and ending in (Ending.SUCCESS, Ending.FAILURE)
+        counts = period == self.period and ending in (CallResult.SUCCESS, CallResult.FAILURE)
         if is_probe and before is BreakerState.HALF_OPEN:
             self.judge_probe(counts and self.now < since + self.rules.probe_lease_s, ending, after)
         elif counts and before is BreakerState.CLOSED:
@@ -258,8 +258,8 @@ class BreakerMachine(RuleBasedStateMachine):
             assert after is before
             assert before is BreakerState.HALF_OPEN or self.breaker.wait(self.now) == waited
 
-    def judge_probe(self, counts: bool, ending: Ending, after: BreakerState) -> None:
-        self.bad_probes += counts and ending is Ending.FAILURE
+    def judge_probe(self, counts: bool, ending: CallResult, after: BreakerState) -> None:
+        self.bad_probes += counts and ending is CallResult.FAILURE
         if self.bad_probes >= self.rules.failed_probes:
             assert after is BreakerState.OPEN
             self.failed_rounds += 1
@@ -267,7 +267,7 @@ class BreakerMachine(RuleBasedStateMachine):
             assert longest * (1 - self.rules.jitter) - 1e-6 <= wait_s(self.breaker, self.now) <= longest + 1e-6
             self.turned()
             return
-        self.good_probes += counts and ending is Ending.SUCCESS
+        self.good_probes += counts and ending is CallResult.SUCCESS
         if self.good_probes >= self.rules.successes:
             assert after is BreakerState.CLOSED
             self.failed_rounds = 0
@@ -275,17 +275,17 @@ class BreakerMachine(RuleBasedStateMachine):
         else:
             assert after is BreakerState.HALF_OPEN
 
-    def judge_call(self, ending: Ending, after: BreakerState) -> None:
+    def judge_call(self, ending: CallResult, after: BreakerState) -> None:
         self.era.append((self.now, ending))
         row = 0
         for _, earlier in reversed(self.era):
-            if earlier is Ending.SUCCESS:
+            if earlier is CallResult.SUCCESS:
                 break
             row += 1
         # A bucket is a thirtieth of the window: inside this core every call still counts.
         window = [found for at, found in self.era if at > self.now - self.rules.window_s]
         must = row >= self.rules.in_a_row
-        may = must or (len(window) >= self.rules.least_calls and Ending.FAILURE in window)
+        may = must or (len(window) >= self.rules.least_calls and CallResult.FAILURE in window)
         assert after in (BreakerState.CLOSED, BreakerState.OPEN)
         assert not must or after is BreakerState.OPEN
         assert may or after is BreakerState.CLOSED

@@ -13,9 +13,9 @@ from resilience.gates_contract import RULES, GatesContract, World, end, entered,
 from semroute.config import BreakerRules
 from semroute.errors import DataError
 from semroute.resilience import MemoryGates
-from semroute.types import BreakerState, Ending, Pass, Place
+from semroute.types import BreakerState, CallResult, Endpoint, Permit
 
-LIMITED = Place("p", "KEY", rpm=1000, tpm=1000, parallel=8, budget_usd=1.0)
+LIMITED = Endpoint("p", "KEY", rpm=1000, tpm=1000, parallel=8, budget_usd=1.0)
 
 
 class MemoryWorld:
@@ -39,16 +39,16 @@ def test_tasks_cancelled_at_any_moment_leave_nothing_behind() -> None:
     rng, world = Random(7), MemoryWorld()
 
     async def call() -> None:
-        leave = await world.gates.enter(LIMITED, 100, 0.1)
-        if not isinstance(leave, Pass):
+        leave = await world.gates.acquire(LIMITED, 100, 0.1)
+        if not isinstance(leave, Permit):
             return
-        ending, tokens = Ending.NEUTRAL, 0
+        ending, tokens = CallResult.NEUTRAL, 0
         try:
             for _ in range(rng.randint(0, 5)):
                 await asyncio.sleep(0)
-            ending, tokens = Ending.SUCCESS, 1
+            ending, tokens = CallResult.SUCCESS, 1
         finally:
-            await world.gates.leave(leave, ending, tokens=tokens, usd=0.0)
+            await world.gates.release(leave, ending, tokens=tokens, usd=0.0)
 
     async def inside() -> None:
         for _ in range(100):
@@ -79,7 +79,7 @@ def test_a_cancelled_probe_is_followed_by_another() -> None:
             try:
                 await asyncio.sleep(3600)
             finally:
-                await world.gates.leave(leave, Ending.NEUTRAL, tokens=0, usd=0.0)
+                await world.gates.release(leave, CallResult.NEUTRAL, tokens=0, usd=0.0)
 
         for _ in range(10):
             tasks = [asyncio.create_task(probe()) for _ in range(RULES.probes)]
@@ -88,7 +88,7 @@ def test_a_cancelled_probe_is_followed_by_another() -> None:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        await end(world.gates, [Ending.SUCCESS] * RULES.successes)
+        await end(world.gates, [CallResult.SUCCESS] * RULES.successes)
         assert await state(world.gates) is BreakerState.CLOSED
 
     asyncio.run(inside())
@@ -100,7 +100,7 @@ def test_a_call_that_is_forgotten_has_spent_what_it_reserved() -> None:
         lost = await entered(world.gates, LIMITED, 500, 0.5)
         await world.advance(3600.0)
         assert (await standing(world.gates, LIMITED)).in_flight == 0
-        await world.gates.leave(lost, Ending.SUCCESS, tokens=0, usd=0.0)
+        await world.gates.release(lost, CallResult.SUCCESS, tokens=0, usd=0.0)
         found = await standing(world.gates, LIMITED)
         assert (found.in_flight, found.spent_usd) == (0, 0.5)
 
@@ -111,7 +111,7 @@ def test_a_pass_of_other_gates_is_not_taken_for_one_of_ours() -> None:
     async def inside() -> None:
         ours, theirs = MemoryWorld().gates, MemoryWorld().gates
         await entered(ours, LIMITED)
-        await ours.leave(await entered(theirs, LIMITED), Ending.DISABLE, wait_s=60.0)
+        await ours.release(await entered(theirs, LIMITED), CallResult.DISABLE, wait_s=60.0)
         found = await standing(ours, LIMITED)
         assert (found.in_flight, found.breaker, found.wait_s) == (1, BreakerState.CLOSED, 0.0)
 
@@ -122,11 +122,11 @@ def test_limits_are_those_of_the_place_as_it_is_asked_for_last() -> None:
     async def inside() -> None:
         gates = MemoryWorld().gates
         for _ in range(3):
-            await entered(gates, Place("p", rpm=3))
-        await refused(gates, Place("p", rpm=3))
-        await entered(gates, Place("p", rpm=4))
-        await refused(gates, Place("p", rpm=4))
-        await refused(gates, Place("p", rpm=2))
+            await entered(gates, Endpoint("p", rpm=3))
+        await refused(gates, Endpoint("p", rpm=3))
+        await entered(gates, Endpoint("p", rpm=4))
+        await refused(gates, Endpoint("p", rpm=4))
+        await refused(gates, Endpoint("p", rpm=2))
 
     asyncio.run(inside())
 
@@ -134,8 +134,8 @@ def test_limits_are_those_of_the_place_as_it_is_asked_for_last() -> None:
 def test_the_reason_and_the_wait_are_those_of_the_longest_obstacle() -> None:
     async def inside() -> None:
         world = MemoryWorld()
-        place = Place("p", "KEY", rpm=5, budget_usd=1.0)
-        await end(world.gates, [Ending.FAILURE] * 5, place)
+        place = Endpoint("p", "KEY", rpm=5, budget_usd=1.0)
+        await end(world.gates, [CallResult.FAILURE] * 5, place)
         refusal = await refused(world.gates, place)
         assert (refusal.wait_s, refusal.reason) == (60.0, "5 requests a minute are used up")
         refusal = await refused(world.gates, place, usd=2.0)
@@ -145,10 +145,10 @@ def test_the_reason_and_the_wait_are_those_of_the_longest_obstacle() -> None:
 
 
 def test_threads_with_loops_of_their_own_never_pass_a_limit_together() -> None:
-    gates, place, passes = MemoryWorld().gates, Place("p", rpm=500, parallel=1000), []
+    gates, place, passes = MemoryWorld().gates, Endpoint("p", rpm=500, parallel=1000), []
 
     async def many() -> None:
-        passes.extend([answer for _ in range(400) if isinstance(answer := await gates.enter(place, 0), Pass)])
+        passes.extend([answer for _ in range(400) if isinstance(answer := await gates.acquire(place, 0), Permit)])
 
     threads = [threading.Thread(target=lambda: asyncio.run(many())) for _ in range(4)]
     for thread in threads:
@@ -161,9 +161,9 @@ def test_threads_with_loops_of_their_own_never_pass_a_limit_together() -> None:
 def test_the_snapshot_shows_every_place_and_is_ready_for_json() -> None:
     async def inside() -> None:
         world = MemoryWorld()
-        await world.gates.leave(await entered(world.gates, LIMITED, 300, 0.5), Ending.SUCCESS, tokens=200)
-        keyless = Place("vllm")
-        await world.gates.leave(await entered(world.gates, keyless), Ending.DISABLE, reason="401")
+        await world.gates.release(await entered(world.gates, LIMITED, 300, 0.5), CallResult.SUCCESS, tokens=200)
+        keyless = Endpoint("vllm")
+        await world.gates.release(await entered(world.gates, keyless), CallResult.DISABLE, reason="401")
         snapshot = world.gates.snapshot()
         assert json.loads(json.dumps(snapshot)) == snapshot
         assert (snapshot["month"], snapshot["spent_usd"]) == ("2026-11", {"KEY": 0.5, "vllm|": 0.0})

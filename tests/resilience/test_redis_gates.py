@@ -20,7 +20,7 @@ from semroute.config import BreakerRules
 from semroute.errors import StateError
 from semroute.resilience.shared.gates import RedisGates
 from semroute.resilience.shared.server import Server
-from semroute.types import Ending, Pass, Place
+from semroute.types import CallResult, Endpoint, Permit
 
 RULES = BreakerRules(jitter=0.0)
 # The contract lets hours pass at once, in which no process could say that it lives.
@@ -62,17 +62,17 @@ class TestRedisGates(GatesContract):
         await gates.close()
 
 
-async def run_here(gates: RedisGates, place: Place, *, calls: int, tokens: int = 0) -> int:
+async def run_here(gates: RedisGates, place: Endpoint, *, calls: int, tokens: int = 0) -> int:
     """Ask for many calls at once; how many were let through."""
-    answers = await asyncio.gather(*(gates.enter(place, tokens) for _ in range(calls)))
-    return sum(isinstance(answer, Pass) for answer in answers)
+    answers = await asyncio.gather(*(gates.acquire(place, tokens) for _ in range(calls)))
+    return sum(isinstance(answer, Permit) for answer in answers)
 
 
 def test_time_is_the_servers_when_no_clock_is_given(redis: OwnRedis) -> None:
     async def test() -> tuple[float, float]:
         gates = RedisGates(Server(redis.url), RULES, prefix=own_prefix())
-        place = Place("p", rpm=1)
-        await gates.enter(place, 0)
+        place = Endpoint("p", rpm=1)
+        await gates.acquire(place, 0)
         seconds, micros = await gates.server.command("TIME")
         ((_, at),) = await gates.server.command("ZRANGE", gates._keys(place)[1], 0, -1, "WITHSCORES")
         await gates.close()
@@ -87,14 +87,14 @@ def test_every_key_has_the_prefix_and_goes_by_itself(redis: OwnRedis) -> None:
         prefix = own_prefix()
         gates = RedisGates(Server(redis.url), RULES, prefix=prefix)
         before = set(await gates.server.command("KEYS", "*"))
-        place = Place("p", "KEY", rpm=100, tpm=1000, parallel=10, budget_usd=1.0)
-        running = await gates.enter(place, 10, 0.1)
-        assert isinstance(running, Pass)
-        for ending in [Ending.FAILURE] * RULES.in_a_row + [Ending.DISABLE]:
-            leave = await gates.enter(place, 10, 0.01)
-            if isinstance(leave, Pass):
-                await gates.leave(leave, ending, wait_s=0.0)
-        await gates.leave(running, Ending.DISABLE, wait_s=1000.0)
+        place = Endpoint("p", "KEY", rpm=100, tpm=1000, parallel=10, budget_usd=1.0)
+        running = await gates.acquire(place, 10, 0.1)
+        assert isinstance(running, Permit)
+        for ending in [CallResult.FAILURE] * RULES.in_a_row + [CallResult.DISABLE]:
+            leave = await gates.acquire(place, 10, 0.01)
+            if isinstance(leave, Permit):
+                await gates.release(leave, ending, wait_s=0.0)
+        await gates.release(running, CallResult.DISABLE, wait_s=1000.0)
         keys = set(await gates.server.command("KEYS", "*")) - before
         assert len(keys) >= 5
         for key in keys:
@@ -109,12 +109,12 @@ def test_scripts_that_redis_has_lost_are_loaded_again(redis: OwnRedis) -> None:
     async def test() -> None:
         gates = RedisGates(Server(redis.url), RULES, prefix=own_prefix())
         for _ in range(3):
-            leave = await gates.enter(Place("p"), 0)
+            leave = await gates.acquire(Endpoint("p"), 0)
             await gates.server.command("SCRIPT", "FLUSH")
-            assert isinstance(leave, Pass)
-            await gates.leave(leave, Ending.SUCCESS)
+            assert isinstance(leave, Permit)
+            await gates.release(leave, CallResult.SUCCESS)
             await gates.server.command("SCRIPT", "FLUSH")
-            assert (await gates.standings([Place("p")]))[0].in_flight == 0
+            assert (await gates.standings([Endpoint("p")]))[0].in_flight == 0
         await gates.close()
 
     asyncio.run(test())
@@ -122,7 +122,7 @@ def test_scripts_that_redis_has_lost_are_loaded_again(redis: OwnRedis) -> None:
 
 def test_one_object_serves_loops_one_after_the_other_and_at_the_same_time(redis: OwnRedis) -> None:
     gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=own_prefix())
-    place, passed = Place("p", rpm=50), []
+    place, passed = Endpoint("p", rpm=50), []
 
     def in_a_loop() -> None:
         passed.append(asyncio.run(run_here(gates, place, calls=40)))
@@ -142,17 +142,17 @@ import asyncio, json, sys
 from semroute.config import BreakerRules
 from semroute.resilience.shared.gates import RedisGates
 from semroute.resilience.shared.server import Server
-from semroute.types import Pass, Place
+from semroute.types import Endpoint, Permit
 
 async def race(url, prefix):
     gates = RedisGates(Server(url, timeout_s=10.0), BreakerRules(), prefix=prefix)
     print("ready", flush=True)
     sys.stdin.readline()
     passed = {"rpm": 0, "tpm": 0, "parallel": 0}
-    places = {"rpm": Place("a", rpm=100), "tpm": Place("b", tpm=1000), "parallel": Place("c", parallel=10)}
+    places = {"rpm": Endpoint("a", rpm=100), "tpm": Endpoint("b", tpm=1000), "parallel": Endpoint("c", parallel=10)}
     async def ask(name):
-        answer = await gates.enter(places[name], 10)
-        passed[name] += isinstance(answer, Pass)
+        answer = await gates.acquire(places[name], 10)
+        passed[name] += isinstance(answer, Permit)
     await asyncio.gather(*(ask(name) for _ in range(100) for name in places))
     print(json.dumps(passed), flush=True)
     await gates.close()
@@ -181,14 +181,14 @@ def test_two_processes_that_race_for_one_limit_use_all_of_it_and_no_more(redis: 
 
 def test_a_breaker_that_one_opens_is_open_for_all(redis: OwnRedis) -> None:
     async def test() -> None:
-        prefix, place = own_prefix(), Place("p", "KEY")
+        prefix, place = own_prefix(), Endpoint("p", "KEY")
         one, other = [RedisGates(Server(redis.url), RULES, prefix=prefix) for _ in range(2)]
         for _ in range(RULES.in_a_row):
-            leave = await one.enter(place, 0)
-            assert isinstance(leave, Pass)
-            await one.leave(leave, Ending.FAILURE)
-        refusal = await other.enter(place, 0)
-        assert not isinstance(refusal, Pass)
+            leave = await one.acquire(place, 0)
+            assert isinstance(leave, Permit)
+            await one.release(leave, CallResult.FAILURE)
+        refusal = await other.acquire(place, 0)
+        assert not isinstance(refusal, Permit)
         assert "in a row" in refusal.reason
         await one.close()
         await other.close()
@@ -199,14 +199,14 @@ def test_a_breaker_that_one_opens_is_open_for_all(redis: OwnRedis) -> None:
 def test_a_question_that_is_cancelled_gives_back_what_it_got(redis: OwnRedis) -> None:
     async def test() -> None:
         gates = RedisGates(Server(redis.url), RULES, prefix=own_prefix())
-        place = Place("p", "KEY", tpm=1000, parallel=5, budget_usd=1.0)
+        place = Endpoint("p", "KEY", tpm=1000, parallel=5, budget_usd=1.0)
         for delay_s in (0.0, 0.0001, 0.0003, 0.001):
-            asking = asyncio.create_task(gates.enter(place, 1000, 1.0))
+            asking = asyncio.create_task(gates.acquire(place, 1000, 1.0))
             await asyncio.sleep(delay_s)
             asking.cancel()
             answer: Any = (await asyncio.gather(asking, return_exceptions=True))[0]
-            if isinstance(answer, Pass):  # it was answered before
-                await gates.leave(answer, Ending.NEUTRAL, tokens=0, usd=0.0)
+            if isinstance(answer, Permit):  # it was answered before
+                await gates.release(answer, CallResult.NEUTRAL, tokens=0, usd=0.0)
         await gates.close()
         (found,) = await gates.standings([place])
         assert (found.in_flight, found.spent_usd, found.headroom) == (0, 0.0, 0.8)
@@ -218,14 +218,14 @@ def test_a_question_that_is_cancelled_gives_back_what_it_got(redis: OwnRedis) ->
 def test_a_leave_that_is_cancelled_arrives_all_the_same(redis: OwnRedis) -> None:
     async def test() -> None:
         gates = RedisGates(Server(redis.url), RULES, prefix=own_prefix())
-        leave = await gates.enter(Place("p"), 0)
-        assert isinstance(leave, Pass)
-        giving = asyncio.create_task(gates.leave(leave, Ending.SUCCESS))
+        leave = await gates.acquire(Endpoint("p"), 0)
+        assert isinstance(leave, Permit)
+        giving = asyncio.create_task(gates.release(leave, CallResult.SUCCESS))
         await asyncio.sleep(0)
         giving.cancel()
         await asyncio.gather(giving, return_exceptions=True)
         await gates.close()
-        assert (await gates.standings([Place("p")]))[0].in_flight == 0
+        assert (await gates.standings([Endpoint("p")]))[0].in_flight == 0
         await gates.close()
 
     asyncio.run(test())
@@ -235,7 +235,7 @@ def test_without_a_redis_there_that_does_answer_the_error_says_where(redis: OwnR
     async def test() -> None:
         gates = RedisGates(Server("redis://127.0.0.1:1/3"), RULES)
         with pytest.raises(StateError, match=r"127\.0\.0\.1:1/3"):
-            await gates.enter(Place("p"), 0)
+            await gates.acquire(Endpoint("p"), 0)
 
     asyncio.run(test())
 
@@ -247,11 +247,11 @@ def test_the_password_reaches_redis_and_no_message(caplog: pytest.LogCaptureFixt
     async def test(url: str) -> None:
         right, wrong = Server(url, password=secret), Server(url, password=secret + "-wrong")
         gates = RedisGates(right, RULES)
-        assert isinstance(await gates.enter(Place("p"), 0), Pass)
+        assert isinstance(await gates.acquire(Endpoint("p"), 0), Permit)
         assert secret not in repr(right) + repr(gates) + repr(gates.server)
         for server in (wrong, Server(url)):
             with pytest.raises(StateError) as caught:
-                await RedisGates(server, RULES).enter(Place("p"), 0)
+                await RedisGates(server, RULES).acquire(Endpoint("p"), 0)
             assert secret not in str(caught.value) + repr(caught.value)
             await server.close()
         await gates.close()

@@ -21,10 +21,10 @@ from semroute.resilience.shared.failover import FailoverGates
 from semroute.resilience.shared.gates import RENEW_S, SLOT_S, RedisGates
 from semroute.resilience.shared.replicas import Replicas
 from semroute.resilience.shared.server import Server
-from semroute.types import Ending, Pass, Place, Refusal
+from semroute.types import CallResult, Endpoint, Permit, Rejection
 
 RULES = BreakerRules(jitter=0.0)
-PLACE = Place("p", "KEY", tpm=1000, parallel=2, budget_usd=10.0)
+PLACE = Endpoint("p", "KEY", tpm=1000, parallel=2, budget_usd=10.0)
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +52,9 @@ def run(redis: OwnRedis, test: Callable[[RedisGates, Time], Awaitable[None]]) ->
     asyncio.run(inside())
 
 
-async def entered(gates: RedisGates, place: Place = PLACE, tokens: int = 0, usd: float = 0.0) -> Pass:
-    leave = await gates.enter(place, tokens, usd)
-    assert isinstance(leave, Pass), leave
+async def entered(gates: RedisGates, place: Endpoint = PLACE, tokens: int = 0, usd: float = 0.0) -> Permit:
+    leave = await gates.acquire(place, tokens, usd)
+    assert isinstance(leave, Permit), leave
     return leave
 
 
@@ -67,12 +67,12 @@ def test_slots_of_a_process_that_is_no_longer_heard_are_free_within_seconds(redi
     async def test(gates: RedisGates, clock: Time) -> None:
         for _ in range(2):
             await entered(gates)
-        refusal = await gates.enter(PLACE, 0)
-        assert isinstance(refusal, Refusal)
+        refusal = await gates.acquire(PLACE, 0)
+        assert isinstance(refusal, Rejection)
         assert refusal.wait_s == 0.25  # its process lives: a call may end at any moment
         clock.ahead_s += SLOT_S - 4.0
-        refusal = await gates.enter(PLACE, 0)
-        assert isinstance(refusal, Refusal)
+        refusal = await gates.acquire(PLACE, 0)
+        assert isinstance(refusal, Rejection)
         assert refusal.wait_s == pytest.approx(4.0, abs=1.0)  # it was not heard for two heartbeats
         clock.ahead_s += 4.0
         assert (await gates.standings([PLACE]))[0].in_flight == 0
@@ -87,8 +87,8 @@ def test_a_call_that_runs_keeps_its_slot_as_long_as_its_process_says_that_it_liv
         for _ in range(10):
             clock.ahead_s += RENEW_S
             await renew(gates)
-            assert isinstance(await gates.enter(PLACE, 0), Refusal)
-        await gates.leave(leave, Ending.SUCCESS)
+            assert isinstance(await gates.acquire(PLACE, 0), Rejection)
+        await gates.release(leave, CallResult.SUCCESS)
         await renew(gates)
         assert (await gates.standings([PLACE]))[0].in_flight == 1
 
@@ -101,11 +101,11 @@ def test_a_process_that_was_silent_for_long_gets_its_slots_again_and_settles_wha
     async def test(gates: RedisGates, clock: Time) -> None:
         one, two = [await entered(gates, tokens=400, usd=1.0) for _ in range(2)]
         clock.ahead_s += 3 * SLOT_S
-        await gates.leave(one, Ending.SUCCESS, tokens=100, usd=0.25)
+        await gates.release(one, CallResult.SUCCESS, tokens=100, usd=0.25)
         await renew(gates)
         (found,) = await gates.standings([PLACE], 500)
         assert (found.in_flight, found.spent_usd, found.wait_s) == (1, 1.25, 0.0)
-        await gates.leave(two, Ending.SUCCESS, tokens=0, usd=0.0)
+        await gates.release(two, CallResult.SUCCESS, tokens=0, usd=0.0)
         assert (await gates.standings([PLACE]))[0].spent_usd == 0.25
 
     run(redis, test)
@@ -113,12 +113,12 @@ def test_a_process_that_was_silent_for_long_gets_its_slots_again_and_settles_wha
 
 def test_a_probe_of_a_killed_process_does_not_keep_a_breaker_half_open(redis: OwnRedis) -> None:
     async def test(gates: RedisGates, clock: Time) -> None:
-        place = Place("q")
+        place = Endpoint("q")
         for _ in range(RULES.in_a_row):
-            await gates.leave(await entered(gates, place), Ending.FAILURE)
+            await gates.release(await entered(gates, place), CallResult.FAILURE)
         clock.ahead_s += RULES.open_s
         assert all([(await entered(gates, place)).is_probe for _ in range(RULES.probes)])
-        assert isinstance(await gates.enter(place, 0), Refusal)
+        assert isinstance(await gates.acquire(place, 0), Rejection)
         clock.ahead_s += SLOT_S
         assert (await entered(gates, place)).is_probe
 
@@ -127,7 +127,7 @@ def test_a_probe_of_a_killed_process_does_not_keep_a_breaker_half_open(redis: Ow
 
 def test_without_a_call_under_way_nothing_is_sent(redis: OwnRedis) -> None:
     async def test(gates: RedisGates, clock: Time) -> None:
-        await gates.leave(await entered(gates), Ending.SUCCESS)
+        await gates.release(await entered(gates), CallResult.SUCCESS)
         before = (await gates.server.command("INFO", "stats"))["total_commands_processed"]
         await renew(gates)
         after = (await gates.server.command("INFO", "stats"))["total_commands_processed"]
@@ -144,7 +144,7 @@ from semroute.resilience.shared.failover import FailoverGates
 from semroute.resilience.shared.gates import RedisGates
 from semroute.resilience.shared.replicas import Replicas
 from semroute.resilience.shared.server import Server
-from semroute.types import Place
+from semroute.types import Endpoint
 
 async def hold(url, prefix):
     server = Server(url, timeout_s=5.0)
@@ -152,7 +152,7 @@ async def hold(url, prefix):
         RedisGates(server, BreakerRules(), prefix=prefix), Replicas(server), lambda: MemoryGates(BreakerRules())
     )
     for _ in range(2):
-        await gates.enter(Place("p", "KEY", tpm=1000, parallel=2, budget_usd=10.0), 0)
+        await gates.acquire(Endpoint("p", "KEY", tpm=1000, parallel=2, budget_usd=10.0), 0)
     print(gates.mode, flush=True)
     await asyncio.sleep(60)
 
@@ -172,7 +172,7 @@ def test_a_replica_killed_in_the_middle_of_its_calls_leaves_no_slot_taken(redis:
 
     async def test() -> None:
         gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=prefix, clock=clock)
-        assert isinstance(await gates.enter(PLACE, 0), Refusal)
+        assert isinstance(await gates.acquire(PLACE, 0), Rejection)
         clock.ahead_s = SLOT_S + 1.0
         for _ in range(2):
             await entered(gates)
@@ -189,8 +189,8 @@ def test_the_heartbeat_runs_by_itself_while_calls_are_under_way(redis: OwnRedis,
         server = Server(redis.url, timeout_s=5.0)
         shared = RedisGates(server, RULES, prefix=prefix)
         gates = FailoverGates(shared, Replicas(server, prefix=prefix), lambda: MemoryGates(RULES), tend_s=0.02)
-        leave = await gates.enter(PLACE, 0)
-        assert isinstance(leave, Pass)
+        leave = await gates.acquire(PLACE, 0)
+        assert isinstance(leave, Permit)
         slots = f"{prefix}slots:{PLACE.key}"
         (first,) = [float(score) for _, score in await server.command("ZRANGE", slots, 0, -1, "WITHSCORES")]
         for _ in range(200):
@@ -199,7 +199,7 @@ def test_the_heartbeat_runs_by_itself_while_calls_are_under_way(redis: OwnRedis,
             if last > first:
                 break
         assert last > first
-        await gates.leave(leave, Ending.SUCCESS)
+        await gates.release(leave, CallResult.SUCCESS)
         await gates.close()
 
     asyncio.run(test())
@@ -213,18 +213,18 @@ from semroute.resilience.shared.failover import FailoverGates
 from semroute.resilience.shared.gates import RedisGates
 from semroute.resilience.shared.replicas import Replicas
 from semroute.resilience.shared.server import Server
-from semroute.types import Ending, Place
+from semroute.types import CallResult, Endpoint
 
-place = Place("p", parallel=4)
+place = Endpoint("p", parallel=4)
 
 async def enter(gates, count):
-    return [await gates.enter(place, 0) for _ in range(count)]
+    return [await gates.acquire(place, 0) for _ in range(count)]
 
 async def in_child(gates, memory, parents):
     before = (await memory.standings([place]))[0].in_flight
     mine = await enter(gates, 2)
     for leave in mine:
-        await gates.leave(leave, Ending.SUCCESS)
+        await gates.release(leave, CallResult.SUCCESS)
     found = {"memory": before, "ids": [leave.id for leave in mine], "renews": len(gates._shared._out)}
     found |= {"mode": gates.mode, "name": gates.replica, "in_flight": (await gates.standings([place]))[0].in_flight}
     await gates.close()

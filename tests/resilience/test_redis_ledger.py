@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from semroute.resilience.shared.ledger import End, Ledger
-from semroute.types import Ending, Pass, Place
+from semroute.resilience.shared.ledger import End, PendingReleases
+from semroute.types import CallResult, Endpoint, Permit
 
-PLACE = Place("p", "KEY")
+PLACE = Endpoint("p", "KEY")
 
 
 class Time:
@@ -15,11 +15,11 @@ class Time:
 
 def test_what_ended_more_than_a_minute_ago_is_added_up_and_goes() -> None:
     time = Time()
-    ledger = Ledger(time, 60.0, 3600.0)
+    ledger = PendingReleases(time, 60.0, 3600.0)
     for number in range(10):
-        ledger.add(Pass(PLACE, str(number), 100, 0.5))
-        assert ledger.end(str(number), lambda now: End(now, Ending.SUCCESS, 50, 0.25))
-    ledger.add(Pass(PLACE, "running", 100, 0.5))
+        ledger.add(Permit(PLACE, str(number), 100, 0.5))
+        assert ledger.end(str(number), lambda now: End(now, CallResult.SUCCESS, 50, 0.25))
+    ledger.add(Permit(PLACE, "running", 100, 0.5))
     time.now = 60.0
     assert ledger.spent() == (PLACE, 2.5)
     ledger.told_spent(PLACE, 2.5)
@@ -28,17 +28,17 @@ def test_what_ended_more_than_a_minute_ago_is_added_up_and_goes() -> None:
     assert found is not None
     assert (found[0].leave.id, found[1], len(ledger)) == ("running", 60.0, 1)
     assert ledger.told("running") is None
-    assert not ledger.end("running", lambda now: End(now, Ending.SUCCESS))
+    assert not ledger.end("running", lambda now: End(now, CallResult.SUCCESS))
 
 
 def test_a_line_that_is_being_told_stays_until_it_is_told() -> None:
     time = Time()
-    ledger = Ledger(time, 60.0, 3600.0)
-    ledger.add(Pass(PLACE, "1", 100, 0.5))
+    ledger = PendingReleases(time, 60.0, 3600.0)
+    ledger.add(Permit(PLACE, "1", 100, 0.5))
     assert ledger.first() is not None
-    assert ledger.end("1", lambda now: End(now, Ending.NEUTRAL, usd=0.5))
+    assert ledger.end("1", lambda now: End(now, CallResult.NEUTRAL, usd=0.5))
     time.now = 61.0
-    ledger.add(Pass(PLACE, "2", 100))
+    ledger.add(Permit(PLACE, "2", 100))
     assert ledger.spent() is None
     told = ledger.told("1")
     assert told is not None
@@ -47,9 +47,9 @@ def test_a_line_that_is_being_told_stays_until_it_is_told() -> None:
 
 def test_hints_that_hold_and_disabled_credentials_outlast_the_minute() -> None:
     time = Time()
-    ledger = Ledger(time, 60.0, 3600.0)
-    for id, end in (("hint", End(0.0, Ending.FAILURE, wait_s=90.0)), ("disabled", End(0.0, Ending.DISABLE))):
-        ledger.add(Pass(PLACE, id, 0))
+    ledger = PendingReleases(time, 60.0, 3600.0)
+    for id, end in (("hint", End(0.0, CallResult.FAILURE, wait_s=90.0)), ("disabled", End(0.0, CallResult.DISABLE))):
+        ledger.add(Permit(PLACE, id, 0))
         assert ledger.end(id, lambda now, end=end: end)
     time.now = 89.0
     found = ledger.first()
@@ -63,8 +63,8 @@ def test_hints_that_hold_and_disabled_credentials_outlast_the_minute() -> None:
 
 def test_a_pass_that_never_comes_back_goes_with_what_it_reserved() -> None:
     time = Time()
-    ledger = Ledger(time, 60.0, 3600.0)
-    ledger.add(Pass(PLACE, "lost", 100, 0.5))
+    ledger = PendingReleases(time, 60.0, 3600.0)
+    ledger.add(Permit(PLACE, "lost", 100, 0.5))
     time.now = 3600.0
     assert ledger.first() is None
     assert ledger.spent() == (PLACE, 0.5)

@@ -12,7 +12,7 @@ from semroute.errors import ConfigError, MissingExtraError
 from semroute.resilience import MemoryGates
 from semroute.resilience.open import open_gates
 from semroute.resilience.shared.failover import FailoverGates
-from semroute.types import Ending, Pass, Place
+from semroute.types import CallResult, Endpoint, Permit
 
 
 def test_without_a_redis_in_the_configuration_state_is_in_process() -> None:
@@ -24,9 +24,9 @@ def test_the_address_and_the_passwords_variable_of_the_configuration_are_used() 
     async def test(config: Config) -> None:
         gates = open_gates(config, {"REDIS_PASSWORD": "open-sesame"})
         assert isinstance(gates, FailoverGates)
-        leave = await gates.enter(Place("p"), 10)
-        assert isinstance(leave, Pass)
-        await gates.leave(leave, Ending.SUCCESS)
+        leave = await gates.acquire(Endpoint("p"), 10)
+        assert isinstance(leave, Permit)
+        await gates.release(leave, CallResult.SUCCESS)
         assert gates.mode == "shared"
         await gates.close()
 

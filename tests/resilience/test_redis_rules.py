@@ -17,7 +17,7 @@ from semroute.config import BreakerRules
 from semroute.resilience import MemoryGates
 from semroute.resilience.shared.gates import RedisGates
 from semroute.resilience.shared.server import Server
-from semroute.types import Ending, Pass, Place, Refusal, Standing
+from semroute.types import CallResult, Endpoint, EndpointStatus, Permit, Rejection
 
 RULES = BreakerRules(
     window_s=10.0,
@@ -36,12 +36,12 @@ RULES = BreakerRules(
 )
 HOST = "https://one.example:443"
 PLACES = (
-    Place("free"),
-    Place("tight", "KEY", origin=HOST, rpm=3, tpm=500, parallel=2, budget_usd=1.0),
-    Place("roomy", "KEY", origin=HOST, rpm=40, budget_usd=2.0),
-    Place("tokens", "OTHER", origin=HOST, tpm=1000),
-    Place("requests", "OTHER", origin=HOST, rpm=2),
-    Place("elsewhere", "OTHER", origin="https://other.example:443"),
+    Endpoint("free"),
+    Endpoint("tight", "KEY", origin=HOST, rpm=3, tpm=500, parallel=2, budget_usd=1.0),
+    Endpoint("roomy", "KEY", origin=HOST, rpm=40, budget_usd=2.0),
+    Endpoint("tokens", "OTHER", origin=HOST, tpm=1000),
+    Endpoint("requests", "OTHER", origin=HOST, rpm=2),
+    Endpoint("elsewhere", "OTHER", origin="https://other.example:443"),
 )
 # 31 December 2026, 23:50 UTC: a month, and a year, ends within the test.
 BEGIN = 1_798_761_000.0
@@ -69,7 +69,7 @@ enter = st.tuples(st.just("enter"), st.sampled_from(PLACES), tokens, money, luck
 leave = st.tuples(
     st.just("leave"),
     st.integers(0, 30),
-    st.sampled_from([Ending.SUCCESS, Ending.FAILURE, Ending.FAILURE, Ending.NEUTRAL]),
+    st.sampled_from([CallResult.SUCCESS, CallResult.FAILURE, CallResult.FAILURE, CallResult.NEUTRAL]),
     st.none() | tokens,
     st.none() | money,
     st.sampled_from([None, None, None, 0.0, 3.0, 30.0, 1e9, float("nan"), -4.0]),
@@ -78,7 +78,7 @@ again = st.tuples(st.just("again"), st.integers(0, 30))
 refuse = st.tuples(
     st.just("refuse"),
     st.integers(0, 30),
-    st.sampled_from([Ending.SUSPEND, Ending.DISABLE]),
+    st.sampled_from([CallResult.SUSPEND, CallResult.DISABLE]),
     st.sampled_from([None, "one", "other"]),
 )
 lift = st.tuples(st.just("lift"), st.sampled_from(PLACES))
@@ -97,8 +97,8 @@ def test_redis_and_memory_answer_alike(redis: OwnRedis, script: list[Any]) -> No
 
 def test_a_breaker_in_full_swing_is_the_same_in_both(redis: OwnRedis) -> None:
     free = PLACES[0]
-    call = [("enter", free, 0, 0.0, None), ("leave", 0, Ending.FAILURE, None, None, None)]
-    good = [("enter", free, 0, 0.0, None), ("leave", 0, Ending.SUCCESS, None, None, None)]
+    call = [("enter", free, 0, 0.0, None), ("leave", 0, CallResult.FAILURE, None, None, None)]
+    good = [("enter", free, 0, 0.0, None), ("leave", 0, CallResult.SUCCESS, None, None, None)]
     mixed = (call + good) * 3
     script = call * 3 + [("advance", 5.0), *call, ("advance", 20.0), *good * 3, ("advance", 1.0), *mixed]
     asyncio.run(Comparison(redis.url).run([*script, ("advance", 5.0), *good, ("advance", 10.0), *mixed]))
@@ -113,8 +113,8 @@ class Comparison:
         self.redis = RedisGates(
             server, RULES, prefix=prefix, rng=Even(), clock=lambda: self.now, lease_s=LEASE_S, slot_s=LEASE_S
         )
-        self.out: list[tuple[Pass, Pass]] = []
-        self.gone: list[tuple[Pass, Pass]] = []
+        self.out: list[tuple[Permit, Permit]] = []
+        self.gone: list[tuple[Permit, Permit]] = []
 
     async def run(self, script: list[Any]) -> None:
         for what, *args in script:
@@ -127,42 +127,42 @@ class Comparison:
                     assert (one.breaker, one.reason, one.refused) == (other.breaker, other.reason, other.refused)
         await self.redis.close()
 
-    async def enter(self, place: Place, tokens: int, usd: float, panic: float | None) -> None:
-        here = await self.memory.enter(place, tokens, usd, panic=panic)
-        there = await self.redis.enter(place, tokens, usd, panic=panic)
+    async def enter(self, place: Endpoint, tokens: int, usd: float, panic: float | None) -> None:
+        here = await self.memory.acquire(place, tokens, usd, panic=panic)
+        there = await self.redis.acquire(place, tokens, usd, panic=panic)
         assert type(here) is type(there), (here, there)
-        if isinstance(here, Pass) and isinstance(there, Pass):
+        if isinstance(here, Permit) and isinstance(there, Permit):
             assert (here.is_probe, here.is_panic) == (there.is_probe, there.is_panic)
             self.out.append((here, there))
-        elif isinstance(here, Refusal) and isinstance(there, Refusal):
+        elif isinstance(here, Rejection) and isinstance(there, Rejection):
             assert here.reason == there.reason
             assert there.wait_s == (None if here.wait_s is None else pytest.approx(here.wait_s, abs=1e-6))
 
     async def leave(
-        self, index: int, ending: Ending, tokens: int | None, usd: float | None, wait_s: float | None
+        self, index: int, ending: CallResult, tokens: int | None, usd: float | None, wait_s: float | None
     ) -> None:
         if self.out:
             here, there = self.out.pop(index % len(self.out))
             self.gone.append((here, there))
-            await self.memory.leave(here, ending, tokens=tokens, usd=usd, wait_s=wait_s)
-            await self.redis.leave(there, ending, tokens=tokens, usd=usd, wait_s=wait_s)
+            await self.memory.release(here, ending, tokens=tokens, usd=usd, wait_s=wait_s)
+            await self.redis.release(there, ending, tokens=tokens, usd=usd, wait_s=wait_s)
 
     async def again(self, index: int) -> None:
         if self.gone:
             here, there = self.gone[index % len(self.gone)]
-            await self.memory.leave(here, Ending.FAILURE, tokens=7, usd=0.7, wait_s=70.0)
-            await self.redis.leave(there, Ending.FAILURE, tokens=7, usd=0.7, wait_s=70.0)
+            await self.memory.release(here, CallResult.FAILURE, tokens=7, usd=0.7, wait_s=70.0)
+            await self.redis.release(there, CallResult.FAILURE, tokens=7, usd=0.7, wait_s=70.0)
 
-    async def refuse(self, index: int, ending: Ending, refused: str | None) -> None:
+    async def refuse(self, index: int, ending: CallResult, refused: str | None) -> None:
         if self.out:
             for gates, leave in zip((self.memory, self.redis), self.out.pop(index % len(self.out)), strict=True):
-                await gates.leave(leave, ending, reason="it was refused", refused=refused)
+                await gates.release(leave, ending, reason="it was refused", refused=refused)
 
-    async def lift(self, place: Place) -> None:
+    async def lift(self, place: Endpoint) -> None:
         for gates in (self.memory, self.redis):
             await gates.lift([place])
 
-    async def welcome(self, place: Place, refused: str) -> None:
+    async def welcome(self, place: Endpoint, refused: str) -> None:
         for gates in (self.memory, self.redis):
             await gates.welcome(place, refused)
 
@@ -174,7 +174,7 @@ class Comparison:
         self.now += seconds
 
 
-def comparable(standing: Standing) -> dict[str, float]:
+def comparable(standing: EndpointStatus) -> dict[str, float]:
     """Its numbers; -1 where no waiting helps."""
     numbers = {name: value for name, value in standing._asdict().items() if isinstance(value, int | float)}
     return {"wait_s": -1.0, **numbers}

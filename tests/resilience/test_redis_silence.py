@@ -20,10 +20,10 @@ from semroute.resilience.shared.failover import FailoverGates
 from semroute.resilience.shared.gates import RedisGates
 from semroute.resilience.shared.replicas import Replicas
 from semroute.resilience.shared.server import Server
-from semroute.types import BreakerState, Ending, Pass, Place, Refusal
+from semroute.types import BreakerState, CallResult, Endpoint, Permit, Rejection
 
 RULES = BreakerRules(jitter=0.0)
-PLACE = Place("p", "KEY", rpm=10_000)
+PLACE = Endpoint("p", "KEY", rpm=10_000)
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +41,16 @@ def replica(url: str, timeout_s: float = 0.5, tend_s: float = 0.05) -> FailoverG
 @asynccontextmanager
 async def in_use(gates: FailoverGates) -> AsyncGenerator[FailoverGates]:
     """Gates that Redis has answered once."""
-    await gates.tend()
+    await gates.heartbeat()
     assert gates.mode == "shared"
     yield gates
     await gates.close()
 
 
-async def call(gates: FailoverGates, place: Place = PLACE) -> None:
-    leave = await gates.enter(place, 1)
-    assert isinstance(leave, Pass)
-    await gates.leave(leave, Ending.SUCCESS)
+async def call(gates: FailoverGates, place: Endpoint = PLACE) -> None:
+    leave = await gates.acquire(place, 1)
+    assert isinstance(leave, Permit)
+    await gates.release(leave, CallResult.SUCCESS)
 
 
 @pytest.mark.parametrize("calls", [200, 1000])
@@ -192,9 +192,9 @@ def test_a_redis_that_allows_no_evalsha_and_no_script_runs_by_eval(redis: OwnRed
         try:
             gates = RedisGates(server, RULES, prefix=own_prefix())
             for _ in range(3):
-                leave = await gates.enter(PLACE, 1)
-                assert isinstance(leave, Pass)
-                await gates.leave(leave, Ending.SUCCESS)
+                leave = await gates.acquire(PLACE, 1)
+                assert isinstance(leave, Permit)
+                await gates.release(leave, CallResult.SUCCESS)
             assert (await gates.standings([PLACE]))[0].calls == 3
         finally:
             await server.command("ACL", "SETUSER", "default", "+@all")
@@ -209,7 +209,7 @@ def test_a_script_that_redis_refuses_is_an_error_of_ours(redis: OwnRedis) -> Non
         await server.command("ACL", "SETUSER", "default", "-evalsha", "-eval")
         try:
             with pytest.raises(StateError, match="eval"):
-                await RedisGates(server, RULES, prefix=own_prefix()).enter(PLACE, 1)
+                await RedisGates(server, RULES, prefix=own_prefix()).acquire(PLACE, 1)
         finally:
             await server.command("ACL", "SETUSER", "default", "+@all")
             await server.close()
@@ -223,22 +223,22 @@ def test_a_clock_set_back_by_an_hour_freezes_nothing(redis: OwnRedis) -> None:
     async def test() -> None:
         nonlocal now
         gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=own_prefix(), clock=lambda: now)
-        limited, broken, hinted = Place("limited", rpm=2, parallel=1), Place("broken"), Place("hinted")
-        for place, ending in [(limited, Ending.SUCCESS)] * 2 + [(broken, Ending.FAILURE)] * RULES.in_a_row:
-            leave = await gates.enter(place, 1)
-            assert isinstance(leave, Pass)
-            await gates.leave(leave, ending)
-        leave = await gates.enter(hinted, 1)
-        assert isinstance(leave, Pass)
-        await gates.leave(leave, Ending.NEUTRAL, wait_s=40.0)
+        limited, broken, hinted = Endpoint("limited", rpm=2, parallel=1), Endpoint("broken"), Endpoint("hinted")
+        for place, ending in [(limited, CallResult.SUCCESS)] * 2 + [(broken, CallResult.FAILURE)] * RULES.in_a_row:
+            leave = await gates.acquire(place, 1)
+            assert isinstance(leave, Permit)
+            await gates.release(leave, ending)
+        leave = await gates.acquire(hinted, 1)
+        assert isinstance(leave, Permit)
+        await gates.release(leave, CallResult.NEUTRAL, wait_s=40.0)
         now -= 3600.0
         waits = [found.wait_s for found in await gates.standings([limited, broken, hinted])]
         assert waits == [pytest.approx(60.0), pytest.approx(RULES.open_s), pytest.approx(40.0)]
         now += 61.0
         for place in (limited, broken, hinted):
-            leave = await gates.enter(place, 1)
-            assert isinstance(leave, Pass)
-            await gates.leave(leave, Ending.SUCCESS)
+            leave = await gates.acquire(place, 1)
+            assert isinstance(leave, Permit)
+            await gates.release(leave, CallResult.SUCCESS)
         (found,) = await gates.standings([limited])
         assert found.in_flight == 0
         await gates.close()
@@ -252,11 +252,11 @@ def test_a_month_follows_the_calendar_and_not_the_time_that_never_runs_backwards
     async def test() -> None:
         nonlocal now
         gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=own_prefix(), clock=lambda: now)
-        place = Place("p", "KEY", budget_usd=1.0)
+        place = Endpoint("p", "KEY", budget_usd=1.0)
         now += 40 * 86400.0  # set wrong
-        assert isinstance(await gates.enter(place, 1, 0.25), Pass)
+        assert isinstance(await gates.acquire(place, 1, 0.25), Permit)
         now -= 40 * 86400.0  # put right
-        assert isinstance(await gates.enter(place, 1, 0.75), Pass)
+        assert isinstance(await gates.acquire(place, 1, 0.75), Permit)
         assert (await gates.standings([place]))[0].spent_usd == 0.75
         await gates.close()
 
@@ -267,18 +267,18 @@ def test_what_earlier_versions_stored_is_read_and_put_right(redis: OwnRedis) -> 
     async def test() -> None:
         prefix = own_prefix()
         gates = RedisGates(Server(redis.url, timeout_s=5.0), RULES, prefix=prefix)
-        disabled = Place("p", "KEY", origin="https://api.example:443")
+        disabled = Endpoint("p", "KEY", origin="https://api.example:443")
         await gates.server.command("HSET", f"{prefix}disabled", "KEY", "401: refused")
         (found,) = await gates.standings([disabled])
         assert (found.breaker, found.wait_s) == (BreakerState.DISABLED, 0.0)
-        leave = await gates.enter(disabled, 1)
-        assert isinstance(leave, Pass)
-        refusal = await gates.enter(disabled, 1)
-        assert isinstance(refusal, Refusal)
+        leave = await gates.acquire(disabled, 1)
+        assert isinstance(leave, Permit)
+        refusal = await gates.acquire(disabled, 1)
+        assert isinstance(refusal, Rejection)
         assert "401: refused" in refusal.reason
-        await gates.leave(leave, Ending.SUCCESS)
+        await gates.release(leave, CallResult.SUCCESS)
         assert (await gates.standings([disabled]))[0].breaker is BreakerState.CLOSED
-        hinted = Place("q")
+        hinted = Endpoint("q")
         await gates.server.command("HSET", f"{prefix}breaker:{hinted.key}", "hint_until", str(time.time() + 3e7))
         for _ in range(2):
             (found,) = await gates.standings([hinted])
@@ -292,11 +292,11 @@ def test_what_earlier_versions_stored_is_read_and_put_right(redis: OwnRedis) -> 
 def test_a_place_that_was_closed_here_alone_is_open_when_redis_goes_away(redis: OwnRedis) -> None:
     async def test() -> None:
         async with in_use(replica(redis.url)) as gates:
-            place = Place("p", "KEY")
-            mine = [await gates._local.enter(place, 1) for _ in range(RULES.in_a_row)]
+            place = Endpoint("p", "KEY")
+            mine = [await gates._local.acquire(place, 1) for _ in range(RULES.in_a_row)]
             for leave in mine:
-                assert isinstance(leave, Pass)
-                await gates._local.leave(leave, Ending.FAILURE)
+                assert isinstance(leave, Permit)
+                await gates._local.release(leave, CallResult.FAILURE)
             assert (await gates._local.standings([place]))[0].breaker is BreakerState.OPEN
             await call(gates, place)
             assert (await gates._local.standings([place]))[0].breaker is BreakerState.CLOSED

@@ -11,8 +11,8 @@ import pytest
 from semroute.config import Config
 from semroute.dispatch import Constraints
 from semroute.learn.policy.families import ByCategory, CategoryTable
-from semroute.learn.policy.families import Cascade as CascadePolicy
-from semroute.learn.policy.families.ways import Way
+from semroute.learn.policy.families import CascadeFamily as CascadePolicy
+from semroute.learn.policy.families.ways import AnswerPlan
 from semroute.router import Router
 from semroute.testing import FakeProvider, answer, fail
 from semroute.types import Completion, Delta, Request
@@ -64,7 +64,7 @@ def test_a_query_of_any_category_and_of_none_goes_up_the_general_cascade(
 def test_without_tiers_nothing_is_checked(routing_index: Path, provider: FakeProvider) -> None:
     provider.script(answer("I'm sorry, but I can't help with that."))
     completion = router(routing_index, provider).complete(SOUP)
-    assert (completion.model, completion.tier, completion.trials) == ("small", None, ())
+    assert (completion.model, completion.tier, completion.tiers) == ("small", None, ())
 
 
 def test_a_category_has_its_own_cascade_or_none(routing_index: Path, provider: FakeProvider) -> None:
@@ -106,7 +106,7 @@ def test_what_a_rule_leaves_bounds_the_tiers(routing_index: Path, provider: Fake
     request = Request(({"role": "user", "content": SOUP},), metadata={"plan": "free"})
     completion = routes.complete(request)
     assert called(provider) == ["small", "coder"]
-    assert [trial.candidate for trial in completion.trials] == ["small", "coder"]
+    assert [trial.candidate for trial in completion.tiers] == ["small", "coder"]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_a_cascade_policy_climbs_as_it_was_tested(routing_index: Path, provider:
     policies = [
         CascadePolicy(("small", "large"), 0, 1, "p").config(0.5),
         ByCategory(("small", "large"), (), np.array([]), np.inf, "p", with_tiers=True).config(
-            CategoryTable(1.0, 0.0, (Way(0, 1, 0.5),))
+            CategoryTable(1.0, 0.0, (AnswerPlan(0, 1, 0.5),))
         ),
     ]
     for policy in policies:

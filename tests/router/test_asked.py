@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from semroute.config import Config
-from semroute.index.stages import sureness
+from semroute.index.stages import margin_score
 from semroute.router import Router
-from semroute.router.live import LiveIndex
+from semroute.router.live import LoadedIndex
 from semroute.router.staged import score_texts
 from semroute.texts.vague import VAGUE_ASKS
 from semroute.types import Matrix
@@ -28,11 +28,11 @@ RECIPE = "how do I bake a loaf of bread?"
 
 
 @pytest.fixture
-def live(routing_index: Path) -> LiveIndex:
-    return LiveIndex.open(routing_index, Config())
+def live(routing_index: Path) -> LoadedIndex:
+    return LoadedIndex.open(routing_index, Config())
 
 
-def with_bar(live: LiveIndex, bar: float | None) -> LiveIndex:
+def with_bar(live: LoadedIndex, bar: float | None) -> LoadedIndex:
     manifest = replace(live.artifact.manifest, ask_bar=bar)
     return replace(live, artifact=replace(live.artifact, manifest=manifest))
 
@@ -48,13 +48,13 @@ def with_bar(live: LiveIndex, bar: float | None) -> LiveIndex:
         f"Hello,\n\n{LEASE}\n\n{RECIPE}\n\nThanks\nAnna",
     ],
 )
-def test_the_question_beside_a_pasted_text_decides_and_the_reason_says_so(live: LiveIndex, text: str) -> None:
+def test_the_question_beside_a_pasted_text_decides_and_the_reason_says_so(live: LoadedIndex, text: str) -> None:
     decision = Router(live, Config()).route(text)
     assert decision.category == "cooking"
     assert "the question beside a pasted text" in decision.reason
 
 
-def test_an_index_of_an_older_version_goes_on_scoring_texts_whole(live: LiveIndex) -> None:
+def test_an_index_of_an_older_version_goes_on_scoring_texts_whole(live: LoadedIndex) -> None:
     text = f"{LEASE}\n\n{RECIPE}"
     whole = live.scorer.scores(live.encoder.encode([text]))
     np.testing.assert_array_equal(score_texts(with_bar(live, None), [text]).scores, whole)
@@ -76,7 +76,7 @@ def test_an_index_of_an_older_version_goes_on_scoring_texts_whole(live: LiveInde
 )
 @pytest.mark.parametrize("form", ["{0}\n\n{1}", "{1}\n\n{0}"])
 def test_a_question_that_says_nothing_leaves_the_decision_to_the_text(
-    live: LiveIndex, question: str, form: str
+    live: LoadedIndex, question: str, form: str
 ) -> None:
     # However low the bar: such a question may be near to a category by chance.
     found = score_texts(with_bar(live, -1.0), [form.format(LEASE, question)])
@@ -84,20 +84,20 @@ def test_a_question_that_says_nothing_leaves_the_decision_to_the_text(
     assert not found.by_ask
 
 
-def test_a_clear_question_decides_beside_a_vague_one(live: LiveIndex) -> None:
+def test_a_clear_question_decides_beside_a_vague_one(live: LoadedIndex) -> None:
     text = f"Please have a look.\n\n{LEASE}\n\n{RECIPE}"
     assert Router(live, Config()).route(text).category == "cooking"
 
 
-def test_the_form_of_a_question_makes_up_for_a_score_below_the_bar(live: LiveIndex) -> None:
+def test_the_form_of_a_question_makes_up_for_a_score_below_the_bar(live: LoadedIndex) -> None:
     text = f"{LEASE}\n\n{RECIPE}"
     scores = live.scorer.scores(live.encoder.encode([RECIPE]))
-    bar = float(sureness(scores)[0]) + 0.05
+    bar = float(margin_score(scores)[0]) + 0.05
     assert score_texts(with_bar(live, bar), [text]).by_ask == {0}
     assert not score_texts(with_bar(live, bar + 1.0), [text]).by_ask
 
 
-def test_a_plain_query_is_scored_to_the_bit_as_without_the_rule(live: LiveIndex) -> None:
+def test_a_plain_query_is_scored_to_the_bit_as_without_the_rule(live: LoadedIndex) -> None:
     queries = ["how do I boil an egg", "my landlord", "explain git rebase", "what is this?\nnobody knows"]
     texts = [*queries, f"{LEASE}\n\n{RECIPE}"]
     new, old = score_texts(with_bar(live, 0.5), texts), score_texts(with_bar(live, None), texts)
@@ -108,7 +108,7 @@ def test_a_plain_query_is_scored_to_the_bit_as_without_the_rule(live: LiveIndex)
     assert not old.by_ask
 
 
-def test_only_texts_with_something_pasted_are_encoded_in_parts(live: LiveIndex) -> None:
+def test_only_texts_with_something_pasted_are_encoded_in_parts(live: LoadedIndex) -> None:
     seen: list[list[str]] = []
 
     class Counting:
@@ -128,7 +128,7 @@ def test_only_texts_with_something_pasted_are_encoded_in_parts(live: LiveIndex) 
 
 
 def test_a_first_stage_leaves_pasted_texts_to_the_index_itself(staged_index: Path) -> None:
-    live = LiveIndex.open(staged_index, Config())
+    live = LoadedIndex.open(staged_index, Config())
     found = score_texts(live, ["recipe for carrot soup", f"{LEASE}\n\n{RECIPE}"])
     assert found.first.tolist() == [True, False]
     assert len(found.vectors) == 1

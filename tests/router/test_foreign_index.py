@@ -24,7 +24,7 @@ from semroute.index.manifest import MANIFEST
 from semroute.learn.stored import stored_examples, stored_first_stage
 from semroute.router import Router, route
 from semroute.router.explain import nearest_examples
-from semroute.router.live import LiveIndex
+from semroute.router.live import LoadedIndex
 from semroute.testing import FakeProvider
 
 REMOTE = {"kind": "remote", "model": "m", "api_key_env": "AWS_SECRET_ACCESS_KEY", "timeout_s": 5}
@@ -98,7 +98,7 @@ def test_a_configuration_that_names_another_encoder_does_not_let_it_pass(folder:
     spec = {"kind": "remote", "base_url": "https://evil.example/v1", "model": "m"}
     named = NamedEncoder(**{**spec, "api_key_env": "AWS_SECRET_ACCESS_KEY", **other})
     with pytest.raises(ArtifactError, match="which names another one now"):
-        LiveIndex.open(folder, Config(encoder=named))
+        LoadedIndex.open(folder, Config(encoder=named))
 
 
 def test_a_remote_encoder_that_the_configuration_names_serves(
@@ -109,7 +109,7 @@ def test_a_remote_encoder_that_the_configuration_names_serves(
         asks_for(folder, {**REMOTE, "base_url": provider.base_url, "api_key_env": None})
         tiny.edit(folder, lambda values: values.update(first_stage=None))
         with pytest.raises(ArtifactError) as caught:
-            LiveIndex.open(folder, Config())
+            LoadedIndex.open(folder, Config())
         # The line that the message tells is all that it takes.
         path = tmp_path / "semroute.yaml"
         path.write_text(str(caught.value).partition("put this line into semroute.yaml: ")[2])
@@ -126,7 +126,7 @@ def test_a_torch_model_that_nobody_named_is_not_looked_for(
     asks_for(folder, {"kind": "torch", "model": model})
     for config in (Config(), Config(encoder=NamedEncoder(kind="torch", model="mine"))):
         with pytest.raises(ArtifactError, match="asks for a model on torch"):
-            LiveIndex.open(folder, config)
+            LoadedIndex.open(folder, config)
 
 
 def test_a_folder_in_the_working_folder_does_not_take_the_place_of_a_hub_model_that_is_named(
@@ -136,7 +136,7 @@ def test_a_folder_in_the_working_folder_does_not_take_the_place_of_a_hub_model_t
     monkeypatch.chdir(tmp_path)
     asks_for(folder, {"kind": "torch", "model": "org/model"})
     with pytest.raises(ArtifactError, match="asks for a model on torch"):
-        LiveIndex.open(folder, Config(encoder=NamedEncoder(kind="torch", model="org/model")))
+        LoadedIndex.open(folder, Config(encoder=NamedEncoder(kind="torch", model="org/model")))
 
 
 def test_a_first_stage_never_reaches_out(folder: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_first_stage_never_reaches_out(folder: Path) -> None:
     spec = {"kind": "remote", "base_url": "https://evil.example/v1", "model": "m"}
     named = NamedEncoder(**spec, api_key_env="AWS_SECRET_ACCESS_KEY")
     with pytest.raises(ArtifactError, match="first stage has an encoder of no own files"):
-        LiveIndex.open(folder, Config(encoder=named))
+        LoadedIndex.open(folder, Config(encoder=named))
     with pytest.raises(ArtifactError, match="first stage has an encoder of no own files"):
         stored_first_stage(open_artifact(folder))
 
@@ -167,7 +167,7 @@ def test_what_lies_in_the_working_folder_unasked_does_not_reach_out_either(
 def test_what_a_message_shows_of_a_foreign_index_does_not_reach_the_terminal(folder: Path) -> None:
     asks_for(folder, {**REMOTE, "base_url": "https://evil.example/\x1b]52;c;aGk=\x07"})
     with pytest.raises(ArtifactError) as caught:
-        LiveIndex.open(folder, Config())
+        LoadedIndex.open(folder, Config())
     assert str(caught.value).isprintable()
     for key in ("categories", "models"):
         if key == "categories":
@@ -175,7 +175,7 @@ def test_what_a_message_shows_of_a_foreign_index_does_not_reach_the_terminal(fol
         else:
             tiny.edit(folder, lambda values: values["categories"]["code"].update(models=["a\x1b[2J"]))
         with pytest.raises(ArtifactError) as caught:
-            LiveIndex.open(folder, Config())
+            LoadedIndex.open(folder, Config())
         assert str(caught.value).isprintable()
 
 
@@ -272,7 +272,7 @@ def test_forty_five_bytes_do_not_take_gigabytes(folder: Path) -> None:
     tiny.put(folder, "prototypes", header + (1 << 31).to_bytes(8, "little"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ArtifactError, match="bytes are claimed where 0 are left"):
-        LiveIndex.open(folder, Config())
+        LoadedIndex.open(folder, Config())
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
@@ -295,7 +295,7 @@ def test_a_head_is_refused_whatever_does_not_fit_in_it(
     np.savez(tmp_path / "head.npz", **{**arrays, field: change(arrays[field])})
     tiny.put(folder, "head", (tmp_path / "head.npz").read_bytes())
     with pytest.raises(ArtifactError, match="does not fit together"):
-        LiveIndex.open(folder, Config())
+        LoadedIndex.open(folder, Config())
 
 
 def broken_graphs() -> dict[str, Callable[[Any], object]]:
@@ -328,7 +328,7 @@ def test_a_graph_that_embeds_no_texts_is_refused_before_it_serves(folder: Path, 
     tiny.put(folder, "encoder_model", tiny.graph(broken_graphs()[name]))
     tiny.edit(folder, lambda values: values.update(probes=[]))
     with pytest.raises(ArtifactError, match="does not fit together"):
-        LiveIndex.open(folder, Config())
+        LoadedIndex.open(folder, Config())
 
 
 @pytest.mark.parametrize("role", ["head", "encoder_model", "prototypes", "first_head"])

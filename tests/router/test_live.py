@@ -17,7 +17,7 @@ from semroute.errors import ArtifactError, ConfigError, EncoderError, SemrouteEr
 from semroute.heads import MlpHead
 from semroute.index import Artifact, Manifest, PrototypeIndex, open_artifact, write_artifact
 from semroute.index.manifest import MANIFEST
-from semroute.router.live import LiveIndex, open_encoder, open_scorer
+from semroute.router.live import LoadedIndex, open_encoder, open_scorer
 
 
 @pytest.fixture
@@ -48,13 +48,13 @@ def with_file(artifact: Artifact, role: str, write: Callable[[Path], None], **ch
 
 def test_models_come_from_the_configuration_then_the_file_then_the_fallback(folder: Path) -> None:
     config = Config(categories={"code": CategoryOverride(models=("mine",))}, fallback=Fallback(models=("rest", "last")))
-    live = LiveIndex.open(folder, config)
+    live = LoadedIndex.open(folder, config)
     assert live.models == {"code": ("mine",), "cooking": ("small",), "law": ("rest", "last")}
     assert live.fallback == ("rest", "last")
 
 
 def test_a_configured_threshold_of_zero_goes_over_the_artifacts(folder: Path) -> None:
-    live = LiveIndex.open(folder, Config(categories={"law": CategoryOverride(threshold=0.0)}))
+    live = LoadedIndex.open(folder, Config(categories={"law": CategoryOverride(threshold=0.0)}))
     assert live.semantic.thresholds.tolist() == [0.2, 0.2, 0.0]
     assert live.semantic.names == ("code", "cooking", "law")
 
@@ -62,7 +62,7 @@ def test_a_configured_threshold_of_zero_goes_over_the_artifacts(folder: Path) ->
 def test_a_configured_category_that_the_index_lacks_is_named_with_those_it_has(folder: Path) -> None:
     config = Config(categories={"medicine": CategoryOverride(threshold=0.5)})
     with pytest.raises(ConfigError, match=r"categories\.medicine: .*it has code, cooking, law"):
-        LiveIndex.open(folder, config)
+        LoadedIndex.open(folder, config)
 
 
 def test_a_machine_with_other_arithmetic_is_warned_of(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -70,7 +70,7 @@ def test_a_machine_with_other_arithmetic_is_warned_of(folder: Path, caplog: pyte
         open_encoder(open_artifact(folder))
         assert caplog.messages == []
         edit(folder, lambda values: values["probes"].__setitem__(0, [values["probes"][0][0], values["probes"][1][1]]))
-        LiveIndex.open(folder, Config())
+        LoadedIndex.open(folder, Config())
     assert "embeds the index's probe texts differently" in caplog.text
 
 
@@ -97,7 +97,7 @@ def test_parts_that_do_not_fit_together_are_refused_at_the_start(
 ) -> None:
     edit(folder, change)
     with pytest.raises((ArtifactError, EncoderError)):
-        LiveIndex.open(folder, Config())
+        LoadedIndex.open(folder, Config())
 
 
 @pytest.mark.parametrize(("dimensions", "categories"), [(384, 2), (128, 3)])
@@ -136,7 +136,7 @@ def test_any_number_of_the_manifest_may_be_text_without_another_error_than_ours(
         before = (folder / MANIFEST).read_text()
         edit(folder, lambda values, key=key: values.__setitem__(key, "text"))
         with contextlib.suppress(SemrouteError):
-            LiveIndex.open(folder, Config())
+            LoadedIndex.open(folder, Config())
         (folder / MANIFEST).write_text(before)
     assert isinstance(open_scorer(open_artifact(folder)).prototypes, PrototypeIndex)
     assert isinstance(Manifest.read(folder), Manifest)

@@ -224,17 +224,17 @@ def test_a_damaged_replacement_keeps_the_old_one_serving(folder: Path, caplog: p
 
 
 def test_a_replacement_while_the_first_one_opens_is_not_missed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from semroute.router.live import LiveIndex
+    from semroute.router.live import LoadedIndex
 
-    opened = LiveIndex.open
+    opened = LoadedIndex.open
 
-    def slow(where: Path, config: Config) -> LiveIndex:
+    def slow(where: Path, config: Config) -> LoadedIndex:
         live = opened(where, config)
-        monkeypatch.setattr(LiveIndex, "open", opened)
+        monkeypatch.setattr(LoadedIndex, "open", opened)
         with_thresholds(open_artifact(folder), {"cooking": 0.35}, "in-scope")
         return live
 
-    monkeypatch.setattr(LiveIndex, "open", slow)
+    monkeypatch.setattr(LoadedIndex, "open", slow)
     router = Router.load(folder, config=Config(), reload_every_s=0.0)
     deadline = time.monotonic() + 10
     while router.route("boil an egg").threshold != 0.35 and time.monotonic() < deadline:

@@ -23,7 +23,7 @@ from semroute.index.stages import answers
 from semroute.learn.build import with_thresholds
 from semroute.router import Router
 from semroute.router.explain import nearest_examples
-from semroute.router.live import LiveIndex, open_first_stage
+from semroute.router.live import LoadedIndex, open_first_stage
 from semroute.router.measure import measure, score_by_stage, time_queries
 from semroute.types import Decision, Matrix
 
@@ -151,7 +151,7 @@ def test_without_blocking_the_event_loop_the_first_stage_answers_too(router: Rou
 
 def test_the_nearest_examples_are_those_of_the_indexs_own_encoder(router: Router, routing_index: Path) -> None:
     decision = router.route(SURE)
-    plain = LiveIndex.open(routing_index, Config())
+    plain = LoadedIndex.open(routing_index, Config())
     assert nearest_examples(router.live, decision.query) == nearest_examples(plain, SURE)
 
 
@@ -206,7 +206,7 @@ def test_a_first_stage_that_does_not_fit_together_is_refused_at_the_start(
 ) -> None:
     edit(folder, change)
     with pytest.raises((ArtifactError, EncoderError)):
-        LiveIndex.open(folder, Config())
+        LoadedIndex.open(folder, Config())
 
 
 @pytest.mark.parametrize("role", ["first_prototypes", "first_encoder_model", "first_encoder_tokenizer"])
@@ -218,7 +218,7 @@ def test_a_harmed_file_of_the_first_stage_is_refused_and_named(folder: Path, rol
     if harm != "missing":
         path.write_bytes(content[:-9] if harm == "truncated" else content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(ArtifactError, match=path.name):
-        LiveIndex.open(folder, Config())
+        LoadedIndex.open(folder, Config())
 
 
 def test_other_arithmetic_in_the_first_stage_is_warned_of(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,9 +13,9 @@ from semroute.config import Config
 from semroute.errors import ConfigError, QueryError
 from semroute.router import Router
 from semroute.router.chance import trial_fingerprint
-from semroute.router.trial import LOOK_S, LiveShare, is_by_trial, read_share, tried_config
+from semroute.router.trial import LOOK_S, TrafficShare, is_by_trial, read_share, tried_config
 from semroute.testing import FakeProvider, answer
-from semroute.texts.digests import place_of
+from semroute.texts.digests import hash_fraction
 
 QUERIES = [f"how long should I boil {number} potatoes" for number in range(60)]
 
@@ -75,25 +75,27 @@ def test_the_share_changes_while_it_runs_and_goes_back_at_once(
 
 def test_a_broken_file_leaves_the_share_as_it_was(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "trial.json"
-    share = LiveShare(path, 0.3)
+    share = TrafficShare(path, 0.3)
     assert share.now() == 0.3
     for text in ("{", "[1]", '{"share": 2}', '{"share": true}', "[" * 100_000):
         path.write_text(text)
         with pytest.raises(ValueError):  # noqa: PT011 - the message is JSON's own
             read_share(path, 0.0)
-        assert LiveShare(path, 0.3).now() == 0.3
+        assert TrafficShare(path, 0.3).now() == 0.3
     assert "the trial keeps its share" in caplog.text
 
 
 @given(st.text())
 def test_every_text_has_its_place(text: str) -> None:
-    assert 0 <= place_of(text) < 1
-    assert place_of(text) == place_of(text)
+    assert 0 <= hash_fraction(text) < 1
+    assert hash_fraction(text) == hash_fraction(text)
 
 
 @pytest.mark.parametrize("endings", [("in French", "in German"), ("of long ago", "of our days")])
 def test_texts_that_differ_in_the_same_words_are_drawn_apart(endings: tuple[str, str]) -> None:
-    places = [[place_of(f"tell me about number {number} {end}") < 0.25 for end in endings] for number in range(4000)]
+    places = [
+        [hash_fraction(f"tell me about number {number} {end}") < 0.25 for end in endings] for number in range(4000)
+    ]
     one, other = zip(*places, strict=True)
     both = sum(first and second for first, second in places) / 4000
     assert both == pytest.approx(sum(one) / 4000 * sum(other) / 4000, abs=0.02)
@@ -113,7 +115,7 @@ def test_the_answers_of_its_queries_go_up_its_own_cascade(
         running = router(routing_index, path, 1.0, tmp_path, deployments=places)
         provider.script(answer("no"), answer("yes"))
         completion = running.complete(QUERIES[0])
-        assert (completion.text, completion.model, len(completion.trials)) == ("yes", "large", 2)
+        assert (completion.text, completion.model, len(completion.tiers)) == ("yes", "large", 2)
         assert completion.decision is not None
         assert is_by_trial(completion.decision)
 
@@ -215,7 +217,7 @@ def test_queries_on_which_the_trial_failed_are_counted_and_compared_for_neither_
             return (yield from decide(texts, *more))
 
         monkeypatch.setattr(running._trial._chain, "decide", sometimes)  # type: ignore[union-attr]
-        even = [place_of(query) < 0.5 for query in QUERIES[::2]]
+        even = [hash_fraction(query) < 0.5 for query in QUERIES[::2]]
         for query in QUERIES:
             running.route(query)
         log.flush()

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from semroute.catalog import estimated_cost, needs_of
 from semroute.dispatch import Constraints, Dispatcher
-from semroute.types import Completion, Delta, Outlook, Request
+from semroute.types import CallEstimate, Completion, Delta, Request
 
 
 class DispatchCaller:
@@ -29,7 +29,7 @@ class DispatchCaller:
         async for event in self.dispatcher.stream(request, candidates, Constraints(deadline_s=deadline_s)):
             yield event
 
-    async def outlook(self, request: Request, candidates: Sequence[str]) -> Outlook:
+    async def outlook(self, request: Request, candidates: Sequence[str]) -> CallEstimate:
         needs, config = needs_of(request), self.dispatcher.config
         costs = [
             cost.usd
@@ -37,4 +37,4 @@ class DispatchCaller:
             for place in config.deployments_of(name)
             if (cost := estimated_cost(place, config, needs.input_tokens, needs.max_output_tokens)) is not None
         ]
-        return Outlook(usd=min(costs, default=None))
+        return CallEstimate(usd=min(costs, default=None))

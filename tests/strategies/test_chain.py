@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.strategies import Case, Chain, Pool, Strategy
+from semroute.strategies import Chain, Pool, RoutingContext, Strategy
 from semroute.strategies.chain import Deciding
-from semroute.types import Attempt, Caller, Cost, Decision, Matrix, Opinion, Request
+from semroute.types import Attempt, Cost, Decision, Matrix, ModelClient, Request, StrategyResult
 
 GROUPS = {"frontier": ("large", "claude")}
 MODELS = {"code": ("coder", "large"), "chat": ("small",)}
 NAMES = ("coder", "large", "small", "claude")
-CALLER = cast(Caller, object())
+CALLER = cast(ModelClient, object())
 
 
 @dataclass
@@ -27,12 +27,12 @@ class Says:
     """A local strategy with a ready opinion on every case; keeps the texts it was shown."""
 
     name: str
-    opinion: Opinion
+    opinion: StrategyResult
     needs_vectors: bool = False
     seen: list[str] = field(default_factory=list)
     vectors: list[Any] = field(default_factory=list)
 
-    def consult(self, cases: Sequence[Case]) -> list[Opinion]:
+    def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
         self.seen += [case.text for case in cases]
         self.vectors += [case.vector for case in cases]
         return [self.opinion] * len(cases)
@@ -43,12 +43,12 @@ class Asks:
     """A strategy that awaits before it says its ready opinion."""
 
     name: str
-    opinion: Opinion
+    opinion: StrategyResult
     defaults: list[tuple[str, ...]] = field(default_factory=list)
     together: int = 0
     most_together: int = 0
 
-    async def ask(self, case: Case, caller: Caller) -> Opinion:
+    async def ask(self, case: RoutingContext, caller: ModelClient) -> StrategyResult:
         self.defaults.append(case.default)
         self.together += 1
         self.most_together = max(self.most_together, self.together)
@@ -58,15 +58,15 @@ class Asks:
 
 
 def decided(name: str, *candidates: str, category: str | None = None) -> Says:
-    return Says(name, Opinion(name, "decided", f"{name} says so", candidates, category))
+    return Says(name, StrategyResult(name, "decided", f"{name} says so", candidates, category))
 
 
 def narrowed(name: str, *candidates: str, category: str | None = None) -> Says:
-    return Says(name, Opinion(name, "narrowed", f"{name} leaves some", candidates, category))
+    return Says(name, StrategyResult(name, "narrowed", f"{name} leaves some", candidates, category))
 
 
 def passed(name: str) -> Says:
-    return Says(name, Opinion(name, "passed", "nothing to say"))
+    return Says(name, StrategyResult(name, "passed", "nothing to say"))
 
 
 def chain(*strategies: Strategy, fallback: tuple[str, ...] = ("large",)) -> Chain:
@@ -95,7 +95,7 @@ def finish(deciding: Deciding) -> list[Decision]:
         return cast(list[Decision], end.value)
 
 
-def decide(*strategies: Strategy, text: str = "q", caller: Caller | None = CALLER) -> Decision:
+def decide(*strategies: Strategy, text: str = "q", caller: ModelClient | None = CALLER) -> Decision:
     return finish(chain(*strategies).decide([text], [Request(())], caller))[0]
 
 
@@ -148,7 +148,7 @@ def test_a_decision_within_a_category_keeps_the_category() -> None:
 
 
 def test_a_narrowing_that_leaves_nothing_at_all_has_passed() -> None:
-    decision = decide(Says("rules", Opinion("rules", "narrowed", "all are excluded", ())))
+    decision = decide(Says("rules", StrategyResult("rules", "narrowed", "all are excluded", ())))
     assert decision.candidates == ("large",)
     assert [said.kind for said in decision.opinions] == ["passed"]
 
@@ -169,7 +169,7 @@ def test_vectors_are_made_once_for_those_undecided_and_only_if_a_strategy_needs_
 
 
 def test_a_strategy_that_asks_is_told_what_happens_without_it() -> None:
-    judge = Asks("judge", Opinion("judge", "passed", "no answer"))
+    judge = Asks("judge", StrategyResult("judge", "passed", "no answer"))
     decide(narrowed("semantic", "coder", "large", category="code"), judge)
     decide(narrowed("rules", "small"), judge)
     decide(judge)
@@ -177,7 +177,7 @@ def test_a_strategy_that_asks_is_told_what_happens_without_it() -> None:
 
 
 def test_local_strategies_go_on_after_one_that_asks() -> None:
-    judge = Asks("judge", Opinion("judge", "passed", "no answer"))
+    judge = Asks("judge", StrategyResult("judge", "passed", "no answer"))
     decision = decide(judge, decided("semantic", "small"))
     assert [said.strategy for said in decision.opinions] == ["judge", "semantic"]
     assert decision.steps_ms["judge"] >= 1.0
@@ -185,21 +185,21 @@ def test_local_strategies_go_on_after_one_that_asks() -> None:
 
 
 def test_a_batch_asks_about_several_queries_together_but_not_about_all() -> None:
-    judge = Asks("judge", Opinion("judge", "decided", "so", ("small",)))
+    judge = Asks("judge", StrategyResult("judge", "decided", "so", ("small",)))
     decisions = finish(chain(judge).decide([str(n) for n in range(50)], [Request(())] * 50, CALLER))
     assert [decision.query for decision in decisions] == [str(n) for n in range(50)]
     assert 2 <= judge.most_together <= 16
 
 
 def test_without_a_caller_a_strategy_that_asks_has_passed() -> None:
-    judge = Asks("judge", Opinion("judge", "decided", "so", ("small",)))
+    judge = Asks("judge", StrategyResult("judge", "decided", "so", ("small",)))
     decision = decide(judge, caller=None)
     assert (decision.candidates, decision.opinions[0].kind, judge.defaults) == (("large",), "passed", [])
 
 
 def test_what_asking_cost_is_part_of_the_decision() -> None:
     attempt = Attempt("a", "small", 3.0, cost=Cost(0.25))
-    judge = Asks("judge", Opinion("judge", "decided", "so", ("small",), attempts=(attempt,)))
+    judge = Asks("judge", StrategyResult("judge", "decided", "so", ("small",), attempts=(attempt,)))
     decision = decide(judge)
     assert decision.attempts == (attempt,)
     assert decision.cost == Cost(0.25)
@@ -212,7 +212,7 @@ kinds = st.sampled_from(["decided", "narrowed", "passed"])
 @given(st.lists(st.tuples(kinds, candidates), max_size=5))
 def test_a_decision_never_leaves_what_strategies_before_it_have_left(said: list[tuple[Any, tuple[str, ...]]]) -> None:
     strategies = [
-        Says(f"s{n}", Opinion(f"s{n}", kind, "so", () if kind == "passed" else names))
+        Says(f"s{n}", StrategyResult(f"s{n}", kind, "so", () if kind == "passed" else names))
         for n, (kind, names) in enumerate(said)
     ]
     decision = decide(*strategies)

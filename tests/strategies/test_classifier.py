@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from semroute.evaluate.replay.choices import choose
 from semroute.strategies.classifier import ClassifierStrategy, best_first
 from semroute.strategies.pool import Pool
-from semroute.strategies.strategy import Case, LocalStrategy
+from semroute.strategies.strategy import LocalStrategy, RoutingContext
 from semroute.types import Matrix, QualityPredictor, Request
 
 GROUPS = {"frontier": ("large", "huge")}
@@ -42,9 +42,9 @@ def strategy(
     return ClassifierStrategy(predictor, lambda requests: np.tile(COSTS, (len(requests), 1)), pool, candidates, value)
 
 
-def case(text: str, left: tuple[str, ...] | None = None) -> Case:
+def case(text: str, left: tuple[str, ...] | None = None) -> RoutingContext:
     request = Request(({"role": "user", "content": text},))
-    return Case(text, request, ("large",), left=left, vector=np.array([1.0, 0.0], np.float32))
+    return RoutingContext(text, request, ("large",), left=left, vector=np.array([1.0, 0.0], np.float32))
 
 
 def test_it_is_a_local_strategy_that_wants_vectors() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semroute.strategies import SemanticStrategy, Verdict
+from semroute.strategies import SemanticMatch, SemanticStrategy
 from semroute.strategies.semantic import Ranking
 from semroute.types import CategoryScore
 
@@ -16,7 +16,9 @@ def ranking(scores: list[float], names: tuple[str, ...] = ("art", "code", "law")
     return Ranking(names, np.array(scores, dtype=np.float32), np.array([0.1, 0.2, 0.3]))
 
 
-def decide(scores: list[float], thresholds: list[float], names: tuple[str, ...] = ("art", "code", "law")) -> Verdict:
+def decide(
+    scores: list[float], thresholds: list[float], names: tuple[str, ...] = ("art", "code", "law")
+) -> SemanticMatch:
     strategy = SemanticStrategy(names, np.array(thresholds))
     (verdict,) = strategy.decide(np.array([scores], dtype=np.float32), np.full(1, 0.5), np.zeros(1, dtype=np.bool_))
     return verdict

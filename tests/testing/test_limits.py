@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.testing.limits import Limit, Window
+from semroute.testing.limits import RateLimit, Window
 
 CALLS = st.lists(st.tuples(st.floats(0, 30), st.integers(1, 40)), min_size=1, max_size=60)
 
 
 @given(CALLS, st.integers(1, 10), st.integers(1, 200))
 def test_no_window_ever_holds_more_than_the_limit(calls: list[tuple[float, int]], rpm: int, tpm: int) -> None:
-    window, now, taken = Window(Limit(rpm, tpm)), 0.0, []
+    window, now, taken = Window(RateLimit(rpm, tpm)), 0.0, []
     for wait, tokens in calls:
         now += wait
         if window.take(tokens, now) is None:
@@ -26,7 +26,7 @@ def test_no_window_ever_holds_more_than_the_limit(calls: list[tuple[float, int]]
 
 @given(CALLS, st.integers(1, 10))
 def test_after_the_wait_that_it_names_there_is_room(calls: list[tuple[float, int]], rpm: int) -> None:
-    window, now = Window(Limit(rpm, 100)), 0.0
+    window, now = Window(RateLimit(rpm, 100)), 0.0
     for pause, tokens in calls:
         now += pause
         wait = window.take(tokens, now)
@@ -37,10 +37,10 @@ def test_after_the_wait_that_it_names_there_is_room(calls: list[tuple[float, int
 
 
 def test_without_limits_the_peak_is_measured() -> None:
-    window = Window(Limit(window_s=10))
+    window = Window(RateLimit(window_s=10))
     assert [window.take(5, at) for at in (0.0, 1.0, 2.0, 30.0)] == [None] * 4
     assert window.peak == (3, 15)
 
 
 def test_what_never_fits_waits_a_whole_window() -> None:
-    assert Window(Limit(tpm=5)).take(6, 0.0) == pytest.approx(60)
+    assert Window(RateLimit(tpm=5)).take(6, 0.0) == pytest.approx(60)

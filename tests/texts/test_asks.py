@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from semroute.texts.asks import ASK, LONG, MOST_PARTS, asks
+from semroute.texts.asks import ASK, LONG, MOST_PARTS, question_parts
 
 ONE_LINE = (
     "This lease is made between the landlord and the tenant. The rent is due on the first day of each month. "
@@ -27,14 +27,14 @@ QUESTIONS = ["Translate the text into French.", "Can my landlord evict me for th
 def test_the_question_before_or_after_a_document_is_the_likeliest_part(
     document: str, between: str, question: str
 ) -> None:
-    assert asks(question + between + document)[0].text == question
-    assert asks(document + between + question)[0].text == question
+    assert question_parts(question + between + document)[0].text == question
+    assert question_parts(document + between + question)[0].text == question
 
 
 @pytest.mark.parametrize("question", QUESTIONS[:2])
 def test_the_question_in_one_paragraph_with_a_document_is_cut_out(question: str) -> None:
-    assert question in [ask.text for ask in asks(f"{question} {ONE_LINE}")]
-    assert question in [ask.text for ask in asks(f"{ONE_LINE} {question}")]
+    assert question in [ask.text for ask in question_parts(f"{question} {ONE_LINE}")]
+    assert question in [ask.text for ask in question_parts(f"{ONE_LINE} {question}")]
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -52,19 +52,19 @@ def test_the_question_in_one_paragraph_with_a_document_is_cut_out(question: str)
     ids=["fence", "tildes", "bare", "quoted", "tagged", "triple", "marks"],
 )
 def test_the_question_beside_code_or_a_quotation_is_the_likeliest_part(pasted: str, question: str) -> None:
-    assert asks(f"{question}\n\n{pasted}")[0].text == question
-    assert asks(f"{pasted}\n\n{question}\n")[0].text == question
+    assert question_parts(f"{question}\n\n{pasted}")[0].text == question
+    assert question_parts(f"{pasted}\n\n{question}\n")[0].text == question
 
 
 def test_greetings_and_thanks_are_not_the_question() -> None:
     text = f"Hi all,\n\n{ONE_LINE}\n\nIs this binding?\n\nThanks,\nAnna"
-    found = [ask.text for ask in asks(text)]
+    found = [ask.text for ask in question_parts(text)]
     assert found[0] == "Is this binding?"
     assert not any("Hi all" in part or "Thanks" in part for part in found)
 
 
 def test_an_open_fence_reaches_to_the_end() -> None:
-    assert [ask.text for ask in asks(f"why is this slow?\n```\n{CODE}")] == ["why is this slow?"]
+    assert [ask.text for ask in question_parts(f"why is this slow?\n```\n{CODE}")] == ["why is this slow?"]
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,12 @@ def test_an_open_fence_reaches_to_the_end() -> None:
     ],
 )
 def test_plain_short_and_purely_pasted_texts_have_no_parts_that_ask(text: str) -> None:
-    assert not [ask for ask in asks(text) if ask.cues > 1]
+    assert not [ask for ask in question_parts(text) if ask.cues > 1]
 
 
 def test_parts_are_few_and_short() -> None:
     for text in (CHAPTERS, f"{ONE_LINE}\n\n{WRAPPED}", f"what? {ONE_LINE} why?", "Is it so? " * LONG):
-        found = asks(text)
+        found = question_parts(text)
         assert len(found) <= MOST_PARTS
         assert all(0 < len(ask.text) <= ASK + 8 for ask in found)
 
@@ -115,7 +115,7 @@ def test_parts_are_few_and_short() -> None:
 def test_no_text_makes_it_slow(unit: str) -> None:
     def seconds(length: int) -> float:
         start = time.process_time()
-        asks("x\n" + unit * (length // len(unit)))
+        question_parts("x\n" + unit * (length // len(unit)))
         return time.process_time() - start
 
     seconds(100)

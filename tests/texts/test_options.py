@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.texts.options import Choice, choice
+from semroute.texts.options import MultipleChoice, choice
 
 
 def test_options_are_lines_that_are_marked_in_turn() -> None:
-    assert choice("What is 2 + 2?\nA. 3\nB. 4\nAnswer:") == Choice("What is 2 + 2?", ("3", "4"))
+    assert choice("What is 2 + 2?\nA. 3\nB. 4\nAnswer:") == MultipleChoice("What is 2 + 2?", ("3", "4"))
     assert choice("Pick:\n(a) red\n(b) blue\n(c) green").options == ("red", "blue", "green")
     assert choice("Order these:\n1) first\n2) second").options == ("first", "second")
 
@@ -24,7 +24,7 @@ def test_options_are_lines_that_are_marked_in_turn() -> None:
     ],
 )
 def test_what_is_not_marked_in_turn_is_no_choice(text: str) -> None:
-    assert choice(text) == Choice(text.strip(), ())
+    assert choice(text) == MultipleChoice(text.strip(), ())
 
 
 def test_the_last_of_several_lists_counts_since_examples_stand_before_the_question() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semroute.categories.folder import read_categories
-from semroute.categories.importing.records import ImportNotes, ImportOptions, Record
+from semroute.categories.importing.records import ImportedRecord, ImportNotes, ImportOptions
 from semroute.categories.importing.sources import file_records, first_columns, folder_records
 from semroute.categories.labelled import is_out_of_scope, read_labelled
 from semroute.categories.model import Category, CategorySet, Finding, LabelledQuery
@@ -155,7 +155,7 @@ def _has_other_columns(path: Path) -> bool:
     return "query" not in columns or (path.suffix.lower() != ".jsonl" and "category" not in columns)
 
 
-def _records(path: Path, options: ImportOptions, notes: ImportNotes) -> Iterator[tuple[Path, Record]]:
+def _records(path: Path, options: ImportOptions, notes: ImportNotes) -> Iterator[tuple[Path, ImportedRecord]]:
     if path.is_dir():
         yield from folder_records(path, options, notes)
     else:
@@ -163,11 +163,11 @@ def _records(path: Path, options: ImportOptions, notes: ImportNotes) -> Iterator
             yield path, record
 
 
-def _text(record: Record, where: Path, notes: ImportNotes) -> str | None:
+def _text(record: ImportedRecord, where: Path, notes: ImportNotes) -> str | None:
     return usable(record.text, "the text", record.line or 0, lambda message, line: _skip(notes, where, message, record))
 
 
-def _skip(notes: ImportNotes, where: Path, message: str, record: Record) -> None:
+def _skip(notes: ImportNotes, where: Path, message: str, record: ImportedRecord) -> None:
     notes.skip(where, message.partition(";")[0], record.line)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from semroute.categories.importing.opening import Source
+from semroute.categories.importing.opening import ImportSource
 from semroute.categories.importing.records import ImportNotes, ImportOptions
 from semroute.categories.importing.tables import integer_label
 from semroute.categories.labelled import is_out_of_scope
@@ -136,7 +136,7 @@ def read_names(path: Path, column: str | None) -> dict[int, str]:
     Raises:
         DataError: it cannot be read, or no names are found in it.
     """
-    text = Source(path, ImportOptions()).text()
+    text = ImportSource(path, ImportOptions()).text()
     suffix = path.suffix.lower()
     names: dict[int, str] | None = None
     if suffix == ".json":

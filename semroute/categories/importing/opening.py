@@ -35,7 +35,7 @@ _FOREIGN = {
 }
 
 
-class Source:
+class ImportSource:
     """A file to import.
 
     Attributes:

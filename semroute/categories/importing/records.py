@@ -14,7 +14,7 @@ LISTED_LINES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class ImportedRecord:
     """A text with its label.
 
     Attributes:
@@ -28,7 +28,7 @@ class Record:
     line: int | None
 
 
-Records: TypeAlias = Iterator[Record]
+Records: TypeAlias = Iterator[ImportedRecord]
 
 
 @dataclass(frozen=True, slots=True)

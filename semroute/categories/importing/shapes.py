@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 
 from semroute.categories.importing.labels import label_name, names_in_features
-from semroute.categories.importing.opening import Source
-from semroute.categories.importing.records import ImportNotes, ImportOptions, Record, Records, ShapeError
+from semroute.categories.importing.opening import ImportSource
+from semroute.categories.importing.records import ImportedRecord, ImportNotes, ImportOptions, Records, ShapeError
 from semroute.categories.importing.tables import LABELS, TEXTS, Rows, Skip, Table, object_table
 from semroute.categories.importing.trees import Tree, YamlTree, child
 from semroute.categories.notes import shortened
@@ -39,7 +39,7 @@ def without_entities(text: str) -> str:
     return _ENTITY.sub(r"\1", text)
 
 
-def tree_records(tree: Tree, source: Source, options: ImportOptions, notes: ImportNotes) -> Records | Table:
+def tree_records(tree: Tree, source: ImportSource, options: ImportOptions, notes: ImportNotes) -> Records | Table:
     """Return the records of a tree, or its table.
 
     Raises:
@@ -53,7 +53,7 @@ def tree_records(tree: Tree, source: Source, options: ImportOptions, notes: Impo
     return _from_list(items, source, notes)
 
 
-def _from_list(items: list[Tree], source: Source, notes: ImportNotes) -> Records | Table:
+def _from_list(items: list[Tree], source: ImportSource, notes: ImportNotes) -> Records | Table:
     first = next((item for item in items if item.value() not in (None, "")), None)
     if first is None:
         raise ShapeError("holds an empty list", path=source.path)
@@ -61,11 +61,13 @@ def _from_list(items: list[Tree], source: Source, notes: ImportNotes) -> Records
         return _groups(items, source.path, notes)
     if first.pairs() is not None or first.items() is not None:
         return object_table(source, lambda skip: _rows(items, skip))
-    return (Record(text, None, item.line) for item in items if (text := _text(item, source.path, notes)) is not None)
+    return (
+        ImportedRecord(text, None, item.line) for item in items if (text := _text(item, source.path, notes)) is not None
+    )
 
 
 def _from_object(
-    tree: Tree, values: Mapping[str, Tree], source: Source, options: ImportOptions, notes: ImportNotes
+    tree: Tree, values: Mapping[str, Tree], source: ImportSource, options: ImportOptions, notes: ImportNotes
 ) -> Records | Table:
     nlu, old = child(tree, "nlu"), child(tree, "rasa_nlu_data")
     if nlu is not None and nlu.items() is not None:
@@ -137,7 +139,7 @@ def _turned(values: Mapping[str, Tree]) -> Rows:
         yield number, dict(zip(columns, row, strict=True))
 
 
-def _one_of(tables: Mapping[str, object], source: Source, options: ImportOptions, notes: ImportNotes) -> str:
+def _one_of(tables: Mapping[str, object], source: ImportSource, options: ImportOptions, notes: ImportNotes) -> str:
     """Choose the table to read: the named, the only or the training one.
 
     For queries to evaluate on it is the held-out one.
@@ -193,7 +195,7 @@ def _group(name: str, item: Tree, path: Path, notes: ImportNotes) -> Records:
     for one in (texts.items() or []) if texts is not None else []:
         text = _text(one, path, notes)
         if text is not None:
-            yield Record(text, label, one.line)
+            yield ImportedRecord(text, label, one.line)
 
 
 def _say_of_routes(items: list[Tree], path: Path, notes: ImportNotes) -> None:
@@ -215,7 +217,7 @@ def _by_category(values: Mapping[str, Tree], path: Path, notes: ImportNotes) -> 
         for item in value.items() or []:
             text = _text(item, path, notes)
             if text is not None:
-                yield Record(text, name, item.line)
+                yield ImportedRecord(text, name, item.line)
 
 
 def _text(item: Tree, path: Path, notes: ImportNotes) -> str | None:
@@ -243,7 +245,7 @@ def _rasa(items: list[Tree], path: Path, notes: ImportNotes) -> Records:
             notes.skip(path, what, item.line)
             continue
         for text, line in _rasa_examples(examples, path, notes):
-            yield Record(without_entities(text), str(intent.value()), line)
+            yield ImportedRecord(without_entities(text), str(intent.value()), line)
 
 
 def _rasa_examples(examples: Tree, path: Path, notes: ImportNotes) -> Iterator[tuple[str, int]]:

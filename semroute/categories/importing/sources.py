@@ -10,8 +10,8 @@ from typing import Any
 
 from semroute.categories.foreign import import_hint
 from semroute.categories.importing.labels import LabelReader, names_in_features, read_names
-from semroute.categories.importing.opening import Source
-from semroute.categories.importing.records import ImportNotes, ImportOptions, Record, Records, ShapeError
+from semroute.categories.importing.opening import ImportSource
+from semroute.categories.importing.records import ImportedRecord, ImportNotes, ImportOptions, Records, ShapeError
 from semroute.categories.importing.shapes import split_of, tree_records
 from semroute.categories.importing.tables import (
     LABELS,
@@ -56,7 +56,7 @@ def file_records(path: Path, options: ImportOptions, notes: ImportNotes, default
         DataError: it cannot be read, or not without being told how; the message says which way.
         MissingExtraError: a Parquet file, and the extra is not installed.
     """
-    source = Source(path, options)
+    source = ImportSource(path, options)
     found = _READERS.get(source.suffix, _by_content)(source, options, notes)
     records = _table_records(found, source, options, notes) if isinstance(found, Table) else found
     reader = LabelReader(options, notes, path)
@@ -80,7 +80,7 @@ def first_columns(path: Path) -> Sequence[str]:
         MissingExtraError: a Parquet file, and the extra is not installed.
     """
     options = ImportOptions()
-    source = Source(path, options)
+    source = ImportSource(path, options)
     if source.suffix in (".parquet", ".pq"):
         return tuple(parquet_schema(source).names)
     try:
@@ -90,7 +90,7 @@ def first_columns(path: Path) -> Sequence[str]:
     return found.columns if isinstance(found, Table) else ()
 
 
-def _table_records(table: Table, source: Source, options: ImportOptions, notes: ImportNotes) -> Records:
+def _table_records(table: Table, source: ImportSource, options: ImportOptions, notes: ImportNotes) -> Records:
     chosen = chosen_columns(table, options, notes, source)
     reader = LabelReader(options, notes, source.path, *_label_names(chosen.label, table, source, options, notes))
     for number, row in table.rows(lambda message, line: notes.skip(source.path, message, line)):
@@ -103,13 +103,13 @@ def _table_records(table: Table, source: Source, options: ImportOptions, notes: 
         elif not text.strip():
             notes.skip(source.path, "the text is blank", number)
         elif chosen.label is None:
-            yield Record(text, None, number)
+            yield ImportedRecord(text, None, number)
         else:
-            yield from (Record(text, name, number) for name in reader.categories(row.get(chosen.label), number))
+            yield from (ImportedRecord(text, name, number) for name in reader.categories(row.get(chosen.label), number))
 
 
 def _label_names(
-    label: str | None, table: Table, source: Source, options: ImportOptions, notes: ImportNotes
+    label: str | None, table: Table, source: ImportSource, options: ImportOptions, notes: ImportNotes
 ) -> tuple[dict[int, str], Path | None]:
     """Find names of numbered labels: ``--names``, the file, or beside it."""
     if label is None:
@@ -142,11 +142,11 @@ def _described(path: Path, label: str) -> dict[int, str]:
         return {}
 
 
-def _delimited(source: Source, options: ImportOptions, notes: ImportNotes) -> Table:
+def _delimited(source: ImportSource, options: ImportOptions, notes: ImportNotes) -> Table:
     return delimited_table(source, options, notes)
 
 
-def _json(source: Source, options: ImportOptions, notes: ImportNotes) -> Records | Table:
+def _json(source: ImportSource, options: ImportOptions, notes: ImportNotes) -> Records | Table:
     first = next((text for _, text in source.lines() if text.strip()), "") if source.suffix != ".json" else ""
     if first.rstrip().endswith(("}", "]")):  # a row a line, whatever the size of the file
         return json_lines_table(source)
@@ -154,19 +154,19 @@ def _json(source: Source, options: ImportOptions, notes: ImportNotes) -> Records
     return json_lines_table(source) if tree is None else tree_records(tree, source, options, notes)
 
 
-def _yaml(source: Source, options: ImportOptions, notes: ImportNotes) -> Records | Table:
+def _yaml(source: ImportSource, options: ImportOptions, notes: ImportNotes) -> Records | Table:
     tree = yaml_tree(source.text(), source.path)
     if tree is None:
         raise ShapeError("is empty", path=source.path)
     return tree_records(tree, source, options, notes)
 
 
-def _markdown(source: Source, options: ImportOptions, notes: ImportNotes) -> Records | Table:
+def _markdown(source: ImportSource, options: ImportOptions, notes: ImportNotes) -> Records | Table:
     table = markdown_table(source)
     return markdown_records(source, notes) if table is None else table
 
 
-def _fasttext(source: Source, options: ImportOptions, notes: ImportNotes) -> Table:
+def _fasttext(source: ImportSource, options: ImportOptions, notes: ImportNotes) -> Table:
     records, labels = fasttext_records(source, notes)
     notes.guess(source.path, "labels in fastText's way, __label__NAME")
 
@@ -177,7 +177,7 @@ def _fasttext(source: Source, options: ImportOptions, notes: ImportNotes) -> Tab
     return Table(("text", "label"), rows, is_sure=True)
 
 
-def _parquet(source: Source, options: ImportOptions, notes: ImportNotes) -> Table:
+def _parquet(source: ImportSource, options: ImportOptions, notes: ImportNotes) -> Table:
     schema = parquet_schema(source)
     described = (schema.metadata or {}).get(b"huggingface", b"null")
     tree = json_tree(described.decode("utf-8", "replace"), source.path) if described.strip() else None
@@ -196,7 +196,7 @@ def _parquet(source: Source, options: ImportOptions, notes: ImportNotes) -> Tabl
     return Table(both, lambda skip: rows(skip, both), names)
 
 
-def parquet_schema(source: Source) -> Any:
+def parquet_schema(source: ImportSource) -> Any:
     """Return the Arrow schema of a Parquet file.
 
     Raises:
@@ -214,7 +214,7 @@ def parquet_schema(source: Source) -> Any:
         raise DataError(f"cannot be read as a Parquet file: {shortened(str(error), 200)}", path=source.path) from error
 
 
-def _by_content(source: Source, options: ImportOptions, notes: ImportNotes) -> Records | Table:
+def _by_content(source: ImportSource, options: ImportOptions, notes: ImportNotes) -> Records | Table:
     """Read text whose file name does not tell the format."""
     if source.head.startswith(b"PAR1"):
         return _parquet(source, options, notes)
@@ -239,7 +239,7 @@ def _by_content(source: Source, options: ImportOptions, notes: ImportNotes) -> R
     return line_records(source)
 
 
-def _is_table(source: Source, written: list[str], options: ImportOptions, notes: ImportNotes) -> bool:
+def _is_table(source: ImportSource, written: list[str], options: ImportOptions, notes: ImportNotes) -> bool:
     """Return whether text is a table.
 
     It is where columns were asked for or have known names, or where every line has as many tabs.
@@ -255,7 +255,7 @@ def _is_table(source: Source, written: list[str], options: ImportOptions, notes:
     return len(tabs) == 1 and tabs != {0}
 
 
-_READERS: dict[str, Callable[[Source, ImportOptions, ImportNotes], Records | Table]] = {
+_READERS: dict[str, Callable[[ImportSource, ImportOptions, ImportNotes], Records | Table]] = {
     ".csv": _delimited,
     ".tsv": _delimited,
     ".tab": _delimited,
@@ -271,7 +271,7 @@ _READERS: dict[str, Callable[[Source, ImportOptions, ImportNotes], Records | Tab
 }
 
 
-def folder_records(folder: Path, options: ImportOptions, notes: ImportNotes) -> Iterator[tuple[Path, Record]]:
+def folder_records(folder: Path, options: ImportOptions, notes: ImportNotes) -> Iterator[tuple[Path, ImportedRecord]]:
     """Yield the records of every file of a folder and its sub-folders.
 
     Where files name no labels, each file or sub-folder is a category.
@@ -300,7 +300,9 @@ def folder_records(folder: Path, options: ImportOptions, notes: ImportNotes) -> 
         raise DataError(f"holds nothing that can be read as labelled texts ({names or 'it is empty'})", path=folder)
 
 
-def _listed_file(path: Path, options: ImportOptions, notes: ImportNotes, default: str) -> Iterator[tuple[Path, Record]]:
+def _listed_file(
+    path: Path, options: ImportOptions, notes: ImportNotes, default: str
+) -> Iterator[tuple[Path, ImportedRecord]]:
     """Yield the records of one file of a folder; note one without any."""
     try:
         for record in file_records(path, options, notes, default):
@@ -309,14 +311,14 @@ def _listed_file(path: Path, options: ImportOptions, notes: ImportNotes, default
         notes.guess(path, f"passed over: {str(error).removeprefix(f'{path}: ')}")
 
 
-def _sub_folder(folder: Path, options: ImportOptions, notes: ImportNotes) -> Iterator[tuple[Path, Record]]:
+def _sub_folder(folder: Path, options: ImportOptions, notes: ImportNotes) -> Iterator[tuple[Path, ImportedRecord]]:
     """Yield the texts of one category's folder: its files or their lines."""
     files = _entries(folder)
     name = folder.name
     texts = [path for path in files if path.is_file() and path.suffix.lower() in _TEXT_SUFFIXES]
     each = options.each
     if each is None and texts:
-        lines = {path: sum(1 for _ in line_records(Source(path, options))) for path in texts}
+        lines = {path: sum(1 for _ in line_records(ImportSource(path, options))) for path in texts}
         each = "file" if len(texts) > 1 and max(lines.values()) > 1 else "line"
         if max(lines.values()) > 1:
             other = "--each line takes each line" if each == "file" else "--each file takes each file"
@@ -325,10 +327,10 @@ def _sub_folder(folder: Path, options: ImportOptions, notes: ImportNotes) -> Ite
         if path.is_dir():
             notes.guess(path, f"is a folder inside of a category's, and is not read; {import_hint(path)}")
         elif path in texts and each == "file":
-            text = Source(path, options).text().strip()
+            text = ImportSource(path, options).text().strip()
             if text:
                 for label in LabelReader(options, notes, path).categories(name, None):
-                    yield path, Record(text, label, None)
+                    yield path, ImportedRecord(text, label, None)
         else:
             yield from _listed_file(path, options, notes, name)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeAlias
 
-from semroute.categories.importing.opening import Source
+from semroute.categories.importing.opening import ImportSource
 from semroute.categories.importing.records import ImportNotes, ImportOptions, ShapeError
 from semroute.categories.jsonl import json_rows
 from semroute.categories.notes import shortened
@@ -70,7 +70,7 @@ class Chosen:
     label: str | None
 
 
-def delimited_table(source: Source, options: ImportOptions, notes: ImportNotes) -> Table:
+def delimited_table(source: ImportSource, options: ImportOptions, notes: ImportNotes) -> Table:
     """Open delimited text as a table.
 
     Fields are separated by commas, semicolons, tabs or bars; a first line ``sep=;`` is obeyed.
@@ -120,7 +120,7 @@ def delimited_table(source: Source, options: ImportOptions, notes: ImportNotes) 
     return table
 
 
-def json_lines_table(source: Source) -> Table:
+def json_lines_table(source: ImportSource) -> Table:
     """Open JSON Lines as a table.
 
     Lines are objects, or lists whose items are numbered columns.
@@ -138,7 +138,7 @@ def json_lines_table(source: Source) -> Table:
     return object_table(source, rows)
 
 
-def object_table(source: Source, rows: Callable[[Skip], Rows], **more: Any) -> Table:
+def object_table(source: ImportSource, rows: Callable[[Skip], Rows], **more: Any) -> Table:
     """Open rows of varying keys as a table.
 
     Keys of objects inside of rows are joined with dots.
@@ -159,7 +159,7 @@ def object_table(source: Source, rows: Callable[[Skip], Rows], **more: Any) -> T
     return Table(tuple(columns), flat, **more)
 
 
-def chosen_columns(table: Table, options: ImportOptions, notes: ImportNotes, source: Source) -> Chosen:
+def chosen_columns(table: Table, options: ImportOptions, notes: ImportNotes, source: ImportSource) -> Chosen:
     """Choose the columns of texts and labels.
 
     The named ones, else those that are the only ones of a known name.
@@ -202,7 +202,7 @@ def integer_label(value: object) -> int | None:
     return None
 
 
-def _named(wanted: str, table: Table, option: str, source: Source) -> str:
+def _named(wanted: str, table: Table, option: str, source: ImportSource) -> str:
     if wanted in table.columns:
         return wanted
     same = [column for column in table.columns if column.strip().casefold() == wanted.strip().casefold()]
@@ -305,7 +305,7 @@ def _delimiter(lines: Sequence[str], suffix: str) -> str:
     return best
 
 
-def _quotes_hold(source: Source, delimiter: str) -> bool:
+def _quotes_hold(source: ImportSource, delimiter: str) -> bool:
     malformed: list[str] = []
     for _ in csv_records(source.lines(), lambda message, line: malformed.append(message), delimiter=delimiter):
         pass

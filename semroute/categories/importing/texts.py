@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from semroute.categories.importing.opening import Source
-from semroute.categories.importing.records import ImportNotes, Record, Records
+from semroute.categories.importing.opening import ImportSource
+from semroute.categories.importing.records import ImportedRecord, ImportNotes, Records
 from semroute.categories.importing.shapes import without_entities
 from semroute.categories.importing.tables import Table
 
@@ -26,7 +26,7 @@ def is_fasttext(lines: Sequence[str]) -> bool:
     return bool(written) and sum(_PREFIX in line for line in written) * 2 > len(written)
 
 
-def fasttext_records(source: Source, notes: ImportNotes) -> tuple[list[Record], list[list[str]]]:
+def fasttext_records(source: ImportSource, notes: ImportNotes) -> tuple[list[ImportedRecord], list[list[str]]]:
     """Read texts and their labels, from the start or the end of each line.
 
     (https://fasttext.cc/docs/en/supervised-tutorial.html)
@@ -45,7 +45,7 @@ def fasttext_records(source: Source, notes: ImportNotes) -> tuple[list[Record], 
         if not found:
             notes.skip(source.path, "a line without __label__", number)
             continue
-        records.append(Record(" ".join(words[first:last]), None, number))
+        records.append(ImportedRecord(" ".join(words[first:last]), None, number))
         labels.append(found)
     return records, labels
 
@@ -58,7 +58,7 @@ def is_markdown(lines: Sequence[str]) -> bool:
     return items > 0 and (headings > 0 or items == len(written))
 
 
-def markdown_records(source: Source, notes: ImportNotes) -> Records:
+def markdown_records(source: ImportSource, notes: ImportNotes) -> Records:
     """Yield the items of lists with their category.
 
     It is the heading, a line that ends in a colon, or the item above deeper ones.
@@ -102,13 +102,13 @@ def _flushed(items: list[tuple[int, str, int]], label: str | None) -> Records:
             if depth == least:
                 name = text.rstrip(":")
             else:
-                yield Record(text, name, line)
+                yield ImportedRecord(text, name, line)
         return
     for _, text, line in found:
-        yield Record(text, label, line)
+        yield ImportedRecord(text, label, line)
 
 
-def _label(heading: str, notes: ImportNotes, source: Source, line: int) -> tuple[str | None, bool]:
+def _label(heading: str, notes: ImportNotes, source: ImportSource, line: int) -> tuple[str | None, bool]:
     """Return a heading's category, and whether its items are texts.
 
     Rasa's lists of words are none.
@@ -132,7 +132,7 @@ def _plain(text: str) -> str:
     return wrapped[2].strip() if wrapped is not None and wrapped[1] not in wrapped[2] else text
 
 
-def markdown_table(source: Source) -> Table | None:
+def markdown_table(source: ImportSource) -> Table | None:
     """Open a table of Markdown, if there is one.
 
     (https://github.github.com/gfm/#tables-extension-)
@@ -151,6 +151,6 @@ def markdown_table(source: Source) -> Table | None:
     return Table(header, lambda skip: ((number, dict(zip(header, cells, strict=True))) for number, cells in rows))
 
 
-def line_records(source: Source) -> Records:
+def line_records(source: ImportSource) -> Records:
     """Yield every line that is not blank."""
-    return (Record(text.strip(), None, number) for number, text in source.lines() if text.strip())
+    return (ImportedRecord(text.strip(), None, number) for number, text in source.lines() if text.strip())

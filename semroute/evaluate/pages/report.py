@@ -8,11 +8,11 @@ from semroute.evaluate.pages.writing import drawn, render, write
 from semroute.evaluate.plots import report as plots
 from semroute.evaluate.report.drift_words import FITS, Compared
 from semroute.evaluate.report.notes import notes, warnings
-from semroute.evaluate.report.report import Report
+from semroute.evaluate.report.report import LogReport
 from semroute.evaluate.report.words import moment, ms, percent, usd
 
 
-def write_page(report: Report, path: Path, *, title: str, drift: Compared | None = None) -> None:
+def write_page(report: LogReport, path: Path, *, title: str, drift: Compared | None = None) -> None:
     """Write the page, whole or not at all.
 
     Args:
@@ -28,7 +28,7 @@ def write_page(report: Report, path: Path, *, title: str, drift: Compared | None
     write(page(report, title=title, drift=drift), path)
 
 
-def page(report: Report, *, title: str, drift: Compared | None = None) -> str:
+def page(report: LogReport, *, title: str, drift: Compared | None = None) -> str:
     """The page's text; arguments as of :func:`write_page`."""
     has_bill = report.saving.share is not None
     has_answers = report.latency.total.n > 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from semroute.errors import InputError
 from semroute.extras import require
-from semroute.whole import whole_file
+from semroute.whole import atomic_write
 
 
 def render(template: str, filters: Mapping[str, Callable[..., str]], **values: object) -> str:
@@ -41,7 +41,7 @@ def write(page: str, path: Path) -> None:
         InputError: the file cannot be written.
     """
     try:
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             part.write_text(page, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: the page cannot be written ({error.strerror or error})") from error

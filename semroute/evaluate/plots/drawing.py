@@ -8,7 +8,7 @@ from typing import Any
 
 from semroute.errors import InputError
 from semroute.extras import require
-from semroute.whole import whole_file
+from semroute.whole import atomic_write
 
 FORMATS = (".png", ".svg")
 WHAT = "drawing a curve"
@@ -64,7 +64,7 @@ def save(figure: Any, path: Path, kind: str) -> None:
         InputError: the file cannot be written; one that was there is as it was.
     """
     try:
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             figure.savefig(part, format=kind)
     except OSError as error:
         raise InputError(f"{path}: the plot cannot be written ({error.strerror or error})") from error

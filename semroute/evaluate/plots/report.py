@@ -18,7 +18,7 @@ from semroute.evaluate.plots.drawing import (
     svg_element,
     without_frame,
 )
-from semroute.evaluate.report.report import Report
+from semroute.evaluate.report.report import LogReport
 
 MOST_POINTS = 1000
 """Points of a curve; a page need not carry one for each of a million queries."""
@@ -26,7 +26,7 @@ MOST_BARS = 25
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def spending(report: Report) -> str:
+def spending(report: LogReport) -> str:
     """What was paid as time went by, against the strongest model alone; an ``<svg>`` element."""
     of = report.columns
     figure = new_figure(9, 3.8)
@@ -46,7 +46,7 @@ def spending(report: Report) -> str:
     return _finish(figure, axes, columns=3)
 
 
-def by_day(report: Report) -> str | None:
+def by_day(report: LogReport) -> str | None:
     """USD of each day by model, and what the strongest would have charged; None for less than two days."""
     of = report.columns
     days = sorted({day for day, _ in of.by_day})
@@ -70,7 +70,7 @@ def by_day(report: Report) -> str | None:
     return _finish(figure, axes, columns=3)
 
 
-def times(report: Report) -> str:
+def times(report: LogReport) -> str:
     """Share of answers that took at most so long, escalated ones apart; an ``<svg>`` element."""
     of = report.columns
     figure = new_figure(9, 4)
@@ -95,7 +95,7 @@ def times(report: Report) -> str:
     return _finish(figure, axes, columns=3)
 
 
-def escalation(report: Report) -> str | None:
+def escalation(report: LogReport) -> str | None:
     """Share of escalated queries by category with its interval; None where nothing went up a cascade."""
     rows = [(group.name or "(no category)", group.escalation) for group in report.categories if group.escalation]
     if not rows:

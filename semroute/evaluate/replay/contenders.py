@@ -26,7 +26,7 @@ MOST_CLUSTERS = 150
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class EvaluationData:
     """What is known of the queries, and of the answers to those that may be fitted on.
 
     Attributes:
@@ -44,15 +44,15 @@ class Known:
     seed: int = 0
 
 
-class Contender(Protocol):
+class BaselinePredictor(Protocol):
     """Predicts the quality of every model's answer to the test rows, from the training rows."""
 
-    def __call__(self, known: Known, train: Indices, test: Indices) -> Matrix:
+    def __call__(self, known: EvaluationData, train: Indices, test: Indices) -> Matrix:
         """``(len(test), m)`` float32 predicted quality."""
         ...
 
 
-def out_of_fold(contender: Contender, known: Known, folds: Sequence[Fold]) -> Matrix:
+def out_of_fold(contender: BaselinePredictor, known: EvaluationData, folds: Sequence[Fold]) -> Matrix:
     """``(n, m)`` float32: each row predicted by what was fitted without it; NaN for rows that no fold tests."""
     predicted = np.full(known.quality.shape, np.nan, np.float32)
     for fold in folds:
@@ -60,13 +60,13 @@ def out_of_fold(contender: Contender, known: Known, folds: Sequence[Fold]) -> Ma
     return predicted
 
 
-def mean_quality(known: Known, train: Indices, test: Indices) -> Matrix:
+def mean_quality(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
     """The models' mean quality, the same for every query: the best single model, or the cheapest that is worth it."""
     means = np.asarray(np.nanmean(known.quality[train], axis=0, dtype=np.float64))
     return np.repeat(means[None, :], len(test), axis=0).astype(np.float32)
 
 
-def prompt_length(known: Known, train: Indices, test: Indices) -> Matrix:
+def prompt_length(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
     """A straight line for each model over the logarithm of the query's length in characters, by least squares.
 
     With two models the predicted gap is a line too, so within a fold queries are ordered by length alone, in the
@@ -83,7 +83,7 @@ def lengths(queries: Sequence[str]) -> NDArray[np.float64]:
     return np.fromiter(map(len, queries), np.float64, len(queries))
 
 
-def task_table(known: Known, train: Indices, test: Indices) -> Matrix:
+def task_table(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
     """The models' mean quality in the query's task, mixed with :data:`PRIOR` rows of the overall mean.
 
     A task without training rows has the overall mean, and a model that none of them knows that of all models.
@@ -92,7 +92,7 @@ def task_table(known: Known, train: Indices, test: Indices) -> Matrix:
     return _table(known, train, task[train], task[test], len(names))
 
 
-def cluster_table(known: Known, train: Indices, test: Indices) -> Matrix:
+def cluster_table(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
     """The models' mean quality in the query's cluster of vectors (k-means), mixed as in :func:`task_table`.
 
     One cluster for :data:`ROWS_PER_CLUSTER` training rows, at most :data:`MOST_CLUSTERS`.
@@ -115,14 +115,14 @@ def cluster_table(known: Known, train: Indices, test: Indices) -> Matrix:
     return _table(known, train, own[0].astype(np.int64), own[1].astype(np.int64), count)
 
 
-def fitted(fit: Callable[[Sequence[str], Matrix, Matrix], QualityPredictor]) -> Contender:
+def fitted(fit: Callable[[Sequence[str], Matrix, Matrix], QualityPredictor]) -> BaselinePredictor:
     """A trainer as a contender: it is fitted on the training rows of every split.
 
     Args:
         fit: texts, ``(n, d)`` unit vectors and ``(n, m)`` quality to a predictor of the same models in the same order.
     """
 
-    def contender(known: Known, train: Indices, test: Indices) -> Matrix:
+    def contender(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
         vectors = _vectors(known)
         predictor = fit([known.queries[row] for row in train.tolist()], vectors[train], known.quality[train])
         return predictor.predict([known.queries[row] for row in test.tolist()], vectors[test])
@@ -130,12 +130,12 @@ def fitted(fit: Callable[[Sequence[str], Matrix, Matrix], QualityPredictor]) -> 
     return contender
 
 
-def _vectors(known: Known) -> Matrix:
+def _vectors(known: EvaluationData) -> Matrix:
     return np.zeros((len(known.queries), 0), np.float32) if known.vectors is None else known.vectors
 
 
 def _table(
-    known: Known, train: Indices, train_group: NDArray[np.int64], test_group: NDArray[np.int64], count: int
+    known: EvaluationData, train: Indices, train_group: NDArray[np.int64], test_group: NDArray[np.int64], count: int
 ) -> Matrix:
     quality = known.quality[train]
     sums, counts = group_sums(quality, train_group, count)

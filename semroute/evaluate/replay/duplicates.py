@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.texts.same import normalised
+from semroute.texts.same import normalize
 from semroute.types import Matrix
 
 NEAR = 0.98
@@ -47,7 +47,7 @@ def duplicates(queries: Sequence[str], vectors: Matrix | None = None) -> Duplica
         vectors: ``(n, d)`` unit rows.
     """
     places: dict[str, int] = {}
-    text = np.fromiter((places.setdefault(normalised(query), len(places)) for query in queries), np.int64, len(queries))
+    text = np.fromiter((places.setdefault(normalize(query), len(places)) for query in queries), np.int64, len(queries))
     same_text = int((np.bincount(text, minlength=1)[text] > 1).sum()) if len(text) else 0
     if vectors is None or len(queries) > MOST_COMPARED:
         return Duplicates(text, same_text, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from semroute.evaluate.baseline import Baseline
+from semroute.evaluate.baseline import DriftBaseline
 from semroute.evaluate.drift import Drift
 from semroute.evaluate.report.words import percent
 
@@ -21,7 +21,7 @@ class Compared:
         found: what has changed.
     """
 
-    then: Baseline
+    then: DriftBaseline
     found: Drift
 
     def rows(self) -> Iterator[tuple[str, str, str]]:

@@ -37,7 +37,7 @@ class Times:
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
+class LogLatency:
     """Times of answered queries: to the whole answer in three parts, to the first piece, and of deciding."""
 
     total: Times
@@ -53,11 +53,11 @@ class Latency:
         return plain is not None and self.total.p99 is not None and self.total.p99 > HIDDEN * plain
 
 
-def latency(columns: Columns) -> Latency:
+def latency(columns: Columns) -> LogLatency:
     """The times of a log."""
     took, answered = columns.array("latency"), columns.array("answered") > 0
     escalated = columns.array("escalated") > 0
-    return Latency(
+    return LogLatency(
         total=Times.of(took[answered]),
         not_escalated=Times.of(took[answered & ~escalated]),
         escalated=Times.of(took[answered & escalated]),

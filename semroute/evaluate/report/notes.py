@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from semroute.evaluate.report.report import Report
+from semroute.evaluate.report.report import LogReport
 
 
-def warnings(report: Report) -> Iterator[str]:
+def warnings(report: LogReport) -> Iterator[str]:
     """What the figures would otherwise hide."""
     of = report.latency
     if of.hides and of.total.p99 is not None and of.not_escalated.p99 is not None:
@@ -25,7 +25,7 @@ def warnings(report: Report) -> Iterator[str]:
         )
 
 
-def notes(report: Report) -> Iterator[str]:
+def notes(report: LogReport) -> Iterator[str]:
     """How the figures were come by."""
     saving = report.saving
     if saving.compared < saving.answered:

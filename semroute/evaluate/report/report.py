@@ -13,7 +13,7 @@ from semroute.evaluate.mean import mean_interval
 from semroute.evaluate.plain import finite, plain
 from semroute.evaluate.rate import Rate
 from semroute.evaluate.report.columns import PURPOSES, Columns, Spent, columns
-from semroute.evaluate.report.latency import Latency, latency
+from semroute.evaluate.report.latency import LogLatency, latency
 from semroute.evaluate.report.saving import Saving, saving
 from semroute.types import LoggedOutcome
 
@@ -32,7 +32,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class LogReport:
     """What a log says.
 
     Attributes:
@@ -61,7 +61,7 @@ class Report:
     purposes: tuple[Group, ...]
     escalation: Rate
     checks: Mapping[str, Rate]
-    latency: Latency
+    latency: LogLatency
     strategies: Mapping[str, int]
     errors: Mapping[str, int]
     fallbacks: Rate
@@ -79,14 +79,14 @@ class Report:
         return {name: finite(value) for name, value in told.items()}
 
 
-def report(outcomes: Iterable[LoggedOutcome]) -> Report:
+def report(outcomes: Iterable[LoggedOutcome]) -> LogReport:
     """Report on outcomes, which are read once."""
     made = columns(outcomes)
     total = sum(spent.usd for spent in made.by_model.values())
     cascaded, escalated = made.array("cascaded") > 0, made.array("escalated") > 0
     at, cost = made.array("at"), made.array("cost")
     unanswered = (cost > 0) & (made.array("answered") == 0)
-    return Report(
+    return LogReport(
         queries=len(made),
         first=float(at.min()) if len(made) else None,
         last=float(at.max()) if len(made) else None,

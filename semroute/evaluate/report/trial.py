@@ -105,7 +105,7 @@ def trial_report(outcomes: Iterable[LoggedOutcome], policy: str) -> TrialReport:
 
     Args:
         outcomes: of the log.
-        policy: the pair of policies, as :attr:`~semroute.types.Draw.policy` names it.
+        policy: the pair of policies, as :attr:`~semroute.types.Assignment.policy` names it.
     """
     arms: dict[float, dict[bool, _Gathered]] = {}
     same = both = others = failed = 0

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from semroute.errors import InputError
 from semroute.evaluate.offpolicy import completed_by_prediction
-from semroute.evaluate.replay.contenders import Known, out_of_fold, task_table
+from semroute.evaluate.replay.contenders import EvaluationData, out_of_fold, task_table
 from semroute.evaluate.replay.folds import Fold
 from semroute.evaluate.study.weights import doubts
 from semroute.outcomes.costs import Costs
@@ -115,7 +115,7 @@ def complete(costs: Costs, method: Method, folds: Sequence[Fold]) -> tuple[Matri
 
 def _estimated(table: OutcomeTable, cells: Matrix, folds: Sequence[Fold]) -> Matrix:
     """``(n, m)`` cells of which some are NaN, completed by the doubly robust estimate."""
-    predicted = out_of_fold(task_table, Known(table.queries, table.tasks, None, cells), folds)
+    predicted = out_of_fold(task_table, EvaluationData(table.queries, table.tasks, None, cells), folds)
     return completed_by_prediction(cells, probabilities(table), predicted)
 
 

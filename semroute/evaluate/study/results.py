@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from semroute.evaluate.curves.bootstrap import RESAMPLES, Interval
 from semroute.evaluate.offpolicy import Estimate
 from semroute.evaluate.replay.choices import POINTS
-from semroute.evaluate.replay.contenders import Contender
+from semroute.evaluate.replay.contenders import BaselinePredictor
 from semroute.evaluate.replay.curve import Curve
 from semroute.evaluate.replay.duplicates import Duplicates
 from semroute.evaluate.study.completing import Method
@@ -24,7 +24,7 @@ LENGTH, TASKS, CLUSTERS, ORACLE = "prompt length", "task table", "cluster table"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ComparisonPlan:
     """How policies are compared.
 
     Attributes:
@@ -93,7 +93,7 @@ class Study:
         dropped: training rows left out because they say the same as a test row of another task, over all folds.
     """
 
-    plan: Plan
+    plan: ComparisonPlan
     n: int
     models: tuple[str, ...]
     method: Method
@@ -129,6 +129,6 @@ class Policies:
         baselines: names of the baselines to compare with; None takes all that can be had.
     """
 
-    contenders: Mapping[str, Contender] = field(default_factory=dict)
+    contenders: Mapping[str, BaselinePredictor] = field(default_factory=dict)
     predictions: Mapping[str, Matrix] = field(default_factory=dict)
     baselines: frozenset[str] | None = None

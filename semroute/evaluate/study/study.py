@@ -11,8 +11,8 @@ from semroute.evaluate.curves.bootstrap import Resampling, interval
 from semroute.evaluate.offpolicy import Estimate, doubly_robust, ips, snips
 from semroute.evaluate.replay.choices import choose, values
 from semroute.evaluate.replay.contenders import (
-    Contender,
-    Known,
+    BaselinePredictor,
+    EvaluationData,
     cluster_table,
     lengths,
     out_of_fold,
@@ -28,7 +28,16 @@ from semroute.evaluate.study.figures import CurveFigures, Reference, curve_figur
 from semroute.evaluate.study.needed import needed
 from semroute.evaluate.study.pairs import PairFigures, gap, pair_figures
 from semroute.evaluate.study.predictions import prediction_figures
-from semroute.evaluate.study.results import CLUSTERS, LENGTH, ORACLE, TASKS, Plan, Policies, PolicyResult, Study
+from semroute.evaluate.study.results import (
+    CLUSTERS,
+    LENGTH,
+    ORACLE,
+    TASKS,
+    ComparisonPlan,
+    Policies,
+    PolicyResult,
+    Study,
+)
 from semroute.evaluate.study.roles import best_single, chosen_shares, roles
 from semroute.evaluate.study.tasks import task_figures
 from semroute.outcomes.costs import Costs
@@ -40,7 +49,7 @@ from semroute.types.vectors import Indices
 def run_study(
     costs: Costs,
     policies: Policies,
-    plan: Plan,
+    plan: ComparisonPlan,
     *,
     vectors: Matrix | None = None,
     method: Method = "complete rows",
@@ -69,7 +78,7 @@ class _Studying:
         self,
         costs: Costs,
         policies: Policies,
-        plan: Plan,
+        plan: ComparisonPlan,
         vectors: Matrix | None,
         method: Method,
         progress: Callable[[str, int, int], None],
@@ -79,7 +88,7 @@ class _Studying:
         self.duplicates = duplicates(table.queries, vectors)
         self.folds = _folds(table, self.duplicates.group, plan)
         self.quality, self.cost = complete(costs, method, self.folds)
-        self.known = Known(table.queries, table.tasks, vectors, self.quality, plan.seed)
+        self.known = EvaluationData(table.queries, table.tasks, vectors, self.quality, plan.seed)
         self.expected = expected_costs(costs, self.folds)
         group = self.duplicates.group
         self.resampling = Resampling.draw(len(table), seed=plan.seed, resamples=plan.resamples, group=group)
@@ -181,8 +190,8 @@ class _Studying:
             found[ORACLE] = self.quality
         return found
 
-    def _baselines(self) -> dict[str, Contender]:
-        found: dict[str, Contender] = {LENGTH: prompt_length}
+    def _baselines(self) -> dict[str, BaselinePredictor]:
+        found: dict[str, BaselinePredictor] = {LENGTH: prompt_length}
         if len(set(self.known.tasks)) > 1 and not self.plan.leave_tasks_out:
             found[TASKS] = task_table
         if self.known.vectors is not None:
@@ -193,7 +202,7 @@ class _Studying:
         return self.policies.baselines is None or name in self.policies.baselines
 
 
-def _folds(table: OutcomeTable, group: Indices, plan: Plan) -> list[Fold]:
+def _folds(table: OutcomeTable, group: Indices, plan: ComparisonPlan) -> list[Fold]:
     if plan.leave_tasks_out:
         return task_folds(table.tasks, group, plan.folds, seed=plan.seed)
     return k_folds(group, plan.folds, seed=plan.seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from semroute.config import Config, Problem
-from semroute.config.cascade import Accept, Cascade
+from semroute.config.cascade import Accept, CascadeConfig
 from semroute.config.problem import dotted
 from semroute.errors import ArtifactError
 from semroute.heads.answers.folder import read_classifier
@@ -20,7 +20,7 @@ def check_classifiers(config: Config) -> list[Problem]:
     return problems
 
 
-def _of(cascade: Cascade, key: tuple[str | int, ...]) -> Iterator[Problem]:
+def _of(cascade: CascadeConfig, key: tuple[str | int, ...]) -> Iterator[Problem]:
     if not cascade.tiers:
         return
     yield from _problem(cascade.accept, (*key, "accept"))

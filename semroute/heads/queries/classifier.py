@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from semroute.heads.queries.costs import CallCosts
 from semroute.heads.queries.head import Quality, QueryHead
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.heads.queries.seen import Hashes, hashes
 from semroute.types import Matrix
 
@@ -63,9 +63,11 @@ class QueryClassifier:
     def predict(self, texts: Sequence[str], vectors: Matrix) -> Matrix:
         """``(n, m)`` float32 in 0..1 from ``n`` texts and their ``(n, d)`` unit vectors."""
         needed = self.needs_vectors
-        return self.predict_inputs(Inputs.of(texts, vectors, self.categories) if needed else Inputs.of_texts(texts))
+        return self.predict_inputs(
+            QueryInputs.of(texts, vectors, self.categories) if needed else QueryInputs.of_texts(texts)
+        )
 
-    def predict_inputs(self, inputs: Inputs) -> Matrix:
+    def predict_inputs(self, inputs: QueryInputs) -> Matrix:
         """The same from inputs that are there already, with the similarity to these categories."""
         raw = stacked([head.predict(inputs) for head in self.heads], self.prior, self.weights)
         return calibrated(raw, self.slope, self.shift).astype(np.float32)

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from semroute.heads.queries.head import Arrays, Quality
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.types import Matrix
 
 
@@ -27,7 +27,7 @@ class ClusterHead:
     kind: ClassVar[str] = "clusters"
     needs_vectors: ClassVar[bool] = True
 
-    def predict(self, inputs: Inputs) -> Quality:
+    def predict(self, inputs: QueryInputs) -> Quality:
         """``(n, m)`` predicted quality."""
         found = np.zeros((len(inputs), self.table.shape[2]))
         for centroids, table in zip(self.centroids, self.table, strict=True):

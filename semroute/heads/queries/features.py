@@ -18,7 +18,7 @@ from semroute.texts.code import looks_like_code
 from semroute.texts.domains import DOMAINS, domain_counts
 from semroute.texts.entities import acronyms, amounts, dates, names
 from semroute.texts.mathematics import formulas, symbols, units
-from semroute.texts.options import Choice, choice
+from semroute.texts.options import MultipleChoice, choice
 from semroute.texts.questions import KINDS, question_kinds
 from semroute.types import Matrix
 
@@ -64,7 +64,7 @@ def feature_matrix(queries: Sequence[str]) -> Matrix:
     return np.array(rows, np.float32).reshape(len(queries), len(FEATURES))
 
 
-def _length(query: str, seen: str, words: list[str], asked: Choice) -> dict[str, float]:
+def _length(query: str, seen: str, words: list[str], asked: MultipleChoice) -> dict[str, float]:
     return {
         "length: characters": math.log1p(len(query)),
         "length: words": math.log1p(len(words)),
@@ -74,7 +74,7 @@ def _length(query: str, seen: str, words: list[str], asked: Choice) -> dict[str,
     }
 
 
-def _form(query: str, seen: str, words: list[str], asked: Choice) -> dict[str, float]:
+def _form(query: str, seen: str, words: list[str], asked: MultipleChoice) -> dict[str, float]:
     sizes = [len(word) for word in words] or [0]
     stem, size = asked.stem.rstrip(), max(1, len(seen))
     return {
@@ -91,7 +91,7 @@ def _form(query: str, seen: str, words: list[str], asked: Choice) -> dict[str, f
     }
 
 
-def _numbers(query: str, seen: str, words: list[str], asked: Choice) -> dict[str, float]:
+def _numbers(query: str, seen: str, words: list[str], asked: MultipleChoice) -> dict[str, float]:
     return {
         "numbers: all": math.log1p(len(_NUMBER.findall(seen))),
         "numbers: before the options": math.log1p(len(_NUMBER.findall(asked.stem))),
@@ -107,7 +107,7 @@ def _numbers(query: str, seen: str, words: list[str], asked: Choice) -> dict[str
     }
 
 
-def _options(query: str, seen: str, words: list[str], asked: Choice) -> dict[str, float]:
+def _options(query: str, seen: str, words: list[str], asked: MultipleChoice) -> dict[str, float]:
     options = asked.options
     if not options:
         return {name: 0.0 if name == "options: how many" else UNKNOWN for name in OPTIONS}
@@ -132,7 +132,7 @@ def _options(query: str, seen: str, words: list[str], asked: Choice) -> dict[str
     return dict(zip(OPTIONS, values, strict=True))
 
 
-def _rest(query: str, seen: str, words: list[str], asked: Choice) -> dict[str, float]:
+def _rest(query: str, seen: str, words: list[str], asked: MultipleChoice) -> dict[str, float]:
     kinds = zip(KINDS, question_kinds(asked.stem), strict=True)
     counts = zip(DOMAINS, domain_counts(seen), strict=True)
     return {

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 
 Quality = NDArray[np.float64]
 """``(n, m)`` float64; a prediction may leave 0..1 by a little."""
@@ -27,7 +27,7 @@ class QueryHead(Protocol):
     kind: ClassVar[str]
     needs_vectors: ClassVar[bool]
 
-    def predict(self, inputs: Inputs) -> Quality:
+    def predict(self, inputs: QueryInputs) -> Quality:
         """``(n, m)`` predicted quality."""
         ...
 

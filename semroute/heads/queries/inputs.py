@@ -13,7 +13,7 @@ from semroute.types.vectors import Indices
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class QueryInputs:
     """Of ``n`` queries.
 
     Attributes:
@@ -30,7 +30,7 @@ class Inputs:
         return len(self.queries)
 
     @classmethod
-    def of(cls, queries: Sequence[str], vectors: Matrix, categories: Matrix) -> Inputs:
+    def of(cls, queries: Sequence[str], vectors: Matrix, categories: Matrix) -> QueryInputs:
         """The inputs of some queries.
 
         Args:
@@ -43,11 +43,11 @@ class Inputs:
         return cls(vectors, np.hstack([written, vectors @ categories.T]) if len(categories) else written, queries)
 
     @classmethod
-    def of_texts(cls, queries: Sequence[str]) -> Inputs:
+    def of_texts(cls, queries: Sequence[str]) -> QueryInputs:
         """The inputs of heads that look at the text alone: without vectors and features."""
         nothing = np.zeros((len(queries), 0), np.float32)
         return cls(nothing, nothing, queries)
 
-    def take(self, rows: Indices) -> Inputs:
+    def take(self, rows: Indices) -> QueryInputs:
         """Those of some rows."""
-        return Inputs(self.vectors[rows], self.features[rows], [self.queries[row] for row in rows.tolist()])
+        return QueryInputs(self.vectors[rows], self.features[rows], [self.queries[row] for row in rows.tolist()])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.heads.queries.head import Arrays, Quality
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 
 CUT = 3.0
 """Standard deviations at which a feature is cut, so that no odd query is beyond all that was seen."""
@@ -36,9 +36,9 @@ class LinearHead:
     kind: ClassVar[str] = "linear"
     needs_vectors: ClassVar[bool] = True
 
-    def predict(self, inputs: Inputs) -> Quality:
+    def predict(self, inputs: QueryInputs) -> Quality:
         """``(n, m)`` predicted quality."""
-        return np.asarray(lined_up(inputs, self.mean, self.scale) @ self.weights + self.bias)
+        return np.asarray(design_matrix(inputs, self.mean, self.scale) @ self.weights + self.bias)
 
     def arrays(self) -> Arrays:
         """Everything that it is made of, by name."""
@@ -50,7 +50,7 @@ class LinearHead:
         return cls(*(np.asarray(arrays[name], np.float64) for name in ("mean", "scale", "weights", "bias")))
 
 
-def lined_up(inputs: Inputs, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+def design_matrix(inputs: QueryInputs, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
     """``(n, d + f)`` what the line runs over."""
     standard = np.clip((inputs.features - mean) / scale, -CUT, CUT)
     return np.hstack([inputs.vectors * VECTOR_WEIGHT, standard])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.heads.queries.head import Arrays, Quality
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.types import Matrix
 
 PRIOR = 5.0
@@ -44,7 +44,7 @@ class NeighbourHead:
         index.add(np.ascontiguousarray(self.vectors, np.float32))
         object.__setattr__(self, "_index", index)
 
-    def predict(self, inputs: Inputs) -> Quality:
+    def predict(self, inputs: QueryInputs) -> Quality:
         """``(n, m)`` predicted quality."""
         chunks = [self._of(inputs.vectors[start : start + _CHUNK]) for start in range(0, len(inputs), _CHUNK)]
         return np.concatenate(chunks) if chunks else np.zeros((0, self.quality.shape[1]))

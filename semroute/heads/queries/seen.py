@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.texts.same import normalised
+from semroute.texts.same import normalize
 
 Hashes = NDArray[np.uint64]
 
@@ -21,7 +21,7 @@ def hashes(queries: Iterable[str]) -> Hashes:
 
     Of a million texts that were not seen, among 50,000 that were, 3e-9 are expected to be taken for seen.
     """
-    digests = (hashlib.sha256(normalised(query).encode("utf-8", "surrogatepass")).digest()[:8] for query in queries)
+    digests = (hashlib.sha256(normalize(query).encode("utf-8", "surrogatepass")).digest()[:8] for query in queries)
     return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
 
 

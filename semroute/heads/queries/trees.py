@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.heads.queries.head import Arrays, Quality
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.types import Matrix
 
 LEAF = -1
@@ -64,7 +64,7 @@ class TreesHead:
         """The least number of columns that the trees need."""
         return int(self.feature.max(initial=LEAF)) + 1
 
-    def predict(self, inputs: Inputs) -> Quality:
+    def predict(self, inputs: QueryInputs) -> Quality:
         """``(n, m)`` predicted quality."""
         columns = tree_columns(inputs, self.directions)
         found = np.empty((len(inputs), len(self.bias)))
@@ -123,6 +123,6 @@ def _check_trees(
         raise ValueError("a node of a tree is there twice, or not at all")
 
 
-def tree_columns(inputs: Inputs, directions: Matrix) -> Matrix:
+def tree_columns(inputs: QueryInputs, directions: Matrix) -> Matrix:
     """``(n, f + p)`` float32: what the trees ask about."""
     return np.hstack([inputs.features, inputs.vectors @ directions]).astype(np.float32)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from semroute.heads.queries.head import Arrays, Quality
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.inference import TextGraph
 
 
@@ -34,7 +34,7 @@ class TunedHead:
     kind: ClassVar[str] = "tuned"
     needs_vectors: ClassVar[bool] = False
 
-    def predict(self, inputs: Inputs) -> Quality:
+    def predict(self, inputs: QueryInputs) -> Quality:
         """``(n, m)`` predicted quality."""
         return self.graph(inputs.queries).astype(np.float64)
 

@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from semroute.types import Caller, Request
+from semroute.types import ModelClient, Request
 
 MOST_CHARACTERS = 12_000
 """Of a query and of an answer that the judge is shown."""
@@ -86,7 +86,7 @@ class Grade:
     usd: float
 
 
-async def grade(query: str, answer: str, model: str, caller: Caller, *, as_json: bool) -> Grade:
+async def grade(query: str, answer: str, model: str, caller: ModelClient, *, as_json: bool) -> Grade:
     """Have an answer graded.
 
     Raises:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from semroute.learn.labelling.order import RANDOM
-from semroute.texts.digests import digest_of, place_of
+from semroute.texts.digests import digest_of, hash_fraction
 
 Answer = tuple[str, str, str]
 """Query, task and model."""
@@ -23,7 +23,7 @@ Answer = tuple[str, str, str]
 def draw(query: str, task: str, seed: int) -> float:
     """The number of a query, 0 to below 1; the same whenever, and beside whichever other queries, it is asked for."""
     # Lengths keep "a" of task "bc" apart from "ab" of task "c".
-    return place_of(f"{seed} {len(task)} {task}{query}")
+    return hash_fraction(f"{seed} {len(task)} {task}{query}")
 
 
 def fingerprint(queries: Iterable[tuple[str, str, Sequence[str]]]) -> str:

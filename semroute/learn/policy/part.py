@@ -16,7 +16,7 @@ Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PolicyData:
     """``n`` rows and ``m`` models.
 
     Attributes:
@@ -53,7 +53,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class PolicyOutcomes:
     """What a policy gives on the rows of a part.
 
     Attributes:
@@ -65,7 +65,7 @@ class Played:
     cost: Numbers
 
     @classmethod
-    def of(cls, part: Part, choice: NDArray[np.int64]) -> Played:
+    def of(cls, part: PolicyData, choice: NDArray[np.int64]) -> PolicyOutcomes:
         """What choosing one model for each row gives."""
         return cls(replay(part.quality, choice), replay(part.cost, choice))
 

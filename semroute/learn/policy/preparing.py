@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from semroute.errors import InputError
 from semroute.heads.answers import AnswerClassifier
 from semroute.heads.queries import QueryClassifier
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.index import BothScores
 from semroute.learn.answers.rows import judged_answers
 from semroute.learn.answers.training import train
-from semroute.learn.policy.part import Part
+from semroute.learn.policy.part import PolicyData
 from semroute.learn.queries.costs import asked_tokens, call_costs
 from semroute.learn.queries.estimator import Estimator
 from semroute.learn.queries.rows import LEAST_QUERIES, TrainingRows
@@ -36,7 +36,7 @@ _BLOCKS = ("shape", "words")
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class PolicyInputs:
     """What policies are made of.
 
     Attributes:
@@ -51,7 +51,7 @@ class Material:
 
     costs: Costs
     group: Indices
-    inputs: Inputs
+    inputs: QueryInputs
     scores: BothScores
     prices: Mapping[str, Price]
     encoder: str
@@ -59,7 +59,7 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class Split:
     """Both parts, and what was trained on the first.
 
     Attributes:
@@ -69,8 +69,8 @@ class Prepared:
         checks: classifiers of answers, by number of the model.
     """
 
-    tuning: Part
-    held: Part
+    tuning: PolicyData
+    held: PolicyData
     classifier: QueryClassifier
     checks: Mapping[int, AnswerClassifier] = field(default_factory=dict)
 
@@ -114,14 +114,14 @@ def split(group: Indices, share: float, seed: int) -> tuple[Indices, Indices]:
 
 
 def prepare(
-    material: Material,
+    material: PolicyInputs,
     tuning: Indices,
     held: Indices,
     *,
     heads: Mapping[str, Estimator] | None = None,
     seed: int = 0,
     progress: Progress = lambda step, done, total: None,
-) -> Prepared:
+) -> Split:
     """Train on the tuning rows, and predict both parts; each row by what was not fitted on it.
 
     Args:
@@ -140,7 +140,7 @@ def prepare(
         rows, setting, heads=heads, seed=seed, progress=lambda done, total: progress("training", done, total)
     )
     checks, said = _checks(material, tuning, seed, progress)
-    return Prepared(
+    return Split(
         tuning=_part(material, tuning, trained.left_out.astype(np.float32), trained.classifier, said),
         held=seen_anew(material, held, trained.classifier, checks),
         classifier=trained.classifier,
@@ -149,8 +149,8 @@ def prepare(
 
 
 def seen_anew(
-    material: Material, rows: Indices, classifier: QueryClassifier, checks: Mapping[int, AnswerClassifier]
-) -> Part:
+    material: PolicyInputs, rows: Indices, classifier: QueryClassifier, checks: Mapping[int, AnswerClassifier]
+) -> PolicyData:
     """Indices that neither classifier was fitted on, with what these say of them."""
     table = material.costs.table
     predicted = classifier.predict_inputs(material.inputs.take(rows))
@@ -162,31 +162,31 @@ def seen_anew(
     return _part(material, rows, predicted, classifier, acceptance)
 
 
-def _costs(material: Material, rows: Indices) -> Costs:
+def _costs(material: PolicyInputs, rows: Indices) -> Costs:
     from semroute.evaluate.study.completing import on_rows
 
     return on_rows(material.costs, material.costs.table.take(rows))
 
 
 def _part(
-    material: Material,
+    material: PolicyInputs,
     rows: Indices,
     predicted: Matrix,
     classifier: QueryClassifier,
     acceptance: Mapping[int, NDArray[np.float64]],
-) -> Part:
+) -> PolicyData:
     table = material.costs.table.take(rows)
     # Without tasks: who routes a query does not know its task.
     expected = classifier.costs.expected(asked_tokens(table.queries))
     group = material.group[rows]
-    return Part(table.quality, table.cost, predicted, expected, material.scores[rows], acceptance, group)
+    return PolicyData(table.quality, table.cost, predicted, expected, material.scores[rows], acceptance, group)
 
 
 _Acceptance: TypeAlias = dict[int, NDArray[np.float64]]
 
 
 def _checks(
-    material: Material, tuning: Indices, seed: int, progress: Progress
+    material: PolicyInputs, tuning: Indices, seed: int, progress: Progress
 ) -> tuple[dict[int, AnswerClassifier], _Acceptance]:
     """Classifiers of the answers of all models but the dearest, where outcomes tell them; what they say of each row
     when it was left out."""

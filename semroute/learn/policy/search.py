@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from semroute.evaluate.risk.promise import Promise, last_kept
 from semroute.learn.policy.families import Family
-from semroute.learn.policy.part import Part, Played
+from semroute.learn.policy.part import PolicyData, PolicyOutcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Point:
     parameter: Any
     quality: float
     cost: float
-    tuned: Played = field(repr=False, compare=False)
+    tuned: PolicyOutcomes = field(repr=False, compare=False)
 
-    def play(self, part: Part) -> Played:
+    def play(self, part: PolicyData) -> PolicyOutcomes:
         """What it gives on some rows."""
         return self.family.play(self.parameter, part)
 
@@ -44,12 +44,12 @@ class Floor:
     fraction: float
     strongest: int
 
-    def shortfall(self, played: Played, part: Part) -> NDArray[np.float64]:
+    def shortfall(self, played: PolicyOutcomes, part: PolicyData) -> NDArray[np.float64]:
         """``(n,)`` by how much each answer is below the floor; below 0 where it is above."""
         return self.fraction * part.quality[:, self.strongest].astype(np.float64) - played.quality
 
 
-def points(families: Sequence[Family], tuning: Part) -> list[Point]:
+def points(families: Sequence[Family], tuning: PolicyData) -> list[Point]:
     """Every policy of the families, played on the tuning rows."""
     return [
         Point(family, parameter, *played.point, played)
@@ -70,12 +70,12 @@ def frontier(found: Sequence[Point]) -> list[Point]:
     return kept[::-1]
 
 
-Excess: TypeAlias = Callable[[Played, Part], NDArray[np.float64]]
+Excess: TypeAlias = Callable[[PolicyOutcomes, PolicyData], NDArray[np.float64]]
 """``(n,)`` by how much each row is beyond what is promised."""
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class PromiseTest:
     """Rows that a promise is tested on.
 
     Attributes:
@@ -87,9 +87,9 @@ class Test:
         most: USD that no query is taken to exceed, for budgets: a call may cost anything, and betting needs a bound.
     """
 
-    part: Part
-    play: Callable[[Point], Played]
-    beside: Part | None = None
+    part: PolicyData
+    play: Callable[[Point], PolicyOutcomes]
+    beside: PolicyData | None = None
     most: float = math.inf
 
     def is_kept(self, point: Point, excess: Excess, low: float, high: float, promise: Promise) -> bool:
@@ -103,7 +103,7 @@ class Test:
         return float(own.sum() + there.sum()) <= 0
 
 
-def cheapest_above(found: Sequence[Point], test: Test, floor: Floor, promise: Promise) -> Point | None:
+def cheapest_above(found: Sequence[Point], test: PromiseTest, floor: Floor, promise: Promise) -> Point | None:
     """The cheapest point of the frontier that keeps the floor.
 
     From the best point on, one after the other is tested until the first that fails. Points that are better than the
@@ -132,11 +132,11 @@ def is_alone(point: Point, model: int) -> bool:
     return point.family.name == "one model" and point.parameter == model
 
 
-def best_below(found: Sequence[Point], test: Test, budget: float, promise: Promise) -> Point | None:
+def best_below(found: Sequence[Point], test: PromiseTest, budget: float, promise: Promise) -> Point | None:
     """The best point whose mean cost is shown to be at most ``budget`` USD; from the cheapest on, as above."""
     rising = frontier(found)[::-1]
 
-    def over(played: Played, part: Part) -> NDArray[np.float64]:
+    def over(played: PolicyOutcomes, part: PolicyData) -> NDArray[np.float64]:
         return played.cost - budget
 
     def tests() -> Iterator[tuple[Point, bool]]:

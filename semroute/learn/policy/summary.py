@@ -9,8 +9,8 @@ import numpy as np
 
 from semroute.evaluate.curves.bootstrap import Interval, Resampling, interval
 from semroute.evaluate.risk.promise import Promise
-from semroute.learn.policy.part import Part, Played
-from semroute.learn.policy.search import Floor, Point, Test, frontier, is_alone
+from semroute.learn.policy.part import PolicyData, PolicyOutcomes
+from semroute.learn.policy.search import Floor, Point, PromiseTest, frontier, is_alone
 from semroute.learn.policy.tuning import Tuned
 
 _HALVINGS = 17
@@ -60,10 +60,10 @@ class Summary:
     parts: Mapping[str, Figures | None]
 
 
-def summarise(tuned: Tuned, tuning: Part, held: Part, promise: Promise, *, seed: int = 0) -> Summary:
+def summarise(tuned: Tuned, tuning: PolicyData, held: PolicyData, promise: Promise, *, seed: int = 0) -> Summary:
     """The figures of a tuning."""
     resampling = Resampling.draw(len(held), seed=seed, group=held.group)
-    single = Played.of(held, np.full(len(held), tuned.strongest))
+    single = PolicyOutcomes.of(held, np.full(len(held), tuned.strongest))
 
     def figures(point: Point | None) -> Figures | None:
         return None if point is None else _figures(point.play(held), single, resampling)
@@ -81,12 +81,12 @@ def summarise(tuned: Tuned, tuning: Part, held: Part, promise: Promise, *, seed:
     )
 
 
-def _promised(point: Point, strongest: int, tuning: Part, held: Part, promise: Promise) -> float:
+def _promised(point: Point, strongest: int, tuning: PolicyData, held: PolicyData, promise: Promise) -> float:
     """The highest floor that passes the test by which floors are chosen, to a thousandth of a per cent."""
     if is_alone(point, strongest):
         return 1.0
     played = point.play(held)
-    test = Test(held, lambda _: played, tuning)
+    test = PromiseTest(held, lambda _: played, tuning)
 
     def is_kept(fraction: float) -> bool:
         return test.is_kept(point, Floor(fraction, strongest).shortfall, -1.0, fraction, promise)
@@ -100,7 +100,7 @@ def _promised(point: Point, strongest: int, tuning: Part, held: Part, promise: P
     return low
 
 
-def _figures(played: Played, single: Played, resampling: Resampling) -> Figures:
+def _figures(played: PolicyOutcomes, single: PolicyOutcomes, resampling: Resampling) -> Figures:
     columns = np.column_stack([played.quality, played.cost, single.quality, single.cost])
     quality, cost, best, most = resampling.means(columns).T
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -14,14 +14,14 @@ from semroute.learn.policy.families import (
     ByCategory,
     ByClassifier,
     ByClassifierAndCascade,
-    Cascade,
+    CascadeFamily,
     Family,
     SingleModels,
 )
 from semroute.learn.policy.families.ways import tiers_of
-from semroute.learn.policy.part import Part
-from semroute.learn.policy.preparing import Prepared
-from semroute.learn.policy.search import Floor, Point, Test, best_below, cheapest_above, points, worth_most
+from semroute.learn.policy.part import PolicyData
+from semroute.learn.policy.preparing import Split
+from semroute.learn.policy.search import Floor, Point, PromiseTest, best_below, cheapest_above, points, worth_most
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Tuned:
 
 def families(
     models: Sequence[str],
-    prepared: Prepared,
+    prepared: Split,
     categories: Sequence[str],
     thresholds: NDArray[np.float64],
     bar: float,
@@ -79,14 +79,14 @@ def families(
     if len(categories):
         found.append(ByCategory(models, categories, thresholds, bar))
     found.append(ByClassifier(models, f"{folder}/classifier"))
-    found += [Cascade(models, *pair, folder) for pair in pairs]
+    found += [CascadeFamily(models, *pair, folder) for pair in pairs]
     if len(categories) and pairs:
         found.append(ByCategory(models, categories, thresholds, bar, folder, with_tiers=True))
     found += [ByClassifierAndCascade(models, *pair, folder) for pair in pairs]
     return found
 
 
-def tune(tried: Sequence[Family], prepared: Prepared, goal: Goal, strongest: int, promise: Promise) -> Tuned:
+def tune(tried: Sequence[Family], prepared: Split, goal: Goal, strongest: int, promise: Promise) -> Tuned:
     """Choose the policy.
 
     The tuning rows choose a family: the one that would win if they tested the promise. Only its sequence of
@@ -103,8 +103,8 @@ def tune(tried: Sequence[Family], prepared: Prepared, goal: Goal, strongest: int
     found = points(tried, prepared.tuning)
     alone = [point for point in found if isinstance(point.family, SingleModels)]
     most = max(_dearest(prepared.tuning), _dearest(prepared.held))
-    by_tuning = Test(prepared.tuning, lambda point: point.tuned, most=most)
-    by_others = Test(prepared.held, lambda point: point.play(prepared.held), prepared.tuning, most)
+    by_tuning = PromiseTest(prepared.tuning, lambda point: point.tuned, most=most)
+    by_others = PromiseTest(prepared.held, lambda point: point.play(prepared.held), prepared.tuning, most)
     ahead: dict[str, Point | None] = {}
     by_family: dict[str, Point | None] = {}
     for family in tried:
@@ -118,7 +118,7 @@ def tune(tried: Sequence[Family], prepared: Prepared, goal: Goal, strongest: int
     return Tuned(by_family[best], tuple(found), by_family, strongest)
 
 
-def _dearest(part: Part) -> float:
+def _dearest(part: PolicyData) -> float:
     """USD of the dearest query, where its two dearest models are both called, as tiers of a cascade."""
     return float(np.sort(part.cost, axis=1)[:, -2:].sum(axis=1, dtype=np.float64).max())
 
@@ -133,7 +133,7 @@ def _rank(point: Point | None, goal: Goal) -> tuple[float, float]:
     return worth, -point.cost
 
 
-def _chosen(found: Sequence[Point], test: Test, goal: Goal, strongest: int, promise: Promise) -> Point | None:
+def _chosen(found: Sequence[Point], test: PromiseTest, goal: Goal, strongest: int, promise: Promise) -> Point | None:
     if goal.min_quality is not None:
         return cheapest_above(found, test, Floor(goal.min_quality, strongest), promise)
     if goal.max_cost is not None:
@@ -142,7 +142,7 @@ def _chosen(found: Sequence[Point], test: Test, goal: Goal, strongest: int, prom
     return worth_most(found, goal.value)
 
 
-def strongest_model(part: Part) -> int:
+def strongest_model(part: PolicyData) -> int:
     """The model of the best mean quality; of equals the cheaper."""
     quality, cost = (cells.mean(axis=0, dtype=np.float64) for cells in (part.quality, part.cost))
     return int(np.lexsort((cost, -quality))[0])

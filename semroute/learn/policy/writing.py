@@ -17,11 +17,11 @@ import yaml
 from semroute.errors import InputError
 from semroute.heads.answers import write_classifier
 from semroute.heads.queries import write_query_classifier
-from semroute.learn.policy.preparing import Prepared
+from semroute.learn.policy.preparing import Split
 from semroute.learn.policy.search import Point
 from semroute.outcomes.table import OutcomeTable
 from semroute.texts.digests import digest_of
-from semroute.whole import check_folder, only_writer, whole_file
+from semroute.whole import atomic_write, check_folder, exclusive_folder
 
 POLICY, REPORT = "policy.yaml", "policy.json"
 _GENERATION = re.compile(r"[0-9a-f]{12}")
@@ -34,7 +34,7 @@ def generation(table: OutcomeTable, settings: Iterable[object]) -> str:
 
 
 def write_policy(
-    point: Point, prepared: Prepared, folder: Path, own: str, *, head: str, report: Mapping[str, Any]
+    point: Point, prepared: Split, folder: Path, own: str, *, head: str, report: Mapping[str, Any]
 ) -> None:
     """Write a policy and the classifiers that it asks; a policy that is there already is replaced at the end.
 
@@ -52,12 +52,12 @@ def write_policy(
     text = "".join(f"# {line}\n" for line in head.splitlines())
     text += yaml.safe_dump(dict(point.family.config(point.parameter)), sort_keys=False, allow_unicode=True)
     try:
-        with only_writer(folder, REPORT, _is_ours):
+        with exclusive_folder(folder, REPORT, _is_ours):
             if point.family.asks_classifier:
                 write_query_classifier(prepared.classifier, folder / own / "classifier", report={})
             for number in point.family.checks(point.parameter):
                 write_classifier(prepared.checks[number], folder / own / f"checks-{number}", report={})
-            with whole_file(folder / POLICY) as policy, whole_file(folder / REPORT) as how:
+            with atomic_write(folder / POLICY) as policy, atomic_write(folder / REPORT) as how:
                 policy.write_text(text, encoding="utf-8")
                 how.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.extras import require
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.heads.queries.trees import tree_columns
 from semroute.learn.queries.estimator import Known
-from semroute.learn.queries.grown import Grove, main_directions
+from semroute.learn.queries.grown import TreeEnsembleBuilder, main_directions
 from semroute.types import Matrix
 
 
@@ -46,7 +46,7 @@ class BoostingEstimator:
         self.directions = directions
         self.seed = seed
 
-    def fit(self, inputs: Inputs, quality: Known) -> Self:
+    def fit(self, inputs: QueryInputs, quality: Known) -> Self:
         """Train on ``n`` queries and the ``(n, m)`` quality of the answers to them."""
         ensemble = require("sklearn.ensemble", what="training a classifier", extra="build")
         joblib = require("joblib", what="training a classifier", extra="build")
@@ -58,7 +58,7 @@ class BoostingEstimator:
         found = joblib.Parallel(n_jobs=-1, prefer="threads")(
             grow(ensemble, columns, known - mean) for known, mean in zip(quality.T, bias, strict=True)
         )
-        grove = Grove(quality.shape[1])
+        grove = TreeEnsembleBuilder(quality.shape[1])
         for model, trees in enumerate(found):
             for tree in trees:
                 grove.add(tree.tree_, np.array([model]), self.rate)

@@ -56,7 +56,7 @@ def _numbers(parts: Sequence[Fold], count: int) -> Indices:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class HeadChoice:
     """The heads that were chosen.
 
     Attributes:
@@ -78,7 +78,7 @@ def choose_heads(
     quality: Known,
     prior: NDArray[np.float64],
     grouping: Grouping,
-) -> Choice:
+) -> HeadChoice:
     """Weigh the heads on all rows; and a tuned encoder against what came of it, on the rows that it has not seen.
 
     Where the tuned encoder adds next to nothing the choice is what it were without it: few rows can judge it, and the
@@ -99,11 +99,11 @@ def choose_heads(
     whole = choose_stack(predictions, quality, prior, fold) if predictions else None
     if tuned is None:
         assert whole is not None  # a classifier has a head
-        return Choice(whole, every, fold, len(every))
+        return HeadChoice(whole, every, fold, len(every))
     rows, name = tuned.judged, TunedHead.kind
     known, own_fold = quality[rows], grouping.of_some(rows)
     if whole is None:
-        return Choice(choose_stack({name: tuned.predicted}, known, prior, own_fold), rows, own_fold, len(rows))
+        return HeadChoice(choose_stack({name: tuned.predicted}, known, prior, own_fold), rows, own_fold, len(rows))
     here = replace(whole, left_out=whole.left_out[rows])
     found = join(here, name, tuned.predicted, known, prior, own_fold)
     losses = {head: squared_error(said[rows], known) for head, said in predictions.items()}
@@ -111,5 +111,5 @@ def choose_heads(
     if found is not here or len(here.weights) > 1:
         losses[STACK] = squared_error(found.left_out, known)
     if found is here:
-        return Choice(replace(whole, losses=losses), every, fold, len(rows))
-    return Choice(replace(found, losses=losses), rows, own_fold, len(rows))
+        return HeadChoice(replace(whole, losses=losses), every, fold, len(rows))
+    return HeadChoice(replace(found, losses=losses), rows, own_fold, len(rows))

@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 
 from semroute.heads.queries.clusters import ClusterHead
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.learn.queries.estimator import Known
 from semroute.outcomes.groups import group_sums
 
@@ -33,7 +33,7 @@ class ClusterEstimator:
         self.prior = prior
         self.seed = seed
 
-    def fit(self, inputs: Inputs, quality: Known) -> Self:
+    def fit(self, inputs: QueryInputs, quality: Known) -> Self:
         """Train on ``n`` queries and the ``(n, m)`` quality of the answers to them."""
         count = int(np.clip(len(inputs) // self.rows_per_cluster, 1, self.most))
         overall = np.nanmean(quality, axis=0)
@@ -48,7 +48,7 @@ class ClusterEstimator:
         return self
 
 
-def _centroids(inputs: Inputs, count: int, seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def _centroids(inputs: QueryInputs, count: int, seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     # Spherical, as vectors are compared by cosine; FAISS warns of clusters with few points, and those are mixed.
     clusters = faiss.Kmeans(
         inputs.vectors.shape[1], count, niter=15, seed=seed, spherical=True, min_points_per_centroid=1

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.heads.queries.head import Quality, QueryHead
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 
 Known = NDArray[np.float64]
 """``(n, m)`` quality, NaN where it is not known; each model is known somewhere."""
@@ -24,19 +24,19 @@ class Estimator(Protocol):
         """What was trained last."""
         ...
 
-    def fit(self, inputs: Inputs, quality: Known) -> Self:
+    def fit(self, inputs: QueryInputs, quality: Known) -> Self:
         """Train on ``n`` queries and the ``(n, m)`` quality of the answers to them."""
         ...
 
 
-def left_out(
-    make: Estimator, inputs: Inputs, quality: Known, train: NDArray[np.int64], test: NDArray[np.int64]
+def out_of_fold(
+    make: Estimator, inputs: QueryInputs, quality: Known, train: NDArray[np.int64], test: NDArray[np.int64]
 ) -> Quality:
     """``(len(test), m)`` predictions by what was fitted on other rows."""
     return make.fit(inputs.take(train), quality[train]).head_.predict(inputs.take(test))
 
 
-def together(quality: Known) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def group_by_missingness(quality: Known) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Columns that are known in the same rows, with these rows: they can be fitted at once.
 
     In complete outcomes these are all models; a model that joined later stands alone.

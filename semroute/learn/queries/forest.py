@@ -7,10 +7,10 @@ from typing import Self
 import numpy as np
 
 from semroute.extras import require
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.heads.queries.trees import tree_columns
-from semroute.learn.queries.estimator import Known, together
-from semroute.learn.queries.grown import Grove, main_directions
+from semroute.learn.queries.estimator import Known, group_by_missingness
+from semroute.learn.queries.grown import TreeEnsembleBuilder, main_directions
 
 
 class ForestEstimator:
@@ -33,13 +33,13 @@ class ForestEstimator:
         self.share = share
         self.seed = seed
 
-    def fit(self, inputs: Inputs, quality: Known) -> Self:
+    def fit(self, inputs: QueryInputs, quality: Known) -> Self:
         """Train on ``n`` queries and the ``(n, m)`` quality of the answers to them."""
         ensemble = require("sklearn.ensemble", what="training a classifier", extra="build")
         directions = main_directions(inputs, self.directions, self.seed)
         columns = tree_columns(inputs, directions)
-        grove = Grove(quality.shape[1])
-        for models, rows in together(quality):
+        grove = TreeEnsembleBuilder(quality.shape[1])
+        for models, rows in group_by_missingness(quality):
             forest = ensemble.ExtraTreesRegressor(
                 self.trees, min_samples_leaf=self.leaf, max_features=self.share, n_jobs=-1,
                 random_state=self.seed,

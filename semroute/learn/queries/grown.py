@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.extras import require
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.heads.queries.trees import LEAF, TreesHead
 from semroute.types import Matrix
 
 
-class Grove:
+class TreeEnsembleBuilder:
     """Gathers trees.
 
     Args:
@@ -59,7 +59,7 @@ class Grove:
         )
 
 
-def main_directions(inputs: Inputs, count: int, seed: int) -> Matrix:
+def main_directions(inputs: QueryInputs, count: int, seed: int) -> Matrix:
     """``(d, count)`` principal directions of the vectors, at most as many as there are rows and dimensions."""
     decomposition = require("sklearn.decomposition", what="training a classifier", extra="build")
     count = min(count, *inputs.vectors.shape)

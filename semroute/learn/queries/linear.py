@@ -7,9 +7,9 @@ from typing import Self
 import numpy as np
 
 from semroute.extras import require
-from semroute.heads.queries.inputs import Inputs
-from semroute.heads.queries.linear import LinearHead, lined_up
-from semroute.learn.queries.estimator import Known, together
+from semroute.heads.queries.inputs import QueryInputs
+from semroute.heads.queries.linear import LinearHead, design_matrix
+from semroute.learn.queries.estimator import Known, group_by_missingness
 
 LEAST = 5
 """Rows below which a model has its mean in place of a line."""
@@ -26,15 +26,15 @@ class LinearEstimator:
     def __init__(self, penalties: tuple[float, ...] = PENALTIES) -> None:
         self.penalties = penalties
 
-    def fit(self, inputs: Inputs, quality: Known) -> Self:
+    def fit(self, inputs: QueryInputs, quality: Known) -> Self:
         """Train on ``n`` queries and the ``(n, m)`` quality of the answers to them."""
         linear = require("sklearn.linear_model", what="training a classifier", extra="build")
         features = inputs.features.astype(np.float64)
         mean, deviation = features.mean(axis=0), features.std(axis=0)
         scale = np.where(deviation > 1e-6, deviation, 1.0)
-        columns = lined_up(inputs, mean, scale)
+        columns = design_matrix(inputs, mean, scale)
         weights, bias = np.zeros((columns.shape[1], quality.shape[1])), np.zeros(quality.shape[1])
-        for models, rows in together(quality):
+        for models, rows in group_by_missingness(quality):
             if len(rows) < LEAST:
                 bias[models] = quality[np.ix_(rows, models)].mean(axis=0)
                 continue

@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.heads.queries.neighbours import NeighbourHead
 from semroute.learn.queries.estimator import Known
 
@@ -25,7 +25,7 @@ class NeighbourEstimator:
         self.most = most
         self.seed = seed
 
-    def fit(self, inputs: Inputs, quality: Known) -> Self:
+    def fit(self, inputs: QueryInputs, quality: Known) -> Self:
         """Train on ``n`` queries and the ``(n, m)`` quality of the answers to them."""
         rows = np.sort(np.random.default_rng(self.seed).permutation(len(inputs))[: self.most])
         self.head_ = NeighbourHead(

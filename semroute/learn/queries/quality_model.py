@@ -16,7 +16,7 @@ from semroute.encoders.sentence import load, name_of
 from semroute.encoders.tracing import plain_attention, traced, unsupported
 from semroute.extras import require
 from semroute.heads.queries.head import Quality
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.heads.queries.tuned import TunedHead
 from semroute.inference import Tokens
 from semroute.inference.graph import length_batches, padded
@@ -113,7 +113,7 @@ class QualityModel:
         head = TunedHead.open(
             path, self._tokenizer_path, {"models": np.array(models), "max_tokens": np.array(self.max_tokens)}
         )
-        gap = float(np.abs(head.predict(Inputs.of_texts(probes)) - self.predict(probes)).mean())
+        gap = float(np.abs(head.predict(QueryInputs.of_texts(probes)) - self.predict(probes)).mean())
         if not gap < FURTHEST:
             raise unsupported(self.name, f"its exported predictions differ from its own (by {gap:.3f} on average)")
         return head

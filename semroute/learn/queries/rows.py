@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.errors import InputError
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.learn.queries.estimator import Known
 from semroute.outcomes.judging import check_judged, judging_remedy
 from semroute.outcomes.table import OutcomeTable
@@ -33,7 +33,7 @@ class TrainingRows:
     """
 
     queries: Sequence[str]
-    inputs: Inputs
+    inputs: QueryInputs
     quality: Known
     models: tuple[str, ...]
 
@@ -42,7 +42,7 @@ class TrainingRows:
         cls, queries: Sequence[str], vectors: Matrix, quality: Known, models: tuple[str, ...], categories: Matrix
     ) -> TrainingRows:
         """The rows of ``n`` texts and their ``(n, d)`` unit vectors; ``categories`` as of :class:`Setting`."""
-        return cls(queries, Inputs.of(queries, vectors, categories), quality, models)
+        return cls(queries, QueryInputs.of(queries, vectors, categories), quality, models)
 
 
 @dataclass(frozen=True, slots=True)

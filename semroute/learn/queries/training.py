@@ -14,13 +14,13 @@ from semroute.evaluate.replay.folds import Fold
 from semroute.heads.queries.classifier import QueryClassifier
 from semroute.heads.queries.costs import CallCosts
 from semroute.heads.queries.head import Quality, QueryHead
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.heads.queries.seen import seen_queries
 from semroute.learn.queries.boosting import BoostingEstimator
 from semroute.learn.queries.calibration import calibration, cross_calibrated
 from semroute.learn.queries.choice import Grouping, choose_heads
 from semroute.learn.queries.clusters import ClusterEstimator
-from semroute.learn.queries.estimator import Estimator, Known, left_out
+from semroute.learn.queries.estimator import Estimator, Known, out_of_fold
 from semroute.learn.queries.forest import ForestEstimator
 from semroute.learn.queries.linear import LinearEstimator
 from semroute.learn.queries.neighbours import NeighbourEstimator
@@ -143,7 +143,7 @@ def train_queries(
 
 
 def _left_out_by_each(
-    tried: Mapping[str, Estimator], inputs: Inputs, quality: Known, parts: Sequence[Fold], step: Callable[[], None]
+    tried: Mapping[str, Estimator], inputs: QueryInputs, quality: Known, parts: Sequence[Fold], step: Callable[[], None]
 ) -> dict[str, Quality]:
     """By head, ``(n, m)`` what it says of each row when it was fitted on the other parts."""
     prior = np.asarray(np.nanmean(quality, axis=0))
@@ -151,7 +151,7 @@ def _left_out_by_each(
     for (name, estimator), part in product(tried.items(), parts):
         # A model that is not known in the other parts is predicted by its prior.
         filled = _with_known(quality, part.train, prior)
-        predictions[name][part.test] = left_out(estimator, inputs, filled, part.train, part.test)
+        predictions[name][part.test] = out_of_fold(estimator, inputs, filled, part.train, part.test)
         step()
     return predictions
 

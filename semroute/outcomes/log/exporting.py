@@ -10,7 +10,7 @@ from typing import Any
 
 from semroute.extras import require
 from semroute.types import TRIAL, LoggedOutcome
-from semroute.whole import json_line, whole_file
+from semroute.whole import atomic_write, json_line
 
 PORTION = 2000
 """Outcomes of a row group of Parquet."""
@@ -68,7 +68,7 @@ def model_probability(outcome: LoggedOutcome) -> float | None:
 def write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
     """A line for each row; the file appears whole or not at all. How many there were."""
     count = 0
-    with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as part, part.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json_line(row) + "\n")
             count += 1
@@ -96,7 +96,7 @@ def write_parquet(outcomes: Iterable[LoggedOutcome], path: Path) -> int:
     }  # fmt: skip
     schema = arrow.schema(list(kinds.items()))
     written = 0
-    with whole_file(path) as part, parquet.ParquetWriter(part, schema) as writer:
+    with atomic_write(path) as part, parquet.ParquetWriter(part, schema) as writer:
         for portion in _portions(outcomes):
             rows = [_flat(outcome) for outcome in portion]
             writer.write_table(arrow.Table.from_pylist(rows, schema=schema))

@@ -19,7 +19,7 @@ from semroute.config import Log
 from semroute.errors import StateError
 from semroute.outcomes.log import feedback, opening, reading, retention
 from semroute.outcomes.log.opening import Database, database_url, is_unavailable, open_engine, said, where
-from semroute.outcomes.log.privacy import Keeping
+from semroute.outcomes.log.privacy import RedactionPolicy
 from semroute.outcomes.log.schema import outcomes
 from semroute.outcomes.log.writer import CAPACITY, CLOSE_S, Writer, WriterCounts
 from semroute.types import LoggedOutcome, Outcome
@@ -38,7 +38,9 @@ class OutcomeLog:
     def __init__(self, database: Database, keep_days: float | None) -> None:
         self._database, self._engine = database, database.engine
         self._keep_days = keep_days
-        tidy: Callable[[], None] = (lambda: None) if keep_days is None else retention.Tidier(self._engine, keep_days)
+        tidy: Callable[[], None] = (
+            (lambda: None) if keep_days is None else retention.RetentionJob(self._engine, keep_days)
+        )
         self._writer = Writer(database, tidy=tidy)
         atexit.register(self.close)
 
@@ -164,7 +166,7 @@ def open_log(log: Log, env: Mapping[str, str], *, must_exist: bool = False, may_
     if must_exist and url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         raise StateError(f'{url.database}: there is no log yet; "semroute ask" and "semroute route" write it')
     keep_days = None if log.keep_days == "forever" else log.keep_days
-    database = Database(open_engine(log, env), Keeping(log.text, log.answers == "full"))
+    database = Database(open_engine(log, env), RedactionPolicy(log.text, log.answers == "full"))
     try:
         database.open()
     except BaseException as error:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from semroute.config import Log
 from semroute.errors import MissingExtraError, StateError
 from semroute.outcomes.log.postgres import CONNECTING, MIGRATE_S, WRITE_S, bound_waiting, patience
-from semroute.outcomes.log.privacy import Keeping
+from semroute.outcomes.log.privacy import RedactionPolicy
 from semroute.outcomes.log.schema import HEAD, metadata, settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -41,7 +41,7 @@ class Database:
         keep: redaction of texts; where texts are hashed, the database provides the key.
     """
 
-    def __init__(self, engine: Engine, keep: Keeping) -> None:
+    def __init__(self, engine: Engine, keep: RedactionPolicy) -> None:
         self.engine = engine
         self._keep = keep
         self._file = _file_of(engine)
@@ -52,7 +52,7 @@ class Database:
         self._is_open = False
         self._identity: tuple[int, int] | None = None
 
-    def open(self) -> Keeping:
+    def open(self) -> RedactionPolicy:
         """Prepare the database where that is still to be done, and return the redaction of what is written to it.
 
         Raises:

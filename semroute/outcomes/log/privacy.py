@@ -11,7 +11,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class RedactionPolicy:
     """What is kept.
 
     Where the text itself is not, what may repeat it is not kept either: a provider's error message quotes what it

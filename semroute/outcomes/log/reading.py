@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, RowMapping, Select, Table, func, select
 
 from semroute.outcomes.log.schema import calls, checks, feedback, outcomes, trials
-from semroute.types import LoggedCall, LoggedCheck, LoggedOutcome, LoggedTrial
+from semroute.types import LoggedCall, LoggedCheck, LoggedOutcome, LoggedTier
 
 PAGE = 500
 """Outcomes that are read together."""
@@ -110,9 +110,9 @@ def _outcome(
     return LoggedOutcome(**plain)
 
 
-def _trial(row: RowMapping) -> LoggedTrial:
+def _trial(row: RowMapping) -> LoggedTier:
     logprobs = None if row["logprobs"] is None else tuple(json.loads(row["logprobs"]))
-    return LoggedTrial(**_plain(LoggedTrial, row) | {"logprobs": logprobs})
+    return LoggedTier(**_plain(LoggedTier, row) | {"logprobs": logprobs})
 
 
 def _plain(kind: type[Any], row: RowMapping) -> dict[str, Any]:

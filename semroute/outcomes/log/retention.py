@@ -31,7 +31,7 @@ def prune(engine: Engine, before: float, *, most: int | None = None) -> int:
     return deleted
 
 
-class Tidier:
+class RetentionJob:
     """Deletes now and then, one portion a call, until nothing old is left; then not before the next hour.
 
     Args:

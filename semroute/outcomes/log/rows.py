@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
-from semroute.outcomes.log.privacy import Keeping, storable
-from semroute.types import Attempt, CallRole, Decision, Outcome, Trial, total_cost
+from semroute.outcomes.log.privacy import RedactionPolicy, storable
+from semroute.types import Attempt, CallRole, Decision, Outcome, TierResult, total_cost
 
 Row: TypeAlias = tuple[Any, ...]
 Rows: TypeAlias = tuple[list[Row], list[Row], list[Row], list[Row]]
@@ -16,11 +16,11 @@ Rows: TypeAlias = tuple[list[Row], list[Row], list[Row], list[Row]]
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 
 
-def rows_of(outcomes: Iterable[Outcome], keep: Keeping) -> Rows:
+def rows_of(outcomes: Iterable[Outcome], keep: RedactionPolicy) -> Rows:
     """The rows of many outcomes."""
     rows: Rows = ([], [], [], [])
     for outcome in outcomes:
-        trials = outcome.completion.trials if outcome.completion is not None else ()
+        trials = outcome.completion.tiers if outcome.completion is not None else ()
         rows[0].append(_outcome(outcome, trials, keep))
         rows[1].extend(_calls(outcome, trials, keep))
         checks = ((trial.tier, check) for trial in trials for check in trial.checks)
@@ -32,7 +32,7 @@ def rows_of(outcomes: Iterable[Outcome], keep: Keeping) -> Rows:
     return rows
 
 
-def _outcome(outcome: Outcome, trials: tuple[Trial, ...], keep: Keeping) -> Row:
+def _outcome(outcome: Outcome, trials: tuple[TierResult, ...], keep: RedactionPolicy) -> Row:
     decision, completion = outcome.decision, outcome.completion
     query, query_hash = keep.query(decision.query)
     cost = total_cost((*decision.attempts, *outcome.attempts))
@@ -73,14 +73,14 @@ def _outcome(outcome: Outcome, trials: tuple[Trial, ...], keep: Keeping) -> Row:
     )
 
 
-def _details(decision: Decision, keep: Keeping) -> str:
+def _details(decision: Decision, keep: RedactionPolicy) -> str:
     """What of a decision is looked at and never searched: every category's score and bar, the steps, the opinions."""
     opinions = [{**opinion.to_dict(), "reason": keep.reason(opinion.reason)} for opinion in decision.opinions]
     categories = [(entry.category, entry.score, entry.threshold) for entry in decision.categories]
     return storable(_dumps({"categories": categories, "steps_ms": dict(decision.steps_ms), "opinions": opinions}))
 
 
-def _calls(outcome: Outcome, trials: tuple[Trial, ...], keep: Keeping) -> Iterator[Row]:
+def _calls(outcome: Outcome, trials: tuple[TierResult, ...], keep: RedactionPolicy) -> Iterator[Row]:
     for n, (attempt, role, tier) in enumerate(_roles(outcome, trials)):
         usage, cost = attempt.usage, attempt.cost
         yield (
@@ -109,7 +109,7 @@ def _calls(outcome: Outcome, trials: tuple[Trial, ...], keep: Keeping) -> Iterat
         )
 
 
-def _roles(outcome: Outcome, trials: tuple[Trial, ...]) -> Iterator[tuple[Attempt, CallRole, int | None]]:
+def _roles(outcome: Outcome, trials: tuple[TierResult, ...]) -> Iterator[tuple[Attempt, CallRole, int | None]]:
     """Every call with what it was for: a judge's first, then tier by tier; those after a tier's answer are samples."""
     yield from ((attempt, "judge", None) for attempt in outcome.decision.attempts)
     if not trials:
@@ -122,7 +122,7 @@ def _roles(outcome: Outcome, trials: tuple[Trial, ...]) -> Iterator[tuple[Attemp
             yield attempt, "answer" if place < until else "sample", trial.tier
 
 
-def _trial(outcome_id: str, n: int, trial: Trial, keep: Keeping) -> Row:
+def _trial(outcome_id: str, n: int, trial: TierResult, keep: RedactionPolicy) -> Row:
     answer = trial.completion
     return (
         outcome_id,
@@ -139,5 +139,5 @@ def _trial(outcome_id: str, n: int, trial: Trial, keep: Keeping) -> Row:
     )
 
 
-def _was_called(trial: Trial) -> bool:
+def _was_called(trial: TierResult) -> bool:
     return trial.completion is not None or bool(trial.attempts)

@@ -20,7 +20,7 @@ from semroute.errors import SemrouteError
 from semroute.outcomes.log.inserting import Inserter
 from semroute.outcomes.log.opening import Database, count_dropped, said, where
 from semroute.outcomes.log.postgres import WRITE_S, patience
-from semroute.outcomes.log.privacy import Keeping
+from semroute.outcomes.log.privacy import RedactionPolicy
 from semroute.outcomes.log.rows import rows_of
 from semroute.types import Completion, Outcome
 
@@ -70,13 +70,13 @@ class Writer:
     def __init__(
         self,
         database: Database | Engine,
-        keep: Keeping | None = None,
+        keep: RedactionPolicy | None = None,
         tidy: Callable[[], None] = lambda: None,
         *,
         capacity: int = CAPACITY,
         capacity_bytes: int = CAPACITY_BYTES,
     ) -> None:
-        self._database = database if isinstance(database, Database) else Database(database, keep or Keeping())
+        self._database = database if isinstance(database, Database) else Database(database, keep or RedactionPolicy())
         self._engine = self._database.engine
         self._tidy = tidy
         self._capacity, self._capacity_bytes = capacity, capacity_bytes
@@ -217,7 +217,7 @@ class Writer:
         self._note_drops()
         return True
 
-    def _write_one_by_one(self, keep: Keeping) -> bool:
+    def _write_one_by_one(self, keep: RedactionPolicy) -> bool:
         """Write all but the outcomes that no database takes; False where the database fails meanwhile."""
         while self._batch:
             try:
@@ -296,7 +296,7 @@ def _size(outcome: Outcome) -> int:
     """Estimate of the bytes that an outcome takes while it waits."""
     completion = outcome.completion
     texts = [len(outcome.decision.query), len(outcome.error or ""), _text_size(completion)]
-    trials = () if completion is None else completion.trials
+    trials = () if completion is None else completion.tiers
     return 4_000 + sum(texts) + sum(_text_size(trial.completion) for trial in trials)
 
 

@@ -16,9 +16,9 @@ from semroute.config.explain import place_in
 from semroute.errors import BrokenStreamError, MalformedResponseError
 from semroute.providers.anthropic import wire
 from semroute.providers.conversation.answers import checked, with_ids
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.providers.transport.http import failure_in_200, has_error, quote, read_json
-from semroute.providers.transport.sse import Event
+from semroute.providers.transport.sse import ServerSentEvent
 from semroute.types import Completion, Request, TokenLogprob, ToolCall, Usage
 
 
@@ -30,7 +30,7 @@ class _Call:
     fragments: list[str] = field(default_factory=list)
 
 
-class Answer:
+class AnthropicAnswer:
     """An answer as far as it has come: from one message, or event by event.
 
     Attributes:
@@ -39,7 +39,7 @@ class Answer:
         progress: number of events that brought the message on; pings and the frames of empty texts do not.
     """
 
-    def __init__(self, target: Target, request: Request) -> None:
+    def __init__(self, target: CallTarget, request: Request) -> None:
         self.has_content = False
         self.is_done = False
         self.progress = 0
@@ -77,13 +77,13 @@ class Answer:
         if has_error(answer):
             raise failure_in_200(answer, {}, self._target)
         try:
-            message = wire.Message.model_validate(answer)
+            message = wire.AnthropicMessage.model_validate(answer)
         except ValidationError as invalid:
             raise self._malformed("answered 200 with something that is not a message", invalid) from None
         self._begin(message)
         self.is_done = True
 
-    def feed(self, event: Event) -> str:
+    def feed(self, event: ServerSentEvent) -> str:
         """Take an event in and return the text that it brings.
 
         Raises:
@@ -97,7 +97,7 @@ class Answer:
         if event.event == "error" or has_error(data):
             raise failure_in_200(data, {}, self._target, streamed=True)
         try:
-            parsed = wire.Event.model_validate(data)
+            parsed = wire.AnthropicEvent.model_validate(data)
         except ValidationError as invalid:
             raise self._malformed("streamed something that is not an event", invalid) from None
         return self._take(parsed)
@@ -132,7 +132,7 @@ class Answer:
         given = quote(self._stop_reason or "not given", self._target.key)
         return checked(completion, self._target, self._request, f"stop_reason {given}")
 
-    def _take(self, event: wire.Event) -> str:
+    def _take(self, event: wire.AnthropicEvent) -> str:
         match event.type:
             case "message_start" if event.message is not None:
                 return self._begin(event.message)
@@ -150,7 +150,7 @@ class Answer:
                 self.is_done = True
         return ""
 
-    def _begin(self, message: wire.Message) -> str:
+    def _begin(self, message: wire.AnthropicMessage) -> str:
         self._has_begun = True
         self._model = message.model
         self._counts.add(message.usage)
@@ -168,7 +168,7 @@ class Answer:
             self.has_content = True
         return ""
 
-    def _extend(self, index: int, delta: wire.Delta) -> str:
+    def _extend(self, index: int, delta: wire.AnthropicDelta) -> str:
         if delta.type == "text_delta":
             return self._say(delta.text or "")
         self.progress += 1

@@ -12,9 +12,9 @@ from contextlib import aclosing
 
 import httpx
 
-from semroute.providers.anthropic.answer import Answer
+from semroute.providers.anthropic.answer import AnthropicAnswer
 from semroute.providers.anthropic.request import payload
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.providers.transport.http import authorization, open_stream, post_json
 from semroute.providers.transport.limits import Within
 from semroute.providers.transport.streamed import read_stream, since
@@ -27,7 +27,7 @@ VERSION = "2023-06-01"
 """Of the API; every later change of it has been an addition."""
 
 
-async def complete(client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within) -> Completion:
+async def complete(client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within) -> Completion:
     """Ask for one whole answer; see :class:`~semroute.providers.adapter.Adapter`.
 
     Raises:
@@ -37,13 +37,13 @@ async def complete(client: httpx.AsyncClient, target: Target, request: Request, 
     """
     started = time.perf_counter()
     body = payload(target, request)
-    answer = Answer(target, request)
+    answer = AnthropicAnswer(target, request)
     answer.read(await post_json(client, target, PATH, body, headers=_headers(target), within_s=within_s))
     return answer.completion(since(started))
 
 
 async def stream(
-    client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within
+    client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within
 ) -> AsyncGenerator[Delta | Completion]:
     """Ask for an answer as it is written; see :class:`~semroute.providers.adapter.Adapter`.
 
@@ -54,7 +54,7 @@ async def stream(
     """
     started = time.perf_counter()
     body = payload(target, request, stream=True)
-    headers, answer = _headers(target), Answer(target, request)
+    headers, answer = _headers(target), AnthropicAnswer(target, request)
     events = open_stream(
         client, target, PATH, body, headers=headers, within_s=within_s, progress=lambda: answer.progress
     )
@@ -63,5 +63,5 @@ async def stream(
             yield piece
 
 
-def _headers(target: Target) -> dict[str, str]:
+def _headers(target: CallTarget) -> dict[str, str]:
     return {"anthropic-version": VERSION, **authorization(target)}

@@ -16,9 +16,9 @@ from semroute.errors import CapabilityError
 from semroute.providers.anthropic.thinking import thinking
 from semroute.providers.conversation.images import InlineImage, LinkedImage
 from semroute.providers.conversation.lacking import add_extra, lacks, parameters
-from semroute.providers.conversation.messages import Call, Conversation, Part, Result, Role, Text, read
+from semroute.providers.conversation.messages import CallPart, Conversation, Part, Result, Role, Text, read
 from semroute.providers.conversation.tool_choice import ToolChoice, tool_choice
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.types import Request, Tool
 
 DEFAULT_MAX_TOKENS = 8192
@@ -32,7 +32,7 @@ _SCHEMAS = frozenset({"items", "prefixItems", "anyOf", "oneOf", "allOf"})
 _SCHEMAS_BY_NAME = frozenset({"properties", "$defs", "definitions"})
 
 
-def payload(target: Target, request: Request, *, stream: bool = False) -> dict[str, object]:
+def payload(target: CallTarget, request: Request, *, stream: bool = False) -> dict[str, object]:
     """The body of the request; what it leaves open is left to the provider, but for ``max_tokens``.
 
     Raises:
@@ -64,7 +64,7 @@ def payload(target: Target, request: Request, *, stream: bool = False) -> dict[s
     return body
 
 
-def _named(named: Mapping[str, object], request: Request, target: Target) -> dict[str, object]:
+def _named(named: Mapping[str, object], request: Request, target: CallTarget) -> dict[str, object]:
     """The parameters in the API's words."""
     body: dict[str, object] = {name: named[name] for name in ("temperature", "top_p", "top_k") if name in named}
     output: dict[str, object] = {}
@@ -145,7 +145,7 @@ def _closed_below(key: str, value: object) -> object:
     return value
 
 
-def _refuse(target: Target, request: Request) -> None:
+def _refuse(target: CallTarget, request: Request) -> None:
     name = target.deployment.name
     if missing := lacks(target, request):
         raise CapabilityError(f"{name}: Anthropic's format cannot carry {', '.join(missing)}", deployment=name)
@@ -170,7 +170,7 @@ def _unmarked(part: Part) -> dict[str, object]:
             return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
         case LinkedImage(url):
             return {"type": "image", "source": {"type": "url", "url": url}}
-        case Call(id, name, arguments):
+        case CallPart(id, name, arguments):
             return {"type": "tool_use", "id": _id(id), "name": name, "input": dict(arguments)}
         case Result(id, _, content):
             return {"type": "tool_result", "tool_use_id": _id(id), "content": _blocks(content)}

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from semroute.errors import CapabilityError
 from semroute.providers.conversation.messages import ends_with_result
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.types import Request
 
 ANSWER_TOKENS = 8192
@@ -18,7 +18,7 @@ ANSWER_TOKENS = 8192
 _LEAST_TOP_P = 0.95
 
 
-def thinking(named: Mapping[str, object], request: Request, target: Target) -> dict[str, object]:
+def thinking(named: Mapping[str, object], request: Request, target: CallTarget) -> dict[str, object]:
     """Return the fields of a body that turn thinking on or off; none where the request leaves it to the model.
 
     Raises:

@@ -35,7 +35,7 @@ class Block(BaseModel):
     input: Any = None
 
 
-class Delta(BaseModel):
+class AnthropicDelta(BaseModel):
     """Of a block (``text_delta``, ``input_json_delta`` and others) or of the message (its end)."""
 
     type: str | None = None
@@ -45,7 +45,7 @@ class Delta(BaseModel):
     stop_details: Any = None
 
 
-class Message(BaseModel):
+class AnthropicMessage(BaseModel):
     """A whole message, or an empty one with which a stream starts."""
 
     content: list[Block]
@@ -55,14 +55,14 @@ class Message(BaseModel):
     usage: Any = None
 
 
-class Event(BaseModel):
+class AnthropicEvent(BaseModel):
     """An event of a stream; each type fills a few of the fields."""
 
     type: str
     index: int = 0
-    message: Message | None = None
+    message: AnthropicMessage | None = None
     content_block: Block | None = None
-    delta: Delta | None = None
+    delta: AnthropicDelta | None = None
     usage: Any = None
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from semroute.errors import ContentFilterError, DispatchError, EmptyAnswerError
 from semroute.providers.conversation.messages import ends_with_result
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.types import Alternative, Completion, Request, ToolCall, Usage
 
 MAX_TOKENS = 10_000_000
@@ -49,7 +49,7 @@ def merge_usage(known: Usage | None, later: Usage | None) -> Usage | None:
     )
 
 
-def checked(completion: Completion, target: Target, request: Request, reason: str) -> Completion:
+def checked(completion: Completion, target: CallTarget, request: Request, reason: str) -> Completion:
     """Return a completion that holds an answer, without counts that cannot be true.
 
     An answer that counts no token of output was not counted: its cost is then estimated like that of any other answer
@@ -79,7 +79,7 @@ def _says_something(completion: Completion) -> bool:
     return not is_blank(completion.text)
 
 
-def _empty(completion: Completion, target: Target, request: Request, reason: str) -> EmptyAnswerError:
+def _empty(completion: Completion, target: CallTarget, request: Request, reason: str) -> EmptyAnswerError:
     name, usage, finish = target.deployment.name, completion.usage, completion.finish_reason
     if finish == "length":
         spent = (

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 
 from semroute.catalog import Parameters, capabilities_of, carried, parameters_of, unsaid
 from semroute.errors import CapabilityError, RequestError
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.types import Request
 
 
-def lacks(target: Target, request: Request) -> tuple[str, ...]:
+def lacks(target: CallTarget, request: Request) -> tuple[str, ...]:
     """What the request needs that the vendor's row says its wire cannot carry, in alphabetical order."""
     deployment = target.deployment
     return tuple(sorted(capabilities_of(request) & (deployment.vendor.lacks | set(deployment.lacks))))
 
 
-def parameters(target: Target, request: Request, *, stream: bool) -> Parameters:
+def parameters(target: CallTarget, request: Request, *, stream: bool) -> Parameters:
     """Return the parameters to send.
 
     Raises:
@@ -37,7 +37,7 @@ def parameters(target: Target, request: Request, *, stream: bool) -> Parameters:
     return found
 
 
-def add_extra(body: dict[str, object], extra: Mapping[str, object], target: Target) -> None:
+def add_extra(body: dict[str, object], extra: Mapping[str, object], target: CallTarget) -> None:
     """Add parameters of the wire format to a body.
 
     Raises:

@@ -43,7 +43,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CallPart:
     """A call that the model asked for; ``signature`` is Gemini's, where the message carries one."""
 
     id: str
@@ -63,7 +63,7 @@ class Result:
     cache_control: Mapping[str, object] | None = None
 
 
-Part: TypeAlias = Text | InlineImage | LinkedImage | Call | Result
+Part: TypeAlias = Text | InlineImage | LinkedImage | CallPart | Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def read(request: Request, deployment: str) -> Conversation:
         CapabilityError: a message holds what a turn cannot carry, or nobody but the system speaks.
         RequestError: a message that no provider could read.
     """
-    reader = _Reader(deployment)
+    reader = _MessageReader(deployment)
     for number, message in enumerate(request.messages):
         reader.add(number, message)
     if not reader.turns:
@@ -112,7 +112,7 @@ def read(request: Request, deployment: str) -> Conversation:
     return Conversation(tuple(reader.system), turns)
 
 
-class _Reader:
+class _MessageReader:
     def __init__(self, deployment: str) -> None:
         self.system: list[Text] = []
         self.turns: list[tuple[Role, list[Part]]] = []
@@ -221,7 +221,7 @@ class _Reader:
             if not (isinstance(id, str) and id and isinstance(name, str) and name and isinstance(arguments, str)):
                 self._wrong("has a call without id, name or arguments")
             self._functions[id] = name
-            yield Call(id, name, self._arguments(arguments, id), signature(call))
+            yield CallPart(id, name, self._arguments(arguments, id), signature(call))
 
     def _arguments(self, text: str, id: str) -> Mapping[str, object]:
         value = json_object(text)

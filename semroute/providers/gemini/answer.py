@@ -10,13 +10,13 @@ from semroute.config.explain import place_in
 from semroute.errors import BrokenStreamError, ContentFilterError, DispatchError, MalformedResponseError
 from semroute.providers.conversation.answers import checked, is_blank, merge_usage, with_ids
 from semroute.providers.gemini import wire
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.providers.transport.http import failure_in_200, has_error, quote, read_json
-from semroute.providers.transport.sse import Event
+from semroute.providers.transport.sse import ServerSentEvent
 from semroute.types import Completion, Request, TokenLogprob, ToolCall, Usage
 
 
-class Answer:
+class GeminiAnswer:
     """An answer as far as it has come.
 
     Args:
@@ -33,7 +33,7 @@ class Answer:
 
     is_done = False
 
-    def __init__(self, target: Target, request: Request, *, is_streamed: bool = False, index: int = 0) -> None:
+    def __init__(self, target: CallTarget, request: Request, *, is_streamed: bool = False, index: int = 0) -> None:
         self.usage: Usage | None = None
         self.progress = 0
         self._target = target
@@ -63,7 +63,7 @@ class Answer:
         """Log probabilities of the tokens from the ``start``-th on."""
         return tuple(self._logprobs[start:])
 
-    def feed(self, event: Event) -> str:
+    def feed(self, event: ServerSentEvent) -> str:
         """Take an event in and return the text that it brings.
 
         Raises:
@@ -85,7 +85,7 @@ class Answer:
             MalformedResponseError: it cannot be read.
         """
         try:
-            parsed = wire.Answer.model_validate(answer)
+            parsed = wire.GeminiResponse.model_validate(answer)
         except ValidationError as invalid:
             where = place_in(invalid) or "not an object"
             raise self._malformed(f"answered 200 with something that is not an answer ({where})") from None

@@ -15,9 +15,9 @@ from urllib.parse import quote
 import httpx
 
 from semroute.providers.conversation.answers import combined
-from semroute.providers.gemini.answer import Answer
+from semroute.providers.gemini.answer import GeminiAnswer
 from semroute.providers.gemini.request import payload
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.providers.transport.http import authorization, failure_in_200, has_error, open_stream, post_json
 from semroute.providers.transport.limits import Within
 from semroute.providers.transport.streamed import read_stream, since
@@ -26,7 +26,7 @@ from semroute.types import Completion, Delta, Request
 __all__ = ["complete", "stream"]
 
 
-async def complete(client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within) -> Completion:
+async def complete(client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within) -> Completion:
     """Ask for one whole answer; see :class:`~semroute.providers.adapter.Adapter`.
 
     Raises:
@@ -46,7 +46,7 @@ async def complete(client: httpx.AsyncClient, target: Target, request: Request, 
     indices = {one.get("index", 0) for one in listed if isinstance(one, dict)} & set(range(request.n or 1))
 
     def read(index: int) -> Completion:
-        answer = Answer(target, request, index=index)
+        answer = GeminiAnswer(target, request, index=index)
         answer.add(found)
         return answer.completion(since(started))
 
@@ -54,7 +54,7 @@ async def complete(client: httpx.AsyncClient, target: Target, request: Request, 
 
 
 async def stream(
-    client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within
+    client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within
 ) -> AsyncGenerator[Delta | Completion]:
     """Ask for an answer as it is written; see :class:`~semroute.providers.adapter.Adapter`.
 
@@ -66,7 +66,7 @@ async def stream(
     started = time.perf_counter()
     path, body = _path(target, "streamGenerateContent"), payload(target, request, stream=True)
     headers, query = authorization(target), {"alt": "sse"}  # without it the answer is one JSON array
-    answer = Answer(target, request, is_streamed=True)
+    answer = GeminiAnswer(target, request, is_streamed=True)
     events = open_stream(
         client, target, path, body, headers=headers, within_s=within_s, query=query, progress=lambda: answer.progress
     )
@@ -75,7 +75,7 @@ async def stream(
             yield piece
 
 
-def _path(target: Target, method: str) -> str:
+def _path(target: CallTarget, method: str) -> str:
     """Google's own lists of models call them ``models/…``; the rest of a name is one segment of the path."""
     model = target.deployment.upstream.removeprefix("models/")
     return f"/models/{quote(model, safe='')}:{method}"

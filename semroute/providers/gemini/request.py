@@ -17,9 +17,9 @@ from semroute.catalog import thinks_by_budget
 from semroute.errors import CapabilityError
 from semroute.providers.conversation.images import InlineImage, LinkedImage
 from semroute.providers.conversation.lacking import add_extra, lacks, parameters
-from semroute.providers.conversation.messages import Call, Part, Result, Text, Turn, json_object, read
+from semroute.providers.conversation.messages import CallPart, Part, Result, Text, Turn, json_object, read
 from semroute.providers.conversation.tool_choice import ToolChoice, tool_choice
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.types import Request, Tool
 
 UNSIGNED = "skip_thought_signature_validator"
@@ -53,7 +53,7 @@ _OF_THE_BODY = frozenset({"safetySettings", "cachedContent", "labels", "store"})
 _VERSION = re.compile(r"gemini-(\d+)")
 
 
-def payload(target: Target, request: Request, *, stream: bool = False) -> dict[str, object]:
+def payload(target: CallTarget, request: Request, *, stream: bool = False) -> dict[str, object]:
     """The body of the request; what the request leaves open is left to the provider.
 
     Raises:
@@ -130,7 +130,7 @@ def _part(part: Part, deployment: str) -> dict[str, object]:
             return {"inlineData": {"mimeType": media_type, "data": data}}
         case LinkedImage(url):
             return {"fileData": _file(url)}
-        case Call(id, name, arguments, signature):
+        case CallPart(id, name, arguments, signature):
             call: dict[str, object] = {"functionCall": {"id": id, "name": name, "args": dict(arguments)}}
             return call if signature is None else {**call, "thoughtSignature": signature}
         case Result(id, name, content):

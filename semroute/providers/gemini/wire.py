@@ -28,7 +28,7 @@ class FunctionCall(_Wire):
     id: str | None = None
 
 
-class Part(_Wire):
+class GeminiPart(_Wire):
     """A piece of an answer; ``thought`` marks a summary of reasoning, which is no part of it."""
 
     text: str | None = None
@@ -40,7 +40,7 @@ class Part(_Wire):
 class Content(_Wire):
     """What the model wrote; without parts where it was stopped."""
 
-    parts: list[Part] | None = None
+    parts: list[GeminiPart] | None = None
 
 
 class Candidate(_Wire):
@@ -60,7 +60,7 @@ class Feedback(_Wire):
     block_reason_message: str | None = None
 
 
-class Answer(_Wire):
+class GeminiResponse(_Wire):
     """``GenerateContentResponse``: an answer, or in a stream the next piece of it."""
 
     candidates: list[Candidate] | None = None
@@ -70,7 +70,7 @@ class Answer(_Wire):
     response_id: str | None = None
 
 
-class _Usage(_Wire):
+class _GeminiUsage(_Wire):
     prompt_token_count: Count
     cached_content_token_count: Count = 0
     candidates_token_count: Count = 0
@@ -78,13 +78,13 @@ class _Usage(_Wire):
     tool_use_prompt_token_count: Count = 0
 
 
-class _Logprob(_Wire):
+class _GeminiLogprob(_Wire):
     token: str = ""
     log_probability: FiniteFloat = 0.0
 
 
-class _Logprobs(_Wire):
-    chosen_candidates: list[_Logprob]
+class _GeminiLogprobs(_Wire):
+    chosen_candidates: list[_GeminiLogprob]
 
 
 _FINISH_REASONS: Mapping[str, FinishReason] = {
@@ -113,7 +113,7 @@ def finish_reason(reason: str | None, *, calls: bool) -> FinishReason:
 def usage(value: object) -> Usage | None:
     """The counted tokens. Gemini counts thoughts beside the answer, and what is cached within the prompt."""
     try:
-        counted = _Usage.model_validate(value)
+        counted = _GeminiUsage.model_validate(value)
     except ValidationError:
         return None
     prompt = counted.prompt_token_count + counted.tool_use_prompt_token_count
@@ -129,7 +129,7 @@ def usage(value: object) -> Usage | None:
 def logprobs(value: object) -> tuple[TokenLogprob, ...]:
     """The tokens of an answer, or of a piece of it; empty where there are none."""
     try:
-        found = _Logprobs.model_validate(value)
+        found = _GeminiLogprobs.model_validate(value)
     except ValidationError:
         return ()
     return tuple(TokenLogprob(entry.token, entry.log_probability) for entry in found.chosen_candidates)

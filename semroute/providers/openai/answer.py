@@ -12,13 +12,13 @@ from semroute.errors import BrokenStreamError, ContentFilterError, MalformedResp
 from semroute.providers.conversation.answers import checked, combined, is_blank, with_ids
 from semroute.providers.openai import wire
 from semroute.providers.openai.stream import Assembly
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.providers.transport.http import failure_in_200, has_error, quote, read_json
-from semroute.providers.transport.sse import Event
+from semroute.providers.transport.sse import ServerSentEvent
 from semroute.types import Completion, Request, TokenLogprob, Usage
 
 
-def read_answer(answer: dict[str, object], target: Target, request: Request, latency_ms: float) -> Completion:
+def read_answer(answer: dict[str, object], target: CallTarget, request: Request, latency_ms: float) -> Completion:
     """The completion in a whole answer.
 
     Raises:
@@ -30,7 +30,7 @@ def read_answer(answer: dict[str, object], target: Target, request: Request, lat
     if has_error(answer):
         raise failure_in_200(answer, {}, target)
     try:
-        parsed = wire.Answer.model_validate(answer)
+        parsed = wire.OpenAIResponse.model_validate(answer)
     except ValidationError as invalid:
         raise _malformed(f"answered 200 with something that is not a completion: {_where(invalid)}", target) from None
     choices, usage = parsed.choices[: request.n or 1], wire.usage(parsed.usage)
@@ -48,7 +48,7 @@ class StreamedAnswer:
         is_done: whether ``[DONE]`` has come.
     """
 
-    def __init__(self, target: Target, request: Request) -> None:
+    def __init__(self, target: CallTarget, request: Request) -> None:
         self.is_done = False
         self._target = target
         self._request = request
@@ -78,7 +78,7 @@ class StreamedAnswer:
         """Log probabilities of the tokens from the ``start``-th on."""
         return self._assembly.logprobs_since(start)
 
-    def feed(self, event: Event) -> str:
+    def feed(self, event: ServerSentEvent) -> str:
         """Take an event in and return the text that it brings.
 
         Raises:
@@ -107,7 +107,7 @@ class StreamedAnswer:
         return replace(completion, first_token_ms=first_token_ms)
 
 
-def _chunk(event: Event, target: Target) -> wire.Chunk:
+def _chunk(event: ServerSentEvent, target: CallTarget) -> wire.Chunk:
     """What one event of a stream brings.
 
     Raises:
@@ -130,8 +130,8 @@ def _chunk(event: Event, target: Target) -> wire.Chunk:
 
 
 def _completion(
-    choice: wire.Choice,
-    target: Target,
+    choice: wire.OpenAIChoice,
+    target: CallTarget,
     request: Request,
     upstream_model: str | None,
     usage: Usage | None,
@@ -171,6 +171,6 @@ def _where(invalid: ValidationError) -> str:
     return place_in(invalid) or "not an object"
 
 
-def _malformed(message: str, target: Target, usage: Usage | None = None) -> MalformedResponseError:
+def _malformed(message: str, target: CallTarget, usage: Usage | None = None) -> MalformedResponseError:
     name = target.deployment.name
     return MalformedResponseError(f"{name} {message}", deployment=name, status=200, usage=usage)

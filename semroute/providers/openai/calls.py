@@ -14,10 +14,10 @@ import httpx
 from semroute.errors import RequestError
 from semroute.providers.openai.answer import StreamedAnswer, read_answer
 from semroute.providers.openai.payload import payload
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.providers.transport.http import authorization, open_stream, post_json
 from semroute.providers.transport.limits import CallClock, Within
-from semroute.providers.transport.sse import Event
+from semroute.providers.transport.sse import ServerSentEvent
 from semroute.providers.transport.streamed import read_stream, since
 from semroute.types import Completion, Delta, Request
 
@@ -26,7 +26,7 @@ __all__ = ["complete", "stream"]
 PATH = "/chat/completions"
 
 
-async def complete(client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within) -> Completion:
+async def complete(client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within) -> Completion:
     """Ask for one whole answer; see :class:`~semroute.providers.adapter.Adapter`.
 
     Raises:
@@ -47,7 +47,7 @@ async def complete(client: httpx.AsyncClient, target: Target, request: Request, 
 
 
 async def stream(
-    client: httpx.AsyncClient, target: Target, request: Request, *, within_s: Within
+    client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within
 ) -> AsyncGenerator[Delta | Completion]:
     """Ask for an answer as it is written; see :class:`~semroute.providers.adapter.Adapter`.
 
@@ -65,8 +65,8 @@ async def stream(
 
 
 async def _open(
-    client: httpx.AsyncClient, target: Target, request: Request, answer: StreamedAnswer, *, within_s: Within
-) -> AsyncGenerator[Event]:
+    client: httpx.AsyncClient, target: CallTarget, request: Request, answer: StreamedAnswer, *, within_s: Within
+) -> AsyncGenerator[ServerSentEvent]:
     """The events of the answer."""
     body, headers, query = payload(target, request, stream=True), authorization(target), _query(target)
     clock = CallClock.of(within_s)  # one for both
@@ -102,6 +102,6 @@ def _leave_out(body: dict[str, object], request: Request, error: RequestError) -
     return bool(refused)
 
 
-def _query(target: Target) -> Mapping[str, str] | None:
+def _query(target: CallTarget) -> Mapping[str, str] | None:
     version = target.deployment.api_version
     return None if version is None else {"api-version": version}

@@ -11,14 +11,14 @@ from semroute.catalog import Parameters
 from semroute.errors import CapabilityError, RequestError
 from semroute.providers.conversation.lacking import add_extra, lacks, parameters
 from semroute.providers.openai.messages import MessageWriter
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.types import Request, Tool
 
 _CHOICES = ("auto", "none", "required")
 _NOT_STRICT = frozenset({"allOf", "not", "if", "then", "else", "dependentRequired", "dependentSchemas"})
 
 
-def payload(target: Target, request: Request, *, stream: bool = False) -> dict[str, object]:
+def payload(target: CallTarget, request: Request, *, stream: bool = False) -> dict[str, object]:
     """The body of the request; what the request leaves open is left to the provider.
 
     Raises:
@@ -51,7 +51,7 @@ def payload(target: Target, request: Request, *, stream: bool = False) -> dict[s
     return body
 
 
-def _named(target: Target, found: Parameters) -> dict[str, object]:
+def _named(target: CallTarget, found: Parameters) -> dict[str, object]:
     """The parameters under the names of the vendor's wire."""
     named = {name: value for name, value in found.named.items() if name != "cache_control"}
     if "seed" in named:
@@ -62,14 +62,14 @@ def _named(target: Target, found: Parameters) -> dict[str, object]:
     return named
 
 
-def _limit_name(target: Target) -> str:
+def _limit_name(target: CallTarget) -> str:
     """OpenAI's reasoning models refuse ``max_tokens``; servers that no row describes mostly know no other name."""
     deployment, vendor = target.deployment, target.deployment.vendor
     is_unknown = deployment.provider is None and deployment.base_url != vendor.base_url
     return "max_tokens" if is_unknown else vendor.max_tokens
 
 
-def _messages(target: Target, request: Request, *, with_cache: bool) -> list[dict[str, object]]:
+def _messages(target: CallTarget, request: Request, *, with_cache: bool) -> list[dict[str, object]]:
     row, deployment = target.deployment.row, target.deployment
     own = frozenset() if row is None else row.message_fields
     writer = MessageWriter(own | set(deployment.message_fields), with_cache=with_cache)
@@ -86,7 +86,7 @@ def _messages(target: Target, request: Request, *, with_cache: bool) -> list[dic
     return messages
 
 
-def _tool(target: Target, tool: Tool, *, with_cache: bool) -> dict[str, object]:
+def _tool(target: CallTarget, tool: Tool, *, with_cache: bool) -> dict[str, object]:
     if not isinstance(tool, Tool) or not isinstance(tool.parameters, Mapping):
         raise _wrong(target, "a tool is not a Tool with a mapping of parameters")
     function: dict[str, object] = {"name": tool.name}
@@ -98,7 +98,7 @@ def _tool(target: Target, tool: Tool, *, with_cache: bool) -> dict[str, object]:
     return {"type": "function", "function": function, **marker}
 
 
-def _tool_choice(target: Target, request: Request) -> object:
+def _tool_choice(target: CallTarget, request: Request) -> object:
     choice = request.tool_choice
     if choice in _CHOICES:
         return choice
@@ -107,7 +107,7 @@ def _tool_choice(target: Target, request: Request) -> object:
     return {"type": "function", "function": {"name": choice}}
 
 
-def _response_format(target: Target, schema: Mapping[str, object]) -> dict[str, object]:
+def _response_format(target: CallTarget, schema: Mapping[str, object]) -> dict[str, object]:
     if not isinstance(schema, Mapping):
         raise _wrong(target, "json_schema is not a mapping")
     named = {"name": "answer", "schema": dict(schema), "strict": schema.get("type") == "object" and _is_strict(schema)}
@@ -136,5 +136,5 @@ def _is_strict(schema: object) -> bool:
     return _is_strict(nested) and all(_is_strict(list(group.values())) for group in named if isinstance(group, Mapping))
 
 
-def _wrong(target: Target, message: str) -> RequestError:
+def _wrong(target: CallTarget, message: str) -> RequestError:
     return RequestError(f"{target.deployment.name}: {message}", deployment=target.deployment.name)

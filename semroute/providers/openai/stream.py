@@ -54,10 +54,10 @@ class Assembly:
         self.usage = merge_usage(self.usage, wire.usage(chunk.usage))
         return "".join(self._take(choice) for choice in chunk.choices or () if choice.index == 0)
 
-    def answer(self) -> wire.Choice:
+    def answer(self) -> wire.OpenAIChoice:
         """The choice as it would have come whole."""
         calls = [
-            wire.Call(
+            wire.OpenAICall(
                 id=call.id,
                 function=wire.Function(name=call.name, arguments="".join(call.arguments)),
                 extra_content=call.extra_content,
@@ -65,8 +65,8 @@ class Assembly:
             for call in self._calls
         ]
         text, refusal = "".join(self._texts), "".join(self._refusals)
-        message = wire.Message(content=text, refusal=refusal or None, tool_calls=calls or None)
-        return wire.Choice(message=message, finish_reason=self.finish_reason)
+        message = wire.OpenAIMessage(content=text, refusal=refusal or None, tool_calls=calls or None)
+        return wire.OpenAIChoice(message=message, finish_reason=self.finish_reason)
 
     @property
     def logprobs(self) -> tuple[TokenLogprob, ...]:
@@ -98,7 +98,7 @@ class Assembly:
         self.progress += has_content or bool(thinks)
         return text
 
-    def _add_call(self, piece: wire.Call) -> None:
+    def _add_call(self, piece: wire.OpenAICall) -> None:
         same = [call for call in self._calls if piece.index is None or call.index == piece.index]
         call = same[-1] if same else None
         if call is None or self._begins(piece, call):
@@ -109,7 +109,7 @@ class Assembly:
         call.name = self._name(call.name or "", piece.function.name or "")
         call.arguments.append(wire.as_text(piece.function.arguments))
 
-    def _begins(self, piece: wire.Call, last: _CallSoFar) -> bool:
+    def _begins(self, piece: wire.OpenAICall, last: _CallSoFar) -> bool:
         """Return whether a piece begins another call than the last one of its index.
 
         Some servers number every call 0, or none, and give no ids. Then a name begins a call, unless the last one's

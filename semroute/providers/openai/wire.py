@@ -17,14 +17,14 @@ from semroute.providers.conversation.messages import signature
 from semroute.types import FinishReason, TokenLogprob, ToolCall, Usage
 
 
-class Part(BaseModel):
+class OpenAIPart(BaseModel):
     """A part of a content that is a list, as some reasoning models answer; only ``text`` is the answer."""
 
     type: str | None = None
     text: str | None = None
 
 
-Content: TypeAlias = str | list[Part] | None
+Content: TypeAlias = str | list[OpenAIPart] | None
 
 
 class Function(BaseModel):
@@ -34,7 +34,7 @@ class Function(BaseModel):
     arguments: str | dict[str, Any] | None = None
 
 
-class Call(BaseModel):
+class OpenAICall(BaseModel):
     """A tool call, or a piece of one: in a stream ``index`` says of which."""
 
     index: int | None = None
@@ -43,30 +43,30 @@ class Call(BaseModel):
     extra_content: Any = None  # Google's, with the signature of the thought that led to the call
 
 
-class Message(BaseModel):
+class OpenAIMessage(BaseModel):
     """An answer's message, or the piece of it that a chunk brings."""
 
     content: Content = None
     refusal: str | None = None
-    tool_calls: list[Call] | None = None
+    tool_calls: list[OpenAICall] | None = None
     reasoning_content: Any = None  # DeepSeek, vLLM
     reasoning: Any = None  # OpenRouter, Groq, newer vLLM
     reasoning_details: Any = None  # OpenRouter
 
 
-class Choice(BaseModel):
+class OpenAIChoice(BaseModel):
     """The first choice is the answer; ``error`` is OpenRouter's."""
 
-    message: Message
+    message: OpenAIMessage
     finish_reason: str | None = None
     logprobs: Any = None
     error: Any = None
 
 
-class Answer(BaseModel):
+class OpenAIResponse(BaseModel):
     """``chat.completion``."""
 
-    choices: list[Choice] = Field(min_length=1)
+    choices: list[OpenAIChoice] = Field(min_length=1)
     model: str | None = None
     usage: Any = None
 
@@ -75,7 +75,7 @@ class ChunkChoice(BaseModel):
     """A piece of a choice; Azure sends some without ``delta``."""
 
     index: int = 0
-    delta: Message | None = None
+    delta: OpenAIMessage | None = None
     finish_reason: str | None = None
     logprobs: Any = None
     error: Any = None
@@ -95,7 +95,7 @@ class _Details(BaseModel):
     reasoning_tokens: Count | None = None
 
 
-class _Usage(BaseModel):
+class _OpenAIUsage(BaseModel):
     prompt_tokens: Count
     completion_tokens: Count
     total_tokens: int | None = None
@@ -104,13 +104,13 @@ class _Usage(BaseModel):
     prompt_cache_hit_tokens: Any = None  # DeepSeek's name of cached_tokens
 
 
-class _Logprob(BaseModel):
+class _OpenAILogprob(BaseModel):
     token: str
     logprob: FiniteFloat
 
 
-class _Logprobs(BaseModel):
-    content: list[_Logprob] = Field(min_length=1)
+class _OpenAILogprobs(BaseModel):
+    content: list[_OpenAILogprob] = Field(min_length=1)
 
 
 _FINISH_REASONS: Mapping[str, FinishReason] = {
@@ -152,7 +152,7 @@ def text(content: Content) -> str:
     return "".join(part.text or "" for part in content or () if part.type in ("text", None))
 
 
-def tool_calls(calls: Sequence[Call]) -> tuple[ToolCall, ...]:
+def tool_calls(calls: Sequence[OpenAICall]) -> tuple[ToolCall, ...]:
     """The calls of an answer; the id of one that has none is empty.
 
     Raises:
@@ -161,7 +161,7 @@ def tool_calls(calls: Sequence[Call]) -> tuple[ToolCall, ...]:
     return tuple(_tool_call(call) for call in calls)
 
 
-def _tool_call(call: Call) -> ToolCall:
+def _tool_call(call: OpenAICall) -> ToolCall:
     if not call.function.name:
         raise ValueError("a tool call names no function")
     arguments = as_text(call.function.arguments) or "{}"
@@ -178,7 +178,7 @@ def usage(value: object) -> Usage | None:
     if value is None:  # as in nearly every chunk
         return None
     try:
-        counted = _Usage.model_validate(value)
+        counted = _OpenAIUsage.model_validate(value)
     except ValidationError:
         return None
     of_input, of_output = _details(counted.prompt_tokens_details), _details(counted.completion_tokens_details)
@@ -201,7 +201,7 @@ def logprobs(value: object) -> tuple[TokenLogprob, ...]:
     if value is None:
         return ()
     try:
-        found = _Logprobs.model_validate(value)
+        found = _OpenAILogprobs.model_validate(value)
     except ValidationError:
         return ()
     return tuple(TokenLogprob(entry.token, entry.logprob) for entry in found.content)

@@ -19,7 +19,7 @@ from semroute.errors import (
 )
 from semroute.eventloop import look_up, timeout
 from semroute.http_client import ACCEPTED, BodyCutError, BodyError, read_body
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.providers.transport.failures import failure
 from semroute.providers.transport.limits import CallClock
 from semroute.providers.transport.reports import quote
@@ -37,7 +37,7 @@ MAX_TEXT = 2**16
 _CHARSETS = ("utf", "iso8859", "latin", "ascii", "cp", "gb", "big5", "shift_jis", "euc", "koi8")
 
 
-def authorization(target: Target) -> dict[str, str]:
+def authorization(target: CallTarget) -> dict[str, str]:
     """The header that carries the key, as the vendor's row says; empty without a key.
 
     Raises:
@@ -57,7 +57,7 @@ def authorization(target: Target) -> dict[str, str]:
 
 def build(
     client: httpx.AsyncClient,
-    target: Target,
+    target: CallTarget,
     path: str,
     body: Mapping[str, object],
     headers: Mapping[str, str],
@@ -115,7 +115,7 @@ class _Connecting:
             raise httpx.ConnectError(str(error)) from None
 
 
-async def send(client: httpx.AsyncClient, request: httpx.Request, target: Target) -> httpx.Response:
+async def send(client: httpx.AsyncClient, request: httpx.Request, target: CallTarget) -> httpx.Response:
     """The head of an answer that is a success; any other is read and raised as the error that it is."""
     deployment = target.deployment
     try:
@@ -140,13 +140,13 @@ async def send(client: httpx.AsyncClient, request: httpx.Request, target: Target
     raise failure(response.status_code, json_or_text(response, content), response.headers, target, url=url)
 
 
-def _unreachable(target: Target, reason: str, *, is_charged: bool) -> UnavailableError:
+def _unreachable(target: CallTarget, reason: str, *, is_charged: bool) -> UnavailableError:
     deployment = target.deployment
     message = f"{deployment.name}: {deployment.base_url} could not be reached: {reason}"
     return UnavailableError(message, deployment=deployment.name, is_charged=is_charged)
 
 
-async def read_content(response: httpx.Response, target: Target, most: int = MAX_ANSWER) -> bytes:
+async def read_content(response: httpx.Response, target: CallTarget, most: int = MAX_ANSWER) -> bytes:
     """The whole body, if it has no more than ``most`` bytes; the response is closed after it."""
     name, status = target.deployment.name, response.status_code
     try:
@@ -163,7 +163,7 @@ async def read_content(response: httpx.Response, target: Target, most: int = MAX
         await response.aclose()
 
 
-async def next_piece(pieces: AsyncIterator[bytes], target: Target) -> bytes | None:
+async def next_piece(pieces: AsyncIterator[bytes], target: CallTarget) -> bytes | None:
     """The next bytes of a stream; None at its end."""
     name = target.deployment.name
     try:
@@ -197,7 +197,7 @@ def decoded(response: httpx.Response, content: bytes) -> str:
     return content[:MAX_TEXT].decode(name if is_charset else "utf-8", "replace")
 
 
-def too_long(target: Target, most: int) -> MalformedResponseError:
+def too_long(target: CallTarget, most: int) -> MalformedResponseError:
     """The error for an answer of more than ``most`` bytes."""
     message = f"{target.deployment.name} answered with more than {most // 2**20} MiB; the rest was not read"
     return MalformedResponseError(message, deployment=target.deployment.name, status=200)

@@ -39,7 +39,7 @@ from semroute.errors import (
     RequestError,
     UnavailableError,
 )
-from semroute.providers.transport.reports import Report
+from semroute.providers.transport.reports import ErrorReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,7 +436,7 @@ _ADDRESS = re.compile(r"https?://\S+")
 _ELSEWHERE = ErrorClass(RequestError, Fault.MODEL)
 
 
-def classify(status: int, report: Report, *, is_json: bool = True, has_hint: bool = False) -> ErrorClass:
+def classify(status: int, report: ErrorReport, *, is_json: bool = True, has_hint: bool = False) -> ErrorClass:
     """Return the class and cause of an error by status, structured codes and, last, words.
 
     Args:
@@ -455,7 +455,7 @@ def classify(status: int, report: Report, *, is_json: bool = True, has_hint: boo
     return _hinted(ErrorClass(found.kind, found.fault, code), status, has_hint)
 
 
-def status_of(report: Report) -> int | None:
+def status_of(report: ErrorReport) -> int | None:
     """Return the HTTP status that an error inside a 200 stands for; None where it names none."""
     for code in report.codes:
         if code.isascii() and code.isdigit() and len(code) == 3 and 300 <= int(code) <= 599:
@@ -466,13 +466,13 @@ def status_of(report: Report) -> int | None:
     return known
 
 
-def _by_words(status: int, report: Report) -> ErrorClass | None:
+def _by_words(status: int, report: ErrorReport) -> ErrorClass | None:
     is_codeless = not any(code != str(status) for code in report.codes)
     for row in WORDS:
         if status not in row.statuses or (row.is_codeless and not is_codeless):
             continue
         # A limit may advertise the page where more is sold.
-        said = Report(_ADDRESS.sub("", report.message), report.codes) if row.is_codeless else report
+        said = ErrorReport(_ADDRESS.sub("", report.message), report.codes) if row.is_codeless else report
         if said.says(*row.words):
             return ErrorClass(row.kind, row.fault)
     return None

@@ -17,7 +17,7 @@ from semroute.errors import (
     QuotaError,
     UnavailableError,
 )
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.providers.transport import hints
 from semroute.providers.transport.error_codes import ErrorClass, classify, status_of
 from semroute.providers.transport.reports import quote, read
@@ -30,7 +30,7 @@ _FAULTS_THAT_PASS = frozenset({Fault.LIMIT, Fault.ENDPOINT, Fault.TRANSIENT})
 
 
 def failure(
-    status: int, answer: object, headers: Mapping[str, str], target: Target, *, url: str | None = None
+    status: int, answer: object, headers: Mapping[str, str], target: CallTarget, *, url: str | None = None
 ) -> DispatchError:
     """The error for an HTTP status that is not a success; ``wait_s`` is the provider's hint.
 
@@ -55,7 +55,7 @@ def failure(
 
 
 def failure_in_200(
-    answer: object, headers: Mapping[str, str], target: Target, *, streamed: bool = False
+    answer: object, headers: Mapping[str, str], target: CallTarget, *, streamed: bool = False
 ) -> DispatchError:
     """The error for an error object that came with a 200, as a whole answer or as an event of a stream.
 
@@ -75,7 +75,7 @@ def failure_in_200(
     return kind(message, deployment=target.deployment.name, status=status or 200, is_charged=True)
 
 
-def _advice(found: ErrorClass, status: int, headers: Mapping[str, str], target: Target, url: str | None) -> str:
+def _advice(found: ErrorClass, status: int, headers: Mapping[str, str], target: CallTarget, url: str | None) -> str:
     if issubclass(found.kind, AuthenticationError | QuotaError):
         if target.credential:
             return f" (key: {target.credential})"

@@ -10,7 +10,7 @@ import httpx
 
 from semroute.errors import DispatchError, MalformedResponseError
 from semroute.http_client import body_pieces
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.providers.transport import sse
 from semroute.providers.transport.connection import (
     authorization,
@@ -50,7 +50,7 @@ DRAIN_S = 0.1
 
 async def post_json(
     client: httpx.AsyncClient,
-    target: Target,
+    target: CallTarget,
     path: str,
     body: Mapping[str, object],
     *,
@@ -77,7 +77,7 @@ async def post_json(
 
 async def open_stream(
     client: httpx.AsyncClient,
-    target: Target,
+    target: CallTarget,
     path: str,
     body: Mapping[str, object],
     *,
@@ -85,7 +85,7 @@ async def open_stream(
     within_s: Within,
     query: Mapping[str, str] | None = None,
     progress: Callable[[], int] | None = None,
-) -> AsyncGenerator[sse.Event]:
+) -> AsyncGenerator[sse.ServerSentEvent]:
     """POST as :func:`post_json` does, and yield the events of the answer until the server ends it.
 
     Besides the whole, ``timeouts`` of the deployment bound the waits for tokens and for bytes, as
@@ -146,7 +146,7 @@ class _Tokens:
                 self._clock.begin()
 
 
-async def drain(events: AsyncGenerator[sse.Event]) -> None:
+async def drain(events: AsyncGenerator[sse.ServerSentEvent]) -> None:
     """Read a stream whose answer is complete to its very end, so that its connection can be used again.
 
     A server that does not end it at once loses the connection instead.
@@ -163,7 +163,7 @@ def _is_stream(response: httpx.Response) -> bool:
     return kind.partition(";")[0].strip().lower() != "application/json"
 
 
-def _not_a_stream(response: httpx.Response, content: bytes, target: Target) -> DispatchError:
+def _not_a_stream(response: httpx.Response, content: bytes, target: CallTarget) -> DispatchError:
     answer = json_or_text(response, content)
     if has_error(answer):
         return failure_in_200(answer, response.headers, target)
@@ -171,7 +171,7 @@ def _not_a_stream(response: httpx.Response, content: bytes, target: Target) -> D
     return MalformedResponseError(message, deployment=target.deployment.name, status=response.status_code)
 
 
-def _object(response: httpx.Response, content: bytes, answer: object, target: Target) -> dict[str, object]:
+def _object(response: httpx.Response, content: bytes, answer: object, target: CallTarget) -> dict[str, object]:
     if not isinstance(answer, dict):
         status = response.status_code
         message = f"{target.deployment.name} answered {status} with something that is not a JSON object: "

@@ -8,13 +8,13 @@ from typing import NamedTuple, TypeAlias
 
 from semroute.errors import ProviderTimeoutError
 from semroute.eventloop import Countdown, bounded, stall_meter
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 
 LIVELY_S = 1.0
 """Longest wait since the last token of a stream that is taken to go on, seconds."""
 
 
-class Limit(NamedTuple):
+class TimeLimit(NamedTuple):
     """A moment of a call's clock, and what has not happened when it has come; a tuple, as there is one for each wait.
 
     Attributes:
@@ -82,7 +82,7 @@ class CallClock:
         """Let the clock stand while the reader holds a piece: a context manager."""
         return _Pause(self)
 
-    def waiting(self, target: Target, *, streaming: bool = False) -> _Wait:
+    def waiting(self, target: CallTarget, *, streaming: bool = False) -> _Wait:
         """Wait for the provider, bounded by whichever limit comes first: an asynchronous context manager.
 
         Raises:
@@ -105,21 +105,21 @@ class CallClock:
         self.quiet_s += spent_s
         self.stalled_s += stalled_s
 
-    def _limit(self, target: Target, streaming: bool) -> Limit:
+    def _limit(self, target: CallTarget, streaming: bool) -> TimeLimit:
         deployment, timeouts = target.deployment, target.deployment.timeouts
-        limits = [Limit(deployment.timeout_s, deployment.timeout_s, "no complete answer within {} s (timeout_s)")]
+        limits = [TimeLimit(deployment.timeout_s, deployment.timeout_s, "no complete answer within {} s (timeout_s)")]
         if streaming and self.has_begun:
             at = self.waited_s + timeouts.idle_s
-            limits.append(Limit(at, timeouts.idle_s, "the stream was silent for {} s (timeouts.idle_s)"))
+            limits.append(TimeLimit(at, timeouts.idle_s, "the stream was silent for {} s (timeouts.idle_s)"))
             most_s = timeouts.most_silent_s
             message = "nothing but signs of life for {} s (timeouts.keepalive_s)"
-            limits.append(Limit(self.waited_s - self.quiet_s + most_s, most_s, message))
+            limits.append(TimeLimit(self.waited_s - self.quiet_s + most_s, most_s, message))
         elif streaming:
             message = "no first token within {} s (timeouts.first_token_s)"
-            limits.append(Limit(timeouts.first_token_s, timeouts.first_token_s, message))
+            limits.append(TimeLimit(timeouts.first_token_s, timeouts.first_token_s, message))
         if self.silent_s is not None and not self.has_begun:
             message = "no sign of an answer within {} s, after which the request leaves time for another place"
-            limits.append(Limit(self.silent_s, self.silent_s, message, is_the_requests=True))
+            limits.append(TimeLimit(self.silent_s, self.silent_s, message, is_the_requests=True))
         return min(limits)
 
 
@@ -144,7 +144,7 @@ class _Pause:
 class _Wait:
     """One wait for the provider: what is left of it, and which limit ended it."""
 
-    def __init__(self, clock: CallClock, target: Target, limit: Limit) -> None:
+    def __init__(self, clock: CallClock, target: CallTarget, limit: TimeLimit) -> None:
         self._clock = clock
         self._target = target
         self._limit = limit
@@ -186,7 +186,7 @@ class _Wait:
         grace_s = self._grace.grace_s()
         if grace_s <= 0.0 and of_request <= of_limit:
             message = "no complete answer within {} s, which is what the request had left"
-            self._limit = Limit(0.0, self._clock.within_s, message, is_the_requests=True)
+            self._limit = TimeLimit(0.0, self._clock.within_s, message, is_the_requests=True)
         return grace_s
 
     def _spent(self) -> tuple[float, float]:

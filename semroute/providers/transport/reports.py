@@ -29,7 +29,7 @@ PER_DAY = "quota_per_day"
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ErrorReport:
     """An error body, read.
 
     Attributes:
@@ -46,15 +46,15 @@ class Report:
         return any(word in message for word in words)
 
 
-def read(answer: object) -> Report:
+def read(answer: object) -> ErrorReport:
     """Read an error body: parsed JSON, or the text itself where it was not JSON."""
     if isinstance(answer, str):
-        return Report(answer, ())
+        return ErrorReport(answer, ())
     outer = _outer(answer)
     inner = _mapping(outer.get("error"))
     found = (str(code) for code in _codes(outer, inner) if isinstance(code, str | int))
     codes = dict.fromkeys(code.lower() for code in found if _CODE.fullmatch(code))
-    return Report(_message(answer, outer, inner), tuple(codes))
+    return ErrorReport(_message(answer, outer, inner), tuple(codes))
 
 
 def metadata_headers(answer: object) -> dict[str, str]:

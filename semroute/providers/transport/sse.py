@@ -18,7 +18,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ServerSentEvent:
     """One event; ``event`` is its type, None where the server names none."""
 
     event: str | None
@@ -48,7 +48,7 @@ class Parser:
         self._data: list[str] = []
         self._data_bytes = 0
 
-    def feed(self, chunk: bytes) -> Iterator[Event]:
+    def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
         """The events that end in ``chunk``; has to be iterated to its end.
 
         Raises:
@@ -59,7 +59,7 @@ class Parser:
                 self._field(line)
                 continue
             if self._data:
-                yield Event(self._type, "\n".join(self._data))
+                yield ServerSentEvent(self._type, "\n".join(self._data))
             self._type, self._data, self._data_bytes = None, [], 0
 
     def _lines(self, chunk: bytes) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from typing import Protocol
 from semroute.errors import DispatchError
 from semroute.providers.conversation.answers import is_blank
 from semroute.providers.transport.http import drain
-from semroute.providers.transport.sse import Event
+from semroute.providers.transport.sse import ServerSentEvent
 from semroute.types import Completion, Delta, TokenLogprob, Usage
 
 TRAILER_S = 1.0
@@ -51,7 +51,7 @@ class Reader(Protocol):
         """Log probabilities of the tokens from the ``start``-th on; none where the format has none."""
         ...
 
-    def feed(self, event: Event) -> str:
+    def feed(self, event: ServerSentEvent) -> str:
         """Take an event in and return the text that it brings.
 
         Raises:
@@ -69,7 +69,7 @@ class Reader(Protocol):
 
 
 async def read_stream(
-    events: AsyncGenerator[Event], reader: Reader, started: float
+    events: AsyncGenerator[ServerSentEvent], reader: Reader, started: float
 ) -> AsyncGenerator[Delta | Completion]:
     """Pass on what the reader makes of the events; last comes the completion.
 
@@ -111,7 +111,7 @@ class _Texts:
     is read to its own end.
     """
 
-    def __init__(self, events: AsyncGenerator[Event], reader: Reader) -> None:
+    def __init__(self, events: AsyncGenerator[ServerSentEvent], reader: Reader) -> None:
         self._events = events
         self._reader = reader
         self._ends_at: float | None = None
@@ -138,7 +138,7 @@ class _Texts:
         self._is_open_ended = self._is_open_ended or (was_whole and bool(text))
         return text
 
-    async def _trailing(self) -> Event | None:
+    async def _trailing(self) -> ServerSentEvent | None:
         if self._ends_at is None:
             self._ends_at = asyncio.get_running_loop().time() + TRAILER_S
         with suppress(TimeoutError):

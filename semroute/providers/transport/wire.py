@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from semroute import forks
 from semroute.errors import RequestError
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE_BYTES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
 
-def encode(body: Mapping[str, object], target: Target) -> bytes:
+def encode(body: Mapping[str, object], target: CallTarget) -> bytes:
     """``body`` as UTF-8 JSON; a lone surrogate, which UTF-8 cannot write, becomes U+FFFD."""
     try:
         text = json.dumps(body, ensure_ascii=False, allow_nan=False, default=_plain)
@@ -59,7 +59,7 @@ def read_json(text: str | bytes) -> object:
     return value if again.isascii() else json.loads(_without_lone_surrogates(again))
 
 
-class _Reader:
+class _BodyReader:
     """The thread that reads large JSON.
 
     The interpreter's lock lets the event loop run between the steps of it and not within one; :data:`MAX_VALUES` bounds
@@ -69,7 +69,7 @@ class _Reader:
     def __init__(self) -> None:
         self._lock = forks.lock()
         self._pool: ThreadPoolExecutor | None = None
-        forks.in_child(self, _Reader._after_fork)
+        forks.in_child(self, _BodyReader._after_fork)
 
     def pool(self) -> ThreadPoolExecutor:
         """Return the pool of one thread."""
@@ -83,7 +83,7 @@ class _Reader:
         self._pool = None
 
 
-_reader = _Reader()
+_reader = _BodyReader()
 
 
 async def off_loop(read: Callable[[], T], size: int) -> T:

@@ -19,11 +19,11 @@ from semroute.resilience.clock import Clock
 from semroute.resilience.memory import LEASE_S, MemoryGates
 from semroute.resilience.place_gate import account
 from semroute.resilience.shared.gates import RedisGates
-from semroute.resilience.shared.ledger import LASTING, End, Ledger
+from semroute.resilience.shared.ledger import LASTING, End, PendingReleases
 from semroute.resilience.shared.replicas import Replicas, UnreadableSnapshotError
 from semroute.resilience.shared.server import SlowAnswerError
 from semroute.resilience.throttle import WINDOW_S
-from semroute.types import Ending, Pass, Place, Refusal, Standing
+from semroute.types import CallResult, Endpoint, EndpointStatus, Permit, Rejection
 
 Mode: TypeAlias = Literal["shared", "local"]
 
@@ -82,9 +82,9 @@ class FailoverGates:
         self._tend_s = tend_s
         self._clock = clock
         self._mode: Mode = "shared"
-        self._ledger = Ledger(clock, WINDOW_S, LEASE_S)
-        self._held: dict[str, Pass] = {}  # passes of the local gates, by the id of the pass that was handed out
-        self._recent: deque[tuple[float, Pass]] = deque()  # what Redis gave in the last minute
+        self._ledger = PendingReleases(clock, WINDOW_S, LEASE_S)
+        self._held: dict[str, Permit] = {}  # passes of the local gates, by the id of the pass that was handed out
+        self._recent: deque[tuple[float, Permit]] = deque()  # what Redis gave in the last minute
         self._out: set[str] = set()  # the ids of those that have not come back
         self._ids = f"local-{secrets.token_hex(6)}"
         self._numbers = itertools.count()
@@ -108,9 +108,9 @@ class FailoverGates:
         return self._replicas.count
 
     async def standings(
-        self, places: Sequence[Place], tokens: int = 0, usd: float | Sequence[float] = 0.0
-    ) -> list[Standing]:
-        """How each place stands. The arguments are those of ``Gates.standings``."""
+        self, places: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
+    ) -> list[EndpointStatus]:
+        """How each place stands. Arguments as of ``AdmissionControl.standings``."""
         if self._mode == "shared":
             try:
                 return await self._shared.standings(places, tokens, usd)
@@ -118,31 +118,33 @@ class FailoverGates:
                 self._go_local(error)
         return await self._local.standings([self._share(place) for place in places], tokens, usd)
 
-    async def enter(self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None) -> Pass | Refusal:
-        """Ask for leave and reserve in one step. The arguments are those of ``Gates.enter``."""
+    async def acquire(
+        self, place: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
+    ) -> Permit | Rejection:
+        """Ask for leave and reserve in one step. Arguments as of ``AdmissionControl.acquire``."""
         self._start_tending()
         if self._mode == "shared":
             try:
-                answer = await self._shared.enter(place, tokens, usd, panic=panic)
+                answer = await self._shared.acquire(place, tokens, usd, panic=panic)
             except StateError as error:
                 self._go_local(error)
             else:
-                if isinstance(answer, Pass):
+                if isinstance(answer, Permit):
                     self._remember(answer)
                     self._count_here(answer)
                 return answer
-        mine = await self._local.enter(self._share(place), tokens, usd, panic=panic)
-        if isinstance(mine, Refusal):
+        mine = await self._local.acquire(self._share(place), tokens, usd, panic=panic)
+        if isinstance(mine, Rejection):
             return replace(mine, place=place)
         leave = replace(mine, place=place, id=self._next_id())
         self._held[leave.id] = mine
         self._ledger.add(leave)
         return leave
 
-    async def leave(
+    async def release(
         self,
-        leave: Pass,
-        ending: Ending,
+        leave: Permit,
+        ending: CallResult,
         *,
         tokens: int | None = None,
         usd: float | None = None,
@@ -150,23 +152,23 @@ class FailoverGates:
         reason: str | None = None,
         refused: str | None = None,
     ) -> None:
-        """Give a pass back, whichever gates gave it; a second time does nothing. Arguments as of ``Gates.leave``."""
+        """Return a permit to whichever side gave it; a second time does nothing. As ``AdmissionControl.release``."""
         self._out.discard(leave.id)
         why = {"reason": reason, "refused": refused}
         mine = self._held.pop(leave.id, None)
         if mine is not None and leave.id.startswith(self._ids):
-            await self._local.leave(mine, ending, tokens=tokens, usd=usd, wait_s=wait_s, **why)
+            await self._local.release(mine, ending, tokens=tokens, usd=usd, wait_s=wait_s, **why)
         elif mine is not None:
             # Money and refused credentials are in Redis, where they may be put right; here they would stay.
-            known = Ending.NEUTRAL if ending in LASTING else ending
-            await self._local.leave(mine, known, tokens=tokens, wait_s=wait_s)
+            known = CallResult.NEUTRAL if ending in LASTING else ending
+            await self._local.release(mine, known, tokens=tokens, wait_s=wait_s)
         if self._ledger.end(leave.id, lambda now: End(now, ending, tokens, usd, wait_s, reason, refused)):
             return
         if self._mode == "local":
-            self._shared.owe(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, **why)
+            self._shared.enqueue_release(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, **why)
             return
         try:
-            await self._shared.leave(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, **why)
+            await self._shared.release(leave, ending, tokens=tokens, usd=usd, wait_s=wait_s, **why)
         except StateError as error:
             self._go_local(error)
 
@@ -179,8 +181,8 @@ class FailoverGates:
         await self._local.enable(credential)
         await self._shared.enable(credential)
 
-    async def welcome(self, place: Place, refused: str) -> None:
-        """Lift what closed a place for the key of this digest. The arguments are those of ``Gates.welcome``."""
+    async def welcome(self, place: Endpoint, refused: str) -> None:
+        """Lift what closed a place for the key of this digest. Arguments as of ``AdmissionControl.welcome``."""
         await self._local.welcome(place, refused)
         if self._mode == "shared":
             try:
@@ -188,7 +190,7 @@ class FailoverGates:
             except StateError as error:
                 self._go_local(error)
 
-    async def lift(self, places: Sequence[Place]) -> None:
+    async def lift(self, places: Sequence[Endpoint]) -> None:
         """Lift whatever closes these places, here and everywhere.
 
         Raises:
@@ -220,7 +222,7 @@ class FailoverGates:
                 self._go_local(error)
         return {}
 
-    async def tend(self) -> None:
+    async def heartbeat(self) -> None:
         """Say that this replica lives; tell Redis what it does not know yet, and return to it once it knows."""
         if not self._tending.acquire(blocking=False):
             return  # another event loop is at it
@@ -247,18 +249,18 @@ class FailoverGates:
         await self._shared.close()
         await self._local.close()
 
-    def _count_here(self, leave: Pass) -> None:
+    def _count_here(self, leave: Permit) -> None:
         """Count a shared call here too. Where our share is used up it stays out, and our share is no worse for it.
 
         A place that is open there is open here: what closed it here alone must not meet the calls of the moment in
         which Redis goes away.
         """
         place = replace(self._share(leave.place), budget_usd=None)
-        mine = self._local.adopt(place, leave.tokens, is_closed=not (leave.is_probe or leave.is_panic))
+        mine = self._local.import_permit(place, leave.tokens, is_closed=not (leave.is_probe or leave.is_panic))
         if mine is not None:
             self._held[leave.id] = mine
 
-    def _remember(self, leave: Pass) -> None:
+    def _remember(self, leave: Permit) -> None:
         now = self._clock()
         self._out.add(leave.id)
         self._recent.append((now, leave))
@@ -271,31 +273,31 @@ class FailoverGates:
         recent = list(self._recent)
         back = [leave for _, leave in recent if leave.id not in self._out]
         for since, leave in recent:
-            await self._shared.adopt(replace(leave, usd=0.0), self._clock() - since)
+            await self._shared.import_permit(replace(leave, usd=0.0), self._clock() - since)
         await self._shared.settle()  # first those that came back meanwhile, with what they took
         for leave in back:
-            await self._shared.leave(leave, Ending.NEUTRAL)
+            await self._shared.release(leave, CallResult.NEUTRAL)
 
     async def _tell(self) -> None:
         """Tell Redis of every pass that it does not know: first that it was given, then how it came back."""
         while (spent := self._ledger.spent()) is not None:
             place, usd = spent
-            sum_of_many = Pass(place, self._next_id(), 0, usd)
-            await self._shared.adopt(sum_of_many, WINDOW_S)
+            sum_of_many = Permit(place, self._next_id(), 0, usd)
+            await self._shared.import_permit(sum_of_many, WINDOW_S)
             self._ledger.told_spent(place, usd)
-            await self._shared.leave(sum_of_many, Ending.NEUTRAL)
+            await self._shared.release(sum_of_many, CallResult.NEUTRAL)
         while (first := self._ledger.first()) is not None:
             line, age_s = first
-            await self._shared.adopt(line.leave, age_s)
+            await self._shared.import_permit(line.leave, age_s)
             told = self._ledger.told(line.leave.id)
             if told is not None:  # otherwise it is running, and comes back to Redis by itself
                 end, ago_s = told
                 wait_s = None if end.wait_s is None or end.wait_s <= ago_s else end.wait_s - ago_s
-                ending = end.ending if end.ending in LASTING else Ending.NEUTRAL
+                ending = end.ending if end.ending in LASTING else CallResult.NEUTRAL
                 why = {"reason": end.reason, "refused": end.refused}
-                await self._shared.leave(line.leave, ending, tokens=end.tokens, usd=end.usd, wait_s=wait_s, **why)
+                await self._shared.release(line.leave, ending, tokens=end.tokens, usd=end.usd, wait_s=wait_s, **why)
 
-    def _share(self, place: Place) -> Place:
+    def _share(self, place: Endpoint) -> Endpoint:
         month, spent_usd = self._shared.spent_usd.get(account(place), ("", 0.0))
         return share(place, self.replicas, spent_usd if month == time.strftime("%Y-%m", time.gmtime()) else 0.0)
 
@@ -319,7 +321,7 @@ class FailoverGates:
         self._ids = f"local-{secrets.token_hex(6)}"
         forks.leave_behind(self._tenders, *self._tenders.values())
         self._tenders = WeakKeyDictionary()
-        self._ledger = Ledger(self._clock, WINDOW_S, LEASE_S)
+        self._ledger = PendingReleases(self._clock, WINDOW_S, LEASE_S)
         self._held, self._out = {}, set()
         self._recent.clear()
 
@@ -331,13 +333,13 @@ class FailoverGates:
     async def _tend_for_ever(self) -> None:
         while True:
             try:
-                await self.tend()
+                await self.heartbeat()
             except Exception:  # whatever it is, this task is the only way back to Redis
                 logger.exception("could not tend the state shared through Redis; trying again")
             await asyncio.sleep(self._tend_s)
 
 
-def share(place: Place, replicas: int, spent_usd: float) -> Place:
+def share(place: Endpoint, replicas: int, spent_usd: float) -> Endpoint:
     """A place with one replica's part of its limits: rounded down, but at least 1, so that no replica stands still."""
     budget = place.budget_usd
     return replace(

@@ -23,7 +23,7 @@ from semroute.resilience.plausible import PER_USD, amount_of, counted_tokens, se
 from semroute.resilience.shared.server import Server
 from semroute.resilience.suspension import is_login_of, login, short_reason
 from semroute.resilience.throttle import WINDOW_S, heeded_s
-from semroute.types import BreakerState, Ending, Pass, Place, Refusal, Standing
+from semroute.types import BreakerState, CallResult, Endpoint, EndpointStatus, Permit, Rejection
 
 PREFIX = "semroute:{gates}:"
 """Before every key. The braces are a hash tag (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec):
@@ -42,7 +42,7 @@ RENEW_S = 3.0
 
 
 class RedisGates:
-    """Breaker, throttle and budget of every place in one Redis: an implementation of ``semroute.types.Gates``.
+    """Admission control in one Redis: breaker, throttle and budget of every endpoint.
 
     The rules are those of :class:`~semroute.resilience.memory.MemoryGates`. Each method is one Lua script, hence
     atomic, and one round trip; time is the server's alone. Every key goes by itself when it is no longer used: what
@@ -97,19 +97,19 @@ class RedisGates:
         }
         self._rules = json.dumps({**rules.model_dump(), **lives})
         self._passes = secrets.token_hex(6)
-        self._out: dict[str, tuple[float, Place]] = {}
+        self._out: dict[str, tuple[float, Endpoint]] = {}
         self._renewed_at = -math.inf
         self._numbers = itertools.count()
-        self._owed: deque[tuple[float, Place, dict[str, object]]] = deque(maxlen=MOST_OWED)
+        self._owed: deque[tuple[float, Endpoint, dict[str, object]]] = deque(maxlen=MOST_OWED)
         self._sending: set[asyncio.Future[Any]] = set()
         self.spent_usd: dict[str, tuple[str, float]] = {}
         """The month and what it had cost when Redis last said so, by credential."""
         forks.in_child(self, RedisGates._after_fork)
 
     async def standings(
-        self, places: Sequence[Place], tokens: int = 0, usd: float | Sequence[float] = 0.0
-    ) -> list[Standing]:
-        """How each place stands. The arguments are those of ``Gates.standings``."""
+        self, places: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
+    ) -> list[EndpointStatus]:
+        """How each place stands. Arguments as of ``AdmissionControl.standings``."""
         if not places:
             return []
         calls = [
@@ -119,12 +119,14 @@ class RedisGates:
         answers = self._read(await self._run("standings", self._keys_of(*places), calls))
         return [self._standing(place, answer) for place, answer in zip(places, answers, strict=True)]
 
-    async def enter(self, place: Place, tokens: int, usd: float = 0.0, *, panic: float | None = None) -> Pass | Refusal:
-        """Ask for leave and reserve in one step. The arguments are those of ``Gates.enter``.
+    async def acquire(
+        self, place: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
+    ) -> Permit | Rejection:
+        """Ask for leave and reserve in one step. Arguments as of ``AdmissionControl.acquire``.
 
         Cancelled while Redis has not answered, it gives back what it may have got.
         """
-        asked = Pass(place, f"{self._passes}-{next(self._numbers)}", tokens, usd)
+        asked = Permit(place, f"{self._passes}-{next(self._numbers)}", tokens, usd)
         sent = asyncio.ensure_future(self._enter(asked, {} if panic is None else {"panic": panic}))
         try:
             return await asyncio.shield(sent)
@@ -133,17 +135,17 @@ class RedisGates:
             self._sending.add(sent)
             raise
 
-    async def adopt(self, leave: Pass, age_s: float) -> None:
+    async def import_permit(self, leave: Permit, age_s: float) -> None:
         """Count a call that was let through elsewhere ``age_s`` seconds ago, whatever the gates say.
 
         It has to come back through :meth:`leave` like any other; its ending says nothing to the breaker.
         """
         await self._enter(leave, {"adopt": True, "age_s": age_s})
 
-    async def leave(
+    async def release(
         self,
-        leave: Pass,
-        ending: Ending,
+        leave: Permit,
+        ending: CallResult,
         *,
         tokens: int | None = None,
         usd: float | None = None,
@@ -151,17 +153,17 @@ class RedisGates:
         reason: str | None = None,
         refused: str | None = None,
     ) -> None:
-        """Give a pass back; a second time does nothing. The arguments are those of ``Gates.leave``."""
+        """Give a pass back; a second time does nothing. Arguments as of ``AdmissionControl.release``."""
         ended = self._ended(leave, ending, tokens, usd, wait_s, reason, refused)
         sent = asyncio.ensure_future(self._leave(leave.place, ended))
         self._sending.add(sent)
         sent.add_done_callback(self._sent)
         await asyncio.shield(sent)  # whoever is cancelled here has given the pass back all the same
 
-    def owe(
+    def enqueue_release(
         self,
-        leave: Pass,
-        ending: Ending,
+        leave: Permit,
+        ending: CallResult,
         *,
         tokens: int | None = None,
         usd: float | None = None,
@@ -182,8 +184,8 @@ class RedisGates:
         while self._owed:
             since, place, ended = self._owed.popleft()
             ago_s = time.monotonic() - since
-            if ago_s > self._window_s and ended["ending"] != Ending.DISABLE:
-                ended = {**ended, "ending": Ending.NEUTRAL}
+            if ago_s > self._window_s and ended["ending"] != CallResult.DISABLE:
+                ended = {**ended, "ending": CallResult.NEUTRAL}
             wait_s = ended.get("wait_s")
             if isinstance(wait_s, float):
                 ended = {**ended, "wait_s": max(wait_s - ago_s, 0.0)}
@@ -210,11 +212,11 @@ class RedisGates:
             if is_login_of(name, credential):
                 await self.server.command("HDEL", key, name)
 
-    async def welcome(self, place: Place, refused: str) -> None:
-        """Lift what closed a place for the key of this digest. The arguments are those of ``Gates.welcome``."""
+    async def welcome(self, place: Endpoint, refused: str) -> None:
+        """Lift what closed a place for the key of this digest. Arguments as of ``AdmissionControl.welcome``."""
         await self._run("lift", self._keys_of(place), [{**_limits(place), "refused": refused}])
 
-    async def lift(self, places: Sequence[Place]) -> None:
+    async def lift(self, places: Sequence[Endpoint]) -> None:
         """Lift whatever closes these places: hints, breakers, suspensions, and their disabled credentials."""
         if places:
             await self._run("lift", self._keys_of(*places), [_limits(place) for place in places])
@@ -231,7 +233,7 @@ class RedisGates:
         if not self._out or now < self._renewed_at + RENEW_S:
             return
         self._renewed_at = now
-        by_place: dict[Place, list[str]] = {}
+        by_place: dict[Endpoint, list[str]] = {}
         for id, (since, place) in list(self._out.items()):
             if now >= since + self._lease_s:
                 self._out.pop(id, None)  # it will not come back
@@ -247,31 +249,31 @@ class RedisGates:
             await asyncio.gather(*own, return_exceptions=True)
         await self.server.close()
 
-    async def _enter(self, asked: Pass, how: dict[str, object]) -> Pass | Refusal:
+    async def _enter(self, asked: Permit, how: dict[str, object]) -> Permit | Rejection:
         place = asked.place
         wanted = {"tokens": counted_tokens(asked.tokens), "amount": amount_of(asked.usd), "id": asked.id, "age_s": 0.0}
         try:
             reply = await self._run("enter", self._keys_of(place), {**_limits(place), **wanted, **how})
         except StateError:
             if "adopt" not in how:
-                self.owe(asked, Ending.NEUTRAL, tokens=0, usd=0.0)
+                self.enqueue_release(asked, CallResult.NEUTRAL, tokens=0, usd=0.0)
             raise
         let_through, *answer = self._read(reply)
         if not let_through:
             wait, reason = answer
-            return Refusal(place, reason, float(wait) if wait else None)
+            return Rejection(place, reason, float(wait) if wait else None)
         is_probe, spent, month, is_panic = answer
         self._note_spent(place, month, spent)
         self._out[asked.id] = (time.monotonic(), place)
-        return Pass(place, asked.id, asked.tokens, asked.usd, is_probe, is_panic)
+        return Permit(place, asked.id, asked.tokens, asked.usd, is_probe, is_panic)
 
-    def _give_back(self, sent: asyncio.Future[Pass | Refusal]) -> None:
+    def _give_back(self, sent: asyncio.Future[Permit | Rejection]) -> None:
         self._sent(sent)
         if sent.cancelled() or sent.exception() is not None:
             return  # a question without an answer is owed already
         answer = sent.result()
-        if isinstance(answer, Pass):
-            ended = self._ended(answer, Ending.NEUTRAL, 0, 0.0, None, None, None)
+        if isinstance(answer, Permit):
+            ended = self._ended(answer, CallResult.NEUTRAL, 0, 0.0, None, None, None)
             task = sent.get_loop().create_task(self._leave(answer.place, ended))
             self._sending.add(task)
             task.add_done_callback(self._sent)
@@ -282,7 +284,7 @@ class RedisGates:
         if not sent.cancelled():
             sent.exception()
 
-    async def _leave(self, place: Place, ended: dict[str, object]) -> None:
+    async def _leave(self, place: Endpoint, ended: dict[str, object]) -> None:
         try:
             await self._run("leave", self._keys_of(place), ended)
         except StateError:
@@ -291,8 +293,8 @@ class RedisGates:
 
     def _ended(
         self,
-        leave: Pass,
-        ending: Ending,
+        leave: Permit,
+        ending: CallResult,
         tokens: int | None,
         usd: float | None,
         wait_s: float | None,
@@ -342,24 +344,24 @@ class RedisGates:
         forks.leave_behind(self._sending)
         self._sending = set()
 
-    def _keys_of(self, *places: Place) -> list[str]:
+    def _keys_of(self, *places: Endpoint) -> list[str]:
         shared = (self._prefix + kind for kind in ("disabled", "clock"))
         return [*shared, *(key for place in places for key in self._keys(place))]
 
-    def _keys(self, place: Place) -> tuple[str, ...]:
+    def _keys(self, place: Endpoint) -> tuple[str, ...]:
         """In the order of ``keys_of`` in common.lua."""
         kinds = ("breaker", "log", "tokens", "passes", "leases", "slots")
         of_place = (f"{self._prefix}{kind}:{place.key}" for kind in kinds)
         return (*of_place, f"{self._prefix}spent:{account(place)}")
 
-    def _note_spent(self, place: Place, month: str, amount: int) -> float:
+    def _note_spent(self, place: Endpoint, month: str, amount: int) -> float:
         spent_usd = amount / PER_USD
         self.spent_usd[account(place)] = (month, spent_usd)
         return spent_usd
 
-    def _standing(self, place: Place, answer: list[Any]) -> Standing:
+    def _standing(self, place: Endpoint, answer: list[Any]) -> EndpointStatus:
         breaker, calls, share, ramp, headroom, in_flight, spent, month, wait, reason, refused = answer
-        return Standing(
+        return EndpointStatus(
             breaker=BreakerState(breaker),
             failure_share=float(share),
             calls=calls,
@@ -373,7 +375,7 @@ class RedisGates:
         )
 
 
-def _limits(place: Place) -> dict[str, object]:
+def _limits(place: Endpoint) -> dict[str, object]:
     limits = {
         "rpm": place.rpm,
         "tpm": place.tpm,

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from semroute import forks
 from semroute.resilience.clock import Clock
-from semroute.types import Ending, Pass, Place
+from semroute.types import CallResult, Endpoint, Permit
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a call ended, with the arguments of ``Gates.leave``; ``at`` is when."""
+    """How a call ended, with the arguments of ``AdmissionControl.release``; ``at`` is when."""
 
     at: float
-    ending: Ending
+    ending: CallResult
     tokens: int | None = None
     usd: float | None = None
     wait_s: float | None = None
@@ -23,7 +23,7 @@ class End:
     refused: str | None = None
 
 
-LASTING = (Ending.SUSPEND, Ending.DISABLE)
+LASTING = (CallResult.SUSPEND, CallResult.DISABLE)
 """Endings that matter for longer than a minute."""
 
 
@@ -31,12 +31,12 @@ LASTING = (Ending.SUSPEND, Ending.DISABLE)
 class Line:
     """One pass that this process gave; ``end`` where it has come back."""
 
-    leave: Pass
+    leave: Permit
     since: float
     end: End | None = None
 
 
-class Ledger:
+class PendingReleases:
     """The passes given while Redis was away, oldest first.
 
     A line of more than a minute ago that has ended no longer matters to any limit; what it cost is added up by place
@@ -54,14 +54,14 @@ class Ledger:
         self._window_s = window_s
         self._lease_s = lease_s
         self._lines: dict[str, Line] = {}
-        self._spent: dict[Place, float] = {}
+        self._spent: dict[Endpoint, float] = {}
         self._telling: str | None = None  # the line that Redis is just being told of, which must not go twice
         self._lock = forks.lock()
 
     def __len__(self) -> int:
         return len(self._lines)
 
-    def add(self, leave: Pass) -> None:
+    def add(self, leave: Permit) -> None:
         """Note a pass."""
         with self._lock:
             self._lines[leave.id] = Line(leave, self._clock())
@@ -93,13 +93,13 @@ class Ledger:
             end = self._lines.pop(id).end
             return None if end is None else (end, self._clock() - end.at)
 
-    def spent(self) -> tuple[Place, float] | None:
+    def spent(self) -> tuple[Endpoint, float] | None:
         """A place and the USD that the lines cost there that are gone; None when there is none."""
         with self._lock:
             self._drop_old()
             return next(iter(self._spent.items()), None)
 
-    def told_spent(self, place: Place, usd: float) -> None:
+    def told_spent(self, place: Endpoint, usd: float) -> None:
         """Take off what Redis knows now."""
         with self._lock:
             self._spent[place] -= usd

@@ -14,8 +14,8 @@ from semroute.eventloop import stall_meter, timeout
 from semroute.strategies.judge.prompt import Question, question
 from semroute.strategies.judge.recall import Recall, SharedCalls
 from semroute.strategies.pool import Pool
-from semroute.strategies.strategy import Case
-from semroute.types import Attempt, Caller, Completion, Ending, Opinion
+from semroute.strategies.strategy import RoutingContext
+from semroute.types import Attempt, CallResult, Completion, ModelClient, StrategyResult
 
 GRACE_S = 0.5
 """Beyond its time limit, for a caller to end a call by itself and tell what it cost, seconds."""
@@ -31,7 +31,7 @@ class CallBreaker(Protocol):
         """Let a call through and return its ticket; None where none may be made."""
         ...
 
-    def leave(self, ticket: Any, ending: Ending, now: float) -> None:
+    def leave(self, ticket: Any, ending: CallResult, now: float) -> None:
         """Take a call's ending."""
         ...
 
@@ -98,11 +98,13 @@ class JudgeStrategy:
         self._clock = clock
         self._calls: SharedCalls[Judgement] = SharedCalls()
 
-    async def ask(self, case: Case, caller: Caller) -> Opinion:
+    async def ask(self, case: RoutingContext, caller: ModelClient) -> StrategyResult:
         """Its opinion: decided on one candidate, with where the query would go without it after that; or passed."""
         offered = self._pool.kept(self._candidates, case.left) or case.left or ()
         if len(offered) < 2:
-            return Opinion(self.name, "passed", f"there is nothing to choose: only {', '.join(offered) or 'nothing'}")
+            return StrategyResult(
+                self.name, "passed", f"there is nothing to choose: only {', '.join(offered) or 'nothing'}"
+            )
         asked = question(
             case.text,
             case.request,
@@ -118,12 +120,12 @@ class JudgeStrategy:
             judgement, is_ours = await self._calls.get(key, lambda: self._judgement(asked, key, caller))
             attempts = judgement.attempts if is_ours else ()
         if judgement.choice is None:
-            return Opinion(self.name, "passed", judgement.reason, attempts=attempts)
+            return StrategyResult(self.name, "passed", judgement.reason, attempts=attempts)
         # Should the choice fail, the query goes on as it would have gone without a judge.
         others = self._pool.without(case.default, [judgement.choice])
-        return Opinion(self.name, "decided", judgement.reason, (judgement.choice, *others), attempts=attempts)
+        return StrategyResult(self.name, "decided", judgement.reason, (judgement.choice, *others), attempts=attempts)
 
-    async def _judgement(self, asked: Question, key: bytes, caller: Caller) -> Judgement:
+    async def _judgement(self, asked: Question, key: bytes, caller: ModelClient) -> Judgement:
         ticket = self._enter()
         if ticket is None:
             return Judgement(None, f"{self._model} did not answer in time again and again, and is not asked for now")
@@ -158,11 +160,11 @@ class JudgeStrategy:
         if self._breaker is None:
             return
         is_late = waited_s >= WAITED * self._judge.timeout_s
-        ending = Ending.SUCCESS if is_answered else Ending.FAILURE if is_late else Ending.NEUTRAL
+        ending = CallResult.SUCCESS if is_answered else CallResult.FAILURE if is_late else CallResult.NEUTRAL
         with self._breaker_lock:
             self._breaker.leave(ticket, ending, self._clock())
 
-    async def _call(self, asked: Question, caller: Caller) -> Judgement:
+    async def _call(self, asked: Question, caller: ModelClient) -> Judgement:
         ceiling = self._judge.max_usd
         if ceiling is not None:
             outlook = await caller.outlook(asked.request, [self._model])

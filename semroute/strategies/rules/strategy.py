@@ -10,8 +10,8 @@ from semroute.errors import ConfigError
 from semroute.strategies.pool import Pool
 from semroute.strategies.rules.conditions import Criterion, compiled
 from semroute.strategies.rules.facts import Facts
-from semroute.strategies.strategy import Case
-from semroute.types import Opinion, OpinionKind, Request
+from semroute.strategies.strategy import RoutingContext
+from semroute.types import Request, StrategyResult, StrategyResultKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class RuleTrace:
     """
 
     rule: str
-    kind: OpinionKind
+    kind: StrategyResultKind
     why: str
     models: tuple[str, ...] = ()
     category: str | None = None
@@ -37,7 +37,7 @@ class RuleTrace:
 class _Compiled:
     rule: Rule
     criterion: Criterion
-    kind: OpinionKind
+    kind: StrategyResultKind
     models: tuple[str, ...]
 
 
@@ -70,7 +70,7 @@ class RulesStrategy:
             for number, rule in enumerate(rules)
         ]
 
-    def consult(self, cases: Sequence[Case]) -> list[Opinion]:
+    def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
         """An opinion on each case: of the first rule that decides, else of those that narrow."""
         return [self._opinion(Facts(case.text, case.request), case.left) for case in cases]
 
@@ -93,7 +93,7 @@ class RulesStrategy:
             if holds and entry.kind == "decided":
                 return
 
-    def _opinion(self, facts: Facts, left_before: tuple[str, ...] | None) -> Opinion:
+    def _opinion(self, facts: Facts, left_before: tuple[str, ...] | None) -> StrategyResult:
         left: tuple[str, ...] | None = None
         said: list[str] = []
         for entry, holds in self._tried(facts):
@@ -104,11 +104,13 @@ class RulesStrategy:
             if not kept:
                 said[-1] += ", but that leaves no model"
             if entry.kind == "decided":
-                return Opinion(self.name, "decided", "; ".join(said), kept or left or entry.models, rule.category)
+                return StrategyResult(
+                    self.name, "decided", "; ".join(said), kept or left or entry.models, rule.category
+                )
             left = kept or left
         if left is None:
-            return Opinion(self.name, "passed", "; ".join(said) or "no rule applies")
-        return Opinion(self.name, "narrowed", "; ".join(said), left)
+            return StrategyResult(self.name, "passed", "; ".join(said) or "no rule applies")
+        return StrategyResult(self.name, "narrowed", "; ".join(said), left)
 
     def _kept(
         self, entry: _Compiled, left: tuple[str, ...] | None, left_before: tuple[str, ...] | None

@@ -11,10 +11,10 @@ from evaluate.study.outcomes import logged, made_up
 from semroute.errors import InputError, MissingExtraError
 from semroute.evaluate.curves.bootstrap import Interval
 from semroute.evaluate.pages.policy import figure, page, span, write_page
-from semroute.evaluate.study.results import Plan, Policies, Study
+from semroute.evaluate.study.results import ComparisonPlan, Policies, Study
 from semroute.evaluate.study.study import run_study
 
-PLAN = Plan(resamples=100, points=9)
+PLAN = ComparisonPlan(resamples=100, points=9)
 
 
 @pytest.fixture(scope="module")

@@ -9,25 +9,25 @@ import pytest
 from evaluate.logged import climbed, outcome
 
 from semroute.errors import InputError
-from semroute.evaluate.baseline import Baseline
+from semroute.evaluate.baseline import DriftBaseline
 from semroute.evaluate.curves.bootstrap import Interval
 from semroute.evaluate.drift import drift
 from semroute.evaluate.pages.report import page, write_page
 from semroute.evaluate.plots import report as plots
 from semroute.evaluate.report.drift_words import FITS, Compared
-from semroute.evaluate.report.report import Report, report
+from semroute.evaluate.report.report import LogReport, report
 
 BASELINE = {"baseline_model": "large", "baseline_usd": 1.0}
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture(scope="module")
-def made() -> Report:
+def made() -> LogReport:
     plain = [climbed(0.1, hours=place, category="<b>cooking</b>", **BASELINE) for place in range(60)]
     return report([*plain, *(climbed(0.1, 1.0, hours=place, latency_ms=900.0, **BASELINE) for place in range(10))])
 
 
-def test_the_page_fetches_nothing_and_escapes_what_others_named(made: Report) -> None:
+def test_the_page_fetches_nothing_and_escapes_what_others_named(made: LogReport) -> None:
     text = page(made, title="all queries")
     assert "http" not in text.replace("http://www.w3.org/", "").replace("http://purl.org/", "").replace(
         "http://creativecommons.org/", ""
@@ -37,7 +37,7 @@ def test_the_page_fetches_nothing_and_escapes_what_others_named(made: Report) ->
     assert "&lt;b&gt;cooking&lt;/b&gt;" in text
 
 
-def test_the_page_tells_the_saving_the_split_and_the_warning(made: Report) -> None:
+def test_the_page_tells_the_saving_the_split_and_the_warning(made: LogReport) -> None:
     text = page(made, title="all queries")
     assert made.saving.share is not None
     assert f"{made.saving.share.value:.1%}" in text
@@ -51,7 +51,7 @@ def test_a_log_with_hardly_anything_makes_a_page(outcomes: list[object]) -> None
     assert "<h1>Report: law</h1>" in page(report(outcomes), title="law")  # type: ignore[arg-type]
 
 
-def test_pictures_are_well_formed_and_the_same_each_time(made: Report) -> None:
+def test_pictures_are_well_formed_and_the_same_each_time(made: LogReport) -> None:
     for draw in (plots.spending, plots.by_day, plots.times, plots.escalation):
         first = draw(made)
         assert first is not None
@@ -64,7 +64,7 @@ def test_a_million_points_are_thinned_to_a_page() -> None:
     assert len(page(made, title="x")) < 500_000
 
 
-def test_a_page_that_cannot_be_written_leaves_nothing(made: Report, tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_written_leaves_nothing(made: LogReport, tmp_path: Path) -> None:
     target = tmp_path / "page.html"
     write_page(made, target, title="x")
     assert target.read_text("utf-8").startswith("<!doctype html>")
@@ -77,7 +77,7 @@ def test_a_page_that_cannot_be_written_leaves_nothing(made: Report, tmp_path: Pa
 
 def compared(scores: np.ndarray, price: float) -> Compared:
     """A policy tuned on scores about 0.5, and what came since."""
-    then = Baseline.of(
+    then = DriftBaseline.of(
         np.random.default_rng(0).normal(0.5, 0.1, 500),
         np.zeros(500, np.bool_),
         Interval(0.9, 0.88, 0.92),
@@ -91,7 +91,7 @@ def compared(scores: np.ndarray, price: float) -> Compared:
     return Compared(then, drift(then, scores, scores < 0.2, [1.0, 0.0], [0.002], prices, index="a"))
 
 
-def test_the_page_tells_of_drift_and_warns_to_tune_again(made: Report) -> None:
+def test_the_page_tells_of_drift_and_warns_to_tune_again(made: LogReport) -> None:
     found = compared(np.random.default_rng(1).normal(0.2, 0.1, 300), 2.0)
     assert len(found.found.reasons) >= 3
     text = page(made, title="x", drift=found)
@@ -103,6 +103,6 @@ def test_the_page_tells_of_drift_and_warns_to_tune_again(made: Report) -> None:
     assert FITS not in text
 
 
-def test_the_page_says_that_a_policy_fits_and_nothing_where_none_was_named(made: Report) -> None:
+def test_the_page_says_that_a_policy_fits_and_nothing_where_none_was_named(made: LogReport) -> None:
     assert FITS in page(made, title="x", drift=compared(np.random.default_rng(1).normal(0.5, 0.1, 300), 5.0))
     assert "tuned on" not in page(made, title="x")

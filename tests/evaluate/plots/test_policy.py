@@ -11,14 +11,16 @@ from evaluate.study.outcomes import made_up
 
 from semroute.errors import InputError, MissingExtraError
 from semroute.evaluate.plots.policy import drawn, plot_study, svg
-from semroute.evaluate.study.results import Plan, Policies, Study
+from semroute.evaluate.study.results import ComparisonPlan, Policies, Study
 from semroute.evaluate.study.study import run_study
 
 
 @pytest.fixture(scope="module")
 def study() -> Study:
     costs, vectors, chance = made_up(200)
-    return run_study(costs, Policies(predictions={"truth": chance}), Plan(resamples=100, points=9), vectors=vectors)
+    return run_study(
+        costs, Policies(predictions={"truth": chance}), ComparisonPlan(resamples=100, points=9), vectors=vectors
+    )
 
 
 def test_png_and_svg_are_written_by_the_files_name(study: Study, tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ import pytest
 
 from semroute.errors import InputError, MissingExtraError
 from semroute.evaluate.plots.sweep import plot_sweep
-from semroute.evaluate.semantic import Scored
+from semroute.evaluate.semantic import ScoredQueries
 from semroute.evaluate.sweep import SweepPoint, recommend, sweep, threshold_grid
 
 
 def swept(*, outside: bool) -> tuple[list[SweepPoint], SweepPoint]:
     scores = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.2]], np.float32)
-    scored = Scored(("a", "b"), scores, np.full(3, 0.5), np.array([0, 1, -1 if outside else 0]))
+    scored = ScoredQueries(("a", "b"), scores, np.full(3, 0.5), np.array([0, 1, -1 if outside else 0]))
     points = sweep(scored, threshold_grid(scored))
     return points, recommend(points, 0.9)
 

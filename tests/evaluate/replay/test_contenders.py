@@ -8,7 +8,7 @@ import pytest
 from semroute.errors import InputError
 from semroute.evaluate.replay.contenders import (
     PRIOR,
-    Known,
+    EvaluationData,
     cluster_table,
     fitted,
     mean_quality,
@@ -22,10 +22,10 @@ from semroute.types import Matrix, QualityPredictor
 EVERY = np.arange(4)
 
 
-def _known(**changes: object) -> Known:
+def _known(**changes: object) -> EvaluationData:
     quality = np.array([[0.0, 1.0], [0.5, 1.0], [1.0, 0.0], [1.0, 1.0]], np.float32)
     values = {"queries": ["a", "bb", "cccc", "d" * 8], "tasks": ["t", "t", "u", "u"], "vectors": None}
-    return Known(**values | {"quality": quality} | changes)  # type: ignore[arg-type]
+    return EvaluationData(**values | {"quality": quality} | changes)  # type: ignore[arg-type]
 
 
 def test_the_mean_is_the_same_for_every_query() -> None:
@@ -62,7 +62,7 @@ def test_clusters_find_what_vectors_tell() -> None:
     vectors = np.where(side[:, None], [1.0, 0.0], [0.0, 1.0]) + random.normal(0, 0.05, (600, 2))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     quality = np.column_stack([side, ~side]).astype(np.float32)
-    known = Known(["q"] * 600, [""] * 600, vectors.astype(np.float32), quality)
+    known = EvaluationData(["q"] * 600, [""] * 600, vectors.astype(np.float32), quality)
     found = out_of_fold(cluster_table, known, k_folds(np.arange(600), 3, seed=0))
     assert ((found[:, 0] > 0.5) == side).all()
     np.testing.assert_array_equal(found, out_of_fold(cluster_table, known, k_folds(np.arange(600), 3, seed=0)))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from semroute.evaluate.replay import duplicates as module
 from semroute.evaluate.replay.duplicates import duplicates, near_pairs, shared
-from semroute.texts.same import normalised
+from semroute.texts.same import normalize
 
 
 def _unit(*angles: float) -> np.ndarray:
@@ -14,8 +14,8 @@ def _unit(*angles: float) -> np.ndarray:
 
 
 def test_case_whitespace_and_compatibility_characters_say_nothing() -> None:
-    assert normalised(" What IS\n\tx\N{NO-BREAK SPACE}? ") == "what is x ?"
-    assert normalised("\N{LATIN SMALL LIGATURE FI}ne") == "fine"
+    assert normalize(" What IS\n\tx\N{NO-BREAK SPACE}? ") == "what is x ?"
+    assert normalize("\N{LATIN SMALL LIGATURE FI}ne") == "fine"
     found = duplicates(["A b", "a  B", "c", "A b"])
     assert found.group.tolist() == [0, 0, 1, 0]
     assert (found.same_text, found.near) == (3, None)

@@ -8,10 +8,10 @@ from evaluate.study.outcomes import MODELS, logged, made_up
 
 from semroute.errors import InputError
 from semroute.evaluate.study.completing import select
-from semroute.evaluate.study.results import CLUSTERS, LENGTH, ORACLE, TASKS, Plan, Policies, Study
+from semroute.evaluate.study.results import CLUSTERS, LENGTH, ORACLE, TASKS, ComparisonPlan, Policies, Study
 from semroute.evaluate.study.study import mixing, run_study
 
-PLAN = Plan(resamples=200, points=15)
+PLAN = ComparisonPlan(resamples=200, points=15)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from heads.queries.made import DIMENSIONS, made, no_categories
 
 from semroute.heads.queries.clusters import ClusterHead
 from semroute.heads.queries.features import FEATURES
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.heads.queries.linear import LinearHead
 from semroute.heads.queries.neighbours import PRIOR, NeighbourHead
 from semroute.heads.queries.trees import LEAF, TreesHead
@@ -14,19 +14,19 @@ from semroute.heads.queries.trees import LEAF, TreesHead
 AXES = np.eye(DIMENSIONS, dtype=np.float32)
 
 
-def inputs(vectors: np.ndarray, features: np.ndarray | None = None) -> Inputs:
+def inputs(vectors: np.ndarray, features: np.ndarray | None = None) -> QueryInputs:
     """Inputs of vectors, with features that are all 0 unless they are given."""
     vectors = np.asarray(vectors, np.float32)
     written = np.zeros((len(vectors), 2), np.float32) if features is None else features
-    return Inputs(vectors, written, [""] * len(vectors))
+    return QueryInputs(vectors, written, [""] * len(vectors))
 
 
 def test_inputs_are_vectors_features_and_similarity_to_categories() -> None:
     data = made(3)
-    found = Inputs.of(data.queries, data.vectors, AXES[:2])
+    found = QueryInputs.of(data.queries, data.vectors, AXES[:2])
     assert found.features.shape == (3, len(FEATURES) + 2)
     np.testing.assert_allclose(found.features[:, -2:], data.vectors[:, :2], rtol=1e-6)
-    assert Inputs.of(data.queries, data.vectors, no_categories()).features.shape == (3, len(FEATURES))
+    assert QueryInputs.of(data.queries, data.vectors, no_categories()).features.shape == (3, len(FEATURES))
     assert len(found.take(np.array([2, 0]))) == 2
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from semroute.index import BothScores
-from semroute.learn.policy.part import Part
+from semroute.learn.policy.part import PolicyData
 
 MODELS = ("small", "large")
 
 
-def part(n: int, *, seed: int = 0, skill: float = 1.0) -> Part:
+def part(n: int, *, seed: int = 0, skill: float = 1.0) -> PolicyData:
     """``n`` rows of two categories; the small model fails at half of the second and at a few of the first.
 
     ``skill`` of the rows have predictions and checks that know the truth; the others are guessed.
@@ -25,4 +25,4 @@ def part(n: int, *, seed: int = 0, skill: float = 1.0) -> Part:
     cost = np.tile(np.array([0.001, 0.02], np.float32), (n, 1))
     scores = np.where(np.arange(2) == category[:, None], 0.8, 0.1).astype(np.float32)
     predicted = np.column_stack([said, np.full(n, 0.95)]).astype(np.float32)
-    return Part(quality, cost, predicted, cost, BothScores(None, scores), {0: said}, np.arange(n))
+    return PolicyData(quality, cost, predicted, cost, BothScores(None, scores), {0: said}, np.arange(n))

@@ -16,13 +16,13 @@ from semroute.learn.policy.families import (
     ByCategory,
     ByClassifier,
     ByClassifierAndCascade,
-    Cascade,
+    CascadeFamily,
     CategoryTable,
     Family,
     SingleModels,
 )
-from semroute.learn.policy.families.ways import Way
-from semroute.learn.policy.part import Part
+from semroute.learn.policy.families.ways import AnswerPlan
+from semroute.learn.policy.part import PolicyData
 
 CATEGORIES = ("easy", "hard")
 ALL_OF_LARGE = {"use": "large", "accept": {"format": False}}
@@ -31,7 +31,7 @@ FAMILIES: list[Family] = [
     SingleModels(MODELS),
     ByClassifier(MODELS, "policy/classifier"),
     ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), np.inf),
-    Cascade(MODELS, 0, 1, "policy"),
+    CascadeFamily(MODELS, 0, 1, "policy"),
     ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), np.inf, "policy", with_tiers=True),
     ByClassifierAndCascade(MODELS, 0, 1, "policy"),
 ]
@@ -111,7 +111,7 @@ def test_the_classifier_runs_from_the_cheapest_to_the_best() -> None:
 
 def test_a_cascade_pays_for_the_answers_that_it_rejects() -> None:
     rows = part(400)
-    played = Cascade(MODELS, 0, 1, "c").play(0.5, rows)
+    played = CascadeFamily(MODELS, 0, 1, "c").play(0.5, rows)
     rejected = rows.acceptance[0] < 0.5
     assert rejected.any()
     np.testing.assert_allclose(played.cost[rejected], 0.021, rtol=1e-5)
@@ -121,14 +121,14 @@ def test_a_cascade_pays_for_the_answers_that_it_rejects() -> None:
 
 def test_categories_send_hard_ones_to_the_better_model_and_what_fits_none_to_the_fallback() -> None:
     family = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), np.inf)
-    split = (Way(0), Way(1))
+    split = (AnswerPlan(0), AnswerPlan(1))
     parameter = next(one for one, _ in family.tried(part(400)) if one.choice[:2] == split and one.offset == 0)
     said = family.config(parameter)["categories"]
     assert said == {"easy": {"models": ["small"], "cascade": False}, "hard": {"models": ["large"], "cascade": False}}
     moved = next(one for one, _ in family.tried(part(400)) if one.offset == 0.1)
     assert family.config(moved)["categories"]["easy"]["threshold"] == pytest.approx(0.6)
     rows = part(50)
-    nothing = Part(
+    nothing = PolicyData(
         rows.quality, rows.cost, rows.predicted, rows.expected, BothScores(None, rows.scores.second * 0), {}, rows.group
     )
     played = family.play(parameter, nothing)
@@ -138,7 +138,7 @@ def test_categories_send_hard_ones_to_the_better_model_and_what_fits_none_to_the
 def test_a_category_may_have_a_cascade_and_others_none() -> None:
     family = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), np.inf, "p", with_tiers=True)
     rows = part(400)
-    mixed = CategoryTable(1.0, 0.0, (Way(0), Way(0, 1, 0.5), Way(1)))
+    mixed = CategoryTable(1.0, 0.0, (AnswerPlan(0), AnswerPlan(0, 1, 0.5), AnswerPlan(1)))
     said = family.config(mixed)["categories"]
     assert said["easy"] == {"models": ["small"], "cascade": False}
     assert said["hard"]["cascade"]["tiers"] == ["small", ALL_OF_LARGE]
@@ -153,7 +153,7 @@ def test_a_category_may_have_a_cascade_and_others_none() -> None:
 
 def test_a_cascade_of_the_fallback_is_not_that_of_categories_that_have_none() -> None:
     family = ByCategory(MODELS, CATEGORIES, np.array([0.5, 0.5]), np.inf, "p", with_tiers=True)
-    parameter = CategoryTable(1.0, 0.0, (Way(0), Way(1), Way(0, 1, 0.5)))
+    parameter = CategoryTable(1.0, 0.0, (AnswerPlan(0), AnswerPlan(1), AnswerPlan(0, 1, 0.5)))
     said = family.config(parameter)
     assert said["cascade"]["tiers"] == ["small", ALL_OF_LARGE]
     assert said["categories"]["easy"] == {"models": ["small"], "cascade": False}
@@ -179,7 +179,7 @@ def test_what_the_classifier_holds_to_be_hard_skips_the_first_tier() -> None:
     skips = choose(rows.predicted, rows.expected, value) == 1
     assert 0 < skips.sum() < 400
     np.testing.assert_allclose(played.cost[skips], 0.02, rtol=1e-5)
-    tiers = Cascade(MODELS, 0, 1, "p").play(threshold, rows)
+    tiers = CascadeFamily(MODELS, 0, 1, "p").play(threshold, rows)
     np.testing.assert_array_equal(played.cost[~skips], tiers.cost[~skips])
     np.testing.assert_array_equal(played.quality[~skips], tiers.quality[~skips])
     np.testing.assert_array_equal(family.play((0.0, threshold), rows).cost, tiers.cost)
@@ -193,7 +193,7 @@ def test_a_table_looks_no_better_on_its_own_rows_than_it_is() -> None:
         quality = (random.random((600, 2)) < 0.5).astype(np.float32)  # nothing to learn
         scores = np.eye(100, dtype=np.float32)[random.integers(0, 100, 600)]
         cost = np.tile(np.array([1, 1], np.float32), (600, 1))
-        rows = Part(quality, cost, quality, cost, BothScores(None, scores), {}, np.arange(600))
+        rows = PolicyData(quality, cost, quality, cost, BothScores(None, scores), {}, np.arange(600))
         played = [one.quality.mean() for _, one in ByCategory(many and MODELS, many, np.zeros(100), np.inf).tried(rows)]
         seen.append(max(played))
         new.append(quality.mean())

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from semroute.catalog import estimate_query_tokens
 from semroute.config import Price
 from semroute.errors import InputError
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.index import BothScores
-from semroute.learn.policy.preparing import Material, prepare, split
+from semroute.learn.policy.preparing import PolicyInputs, prepare, split
 from semroute.learn.queries.linear import LinearEstimator
 from semroute.outcomes.building import TableBuilder
 from semroute.outcomes.costs import with_costs
@@ -19,7 +19,7 @@ from semroute.outcomes.costs import with_costs
 PRICES = {"small": Price(input=1, output=1), "large": Price(input=10, output=10)}
 
 
-def material(n: int = 240, *, answers: bool = False) -> Material:
+def material(n: int = 240, *, answers: bool = False) -> PolicyInputs:
     data = made(n)
     builder = TableBuilder(keep_responses=True)
     for number, (query, quality) in enumerate(zip(data.queries, data.quality.tolist(), strict=True)):
@@ -29,8 +29,8 @@ def material(n: int = 240, *, answers: bool = False) -> Material:
             text = f"The answer is {number} + 1 = {number + (1 if value else 7)}." if answers else None
             builder.add(row, model, numbers, text)
     costs = with_costs(builder.table(), PRICES)
-    inputs = Inputs.of(data.queries, data.vectors, no_categories())
-    return Material(
+    inputs = QueryInputs.of(data.queries, data.vectors, no_categories())
+    return PolicyInputs(
         costs, np.arange(n), inputs, BothScores(None, np.zeros((n, 0), np.float32)), PRICES, "print", no_categories()
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semroute.learn.queries.choice import Choice, Grouping, choose_heads
+from semroute.learn.queries.choice import Grouping, HeadChoice, choose_heads
 from semroute.learn.queries.tuned_part import TunedPart
 
 N = 400
@@ -19,7 +19,7 @@ def said(error: float, seed: int) -> np.ndarray:
     return QUALITY + np.random.default_rng(seed).normal(0, error, (N, 2))
 
 
-def chosen(heads: dict[str, np.ndarray], tuned: np.ndarray | None) -> Choice:
+def chosen(heads: dict[str, np.ndarray], tuned: np.ndarray | None) -> HeadChoice:
     # The head itself is not looked at in a choice.
     head: Any = None
     part = None if tuned is None else TunedPart(head, UNSEEN, tuned[UNSEEN])

@@ -5,11 +5,11 @@ import pytest
 from heads.queries.made import MODELS, made, no_categories
 from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingRegressor
 
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.heads.queries.trees import tree_columns
 from semroute.learn.queries.boosting import BoostingEstimator
 from semroute.learn.queries.clusters import ClusterEstimator
-from semroute.learn.queries.estimator import Estimator, left_out, together
+from semroute.learn.queries.estimator import Estimator, group_by_missingness, out_of_fold
 from semroute.learn.queries.forest import ForestEstimator
 from semroute.learn.queries.linear import LinearEstimator
 from semroute.learn.queries.neighbours import NeighbourEstimator
@@ -20,17 +20,17 @@ EVERY = list(estimators().items())
 N = 400
 
 
-def given(n: int = N) -> tuple[Inputs, np.ndarray]:
+def given(n: int = N) -> tuple[QueryInputs, np.ndarray]:
     """Inputs and quality."""
     data = made(n)
-    return Inputs.of(data.queries, data.vectors, no_categories()), data.quality
+    return QueryInputs.of(data.queries, data.vectors, no_categories()), data.quality
 
 
 @pytest.mark.parametrize(("name", "estimator"), EVERY, ids=[name for name, _ in EVERY])
 def test_every_head_learns_more_than_the_mean(name: str, estimator: Estimator) -> None:
     inputs, quality = given()
     train, test = np.arange(300), np.arange(300, N)
-    found = left_out(estimator, inputs, quality, train, test)
+    found = out_of_fold(estimator, inputs, quality, train, test)
     assert found.shape == (100, len(MODELS))
     by_mean = np.repeat(quality[train].mean(axis=0)[None], 100, axis=0)
     assert squared_error(found[:, :1], quality[test, :1]) < squared_error(by_mean[:, :1], quality[test, :1])
@@ -93,12 +93,12 @@ def test_few_rows_make_one_cluster() -> None:
 
 def test_a_feature_that_never_changes_does_no_harm_to_a_line() -> None:
     inputs, quality = given(60)
-    same = Inputs(inputs.vectors, np.ones((60, 3), np.float32), inputs.queries)
+    same = QueryInputs(inputs.vectors, np.ones((60, 3), np.float32), inputs.queries)
     assert np.isfinite(LinearEstimator().fit(same, quality).head_.predict(same)).all()
 
 
 def test_models_that_are_known_in_the_same_rows_are_fitted_together() -> None:
     nan = np.nan
     quality = np.array([[1.0, nan, 0.0], [0.0, nan, 1.0], [1.0, 1.0, 1.0]])
-    groups = [(models.tolist(), rows.tolist()) for models, rows in together(quality)]
+    groups = [(models.tolist(), rows.tolist()) for models, rows in group_by_missingness(quality)]
     assert sorted(groups) == [([0, 2], [0, 1, 2]), ([1], [2])]

@@ -13,7 +13,7 @@ from semroute.errors import ArtifactError, EncoderError, InputError
 from semroute.evaluate.metrics import auroc
 from semroute.heads.folder import MANIFEST
 from semroute.heads.queries import read_query_classifier, write_query_classifier
-from semroute.heads.queries.inputs import Inputs
+from semroute.heads.queries.inputs import QueryInputs
 from semroute.heads.queries.tuned import TunedHead
 from semroute.learn.queries.finetuning import FineTuning, _batches, _loss, fine_tune
 from semroute.learn.queries.quality_model import QualityModel
@@ -50,7 +50,7 @@ def trained(tuned: TunedPart) -> TrainedQueries:
 
 def test_a_tuned_encoder_tells_queries_that_it_has_not_seen_apart(tuned: TunedPart) -> None:
     new = made(200, seed=7, noise=0.0)
-    said = tuned.head.predict(Inputs.of_texts(new.queries))[:, 0]
+    said = tuned.head.predict(QueryInputs.of_texts(new.queries))[:, 0]
     good = new.quality[:, 0] == 1.0
     found = auroc(said[good], said[~good])
     assert found is not None
@@ -65,9 +65,9 @@ def test_what_serves_says_what_was_trained(backbone: Path, tmp_path: Path) -> No
     torch.nn.init.normal_(model.module.lines.weight, std=0.3)
     queries = made(40).queries
     head = model.export(queries)
-    np.testing.assert_allclose(head.predict(Inputs.of_texts(queries)), model.predict(queries), atol=0.05)
-    alone = np.concatenate([head.predict(Inputs.of_texts([query])) for query in queries])
-    np.testing.assert_allclose(alone, head.predict(Inputs.of_texts(queries)), atol=5e-3)
+    np.testing.assert_allclose(head.predict(QueryInputs.of_texts(queries)), model.predict(queries), atol=0.05)
+    alone = np.concatenate([head.predict(QueryInputs.of_texts([query])) for query in queries])
+    np.testing.assert_allclose(alone, head.predict(QueryInputs.of_texts(queries)), atol=5e-3)
 
 
 def test_it_begins_with_the_prior(backbone: Path, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_the_same_seed_tunes_alike_and_leaves_the_callers_random_state_alone(bac
     said = []
     for name in "ab":
         head = fine_tune(str(backbone), data.queries, data.quality, tmp_path / name, replace(PLAN, epochs=1))
-        said.append(head.predict(Inputs.of_texts(data.queries)))
+        said.append(head.predict(QueryInputs.of_texts(data.queries)))
     np.testing.assert_allclose(said[0], said[1], atol=1e-3)
     assert torch.equal(state, torch.get_rng_state())
 
@@ -108,7 +108,7 @@ def test_unknown_answers_neither_count_nor_poison(backbone: Path, tmp_path: Path
     holes[::2, 0] = np.nan
     holes[:, 1] = np.nan
     head = fine_tune(str(backbone), data.queries, holes, tmp_path, replace(PLAN, epochs=1))
-    said = head.predict(Inputs.of_texts(data.queries))
+    said = head.predict(QueryInputs.of_texts(data.queries))
     assert np.isfinite(said).all()
     logits = torch.zeros(2, 2)
     known_alone = -np.log(0.5)
@@ -212,4 +212,4 @@ def test_a_pooled_tuned_head_of_another_pooling(tiny_model: Callable[..., Path],
     data = made(40)
     head = fine_tune(str(folder), data.queries, data.quality, tmp_path / "out", replace(PLAN, epochs=1))
     assert isinstance(head, TunedHead)
-    assert head.predict(Inputs.of_texts(data.queries)).shape == (40, 2)
+    assert head.predict(QueryInputs.of_texts(data.queries)).shape == (40, 2)

@@ -9,13 +9,13 @@ from semroute.outcomes.ids import new_id
 from semroute.types import (
     Attempt,
     CategoryScore,
-    Checked,
+    CheckResult,
     Completion,
     Cost,
     Decision,
-    Opinion,
     Outcome,
-    Trial,
+    StrategyResult,
+    TierResult,
     Usage,
 )
 
@@ -46,7 +46,7 @@ def decision(query: str = "how do I boil an egg?") -> Decision:
         reason="judge chose small",
         elapsed_ms=4.0,
         steps_ms={"encode": 1.0, "judge": 3.0},
-        opinions=(Opinion("judge", "decided", "judge chose small", ("small",), None, 3.0, (JUDGED,)),),
+        opinions=(StrategyResult("judge", "decided", "judge chose small", ("small",), None, 3.0, (JUDGED,)),),
     )
 
 
@@ -61,15 +61,22 @@ def outcome(query: str = "how do I boil an egg?", *, at: float | None = None, te
     cheap = answer("perhaps", "small", SMALL)
     dear = answer(text, "large", FAILED, LARGE)
     trials = (
-        Trial(
-            0, "small", cheap, (SMALL, AGAIN), (Checked("consistency", False, "no", 0.2, 0.7),), False, "rejected", 23.0
+        TierResult(
+            0,
+            "small",
+            cheap,
+            (SMALL, AGAIN),
+            (CheckResult("consistency", False, "no", 0.2, 0.7),),
+            False,
+            "rejected",
+            23.0,
         ),
-        Trial(
+        TierResult(
             1,
             "frontier",
             dear,
             (FAILED, LARGE),
-            (Checked("format", True, "its form is right"),),
+            (CheckResult("format", True, "its form is right"),),
             True,
             "accepted",
             95.0,
@@ -77,7 +84,7 @@ def outcome(query: str = "how do I boil an egg?", *, at: float | None = None, te
     )
     attempts = (SMALL, AGAIN, FAILED, LARGE)
     completion = Completion(
-        text, "large", "large-1", "large", "stop", LARGE.usage, 120.0, attempts=attempts, trials=trials, tier=1
+        text, "large", "large-1", "large", "stop", LARGE.usage, 120.0, attempts=attempts, tiers=trials, tier=1
     )
     return Outcome(
         new_id(now),

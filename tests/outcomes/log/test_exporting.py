@@ -65,10 +65,10 @@ def test_judged_answers_are_rows_that_policies_are_judged_on(log: OutcomeLog, tm
 def test_log_probabilities_of_the_answer_come_along_to_train_checks_on(tmp_path: Path) -> None:
     made = outcome()
     assert made.completion is not None
-    first, last = made.completion.trials
+    first, last = made.completion.tiers
     assert last.completion is not None
     told = replace(last.completion, logprobs=(TokenLogprob("eight", -0.123456), TokenLogprob(" minutes", -2.0)))
-    made = replace(made, completion=replace(made.completion, trials=(first, replace(last, completion=told))))
+    made = replace(made, completion=replace(made.completion, tiers=(first, replace(last, completion=told))))
     for answers, logprobs in (("full", (-0.1235, -2.0)), ("none", None)):
         section = Log.model_validate({"url": f"sqlite:///{tmp_path}/{answers}.db", "answers": answers})
         with open_log(section, {}) as log:

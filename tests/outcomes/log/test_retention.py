@@ -5,7 +5,7 @@ from sqlalchemy import func, select
 
 from semroute.config import Log
 from semroute.outcomes.log import OutcomeLog, open_log
-from semroute.outcomes.log.retention import DAY_S, EVERY_S, PORTION, Tidier, prune
+from semroute.outcomes.log.retention import DAY_S, EVERY_S, PORTION, RetentionJob, prune
 from semroute.outcomes.log.schema import calls, checks, feedback, trials
 
 NOW = 1_700_000_000.0
@@ -28,7 +28,7 @@ def test_a_tidier_deletes_a_portion_at_a_time_and_then_rests(log: OutcomeLog) ->
         log.record(outcome(at=NOW - 2 * DAY_S))
     log.flush()
     now = [NOW]
-    tidy = Tidier(log._engine, 1.0, clock=lambda: now[0])
+    tidy = RetentionJob(log._engine, 1.0, clock=lambda: now[0])
     counts = []
     for _ in range(3):
         tidy()

@@ -22,7 +22,7 @@ from semroute.errors import StateError
 from semroute.outcomes.log import OutcomeLog, open_log
 from semroute.outcomes.log.opening import dropped, open_engine, prepare
 from semroute.outcomes.log.postgres import CONNECTING
-from semroute.outcomes.log.privacy import Keeping
+from semroute.outcomes.log.privacy import RedactionPolicy
 from semroute.outcomes.log.writer import Writer
 
 
@@ -96,7 +96,7 @@ def test_a_connection_that_is_lost_in_mid_transaction_does_not_hold_up_the_next_
 def test_drops_are_reported_while_the_server_still_hangs(network: BlackHole, caplog: pytest.LogCaptureFixture) -> None:
     engine = open_engine(Log(url=network.url), {})
     prepare(engine)
-    writer = Writer(engine, Keeping(), capacity=10)
+    writer = Writer(engine, RedactionPolicy(), capacity=10)
     network.stop()
     writer.record(outcome())
     assert until(lambda: not writer._waiting)
@@ -116,7 +116,7 @@ def test_drops_are_reported_while_the_server_still_hangs(network: BlackHole, cap
 def test_long_answers_fill_the_memory_before_their_number_does(tmp_path: Path) -> None:
     engine = open_engine(Log(url=f"sqlite:///{tmp_path}/none/log.db"), {})
     (tmp_path / "none").write_text("no folder can be made here")
-    writer = Writer(engine, Keeping(), capacity_bytes=1_000_000)
+    writer = Writer(engine, RedactionPolicy(), capacity_bytes=1_000_000)
     for _ in range(100):
         writer.record(outcome(text="long " * 20_000))
     assert writer.counts.dropped > 90
@@ -264,7 +264,7 @@ def test_a_server_that_only_reads_for_a_while_gets_everything_later(
 def test_outcomes_behind_one_that_no_database_takes_wait_for_a_database_that_fails_meanwhile(tmp_path: Path) -> None:
     engine = open_engine(Log(url=f"sqlite:///{tmp_path}/log.db"), {})
     prepare(engine)
-    writer = Writer(engine, Keeping())
+    writer = Writer(engine, RedactionPolicy())
     tries = iter(range(100))
 
     @event.listens_for(engine, "begin")

@@ -22,7 +22,7 @@ from sqlalchemy import Engine, event
 from semroute.config import Log
 from semroute.outcomes.log import OutcomeLog, open_log
 from semroute.outcomes.log.opening import open_engine, prepare
-from semroute.outcomes.log.privacy import Keeping
+from semroute.outcomes.log.privacy import RedactionPolicy
 from semroute.outcomes.log.writer import BATCH, FLUSH_S, Writer
 from semroute.types import Outcome
 
@@ -143,7 +143,7 @@ def test_what_is_too_much_is_dropped_and_counted(engine: Engine) -> None:
     def _wait(_: object) -> None:
         holding.wait(10)
 
-    writer = Writer(engine, Keeping(), capacity=10)
+    writer = Writer(engine, RedactionPolicy(), capacity=10)
     writer.record(outcome())
     while writer._waiting:  # the thread has it, and stands still
         time.sleep(0.01)
@@ -167,7 +167,7 @@ def test_a_full_disk_slows_nobody_is_reported_and_what_fits_is_written_later(
     def _limit(connection: object, *_: object) -> None:
         connection.execute(f"PRAGMA max_page_count = {pages['most']}")  # type: ignore[attr-defined]
 
-    writer = Writer(engine, Keeping())
+    writer = Writer(engine, RedactionPolicy())
     with caplog.at_level(logging.WARNING, "semroute"):
         start = time.perf_counter()
         for _ in range(1000):
@@ -294,7 +294,7 @@ def test_a_stop_does_not_wait_long_for_a_database_that_is_away_and_says_what_is_
 def test_an_outcome_that_no_database_takes_does_not_hold_up_the_others(engine: Engine) -> None:
     import dataclasses
 
-    writer = Writer(engine, Keeping())
+    writer = Writer(engine, RedactionPolicy())
     good = outcome()
     bad: Outcome = dataclasses.replace(outcome(), latency_ms=object())  # type: ignore[arg-type]
     for one in (good, bad, outcome()):

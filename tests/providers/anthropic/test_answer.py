@@ -18,12 +18,14 @@ from semroute.errors import (
     RateLimitError,
     RequestError,
 )
-from semroute.providers.anthropic.answer import Answer
-from semroute.providers.target import Target
-from semroute.providers.transport.sse import Event
+from semroute.providers.anthropic.answer import AnthropicAnswer
+from semroute.providers.target import CallTarget
+from semroute.providers.transport.sse import ServerSentEvent
 from semroute.types import Completion, Request, ToolCall, Usage
 
-TARGET = Target(Deployment(name="spot", model="large", format="anthropic", upstream_model="claude-test"), key="sk-1234")
+TARGET = CallTarget(
+    Deployment(name="spot", model="large", format="anthropic", upstream_model="claude-test"), key="sk-1234"
+)
 
 
 HELLO = Request(({"role": "user", "content": "hello"},))
@@ -47,20 +49,20 @@ def text(words: str) -> dict[str, Any]:
 
 
 def read(answer: dict[str, Any]) -> Completion:
-    found = Answer(TARGET, HELLO)
+    found = AnthropicAnswer(TARGET, HELLO)
     found.read(answer)
     return found.completion(12.5)
 
 
-def event(kind: str, **data: Any) -> Event:
-    return Event(kind, json.dumps({"type": kind, **data}))
+def event(kind: str, **data: Any) -> ServerSentEvent:
+    return ServerSentEvent(kind, json.dumps({"type": kind, **data}))
 
 
-def delta(index: int, kind: str, **data: Any) -> Event:
+def delta(index: int, kind: str, **data: Any) -> ServerSentEvent:
     return event("content_block_delta", index=index, delta={"type": kind, **data})
 
 
-def start(index: int, **block: Any) -> Event:
+def start(index: int, **block: Any) -> ServerSentEvent:
     return event("content_block_start", index=index, content_block=block)
 
 
@@ -70,8 +72,8 @@ ENDED = event("message_delta", delta={"stop_reason": "end_turn"}, usage={"output
 STOPPED = event("message_stop")
 
 
-def feed(*events: Event) -> tuple[list[str], Answer]:
-    answer = Answer(TARGET, HELLO)
+def feed(*events: ServerSentEvent) -> tuple[list[str], AnthropicAnswer]:
+    answer = AnthropicAnswer(TARGET, HELLO)
     return [answer.feed(item) for item in events], answer
 
 
@@ -159,7 +161,7 @@ def test_an_answer_cut_before_its_first_word_is_no_answer(reason: str) -> None:
 
 
 def test_after_the_result_of_a_tool_the_model_may_have_nothing_to_add() -> None:
-    found = Answer(TARGET, AFTER_A_RESULT)
+    found = AnthropicAnswer(TARGET, AFTER_A_RESULT)
     found.read(message())
     assert found.completion(1.0).text == ""
 
@@ -230,7 +232,7 @@ def test_the_latest_counts_of_a_stream_win_and_a_zero_takes_nothing_back() -> No
 
 
 @pytest.mark.parametrize("events", [[BEGUN], [BEGUN, *SAID]])
-def test_a_stream_that_ends_early_is_broken_and_tells_what_was_counted(events: list[Event]) -> None:
+def test_a_stream_that_ends_early_is_broken_and_tells_what_was_counted(events: list[ServerSentEvent]) -> None:
     _, answer = feed(*events)
     with pytest.raises(BrokenStreamError, match="no message_stop") as caught:
         answer.completion(1.0)
@@ -271,9 +273,9 @@ def test_an_error_event_in_a_200_is_the_error_that_it_names(kind: str, error: ty
 
 @pytest.mark.parametrize("data", ["{", "[]", "3", "{}", '{"type": "content_block_delta", "index": "x", "delta": {}}'])
 def test_an_event_that_cannot_be_read_is_malformed(data: str) -> None:
-    answer = Answer(TARGET, HELLO)
+    answer = AnthropicAnswer(TARGET, HELLO)
     with pytest.raises(MalformedResponseError, match="streamed something that is not an event"):
-        answer.feed(Event("content_block_delta", data))
+        answer.feed(ServerSentEvent("content_block_delta", data))
 
 
 NAMES = [
@@ -314,10 +316,10 @@ EVENTS = st.builds(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(EVENTS | JSON, max_size=6))
 def test_whatever_a_server_streams_ends_in_an_answer_or_an_error_of_ours(events: list[Any]) -> None:
-    answer = Answer(TARGET, HELLO)
+    answer = AnthropicAnswer(TARGET, HELLO)
     texts: list[str] = []
     try:
-        texts += [answer.feed(Event(None, json.dumps(data))) for data in events]
+        texts += [answer.feed(ServerSentEvent(None, json.dumps(data))) for data in events]
         found = answer.completion(1.0)
     except DispatchError:
         return

@@ -7,10 +7,10 @@ import pytest
 from semroute.config import Deployment
 from semroute.errors import CapabilityError, RequestError
 from semroute.providers.anthropic.request import DEFAULT_MAX_TOKENS, NO_TEXT, closed, payload
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.types import Request, Tool
 
-TARGET = Target(Deployment(name="spot", model="large", format="anthropic", upstream_model="claude-test"))
+TARGET = CallTarget(Deployment(name="spot", model="large", format="anthropic", upstream_model="claude-test"))
 HELLO = {"role": "user", "content": "hello"}
 WEATHER = Tool("weather", "Tells the weather.", {"properties": {"city": {"type": "string"}}, "required": ["city"]})
 

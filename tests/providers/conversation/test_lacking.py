@@ -4,7 +4,7 @@ import pytest
 
 from semroute.config import Deployment
 from semroute.errors import CapabilityError
-from semroute.providers import Target
+from semroute.providers import CallTarget
 from semroute.providers.conversation.lacking import lacks
 from semroute.providers.openai.payload import payload
 from semroute.types import Request, Tool
@@ -18,8 +18,8 @@ EVERYTHING = Request(
 TEXT = Request(({"role": "user", "content": "hello"},))
 
 
-def target(provider: str) -> Target:
-    return Target(Deployment.model_validate({"name": "spot", "model": "m", "provider": provider}))
+def target(provider: str) -> CallTarget:
+    return CallTarget(Deployment.model_validate({"name": "spot", "model": "m", "provider": provider}))
 
 
 def test_what_the_vendors_row_lacks_is_told_where_it_is_asked_for() -> None:

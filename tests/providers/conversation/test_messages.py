@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from semroute.errors import CapabilityError, RequestError
 from semroute.providers.conversation.images import InlineImage, LinkedImage
-from semroute.providers.conversation.messages import Call, Conversation, Result, Text, Turn, read
+from semroute.providers.conversation.messages import CallPart, Conversation, Result, Text, Turn, read
 from semroute.types import Request
 
 
@@ -43,19 +43,19 @@ def test_calls_and_their_results_become_parts_of_assistant_and_user() -> None:
     )
     assert found.turns == (
         Turn("user", (Text("Weather?"),)),
-        Turn("assistant", (Call("c1", "weather", {"city": "Oslo"}),)),
+        Turn("assistant", (CallPart("c1", "weather", {"city": "Oslo"}),)),
         Turn("user", (Result("c1", "weather", (Text("rain"),)), Text("Thanks"))),
     )
 
 
 def test_a_call_without_arguments_has_an_empty_object() -> None:
     found = conversation(called(arguments=""))
-    assert found.turns == (Turn("assistant", (Call("c1", "weather", {}),)),)
+    assert found.turns == (Turn("assistant", (CallPart("c1", "weather", {}),)),)
 
 
 def test_the_signature_of_a_call_is_found_where_google_keeps_it() -> None:
     found = conversation(called(extra_content={"google": {"thought_signature": "c2ln"}}))
-    assert found.turns == (Turn("assistant", (Call("c1", "weather", {"city": "Oslo"}, "c2ln"),)),)
+    assert found.turns == (Turn("assistant", (CallPart("c1", "weather", {"city": "Oslo"}, "c2ln"),)),)
 
 
 def test_images_are_read_from_addresses_and_data_urls() -> None:

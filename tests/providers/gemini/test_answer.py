@@ -17,12 +17,14 @@ from semroute.errors import (
     OverloadedError,
     RateLimitError,
 )
-from semroute.providers.gemini.answer import Answer
-from semroute.providers.target import Target
-from semroute.providers.transport.sse import Event
+from semroute.providers.gemini.answer import GeminiAnswer
+from semroute.providers.target import CallTarget
+from semroute.providers.transport.sse import ServerSentEvent
 from semroute.types import Completion, Request, TokenLogprob, ToolCall, Usage
 
-TARGET = Target(Deployment(name="spot", model="large", format="gemini", upstream_model="gemini-test"), key="AIza1234")
+TARGET = CallTarget(
+    Deployment(name="spot", model="large", format="gemini", upstream_model="gemini-test"), key="AIza1234"
+)
 COUNTED = {"promptTokenCount": 10, "candidatesTokenCount": 7, "totalTokenCount": 17}
 
 
@@ -40,14 +42,14 @@ def chunk(*parts: dict[str, Any], reason: str | None = None, usage: Any = None, 
 
 
 def read(answer: dict[str, Any], request: Request = HELLO) -> Completion:
-    found = Answer(TARGET, request)
+    found = GeminiAnswer(TARGET, request)
     found.add(answer)
     return found.completion(12.5)
 
 
-def streamed(*chunks: dict[str, Any]) -> tuple[list[str], Answer]:
-    answer = Answer(TARGET, HELLO, is_streamed=True)
-    return [answer.feed(Event(None, json.dumps(item))) for item in chunks], answer
+def streamed(*chunks: dict[str, Any]) -> tuple[list[str], GeminiAnswer]:
+    answer = GeminiAnswer(TARGET, HELLO, is_streamed=True)
+    return [answer.feed(ServerSentEvent(None, json.dumps(item))) for item in chunks], answer
 
 
 def test_a_whole_answer_becomes_a_completion() -> None:
@@ -205,7 +207,7 @@ def test_a_stream_without_a_finish_reason_is_broken_and_tells_what_was_counted()
         answer.completion(1.0)
     assert caught.value.usage == Usage(10, 1)
     with pytest.raises(BrokenStreamError):
-        Answer(TARGET, HELLO, is_streamed=True).completion(1.0)
+        GeminiAnswer(TARGET, HELLO, is_streamed=True).completion(1.0)
 
 
 @pytest.mark.parametrize(
@@ -219,14 +221,14 @@ def test_a_stream_without_a_finish_reason_is_broken_and_tells_what_was_counted()
 def test_an_error_in_a_stream_is_the_error_that_it_names(error: dict[str, Any], kind: type[DispatchError]) -> None:
     _, answer = streamed(chunk({"text": "Hel"}))
     with pytest.raises(DispatchError, match="oh dear") as caught:
-        answer.feed(Event(None, json.dumps({"error": {**error, "message": "oh dear"}})))
+        answer.feed(ServerSentEvent(None, json.dumps({"error": {**error, "message": "oh dear"}})))
     assert type(caught.value) is kind
 
 
 @pytest.mark.parametrize("data", ["{", "[]", "3", '{"candidates": [{"index": "x"}]}'])
 def test_an_event_that_cannot_be_read_is_malformed(data: str) -> None:
     with pytest.raises(MalformedResponseError, match="not an answer"):
-        Answer(TARGET, HELLO, is_streamed=True).feed(Event(None, data))
+        GeminiAnswer(TARGET, HELLO, is_streamed=True).feed(ServerSentEvent(None, data))
 
 
 NAMES = [

@@ -26,7 +26,7 @@ from semroute.errors import (
     RequestError,
     UnavailableError,
 )
-from semroute.providers import ADAPTERS, Target
+from semroute.providers import ADAPTERS, CallTarget
 from semroute.providers.adapter import Adapter
 from semroute.testing import (
     Call,
@@ -55,13 +55,13 @@ HELLO = Request(({"role": "user", "content": "hello out there"},))
 ADAPTER: Adapter = ADAPTERS["gemini"]
 
 
-def target(base_url: str, **settings: Any) -> Target:
+def target(base_url: str, **settings: Any) -> CallTarget:
     fields = {"upstream_model": "gemini-test", "api_key_env": "TEST_KEY", "timeout_s": 5.0, **settings}
     deployment = Deployment(name="spot", model="large", format="gemini", base_url=base_url, **fields)
-    return Target(deployment, "TEST_KEY", KEY)
+    return CallTarget(deployment, "TEST_KEY", KEY)
 
 
-def call(where: Target, request: Request = HELLO) -> Completion:
+def call(where: CallTarget, request: Request = HELLO) -> Completion:
     async def work() -> Completion:
         async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             return await ADAPTER.complete(client, where, request, within_s=5.0)
@@ -69,7 +69,7 @@ def call(where: Target, request: Request = HELLO) -> Completion:
     return asyncio.run(work())
 
 
-def stream(where: Target, request: Request = HELLO, said: list[str] | None = None) -> tuple[list[str], Completion]:
+def stream(where: CallTarget, request: Request = HELLO, said: list[str] | None = None) -> tuple[list[str], Completion]:
     texts = [] if said is None else said
 
     async def work() -> Completion:

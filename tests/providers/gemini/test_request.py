@@ -7,7 +7,7 @@ import pytest
 from semroute.config import Deployment
 from semroute.errors import CapabilityError, RequestError
 from semroute.providers.gemini.request import UNSIGNED, payload
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.types import Request, Tool
 
 HELLO = {"role": "user", "content": "hello"}
@@ -16,7 +16,7 @@ WEATHER = Tool("weather", "Tells the weather.", {"type": "object", "properties":
 
 def body(*messages: Any, upstream: str = "gemini-2.5-flash", **options: Any) -> dict[str, Any]:
     deployment = Deployment(name="spot", model="large", format="gemini", upstream_model=upstream)
-    return payload(Target(deployment), Request(messages or (HELLO,), **options))
+    return payload(CallTarget(deployment), Request(messages or (HELLO,), **options))
 
 
 def call(id: str, city: str | None = None, signature: str | None = None) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from semroute.errors import (
     UnavailableError,
 )
 from semroute.providers import ADAPTERS, openai
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.testing import FakeProvider, Reply, empty_choices, error_in_200, fail, hang, malformed
 from semroute.types import Completion, Request, TokenLogprob, ToolCall, Usage
 
@@ -33,13 +33,13 @@ KEY = "sk-proj-a1b2c3d4e5f6g7h8"
 HELLO = Request(({"role": "user", "content": "hello out there"},))
 
 
-def target(base_url: str, *, key: str | None = KEY, **more: Any) -> Target:
+def target(base_url: str, *, key: str | None = KEY, **more: Any) -> CallTarget:
     row = {"provider": "vllm", "upstream_model": "gpt-test", "api_key_env": ("TEST_KEY",) if key else (), **more}
     where = Deployment(name="spot", model="small", base_url=base_url, **row)
-    return Target(where, "TEST_KEY" if key else None, key)
+    return CallTarget(where, "TEST_KEY" if key else None, key)
 
 
-def call(where: Target, request: Request = HELLO, *, within_s: float = 10.0) -> Completion:
+def call(where: CallTarget, request: Request = HELLO, *, within_s: float = 10.0) -> Completion:
     async def work() -> Completion:
         async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             return await openai.complete(client, where, request, within_s=within_s)
@@ -121,7 +121,7 @@ def test_a_base_url_works_with_and_without_the_slash(provider: FakeProvider, end
     where = target(provider.base_url)
     # model_construct keeps the slash that validation drops, as another caller's deployment might.
     kept = Deployment.model_construct(**{**dict(where.deployment), "base_url": provider.base_url + end})
-    assert call(Target(kept, "TEST_KEY", KEY)).text == "hello out there"
+    assert call(CallTarget(kept, "TEST_KEY", KEY)).text == "hello out there"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from semroute.errors import (
     UnavailableError,
 )
 from semroute.providers import openai
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.testing import (
     Call,
     FakeProvider,
@@ -77,7 +77,7 @@ EVERYTHING = Request(
 
 def ask(provider: FakeProvider, reply: Reply, request: Request = HELLO, *, streams: bool, **more: Any) -> list[Any]:
     """What one call gives: the completion last."""
-    where = Target(Deployment(name="spot", model="small", provider="openai", base_url=provider.base_url, **more))
+    where = CallTarget(Deployment(name="spot", model="small", provider="openai", base_url=provider.base_url, **more))
     provider.script(reply)
 
     async def work() -> list[Delta | Completion]:

@@ -8,7 +8,7 @@ import pytest
 
 from semroute.config import Deployment
 from semroute.errors import RequestError
-from semroute.providers import Target, openai
+from semroute.providers import CallTarget, openai
 from semroute.providers.openai.payload import payload
 from semroute.testing import FakeProvider, answer
 from semroute.types import Completion, Request
@@ -40,7 +40,7 @@ LOOP = Request(({"role": "user", "content": "hello"}, BACK, {"role": "tool", "to
 
 def sent(request: Request, **place: Any) -> dict[str, Any]:
     where = Deployment.model_validate({"name": "spot", "model": "m", "base_url": "http://localhost:9/v1", **place})
-    body: Any = payload(Target(where), request)
+    body: Any = payload(CallTarget(where), request)
     message: dict[str, Any] = body["messages"][1]
     return message
 
@@ -95,7 +95,7 @@ def test_a_strict_server_takes_a_conversation_that_came_from_elsewhere(provider:
 
     async def work() -> Completion:
         async with httpx.AsyncClient(trust_env=False, verify=False) as client:
-            where = Target(Deployment(name="spot", model="m", base_url=provider.base_url))
+            where = CallTarget(Deployment(name="spot", model="m", base_url=provider.base_url))
             return await openai.complete(client, where, LOOP, within_s=10)
 
     assert asyncio.run(work()).text == "fine"
@@ -110,7 +110,7 @@ def test_googles_signature_of_a_call_is_kept_for_the_next_request(raw: Any, stre
 
     async def work() -> Completion:
         async with raw.serve(script) as server, httpx.AsyncClient(trust_env=False, verify=False) as client:
-            where = Target(Deployment(name="spot", model="m", base_url=server.url))
+            where = CallTarget(Deployment(name="spot", model="m", base_url=server.url))
             if not streams:
                 return await openai.complete(client, where, LOOP, within_s=10)
             *_, last = [piece async for piece in openai.stream(client, where, LOOP, within_s=10)]
@@ -134,7 +134,7 @@ def test_what_a_model_refuses_and_may_be_left_out_is_asked_for_again_without(raw
 
     async def work(request: Request) -> list[Any]:
         async with raw.serve(refused, script) as server, httpx.AsyncClient(trust_env=False, verify=False) as client:
-            where = Target(Deployment(name="spot", model="m", base_url=server.url))
+            where = CallTarget(Deployment(name="spot", model="m", base_url=server.url))
             if streams:
                 assert [piece async for piece in openai.stream(client, where, request, within_s=10)]
             else:

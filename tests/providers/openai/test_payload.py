@@ -8,7 +8,7 @@ import pytest
 from semroute.config import Deployment
 from semroute.errors import RequestError
 from semroute.providers.openai.payload import payload
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.providers.transport.http import encode, read_json
 from semroute.types import Request, Tool
 
@@ -16,8 +16,8 @@ MESSAGES = ({"role": "user", "content": "hi"},)
 ADD = Tool("add", "adds", {"type": "object", "properties": {"x": {"type": "number"}}})
 
 
-def target(provider: str = "vllm") -> Target:
-    return Target(Deployment(name="spot", model="small", provider=provider, base_url="http://x/v1"))
+def target(provider: str = "vllm") -> CallTarget:
+    return CallTarget(Deployment(name="spot", model="small", provider=provider, base_url="http://x/v1"))
 
 
 def sent(**fields: Any) -> dict[str, Any]:
@@ -39,9 +39,10 @@ def test_the_limit_has_the_name_that_the_vendor_knows(provider: str, field: str)
 
 def test_a_server_without_a_row_gets_the_limits_old_name() -> None:
     where = Deployment(name="spot", model="small", base_url="http://localhost:9/v1")
-    assert payload(Target(where), Request(MESSAGES, max_tokens=7))["max_tokens"] == 7
+    assert payload(CallTarget(where), Request(MESSAGES, max_tokens=7))["max_tokens"] == 7
     assert (
-        payload(Target(Deployment(name="a", model="m")), Request(MESSAGES, max_tokens=7))["max_completion_tokens"] == 7
+        payload(CallTarget(Deployment(name="a", model="m")), Request(MESSAGES, max_tokens=7))["max_completion_tokens"]
+        == 7
     )
 
 

@@ -28,7 +28,7 @@ from semroute.errors import (
 from semroute.providers import openai
 from semroute.providers.openai import wire
 from semroute.providers.openai.stream import Assembly
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.types import Completion, Delta, Request, TokenLogprob, ToolCall, Usage
 
 KEY = "sk-proj-a1b2c3d4e5f6g7h8"
@@ -36,9 +36,9 @@ HELLO = Request(({"role": "user", "content": "hello out there"},))
 T = TypeVar("T")
 
 
-def target(url: str, **more: Any) -> Target:
+def target(url: str, **more: Any) -> CallTarget:
     row = {"provider": "vllm", "upstream_model": "gpt-test", "api_key_env": ("TEST_KEY",), **more}
-    return Target(Deployment(name="spot", model="small", base_url=url, **row), "TEST_KEY", KEY)
+    return CallTarget(Deployment(name="spot", model="small", base_url=url, **row), "TEST_KEY", KEY)
 
 
 def run(work: Callable[[httpx.AsyncClient], Awaitable[T]], **options: Any) -> T:
@@ -49,7 +49,7 @@ def run(work: Callable[[httpx.AsyncClient], Awaitable[T]], **options: Any) -> T:
     return asyncio.run(with_client())
 
 
-async def read(client: httpx.AsyncClient, where: Target, *, within_s: float = 10.0) -> list[Delta | Completion]:
+async def read(client: httpx.AsyncClient, where: CallTarget, *, within_s: float = 10.0) -> list[Delta | Completion]:
     async with aclosing(openai.stream(client, where, HELLO, within_s=within_s)) as pieces:
         return [piece async for piece in pieces]
 

@@ -27,7 +27,7 @@ from semroute.errors import (
     UnavailableError,
 )
 from semroute.http_client import SLICE, body_pieces
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.providers.transport import connection, http, sse, wire
 from semroute.providers.transport.http import open_stream, post_json, read_json
 
@@ -35,7 +35,7 @@ ANSWER = {"text": "é" * 1000}
 PLAIN = json.dumps(ANSWER).encode()
 MIB = 2**20
 
-Ask = Callable[[httpx.AsyncClient, Target], Awaitable[Any]]
+Ask = Callable[[httpx.AsyncClient, CallTarget], Awaitable[Any]]
 
 
 def raw_deflate(content: bytes) -> bytes:
@@ -43,12 +43,12 @@ def raw_deflate(content: bytes) -> bytes:
     return packer.compress(content) + packer.flush()
 
 
-async def post(client: httpx.AsyncClient, where: Target) -> dict[str, object]:
+async def post(client: httpx.AsyncClient, where: CallTarget) -> dict[str, object]:
     return await post_json(client, where, "/x", {}, headers={}, within_s=20)
 
 
-async def read(client: httpx.AsyncClient, where: Target) -> list[str]:
-    events: AsyncGenerator[sse.Event] = open_stream(client, where, "/x", {}, headers={}, within_s=20)
+async def read(client: httpx.AsyncClient, where: CallTarget) -> list[str]:
+    events: AsyncGenerator[sse.ServerSentEvent] = open_stream(client, where, "/x", {}, headers={}, within_s=20)
     async with aclosing(events):
         return [event.data async for event in events]
 
@@ -57,7 +57,7 @@ def asked(raw: Any, script: list[Any], ask: Ask, **more: Any) -> Any:
     async def work() -> Any:
         async with raw.serve(script) as server, httpx.AsyncClient(trust_env=False) as client:
             where = Deployment(name="spot", model="small", base_url=server.url, **more)
-            return await ask(client, Target(where, None, None))
+            return await ask(client, CallTarget(where, None, None))
 
     return asyncio.run(work())
 
@@ -96,7 +96,7 @@ def test_a_body_that_is_packed_once_is_unpacked(raw: Any, encoding: str, packed:
 def test_requests_ask_for_what_is_understood(raw: Any) -> None:
     seen: list[str] = []
 
-    async def ask(client: httpx.AsyncClient, where: Target) -> None:
+    async def ask(client: httpx.AsyncClient, where: CallTarget) -> None:
         async def note(request: httpx.Request) -> None:
             seen.append(request.headers["accept-encoding"])
 
@@ -129,7 +129,7 @@ def test_what_comes_out_is_bounded_and_so_is_the_memory(raw: Any, monkeypatch: p
     monkeypatch.setattr(connection, "MAX_ANSWER", 4 * MIB)
     bomb = gzip.compress(bytes(200 * MIB), 1)
 
-    async def ask(client: httpx.AsyncClient, where: Target) -> None:
+    async def ask(client: httpx.AsyncClient, where: CallTarget) -> None:
         tracemalloc.start()
         try:
             await connection.read_content(
@@ -151,7 +151,7 @@ def test_what_comes_out_is_bounded_and_so_is_the_memory(raw: Any, monkeypatch: p
 def test_the_loop_has_its_turns_while_a_body_is_unpacked(raw: Any) -> None:
     packed = gzip.compress(b'{"a": "' + b"x" * (16 * MIB) + b'"}', 1)
 
-    async def ask(client: httpx.AsyncClient, where: Target) -> int:
+    async def ask(client: httpx.AsyncClient, where: CallTarget) -> int:
         turns = 0
 
         async def count() -> None:
@@ -266,7 +266,7 @@ def test_a_surrogate_that_comes_as_bytes_is_replaced() -> None:
 def test_large_json_is_read_off_the_loop_and_not_behind_names_that_hang(raw: Any) -> None:
     large = {"a": "x" * wire.OFF_LOOP}
 
-    async def ask(client: httpx.AsyncClient, where: Target) -> dict[str, object]:
+    async def ask(client: httpx.AsyncClient, where: CallTarget) -> dict[str, object]:
         loop, release = asyncio.get_running_loop(), threading.Event()
         loop.set_default_executor(ThreadPoolExecutor(1))
         hanging = loop.run_in_executor(None, release.wait, 20)

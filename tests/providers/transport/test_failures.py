@@ -20,12 +20,12 @@ from semroute.errors import (
     RequestError,
     UnavailableError,
 )
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.providers.transport.failures import failure, failure_in_200
 from semroute.providers.transport.reports import MAX_QUOTED, quote
 
 KEY = "sk-proj-a1b2c3d4e5f6g7h8"
-TARGET = Target(Deployment(name="spot", model="small", api_key_env=("TEST_KEY",)), "TEST_KEY", KEY)
+TARGET = CallTarget(Deployment(name="spot", model="small", api_key_env=("TEST_KEY",)), "TEST_KEY", KEY)
 
 
 def error(message: str = "", code: object = None, type: object = None, **more: object) -> dict[str, object]:
@@ -210,7 +210,7 @@ def test_a_refused_key_names_its_variable(status: int) -> None:
 
 
 def test_without_a_key_the_message_says_where_to_name_one() -> None:
-    keyless = Target(TARGET.deployment)
+    keyless = CallTarget(TARGET.deployment)
     assert "api_key_env" in str(failure(401, error(), {}, keyless))
 
 

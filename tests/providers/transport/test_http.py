@@ -24,7 +24,7 @@ from semroute.errors import (
     RequestError,
     UnavailableError,
 )
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.providers.transport import connection, http, sse
 from semroute.providers.transport.http import authorization, open_stream, post_json, read_json
 
@@ -32,9 +32,9 @@ KEY = "sk-proj-a1b2c3d4e5f6g7h8"
 T = TypeVar("T")
 
 
-def target(url: str, *, key: str | None = KEY, provider: str = "vllm", **more: Any) -> Target:
+def target(url: str, *, key: str | None = KEY, provider: str = "vllm", **more: Any) -> CallTarget:
     where = Deployment(name="spot", model="small", base_url=url, provider=provider, api_key_env=("TEST_KEY",), **more)
-    return Target(where, "TEST_KEY" if key else None, key)
+    return CallTarget(where, "TEST_KEY" if key else None, key)
 
 
 def run(work: Callable[[httpx.AsyncClient], Awaitable[T]], **options: Any) -> T:
@@ -45,15 +45,19 @@ def run(work: Callable[[httpx.AsyncClient], Awaitable[T]], **options: Any) -> T:
     return asyncio.run(with_client())
 
 
-async def post(client: httpx.AsyncClient, where: Target, *, within_s: float = 10.0, **more: Any) -> dict[str, object]:
+async def post(
+    client: httpx.AsyncClient, where: CallTarget, *, within_s: float = 10.0, **more: Any
+) -> dict[str, object]:
     return await post_json(client, where, "/x", {"a": 1}, headers=authorization(where), within_s=within_s, **more)
 
 
-def events_of(client: httpx.AsyncClient, where: Target, *, within_s: float = 10.0) -> AsyncGenerator[sse.Event]:
+def events_of(
+    client: httpx.AsyncClient, where: CallTarget, *, within_s: float = 10.0
+) -> AsyncGenerator[sse.ServerSentEvent]:
     return open_stream(client, where, "/x", {"a": 1}, headers=authorization(where), within_s=within_s)
 
 
-async def read(client: httpx.AsyncClient, where: Target, **more: Any) -> list[str]:
+async def read(client: httpx.AsyncClient, where: CallTarget, **more: Any) -> list[str]:
     async with aclosing(events_of(client, where, **more)) as events:
         return [event.data async for event in events]
 
@@ -430,7 +434,7 @@ def test_calls_that_are_left_at_any_moment_leave_no_connection_behind(raw: Any) 
     moments = Random(7)
     script = [*raw.head(), *(step for _ in range(5) for step in (raw.bytes(b"data: 1\n\n")[1], 0.002)), b"0\r\n\r\n"]
 
-    async def leave_early(client: httpx.AsyncClient, where: Target) -> None:
+    async def leave_early(client: httpx.AsyncClient, where: CallTarget) -> None:
         ask = read if moments.random() < 0.8 else post
         with suppress(TimeoutError, DispatchError):
             async with asyncio.timeout(moments.uniform(0, 0.02)):

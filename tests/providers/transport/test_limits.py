@@ -16,7 +16,7 @@ import pytest
 from semroute.config import Deployment, Timeouts
 from semroute.errors import ProviderTimeoutError, UnavailableError
 from semroute.providers import ADAPTERS
-from semroute.providers.target import Target
+from semroute.providers.target import CallTarget
 from semroute.providers.transport.http import open_stream, post_json
 from semroute.providers.transport.limits import CallClock
 from semroute.testing import FakeProvider, hang, stall_after
@@ -48,8 +48,8 @@ def run(work: Callable[[httpx.AsyncClient, JumpingLoop], Coroutine[Any, Any, T]]
         return runner.run(inside())
 
 
-def target(url: str, format: str = "openai", **more: Any) -> Target:
-    return Target(Deployment(name="spot", model="small", base_url=url, format=format, **more), None, None)
+def target(url: str, format: str = "openai", **more: Any) -> CallTarget:
+    return CallTarget(Deployment(name="spot", model="small", base_url=url, format=format, **more), None, None)
 
 
 def url_of(provider: FakeProvider, format: str) -> str:
@@ -57,7 +57,9 @@ def url_of(provider: FakeProvider, format: str) -> str:
     return urls[format]
 
 
-async def answer(client: httpx.AsyncClient, where: Target, within: float | CallClock, *, streaming: bool) -> Completion:
+async def answer(
+    client: httpx.AsyncClient, where: CallTarget, within: float | CallClock, *, streaming: bool
+) -> Completion:
     adapter = ADAPTERS[where.deployment.format]
     if not streaming:
         return await adapter.complete(client, where, HELLO, within_s=within)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.providers.transport.sse import Event, EventTooLongError, Parser
+from semroute.providers.transport.sse import EventTooLongError, Parser, ServerSentEvent
 
 
-def parse(*chunks: bytes) -> list[Event]:
+def parse(*chunks: bytes) -> list[ServerSentEvent]:
     parser = Parser()
     return [event for chunk in chunks for event in parser.feed(chunk)]
 
@@ -17,31 +17,34 @@ def parse(*chunks: bytes) -> list[Event]:
 @pytest.mark.parametrize(
     ("sent", "events"),
     [
-        (b"data: one\n\n", [Event(None, "one")]),
-        (b"data: one\r\n\r\ndata: two\r\r", [Event(None, "one"), Event(None, "two")]),
-        (b"event: ping\ndata: {}\n\n", [Event("ping", "{}")]),
-        (b"data: a\ndata: b\n\n", [Event(None, "a\nb")]),
-        (b"data:no space\n\ndata:  two spaces\n\n", [Event(None, "no space"), Event(None, " two spaces")]),
-        (b"data\n\n", [Event(None, "")]),
-        (b"data: a: b\n\n", [Event(None, "a: b")]),
+        (b"data: one\n\n", [ServerSentEvent(None, "one")]),
+        (b"data: one\r\n\r\ndata: two\r\r", [ServerSentEvent(None, "one"), ServerSentEvent(None, "two")]),
+        (b"event: ping\ndata: {}\n\n", [ServerSentEvent("ping", "{}")]),
+        (b"data: a\ndata: b\n\n", [ServerSentEvent(None, "a\nb")]),
+        (
+            b"data:no space\n\ndata:  two spaces\n\n",
+            [ServerSentEvent(None, "no space"), ServerSentEvent(None, " two spaces")],
+        ),
+        (b"data\n\n", [ServerSentEvent(None, "")]),
+        (b"data: a: b\n\n", [ServerSentEvent(None, "a: b")]),
         (b": a comment\n\n:\n\n", []),
-        (b"event: lonely\n\ndata: x\n\n", [Event(None, "x")]),
-        (b"event: a\nevent:\ndata: x\n\n", [Event(None, "x")]),
-        (b"id: 7\nretry: 10\nunknown: y\ndata: x\n\n", [Event(None, "x")]),
-        (b"\xef\xbb\xbfdata: x\n\n", [Event(None, "x")]),
-        (b"data: x\n\n\xef\xbb\xbfdata: y\n\n", [Event(None, "x")]),
-        (b"\n\n\ndata: x\n\n\n\n", [Event(None, "x")]),
+        (b"event: lonely\n\ndata: x\n\n", [ServerSentEvent(None, "x")]),
+        (b"event: a\nevent:\ndata: x\n\n", [ServerSentEvent(None, "x")]),
+        (b"id: 7\nretry: 10\nunknown: y\ndata: x\n\n", [ServerSentEvent(None, "x")]),
+        (b"\xef\xbb\xbfdata: x\n\n", [ServerSentEvent(None, "x")]),
+        (b"data: x\n\n\xef\xbb\xbfdata: y\n\n", [ServerSentEvent(None, "x")]),
+        (b"\n\n\ndata: x\n\n\n\n", [ServerSentEvent(None, "x")]),
         (b"data: never ended\n", []),
-        (b"data: \xff\n\n", [Event(None, "\ufffd")]),
-        ("data: a\u2028b\x0bc\x85d\n\n".encode(), [Event(None, "a\u2028b\x0bc\x85d")]),
+        (b"data: \xff\n\n", [ServerSentEvent(None, "\ufffd")]),
+        ("data: a\u2028b\x0bc\x85d\n\n".encode(), [ServerSentEvent(None, "a\u2028b\x0bc\x85d")]),
     ],
 )
-def test_bytes_are_read_as_the_standard_asks(sent: bytes, events: list[Event]) -> None:
+def test_bytes_are_read_as_the_standard_asks(sent: bytes, events: list[ServerSentEvent]) -> None:
     assert parse(sent) == events
 
 
 def test_a_character_and_a_line_end_that_are_cut_in_two_are_put_together() -> None:
-    assert parse(b"data: \xf0\x9f", b"\x98\x80\r", b"\ndata: y\r", b"\n\r", b"\n") == [Event(None, "😀\ny")]
+    assert parse(b"data: \xf0\x9f", b"\x98\x80\r", b"\ndata: y\r", b"\n\r", b"\n") == [ServerSentEvent(None, "😀\ny")]
 
 
 FIELDS = st.sampled_from(
@@ -64,7 +67,7 @@ def test_what_is_written_as_events_is_read_back(events: list[tuple[str | None, s
     for kind, text in events:
         written += f"event: {kind}\n" if kind is not None else ""
         written += "".join(f"data: {line}\n" for line in text.split("\n")) + "\n"
-    assert parse(written.encode()) == [Event(kind, text) for kind, text in events]
+    assert parse(written.encode()) == [ServerSentEvent(kind, text) for kind, text in events]
 
 
 @pytest.mark.parametrize("step", [1, 7, 1000])
@@ -79,7 +82,7 @@ def test_an_event_without_end_is_refused_and_not_kept(sent: bytes, step: int) ->
 def test_events_before_one_that_is_too_long_are_given() -> None:
     parser = Parser(most=100)
     events = parser.feed(b"data: ok\n\ndata: " + b"x" * 200)
-    assert next(events) == Event(None, "ok")
+    assert next(events) == ServerSentEvent(None, "ok")
     with pytest.raises(EventTooLongError):
         next(events)
 

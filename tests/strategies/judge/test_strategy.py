@@ -17,10 +17,10 @@ from semroute.config import BreakerRules, Config
 from semroute.dispatch import Dispatcher
 from semroute.errors import DeadlineError
 from semroute.resilience.breaker import Breaker
-from semroute.strategies import Case, Pool
+from semroute.strategies import Pool, RoutingContext
 from semroute.strategies.judge import JudgeStrategy, descriptions
 from semroute.testing import FakeProvider, Reply, answer, content_filter, fail, hang, malformed, refusal
-from semroute.types import Opinion, Request, Tool
+from semroute.types import Request, StrategyResult, Tool
 
 T = TypeVar("T")
 CANDIDATES = ("small", "coder", "large")
@@ -72,12 +72,12 @@ class Bench:
 
         return asyncio.run(inside())
 
-    def ask(self, text: str = "prove it", left: tuple[str, ...] | None = None, **request: Any) -> Opinion:
+    def ask(self, text: str = "prove it", left: tuple[str, ...] | None = None, **request: Any) -> StrategyResult:
         return self.run(lambda caller: self.strategy.ask(case(text, left, **request), caller))
 
 
-def case(text: str, left: tuple[str, ...] | None = None, **request: Any) -> Case:
-    return Case(text, Request(({"role": "user", "content": text},), **request), ("large", "small"), left=left)
+def case(text: str, left: tuple[str, ...] | None = None, **request: Any) -> RoutingContext:
+    return RoutingContext(text, Request(({"role": "user", "content": text},), **request), ("large", "small"), left=left)
 
 
 def choosing(number: int, *, as_json: bool = True) -> Reply:
@@ -265,7 +265,7 @@ def test_a_judge_that_hangs_costs_its_time_only_a_few_queries(provider: FakeProv
     provider.script(*[hang()] * 3)
     bench = guarded(provider, timeout_s=0.3)
 
-    async def ask_all(caller: DispatchCaller) -> list[Opinion]:
+    async def ask_all(caller: DispatchCaller) -> list[StrategyResult]:
         await caller.dispatcher.outlook(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
         said = [await bench.strategy.ask(case(f"query {number}"), caller) for number in range(6)]
         bench.now = 6.0
@@ -287,7 +287,7 @@ def test_requests_in_a_hurry_do_not_close_the_judge_for_others(provider: FakePro
         async def complete(self, request: Any, candidates: Any, **more: Any) -> Any:
             return await super().complete(request, candidates, deadline_s=0.02)
 
-    async def ask_all(caller: DispatchCaller) -> Opinion:
+    async def ask_all(caller: DispatchCaller) -> StrategyResult:
         await caller.dispatcher.outlook(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
         for number in range(5):
             said = await bench.strategy.ask(case(f"query {number}"), Hurried(caller.dispatcher))
@@ -306,7 +306,7 @@ def test_stalls_of_this_process_do_not_close_the_judge(provider: FakeProvider) -
             time.sleep(0.4)
             raise DeadlineError("the request's deadline passed")
 
-    async def ask_all(caller: DispatchCaller) -> Opinion:
+    async def ask_all(caller: DispatchCaller) -> StrategyResult:
         await caller.dispatcher.outlook(Request(({"role": "user", "content": "x"},)), ("small",))  # reads the prices
         for number in range(3):
             said = await bench.strategy.ask(case(f"query {number}"), Stalled(caller.dispatcher))
@@ -370,7 +370,7 @@ def test_equal_questions_at_the_same_time_share_one_call_and_one_pays(provider: 
     provider.always(hang(0.1, choosing(2)))
     bench = Bench(provider)
 
-    async def together(caller: DispatchCaller) -> list[Opinion]:
+    async def together(caller: DispatchCaller) -> list[StrategyResult]:
         return list(await asyncio.gather(*(bench.strategy.ask(case("q"), caller) for _ in range(20))))
 
     said = bench.run(together)
@@ -383,7 +383,7 @@ def test_when_one_who_waits_leaves_the_others_get_the_answer_and_the_bill(provid
     provider.always(hang(0.2, choosing(2)))
     bench = Bench(provider)
 
-    async def one_leaves(caller: DispatchCaller) -> Opinion:
+    async def one_leaves(caller: DispatchCaller) -> StrategyResult:
         first = asyncio.create_task(bench.strategy.ask(case("q"), caller))
         await asyncio.sleep(0.05)
         second = asyncio.create_task(bench.strategy.ask(case("q"), caller))
@@ -399,7 +399,7 @@ def test_when_all_leave_the_call_ends_and_the_next_one_asks_anew(provider: FakeP
     provider.script(hang(30), choosing(3))
     bench = Bench(provider)
 
-    async def all_leave(caller: DispatchCaller) -> Opinion:
+    async def all_leave(caller: DispatchCaller) -> StrategyResult:
         alone = asyncio.create_task(bench.strategy.ask(case("q"), caller))
         while not provider.requests:
             await asyncio.sleep(0.01)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from semroute.config import Rule
 from semroute.errors import ConfigError
-from semroute.strategies import Case, Pool
+from semroute.strategies import Pool, RoutingContext
 from semroute.strategies.rules import RulesStrategy
-from semroute.types import Opinion, Request
+from semroute.types import Request, StrategyResult
 
 MODELS = {"code": ("coder", "large"), "chat": ("small",)}
 NAMES = ("coder", "large", "small", "claude")
@@ -25,9 +25,9 @@ def strategy(*rules: dict[str, Any]) -> RulesStrategy:
     return RulesStrategy(made, Pool(lambda name: GROUPS.get(name, (name,)), NAMES), MODELS)
 
 
-def say(rules: RulesStrategy, text: str = "hello", **request: Any) -> Opinion:
+def say(rules: RulesStrategy, text: str = "hello", **request: Any) -> StrategyResult:
     asked = Request(({"role": "user", "content": text},), **request)
-    return rules.consult([Case(text, asked, ("large",))])[0]
+    return rules.consult([RoutingContext(text, asked, ("large",))])[0]
 
 
 def test_the_first_rule_that_decides_wins() -> None:
@@ -71,7 +71,7 @@ def test_an_exception_leaves_everything_else_that_there_is() -> None:
 
 
 def test_an_exception_keeps_the_order_of_what_was_left_before() -> None:
-    case = Case("hello", Request(()), ("large",), left=("small", "large", "coder"))
+    case = RoutingContext("hello", Request(()), ("large",), left=("small", "large", "coder"))
     assert strategy({"except": ["large"]}).consult([case])[0].candidates == ("small", "coder")
 
 

@@ -15,8 +15,8 @@ from semroute.evaluate.replay.choices import choose, values
 from semroute.learn.policy.families.cascade import THRESHOLDS
 from semroute.learn.policy.families.classifier import value_in_yaml
 from semroute.learn.policy.families.family import Config
-from semroute.learn.policy.families.ways import Way
-from semroute.learn.policy.part import Part, Played
+from semroute.learn.policy.families.ways import AnswerPlan
+from semroute.learn.policy.part import PolicyData, PolicyOutcomes
 
 POINTS = 17
 
@@ -42,25 +42,25 @@ class ByClassifierAndCascade:
         """For people."""
         return f"classifier and cascade {self.models[self.first]}, {self.models[self.second]}"
 
-    def tried(self, tuning: Part) -> Iterator[tuple[tuple[float, float], Played]]:
+    def tried(self, tuning: PolicyData) -> Iterator[tuple[tuple[float, float], PolicyOutcomes]]:
         """Every value with every threshold; neither prediction nor check was fitted on the row."""
         pair = [self.first, self.second]
         for value in values(tuning.predicted[:, pair], tuning.expected[:, pair], POINTS).tolist():
             for threshold in THRESHOLDS[1::2]:
                 yield (value, threshold), self.play((value, threshold), tuning)
 
-    def play(self, parameter: tuple[float, float], part: Part) -> Played:
+    def play(self, parameter: tuple[float, float], part: PolicyData) -> PolicyOutcomes:
         """Where the second tier is worth its price it is asked at once; else after the first, if that must be."""
         value, threshold = parameter
         pair = [self.first, self.second]
         skips = choose(part.predicted[:, pair], part.expected[:, pair], value) == 1
-        tiers, alone = Way(self.first, self.second, threshold).play(part), Way(self.second).play(part)
-        return Played(np.where(skips, alone.quality, tiers.quality), np.where(skips, alone.cost, tiers.cost))
+        tiers, alone = AnswerPlan(self.first, self.second, threshold).play(part), AnswerPlan(self.second).play(part)
+        return PolicyOutcomes(np.where(skips, alone.quality, tiers.quality), np.where(skips, alone.cost, tiers.cost))
 
     def config(self, parameter: tuple[float, float]) -> Config:
         """The cascade starts at the tier that the classifier has decided on."""
         value, threshold = parameter
-        cascade = Way(self.first, self.second, threshold).cascade(self.models, self.folder)
+        cascade = AnswerPlan(self.first, self.second, threshold).cascade(self.models, self.folder)
         assert cascade is not False
         names = [self.models[self.first], self.models[self.second]]
         return {

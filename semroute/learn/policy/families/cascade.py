@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from semroute.learn.policy.families.family import Config
-from semroute.learn.policy.families.ways import Way
-from semroute.learn.policy.part import Part, Played
+from semroute.learn.policy.families.ways import AnswerPlan
+from semroute.learn.policy.part import PolicyData, PolicyOutcomes
 
 THRESHOLDS = tuple(np.round(np.arange(0.05, 1.0, 0.05), 2).tolist())
 
 
 @dataclass(frozen=True)
-class Cascade:
+class CascadeFamily:
     """Two tiers, and the classifier of answers between them; the parameter is its threshold.
 
     Attributes:
@@ -35,12 +35,12 @@ class Cascade:
         """For people."""
         return f"cascade {self.models[self.first]}, {self.models[self.second]}"
 
-    def tried(self, tuning: Part) -> Iterator[tuple[float, Played]]:
+    def tried(self, tuning: PolicyData) -> Iterator[tuple[float, PolicyOutcomes]]:
         """A grid of thresholds; what the check says of a row's answer was not fitted on it."""
         for threshold in THRESHOLDS:
             yield threshold, self.play(threshold, tuning)
 
-    def play(self, parameter: float, part: Part) -> Played:
+    def play(self, parameter: float, part: PolicyData) -> PolicyOutcomes:
         """Answers below the threshold are paid for, and asked for again."""
         return self._way(parameter).play(part)
 
@@ -54,5 +54,5 @@ class Cascade:
         """The first tier's."""
         return frozenset({self.first})
 
-    def _way(self, threshold: float) -> Way:
-        return Way(self.first, self.second, threshold)
+    def _way(self, threshold: float) -> AnswerPlan:
+        return AnswerPlan(self.first, self.second, threshold)

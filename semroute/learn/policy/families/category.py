@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from semroute.evaluate.replay.choices import choose, values
 from semroute.evaluate.replay.curve import replay
 from semroute.learn.policy.families.family import POINTS, Config
-from semroute.learn.policy.families.ways import Way, tiers_of
-from semroute.learn.policy.part import Part, Played
+from semroute.learn.policy.families.ways import AnswerPlan, tiers_of
+from semroute.learn.policy.part import PolicyData, PolicyOutcomes
 from semroute.outcomes.groups import group_means
 from semroute.types import Matrix
 
@@ -39,7 +39,7 @@ class CategoryTable:
 
     value: float
     offset: float
-    choice: tuple[Way, ...]
+    choice: tuple[AnswerPlan, ...]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ByCategory:
         """For people."""
         return "categories with cascades" if self.with_tiers else "categories"
 
-    def tried(self, tuning: Part) -> Iterator[tuple[CategoryTable, Played]]:
+    def tried(self, tuning: PolicyData) -> Iterator[tuple[CategoryTable, PolicyOutcomes]]:
         """For every offset the tables along the curve of values, each once.
 
         A row is played with the table that the rows of other parts give at the same value: the table of all has been
@@ -88,14 +88,14 @@ class ByCategory:
                     seen.add(choice)
                     tables = np.array([choose(*means, value) for means in others])
                     played = [replay(of, tables[part, group]) for of in cells]
-                    yield CategoryTable(value, offset, tuple(ways[place] for place in choice)), Played(*played)
+                    yield CategoryTable(value, offset, tuple(ways[place] for place in choice)), PolicyOutcomes(*played)
 
-    def play(self, parameter: CategoryTable, part: Part) -> Played:
+    def play(self, parameter: CategoryTable, part: PolicyData) -> PolicyOutcomes:
         """Each query is answered in its category's way."""
         ways = list(dict.fromkeys(parameter.choice))
         place = np.array([ways.index(way) for way in parameter.choice])[self._category(part, parameter.offset)]
         quality, cost = (replay(of, place) for of in _cells(ways, part))
-        return Played(quality, cost)
+        return PolicyOutcomes(quality, cost)
 
     def config(self, parameter: CategoryTable) -> Config:
         """Models, cascades and, where they are moved, thresholds of the categories."""
@@ -118,13 +118,13 @@ class ByCategory:
         """The first tiers'."""
         return frozenset(way.first for way in parameter.choice if way.second is not None)
 
-    def _ways(self, tuning: Part) -> list[Way]:
-        ways = [Way(number) for number in range(len(self.models))]
+    def _ways(self, tuning: PolicyData) -> list[AnswerPlan]:
+        ways = [AnswerPlan(number) for number in range(len(self.models))]
         if self.with_tiers:
-            ways += [Way(*pair, threshold) for pair in tiers_of(tuning) for threshold in THRESHOLDS]
+            ways += [AnswerPlan(*pair, threshold) for pair in tiers_of(tuning) for threshold in THRESHOLDS]
         return ways
 
-    def _category(self, part: Part, offset: float) -> NDArray[np.int64]:
+    def _category(self, part: PolicyData, offset: float) -> NDArray[np.int64]:
         """``(n,)`` number of the category; the number of categories where none fits."""
         thresholds = self._moved(offset)
         scores = part.scores.scores(thresholds, self.bar)
@@ -150,7 +150,7 @@ class ByCategory:
         return mixed[0], mixed[1]
 
 
-def _cells(ways: Sequence[Way], part: Part) -> tuple[Matrix, Matrix]:
+def _cells(ways: Sequence[AnswerPlan], part: PolicyData) -> tuple[Matrix, Matrix]:
     """``(n, w)`` quality and cost of each way on each row."""
     played = [way.play(part) for way in ways]
     quality = np.column_stack([one.quality for one in played]).astype(np.float32)

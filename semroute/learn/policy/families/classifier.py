@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from semroute.evaluate.replay.choices import choose, values
 from semroute.learn.policy.families.family import POINTS, Config
-from semroute.learn.policy.part import Part, Played
+from semroute.learn.policy.part import PolicyData, PolicyOutcomes
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class ByClassifier:
     name: str = "classifier"
     asks_classifier: bool = True
 
-    def tried(self, tuning: Part) -> Iterator[tuple[float, Played]]:
+    def tried(self, tuning: PolicyData) -> Iterator[tuple[float, PolicyOutcomes]]:
         """Values at which equally many queries change their model; no row's prediction was fitted on it."""
         for value in values(tuning.predicted, tuning.expected, POINTS).tolist():
             yield value, self.play(value, tuning)
 
-    def play(self, parameter: float, part: Part) -> Played:
+    def play(self, parameter: float, part: PolicyData) -> PolicyOutcomes:
         """Each query goes to the model that is worth most."""
-        return Played.of(part, choose(part.predicted, part.expected, parameter))
+        return PolicyOutcomes.of(part, choose(part.predicted, part.expected, parameter))
 
     def config(self, parameter: float) -> Config:
         """The classifier decides on everything."""

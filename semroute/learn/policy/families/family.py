@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from semroute.learn.policy.part import Part, Played
+from semroute.learn.policy.part import PolicyData, PolicyOutcomes
 
 POINTS = 41
 """Values of quality that are tried along a curve."""
@@ -26,11 +26,11 @@ class Family(Protocol):
         """For people."""
         ...
 
-    def tried(self, tuning: Part) -> Iterator[tuple[Any, Played]]:
+    def tried(self, tuning: PolicyData) -> Iterator[tuple[Any, PolicyOutcomes]]:
         """Every parameter with what it gives on the tuning rows, each row as if it had not been tuned on."""
         ...
 
-    def play(self, parameter: Any, part: Part) -> Played:
+    def play(self, parameter: Any, part: PolicyData) -> PolicyOutcomes:
         """What a parameter gives on some rows."""
         ...
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from semroute.learn.policy.families.family import Config
-from semroute.learn.policy.part import Part, Played
+from semroute.learn.policy.part import PolicyData, PolicyOutcomes
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,14 @@ class SingleModels:
     name: str = "one model"
     asks_classifier: bool = False
 
-    def tried(self, tuning: Part) -> Iterator[tuple[int, Played]]:
+    def tried(self, tuning: PolicyData) -> Iterator[tuple[int, PolicyOutcomes]]:
         """Every model."""
         for number in range(len(self.models)):
             yield number, self.play(number, tuning)
 
-    def play(self, parameter: int, part: Part) -> Played:
+    def play(self, parameter: int, part: PolicyData) -> PolicyOutcomes:
         """Every query goes to that model."""
-        return Played.of(part, np.full(len(part), parameter))
+        return PolicyOutcomes.of(part, np.full(len(part), parameter))
 
     def config(self, parameter: int) -> Config:
         """No rule decides, so all goes to the fallback."""

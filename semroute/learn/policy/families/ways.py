@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from semroute.learn.policy.part import Part, Played
+from semroute.learn.policy.part import PolicyData, PolicyOutcomes
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class AnswerPlan:
     """One model, or a cascade of two.
 
     Attributes:
@@ -26,14 +26,14 @@ class Way:
     second: int | None = None
     threshold: float = 0.0
 
-    def play(self, part: Part) -> Played:
+    def play(self, part: PolicyData) -> PolicyOutcomes:
         """What it gives on every row. Answers that are not accepted are paid for, and asked for again."""
         if self.second is None:
-            return Played.of(part, np.full(len(part), self.first))
+            return PolicyOutcomes.of(part, np.full(len(part), self.first))
         rejected = part.acceptance[self.first] < self.threshold
         quality = np.where(rejected, part.quality[:, self.second], part.quality[:, self.first])
         cost = part.cost[:, self.first] + np.where(rejected, part.cost[:, self.second], 0.0)
-        return Played(quality.astype(np.float64), cost.astype(np.float64))
+        return PolicyOutcomes(quality.astype(np.float64), cost.astype(np.float64))
 
     def cascade(self, models: Sequence[str], folder: str) -> dict[str, Any] | Literal[False]:
         """The section of ``semroute.yaml``; for one model false, so that none that stood there before stays.
@@ -56,7 +56,7 @@ class Way:
         return f"{models[self.first]} before {models[self.second]}, accepting from {self.threshold:.2f}"
 
 
-def tiers_of(part: Part) -> Iterator[tuple[int, int]]:
+def tiers_of(part: PolicyData) -> Iterator[tuple[int, int]]:
     """Pairs of models that a cascade can be made of: the first has a check, and the second costs more."""
     cost = part.cost.mean(axis=0, dtype=np.float64)
     for first, second in product(sorted(part.acceptance), range(len(cost))):
