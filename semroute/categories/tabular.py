@@ -35,7 +35,7 @@ RowOrError: TypeAlias = "tuple[int, Row] | SemrouteError"
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class TableColumns:
     """Columns that a reader looks for.
 
     Attributes:
@@ -49,7 +49,7 @@ class Columns:
     encoding: str | None = None
 
 
-def iter_rows(source: Path | str, columns: Columns, stdin: BinaryIO) -> Iterator[RowOrError]:
+def iter_rows(source: Path | str, columns: TableColumns, stdin: BinaryIO) -> Iterator[RowOrError]:
     """Yield line and values of every row, and an error in place of a row that cannot be read.
 
     Read are JSON Lines, JSON, CSV and the like, Parquet and plain text, packed with gzip or not. The format is that of
@@ -78,7 +78,7 @@ def iter_rows(source: Path | str, columns: Columns, stdin: BinaryIO) -> Iterator
     yield from _rows(path, columns)
 
 
-def _copied(stream: BinaryIO, shown: Path, columns: Columns) -> Iterator[RowOrError]:
+def _copied(stream: BinaryIO, shown: Path, columns: TableColumns) -> Iterator[RowOrError]:
     """Read rows of a pipe from a copy of it; errors name the pipe."""
     with TemporaryDirectory(prefix="semroute-") as folder:
         path = Path(folder) / "rows"
@@ -92,7 +92,7 @@ def _copied(stream: BinaryIO, shown: Path, columns: Columns) -> Iterator[RowOrEr
                 yield found
 
 
-def _rows(path: Path, columns: Columns) -> Iterator[RowOrError]:
+def _rows(path: Path, columns: TableColumns) -> Iterator[RowOrError]:
     try:
         source = ImportSource(path, ImportOptions(encoding=columns.encoding))
         yield from _READERS.get(source.suffix, _by_content)(source, columns)
@@ -116,14 +116,14 @@ class _Errors:
         return held
 
 
-def _json_lines(source: ImportSource, columns: Columns) -> Iterator[RowOrError]:
+def _json_lines(source: ImportSource, columns: TableColumns) -> Iterator[RowOrError]:
     errors = _Errors(source.path)
     for line in source.lines():
         yield from json_rows([line], errors)
         yield from errors.taken()
 
 
-def _delimited(source: ImportSource, columns: Columns) -> Iterator[RowOrError]:
+def _delimited(source: ImportSource, columns: TableColumns) -> Iterator[RowOrError]:
     options = ImportOptions(encoding=columns.encoding, text=columns.text)  # the first line is a header
     table, errors = delimited_table(source, options, ImportNotes()), _Errors(source.path)
     for number, row in table.rows(errors):
@@ -132,7 +132,7 @@ def _delimited(source: ImportSource, columns: Columns) -> Iterator[RowOrError]:
     yield from errors.taken()
 
 
-def _parquet(source: ImportSource, columns: Columns) -> Iterator[RowOrError]:
+def _parquet(source: ImportSource, columns: TableColumns) -> Iterator[RowOrError]:
     names, errors = parquet_schema(source).names, _Errors(source.path)
     wanted = [name for name in dict.fromkeys(names) if column_key(name) in columns.known or name == columns.text]
     if not wanted:
@@ -147,7 +147,7 @@ def _parquet(source: ImportSource, columns: Columns) -> Iterator[RowOrError]:
     yield from errors.taken()
 
 
-def _json(source: ImportSource, columns: Columns) -> Iterator[RowOrError]:
+def _json(source: ImportSource, columns: TableColumns) -> Iterator[RowOrError]:
     written = list(islice((text for _, text in source.lines() if text.strip()), 2))
     is_lines = len(written) == 2 and all(map(_is_object, written))  # of any size
     tree = None if is_lines else json_tree(source.text(), source.path)
@@ -177,7 +177,7 @@ def _listed(tree: JsonTree, known: frozenset[str]) -> list[Tree]:
     return next((found for found in named if found is not None), [tree])
 
 
-def _text(source: ImportSource, columns: Columns) -> Iterator[RowOrError]:
+def _text(source: ImportSource, columns: TableColumns) -> Iterator[RowOrError]:
     first = next((text for _, text in source.lines() if text.strip()), "")
     if _is_object(first):
         yield from _json_lines(source, columns)
@@ -185,7 +185,7 @@ def _text(source: ImportSource, columns: Columns) -> Iterator[RowOrError]:
     yield from ((number, {columns.text: text.strip()}) for number, text in source.lines() if text.strip())
 
 
-def _by_content(source: ImportSource, columns: Columns) -> Iterator[RowOrError]:
+def _by_content(source: ImportSource, columns: TableColumns) -> Iterator[RowOrError]:
     """Read a file whose name does not say its format."""
     if source.head.startswith(b"PAR1"):
         yield from _parquet(source, columns)
@@ -235,7 +235,7 @@ def _without_nulls(value: object) -> object:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-_READERS: Mapping[str, Callable[[ImportSource, Columns], Iterator[RowOrError]]] = {
+_READERS: Mapping[str, Callable[[ImportSource, TableColumns], Iterator[RowOrError]]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json,

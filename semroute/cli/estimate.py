@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from semroute.config import Config, Price
     from semroute.errors import SemrouteError
     from semroute.router import Router
-    from semroute.workflows.estimate import Escalation, Estimate, Tally
+    from semroute.workflows.estimate import Escalation, Estimate, EstimateTally
     from semroute.workflows.pool import PricedPool
     from semroute.workflows.requests import RequestRow
 
@@ -79,7 +79,7 @@ def estimate(
     from semroute.router import Router
     from semroute.workflows.assumptions import assumptions, gaps
     from semroute.workflows.escalation import parse_escalation
-    from semroute.workflows.estimate import Tally, without_calls
+    from semroute.workflows.estimate import EstimateTally, without_calls
     from semroute.workflows.requests import read_requests
 
     rate = None if escalation is None else parse_escalation(escalation)
@@ -91,7 +91,7 @@ def estimate(
     with progress_bars() as progress:
         router = Router.load(index, config=without_calls(config), log=False, progress=progress)
     pool = pool_of(router, config, priced)
-    tally = Tally(config, pool, now=now, output_tokens=output_tokens, tiers=cascade or ())
+    tally = EstimateTally(config, pool, now=now, output_tokens=output_tokens, tiers=cascade or ())
     stdin = sys.stdin.buffer if str(requests) == "-" else io.BytesIO()
     failed = _Failed()
     failed.count_all(tally, router, read_requests(requests, stdin, text=text, encoding=encoding))
@@ -139,7 +139,7 @@ class _Failed:
         self.rows = 0
         self.first: list[SemrouteError] = []
 
-    def count_all(self, tally: Tally, router: Router, rows: Iterable[RequestRow | SemrouteError]) -> None:
+    def count_all(self, tally: EstimateTally, router: Router, rows: Iterable[RequestRow | SemrouteError]) -> None:
         """Add all requests to the tally; a bar shows on a terminal that it is at work."""
         from semroute.cli.progress import progress_bars
         from semroute.errors import SemrouteError
@@ -188,7 +188,7 @@ def _price(text: str) -> tuple[str, Price]:
     return name.strip(), price
 
 
-def escalation_of(tally: Tally, config: Config) -> Escalation:
+def escalation_of(tally: EstimateTally, config: Config) -> Escalation:
     """Return the rate of the log, where it has one for these tiers; else the assumption."""
     from semroute.workflows.escalation import ASSUMED, logged_escalation
 
@@ -208,7 +208,7 @@ def _unused(prices: Mapping[str, Price], made: Estimate, pool: PricedPool) -> li
     return found
 
 
-def _left_out(config: Config, tally: Tally) -> list[str]:
+def _left_out(config: Config, tally: EstimateTally) -> list[str]:
     """Return what of the configuration has no part in the figures."""
     found = [] if config.judge.model is None else ["the judge is not asked, since that calls a model"]
     if config.trial.policy is not None:

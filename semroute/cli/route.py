@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from semroute.errors import DataError
     from semroute.router import Router
     from semroute.types import Decision, Query
-    from semroute.workflows.estimate import Tally
+    from semroute.workflows.estimate import EstimateTally
     from semroute.workflows.pool import PricedPool
 
 NEAREST = 5
@@ -176,7 +176,7 @@ class _Bill:
         self._router = router
         self._shown = "standard input" if str(file) == "-" else file.name
         self._source = str(file)
-        self._held: tuple[PricedPool, Tally] | None = None
+        self._held: tuple[PricedPool, EstimateTally] | None = None
 
     @property
     def rows(self) -> int:
@@ -191,10 +191,10 @@ class _Bill:
         # Not before the first line is out: the price list takes a third of a second.
         if self._held is None:
             from semroute.cli.estimate import pool_of
-            from semroute.workflows.estimate import Tally
+            from semroute.workflows.estimate import EstimateTally
 
             pool = pool_of(self._router, self._router.config, {})
-            self._held = pool, Tally(self._router.config, pool)
+            self._held = pool, EstimateTally(self._router.config, pool)
         self._held[1].add(RequestRow(valid_request(query)), decision)
 
     def print(self) -> None:

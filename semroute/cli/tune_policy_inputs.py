@@ -17,7 +17,7 @@ from semroute.types.progress import Progress
 if TYPE_CHECKING:
     from semroute.evaluate.baseline import DriftBaseline
     from semroute.evaluate.risk.promise import Promise
-    from semroute.learn.policy.preparing import PolicyInputs, Split
+    from semroute.learn.policy.preparing import PolicyInputs, PolicySplit
     from semroute.learn.policy.summary import Figures, Summary
     from semroute.learn.policy.tuning import Goal, Tuned
 
@@ -63,7 +63,7 @@ class Tuning:
     models: tuple[str, ...]
     goal: Goal
     promise: Promise
-    prepared: Split
+    prepared: PolicySplit
     tuned: Tuned
     summary: Summary
     left_out: int

@@ -112,7 +112,7 @@ def _named(value: object) -> object:
     return {"use": value} if isinstance(value, str) else value
 
 
-class Tier(Section):
+class TierConfig(Section):
     """One tier: a name alone is the model or group that it calls.
 
     Attributes:
@@ -142,7 +142,7 @@ class CascadeConfig(Section):
             included; each is counted before it is made. A tier above it, or of unknown price, is left out.
     """
 
-    tiers: Annotated[tuple[Annotated[Tier, BeforeValidator(_named)], ...], Field(strict=False)] = ()
+    tiers: Annotated[tuple[Annotated[TierConfig, BeforeValidator(_named)], ...], Field(strict=False)] = ()
     accept: Accept = Accept.default()
     start: Literal["cheapest", "decided"] = "cheapest"
     stream_after_tokens: Count | None = None

@@ -28,7 +28,7 @@ Group = NDArray[np.int64] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class OffPolicyEstimate:
     """A policy's mean quality (or cost) and how sure it is.
 
     Attributes:
@@ -44,7 +44,7 @@ class Estimate:
     mean_weight: float
 
 
-def ips(reward: Matrix, probability: Matrix, choice: NDArray[np.int64], group: Group = None) -> Estimate:
+def ips(reward: Matrix, probability: Matrix, choice: NDArray[np.int64], group: Group = None) -> OffPolicyEstimate:
     """``mean of known * reward / probability`` over the chosen cells.
 
     Args:
@@ -57,23 +57,23 @@ def ips(reward: Matrix, probability: Matrix, choice: NDArray[np.int64], group: G
     return _estimate(weight * chosen, weight, group)
 
 
-def snips(reward: Matrix, probability: Matrix, choice: NDArray[np.int64], group: Group = None) -> Estimate:
+def snips(reward: Matrix, probability: Matrix, choice: NDArray[np.int64], group: Group = None) -> OffPolicyEstimate:
     """``sum of weight * reward / sum of weights``, with ``weight = known / probability``; arguments as of :func:`ips`.
 
     NaN where no chosen cell is known.
     """
     weight, chosen = _chosen(reward, probability, choice)
     if not weight.any():
-        return Estimate(float("nan"), float("nan"), 0, 0.0)
+        return OffPolicyEstimate(float("nan"), float("nan"), 0, 0.0)
     value = float((weight * chosen).sum() / weight.sum())
     # The ratio's linearisation: Owen, "Monte Carlo theory, methods and examples", 2013, section 9.2.
     part = weight * (chosen - value) / weight.mean()
-    return Estimate(value, Totals.of(part, group).error, int((weight > 0).sum()), float(weight.mean()))
+    return OffPolicyEstimate(value, Totals.of(part, group).error, int((weight > 0).sum()), float(weight.mean()))
 
 
 def doubly_robust(
     reward: Matrix, probability: Matrix, choice: NDArray[np.int64], predicted: Matrix, group: Group = None
-) -> Estimate:
+) -> OffPolicyEstimate:
     """``mean of predicted + known * (reward - predicted) / probability`` over the chosen cells.
 
     Args:
@@ -110,7 +110,7 @@ def _pick(cells: Matrix, choice: NDArray[np.int64]) -> Doubles:
     return np.take_along_axis(cells, choice[:, None], axis=1)[:, 0].astype(np.float64)
 
 
-def _estimate(parts: Doubles, weight: Doubles, group: Group) -> Estimate:
+def _estimate(parts: Doubles, weight: Doubles, group: Group) -> OffPolicyEstimate:
     mean_weight = float(weight.mean()) if len(weight) else 0.0
     value = float(parts.mean()) if len(parts) else float("nan")
-    return Estimate(value, Totals.of(parts, group).error, int((weight > 0).sum()), mean_weight)
+    return OffPolicyEstimate(value, Totals.of(parts, group).error, int((weight > 0).sum()), mean_weight)

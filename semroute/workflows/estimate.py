@@ -229,7 +229,7 @@ class _Group:
     usd: float = 0.0
 
 
-class Tally:
+class EstimateTally:
     """Sums over requests, in memory that does not grow with their number.
 
     Args:
@@ -436,7 +436,7 @@ class Tally:
 
 
 def tally_requests(
-    tally: Tally, router: Router, rows: Iterable[RequestRow | SemrouteError]
+    tally: EstimateTally, router: Router, rows: Iterable[RequestRow | SemrouteError]
 ) -> Iterator[SemrouteError | int]:
     """Route requests and add them; yield the errors of rows, and after each chunk the number of rows that were added.
 

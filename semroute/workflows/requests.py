@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 
 from semroute.categories.notes import shortened
 from semroute.categories.rows import kind
-from semroute.categories.tabular import SHOWN_STDIN, STDIN, Columns, Row, column_key, iter_rows
+from semroute.categories.tabular import SHOWN_STDIN, STDIN, Row, TableColumns, column_key, iter_rows
 from semroute.dispatch.validation import valid_request
 from semroute.errors import DataError, InputError, SemrouteError
 from semroute.router.text import as_messages, routable_text
@@ -79,7 +79,7 @@ def read_requests(
         text: key or column of what is asked; None takes the first of :data:`QUERIES`.
         encoding: of the file; None takes UTF-8, or UTF-16 with its mark.
     """
-    columns = Columns(KNOWN, text or "query", encoding)
+    columns = TableColumns(KNOWN, text or "query", encoding)
     shown = SHOWN_STDIN if str(source) == STDIN else Path(source)
     for found in iter_rows(source, columns, stdin):
         if isinstance(found, SemrouteError):

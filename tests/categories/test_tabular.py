@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from semroute.categories.tabular import Columns, column_key, iter_rows
+from semroute.categories.tabular import TableColumns, column_key, iter_rows
 from semroute.errors import SemrouteError
 
-COLUMNS = Columns(frozenset({"query", "messages", "model"}), "query")
+COLUMNS = TableColumns(frozenset({"query", "messages", "model"}), "query")
 ROWS: list[dict[str, Any]] = [
     {"query": "fix the python loop", "model": "gpt-4o"},
     {"query": "boil, or fry, an egg?", "model": "gpt-4o-mini"},

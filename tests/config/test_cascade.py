@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from semroute.config.cascade import Format, Tier
+from semroute.config.cascade import Format, TierConfig
 from semroute.config.load import validate
 from semroute.config.schema import Config
 
@@ -16,7 +16,7 @@ def parsed(text: str) -> Config:
 
 def test_a_tier_may_be_written_as_its_name() -> None:
     cascade = parsed("cascade: {tiers: [small, {use: frontier, quality: 0.9}]}").cascade
-    assert cascade.tiers == (Tier(use="small"), Tier(use="frontier", quality=0.9))
+    assert cascade.tiers == (TierConfig(use="small"), TierConfig(use="frontier", quality=0.9))
 
 
 def test_format_may_be_a_switch() -> None:

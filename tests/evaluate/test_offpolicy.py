@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semroute.evaluate.offpolicy import Estimate, completed_by_prediction, doubly_robust, ips, snips
+from semroute.evaluate.offpolicy import OffPolicyEstimate, completed_by_prediction, doubly_robust, ips, snips
 
 _NAN = float("nan")
 
@@ -49,7 +49,9 @@ def test_queries_that_say_the_same_make_no_estimate_surer(times: int) -> None:
         assert repeated.value == pytest.approx(once.value)
 
 
-def _estimates(told: np.ndarray, probability: np.ndarray, choice: np.ndarray, *rest: np.ndarray) -> list[Estimate]:
+def _estimates(
+    told: np.ndarray, probability: np.ndarray, choice: np.ndarray, *rest: np.ndarray
+) -> list[OffPolicyEstimate]:
     guess, group = rest
     robust = doubly_robust(told, probability, choice, guess, group)
     return [ips(told, probability, choice, group), snips(told, probability, choice, group), robust]

@@ -19,7 +19,7 @@ from semroute.errors import SemrouteError
 from semroute.router import Router
 from semroute.types import Request
 from semroute.workflows.assumptions import assumptions, gaps
-from semroute.workflows.estimate import Escalation, Estimate, Tally, tally_requests, without_calls
+from semroute.workflows.estimate import Escalation, Estimate, EstimateTally, tally_requests, without_calls
 from semroute.workflows.pool import PricedPool
 from semroute.workflows.requests import RequestRow, parse_row
 
@@ -48,10 +48,10 @@ def router_of(folder: Path, text: str) -> Router:
 
 def tally_of(
     folder: Path, rows: Sequence[dict[str, Any]], text: str = "", *, prices: Any = PRICES, **options: Any
-) -> Tally:
+) -> EstimateTally:
     router, config = router_of(folder, text), config_of(text)
     names = [name for models in router.live.models.values() for name in models]
-    tally = Tally(config, PricedPool(config, prices, (*names, *router.live.fallback)), **options)
+    tally = EstimateTally(config, PricedPool(config, prices, (*names, *router.live.fallback)), **options)
     found = list(tally_requests(tally, router, map(parse_row, rows)))
     assert not any(isinstance(one, SemrouteError) for one in found)
     return tally
@@ -161,7 +161,7 @@ def test_the_cascade_of_the_configuration_is_the_routers_own(folder: Path) -> No
     config, problems = validate(wide + own)
     assert config is not None, problems
     router = Router.load(folder, config=config, log=False)
-    tally = Tally(config, PricedPool(config, PRICES))
+    tally = EstimateTally(config, PricedPool(config, PRICES))
     assert list(tally_requests(tally, router, map(parse_row, rows))) == [2]
     cascade = tally.estimate(escalation=Escalation(0.1, 0.2, 0.3, "")).cascade
     assert cascade is not None
@@ -176,7 +176,7 @@ def test_a_second_answer_that_is_compared_is_charged(folder: Path) -> None:
     config, problems = validate(text)
     assert config is not None, problems
     router = Router.load(folder, config=config, log=False)
-    tally = Tally(config, PricedPool(config, PRICES), now="large")
+    tally = EstimateTally(config, PricedPool(config, PRICES), now="large")
     list(tally_requests(tally, router, [parse_row({"query": COOKING, "usage": USAGE})]))
     cascade = tally.estimate(escalation=Escalation(0.1, 0.2, 0.3, "")).cascade
     assert cascade is not None
@@ -282,7 +282,7 @@ def test_shares_sum_to_one_and_the_order_of_rows_does_not_matter(
 def test_with_one_model_routing_costs_what_it_costs_now(folder: Path, rows: list[dict[str, Any]]) -> None:
     rows, router = [{**row, "model": None} for row in rows], alone(folder)
     config = router.config
-    tally = Tally(config, PricedPool(config, PRICES), now="large")
+    tally = EstimateTally(config, PricedPool(config, PRICES), now="large")
     list(tally_requests(tally, router, map(parse_row, rows)))
     made = tally.estimate()
     assert made.now_usd == made.routed_usd
@@ -306,7 +306,7 @@ def test_a_cascade_costs_more_the_more_escalates(
 
 def test_rows_of_a_router_need_no_file(folder: Path) -> None:
     router = Router.load(folder, log=False)
-    tally = Tally(router.config, PricedPool(router.config, PRICES))
+    tally = EstimateTally(router.config, PricedPool(router.config, PRICES))
     request = Request(({"role": "user", "content": COOKING},))
     tally.add(RequestRow(request), router.route(request))
     assert tally.estimate().requests == 1

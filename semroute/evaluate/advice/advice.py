@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from semroute.evaluate.advice.tally import PriceOf, Tally
+from semroute.evaluate.advice.tally import AdviceTally, PriceOf
 from semroute.evaluate.curves.bootstrap import Interval
 from semroute.evaluate.mean import mean_interval
 from semroute.evaluate.plain import finite
@@ -80,13 +80,13 @@ def advise(
         tiers_of: what the tiers of a category call now; none where it has no cascade.
         price_of: what a call costs.
     """
-    tallies: dict[str, Tally] = {}
+    tallies: dict[str, AdviceTally] = {}
     others: dict[str, int] = {}
     for outcome in outcomes:
         if not outcome.trials:
             continue
         name = outcome.category or ""
-        tally = tallies.setdefault(name, Tally(tiers_of(outcome.category)))
+        tally = tallies.setdefault(name, AdviceTally(tiers_of(outcome.category)))
         if tally.takes(outcome):
             tally.add(outcome, price_of)
         else:
@@ -95,7 +95,7 @@ def advise(
     return tuple(sorted(found, key=lambda advice: (-advice.queries, advice.category)))
 
 
-def _advice(name: str, tally: Tally, others: int) -> Advice:
+def _advice(name: str, tally: AdviceTally, others: int) -> Advice:
     usd, first = np.array(tally.usd), np.array(tally.first_usd)
     straight = [_filled(np.array(column)) for column in tally.straight_usd]
     escalated = np.array(tally.escalated, dtype=bool)

@@ -14,7 +14,7 @@ PriceOf: TypeAlias = Callable[[str, Usage], float | None]
 
 
 @dataclass(slots=True)
-class Tally:
+class AdviceTally:
     """Outcomes that went up one cascade.
 
     Attributes:

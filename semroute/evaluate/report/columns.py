@@ -46,7 +46,7 @@ class Spent:
 
 
 @dataclass(slots=True)
-class Columns:
+class LogColumns:
     """A row for each outcome, and sums over their calls; about a hundred bytes an outcome.
 
     Attributes:
@@ -124,9 +124,9 @@ class Columns:
         return np.array(getattr(self, name), dtype=np.float64)
 
 
-def columns(outcomes: Iterable[LoggedOutcome]) -> Columns:
+def columns(outcomes: Iterable[LoggedOutcome]) -> LogColumns:
     """The columns of outcomes, read once."""
-    made = Columns()
+    made = LogColumns()
     for outcome in outcomes:
         made.add(outcome)
     return made

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.evaluate.report.columns import Columns
+from semroute.evaluate.report.columns import LogColumns
 
 QUANTILES = (0.5, 0.9, 0.99)
 HIDDEN = 1.5
@@ -53,7 +53,7 @@ class LogLatency:
         return plain is not None and self.total.p99 is not None and self.total.p99 > HIDDEN * plain
 
 
-def latency(columns: Columns) -> LogLatency:
+def latency(columns: LogColumns) -> LogLatency:
     """The times of a log."""
     took, answered = columns.array("latency"), columns.array("answered") > 0
     escalated = columns.array("escalated") > 0

@@ -12,7 +12,7 @@ from semroute.evaluate.curves.bootstrap import Interval
 from semroute.evaluate.mean import mean_interval
 from semroute.evaluate.plain import finite, plain
 from semroute.evaluate.rate import Rate
-from semroute.evaluate.report.columns import PURPOSES, Columns, Spent, columns
+from semroute.evaluate.report.columns import PURPOSES, LogColumns, Spent, columns
 from semroute.evaluate.report.latency import LogLatency, latency
 from semroute.evaluate.report.saving import Saving, saving
 from semroute.types import LoggedOutcome
@@ -69,7 +69,7 @@ class LogReport:
     unanswered_usd: float
     unpriced_calls: int
     estimated_calls: int
-    columns: Columns
+    columns: LogColumns
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready values; what is not defined is None."""
@@ -120,7 +120,7 @@ def report(outcomes: Iterable[LoggedOutcome]) -> LogReport:
 
 
 def _categories(
-    made: Columns,
+    made: LogColumns,
     total: float,
     cascaded: np.ndarray,
     escalated: np.ndarray,

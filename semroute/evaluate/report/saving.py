@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from semroute.evaluate.curves.bootstrap import Interval
-from semroute.evaluate.report.columns import Columns
+from semroute.evaluate.report.columns import LogColumns
 
 MONTH_DAYS = 30.44
 """Mean length of a month, days."""
@@ -50,7 +50,7 @@ class Saving:
         return self.days < 1.0
 
 
-def saving(columns: Columns) -> Saving:
+def saving(columns: LogColumns) -> Saving:
     """Compare the two bills.
 
     The interval is that of a ratio of sums: with ``r = C / B`` the variance of ``r`` is about

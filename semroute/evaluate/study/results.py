@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from semroute.evaluate.curves.bootstrap import RESAMPLES, Interval
-from semroute.evaluate.offpolicy import Estimate
+from semroute.evaluate.offpolicy import OffPolicyEstimate
 from semroute.evaluate.replay.choices import POINTS
 from semroute.evaluate.replay.contenders import BaselinePredictor
 from semroute.evaluate.replay.curve import Curve
@@ -70,7 +70,7 @@ class PolicyResult:
     predictions: Mapping[str, PredictionFigures]
     tasks: tuple[TaskFigures, ...]
     needed: Needed
-    estimates: Mapping[str, Estimate]
+    estimates: Mapping[str, OffPolicyEstimate]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.evaluate.curves.bootstrap import Resampling, interval
-from semroute.evaluate.offpolicy import Estimate, doubly_robust, ips, snips
+from semroute.evaluate.offpolicy import OffPolicyEstimate, doubly_robust, ips, snips
 from semroute.evaluate.replay.choices import choose, values
 from semroute.evaluate.replay.contenders import (
     BaselinePredictor,
@@ -168,7 +168,7 @@ class _Studying:
             return pair_figures(length, weak, strong, self.resampling, None)
         return pair_figures(gap(guess, *self.roles.pair), weak, strong, self.resampling, length)
 
-    def _estimates(self, guess: Matrix, choice: NDArray[np.int64]) -> dict[str, Estimate]:
+    def _estimates(self, guess: Matrix, choice: NDArray[np.int64]) -> dict[str, OffPolicyEstimate]:
         told = self.costs.table.quality, probabilities(self.costs.table), choice
         group = self.duplicates.group
         return {

@@ -59,7 +59,7 @@ class PolicyInputs:
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class PolicySplit:
     """Both parts, and what was trained on the first.
 
     Attributes:
@@ -121,7 +121,7 @@ def prepare(
     heads: Mapping[str, Estimator] | None = None,
     seed: int = 0,
     progress: Progress = lambda step, done, total: None,
-) -> Split:
+) -> PolicySplit:
     """Train on the tuning rows, and predict both parts; each row by what was not fitted on it.
 
     Args:
@@ -140,7 +140,7 @@ def prepare(
         rows, setting, heads=heads, seed=seed, progress=lambda done, total: progress("training", done, total)
     )
     checks, said = _checks(material, tuning, seed, progress)
-    return Split(
+    return PolicySplit(
         tuning=_part(material, tuning, trained.left_out.astype(np.float32), trained.classifier, said),
         held=seen_anew(material, held, trained.classifier, checks),
         classifier=trained.classifier,

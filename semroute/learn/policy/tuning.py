@@ -20,7 +20,7 @@ from semroute.learn.policy.families import (
 )
 from semroute.learn.policy.families.ways import tiers_of
 from semroute.learn.policy.part import PolicyData
-from semroute.learn.policy.preparing import Split
+from semroute.learn.policy.preparing import PolicySplit
 from semroute.learn.policy.search import Floor, Point, PromiseTest, best_below, cheapest_above, points, worth_most
 
 
@@ -58,7 +58,7 @@ class Tuned:
 
 def families(
     models: Sequence[str],
-    prepared: Split,
+    prepared: PolicySplit,
     categories: Sequence[str],
     thresholds: NDArray[np.float64],
     bar: float,
@@ -86,7 +86,7 @@ def families(
     return found
 
 
-def tune(tried: Sequence[Family], prepared: Split, goal: Goal, strongest: int, promise: Promise) -> Tuned:
+def tune(tried: Sequence[Family], prepared: PolicySplit, goal: Goal, strongest: int, promise: Promise) -> Tuned:
     """Choose the policy.
 
     The tuning rows choose a family: the one that would win if they tested the promise. Only its sequence of

@@ -17,7 +17,7 @@ import yaml
 from semroute.errors import InputError
 from semroute.heads.answers import write_classifier
 from semroute.heads.queries import write_query_classifier
-from semroute.learn.policy.preparing import Split
+from semroute.learn.policy.preparing import PolicySplit
 from semroute.learn.policy.search import Point
 from semroute.outcomes.table import OutcomeTable
 from semroute.texts.digests import digest_of
@@ -34,7 +34,7 @@ def generation(table: OutcomeTable, settings: Iterable[object]) -> str:
 
 
 def write_policy(
-    point: Point, prepared: Split, folder: Path, own: str, *, head: str, report: Mapping[str, Any]
+    point: Point, prepared: PolicySplit, folder: Path, own: str, *, head: str, report: Mapping[str, Any]
 ) -> None:
     """Write a policy and the classifiers that it asks; a policy that is there already is replaced at the end.
 

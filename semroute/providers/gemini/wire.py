@@ -43,7 +43,7 @@ class Content(_Wire):
     parts: list[GeminiPart] | None = None
 
 
-class Candidate(_Wire):
+class GeminiCandidate(_Wire):
     """An answer; only the first is asked for."""
 
     content: Content | None = None
@@ -63,7 +63,7 @@ class Feedback(_Wire):
 class GeminiResponse(_Wire):
     """``GenerateContentResponse``: an answer, or in a stream the next piece of it."""
 
-    candidates: list[Candidate] | None = None
+    candidates: list[GeminiCandidate] | None = None
     prompt_feedback: Feedback | None = None
     usage_metadata: Any = None
     model_version: str | None = None

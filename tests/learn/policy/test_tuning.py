@@ -10,7 +10,7 @@ from learn.policy.made import MODELS, part
 from semroute.evaluate.risk.promise import Promise
 from semroute.learn.policy.families import ByCategory, ByClassifier, CascadeFamily, Family, SingleModels
 from semroute.learn.policy.part import PolicyData
-from semroute.learn.policy.preparing import Split
+from semroute.learn.policy.preparing import PolicySplit
 from semroute.learn.policy.search import frontier, points
 from semroute.learn.policy.summary import summarise
 from semroute.learn.policy.tuning import Goal, Tuned, strongest_model, tune
@@ -24,8 +24,8 @@ FAMILIES: list[Family] = [
 SURE = Promise(0.95, ahead=2000)
 
 
-def prepared(skill: float = 1.0, n: int = 2000) -> Split:
-    return Split(part(n, seed=1, skill=skill), part(n, seed=2, skill=skill), classifier=None)  # type: ignore[arg-type]
+def prepared(skill: float = 1.0, n: int = 2000) -> PolicySplit:
+    return PolicySplit(part(n, seed=1, skill=skill), part(n, seed=2, skill=skill), classifier=None)  # type: ignore[arg-type]
 
 
 def tuned(goal: Goal, skill: float = 1.0, n: int = 2000, promise: Promise = SURE) -> Tuned:
@@ -97,7 +97,7 @@ def test_a_value_weighs_quality_against_cost() -> None:
 def test_the_floor_holds_on_rows_that_were_never_seen(skill: float) -> None:
     kept = 0
     for seed in range(40):
-        both = Split(
+        both = PolicySplit(
             part(800, seed=3 * seed + 10, skill=skill),
             part(800, seed=3 * seed + 11, skill=skill),
             classifier=None,  # type: ignore[arg-type]
@@ -119,7 +119,7 @@ def test_few_rows_promise_less() -> None:
 def test_what_a_model_without_a_failure_in_few_rows_promises_is_no_certainty() -> None:
     rows = part(120)
     rows.quality[:, 0] = rows.quality[:, 1]  # the cheap model is as good in every row that was seen
-    both = Split(rows, rows, classifier=None)  # type: ignore[arg-type]
+    both = PolicySplit(rows, rows, classifier=None)  # type: ignore[arg-type]
     found = tune([SingleModels(MODELS)], both, Goal(value=0.0), 1, SURE)
     assert found.chosen is not None
     assert found.chosen.parameter == 0
@@ -139,7 +139,7 @@ def test_a_budget_is_not_believed_for_few_rows_without_a_dear_call() -> None:
         own.cost[:, 1] = np.where(random.random(100) < 0.02, 2.0, 0.02)
         own.cost[0, 1] = 2.0
         tuning, held = (replace(own, **_rows(own, rows)) for rows in (np.arange(50), np.arange(50, 100)))
-        chosen = tune([SingleModels(MODELS)], Split(tuning, held, None), Goal(max_cost=0.03), 1, Promise()).chosen  # type: ignore[arg-type]
+        chosen = tune([SingleModels(MODELS)], PolicySplit(tuning, held, None), Goal(max_cost=0.03), 1, Promise()).chosen  # type: ignore[arg-type]
         broken += chosen is not None and chosen.parameter == 1
     assert broken == 0
 
@@ -159,7 +159,7 @@ def test_a_query_that_comes_often_and_lies_in_the_tuning_rows_counts_against_the
         made.group[:often] = 0
         return made
 
-    both = Split(rows(400, 600, 1), rows(0, 1000, 2), classifier=None)  # type: ignore[arg-type]
+    both = PolicySplit(rows(400, 600, 1), rows(0, 1000, 2), classifier=None)  # type: ignore[arg-type]
     found = tune([SingleModels(MODELS)], both, Goal(min_quality=0.95), 1, SURE)
     assert found.chosen is not None
     assert found.chosen.parameter == 1, "with the rows that test alone it would be the cheap one"
