@@ -136,7 +136,7 @@ class GeminiAnswer:
             return self._malformed("answered 200 without a candidate")
         return None
 
-    def _take(self, candidate: wire.Candidate) -> str:
+    def _take(self, candidate: wire.GeminiCandidate) -> str:
         self._has_begun = True
         reason = None if candidate.finish_reason == "FINISH_REASON_UNSPECIFIED" else candidate.finish_reason
         self._finish_reason = reason or self._finish_reason
