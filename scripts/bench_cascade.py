@@ -20,14 +20,12 @@ from cascade_bench.contenders import contenders
 from cascade_bench.figures import LEVELS, Figures, Pair, figures
 
 from semroute.cli.encoding import Encoding
-from semroute.evaluate.curves.bootstrap import Interval, Resampling
-from semroute.evaluate.plots.drawing import COLOURS, GREY, new_figure, without_frame, write
-from semroute.learn.answers.rows import judged_answers
-from semroute.learn.answers.training import train
-from semroute.outcomes.costs import with_costs
+from semroute.evaluate.metrics import Interval, Resampling
+from semroute.learn.answer_quality import judged_answers, train
+from semroute.outcomes.costs import read_prices, with_costs
 from semroute.outcomes.files import read_outcomes
-from semroute.outcomes.prices import read_prices
 from semroute.outcomes.table import OutcomeTable
+from semroute.render.plots import COLOURS, GREY, new_figure, without_frame, write
 
 WEAK, STRONG = "mixtral-8x7b", "gpt-4-1106-preview"
 

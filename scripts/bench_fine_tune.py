@@ -27,21 +27,17 @@ from bench_policy import FILES
 from numpy.typing import NDArray
 
 from semroute.cli.encoding import Encoding
-from semroute.encoders.sentence import DEFAULT_MODEL, load
-from semroute.evaluate.curves.bootstrap import Interval, Resampling, interval
-from semroute.evaluate.curves.pair import apgr
-from semroute.evaluate.curves.resampled import strong_share_curves
-from semroute.evaluate.replay.duplicates import duplicates
-from semroute.evaluate.replay.folds import Fold, k_folds, task_folds
-from semroute.heads.queries.costs import CallCosts
-from semroute.heads.queries.inputs import QueryInputs
-from semroute.learn.queries.finetuning import FineTuning, fine_tune
-from semroute.learn.queries.quality_model import QualityModel
-from semroute.learn.queries.rows import TrainingRows
-from semroute.learn.queries.training import Setting, train_queries
-from semroute.learn.queries.tuned_part import tune_part
+from semroute.encoders.export import DEFAULT_MODEL, load
+from semroute.evaluate.curves import apgr, strong_share_curves
+from semroute.evaluate.metrics import Interval, Resampling, interval
+from semroute.evaluate.replay import Fold, duplicates, k_folds, task_folds
+from semroute.learn.estimators import TrainingRows
+from semroute.learn.finetuning import FineTuning, QualityModel, fine_tune, tune_part
+from semroute.learn.query_quality import Setting, train_queries
 from semroute.outcomes.files import read_outcomes
 from semroute.outcomes.table import OutcomeTable
+from semroute.predictors.query_features import QueryInputs
+from semroute.predictors.query_quality import CallCosts
 
 WAYS = ("classifier", "tuned encoder alone", "both")
 PAIRS = ("mmlu", "gsm8k")

@@ -23,13 +23,13 @@ import numpy as np
 from bench_clinc import rows, write_categories
 from numpy.typing import NDArray
 
-from semroute.evaluate.semantic import Evaluation, evaluate
+from semroute.evaluate.routing import Evaluation, evaluate
 from semroute.index import FirstStage
-from semroute.index.stages import margin_score
-from semroute.learn.pipeline import build_index
+from semroute.index.scoring import margin_score
+from semroute.learn.build import build_index
 from semroute.router import Router
-from semroute.router.live import LoadedIndex
-from semroute.router.measure import score_by_stage
+from semroute.router.load import LoadedIndex
+from semroute.workflows.measure import score_by_stage
 
 LABELS = "domains"
 ALLOWED_LOSS = 0.002

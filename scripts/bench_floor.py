@@ -25,16 +25,15 @@ from bench_policy import FILES
 from floor_bench.plot import plot
 
 from semroute.cli.encoding import Encoding
-from semroute.evaluate.replay.duplicates import duplicates
-from semroute.evaluate.risk.promise import Promise
-from semroute.heads.queries.inputs import QueryInputs
+from semroute.evaluate.replay import duplicates
+from semroute.evaluate.risk import Promise
 from semroute.index import BothScores
-from semroute.learn.policy.preparing import PolicyInputs, prepare, seen_anew, split
-from semroute.learn.policy.tuning import Goal, families, strongest_model, tune
-from semroute.learn.queries.training import estimators
-from semroute.outcomes.costs import with_costs
+from semroute.learn.policy.prepare import PolicyInputs, prepare, seen_anew, split
+from semroute.learn.policy.search import Goal, families, strongest_model, tune
+from semroute.learn.query_quality import estimators
+from semroute.outcomes.costs import read_prices, with_costs
 from semroute.outcomes.files import read_outcomes
-from semroute.outcomes.prices import read_prices
+from semroute.predictors.query_features import QueryInputs
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,10 @@ from statistics import median
 import click
 import numpy as np
 
-from semroute.evaluate.curves.bootstrap import Resampling, interval
-from semroute.evaluate.curves.pair import apgr, cpt, strong_share_curve
-from semroute.evaluate.curves.resampled import aurocs, calibration_errors, strong_share_curves
-from semroute.evaluate.replay.choices import values
-from semroute.evaluate.replay.curve import tradeoff_curve
-from semroute.evaluate.study.figures import Reference, curve_figures
+from semroute.evaluate.comparison_results import Reference, curve_figures
+from semroute.evaluate.curves import apgr, aurocs, calibration_errors, cpt, strong_share_curve, strong_share_curves
+from semroute.evaluate.metrics import Resampling, interval
+from semroute.evaluate.replay import tradeoff_curve, values
 
 
 @click.command()

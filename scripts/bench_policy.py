@@ -21,16 +21,15 @@ import click
 import numpy as np
 
 from semroute.cli.encoding import Encoding
-from semroute.evaluate.curves.bootstrap import Interval
-from semroute.evaluate.replay.contenders import BaselinePredictor, fitted
-from semroute.evaluate.study.results import ComparisonPlan, Policies, Study
-from semroute.evaluate.study.study import run_study
-from semroute.heads.queries.costs import CallCosts
-from semroute.learn.queries.rows import TrainingRows
-from semroute.learn.queries.training import Setting, train_queries
-from semroute.outcomes.costs import with_costs
+from semroute.evaluate.baselines import BaselinePredictor, fitted
+from semroute.evaluate.comparison import run_study
+from semroute.evaluate.comparison_results import ComparisonPlan, Policies, Study
+from semroute.evaluate.metrics import Interval
+from semroute.learn.estimators import TrainingRows
+from semroute.learn.query_quality import Setting, train_queries
+from semroute.outcomes.costs import read_prices, with_costs
 from semroute.outcomes.files import read_outcomes
-from semroute.outcomes.prices import read_prices
+from semroute.predictors.query_quality import CallCosts
 from semroute.types import Matrix, QualityPredictor
 
 

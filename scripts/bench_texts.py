@@ -21,7 +21,7 @@ from typing import Any
 import click
 import numpy as np
 
-from semroute.evaluate.rate import Rate
+from semroute.evaluate.metrics import Rate
 
 ROOT = Path(__file__).parent.parent
 SETS = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from semroute.evaluate.bill import Bill
+from semroute.evaluate.log_report import Bill
 
 
 @click.command()
@@ -44,7 +44,7 @@ def main(
     click.echo(f"a cascade costs more than routing without mistakes from {bill.routing_even:.1%} escalated on,")
     click.echo(f"and more than the strong model alone from {bill.break_even:.1%} on")
     if plot is not None:
-        from semroute.evaluate.plots.bill import plot_bill
+        from semroute.render.plots import plot_bill
 
         plot_bill(bill, escalated, plot)
 

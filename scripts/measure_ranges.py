@@ -17,10 +17,9 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.categories import read_categories
+from semroute.data.categories import read_categories
 from semroute.encoders.minilm import build_graph, packaged_model, read_weights
-from semroute.inference.graph import padded, runtime
-from semroute.inference.tokens import Tokens
+from semroute.encoders.onnx import Tokens, padded, runtime
 
 OUT = Path(__file__).resolve().parent.parent / "semroute" / "encoders" / "minilm_ranges.npz"
 MAX_TOKENS = 256

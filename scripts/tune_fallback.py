@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from semroute.cli.console import config_option, index_option, json_option
 from semroute.cli.main import main
-from semroute.cli.options import config_option, index_option, json_option
 
 if TYPE_CHECKING:
-    from semroute.evaluate.sweep import SweepPoint
+    from semroute.evaluate.routing import SweepPoint
 
 TABLE_STEP = 5
 """The table shows thresholds that are multiples of so many hundredths; ``--json`` has all."""
@@ -51,13 +51,12 @@ def tune_fallback(
     LABELLED is a .jsonl, .csv or .parquet file with "query" and "category"; null stands for out of scope. "semroute
     tune" chooses a threshold for each category instead.
     """
-    from semroute.categories import read_labelled
-    from semroute.cli.console import print_json
-    from semroute.cli.progress import progress_bars
-    from semroute.cli.routers import open_router, own_artifact
-    from semroute.evaluate.sweep import recommend, sweep, threshold_grid
-    from semroute.learn.build import with_thresholds
-    from semroute.router.measure import score_rows
+    from semroute.cli.console import print_json, progress_bars
+    from semroute.cli.encoding import open_router, own_artifact
+    from semroute.data.queries import read_labelled
+    from semroute.evaluate.routing import recommend, sweep, threshold_grid
+    from semroute.learn.artifact import with_thresholds
+    from semroute.workflows.measure import score_rows
 
     rows = read_labelled(labelled)
     router = open_router(index, config_path)
@@ -68,7 +67,7 @@ def tune_fallback(
     points = sweep(scored, threshold_grid(scored))
     best = recommend(points, oos_recall)
     if plot is not None:
-        from semroute.evaluate.plots.sweep import plot_sweep
+        from semroute.render.plots import plot_sweep
 
         plot_sweep(points, best, plot, title=f"Fallback threshold on {len(rows):,} queries of {labelled.name}")
     if write:

@@ -129,7 +129,7 @@ class Fault(StrEnum):
     """Cause of a failed call: what it counts against, and whether another endpoint may do better.
 
     An endpoint is a deployment with one of its credentials. Which status and code has which cause is the table in
-    :mod:`semroute.providers.transport.error_codes`.
+    :mod:`semroute.providers.error_codes`.
     """
 
     ENDPOINT = "endpoint"

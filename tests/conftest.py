@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def sentence_transformer() -> SentenceTransformer:
     """The built-in model on torch; tests must leave it as it is."""
-    from semroute.encoders.sentence import DEFAULT_MODEL, load
+    from semroute.encoders.export import DEFAULT_MODEL, load
 
     return load(DEFAULT_MODEL)
 
@@ -72,8 +72,7 @@ def sentence_transformer() -> SentenceTransformer:
 @pytest.fixture(scope="session")
 def exported_encoder(tmp_path_factory: pytest.TempPathFactory) -> ExportedEncoder:
     """The built-in model as exported files; ``.load()`` gives an encoder, ``.model_path.parent`` is the folder."""
-    from semroute.encoders.export import export_onnx
-    from semroute.encoders.sentence import DEFAULT_MODEL
+    from semroute.encoders.export import DEFAULT_MODEL, export_onnx
 
     return export_onnx(DEFAULT_MODEL, tmp_path_factory.mktemp("exported_encoder"))
 
@@ -154,7 +153,7 @@ ROUTING_EXAMPLES = {
 @pytest.fixture(scope="session")
 def routing_index(exported_encoder: ExportedEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small artifact with the built-in encoder; tests copy it before they change it. Thresholds are 0.2."""
-    from semroute.learn.build import Examples, build_artifact, embed, with_thresholds
+    from semroute.learn.artifact import Examples, build_artifact, embed, with_thresholds
 
     names = sorted(ROUTING_EXAMPLES)
     examples = Examples(
@@ -175,11 +174,11 @@ def routing_index(exported_encoder: ExportedEncoder, tmp_path_factory: pytest.Te
 def staged_index(routing_index: Path, static_encoder: StaticEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``routing_index`` with a first stage, whose bar lets in four fifths of the examples. Thresholds are 0.2."""
     from semroute.index import open_artifact
-    from semroute.learn.build import build_artifact, with_thresholds
+    from semroute.learn.artifact import build_artifact, with_thresholds
     from semroute.learn.first_stage import FirstStagePlan, ValidationRows
-    from semroute.learn.stored import stored_examples
     from semroute.learn.thresholds import RejectionTarget
-    from semroute.router.live import open_encoder
+    from semroute.learn.update import stored_examples
+    from semroute.router.load import open_encoder
 
     plain = open_artifact(routing_index)
     examples, vectors = stored_examples(plain)

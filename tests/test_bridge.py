@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from semroute import bridge
+from semroute import _sync
 
 
 async def double(value: int) -> int:
@@ -14,7 +14,7 @@ async def double(value: int) -> int:
 
 
 def test_work_is_done_and_its_result_handed_back() -> None:
-    assert bridge.run(double(21)) == 42
+    assert _sync.run(double(21)) == 42
 
 
 def test_an_error_comes_through_as_it_is() -> None:
@@ -22,12 +22,12 @@ def test_an_error_comes_through_as_it_is() -> None:
         raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):
-        bridge.run(fail())
+        _sync.run(fail())
 
 
 def test_it_works_inside_a_running_loop() -> None:
     async def caller() -> int:
-        return bridge.run(double(4))
+        return _sync.run(double(4))
 
     assert asyncio.run(caller()) == 8
 
@@ -38,7 +38,7 @@ def test_threads_share_one_loop() -> None:
     async def note() -> None:
         loops.append(asyncio.get_running_loop())
 
-    threads = [threading.Thread(target=lambda: bridge.run(note())) for _ in range(6)]
+    threads = [threading.Thread(target=lambda: _sync.run(note())) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -49,7 +49,7 @@ def test_threads_share_one_loop() -> None:
 
 def test_a_call_from_the_loop_itself_is_refused_instead_of_waiting_for_ever() -> None:
     async def inner() -> None:
-        bridge.run(double(1))
+        _sync.run(double(1))
 
     with pytest.raises(RuntimeError, match="await the coroutine instead"):
-        bridge.run(inner())
+        _sync.run(inner())

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from semroute._optional import require
 from semroute.errors import MissingExtraError
-from semroute.extras import require
 
 
 def test_a_module_that_is_there_is_imported() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from semroute import bridge, forks
+from semroute import _sync, forks
 from semroute.encoders.torch import TorchEncoder
 from semroute.index import prototypes
 from semroute.index.prototypes import PrototypeIndex
@@ -45,16 +45,16 @@ async def double(value: int) -> int:
 
 
 def test_the_bridge_works_in_a_forked_child_and_goes_on_in_its_parent() -> None:
-    assert bridge.run(double(2)) == 4
-    assert in_child(lambda: bridge.run(double(4))) == 8
-    assert bridge.run(double(3)) == 6
+    assert _sync.run(double(2)) == 4
+    assert in_child(lambda: _sync.run(double(4))) == 8
+    assert _sync.run(double(3)) == 6
 
 
 def test_a_child_that_was_forked_on_the_bridge_uses_it() -> None:
     async def fork() -> Any:
-        return in_child(lambda: bridge.run(double(4)))
+        return in_child(lambda: _sync.run(double(4)))
 
-    assert bridge.run(fork()) == 8
+    assert _sync.run(fork()) == 8
 
 
 def test_a_lock_that_another_thread_holds_is_open_in_the_child() -> None:
@@ -140,7 +140,7 @@ def test_an_encoder_on_torch_encodes_in_a_child(sentence_transformer: SentenceTr
 def test_onnx_runtime_is_loaded_without_its_telemetry_and_a_child_comes_to_its_end() -> None:
     code = """
 import os, signal, sys
-from semroute.inference.graph import NO_TELEMETRY, runtime
+from semroute.encoders.onnx import NO_TELEMETRY, runtime
 before = dict(os.environ)
 runtime()
 assert dict(os.environ) == before

@@ -9,9 +9,9 @@ import pytest
 
 from semroute.config import Config
 from semroute.dispatch import Dispatcher
-from semroute.dispatch.clients import shared_client
 from semroute.errors import ConfigError, UnavailableError
 from semroute.http_client import PROXIES, open_client
+from semroute.providers.connection import shared_client
 from semroute.testing import FakeProvider
 from semroute.types import Request
 

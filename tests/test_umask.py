@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from semroute.whole import atomic_write
+from semroute.storage import atomic_write
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="this system has no umask")
 
@@ -52,9 +52,9 @@ def test_every_file_of_a_log_and_of_what_is_exported_or_collected_keeps_the_umas
         import os, sys
         from pathlib import Path
         from semroute.config import Log
-        from semroute.outcomes.appending import append_row, only_appender
+        from semroute.outcomes.files import append_row, only_appender
         from semroute.outcomes.log import open_log
-        from semroute.outcomes.log.exporting import as_dict, write_jsonl, write_parquet
+        from semroute.outcomes.log.reader import as_dict, write_jsonl, write_parquet
         from outcomes.log.made import outcome
         log = open_log(Log(url="sqlite:///log.db"), {})
         log.record(outcome())

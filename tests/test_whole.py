@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from semroute.whole import PART_AGE_S, atomic_write, read_json
+from semroute.storage import PART_AGE_S, atomic_write, read_json
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="locks of the system, as POSIX has them")
 SPAWN = multiprocessing.get_context("spawn")

@@ -12,10 +12,10 @@ import numpy as np
 
 from semroute.encoders.onnx import OnnxEncoder
 from semroute.encoders.static import StaticEncoder
-from semroute.heads import MlpHead
 from semroute.index import Artifact, CategoryEntry, FirstStageEntry, Manifest, PrototypeIndex, write_artifact
 from semroute.index.manifest import MANIFEST
 from semroute.index.scoring import Calibration
+from semroute.predictors.category_head import MlpHead
 from semroute.types import Encoder
 
 DIMENSIONS = 8

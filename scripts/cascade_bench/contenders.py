@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.evaluate.replay.folds import k_folds
-from semroute.learn.answers.rows import JudgedAnswers, judged_answers
-from semroute.learn.answers.training import train
+from semroute.evaluate.replay import k_folds
+from semroute.learn.answer_quality import JudgedAnswers, judged_answers, train
 from semroute.outcomes.table import OutcomeTable
 
 Vector = NDArray[np.float64]

@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade_bench.contenders import Contender
-from semroute.evaluate.curves.bootstrap import Interval, Resampling, interval
-from semroute.evaluate.curves.deferral import deferral_area
-from semroute.evaluate.curves.shapes import first_reaching
-from semroute.evaluate.metrics import auroc
+from semroute.evaluate.curves import deferral_area
+from semroute.evaluate.metrics import Interval, Resampling, auroc, first_reaching, interval
 
 Floats = NDArray[np.float64]
 POINTS = 101

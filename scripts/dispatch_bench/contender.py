@@ -20,8 +20,8 @@ from semroute.config import Config
 from semroute.dispatch import Dispatcher
 from semroute.errors import AllClosedError
 from semroute.resilience import LatencyWindows
-from semroute.resilience.open import open_gates
-from semroute.resilience.shared.failover import FailoverGates
+from semroute.resilience.gates import open_gates
+from semroute.resilience.redis.failover import FailoverGates
 from semroute.types import AdmissionControl, CallResult, Endpoint, EndpointStatus, Permit, Rejection, Request
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from semroute.evaluate.plots.drawing import BLUE, ORANGE, new_figure, percent_axis, without_frame, write
+from semroute.render.plots import BLUE, ORANGE, new_figure, percent_axis, without_frame, write
 
 
 def plot(ratios: Sequence[float], saved: Sequence[float], floor: float, path: Path) -> None:

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from semroute.outcomes.ids import new_id
+from semroute.router.complete import new_id
 from semroute.types import (
     Attempt,
     CategoryScore,

@@ -24,7 +24,7 @@ def semroute(index: str, query: str) -> Mapping[str, Action]:
     assert isinstance(cached, CachedEncoder)
 
     def embed_examples(texts: list[str]) -> object:
-        from semroute.learn.build import embed  # not before: serving does without it
+        from semroute.learn.artifact import embed  # not before: serving does without it
 
         return embed(cached.encoder, texts)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from semantic_bench.scale import FIXED_CATEGORIES, FIXED_PROTOTYPES, GOAL_MS, Cost
-from semroute.evaluate.plots.drawing import BLUE, GREEN, GREY, ORANGE
-from semroute.extras import require
+from semroute._optional import require
+from semroute.render.plots import BLUE, GREEN, GREY, ORANGE
 
 
 def plot_costs(costs: dict[str, list[Cost]], path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from semantic_bench.scale import GOAL_MS, Cost
-from semroute.inference.graph import available_cores
+from semroute.encoders.onnx import available_cores
 
 PACKAGES = ("semroute-router", "onnxruntime", "faiss-cpu", "numpy", "sentence-transformers", "torch")
 SMALL = 1_000

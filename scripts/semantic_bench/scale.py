@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from semroute.heads import MlpHead
 from semroute.index import PrototypeIndex, Scorer
-from semroute.learn.head_training import HeadPlan
+from semroute.learn.category_head import HeadPlan
+from semroute.predictors.category_head import MlpHead
 from semroute.router import Router
 from semroute.strategies import SemanticStrategy
 from semroute.types import Matrix

@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 
 from semroute.config import Config
-from semroute.encoders.export import export_onnx
-from semroute.encoders.sentence import DEFAULT_MODEL
+from semroute.encoders.export import DEFAULT_MODEL, export_onnx
 from semroute.errors import QueryError
-from semroute.learn.build import Examples, build_artifact
-from semroute.learn.pipeline import build_index
+from semroute.learn.artifact import Examples, build_artifact
+from semroute.learn.build import build_index
 from semroute.router import Router
-from semroute.router.live import LoadedIndex
+from semroute.router.load import LoadedIndex
 from semroute.types import Encoder
 from texts_bench.inputs import combinations, pasted_rows, read_json, read_lines, twins_of
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from semroute.cascade.ladder import Cascade, Tier
+from semroute.cascade.cascade import Cascade, Tier
 
 __all__ = ["Cascade", "Tier"]

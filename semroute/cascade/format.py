@@ -2,16 +2,302 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from functools import wraps
-from typing import TypeAlias
+import asyncio
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from functools import cache, wraps
+from typing import Any, TypeAlias
 
-from semroute.cascade.check import CheckInput, UncheckableError, unforeseen
+from semroute.cascade.checks import CheckInput, UncheckableError, unforeseen
 from semroute.cascade.refusals import refusal_in
-from semroute.cascade.schema import schema_fault
 from semroute.config.cascade import SAME, Format
-from semroute.texts import LinearPattern, detect_language, prepare_language_detection
+from semroute.errors import MissingExtraError
+from semroute.eventloop import WorkerPool
+from semroute.text.language import detect_language, prepare_language_detection
+from semroute.text.patterns import LinearPattern, PatternError
 from semroute.types import CheckResult
+
+# Validation of answers against a caller's JSON Schema: offline, off the event loop, within a budget of work.
+#
+# A schema arrives with a request, so nothing of it is trusted. Nothing is retrieved: a ``$ref`` that leaves the
+# document
+# resolves to a published meta-schema or to nothing. Patterns are RE2's, which takes linear time. Every keyword that is
+# applied spends from a budget of processor time, because a schema of a few lines can ask for 2^50 applications.
+# The dialects are jsonschema's (https://json-schema.org/specification); ``format`` annotates, as is the default there.
+
+MOST_CPU_S = 0.3
+"""Processor time of one validation, seconds. An ordinary schema takes a millisecond."""
+MOST_WAIT_S = 2.0
+"""Longest time until a validation is done, its wait for others included, seconds."""
+MOST_VALUES = 20_000
+"""Values in a schema: objects, arrays, strings and the like."""
+MOST_CHARACTERS = 1_000_000
+"""Length of an answer."""
+DEEPEST = 200
+"""Levels of a schema."""
+MOST_UNEVALUATED = 100
+"""Members of an object or array under ``unevaluatedProperties`` or ``unevaluatedItems``: their time is quadratic."""
+THREADS = 2
+
+Keyword: TypeAlias = Callable[[Any, Any, Any, Any], "Iterable[Any] | None"]
+"""A keyword's function in jsonschema: validator, the keyword's value, instance, schema."""
+
+_workers = WorkerPool("semroute-schema", THREADS)
+_UNICODE_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
+
+
+async def schema_fault(text: str, schema: Mapping[str, object]) -> str | None:
+    """Return how an answer breaks a schema, or None if it follows it.
+
+    Args:
+        text: the answer.
+        schema: JSON Schema of any dialect from draft 3 to 2020-12.
+
+    Raises:
+        UncheckableError: the schema is invalid, refers to what is not in it, or takes too much work.
+    """
+    try:
+        return await asyncio.wait_for(_workers.run(find_fault, text, schema), MOST_WAIT_S)
+    except TimeoutError:
+        raise UncheckableError("too many schemas are being checked at this moment") from None
+
+
+def find_fault(text: str, schema: Mapping[str, object]) -> str | None:
+    """Do the work of :func:`schema_fault` in the calling thread.
+
+    Raises:
+        UncheckableError: as there.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise UncheckableError(f"the answer is longer than {MOST_CHARACTERS:,} characters")
+    try:
+        value: Any = json.loads(text, parse_constant=_no_number)
+    except json.JSONDecodeError as error:
+        return f"it is not JSON ({error.msg})"
+    except RecursionError:
+        return "it is not JSON (nested too deeply)"
+    except ValueError:  # Python reads no integer of so many digits
+        raise UncheckableError("the answer holds a number of too many digits") from None
+    from referencing.exceptions import Unresolvable
+
+    budget = _Budget()
+    token = _budget.set(budget)
+    try:
+        return _breach(value, budget.copied(schema))
+    except UncheckableError:
+        raise
+    except Unresolvable:
+        raise UncheckableError("a $ref leads to nothing within the schema, and nothing is retrieved") from None
+    except RecursionError:
+        raise UncheckableError("it is nested too deeply") from None
+    # jsonschema raises errors of many kinds for what is no schema. Their words may repeat the answer, so they are not
+    # passed on.
+    except Exception as error:
+        raise UncheckableError(f"the schema cannot be applied ({type(error).__name__})") from None
+    finally:
+        _budget.reset(token)
+
+
+def _no_number(name: str) -> float:
+    """Refuse what Python reads beyond JSON: NaN and the infinities."""
+    raise json.JSONDecodeError(f"{name} is no number of JSON", name, 0)
+
+
+def _breach(value: Any, schema: Any) -> str | None:
+    from referencing import Registry
+
+    kind = _dialect(schema)
+    offline: Registry[Any] = Registry()
+    for _ in kind(kind.META_SCHEMA, registry=offline).iter_errors(schema):
+        raise UncheckableError("the schema itself is invalid")
+    for error in kind(schema, registry=offline).iter_errors(value):
+        # Of the message only the rule: the rest repeats the answer.
+        return f"it does not follow the schema ({error.json_path} breaks {error.validator})"
+    return None
+
+
+class _Budget:
+    """Work that one validation may still do, and the patterns that it has compiled."""
+
+    def __init__(self) -> None:
+        # Of this thread, not of the clock: a busy machine must not change a verdict.
+        self._until = time.thread_time() + MOST_CPU_S
+        self._values = MOST_VALUES
+        self._patterns: dict[str, LinearPattern] = {}
+        self.has_pattern_properties = False
+
+    def spend(self) -> None:
+        """Stop the validation once its time is used up."""
+        if time.thread_time() > self._until:
+            raise UncheckableError(f"it takes more than {MOST_CPU_S:g} s of work")
+
+    def copied(self, value: Any, depth: int = 0) -> Any:
+        """Copy a schema into plain dicts and lists, so that its size is known and nobody changes it meanwhile."""
+        self._values -= 1
+        if self._values < 0 or depth > DEEPEST:
+            raise UncheckableError(f"the schema has more than {MOST_VALUES:,} values or {DEEPEST} levels")
+        if isinstance(value, Mapping):
+            self.has_pattern_properties |= "patternProperties" in value
+            return {str(key): self.copied(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.copied(item, depth + 1) for item in value]
+        return value
+
+    def finds(self, pattern: str, text: str) -> bool:
+        """Search a text for a schema's pattern."""
+        self.spend()
+        compiled = self._patterns.get(pattern)
+        if compiled is None:
+            try:
+                compiled = LinearPattern(_in_re2(pattern))
+            except PatternError:
+                raise UncheckableError(
+                    "a pattern is invalid, too large, or uses look-around or back-references"
+                ) from None
+            except MissingExtraError as error:
+                raise UncheckableError(str(error)) from None
+            self._patterns[pattern] = compiled
+        if len(text) * 4 > compiled.reads and len(text.encode("utf-8", "replace")) > compiled.reads:
+            raise UncheckableError("a text is too long for its pattern")
+        return compiled.found_in(text)
+
+
+_budget: ContextVar[_Budget] = ContextVar("schema budget")
+
+
+def _in_re2(pattern: str) -> str:
+    r"""Write a pattern's ``\uXXXX`` (ECMA-262, which JSON Schema refers to) as RE2 does, ``\x{XXXX}``."""
+    return _UNICODE_ESCAPE.sub(lambda found: f"\\x{{{found[1]}}}" if found[1] else found[0], pattern)
+
+
+def _dialect(schema: Any) -> Any:
+    """Return the metered validator class of the dialect that a schema names; without a name, of the latest."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import validator_for
+
+    named = schema.get("$schema") if isinstance(schema, dict) else None
+    if named is None:
+        return _metered(Draft202012Validator)
+    found = validator_for({"$schema": named}, default=None)
+    if found is None:
+        raise UncheckableError("its $schema names a dialect that is not known here")
+    return _metered(found)
+
+
+@cache
+def _metered(kind: Any) -> Any:
+    """Make a validator class that spends from the budget at every step and leaves patterns to RE2."""
+    from attrs import fields
+    from jsonschema.validators import extend
+
+    own: dict[str, Keyword] = {
+        "pattern": _schema_pattern,
+        "patternProperties": _pattern_properties,
+        "additionalProperties": _additional_properties,
+        "uniqueItems": _unique_items,
+    }
+    keywords: dict[str, Keyword] = {**kind.VALIDATORS, **{name: own[name] for name in own if name in kind.VALIDATORS}}
+    for name in ("unevaluatedProperties", "unevaluatedItems"):
+        if name in keywords:
+            keywords[name] = _unevaluated(keywords[name])
+    # The look-up of evaluated members recurses outside of keywords, and asks for this type at each step.
+    types = kind.TYPE_CHECKER.redefine("boolean", _is_boolean)
+    made = extend(kind, {name: _spending(keyword) for name, keyword in keywords.items()}, type_checker=types)
+    names = [(field.name, field.alias) for field in fields(made) if field.init]
+
+    def evolve(self: Any, **changes: Any) -> Any:
+        # jsonschema's own takes the unmetered class of whatever dialect a subschema names.
+        _budget.get().spend()
+        for name, alias in names:
+            if alias not in changes:
+                changes[alias] = getattr(self, name)
+        return made(**changes)
+
+    made.evolve = evolve
+    return made
+
+
+def _spending(keyword: Keyword) -> Keyword:
+    def spending(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        _budget.get().spend()
+        yield from keyword(validator, value, instance, schema) or ()
+
+    return spending
+
+
+def _is_boolean(checker: object, instance: object) -> bool:
+    _budget.get().spend()
+    return isinstance(instance, bool)
+
+
+def _schema_pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:
+    if validator.is_type(instance, "string") and not _budget.get().finds(pattern, instance):
+        yield _broken()
+
+
+def _pattern_properties(validator: Any, patterns: Mapping[str, Any], instance: Any, schema: Any) -> Iterator[Any]:
+    if validator.is_type(instance, "object"):
+        for pattern, inner in patterns.items():
+            for name, value in instance.items():
+                if _budget.get().finds(pattern, name):
+                    yield from validator.descend(value, inner, path=name, schema_path=pattern)
+
+
+def _additional_properties(validator: Any, wanted: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    if not validator.is_type(instance, "object"):
+        return
+    named, patterns, budget = schema.get("properties", {}), schema.get("patternProperties", {}), _budget.get()
+    for name in instance:
+        if name not in named and not any(budget.finds(pattern, name) for pattern in patterns):
+            if validator.is_type(wanted, "object"):
+                yield from validator.descend(instance[name], wanted, path=name)
+            elif not wanted:
+                yield _broken()
+
+
+def _unique_items(validator: Any, wanted: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    if not wanted or not validator.is_type(instance, "array"):
+        return
+    seen = set()
+    for item in instance:
+        key = _identity(item)
+        if key in seen:
+            yield _broken()
+            return
+        seen.add(key)
+
+
+def _identity(value: Any) -> Any:
+    """Return a hashable key that is the same for equal JSON values: 1 and 1.0 are equal, 1 and true are not."""
+    _budget.get().spend()
+    if isinstance(value, dict):
+        return "object", frozenset((name, _identity(item)) for name, item in value.items())
+    if isinstance(value, list):
+        return "array", tuple(map(_identity, value))
+    return type(value) is bool, value
+
+
+def _unevaluated(keyword: Keyword) -> Keyword:
+    def bounded(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[Any] | None:
+        if isinstance(instance, dict | list):
+            if len(instance) > MOST_UNEVALUATED:
+                raise UncheckableError(f"more than {MOST_UNEVALUATED} members are compared with an unevaluated keyword")
+            if isinstance(instance, dict) and _budget.get().has_pattern_properties:
+                # jsonschema would search for these patterns with a matcher that backtracks.
+                raise UncheckableError("unevaluatedProperties and patternProperties are not checked together")
+        return keyword(validator, value, instance, schema)
+
+    return bounded
+
+
+def _broken() -> Any:
+    from jsonschema import ValidationError
+
+    return ValidationError("the schema's rule is broken")
+
 
 _FENCE = "```"
 

@@ -3,7 +3,7 @@
 Sources: https://platform.openai.com/docs/api-reference/chat/create, https://docs.anthropic.com/en/api/messages,
 https://platform.claude.com/docs/en/build-with-claude/effort, https://ai.google.dev/api/generate-content,
 https://ai.google.dev/gemini-api/docs/thinking. What a vendor's own server differs in stands in its row
-(:mod:`semroute.config.vendors`).
+(:mod:`semroute.config.deployments`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from semroute.config import Deployment
-from semroute.config.vendors import VENDORS, Format
+from semroute.config.deployments import VENDORS, Format
 from semroute.errors import RequestError
 from semroute.types import Request
 

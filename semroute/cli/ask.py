@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import NumberRange, config_option, index_option, json_option, no_log_option
+from semroute.cli.console import NumberRange, config_option, index_option, json_option, no_log_option
 from semroute.errors import QueryError
 from semroute.types import tier_words, total_cost
 
@@ -102,16 +102,16 @@ class _Asked:
 
     def answer(self, config: Config, index: Path | None, config_path: Path | None) -> Completion:
         """Return the answer of what is pinned, or of where the query is routed."""
-        from semroute import bridge
-        from semroute.cli.routers import command_log, logging_router
+        from semroute import _sync
+        from semroute.cli.encoding import command_log, logging_router
         from semroute.dispatch.status import STATE_FILE
 
         limits = self.constraints
         if limits.model is not None or limits.deployment is not None:
             with command_log(config, is_wanted=not self.no_log) as log:
-                return bridge.run(_last(_direct(self.text, config, limits, self.stream, log), self.echo))
+                return _sync.run(_last(_direct(self.text, config, limits, self.stream, log), self.echo))
         with logging_router(index, config_path, state_file=STATE_FILE, is_wanted=not self.no_log) as router:
-            return bridge.run(_last(_routed(self.text, router, limits, self.stream), self.echo))
+            return _sync.run(_last(_routed(self.text, router, limits, self.stream), self.echo))
 
 
 def tier_count(config: Config, completion: Completion) -> int | None:
@@ -231,8 +231,7 @@ async def _direct(
     """Call what is pinned: no index is opened, and nothing is decided."""
     from semroute.dispatch import Dispatcher
     from semroute.dispatch.status import STATE_FILE
-    from semroute.router.answering import dispatched, pinned_decision
-    from semroute.router.recording import Recorder
+    from semroute.router.complete import Recorder, dispatched, pinned_decision
     from semroute.types import Attempt, Request
 
     started = time.perf_counter()

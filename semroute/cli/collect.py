@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.options import NumberRange, config_option, json_option, log_option, names_option, seed_option
+from semroute.cli.console import NumberRange, config_option, json_option, log_option, names_option, seed_option
 
 if TYPE_CHECKING:
     from semroute.config import Config
-    from semroute.router.collecting import Asked, Collector
+    from semroute.workflows.collect import Asked, Collector
 
 _FILE = click.Path(path_type=Path)
 
@@ -50,14 +50,13 @@ def collect(
     asked again, so that a run that was stopped can go on: of a query that lacks the answers of some models, these
     alone are asked.
     """
-    from semroute import bridge
-    from semroute.cli.budgets import ended_by
+    from semroute import _sync
     from semroute.cli.console import print_json, print_note, print_warning
     from semroute.config import load_config
     from semroute.dispatch import Dispatcher
     from semroute.errors import InputError
-    from semroute.outcomes.appending import known_cells, only_appender, written_rows
-    from semroute.router.collecting import Collector
+    from semroute.outcomes.files import known_cells, only_appender, written_rows
+    from semroute.workflows.collect import Collector, ended_by
 
     config = load_config(config_path)
     asked = _models(models, config)
@@ -70,7 +69,7 @@ def collect(
             raise InputError("no queries to ask; keep them in the log (log: {text: full}), or give --queries FILE")
         dispatcher = Dispatcher(config)
         collector = Collector(dispatcher, asked, max_usd, max_tokens, together)
-        rows, answers, failures = bridge.run(_collect(collector, left, out))
+        rows, answers, failures = _sync.run(_collect(collector, left, out))
     for model, (count, why) in failures.items():
         print_warning(f"{model}: {count:,} queries were not answered, such as: {why}")
     told = {
@@ -88,7 +87,7 @@ def collect(
 
 def _models(models: tuple[str, ...] | None, config: Config) -> tuple[str, ...]:
     from semroute.errors import InputError
-    from semroute.texts.nearest import known_names
+    from semroute.text.names import known_names
 
     placed = tuple(dict.fromkeys(deployment.model for deployment in config.deployments))
     if not placed:
@@ -102,11 +101,11 @@ def _models(models: tuple[str, ...] | None, config: Config) -> tuple[str, ...]:
 
 
 def _from_file(path: Path) -> Iterator[Asked]:
-    from semroute.categories.queries import iter_query_rows
     from semroute.cli.console import print_warning
+    from semroute.data.queries import iter_query_rows
     from semroute.errors import QueryError
-    from semroute.router.collecting import Asked
-    from semroute.router.text import routed_text
+    from semroute.router.query import routed_text
+    from semroute.workflows.collect import Asked
 
     for row in iter_query_rows(path):
         try:
@@ -116,8 +115,8 @@ def _from_file(path: Path) -> Iterator[Asked]:
 
 
 def _from_log(log_url: str | None, config_path: Path | None) -> Iterator[Asked]:
-    from semroute.cli.logs import read_log
-    from semroute.router.collecting import Asked
+    from semroute.cli.console import read_log
+    from semroute.workflows.collect import Asked
 
     opened, _ = read_log(log_url, config_path)
     with opened:
@@ -163,8 +162,8 @@ async def _collect(
     """Write every row as it comes; how many queries and answers, and by model how often and why it did not answer."""
     from contextlib import aclosing
 
-    from semroute.cli.progress import progress_bars
-    from semroute.outcomes.appending import append_row
+    from semroute.cli.console import progress_bars
+    from semroute.outcomes.files import append_row
 
     count = answers = 0
     failures: dict[str, tuple[int, str]] = {}

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.lazy import SuggestingGroup
-from semroute.cli.options import config_option, index_option, json_option
+from semroute.cli.console import config_option, index_option, json_option
+from semroute.cli.main import SuggestingGroup
+from semroute.errors import ConfigError
+from semroute.storage import atomic_write
 
 if TYPE_CHECKING:
     from semroute.config import Config, Problem
@@ -65,11 +67,11 @@ def _problems(path: Path, index: Path | None, *, is_named: bool) -> Sequence[Pro
 
 def _compared(config: Config, index: Path | None) -> list[Problem]:
     """Compare the configuration with the index, the environment and the price list."""
-    from semroute.catalog.check import check_catalog
+    from semroute.catalog.capabilities import check_catalog
     from semroute.config import Problem
     from semroute.config.check import check_config, check_routing
     from semroute.index.manifest import MANIFEST
-    from semroute.router.locate import locate_index
+    from semroute.router.load import locate_index
 
     folder = locate_index(index, config)
     manifest = (config.index if folder is None else folder) / MANIFEST
@@ -95,8 +97,8 @@ def _compared(config: Config, index: Path | None) -> list[Problem]:
 
 def _not_shipped(config: Config) -> list[Problem]:
     """Find categories that there are not, where no index is there and the shipped categories serve."""
-    from semroute.categories import shipped_folder
     from semroute.config.check import unknown_categories
+    from semroute.data.categories import shipped_folder
 
     shipped = {path.stem: () for path in shipped_folder().glob("*.yaml")}
     return unknown_categories(config, shipped, "there is no index, and the shipped categories have none of that name")
@@ -104,8 +106,8 @@ def _not_shipped(config: Config) -> list[Problem]:
 
 def _classifiers(config: Config) -> list[Problem]:
     """Read the classifiers that a configuration names."""
-    from semroute.heads.answers.check import check_classifiers
-    from semroute.heads.queries.check import check_query_classifier
+    from semroute.predictors.answer_quality import check_classifiers
+    from semroute.predictors.query_quality import check_query_classifier
 
     return [*check_classifiers(config), *check_query_classifier(config)]
 
@@ -114,7 +116,7 @@ def _trial(config: Config, models: Mapping[str, Sequence[str]] | None) -> Iterat
     """Lay the policy on trial over the configuration, and read what it names, as a router does."""
     from semroute.config import Problem
     from semroute.config.check import NO_CATEGORY, unknown_categories
-    from semroute.config.overlay import overlaid
+    from semroute.config.load import overlaid
     from semroute.errors import ConfigError
 
     policy = config.trial.policy
@@ -139,8 +141,8 @@ def _trial(config: Config, models: Mapping[str, Sequence[str]] | None) -> Iterat
 def _unnamed_encoder(config: Config, manifest: Path) -> Iterator[Problem]:
     """An error where the index asks for a remote or torch encoder that the configuration does not name."""
     from semroute.config import Problem
-    from semroute.encoders.spec import config_line, is_named
-    from semroute.whole import read_json
+    from semroute.encoders.registry import config_line, is_named
+    from semroute.storage import read_json
 
     try:
         described = read_json(manifest)["encoder"]
@@ -159,7 +161,7 @@ def _category_models(manifest: Path) -> dict[str, list[str]] | None:
     Raises:
         OSError, ValueError: there is a manifest, but it cannot be read.
     """
-    from semroute.whole import read_json
+    from semroute.storage import read_json
 
     try:
         document = read_json(manifest)
@@ -197,3 +199,42 @@ def _print_table(path: Path, problems: Sequence[Problem], has_errors: bool) -> N
         stdout().print(table)
     verdict = Text(f"{path}: {'not usable yet' if has_errors else 'valid'}", style="red" if has_errors else "green")
     print_words(stdout(), verdict)
+
+
+# ``semroute init``: a configuration to start from.
+
+
+@click.command()
+@click.option("--force", is_flag=True, help="Replace a file that is already there.")
+@click.option(
+    "--path",
+    type=click.Path(path_type=Path),
+    default=Path("semroute.yaml"),
+    show_default=True,
+    help="The file, or the folder to write semroute.yaml in.",
+)
+def init(force: bool, path: Path) -> None:
+    """Write a commented semroute.yaml to start from."""
+    from semroute.cli.console import print_line
+    from semroute.config.load import template
+
+    if path.is_dir():
+        path = path / "semroute.yaml"
+    try:
+        _write(path, template(), force)
+    except FileExistsError:
+        raise ConfigError("is already there; --force replaces it", path=path) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot be written: {reason}", path=path) from error
+    print_line(f'wrote {path}; next: export OPENAI_API_KEY, or edit the deployments, then "semroute config check"')
+
+
+def _write(path: Path, text: str, force: bool) -> None:
+    content = text.encode("utf-8")
+    if force:  # what is there stays, should the disk be full
+        with atomic_write(path) as part:
+            part.write_bytes(content)
+    else:
+        with path.open("xb") as file:
+            file.write(content)

@@ -12,22 +12,30 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import re
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import click
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.text import Text
 
-from semroute.cli.layout import UNBOUNDED
-from semroute.cli.wrapping import wrapped
-from semroute.whole import json_line
+from semroute.cli.layout import UNBOUNDED, wrapped
+from semroute.storage import json_line
+
+if TYPE_CHECKING:
+    from semroute.config import Config
+    from semroute.outcomes.log import OutcomeLog
+
 
 _BIDI = "\u202a-\u202e\u2066-\u2069"
 """Overrides and isolates of writing direction: what is read is not what is there (https://trojansource.codes)."""
@@ -195,3 +203,235 @@ def print_json(value: object) -> None:
     except UnicodeEncodeError:
         line = json.dumps(value, ensure_ascii=True)
     click.echo(line)
+
+
+# The log that a command reads.
+
+
+def read_log(log_url: str | None, config_path: Path | None) -> tuple[OutcomeLog, Config]:
+    """The log that ``--log`` and ``--config`` name, which must be there, and the configuration.
+
+    Raises:
+        StateError: there is none, or it cannot be opened.
+        ConfigError: the configuration, or the address, cannot be used.
+    """
+    from pydantic import ValidationError
+
+    from semroute.config import load_config
+    from semroute.config.load import said_of
+    from semroute.config.schema import Log
+    from semroute.errors import ConfigError
+    from semroute.outcomes.log import open_log
+
+    config = load_config(config_path)
+    section = config.log
+    if log_url is not None:
+        try:
+            section = Log.model_validate({**section.model_dump(), "url": log_url})
+        except ValidationError as error:
+            raise ConfigError(said_of(error).removeprefix("url: "), key="--log") from None
+    return open_log(section, os.environ, must_exist=True), config
+
+
+# Options that several commands share, so that they are spelt and explained alike.
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class NumberRange(click.FloatRange):
+    """A range of numbers, and "nan" is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        found: float = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return found
+
+
+class NameChoice(click.Choice[str]):
+    """A choice among names; an unknown one gets the one that was meant."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Name the choices, and the nearest."""
+        from semroute.text.names import did_you_mean
+
+        said = super().get_invalid_choice_message(value, ctx)
+        meant = did_you_mean(str(value), self.choices)
+        return f"{said} {meant[0].upper()}{meant[1:]}" if meant else said
+
+
+index_option = click.option(
+    "--index",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Folder of the index artifact (default: SEMROUTE_INDEX, or .semroute/index).",
+)
+"""``index: Path | None``."""
+
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Configuration file (default: semroute.yaml in this folder, if there is one).",
+)
+"""``config_path: Path | None``."""
+
+text_option = click.option("--text", metavar="COLUMN", help="Column of the texts, by name or number.")
+"""``text: str | None``."""
+
+label_option = click.option("--label", metavar="COLUMN", help="Column of the labels, by name or number.")
+"""``label: str | None``."""
+
+label_names_option = click.option(
+    "--names",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Names of labels that are numbers: one a line, JSON, dataset_info.json, or the data set's README.md.",
+)
+"""``names: Path | None``."""
+
+log_option = click.option(
+    "--log", "log_url", metavar="URL", help="Database of the log (default: log.url, or .semroute/log.db)."
+)
+"""``log_url: str | None``."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+"""``as_json: bool``."""
+
+
+def _pairs(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for value in values:
+        key, sign, rest = value.partition("=")
+        if not sign or not key:
+            raise click.BadParameter(f'write it as KEY=VALUE, not "{value}"', context, parameter)
+        pairs[key] = rest
+    return pairs
+
+
+metadata_option = click.option(
+    "--metadata",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=_pairs,
+    help="What is known of the caller, for rules; may be repeated.",
+)
+"""``metadata: dict[str, str]``."""
+
+
+def _names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+
+
+def names_option(flag: str, help: str) -> Callable[[Function], Function]:
+    """An option of names with commas between them: ``tuple[str, ...] | None``."""
+    return click.option(flag, metavar="A,B", callback=_names, help=help)
+
+
+models_option = names_option("--models", "Only these models of the outcomes.")
+"""``models: tuple[str, ...] | None``."""
+
+prices_option = click.option(
+    "--prices",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help='YAML, "model: [input, output]", USD per million tokens.',
+)
+"""``prices: Path | None``."""
+
+vectors_option = click.option(
+    "--vectors", type=click.Path(path_type=Path), metavar="FILE.npz", help="Keep the queries' vectors in this file."
+)
+"""``vectors: Path | None``."""
+
+seed_option = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything drawn."
+)
+"""``seed: int``."""
+
+HEADS = ("linear", "neighbours", "clusters", "boosting", "forest")
+"""Names of :func:`semroute.learn.query_quality.estimators`, which imports too much to be asked for a help text."""
+
+
+def choose_heads(*more: str) -> Callable[[Function], Function]:
+    """``heads: tuple[str, ...]``; empty for all. ``more`` are names beside :data:`HEADS`."""
+    return click.option(
+        "--head",
+        "heads",
+        multiple=True,
+        type=NameChoice([*HEADS, *more]),
+        help="Try only this one (repeatable; default: all).",
+    )
+
+
+heads_option = choose_heads()
+
+no_log_option = click.option(
+    "--no-log", is_flag=True, help="Keep nothing of this query, whatever the configuration says of the log."
+)
+
+
+# A bar for each step of long work, on standard error; nothing where that is not a terminal.
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Hand out a function of step, done and total that draws the steps, one line each."""
+    console = stderr()
+    columns = (
+        TextColumn("{task.description:<18}", markup=False),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[count]:>15}", markup=False),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=None, count="")
+            # Without a total the bar pulses: what has only one part shows that it is alive.
+            count = f"{done:,}/{total:,}" if total > 1 else ""
+            bars.update(tasks[step], completed=done, total=total if done or total > 1 else None, count=count)
+
+        yield show
+
+
+# Times as people write them on a command line.
+
+_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+if TYPE_CHECKING:
+    _Base = click.ParamType[datetime]
+else:  # generic only in newer releases of click
+    _Base = click.ParamType
+
+
+class Moment(_Base):
+    """``7d`` (seven days ago; also s, m, h, w), or an ISO 8601 date or time; one without a zone is UTC."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """A time with its zone."""
+        if isinstance(value, datetime):
+            return value
+        words = str(value).strip()
+        ago = _AGO.fullmatch(words)
+        try:
+            if ago is not None:
+                return datetime.now(UTC) - timedelta(seconds=float(ago[1]) * _SECONDS[ago[2]])
+            found = datetime.fromisoformat(words)
+        except (ValueError, OverflowError):
+            self.fail(f"{words!r} is no time: write 7d, 12h, 2026-11-01 or 2026-11-01T08:00+01:00", param, ctx)
+        return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+MOMENT = Moment()
+since_option = click.option("--since", type=MOMENT, metavar="TIME", help="From then on: 7d, 12h, or 2026-11-01.")
+"""``since: datetime | None``."""
+until_option = click.option("--until", type=MOMENT, metavar="TIME", help="Before then.")
+"""``until: datetime | None``."""

@@ -13,9 +13,7 @@ from semroute.errors import ArtifactError
 
 if TYPE_CHECKING:
     from semroute.cli.tables import DataTable
-    from semroute.evaluate.baseline import DriftBaseline
-    from semroute.evaluate.drift import Drift
-    from semroute.evaluate.report.drift_words import Compared
+    from semroute.evaluate.drift import Compared, Drift, DriftBaseline
     from semroute.types import LoggedOutcome
 
 MOST = 2_000
@@ -28,9 +26,9 @@ def read_baseline(folder: Path) -> DriftBaseline:
     Raises:
         ArtifactError: the folder holds no policy.
     """
-    from semroute.evaluate.baseline import DriftBaseline
-    from semroute.learn.policy.writing import REPORT
-    from semroute.whole import read_json
+    from semroute.evaluate.drift import DriftBaseline
+    from semroute.learn.policy.write import REPORT
+    from semroute.storage import read_json
 
     path = folder / REPORT
     try:
@@ -70,7 +68,7 @@ class Recent:
             yield outcome
 
     def _take(self, outcome: LoggedOutcome) -> None:
-        from semroute.texts.same import normalize
+        from semroute.text.normalise import normalize
 
         key = outcome.id if outcome.query is None else normalize(outcome.query)
         if outcome.query is not None and key:
@@ -111,7 +109,7 @@ def measure(baseline: DriftBaseline, recent: Recent, index: Path | None, config_
 
 def drift_dict(found: Drift) -> dict[str, Any]:
     """JSON-ready."""
-    from semroute.evaluate.plain import finite
+    from semroute.evaluate.metrics import finite
 
     told = finite(asdict(found))
     assert isinstance(told, dict)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import finalize
 
 import numpy as np
@@ -15,13 +18,18 @@ from numpy.typing import NDArray
 
 from semroute.arrays import read_npz
 from semroute.errors import InputError
-from semroute.texts.digests import digest_of
+from semroute.storage import atomic_write
+from semroute.text.normalise import digest_of
 from semroute.types.progress import Progress
-from semroute.whole import atomic_write
 
 if TYPE_CHECKING:
     from semroute.config import Config
     from semroute.index import Artifact, BothScores, FirstStage, Scorer
+    from semroute.learn.estimators import TrainingRows
+    from semroute.learn.query_quality import Setting, TrainedQueries, Worth
+    from semroute.outcomes.costs import Costs
+    from semroute.outcomes.log import OutcomeLog
+    from semroute.router import Router
     from semroute.types import Encoder, Matrix
 
 
@@ -55,7 +63,7 @@ class Encoding:
     @cached_property
     def _artifact(self) -> Artifact | None:
         from semroute.index import open_artifact
-        from semroute.router.locate import built_shipped_index, locate_index
+        from semroute.router.load import built_shipped_index, locate_index
 
         folder = locate_index(self._index, self._config)
         if folder is None and self._shipped:
@@ -70,11 +78,11 @@ class Encoding:
     @cached_property
     def encoder(self) -> Encoder:
         """The encoder, opened once."""
-        from semroute.router.live import open_encoder
+        from semroute.router.load import open_encoder
 
         if self._artifact is not None:
             return open_encoder(self._artifact, self._config.encoder)
-        from semroute.learn.pipeline import EncoderChoice, make_encoder
+        from semroute.learn.build import EncoderChoice, make_encoder
 
         return make_encoder(EncoderChoice.of(self._config), self._work)
 
@@ -131,13 +139,13 @@ class Encoding:
 
     @cached_property
     def _first(self) -> FirstStage | None:
-        from semroute.router.live import open_first_stage
+        from semroute.router.load import open_first_stage
 
         return None if self._artifact is None else open_first_stage(self._artifact)
 
     @cached_property
     def _scorer(self) -> Scorer | None:
-        from semroute.router.live import open_scorer
+        from semroute.router.load import open_scorer
 
         return None if self._artifact is None else open_scorer(self._artifact)
 
@@ -167,7 +175,7 @@ class Encoding:
 
     @cached_property
     def _tokens(self) -> Any:
-        from semroute.inference.tokens import Tokens
+        from semroute.encoders.onnx import Tokens
 
         path = getattr(getattr(self.encoder, "encoder", self.encoder), "tokenizer_path", None)
         # Counted to the end, however long the text is.
@@ -184,7 +192,7 @@ class Encoding:
         Raises:
             InputError: ``store`` cannot be read or written.
         """
-        from semroute.learn.build import embed
+        from semroute.learn.artifact import embed
 
         # Of these queries and of this encoder: another index has other vectors for the same queries.
         print_of = digest_of([self.encoder.fingerprint, *queries])
@@ -215,3 +223,163 @@ def _keep(store: Path, print_of: str, vectors: Matrix) -> None:
             np.savez(stream, queries=np.array(print_of), vectors=vectors)
     except OSError as error:
         raise InputError(f"{store}: the vectors cannot be written ({error.strerror or error})") from error
+
+
+# The artifact that a command works on, with a bar where it has to be built first.
+
+
+def open_router(
+    index: Path | None,
+    config_path: Path | None,
+    *,
+    state_file: Path | None = None,
+    log: OutcomeLog | Literal[False] = False,
+) -> Router:
+    """The router that ``--index`` and ``--config`` name; the shipped categories' where there is none."""
+    from semroute.cli.console import progress_bars
+    from semroute.router import Router
+
+    with progress_bars() as progress:
+        return Router.load(index, config=config_path, state_file=state_file, log=log, progress=progress)
+
+
+@contextmanager
+def logging_router(
+    index: Path | None, config_path: Path | None, *, state_file: Path | None = None, is_wanted: bool = True
+) -> Iterator[Router]:
+    """The router of a command that answers queries: their outcomes are kept unless the configuration says otherwise.
+
+    ``is_wanted`` is False where the command's user says that nothing is to be kept, which goes over the configuration.
+    """
+    from semroute.config import load_config
+
+    with command_log(load_config(config_path), is_wanted=is_wanted) as log:
+        yield open_router(index, config_path, state_file=state_file, log=log or False)
+
+
+@contextmanager
+def command_log(config: Config, *, is_wanted: bool = True) -> Iterator[OutcomeLog | None]:
+    """The log of a command that answers queries; one that cannot be opened is reported, and stops nobody."""
+    from semroute.cli.console import print_warning
+    from semroute.errors import MissingExtraError, StateError
+
+    if config.log.enabled is False or not is_wanted:
+        yield None
+        return
+    from semroute.outcomes.log import open_log
+
+    try:
+        log = open_log(config.log, os.environ)
+    except (StateError, MissingExtraError) as error:
+        print_warning(f"nothing is logged: {error}")
+        yield None
+        return
+    with log:
+        yield log
+
+
+def own_artifact(index: Path | None, config: Config) -> Artifact:
+    """The user's artifact, for a command that changes it; never the shared one of the shipped categories.
+
+    Raises:
+        ArtifactError: there is none, or it cannot be used.
+    """
+    from semroute.index import open_artifact
+    from semroute.router.load import locate_index
+
+    return open_artifact(locate_index(index, config) or config.index)
+
+
+def any_artifact(index: Path | None, config_path: Path | None) -> Artifact:
+    """The artifact that would serve, for a command that only looks; the shipped categories' where there is none.
+
+    Raises:
+        ArtifactError: it cannot be used.
+    """
+    from semroute.cli.console import progress_bars
+    from semroute.config import load_config
+    from semroute.index import open_artifact
+    from semroute.router.load import locate_index, shipped_index
+
+    with progress_bars() as progress:
+        return open_artifact(locate_index(index, load_config(config_path)) or shipped_index(progress))
+
+
+# What ``semroute train`` reads, made ready to be trained on.
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSource:
+    """What the command was told.
+
+    Attributes:
+        outcomes: files of outcomes.
+        prices: file of prices; None takes those of the configuration.
+        models: names; None takes all.
+        most: queries to train on; a sample is drawn of more.
+        seed: of the sample.
+        store: where vectors are kept.
+    """
+
+    outcomes: Sequence[Path]
+    prices: Path | None
+    models: tuple[str, ...] | None
+    most: int
+    seed: int
+    store: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainInputs:
+    """What is trained on.
+
+    Attributes:
+        rows: queries, vectors and quality.
+        setting: encoder, categories and expected costs.
+        costs: what the rows did cost.
+        left_out: rows of the files that are not among them.
+    """
+
+    rows: TrainingRows
+    setting: Setting
+    costs: Costs
+    left_out: int
+
+    def worth(self, trained: TrainedQueries) -> Worth | None:
+        """The value at which the classifier's choices are as good as the best single model, on left-out rows."""
+        from semroute.evaluate.replay import asked_tokens
+        from semroute.learn.query_quality import matching_value
+
+        table, judged = self.costs.table, trained.judged
+        # Without tasks: who routes a query does not know its task.
+        expected = self.setting.costs.expected(asked_tokens(table.queries))[judged]
+        quality, paid = self.rows.quality[judged], table.cost[judged].astype("float64")
+        return matching_value(trained.left_out, quality, paid, expected)
+
+
+def gather(source: TrainSource, encoding: Encoding, config_path: Path | None, progress: Progress) -> TrainInputs:
+    """Read the files, and embed the queries.
+
+    Raises:
+        InputError: a file cannot be used, a model has neither price nor cost, or there is too little to train on.
+    """
+    from semroute.cli.policy_inputs import known_prices
+    from semroute.evaluate.replay import call_costs
+    from semroute.learn.estimators import TrainingRows, usable_rows
+    from semroute.learn.query_quality import Setting
+    from semroute.outcomes.costs import with_costs
+    from semroute.outcomes.files import read_outcomes
+
+    prices = known_prices(source.prices, config_path)
+    progress("reading", 0, 1)
+    table = read_outcomes(source.outcomes, count=encoding.count)
+    if source.models is not None:
+        table = table.with_models(source.models)
+    usable = usable_rows(table, most=source.most, seed=source.seed)
+    costs = with_costs(table.take(usable.rows), prices, encoding.count)
+    progress("reading", 1, 1)
+    vectors = encoding.vectors(costs.table.queries, source.store, progress)
+    table = costs.table
+    rows = TrainingRows.of(table.queries, vectors, table.quality.astype("float64"), table.models, encoding.categories)
+    setting = Setting(encoding.encoder.fingerprint, call_costs(costs), encoding.categories)
+    return TrainInputs(rows, setting, costs, usable.left_out)

@@ -6,13 +6,18 @@ import io
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
 
-from semroute.cli.options import NumberRange, config_option, index_option, json_option, names_option, prices_option
+from semroute.cli.console import NumberRange, config_option, index_option, json_option, names_option, prices_option
+from semroute.cli.tables import DataTable, figures, percent, plain_table
+from semroute.evaluate.log_report import usd
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,9 +25,10 @@ if TYPE_CHECKING:
     from semroute.config import Config, Price
     from semroute.errors import SemrouteError
     from semroute.router import Router
-    from semroute.workflows.estimate import Escalation, Estimate, EstimateTally
+    from semroute.workflows.estimate import Escalation, Estimate, EstimateTally, ModelShare
     from semroute.workflows.pool import PricedPool
     from semroute.workflows.requests import RequestRow
+
 
 SHOWN_ERRORS = 5
 """Rows that are named of those that cannot be read; the rest is counted."""
@@ -72,8 +78,7 @@ def estimate(
     it uses now; "usage" or a recorded answer give its tokens; "count" says how many requests it stands for. A month is
     --per-month, else measured by timestamps in the rows.
     """
-    from semroute.cli.console import print_json, print_warning, stdout
-    from semroute.cli.progress import progress_bars
+    from semroute.cli.console import print_json, print_warning, progress_bars, stdout
     from semroute.config import load_config
     from semroute.errors import DataError
     from semroute.router import Router
@@ -121,7 +126,8 @@ def pool_of(router: Router, config: Config, prices: Mapping[str, Price]) -> Pric
 def print_bill(console: Console, made: Estimate, pool: PricedPool, source: str, assumed: Iterable[str]) -> None:
     """Print the tables, what they rest on, and what is missing."""
     from semroute.cli.console import print_warning
-    from semroute.cli.estimate_tables import estimate_parts, sentences
+
+    pass  # MOVED
     from semroute.workflows.assumptions import gaps
 
     for part in estimate_parts(made, source):
@@ -141,7 +147,7 @@ class _Failed:
 
     def count_all(self, tally: EstimateTally, router: Router, rows: Iterable[RequestRow | SemrouteError]) -> None:
         """Add all requests to the tally; a bar shows on a terminal that it is at work."""
-        from semroute.cli.progress import progress_bars
+        from semroute.cli.console import progress_bars
         from semroute.errors import SemrouteError
         from semroute.workflows.estimate import tally_requests
 
@@ -166,7 +172,7 @@ def _prices(given: Sequence[str], path: Path | None) -> dict[str, Price]:
     Raises:
         DataError: the file cannot be used.
     """
-    from semroute.outcomes.prices import read_prices
+    from semroute.outcomes.costs import read_prices
 
     return {**({} if path is None else read_prices(path)), **dict(map(_price, given))}
 
@@ -222,3 +228,92 @@ def _shown(requests: Path) -> str:
     if str(requests) == "-":
         return "standard input"
     return requests.name if requests.is_file() else str(requests)
+
+
+# The tables of ``semroute estimate``, within 80 columns.
+
+MOST = 12
+"""Models of a table; --json has all."""
+
+
+def estimate_parts(estimate: Estimate, source: str) -> Iterator[RenderableType]:
+    """Yield every part of an estimate, in order."""
+    yield headline(estimate, source)
+    if len(estimate.now) > 1:
+        yield shares_table(estimate, estimate.now, "now")
+    yield shares_table(estimate, estimate.routed, "routed to")
+    if estimate.compared > 0:
+        yield bills_table(estimate)
+
+
+def headline(estimate: Estimate, source: str) -> DataTable:
+    """Show the requests, their tokens and the share without a category."""
+    rows = "" if estimate.rows == estimate.requests else f" in {estimate.rows:,} rows"
+    month = "" if estimate.month is None else f"; {estimate.month.requests:,.0f} a month ({estimate.month.source})"
+    return figures(
+        requests=f"{estimate.requests:,.0f}{rows} of {source}{month}",
+        tokens=f"{estimate.input_tokens:,.0f} in, {estimate.output_tokens:,.0f} out a request",
+        to_the_fallback=percent(estimate.fallback),
+    )
+
+
+def shares_table(estimate: Estimate, shares: Sequence[ModelShare], first: str) -> DataTable:
+    """Show requests, price and cost by model."""
+    table = plain_table("share", "requests", "$/M in", "out", _unit(estimate), first=first)
+    for share in shares[:MOST]:
+        table.add_row(
+            Text(share.model, style="cyan"),
+            percent(share.share),
+            f"{share.requests:,.0f}",
+            _shown_price(share.input_price),
+            _shown_price(share.output_price),
+            _usd(estimate, share.usd) if share.input_price is not None else "-",
+        )
+    if len(shares) > MOST:
+        table.caption = f"… and {len(shares) - MOST:,} more; --json has them all"
+    return table
+
+
+def bills_table(estimate: Estimate) -> DataTable:
+    """Show the bill now, routed and with a cascade."""
+    table = plain_table(_unit(estimate), "saved", first="bill")
+    table.add_row(f"now: {_now(estimate)}", _usd(estimate, estimate.now_usd), "")
+    table.add_row("routed", _usd(estimate, estimate.routed_usd), percent(estimate.saved(estimate.routed_usd)))
+    cascade = estimate.cascade
+    if cascade is None:
+        return table
+    rates = cascade.escalation
+    low, high = cascade.usd(rates.low), cascade.usd(rates.high)
+    name = f"cascade: {', then '.join(cascade.tiers)} ({rates.low:.0%} to {rates.high:.0%} go on)"
+    bills, saved = [_usd(estimate, low), _usd(estimate, high)], [percent(estimate.saved(x)) for x in (high, low)]
+    table.add_row(name, " to ".join(dict.fromkeys(bills)), " to ".join(dict.fromkeys(saved)))
+    return table
+
+
+def sentences(said: Iterable[str]) -> Table:
+    """Show what figures rest on, a sentence each."""
+    table = Table.grid(padding=(0, 1))
+    for sentence in said:
+        table.add_row(Text("*", style="dim"), Text(sentence, style="dim"))
+    return table
+
+
+def _now(estimate: Estimate) -> str:
+    first, *others = estimate.now
+    if not others:
+        return f"{first.model} alone"
+    return f"{first.model} and {len(others):,} more"
+
+
+def _unit(estimate: Estimate) -> str:
+    return "USD" if estimate.scale is None else "USD a month"
+
+
+def _usd(estimate: Estimate, value: float) -> str:
+    shown = value if estimate.scale is None else estimate.monthly(value)
+    # An estimate does not know the cents of a large bill.
+    return f"{shown:,.0f}" if shown is not None and shown >= 100 else usd(shown)
+
+
+def _shown_price(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.3g}"

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from semroute.cli.options import NameChoice, json_option, label_names_option, label_option, text_option
+from semroute.cli.console import NameChoice, json_option, label_names_option, label_option, text_option
 
 if TYPE_CHECKING:
-    from semroute.categories import Finding
-    from semroute.categories.importing import Gathered, Written
+    from semroute.data.examples import Finding
+    from semroute.data.importing.writing import Gathered, Written
 
 MOST_SHOWN = 30
 """Categories in the table; --json has all."""
@@ -80,8 +80,9 @@ def import_data(
 
     Columns are guessed where their names leave no doubt, and every guess is said.
     """
-    from semroute.categories.importing import ImportOptions, gather, plan_files, write_categories
     from semroute.cli.console import print_json
+    from semroute.data.importing.records import ImportOptions
+    from semroute.data.importing.writing import gather, plan_files, write_categories
 
     options = ImportOptions(text, label, names, table, not no_header, encoding, several, each)
     gathered = gather(source, options)

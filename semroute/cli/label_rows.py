@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from semroute.errors import InputError
+import numpy as np
+
+from semroute.errors import DispatchError, InputError
 
 if TYPE_CHECKING:
-    import numpy as np
+    from rich.console import Group
 
-    from semroute.learn.labelling.order import Pick
-    from semroute.learn.labelling.sample import Answer
+    from semroute.cli.tables import DataTable
+    from semroute.dispatch import Dispatcher
+    from semroute.learn.labelling import Answer, Grade, Pick
     from semroute.outcomes.table import OutcomeTable
+    from semroute.types import ModelClient
 
 
 class LabelingSession:
@@ -80,11 +85,10 @@ class LabelingSession:
         """
         import numpy as np
 
+        from semroute.cli.console import progress_bars
         from semroute.cli.encoding import Encoding
-        from semroute.cli.progress import progress_bars
-        from semroute.heads.queries import check_encoder, read_query_classifier
-        from semroute.learn.labelling.order import picks
-        from semroute.learn.labelling.sample import draw
+        from semroute.learn.labelling import draw, picks
+        from semroute.predictors.query_quality import check_encoder, read_query_classifier
 
         self._check_draws(seed)
         draws = np.array([draw(self.query(row), self.table.tasks[row], seed) for row in self.rows])
@@ -103,7 +107,7 @@ class LabelingSession:
         return [replace(pick, row=self.rows[pick.row]) for pick in found]
 
     def _check_draws(self, seed: int) -> None:
-        from semroute.learn.labelling.sample import draw
+        from semroute.learn.labelling import draw
 
         here = set(zip(self.table.queries, self.table.tasks, strict=True))
         for row in self._written:
@@ -115,7 +119,7 @@ class LabelingSession:
 
     @cached_property
     def _drawn_from(self) -> str:
-        from semroute.learn.labelling.sample import fingerprint
+        from semroute.learn.labelling import fingerprint
 
         table, told = self.table, self.table.responses or []
         models = [
@@ -125,7 +129,7 @@ class LabelingSession:
 
     def append(self, row: int, marks: Mapping[str, float], *, judged_by: str, pick: Pick | None = None) -> None:
         """Add a judged row to the file; ``pick`` is why a person was asked."""
-        from semroute.outcomes.appending import append_row
+        from semroute.outcomes.files import append_row
 
         table = self.table
         cells: dict[str, dict[str, Any]] = {}
@@ -144,8 +148,8 @@ class LabelingSession:
 
     def sampled(self) -> int | None:
         """How many of the judged queries are a random sample of all; None where the file does not tell which."""
-        from semroute.learn.labelling.sample import random_sample
-        from semroute.outcomes.appending import written_rows
+        from semroute.learn.labelling import random_sample
+        from semroute.outcomes.files import written_rows
 
         found = random_sample(written_rows(self.out))
         return None if found is None else len({(query, task) for query, task, _ in found})
@@ -167,8 +171,7 @@ def read_sheet(outcomes: Sequence[Path], out: Path, most: int | None = None) -> 
     Raises:
         InputError: a file cannot be used, or holds no answers.
     """
-    from semroute.outcomes.appending import written_rows
-    from semroute.outcomes.files import read_outcomes
+    from semroute.outcomes.files import read_outcomes, written_rows
 
     if any(path.resolve() == out.resolve() for path in outcomes):
         raise InputError(f"{out}: is what is judged; name another file for the judgements")
@@ -189,9 +192,334 @@ def _plain(value: np.float32) -> int | float:
 
 def _judged_models(written: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], frozenset[str]]:
     """The models whose answers are judged, by query and task."""
-    from semroute.outcomes.appending import known_cells
+    from semroute.outcomes.files import known_cells
 
     return {
         key: frozenset(model for model, cell in cells.items() if cell.get("quality") is not None)
         for key, cells in known_cells(written).items()
     }
+
+
+# What a judge has done, and what there is to say of it.
+
+Stop: TypeAlias = Literal["budget", "no readable grade"]
+
+LEAST_TRIED = 5
+"""Replies without a grade, before the first with one, after which a judge is given up."""
+
+
+@dataclass
+class JudgeRun:
+    """The account of a judge.
+
+    Attributes:
+        judge: the model.
+        as_json: whether its replies are held to a schema.
+        wanted: answers that there were to judge.
+        max_usd: the budget; None for none.
+        has_graded: whether the file holds grades of it already, of an earlier run.
+        judged: answers that it graded.
+        without_grade: replies that hold no grade that can be read.
+        spent: USD so far.
+        needed: USD of the longest grades of the query that the budget kept from being judged.
+        stopped_by: why it ended before all were judged; None where it did not.
+        example: the first reply without a grade.
+    """
+
+    judge: str
+    as_json: bool
+    wanted: int
+    max_usd: float | None
+    has_graded: bool = False
+    judged: int = 0
+    without_grade: int = 0
+    spent: float = 0.0
+    needed: float = 0.0
+    stopped_by: Stop | None = None
+    example: Grade | None = None
+
+    @property
+    def asked(self) -> int:
+        """Replies that it gave."""
+        return self.judged + self.without_grade
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether it was tried often enough to say that it gives no grades."""
+        # What an earlier run could not read comes first in the next one, and must not keep the rest from being judged.
+        return not self.judged and not self.has_graded and self.without_grade >= LEAST_TRIED
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether there was something to judge, and nothing was; a few leftovers of an earlier run apart."""
+        is_leftover = self.has_graded and self.stopped_by is None and self.without_grade < LEAST_TRIED
+        return bool(self.wanted) and not self.judged and not is_leftover
+
+    def add(self, grade: Grade) -> None:
+        """Count a reply."""
+        self.spent += grade.usd
+        if grade.value is None:
+            self.without_grade += 1
+            self.example = self.example or grade
+        else:
+            self.judged += 1
+
+    def allows(self, ahead: float) -> bool:
+        """Whether grades that cost so much, USD, at most can be asked for; notes where not."""
+        if self.max_usd is None or self.spent + ahead <= self.max_usd:
+            return True
+        self.stopped_by, self.needed = "budget", ahead
+        return False
+
+    def plain(self) -> dict[str, Any]:
+        """The account for JSON."""
+        return {
+            "judge": self.judge, "judged": self.judged, "without_grade": self.without_grade,
+            "spent_usd": self.spent, "stopped_by": self.stopped_by,
+        }  # fmt: skip
+
+    def problems(self) -> list[str]:
+        """What the user must know, a sentence each; where nothing was judged, why."""
+        found = [self._unreadable()] if self.without_grade else []
+        return [*found, self._short_of_money()] if self.stopped_by == "budget" else found
+
+    def _unreadable(self) -> str:
+        from semroute.data.examples import shortened
+
+        said = "" if self.example is None else shortened(self.example.reply, 160)
+        if not self.judged:
+            return f"none of {self.asked:,} replies of {self.judge} holds a grade, such as {said}; {self._remedy()}"
+        return (
+            f"{self.without_grade:,} of {self.asked:,} replies of {self.judge} hold no grade, such as {said}; "
+            "the next run asks about them again"
+        )
+
+    def _remedy(self) -> str:
+        from semroute.learn.labelling import MOST_TOKENS
+
+        if self.example is not None and self.example.is_cut:
+            return (
+                f"it was cut off at {MOST_TOKENS} tokens: let a model judge that answers without thinking aloud, or "
+                "turn its thinking off"
+            )
+        wanted = '{"grade": 7}' if self.as_json else "the number alone, such as 7"
+        hold = (
+            ""
+            if self.as_json
+            else "; where its provider can hold answers to a schema, say so in semroute.yaml (models: "
+            f"{{{self.judge}: {{capabilities: [json_schema]}}}})"
+        )
+        return f"a judge must answer with {wanted}: name another model with --judge{hold}"
+
+    def _short_of_money(self) -> str:
+        from semroute.workflows.collect import ended_by
+
+        why = ended_by(self.max_usd or 0.0, self.spent, self.needed, "the longest grades of the next query")
+        return f"{why}: {self.wanted - self.asked:,} answers were not judged; give more with --max-usd to go on"
+
+
+# How far a model that judged agrees with a person: on the random sample, and on all that both judged.
+
+
+def check_golden(golden: Path, sheet: LabelingSession) -> None:
+    """Refuse, before a judge is paid, what its judgements could not be compared with.
+
+    Raises:
+        InputError: the file cannot be used, is that of the judge, or shares no answer with what is judged.
+    """
+    from semroute.outcomes.files import read_outcomes
+
+    if golden.resolve() == sheet.out.resolve():
+        raise InputError(f"{golden}: is what a person judged; name another file for the judge's with --out")
+    by_person = _marks(read_outcomes(golden))
+    if not by_person:
+        raise InputError(f"{golden}: holds no judged answer; judge some by hand (semroute label without --judge)")
+    if by_person.keys().isdisjoint(sheet.answers()):
+        raise InputError(
+            f"{golden}: shares no answer (query, task and model) with the outcomes; name those that it was judged from"
+        )
+
+
+def agreement_dict(judged: Path, golden: Path) -> dict[str, Any] | None:
+    """How far the judge agrees with a person on the answers that both have judged: of the same query, task and model.
+
+    ``random_sample`` is the same on those of the random sample alone, which tells of all queries; None where the file
+    tells none. The whole is None where the two share no answer yet.
+
+    Raises:
+        InputError: a file cannot be used.
+    """
+    from dataclasses import asdict
+
+    from semroute.evaluate.metrics import finite
+    from semroute.learn.labelling import agreement
+    from semroute.outcomes.files import read_outcomes
+
+    by_judge, by_person = _marks(read_outcomes(judged)), _marks(read_outcomes(golden))
+    both = sorted(by_judge.keys() & by_person.keys())
+    if not both:
+        return None
+    sample = _sample(golden)
+    sampled = [answer for answer in both if answer in sample]
+
+    def compared(answers: Sequence[Answer]) -> dict[str, Any]:
+        said, truth = (np.array([marks[answer] for answer in answers]) for marks in (by_judge, by_person))
+        found = finite(asdict(agreement(said, truth)))
+        assert isinstance(found, dict)
+        return found
+
+    return {**compared(both), "random_sample": compared(sampled) if sampled else None}
+
+
+def _marks(table: OutcomeTable) -> dict[Answer, float]:
+    """The quality of every judged answer."""
+    keys = zip(table.queries, table.tasks, table.quality.tolist(), strict=True)
+    return {
+        (query, task, model): quality
+        for query, task, row in keys
+        for model, quality in zip(table.models, row, strict=True)
+        if math.isfinite(quality)
+    }
+
+
+def _sample(golden: Path) -> frozenset[Answer]:
+    """The answers of the random sample; none where the file does not tell it."""
+    from semroute.data.examples import stop_at_first
+    from semroute.data.rows import file_lines, json_rows
+    from semroute.learn.labelling import random_sample
+
+    if golden.suffix.lower() != ".jsonl":
+        return frozenset()
+    report = stop_at_first(golden)
+    return random_sample([row for _, row in json_rows(file_lines(golden, report), report)]) or frozenset()
+
+
+def agreement_shown(compared: dict[str, Any]) -> Group:
+    """The agreement for people, of the random sample first."""
+    from rich.console import Group
+    from rich.text import Text
+
+    sample = compared["random_sample"]
+    first = (
+        (Text("no random sample in the golden file: the agreement may be another on all queries", style="yellow"),)
+        if sample is None
+        else (Text("on the random sample, which tells of all queries", style="bold"), _agreement_table(sample))
+    )
+    return Group(
+        *first, Text("on all that both judged, the hard ones among them", style="bold"), _agreement_table(compared)
+    )
+
+
+def _agreement_table(compared: dict[str, Any]) -> DataTable:
+    from semroute.cli.tables import figures, number
+
+    def rate(name: str) -> str:
+        of = compared[name]
+        return (
+            f"{of['value']:.1%} ({of['low']:.1%} to {of['high']:.1%}) of {of['n']:,}" if of["n"] else "none to tell by"
+        )
+
+    return figures(
+        same_as_the_person=rate("same"),
+        kappa=number(compared["kappa"], 2),
+        bad_ones_called_good=rate("too_kind"),
+        good_ones_called_bad=rate("too_strict"),
+    )
+
+
+# A model that judges everything.
+
+
+def judge_all(
+    sheet: LabelingSession, judge: str, limit: int | None, max_usd: float | None, config_path: Path | None
+) -> JudgeRun:
+    """Let a model grade the answers of every query that is left, row by row.
+
+    It ends early where the budget does, and where none of the first replies holds a grade.
+
+    Raises:
+        InputError: the judge cannot be called.
+        DispatchError: it stopped answering; what it judged is kept.
+    """
+    from semroute import _sync
+
+    pass  # MOVED
+    from semroute.config import load_config
+    from semroute.dispatch import Dispatcher
+    from semroute.text.names import did_you_mean
+
+    config = load_config(config_path)
+    members = config.members(judge)
+    if not any(deployment.model in members for deployment in config.deployments):
+        placed = dict.fromkeys([*config.groups, *(deployment.model for deployment in config.deployments)])
+        fix = did_you_mean(judge, placed) or "add one to semroute.yaml"
+        raise InputError(f'no deployment serves the judge "{judge}"; {fix}')
+    specs = [config.models[name] for name in members if name in config.models]
+    as_json = bool(specs) and all("json_schema" in (spec.capabilities or ()) for spec in specs)
+    rows = sheet.rows if limit is None else sheet.rows[:limit]
+    wanted = sum(len(sheet.models_of(row)) for row in rows)
+    told = JudgeRun(judge, as_json, wanted, max_usd, sheet.has_rows_of(_name(judge)))
+    _sync.run(_judge(sheet, rows, told, Dispatcher(config)))
+    return told
+
+
+async def _judge(sheet: LabelingSession, rows: Sequence[int], told: JudgeRun, dispatcher: Dispatcher) -> None:
+    from semroute.cli.console import print_warning, progress_bars
+    from semroute.dispatch import Constraints
+    from semroute.router.query import ConstrainedClient
+
+    caller = ConstrainedClient(dispatcher, Constraints())
+    try:
+        with progress_bars() as progress:
+            for done, row in enumerate(rows):
+                if told.max_usd is not None and not told.allows(await _ahead(sheet, row, told, caller)):
+                    break
+                await _judge_row(sheet, row, told, caller)
+                if told.is_hopeless:
+                    told.stopped_by = "no readable grade"
+                    break
+                progress("judging", done + 1, len(rows))
+    except DispatchError:
+        print_warning(f"{told.judged:,} answers were judged before {told.judge} stopped answering, and are kept")
+        raise
+    finally:
+        await dispatcher.close()
+
+
+async def _judge_row(sheet: LabelingSession, row: int, told: JudgeRun, caller: ModelClient) -> None:
+    """Have the answers of a row graded, and keep the grades."""
+    import asyncio
+
+    from semroute.learn.labelling import grade
+
+    models, query = sheet.models_of(row), sheet.query(row)
+    asked = (grade(query, sheet.answer(row, model), told.judge, caller, as_json=told.as_json) for model in models)
+    grades = await asyncio.gather(*asked)
+    for one in grades:
+        told.add(one)
+    marks = {model: one.value for model, one in zip(models, grades, strict=True) if one.value is not None}
+    if marks:
+        sheet.append(row, marks, judged_by=_name(told.judge))
+
+
+def _name(judge: str) -> str:
+    """How the file names a judge."""
+    return f"model: {judge}"
+
+
+async def _ahead(sheet: LabelingSession, row: int, told: JudgeRun, caller: ModelClient) -> float:
+    """USD that judging a row is expected to cost at most.
+
+    Raises:
+        InputError: the judge's price is not known.
+    """
+    from semroute.learn.labelling import grading_request
+
+    total = 0.0
+    for model in sheet.models_of(row):
+        request = grading_request(sheet.query(row), sheet.answer(row, model), as_json=told.as_json)
+        outlook = await caller.outlook(request, (told.judge,))
+        if outlook.usd is None and outlook.closed is None:
+            raise InputError(f'the price of "{told.judge}" is not known, so no budget can be kept; give it a price')
+        total += outlook.usd or 0.0
+    return total

@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from semroute.cli.lazy import SuggestingGroup
-from semroute.cli.options import NameChoice, NumberRange, config_option, json_option, log_option
-from semroute.cli.times import since_option, until_option
+from semroute.cli.console import (
+    NameChoice,
+    NumberRange,
+    config_option,
+    json_option,
+    log_option,
+    since_option,
+    until_option,
+)
+from semroute.cli.main import SuggestingGroup
 
 if TYPE_CHECKING:
     from semroute.cli.tables import RowPrinter
     from semroute.outcomes.log import OutcomeLog
     from semroute.types import LoggedOutcome
+
 
 FOLLOW_S = 0.5
 """How often ``--follow`` looks for new outcomes."""
@@ -46,9 +54,8 @@ def tail(count: int, follow: bool, log_url: str | None, config_path: Path | None
 
     "small^2" is the model small as the second tier of a cascade.
     """
-    from semroute.cli.console import print_json
-    from semroute.cli.logs import read_log
-    from semroute.outcomes.log.exporting import as_dict
+    from semroute.cli.console import print_json, read_log
+    from semroute.outcomes.log.reader import as_dict
 
     opened, _ = read_log(log_url, config_path)
     with opened:
@@ -89,9 +96,8 @@ def export(
     config_path: Path | None,
 ) -> None:
     """Write outcomes to a file, which appears whole or not at all."""
-    from semroute.cli.console import print_note
-    from semroute.cli.logs import read_log
-    from semroute.outcomes.log.exporting import as_dict, as_labelled, write_jsonl, write_parquet
+    from semroute.cli.console import print_note, read_log
+    from semroute.outcomes.log.reader import as_dict, as_labelled, write_jsonl, write_parquet
 
     kind = kind or _format(out)
     if labelled and kind == "parquet":
@@ -123,8 +129,7 @@ def _format(out: Path) -> str:
 @config_option
 def prune(keep_days: float | None, log_url: str | None, config_path: Path | None) -> None:
     """Delete outcomes that are too old; a log that is written does so by itself, a portion an hour."""
-    from semroute.cli.console import print_note
-    from semroute.cli.logs import read_log
+    from semroute.cli.console import print_note, read_log
 
     opened, _ = read_log(log_url, config_path)
     with opened:
@@ -137,8 +142,7 @@ def prune(keep_days: float | None, log_url: str | None, config_path: Path | None
 @json_option
 def info(log_url: str | None, config_path: Path | None, as_json: bool) -> None:
     """Say where the log is, how much it holds, and what of a query it keeps."""
-    from semroute.cli.console import print_json, stdout
-    from semroute.cli.logs import read_log
+    from semroute.cli.console import print_json, read_log, stdout
     from semroute.cli.tables import figures
 
     opened, config = read_log(log_url, config_path)
@@ -208,3 +212,37 @@ def _later(opened: OutcomeLog, shown: Sequence[LoggedOutcome]) -> Iterator[Logge
 
 def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+# ``semroute feedback``: say how good an answer was.
+
+WORDS = {"good": 1.0, "bad": 0.0}
+
+
+@click.command()
+@click.argument("outcome")
+@click.argument("value", metavar="good|bad|0..1")
+@click.option("--comment", metavar="TEXT", help="Words to keep with it.")
+@log_option
+@config_option
+def feedback(outcome: str, value: str, comment: str | None, log_url: str | None, config_path: Path | None) -> None:
+    """Say how good the answer of OUTCOME was: good, bad, or a number from 0 to 1.
+
+    OUTCOME is its id as "semroute log tail" shows it, a beginning of it that no other has, or "last".
+    """
+    from semroute.cli.console import print_note, read_log
+
+    quality = _quality(value)
+    log, _ = read_log(log_url, config_path)
+    with log:
+        name = log.judge(outcome, quality, comment)
+    print_note(f"noted {quality:g} for {name}")
+
+
+def _quality(value: str) -> float:
+    if value.lower() in WORDS:
+        return WORDS[value.lower()]
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither good nor bad nor a number from 0 to 1") from None

@@ -5,47 +5,199 @@ from __future__ import annotations
 import io
 import logging
 import os
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
 
 import click
 
 from semroute import __version__
-from semroute.cli.interrupts import Terminated, not_lost, orderly_end
-from semroute.cli.lazy import LazyGroup
 from semroute.errors import SemrouteError
 
+# Signals that end a command: none gets lost, and each lets the log be written.
+
+AGAIN_S = 0.05
+"""How long after an interrupt was lost it is raised again, seconds."""
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that ask a process to end, besides Ctrl-C; left to their default they end it where it stands."""
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal of :data:`ENDING` asks this process to end: a Ctrl-C to all that handles one.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.signal = number
+
+
+@contextmanager
+def orderly_end() -> Iterator[None]:
+    """Raise :class:`Terminated` in the main thread for the first signal that asks for the end; others wait for it.
+
+    What a shell or another program has set is left alone: nohup has SIGHUP ignored. Outside the main thread, where no
+    handler can be set, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours = [number for number in ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+        _raised.clear()
+
+
+_raised: set[int] = set()
+"""The signal that has ended the command, if one has."""
+
+
+def _end(number: int, _: object) -> None:
+    if not _raised:
+        _raised.add(number)
+        raise Terminated(number)
+
+
+@contextmanager
+def not_lost() -> Iterator[None]:
+    """Raise an interrupt again that fell into a destructor.
+
+    Python raises :class:`KeyboardInterrupt` wherever the main thread stands, and drops what a ``__del__`` raises
+    (``sys.unraisablehook``). Some libraries free hundreds of such objects while they are imported: without this, a
+    Ctrl-C of that moment changes nothing, and the command goes on to its end.
+    """
+    passed_on, again = sys.unraisablehook, list[threading.Timer]()
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            passed_on(unraisable)
+            return
+        # Not from here: what this function raises is dropped as well.
+        lost = unraisable.exc_value
+        _raised.clear()
+        timer = threading.Timer(AGAIN_S, _press, (lost.signal if isinstance(lost, Terminated) else signal.SIGINT,))
+        again.append(timer)
+        timer.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = passed_on
+        for timer in again:
+            timer.cancel()
+
+
+def _press(number: int) -> None:
+    if sys.platform == "win32":
+        signal.raise_signal(number)
+    else:  # a signal to the thread itself also ends what it waits for
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+
+# Click groups that import commands lazily and suggest near names.
+
+
+class SuggestingGroup(click.Group):
+    """Group that answers an unknown command with the nearest known one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Resolve a command, or suggest the one that was meant."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
+            import difflib
+
+            meant = difflib.get_close_matches(name, self.list_commands(ctx), n=1, cutoff=0.6)
+            fix = f'Did you mean "{meant[0]}"?' if meant else f"Commands: {', '.join(self.list_commands(ctx))}."
+            ctx.fail(f"No such command {name!r}. {fix}")
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(SuggestingGroup):
+    """A group of commands named by where they are.
+
+    Args:
+        targets: command name to ``("module:attribute", short help)``.
+        sections: headings of the help, with the names of the commands under each in their order.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        targets: Mapping[str, tuple[str, str]],
+        sections: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._targets = dict(targets)
+        self._sections = dict(sections)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._targets)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._targets:
+            return None
+        module, _, attribute = self._targets[cmd_name][0].partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        listed = {name for names in self._sections.values() for name in names}
+        others = [name for name in self._targets if name not in listed]
+        width = max(map(len, self._targets), default=0)
+        for title, names in (*self._sections.items(), ("Commands" if not listed else "Other commands", others)):
+            rows = [(name.ljust(width), self._targets[name][1]) for name in names if name in self._targets]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
 _COMMANDS = {
-    "init": ("semroute.cli.init:init", "Write a commented semroute.yaml to start from."),
+    "init": ("semroute.cli.config:init", "Write a commented semroute.yaml to start from."),
     "config": ("semroute.cli.config:config", "Work with semroute.yaml."),
     "import": ("semroute.cli.import_data:import_data", "Make category files from labelled data."),
-    "build-index": ("semroute.cli.build_index:build_index", "Build an index from categories."),
+    "build-index": ("semroute.cli.index:build_index", "Build an index from categories."),
     "route": ("semroute.cli.route:route", "Say which category and model a query goes to, and why."),
-    "rules": ("semroute.cli.rules:rules", "Show which rule of semroute.yaml a query meets."),
+    "rules": ("semroute.cli.route:rules", "Show which rule of semroute.yaml a query meets."),
     "ask": ("semroute.cli.ask:ask", "Route a query, call the model and print its answer."),
-    "feedback": ("semroute.cli.feedback:feedback", "Say how good an answer was."),
+    "feedback": ("semroute.cli.log:feedback", "Say how good an answer was."),
     "estimate": ("semroute.cli.estimate:estimate", "Say what a month of requests costs now, and routed."),
     "log": ("semroute.cli.log:log", "Look at the log of outcomes, export it, keep it small."),
     "report": ("semroute.cli.report:report", "Say what was paid, what was saved, and how long it took."),
-    "advise": ("semroute.cli.advise:advise", "Say where a cascade pays, and where it wastes money."),
-    "trial": ("semroute.cli.trial:trial", "Show a policy on trial, and change its share of the queries."),
+    "advise": ("semroute.cli.report:advise", "Say where a cascade pays, and where it wastes money."),
+    "trial": ("semroute.cli.report:trial", "Show a policy on trial, and change its share of the queries."),
     "providers": ("semroute.cli.providers:providers", "Check the deployments, and show how they stand."),
     "evaluate": ("semroute.cli.evaluate:evaluate", "Measure an index on labelled queries."),
     "evaluate-policy": (
-        "semroute.cli.evaluate_policy:evaluate_policy",
+        "semroute.cli.policy:evaluate_policy",
         "Replay policies over outcomes: quality against cost.",
     ),
     "collect": ("semroute.cli.collect:collect", "Ask every model a sample of queries, within a budget."),
     "label": ("semroute.cli.label:label", "Judge answers, by hand or by a model."),
-    "tune-policy": ("semroute.cli.tune_policy:tune_policy", "Find the cheapest policy that keeps a floor of quality."),
+    "tune-policy": ("semroute.cli.policy:tune_policy", "Find the cheapest policy that keeps a floor of quality."),
     "train": ("semroute.cli.train:train", "Train a classifier that predicts each model's quality."),
-    "predict": ("semroute.cli.predict:predict", "Predict each model's quality, and choose one."),
-    "train-checks": ("semroute.cli.train_checks:train_checks", "Train a classifier of answers for cascades."),
-    "tune": ("semroute.cli.tune:tune", "Choose thresholds on labelled queries."),
-    "add": ("semroute.cli.change:add", "Add examples to an index without building it again."),
-    "remove": ("semroute.cli.change:remove", "Remove a category or examples from an index."),
-    "inspect": ("semroute.cli.inspect:inspect", "Show what an index holds and which categories overlap."),
+    "predict": ("semroute.cli.train:predict", "Predict each model's quality, and choose one."),
+    "train-checks": ("semroute.cli.train:train_checks", "Train a classifier of answers for cascades."),
+    "tune": ("semroute.cli.evaluate:tune", "Choose thresholds on labelled queries."),
+    "add": ("semroute.cli.index:add", "Add examples to an index without building it again."),
+    "remove": ("semroute.cli.index:remove", "Remove a category or examples from an index."),
+    "inspect": ("semroute.cli.index:inspect", "Show what an index holds and which categories overlap."),
 }
 
 _SECTIONS = {

@@ -2,18 +2,84 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from semroute.cli.policy_headline import headline, legend, usd
-from semroute.cli.tables import DataTable, number, percent, plain_table
+from semroute.cli.tables import DataTable, figures, number, percent, plain_table
+from semroute.evaluate.metrics import finite
 
 if TYPE_CHECKING:
-    from semroute.evaluate.curves.bootstrap import Interval
-    from semroute.evaluate.study.results import PolicyResult, Study
+    from semroute.cli.policy_inputs import ComparisonInputs, Tuning
+    from semroute.evaluate.comparison_results import PolicyResult, Study
+    from semroute.evaluate.metrics import Interval
+    from semroute.learn.policy.search import Figures, Point
+
+
+# The lines above and below the tables of ``semroute evaluate-policy``: what was compared, and what the figures are.
+
+
+def study_headline(study: Study) -> DataTable:
+    """What was compared, on what, and how many outcomes the wanted interval takes."""
+    from semroute.evaluate.replay import NEAR
+
+    found = study.duplicates
+    near = "not compared by vectors" if found.near is None else f"{found.near:,} with a vector within {NEAR}"
+    mixing, zero = number(study.mixing_aiq.value), number(study.zero_aiq.value)
+    return figures(
+        queries=f"{study.n:,}, {len(study.models)} models, {study.plan.folds} folds, "
+        f"{study.plan.resamples:,} paired resamples; 95% intervals",
+        duplicates=f"{found.same_text:,} of equal text, {near}; kept on one side of every split",
+        best_single=_best_single(study),
+        random_mixing=f"AIQ {mixing} of cheapest and strongest, {zero} of all models as well as can be (zero router)",
+        outcomes_needed=_needed(study),
+    )
+
+
+def usd(value: float) -> str:
+    """USD of 1,000 queries, with digits enough to tell models apart."""
+    return f"{value * 1000:,.4f}"
+
+
+def legend(study: Study) -> Iterator[Text]:
+    """What the figures are, in a few lines."""
+    words = "AIQ: mean quality over the range of costs; arena: quality and cheapness in one"
+    if study.roles.pair is not None:
+        words += (
+            "; APGR: share of the quality gap between the two models that is recovered; CPT 50%: share of calls of the "
+            "stronger that recovers half of it"
+        )
+    yield Text(f"{words}; -: not defined.", style="dim")
+    yield Text("--html FILE explains every figure, and names its source.", style="dim")
+
+
+def _best_single(study: Study) -> str:
+    """Its figures, and why they may be none of the table of models: it is chosen without the rows it is judged on."""
+    figures = f"quality {number(study.best_quality.value)}, USD {usd(study.best_cost.value)} for 1,000"
+    shares = study.best_shares
+    if len(shares) == 1:
+        return f"{next(iter(shares))}, {figures}; chosen on other folds"
+    chosen = ", ".join(f"{model} for {percent(share)}" for model, share in shares.items())
+    best = max(study.models, key=lambda model: study.quality[model].value)
+    return (
+        f"{figures}: the best model of the other folds, chosen anew for each fold ({chosen} of the queries); the best "
+        f"of the table, {best} at {number(study.quality[best].value)}, is known only afterwards"
+    )
+
+
+def _needed(study: Study) -> str:
+    need, name = study.subject.needed, study.subject.name
+    if need.for_interval is None or need.to_detect is None:
+        return str(need.unknown)
+    return (
+        f"{need.for_interval:,} for an interval of +-{need.half_width:g} around {name} less best single in quality; "
+        f"{need.to_detect:,} to detect {need.half_width:g} at 80% power"
+    )
+
 
 MOST_TASKS = 12
 _DASH = Text("-", style="dim")
@@ -25,7 +91,7 @@ def comparison(
     """Every part of what is shown, in order."""
     if warnings:
         yield Group(*(Text(f"warning: {warning}", style="yellow") for warning in warnings))
-    yield headline(study)
+    yield study_headline(study)
     yield models_table(study)
     yield Group(*_policies(study, "queries that were not fitted on"))
     subject = study.subject
@@ -162,3 +228,268 @@ def _span(figure: Interval, *, sign: bool = False, share: bool = False) -> str:
     if share:
         return ", ".join(f"{100 * end:{plus}.1f}" for end in ends)
     return ", ".join(f"{end:{plus}.3f}".replace("0.", ".", 1) for end in ends)
+
+
+# A comparison of policies as JSON-ready values.
+
+
+def comparison_dict(study: Study, unseen: Study | None, inputs: ComparisonInputs) -> dict[str, object]:
+    """The whole comparison; what is not defined is null."""
+    return {
+        "outcomes": inputs.title,
+        "notes": list(inputs.notes),
+        "warnings": [*inputs.warnings, *inputs.findings],
+        "left_out": inputs.selected.left_out,
+        "costs": {name: getattr(inputs.costs, name) for name in ("told", "reckoned", "counted", "averaged", "assumed")},
+        "predictions": None
+        if inputs.predictions is None
+        else {
+            "queries": len(inputs.predictions.seen),
+            "trained_on": inputs.predictions.trained_on,
+            "not_told": inputs.predictions.not_told,
+        },
+        **study_dict(study),
+        "unseen_tasks": None if unseen is None else study_dict(unseen),
+    }
+
+
+def study_dict(study: Study) -> dict[str, object]:
+    """One comparison."""
+    roles = study.roles
+    return {
+        "n": study.n,
+        "method": study.method,
+        "plan": {name: value for name, value in asdict(study.plan).items() if name != "leave_tasks_out"},
+        "duplicates": {"same_text": study.duplicates.same_text, "near": study.duplicates.near},
+        "dropped": study.dropped,
+        "cheapest": study.models[roles.cheapest],
+        "strongest": study.models[roles.strongest],
+        "models": {
+            model: {"quality": interval_dict(study.quality[model]), "cost_usd": interval_dict(study.cost[model])}
+            for model in study.models
+        },
+        "best_single": {
+            "quality": interval_dict(study.best_quality),
+            "cost_usd": interval_dict(study.best_cost),
+            "models": dict(study.best_shares),
+        },
+        "zero_router": {"aiq": interval_dict(study.zero_aiq)},
+        "random_mixing": {"aiq": interval_dict(study.mixing_aiq)},
+        "policies": {policy.name: policy_dict(policy, study.models) for policy in study.policies},
+    }
+
+
+def policy_dict(policy: PolicyResult, models: tuple[str, ...]) -> dict[str, object]:
+    """One policy, with every point of its curve."""
+    figures, curve = policy.figures, policy.curve
+    names = ("aiq", "aiq_gain", "perf_gain", "full_gain", "cost_save", "pareto_distance", "arena")
+    points = zip(curve.parameters, curve.quality[0], curve.cost[0], curve.shares, strict=True)
+    return {
+        **{name: interval_dict(getattr(figures, name)) for name in names},
+        "pair": None
+        if policy.pair is None
+        else {
+            "apgr": interval_dict(policy.pair.apgr),
+            "apgr_over_length": None if policy.pair.apgr_gain is None else interval_dict(policy.pair.apgr_gain),
+            "cpt": {f"{level:g}": interval_dict(at) for level, at in policy.pair.cpt.items()},
+            "deferral_area": interval_dict(policy.pair.area),
+        },
+        "predictions": {
+            model: {"auroc": interval_dict(of.auroc), "ece": interval_dict(of.ece)}
+            for model, of in policy.predictions.items()
+        },
+        "tasks": [{name: finite(value) for name, value in asdict(task).items()} for task in policy.tasks],
+        "needed": asdict(policy.needed),
+        "estimates": {
+            name: {key: finite(value) for key, value in asdict(of).items()} for name, of in policy.estimates.items()
+        },
+        "matching": figures.matching,
+        "curve": [
+            {
+                # JSON has no infinity: null is the end at which only quality counts.
+                "value_usd": finite(float(value)),
+                "quality": float(quality),
+                "cost_usd": float(cost),
+                "shares": dict(zip(models, map(float, shares), strict=True)),
+            }
+            for value, quality, cost, shares in points
+        ],
+    }
+
+
+def interval_dict(figure: Interval) -> dict[str, object]:
+    """A figure with its interval."""
+    return {"value": finite(figure.value), "low": finite(figure.low), "high": finite(figure.high)}
+
+
+# What came of a tuning, for people and as JSON.
+
+_BOUND = (
+    "fixed sequence testing on the held-out rows (Learn then Test), each test by betting for the long run and by "
+    "Student's prediction bound for the queries ahead; queries that say the same count as one"
+)
+_MOST_ALIKE = 0.02
+"""Share of one group of queries that say the same above which the promise says so."""
+_BUDGET = "approximate: no query is taken to cost more than the dearest of these outcomes"
+
+
+def bound_words(found: Tuning) -> str | None:
+    """What the promise rests on; None where none is made."""
+    if found.goal.value is not None:
+        return None
+    return f"{_BOUND}; {_BUDGET}" if found.goal.max_cost is not None else _BOUND
+
+
+def tuning_headline(found: Tuning) -> str:
+    """What the policy is, in a line or two."""
+    said = goal_words(found)
+    chosen = found.tuned.chosen
+    assert chosen is not None
+    return f"{said}\n{point_words(chosen, found.models)}"
+
+
+def goal_words(found: Tuning) -> str:
+    """What was wanted, and how sure one is of it."""
+    goal, promise = found.goal, found.promise
+    sure = f"with {promise.confidence:.0%} confidence over the next {promise.ahead:,} queries"
+    if goal.min_quality is not None:
+        return f"at least {goal.min_quality:.1%} of the quality of {found.models[found.tuned.strongest]}, {sure}"
+    if goal.max_cost is not None:
+        return f"at most USD {goal.max_cost:.4g} a query, {sure}"
+    return f"quality is worth USD {goal.value:.4g} for +1.0"
+
+
+def point_words(point: Point, models: tuple[str, ...]) -> str:
+    """A policy in words."""
+    from semroute.learn.policy.families import ByCategory, ByClassifier, ByClassifierAndCascade, SingleModels
+
+    if isinstance(point.family, SingleModels):
+        return f"always {models[point.parameter]}"
+    if isinstance(point.family, ByClassifier):
+        return f"the classifier, with quality worth {_worth(point.parameter)}"
+    if isinstance(point.family, ByCategory):
+        ways = "; ".join(dict.fromkeys(way.words(models) for way in point.parameter.choice))
+        moved = f", thresholds moved by {point.parameter.offset:+.2g}" if point.parameter.offset else ""
+        return f"a model or cascade for each category ({ways}){moved}"
+    if isinstance(point.family, ByClassifierAndCascade):
+        value, threshold = point.parameter
+        return f"{point.family.name}: quality worth {_worth(value)}, accepting from {threshold:.2f}"
+    return f"{point.family.name}, accepting from {point.parameter:.2f}"
+
+
+def _worth(value: float) -> str:
+    return f"USD {value:.4g} for +1.0" if math.isfinite(value) else "everything"
+
+
+def tuning_tables(found: Tuning) -> Iterator[DataTable | Text]:
+    """The choice, what each part adds, and how it was found."""
+    summary, chosen = found.summary, found.tuned.chosen
+    assert chosen is not None
+    assert summary.chosen is not None
+    assert summary.promised is not None
+    yield figures(
+        wanted=goal_words(found),
+        chosen=point_words(chosen, found.models),
+        quality=f"{_share(summary.chosen.of_strongest)} of that of {found.models[found.tuned.strongest]}, and in the "
+        f"queries ahead at least {summary.promised:.1%}",
+        saved=_saved(summary.chosen.saved),
+    )
+    yield _table(found)
+    left = f"; {found.left_out:,} queries lack a model and were left out" if found.left_out else ""
+    different = found.prepared.held.different
+    of_them = f", {different:,} of them different" if different < summary.held_rows else ""
+    yield Text(
+        f"tuned on {summary.tuning_rows:,} queries; all figures on {summary.held_rows:,} others{of_them}, "
+        f"with 95% intervals{left}",
+        style="dim",
+    )
+    alike = found.prepared.held.most_alike
+    if alike > _MOST_ALIKE:
+        yield Text(
+            f"warning: one query and what says the same make up {alike:.1%} of the rows that test; the promise holds "
+            "for queries as different as most of these, and not where other single queries become as frequent",
+            style="yellow",
+        )
+    bound = bound_words(found)
+    yield Text("nothing is promised" if bound is None else f"the promise by {bound}", style="dim")
+    if len(summary.parts) > 1:
+        yield Text(
+            "the kind of policy is chosen on the rows that it is tuned on, so that one test suffices: on the others "
+            "another kind may come out cheaper",
+            style="dim",
+        )
+    if found.costs is not None:
+        yield Text(found.costs, style="dim")
+
+
+def _table(found: Tuning) -> DataTable:
+    table = plain_table("USD for 1,000", "quality", "of strongest", "saved", first="policy")
+
+    def row(name: str, of: Figures | None, *, style: str = "") -> None:
+        cells = ["not reachable", "", "", ""] if of is None else _cells(of)
+        table.add_row(Text(name), *cells, style=style)
+
+    row(f"always {found.models[found.tuned.strongest]}", found.summary.strongest)
+    row("chosen", found.summary.chosen, style="bold")
+    for name, of in found.summary.parts.items():
+        row(f"  with {name} only" if name == "one model" else f"  one model or {name}", of)
+    row("most quality per dollar", found.summary.densest_figures)
+    return table
+
+
+def _cells(of: Figures) -> list[str]:
+    return [
+        f"{1000 * of.cost.value:.4f}",
+        percent(of.quality.value),
+        percent(of.of_strongest.value),
+        percent(of.saved.value),
+    ]
+
+
+def _share(figure: Interval) -> str:
+    return f"{percent(figure.value)} ({percent(figure.low)} to {percent(figure.high)})"
+
+
+def _saved(figure: Interval) -> str:
+    """A share of what the strongest model costs; it is NaN where that is nothing."""
+    return "nothing, for it costs nothing" if math.isnan(figure.value) else f"{_share(figure)} of its cost"
+
+
+def tuning_dict(found: Tuning) -> dict[str, Any]:
+    """JSON-ready."""
+    summary, chosen = found.summary, found.tuned.chosen
+    part = found.prepared.tuning
+    return {
+        "goal": asdict(found.goal),
+        "confidence": found.promise.confidence,
+        "ahead": found.promise.ahead,
+        "bound": bound_words(found),
+        "costs": found.costs,
+        "models": list(found.models),
+        "strongest": found.models[found.tuned.strongest],
+        "chosen": None if chosen is None else point_words(chosen, found.models),
+        "config": None if chosen is None else finite(dict(chosen.family.config(chosen.parameter))),
+        "figures": None if summary.chosen is None else finite(asdict(summary.chosen)),
+        "promised": summary.promised,
+        "always_strongest": finite(asdict(summary.strongest)),
+        "most_quality_per_dollar": {
+            "policy": point_words(summary.densest, found.models), **_plain(summary.densest_figures)
+        },
+        "baseline": None if found.baseline is None else found.baseline.to_dict(),
+        "parts": {name: None if of is None else _plain(of) for name, of in summary.parts.items()},
+        "tuned_on": {
+            "queries": summary.tuning_rows,
+            "tested_on": summary.held_rows,
+            "different": found.prepared.held.different,
+            "largest_share_alike": found.prepared.held.most_alike,
+            "left_out": found.left_out,
+            "mean_quality": dict(zip(found.models, part.quality.mean(axis=0, dtype="float64").tolist(), strict=True)),
+            "mean_cost_usd": dict(zip(found.models, part.cost.mean(axis=0, dtype="float64").tolist(), strict=True)),
+        },
+    }  # fmt: skip
+
+
+def _plain(of: Figures) -> dict[str, Any]:
+    found = finite(asdict(of))
+    assert isinstance(found, dict)
+    return found

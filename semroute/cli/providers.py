@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from semroute.cli.lazy import SuggestingGroup
-from semroute.cli.options import config_option, json_option
+from semroute.cli.console import config_option, json_option
+from semroute.cli.main import SuggestingGroup
 
 if TYPE_CHECKING:
     from semroute.cli.tables import DataTable
     from semroute.config import Config
-    from semroute.dispatch.probe import Probe
+    from semroute.dispatch.status import Probe
 
 
 @click.group(cls=SuggestingGroup)
@@ -33,11 +33,11 @@ def check(context: click.Context, config_path: Path | None, as_json: bool) -> No
 
     Each key of a deployment is tried. The calls are real, of a few tokens each. Exits with 1 when one does not answer.
     """
-    from semroute import bridge
+    from semroute import _sync
     from semroute.cli.console import print_json
-    from semroute.dispatch.probe import probe_all
+    from semroute.dispatch.status import probe_all
 
-    probes = bridge.run(probe_all(_config(config_path)))
+    probes = _sync.run(probe_all(_config(config_path)))
     if as_json:
         print_json([asdict(probe) for probe in probes])
     else:
@@ -54,11 +54,11 @@ def status(config_path: Path | None, as_json: bool) -> None:
     With a Redis as state that is what all replicas see now; with state in process it is what the last "semroute ask",
     or a service that saves its state, left in .semroute/state.json.
     """
-    from semroute import bridge
+    from semroute import _sync
     from semroute.cli.console import print_json
     from semroute.dispatch.status import read_status
 
-    found = bridge.run(read_status(_config(config_path), os.environ))
+    found = _sync.run(read_status(_config(config_path), os.environ))
     if as_json:
         print_json(found)
     else:
@@ -75,11 +75,11 @@ def enable(name: str, config_path: Path | None) -> None:
     Limits and budgets stay. With state in Redis for all replicas; with state in process for the one that saves its
     state in .semroute/state.json, at its next request. A key that was replaced needs no enabling.
     """
-    from semroute import bridge
+    from semroute import _sync
     from semroute.cli.console import print_note
     from semroute.dispatch.status import enable as enable_places
 
-    bridge.run(enable_places(_config(config_path), os.environ, name))
+    _sync.run(enable_places(_config(config_path), os.environ, name))
     print_note(f"{name} may be called again")
 
 

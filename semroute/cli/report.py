@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.console import Group, RenderableType
+from rich.text import Text
 
-from semroute.cli.options import config_option, index_option, json_option, log_option
-from semroute.cli.times import since_option, until_option
+from semroute.cli.console import (
+    NumberRange,
+    config_option,
+    index_option,
+    json_option,
+    log_option,
+    since_option,
+    until_option,
+)
+from semroute.cli.main import SuggestingGroup
+from semroute.cli.tables import DataTable, figures, percent, plain_table
+from semroute.evaluate.log_report import moment, ms, usd
 
 if TYPE_CHECKING:
-    from semroute.evaluate.report.drift_words import Compared
-    from semroute.evaluate.report.report import LogReport
+    from semroute.config import Config
+    from semroute.evaluate.advice import Advice
+    from semroute.evaluate.drift import Compared
+    from semroute.evaluate.experiment_report import TrialReport
+    from semroute.evaluate.log_report import LogReport, Times
+    from semroute.evaluate.metrics import Rate
 
 
 @click.command()
@@ -45,17 +63,16 @@ def report(
     costs most. With --policy: whether queries, quality and prices since it was tuned (or --since) are still those that
     it was tuned on, and why it should be tuned again where they are not.
     """
-    from semroute.cli.console import print_json, print_note
-    from semroute.cli.logs import read_log
+    from semroute.cli.console import print_json, print_note, read_log
     from semroute.errors import InputError
-    from semroute.evaluate.report.report import report as report_on
+    from semroute.evaluate.log_report import report as report_on
 
     if policy is not None and category is not None:
         raise click.UsageError("--policy compares all queries with those it was tuned on: leave out --category")
     if html is not None and not html.parent.is_dir():
         raise InputError(f"{html}: there is no folder {html.parent}; make it first")
     from semroute.cli.drift import Recent, drift_dict, measure, read_baseline
-    from semroute.evaluate.report.drift_words import Compared
+    from semroute.evaluate.drift import Compared
 
     baseline = None if policy is None else read_baseline(policy)
     opened, _ = read_log(log_url, config_path)
@@ -66,14 +83,14 @@ def report(
         made = report_on(outcomes if baseline is None else recent.seen(outcomes))
     drift = None if baseline is None else Compared(baseline, measure(baseline, recent, index, config_path))
     if html is not None:
-        from semroute.evaluate.pages.report import write_page
+        from semroute.render.pages import write_report_page
 
-        write_page(made, html, title=category or "all queries", drift=drift)
+        write_report_page(made, html, title=category or "all queries", drift=drift)
         print_note(f"wrote {html}")
     if as_json:
         print_json({**made.to_dict(), **({} if drift is None else {"drift": drift_dict(drift.found)})})
         return
-    _print(made, place)
+    _print_report(made, place)
     if drift is not None:
         _print_drift(drift)
 
@@ -81,7 +98,7 @@ def report(
 def _print_drift(drift: Compared) -> None:
     from semroute.cli.console import print_note, print_warning, stdout
     from semroute.cli.drift import drift_table
-    from semroute.evaluate.report.drift_words import FITS
+    from semroute.evaluate.drift import FITS
 
     stdout().print(drift_table(drift))
     for words in drift.warnings():
@@ -90,10 +107,11 @@ def _print_drift(drift: Compared) -> None:
         print_note(FITS)
 
 
-def _print(made: LogReport, place: str) -> None:
+def _print_report(made: LogReport, place: str) -> None:
     from semroute.cli.console import print_note, print_warning, stdout
-    from semroute.cli.report_tables import whole
-    from semroute.evaluate.report.notes import notes, warnings
+
+    pass  # MOVED
+    from semroute.evaluate.log_report import notes, warnings
 
     if not made.queries:
         print_note(f"{place} has no outcomes of that time; ask something first: semroute ask QUERY")
@@ -106,3 +124,371 @@ def _print(made: LogReport, place: str) -> None:
         print_warning(words)
     for words in notes(made):
         print_note(f"* {words}")
+
+
+# The tables of ``semroute report``, within 80 columns.
+
+MOST = 20
+"""Rows of a table; --json and --html have all."""
+NO_CATEGORY = "(no category)"
+
+
+def whole(report: LogReport) -> Iterator[RenderableType]:
+    """Every part of what is shown, in order."""
+    yield headline(report)
+    yield _titled("time of answers", latency_table(report))
+    if report.models:
+        yield _titled("models", models_table(report))
+        yield _titled("categories", categories_table(report))
+        yield _titled("what was paid for", purposes_table(report))
+    if report.checks:
+        yield _titled("checks of answers", checks_table(report))
+    yield _titled("decided by", counts_table(report.strategies, "strategy"))
+    if report.errors:
+        yield _titled("failed", counts_table(report.errors, "error"))
+
+
+def headline(report: LogReport) -> DataTable:
+    """The bill, the saving, and how much escalated."""
+    saving = report.saving
+    rows = {"queries": f"{report.queries:,}, {saving.answered:,} answered{_span(report)}"}
+    strongest = ", ".join(saving.baseline_models) or "strongest model"
+    rows["paid"] = f"USD {usd(saving.usd)}; costs are known of {saving.compared:,} of {saving.answered:,} answers"
+    if report.unanswered:
+        rows["without an answer"] = f"USD {usd(report.unanswered_usd)} more, for {report.unanswered:,} queries"
+    if saving.share is not None:
+        share = saving.share
+        rows[f"{strongest} alone"] = f"USD {usd(saving.baseline_usd)}"
+        rows["saved"] = f"USD {usd(saving.saved_usd)}, {share.value:.1%}{interval(share.low, share.high)}"
+    if saving.monthly_usd is not None and saving.monthly_baseline_usd is not None:
+        guess = ", a guess: less than a day was seen" if saving.is_short else ""
+        rows["a month"] = f"USD {usd(saving.monthly_usd)} instead of {usd(saving.monthly_baseline_usd)}{guess}"
+    if report.escalation.n:
+        rows["escalated"] = f"{rate(report.escalation)} of {report.escalation.n:,} that went up a cascade"
+    if report.queries:
+        rows["to the fallback"] = rate(report.fallbacks)
+    return figures(**rows)
+
+
+def latency_table(report: LogReport) -> DataTable:
+    """Quantiles, with the escalated apart from the others."""
+    table = plain_table("queries", "p50, ms", "p90, ms", "p99, ms", first="answers")
+    of = report.latency
+    for name, times in (
+        ("all answers", of.total),
+        ("  not escalated", of.not_escalated),
+        ("  escalated", of.escalated),
+        ("first piece (streamed)", of.first_token),
+        ("deciding", of.deciding),
+    ):
+        cells = (ms(value) for value in (times.p50, times.p90, times.p99))
+        table.add_row(name, f"{times.n:,}", *cells)
+    return table
+
+
+def models_table(report: LogReport) -> DataTable:
+    """Who was paid."""
+    table = plain_table("calls", "tokens in", "tokens out", "USD", "share of USD", "feedback, 0 to 1", first="model")
+    for group in report.models[:MOST]:
+        judged = "-" if group.feedback is None else f"{group.feedback.value:.2f} ({group.judged:,})"
+        spent = group.spent
+        tokens = (f"{count:,}" for count in (spent.calls, spent.input_tokens, spent.output_tokens))
+        table.add_row(Text(group.name, style="cyan"), *tokens, usd(spent.usd), percent(group.share), judged)
+    return _cut(table, len(report.models))
+
+
+def categories_table(report: LogReport) -> DataTable:
+    """Where the queries went."""
+    table = plain_table("queries", "USD", "share of USD", "escalated", "95% interval")
+    for group in report.categories[:MOST]:
+        up = group.escalation
+        shown = ("-", "") if up is None else (f"{up.value:.1%}", f"{up.low:.1%} to {up.high:.1%}")
+        name = Text(group.name or NO_CATEGORY, style="cyan" if group.name else "dim")
+        table.add_row(name, f"{group.queries:,}", usd(group.spent.usd), percent(group.share), *shown)
+    return _cut(table, len(report.categories))
+
+
+def purposes_table(report: LogReport) -> DataTable:
+    """What calls were for, and what became of them."""
+    table = plain_table("calls", "USD", "share of USD", first="paid for")
+    for group in report.purposes:
+        table.add_row(group.name, f"{group.spent.calls:,}", usd(group.spent.usd), percent(group.share))
+    return table
+
+
+def checks_table(report: LogReport) -> DataTable:
+    """How often each check let an answer through."""
+    table = plain_table("answers", "accepted", "95% interval", first="check")
+    for name, of in report.checks.items():
+        table.add_row(name, f"{of.n:,}", f"{of.value:.1%}", f"{of.low:.1%} to {of.high:.1%}")
+    return table
+
+
+def counts_table(counts: Mapping[str, int], first: str) -> DataTable:
+    """Names and how often each was there."""
+    table = plain_table("queries", first=first)
+    for name, count in counts.items():
+        table.add_row(Text(name), f"{count:,}")
+    return table
+
+
+def rate(of: Rate) -> str:
+    """A share with its interval."""
+    return f"{of.value:.1%}{interval(of.low, of.high)}"
+
+
+def interval(low: float, high: float) -> str:
+    """An interval in brackets; nothing where there is none."""
+    return "" if low != low else f" ({low:.1%} to {high:.1%})"
+
+
+def _span(report: LogReport) -> str:
+    if report.first is None or report.last is None:
+        return ""
+    return f", {moment(report.first)} to {moment(report.last)} UTC"
+
+
+def _titled(title: str, table: RenderableType) -> Group:
+    return Group(Text(title, style="bold"), table)
+
+
+def _cut(table: DataTable, count: int) -> DataTable:
+    if count > MOST:
+        table.caption = f"… and {count - MOST:,} more; --html and --json have them all"
+    return table
+
+
+# The tables of ``semroute advise``, within 80 columns.
+
+_STYLES = {"cascade": "green", "straight": "red", "unclear": "yellow", "few": "dim"}
+_THOUSAND = 1000
+
+
+def advice_table(advices: Sequence[Advice]) -> DataTable:
+    """A row for each category: how much is escalated, how much may be, and what 1,000 queries cost either way."""
+    table = plain_table("queries", "escalated", "pays below", "cascade*", "last tier*", "advice")
+    for advice in advices:
+        table.add_row(
+            _name(advice),
+            f"{advice.queries:,}",
+            percent(advice.escalation.value) if advice.queries else "-",
+            percent(advice.break_even),
+            _usd(advice.usd),
+            _usd(advice.tiers[-1].usd),
+            Text(advice.verdict, style=_STYLES[advice.verdict]),
+        )
+    table.caption = "* USD for 1,000 queries"
+    return table
+
+
+def tiers_table(advices: Sequence[Advice]) -> DataTable:
+    """What each tier costs and how long it takes, beside the cascade."""
+    table = plain_table(first="category")
+    table.add_column("tier", "name")
+    for name in ("accepted", "USD for 1,000", "p50, ms", "p99, ms"):
+        table.add_column(name, "number")
+    for advice in advices:
+        category = _name(advice)
+        for tier in advice.tiers:
+            share = percent(tier.accepted.value) if tier.accepted.n else "-"
+            table.add_row(category, Text(tier.name), share, _usd(tier.usd), *_times(tier.latency))
+            category = Text("")
+        table.add_row("", Text("the cascade", style="bold"), "", _usd(advice.usd), *_times(advice.latency))
+    return table
+
+
+def sentences(advices: Sequence[Advice]) -> Group:
+    """The advice in words."""
+    return Group(*(Text.assemble(_name(advice), ": ", sentence(advice)) for advice in advices))
+
+
+def sentence(advice: Advice) -> str:
+    """Why a category is advised as it is."""
+    last = advice.tiers[-1].name
+    rest = f" ({advice.others:,} outcomes of other tiers are left out)" if advice.others else ""
+    if advice.verdict == "few":
+        from semroute.evaluate.advice import LEAST
+
+        return f"{advice.queries:,} queries are too few to say; {LEAST} are needed at least{rest}"
+    if advice.saved is None:
+        return f"no price is known of {last}, or of the calls that were made: set models.NAME.price{rest}"
+    saved = advice.saved
+    span = f"{_usd(saved.low)} to {_usd(saved.high)} USD for 1,000 queries, 95%"
+    if advice.verdict == "cascade":
+        return f"keep the cascade; it saves {_usd(saved.value)} ({span}) against {last} alone{rest}"
+    if advice.verdict == "straight":
+        return (
+            f"go straight to {last}; the cascade costs {_usd(-saved.value)} more "
+            f"({_usd(-saved.high)} to {_usd(-saved.low)} USD for 1,000 queries, 95%){rest}"
+        )
+    return f"not clear yet whether the cascade saves anything ({span}){rest}"
+
+
+def _name(advice: Advice) -> Text:
+    return Text(advice.category or NO_CATEGORY, style="cyan" if advice.category else "dim")
+
+
+def _usd(value: float | None) -> str:
+    return "-" if value is None else f"{value * _THOUSAND:,.3f}"
+
+
+def _times(times: Times) -> Iterator[str]:
+    return ("-" if value is None else f"{value:,.0f}" for value in (times.p50, times.p99))
+
+
+# ``semroute advise``: where a cascade pays, and where it wastes money.
+
+
+@click.command()
+@since_option
+@until_option
+@log_option
+@config_option
+@json_option
+def advise(
+    since: datetime | None, until: datetime | None, log_url: str | None, config_path: Path | None, as_json: bool
+) -> None:
+    """Say for each category whether its cascade pays, or its queries had better go straight to the last tier.
+
+    A cascade whose first tiers are rejected too often costs more than the last tier alone. Cost and time are those of
+    the log; what a query would have cost elsewhere is reckoned from the tokens of its answer. Tiers are taken as
+    semroute.yaml has them now.
+    """
+    from semroute.catalog import cheapest_cost
+    from semroute.cli.console import print_json, read_log
+    from semroute.evaluate.advice import advise as advise_on
+    from semroute.evaluate.advice import overrides
+    from semroute.types import Usage
+
+    opened, config = read_log(log_url, config_path)
+
+    def price_of(name: str, usage: Usage) -> float | None:
+        cost = cheapest_cost(config, name, usage)
+        return None if cost is None else cost.usd
+
+    with opened:
+        advices = advise_on(opened.outcomes(since, until), lambda name: _tiers(config, name), price_of)
+    if as_json:
+        from semroute.evaluate.advice import as_dict
+
+        print_json({"categories": [as_dict(advice) for advice in advices], "overrides": overrides(advices)})
+    else:
+        _print_advice(advices)
+
+
+def _tiers(config: Config, category: str | None) -> tuple[str, ...]:
+    own = None if category is None else config.categories.get(category)
+    cascade = config.cascade if own is None or own.cascade is None else own.cascade
+    return tuple(tier.use for tier in cascade.tiers)
+
+
+def _print_advice(advices: tuple[Advice, ...]) -> None:
+    import yaml
+
+    pass  # MOVED
+    from semroute.cli.console import print_line, print_note, stdout
+    from semroute.evaluate.advice import overrides
+
+    if not advices:
+        print_note("no outcome in the log went up a cascade that semroute.yaml has now: nothing to advise on")
+        return
+    console = stdout()
+    for part in (advice_table(advices), tiers_table(advices), sentences(advices)):
+        console.print(part)
+        console.print()
+    found = overrides(advices)
+    if found:
+        print_note("to follow this, in semroute.yaml:")
+        print_line(yaml.safe_dump({"categories": found}, sort_keys=False, allow_unicode=True).rstrip())
+
+
+# ``semroute trial``: how a policy on trial does, and what share of the queries it decides.
+
+
+@click.group(cls=SuggestingGroup)
+def trial() -> None:
+    """Work with a policy on trial: "trial" in semroute.yaml."""
+
+
+@trial.command()
+@click.argument("share", type=NumberRange(0, 1))
+@config_option
+def share(share: float, config_path: Path | None) -> None:
+    """Let the policy on trial decide SHARE of the queries, 0 to 1.
+
+    Routers that run take it up within a second: 0 takes everything back at once, 1 hands everything over.
+    """
+    from semroute.cli.console import print_note
+    from semroute.config import load_config
+    from semroute.errors import InputError
+    from semroute.storage import atomic_write
+
+    section = load_config(config_path).trial
+    if section.policy is None:
+        raise InputError("no policy is on trial; name one in semroute.yaml: trial: {policy: FILE}")
+    try:
+        section.state.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(section.state) as part:
+            part.write_text(json.dumps({"share": share}) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{section.state}: cannot be written ({error.strerror or error})") from error
+    print_note(f"{section.policy} decides {share:.0%} of the queries, from now on")
+
+
+@trial.command()
+@since_option
+@log_option
+@config_option
+@json_option
+def status(since: datetime | None, log_url: str | None, config_path: Path | None, as_json: bool) -> None:
+    """Show the share, and from the log how both policies do, by the shares that this trial has had.
+
+    A trial of other policies, or beside another serving policy, is another trial.
+    """
+    from semroute.cli.console import print_json, print_note, print_warning, read_log, stdout
+    from semroute.config import load_config
+    from semroute.errors import InputError
+    from semroute.evaluate.experiment_report import trial_report
+    from semroute.router.experiment import read_share, trial_fingerprint, tried_config
+
+    config = load_config(config_path)
+    section, tried = config.trial, tried_config(config)
+    if tried is None:
+        raise InputError("no policy is on trial; name one in semroute.yaml: trial: {policy: FILE}")
+    try:
+        now = read_share(section.state, section.share)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{section.state}: cannot be read ({error}); run: semroute trial share 0") from error
+    opened, _ = read_log(log_url, config_path)
+    with opened:
+        made = trial_report(opened.outcomes(since), trial_fingerprint(config, tried))
+    if as_json:
+        print_json({"policy": str(section.policy), "share": now, **made.to_dict()})
+        return
+    print_note(f"{section.policy} decides {now:.0%} of the queries")
+    if made.others:
+        print_note(f"{made.others:,} queries of trials of other policies are left out")
+    if made.failed:
+        print_warning(f"the policy on trial failed on {made.failed:,} queries, which are left out")
+    stdout().print(_table(made))
+
+
+def _table(made: TrialReport) -> DataTable:
+    from semroute.cli.tables import plain_table
+
+    table = plain_table("queries", "USD for 1,000", "good answers", "escalated", first="share, decided by")
+    for one in made.shares:
+        for name, arm in (("the policy that serves", one.serving), ("the policy on trial", one.trying)):
+            if not arm.queries:
+                continue
+            cost = "-" if arm.cost is None else f"{1000 * arm.cost.value:.4f}"
+            good = "-" if arm.feedback is None else f"{arm.feedback.value:.1%} of {arm.judged:,}"
+            climbed = f"{arm.escalated.value:.1%}" if arm.escalated.n else "-"
+            table.add_row(f"{one.share:.0%}, {name}", f"{arm.queries:,}", cost, good, climbed)
+    agree = made.agreement
+    table.caption = (
+        f"both name the same model for {agree.value:.1%} ({agree.low:.1%} to {agree.high:.1%}) of {agree.n:,} queries"
+        if agree.n
+        else "no query was decided by both yet"
+    )
+    return table

@@ -15,13 +15,25 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.text import Text
 
-from semroute.categories.notes import shortened
 from semroute.cli.console import print_line, print_words, stdout, visible
-from semroute.cli.layout import GAP, READABLE, UNBOUNDED, Column, Extent, Kind, Layout, laid_out
-from semroute.cli.wrapping import excerpt, folded, wrapped
+from semroute.cli.layout import (
+    GAP,
+    READABLE,
+    UNBOUNDED,
+    Column,
+    Extent,
+    Kind,
+    Layout,
+    excerpt,
+    folded,
+    laid_out,
+    wrapped,
+)
+from semroute.data.examples import shortened
 
 if TYPE_CHECKING:
     from semroute.index import Manifest
+
 
 SOURCES = {"file": "category file", "out-of-scope": "out-of-scope queries", "in-scope": "held-out examples"}
 """What ``threshold_from`` means, for people."""

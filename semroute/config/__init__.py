@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from semroute.config.deciding import Judge, Semantic
-from semroute.config.encoder import NamedEncoder
+from semroute.config.deployments import VENDORS, Deployment, Limits, ModelSpec, Price, Timeouts, Vendor
 from semroute.config.load import load_config
-from semroute.config.log import Log
-from semroute.config.places import Deployment, Limits, ModelSpec, Price, Timeouts
-from semroute.config.problem import Problem
 from semroute.config.resilience import BreakerRules, Hedging, Retries, Selection, Weights
-from semroute.config.rules import Condition, Keywords, Range, Rule
-from semroute.config.schema import CategoryOverride, Config, Fallback
-from semroute.config.vendors import VENDORS, Vendor
+from semroute.config.routing import Condition, Judge, Keywords, Range, Rule, Semantic
+from semroute.config.schema import CategoryOverride, Config, Fallback, Log, NamedEncoder
+from semroute.config.values import Problem
 
 __all__ = [
     "VENDORS",

@@ -7,11 +7,9 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from semroute.config.conditions import language
-from semroute.config.places import Dollars
-from semroute.config.rules import Pattern
-from semroute.config.sections import Count, Name, Positive, Section, Share
-from semroute.config.values import bad_value, folder
+from semroute.config.deployments import Dollars
+from semroute.config.routing import Pattern, language
+from semroute.config.values import Count, Name, Positive, Section, Share, bad_value, folder
 
 Unmeasured: TypeAlias = Literal["consistency", "quality", "accept", "escalate"]
 """What is done with an answer that comes without log probabilities: a second sample is compared, a classifier asked, or

@@ -2,11 +2,168 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from semroute.config.deciding_check import check_deciding, named_models
-from semroute.config.problem import Problem, did_you_mean, dotted
+from semroute.config.cascade import CascadeConfig
 from semroute.config.schema import Config
+from semroute.config.values import Problem, dotted
+from semroute.text.names import did_you_mean
+from semroute.types import tier_words
+
+# What rules and judge still lack before queries can be decided as they say.
+
+
+def cascades(config: Config) -> dict[str, CascadeConfig]:
+    """The general cascade and those of categories, by their keys."""
+    own = {
+        dotted(["categories", name, "cascade"]): override.cascade
+        for name, override in config.categories.items()
+        if override.cascade is not None
+    }
+    return {"cascade": config.cascade, **own}
+
+
+def named_models(config: Config) -> dict[str, Sequence[str]]:
+    """The models and groups that rules, judge and cascades use, by the words that name the user."""
+    named: dict[str, Sequence[str]] = {}
+    for rule in config.rules:
+        if rule.use or rule.only:
+            named[f'rule "{dotted([rule.name])}"'] = rule.models
+    if config.judge.model is not None:
+        named["the judge"] = (config.judge.model,)
+        if config.judge.candidates is not None:
+            named["the choice of the judge"] = config.judge.candidates
+    if config.classifier.folder is not None and config.classifier.candidates is not None:
+        named["the choice of the classifier"] = config.classifier.candidates
+    for key, cascade in cascades(config).items():
+        for position, tier in enumerate(cascade.tiers):
+            named[f"{tier_words(position, len(cascade.tiers))} of {key}"] = (tier.use,)
+    return named
+
+
+def check_deciding(
+    config: Config, category_models: Mapping[str, Sequence[str]] | None, known_models: Collection[str]
+) -> Iterator[Problem]:
+    """Rules of unknown categories, rules that exclude what there is not, rules that can never apply.
+
+    Args:
+        config: a valid configuration.
+        category_models: categories of the index; None where there is no index to ask.
+        known_models: every model and group that anything names.
+    """
+    if category_models is not None:
+        yield from _unknown_rule_categories(config, category_models)
+    yield from _unknown_exceptions(config, known_models)
+    yield from _unreachable(config)
+    yield from _unasked(config)
+    yield from _bounded_cascade(config, category_models)
+    for key, cascade in cascades(config).items():
+        yield from _idle_cascade(key, cascade)
+        if cascade.start == "decided":
+            yield from _idle_start(key, config)
+
+
+def _unknown_rule_categories(config: Config, known: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    for position, rule in enumerate(config.rules):
+        if rule.category is not None and rule.category not in known:
+            fix = did_you_mean(rule.category, known) or "build the index with that category"
+            key = dotted(("rules", position, "category"))
+            yield Problem("error", key, f'the index has no category "{dotted([rule.category])}"', fix)
+
+
+def _unknown_exceptions(config: Config, known: Collection[str]) -> Iterator[Problem]:
+    for position, rule in enumerate(config.rules):
+        for place, model in enumerate(rule.except_ or ()):
+            if model not in known:
+                fix = did_you_mean(model, known) or "remove it"
+                key = dotted(("rules", position, "except", place))
+                yield Problem("warning", key, f'nothing else names a model "{dotted([model])}"', fix)
+
+
+def _unreachable(config: Config) -> Iterator[Problem]:
+    decided_by: str | None = None
+    for position, rule in enumerate(config.rules):
+        if decided_by is not None:
+            message = f'never applies: rule "{dotted([decided_by])}" before it decides on every query'
+            yield Problem("warning", dotted(("rules", position)), message, "move it up, or give that one a condition")
+        elif rule.decides and rule.when.is_unconditional:
+            decided_by = rule.name
+
+
+def _idle_cascade(key: str, cascade: CascadeConfig) -> Iterator[Problem]:
+    """Cascades in which nothing can happen."""
+    if len(cascade.tiers) == 1:
+        yield Problem("warning", f"{key}.tiers", "one tier alone is no cascade", "add the tier that comes after it")
+    used = [tier.use for tier in cascade.tiers]
+    for position, name in enumerate(used):
+        if name in used[:position]:
+            nth = tier_words(position, len(used))
+            message = f'{nth}: "{dotted([name])}" is a tier already, and would answer the same again'
+            yield Problem("warning", f"{key}.tiers.{position}", message, "name each model once")
+    if cascade.value_per_quality is not None and all(tier.quality is None for tier in cascade.tiers):
+        fix = "give the tiers a quality, such as {use: large, quality: 0.9}"
+        yield Problem("warning", f"{key}.value_per_quality", "no tier says how good it is expected to be", fix)
+
+
+def _bounded_cascade(config: Config, category_models: Mapping[str, Sequence[str]] | None) -> Iterator[Problem]:
+    """Categories, and the fallback, whose models leave of the general cascade less than it says."""
+    if len(config.cascade.tiers) < 2:
+        return
+    tiers = {tier.use: set(config.members(tier.use)) for tier in config.cascade.tiers}
+    found: dict[str, list[str]] = {}
+    for user, names in _climbers(config, category_models):
+        models = dict.fromkeys(model for name in names for model in config.members(name))
+        left = [use for use, members in tiers.items() if not members.isdisjoint(models)]
+        idle = [model for model in models if not any(model in members for members in tiers.values())]
+        if len(left) < 2:
+            only = f'of the tiers only "{dotted(left)}" is' if left else "no tier is"
+            found.setdefault(f"{only} among its models, which are called in their order without a cascade", []).append(
+                user
+            )
+        elif idle:
+            shown = ", ".join(f'"{dotted([model])}"' for model in idle)
+            found.setdefault(f"{shown} is no tier of the cascade and is not called", []).append(user)
+    for message, users in found.items():
+        fix = 'name the tiers under its models, or give the category a cascade of its own ("cascade: false" for none)'
+        yield Problem("warning", "cascade.tiers", f"{', '.join(users)}: {message}", fix)
+
+
+def _climbers(
+    config: Config, category_models: Mapping[str, Sequence[str]] | None
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """Who goes up the general cascade within its own models, each with these."""
+    own = {name: override.models for name, override in config.categories.items() if override.models is not None}
+    are_reached = "semantic" in config.strategies or any(rule.category is not None for rule in config.rules)
+    is_fallbacks = True
+    for name, models in {**(category_models or {}), **own}.items() if are_reached else ():
+        override = config.categories.get(name)
+        if override is None or override.cascade is None:
+            is_fallbacks = False
+            if models or config.fallback.is_written:
+                yield f'category "{dotted([name])}"', models or config.fallback.models
+    # Where every category has a cascade of its own, the general one is the fallback's; without an index nobody knows.
+    if not is_fallbacks and category_models is not None and config.fallback.is_written:
+        yield "the fallback", config.fallback.models
+
+
+def _idle_start(key: str, config: Config) -> Iterator[Problem]:
+    """Where nothing decides that could start a cascade."""
+    if key != "cascade":
+        message = "what the classifier or the judge have chosen starts the general cascade, never a category's"
+        yield Problem("warning", f"{key}.start", message, "set it under cascade")
+        return
+    may_decide = {"classifier": config.classifier.folder, "judge": config.judge.model}
+    if not any(may_decide[name] for name in config.strategies if name in may_decide):
+        message = "neither a classifier nor a judge is asked, so that nothing decides where to start"
+        yield Problem("warning", f"{key}.start", message, "set one of them, or leave start out")
+
+
+def _unasked(config: Config) -> Iterator[Problem]:
+    if config.rules and "rules" not in config.strategies:
+        yield Problem("warning", "rules", 'they are not asked: strategies does not name "rules"', "add it there")
+    if config.judge.model is not None and "judge" not in config.strategies:
+        yield Problem("warning", "judge", 'it is not asked: strategies does not name "judge"', "add it there")
+
 
 NO_CATEGORY = "the index has no such category"
 

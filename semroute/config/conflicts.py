@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from semroute.config.problem import Problem, did_you_mean, dotted
-from semroute.config.values import is_environment_name
-from semroute.config.vendors import VENDORS
+from semroute.config.deployments import VENDORS
+from semroute.config.values import Problem, dotted, is_environment_name
+from semroute.text.names import did_you_mean
 
 Placed: TypeAlias = tuple[int, Mapping[object, object]]
 """A deployment with its position in the file."""

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias, get_args
 
-from pydantic import ValidationError
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from semroute.config.conflicts import conflicts
-from semroute.config.log import DEFAULT_URL
-from semroute.config.paths import SQLITE, Context, context, is_there
-from semroute.config.problem import Problem
-from semroute.config.schema import CONFLICT, DEFAULT_INDEX, Config
+from semroute.config.schema import CONFLICT, DEFAULT_INDEX, DEFAULT_URL, Config
+from semroute.config.values import BAD_VALUE, SQLITE, Context, Problem, context, dotted, is_there
 from semroute.errors import ConfigError
-
-if TYPE_CHECKING:
-    from semroute.config.yaml_lines import Document
+from semroute.text.names import did_you_mean
+from semroute.yaml_bounds import YamlBoundsError, check_yaml
 
 DEFAULT_NAME = "semroute.yaml"
 MOST_PROBLEMS = 200
@@ -56,7 +59,7 @@ def read(path: Path, *, missing: str = 'write one with "semroute init"', key: st
     Raises:
         ConfigError: it is missing, a folder, unreadable or not UTF-8.
     """
-    from semroute.config.yaml_lines import MOST_BYTES
+    pass  # MOVED
 
     try:
         # One byte beyond the limit is enough to be refused by it: a device or a pipe may have no end.
@@ -87,7 +90,7 @@ def validate(text: str, folder: Path | None = None) -> tuple[Config | None, tupl
     Returns:
         The configuration, or None and everything that is wrong, in the order of the file.
     """
-    from semroute.config.yaml_lines import YamlError, parse
+    pass  # MOVED
 
     try:
         document = parse(text)
@@ -115,7 +118,7 @@ def problems_of(
     try:
         config = Config.model_validate(data, context=context)
     except ValidationError as error:
-        from semroute.config.explain import explained
+        pass  # MOVED
 
         found = error.errors(include_input=False, include_url=False)
         if any(detail["type"] == CONFLICT for detail in found):
@@ -159,17 +162,386 @@ def config_error(path: Path, problems: Sequence[Problem]) -> ConfigError:
 
 def with_lines(problems: Iterable[Problem], text: str) -> list[Problem]:
     """Add the lines of a file's keys to problems that have none."""
-    from semroute.config.yaml_lines import parse
+    pass  # MOVED
 
     document = parse(text)
     return [problem if problem.line is not None else _with_line(problem, document) for problem in problems]
 
 
 def _with_line(problem: Problem, document: Document) -> Problem:
-    from semroute.config.explain import path_of
+    pass  # MOVED
 
     return replace(problem, line=document.line(path_of(problem.key.split("."))))
 
 
 def _located(problems: Iterable[Problem], document: Document) -> list[Problem]:
     return [_with_line(problem, document) for problem in problems]
+
+
+# YAML to plain values, with the line of every key and a refusal of keys written twice.
+#
+# PyYAML keeps the last of two equal keys in silence; here both are seen before the values are built.
+
+KeyPath: TypeAlias = tuple[str, ...]
+
+MOST_BYTES = 1 << 20
+"""Of a configuration; one with a thousand deployments has a quarter of it."""
+MOST_NODES = 50_000
+LONGEST_NUMBER = 400
+"""Digits of a number: a double has 309 at most, and PyYAML's sexagesimal numbers cost the square of their length."""
+
+_LONG_ESCAPE = re.compile(r"\\U([0-9A-Fa-f]{8})")
+_MERGE = "tag:yaml.org,2002:merge"
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed file.
+
+    Attributes:
+        data: the values; None for an empty file.
+        lines: 1-based line of every key and list item, by its path.
+        repeated: one problem for each key that a mapping holds twice.
+    """
+
+    data: object = None
+    lines: Mapping[KeyPath, int] = field(default_factory=dict)
+    repeated: tuple[Problem, ...] = ()
+
+    def line(self, path: KeyPath) -> int | None:
+        """The line of ``path``, or of the nearest thing around it that the file holds."""
+        return next((self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines), None)
+
+
+class YamlError(Exception):
+    """The text is not one YAML document of plain values.
+
+    Args:
+        message: what is wrong.
+        line: 1-based, where one is known.
+        fix: what to do about it, where the message does not say.
+    """
+
+    def __init__(self, message: str, line: int | None = None, fix: str = "correct the line") -> None:
+        self.line = line
+        self.fix = fix
+        super().__init__(message)
+
+
+def parse(text: str) -> Document:
+    """Parse one YAML document of plain values.
+
+    Raises:
+        YamlError: for anything else; the message holds no value of the file.
+    """
+    try:
+        check_yaml(text, most_bytes=MOST_BYTES, most_nodes=MOST_NODES, is_for_python=True)
+    except YamlBoundsError as error:
+        raise YamlError(str(error), None if error.row is None else error.row + 1, fix="") from None
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return Document()
+            walk = _LineWalk(loader)
+            walk.visit(node, ())
+            return Document(loader.construct_document(node), walk.lines, tuple(walk.repeated))
+        finally:
+            loader.dispose()
+    except yaml.reader.ReaderError as error:
+        raise YamlError("a character that YAML does not allow", text.count("\n", 0, error.position) + 1) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise YamlError(f"malformed YAML: {error.problem}", mark.line + 1 if mark else None) from None
+    except RecursionError:
+        raise YamlError("malformed YAML: nested too deeply") from None
+    except (ValueError, OverflowError):
+        # Numbers have errors of their own, with their line; PyYAML lets this one through as Python's.
+        line = next((n for n, found in enumerate(text.split("\n"), 1) if _has_no_character(found)), None)
+        raise YamlError("malformed YAML: an escape beyond Unicode", line) from None
+
+
+def _has_no_character(line: str) -> bool:
+    """Tell whether a line has an escape such as ``\\UFFFFFFFF``, for which there is no character."""
+    return any(int(found, 16) > sys.maxunicode for found in _LONG_ESCAPE.findall(line))
+
+
+class _LineWalk:
+    """A visit to every node, before the values are built."""
+
+    def __init__(self, loader: yaml.SafeLoader) -> None:
+        self.loader = loader
+        self.lines: dict[KeyPath, int] = {}
+        self.repeated: list[Problem] = []
+        self._seen: set[int] = set()
+
+    def visit(self, node: yaml.Node, path: KeyPath) -> None:
+        if id(node) in self._seen:  # an alias: its lines are those of its anchor, and it may hold itself
+            return
+        self._seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            for position, item in enumerate(node.value):
+                here = (*path, str(position))
+                self.lines[here] = item.start_mark.line + 1
+                self.visit(item, here)
+        elif isinstance(node, yaml.MappingNode):
+            self._mapping(node, path)
+        else:
+            self._scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> None:
+        first: dict[tuple[str, str], int] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.tag == _MERGE:
+                self.visit(value, path)
+                continue
+            self._scalar(key)
+            line = key.start_mark.line + 1
+            here = (*path, key.value)
+            self.lines[here] = min(line, self.lines.get(here, line))
+            if (key.tag, key.value) in first:
+                message = f"written twice, first in line {first[key.tag, key.value]}"
+                self.repeated.append(Problem("error", dotted(here), message, "keep one of the two", line))
+            first.setdefault((key.tag, key.value), line)
+            self.visit(value, here)
+
+    def _scalar(self, node: yaml.Node) -> None:
+        """Build the value once for its line: PyYAML's own errors for an impossible date or number have none."""
+        try:
+            if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
+                raise ValueError
+            self.loader.construct_object(node)
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
+            line = node.start_mark.line + 1
+            raise YamlError("malformed YAML: not the number or date that it looks like", line) from None
+
+
+# Pydantic's findings in the words of a person who edits ``semroute.yaml``.
+
+LONGEST_WORD = 40
+"""Characters of a value that are compared with the known words."""
+_WORD = re.compile(r"'([^']*)'")
+_KEY = "[key]"
+"""Pydantic's mark of a mapping's key that is wrong itself."""
+_TEXT, _NUMBER, _WHOLE = "must be text", "must be a number", "must be a whole number"
+_MAPPING = "must be a mapping of keys to values"
+_PAIRS = "write it like {key: value}"
+_KINDS = {
+    "string_type": (_TEXT, "put it in quotes"),
+    "string_unicode": ("must be text that UTF-8 can write", "remove the surrogate"),
+    "float_type": (_NUMBER, "write digits without quotes, such as 1.5"),
+    "int_type": (_WHOLE, "write digits without quotes, such as 10"),
+    "int_from_float": (_WHOLE, "write it without a fraction"),
+    "bool_type": ("must be true or false", "write one of the two, without quotes"),
+    "finite_number": ("must be a finite number", "write digits, such as 1.5"),
+    "int_parsing_size": (_WHOLE, "write a smaller one"),
+    "tuple_type": ("must be a list", "write it like [first, second]"),
+    "mapping_type": ("must be a mapping of names to values", "write it like {name: value}"),
+    "model_type": (_MAPPING, _PAIRS),
+    "model_attributes_type": (_MAPPING, _PAIRS),
+    "dict_type": (_MAPPING, _PAIRS),
+    "invalid_key": (_TEXT, "put the key in quotes"),
+    "missing": ("is missing", "add it"),
+}
+_LIMITS = {
+    "greater_than": ("must be greater than {gt:g}", "write a larger number"),
+    "greater_than_equal": ("must be at least {ge:g}", "write a larger number"),
+    "less_than": ("must be less than {lt:g}", "write a smaller number"),
+    "less_than_equal": ("must be at most {le:g}", "write a smaller number"),
+    "string_too_short": ("must not be blank", "write something, or remove the key"),
+    "string_too_long": ("must have at most {max_length} characters", "shorten it"),
+    "too_short": ("must not be empty", "list at least {min_length}, or remove the key"),
+    "literal_error": ("must be {expected}", "write one of these"),
+}
+_NAME = re.compile(r"[a-z_0-9][A-Za-z_0-9]*")
+_TYPES = frozenset({"str", "int", "float", "bool", "bytes", "dict", "none", "nullable"})
+"""Pydantic's names of the branches of a choice, which are no keys."""
+_SCALARS = {"string_type": "one value", "float_type": "one number", "int_type": "one number", "bool_type": "one value"}
+"""Kinds of a single value, with what to write in place of a list or a mapping."""
+_UNKNOWN = ("cannot be used", 'see how "semroute init" writes it')
+
+
+def path_of(location: Sequence[str | int]) -> tuple[str, ...]:
+    """Return a dotted key's parts, as a document numbers its lines by them."""
+    return tuple(str(part) for part in location if part != _KEY)
+
+
+def explained(details: Sequence[ErrorDetails], document: Document) -> list[Problem]:
+    """Put pydantic's findings into words, each once: the branches of a choice are about one value."""
+    told = [detail for detail in details if not _follows(detail, document)]
+    return list(dict.fromkeys(explain(detail, document) for detail in told))
+
+
+def _follows(detail: ErrorDetails, document: Document) -> bool:
+    """Tell whether a list is only called empty because its items are refused, which is told of each."""
+    return detail["type"] == "too_short" and bool(_written(detail["loc"], document.data)[1])
+
+
+def explain(detail: ErrorDetails, document: Document) -> Problem:
+    """Put one finding into words: line, dotted key and fix; never the value, which may be a secret."""
+    written, value = _written(detail["loc"], document.data)
+    path = _named(detail, written, document)
+    if detail["type"] == "extra_forbidden":
+        message, fix = _unknown_key(detail["loc"])
+    else:
+        message, fix = _words(detail, value)
+    if detail["type"] == "literal_error":
+        fix = _meant(detail, value) or fix
+    return Problem("error", dotted(path), message, fix, document.line(path))
+
+
+def _written(location: Sequence[str | int], data: object) -> tuple[tuple[str, ...], object]:
+    """Follow pydantic's location through the file: the path of what is written there, and its value.
+
+    A location also names the branches of choices and the keys that a short form stands for; the file has neither.
+    """
+    path: list[str] = []
+    for position, part in enumerate(location):
+        is_last = position == len(location) - 1
+        if isinstance(data, Mapping):
+            found = next((key for key in data if key == part or _as_written(key) == _as_written(part)), _KEY)
+            if found != _KEY:
+                data, part = data[found], _as_written(found)
+            elif not is_last or part == _KEY or not str(part).isidentifier():
+                continue
+            else:
+                data = None  # what is missing
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        else:
+            continue
+        path.append(str(part))
+    return tuple(path), data
+
+
+def _as_written(key: object) -> str:
+    return str(key).lower() if isinstance(key, bool) else str(key)
+
+
+def _meant(detail: ErrorDetails, value: object) -> str:
+    """Suggest the word of a choice that was meant; it is told, and never the value, which may be a secret."""
+    known = _WORD.findall(detail.get("ctx", {}).get("expected", ""))
+    return did_you_mean(value.strip().lower()[:LONGEST_WORD], known) if isinstance(value, str) else ""
+
+
+def _named(detail: ErrorDetails, path: tuple[str, ...], document: Document) -> tuple[str, ...]:
+    """Return the path of the key that a finding is about, as the file writes it."""
+    location, context = detail["loc"], detail.get("ctx", {})
+    if location and location[-1] == _KEY and "hide" in context:
+        return path[:-1]  # what stands where a variable's name belongs may be the secret itself
+    if "key" in context:
+        return (*path, context["key"])
+    return path
+
+
+def place_in(error: ValidationError) -> str:
+    """Name where in a value of another program its first mistake lies; empty for the value itself."""
+    parts = [str(part) for part in error.errors(include_input=False, include_url=False)[0]["loc"]]
+    return ".".join(part for part in parts if _NAME.fullmatch(part) and part not in _TYPES)
+
+
+def said_of(error: ValidationError) -> str:
+    """Say what is wrong first in a value that no configuration holds; with the fix where a check of ours knows one."""
+    detail = error.errors(include_input=False, include_url=False)[0]
+    message, fix = _words(detail, "")
+    said = f"{message}; {fix}" if detail["type"] == BAD_VALUE else message
+    return ": ".join(filter(None, (place_in(error), said)))
+
+
+def _words(detail: ErrorDetails, value: object) -> tuple[str, str]:
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == BAD_VALUE:
+        return context["message"], context["fix"]
+    if kind in _LIMITS:
+        message, fix = _LIMITS[kind]
+        return message.format(**context), fix.format(**context)
+    message, fix = _KINDS.get(kind, _UNKNOWN)
+    if detail["loc"] and detail["loc"][-1] == _KEY:
+        return message, fix
+    if kind in _SCALARS and isinstance(value, Mapping | list):
+        return f"{message}, and not a {'list' if isinstance(value, list) else 'mapping'}", f"write {_SCALARS[kind]}"
+    if kind in _SCALARS and value is None:
+        return message, f"write {_SCALARS[kind]}, or remove the line"
+    return message, fix
+
+
+def _unknown_key(location: tuple[str | int, ...]) -> tuple[str, str]:
+    known = sorted(field.alias or name for name, field in _section(location[:-1]).model_fields.items())
+    return "unknown key", did_you_mean(str(location[-1]), known) or f"known here: {', '.join(known)}"
+
+
+def _section(location: Sequence[str | int]) -> type[BaseModel]:
+    """The model whose keys lie at ``location``."""
+    section: type[BaseModel] = Config
+    parts = iter(location)
+    for part in parts:
+        field = _field(section, str(part))
+        if field is None:
+            continue  # a branch of a choice
+        annotation = field.annotation
+        inner = _model_in(annotation)
+        if inner is None:
+            break
+        if annotation is not inner and not _optional(annotation):
+            next(parts, None)  # the name or the position in the mapping or list
+        section = inner
+    return section
+
+
+def _field(section: type[BaseModel], key: str) -> FieldInfo | None:
+    """Return the field that the file calls ``key``."""
+    fields = section.model_fields
+    return fields.get(key) or next((field for field in fields.values() if field.alias == key), None)
+
+
+def _optional(annotation: Any) -> bool:
+    return type(None) in get_args(annotation)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner)) is not None), None)
+
+
+# Sections of one file laid over a configuration.
+
+
+def overlaid(config: Config, path: Path) -> Config:
+    """Lay the sections of a file over a configuration; of ``categories`` each category's keys.
+
+    Relative paths in the file begin at its folder; what is not there is looked for beside the configuration, as if the
+    sections stood in it.
+
+    Raises:
+        ConfigError: the file cannot be read, or what comes of it is not valid.
+    """
+    try:
+        document = parse(read(path, missing="name the policy.yaml of semroute tune-policy", key="trial.policy"))
+    except YamlError as error:
+        raise ConfigError(str(error), path=path, line=error.line) from None
+    if not isinstance(document.data, dict):
+        raise ConfigError("must be a mapping of keys to values", path=path)
+    # Sections that are valid already are handed over as they are: their paths begin where they should.
+    whole: dict[str, Any] = {name: getattr(config, name) for name in config.model_fields_set if name != "trial"}
+    sections = dict(document.data)
+    named = sections.get("categories")
+    if isinstance(named, dict) and all(isinstance(own, dict) for own in named.values()):
+        before = {name: own.model_dump(by_alias=True, exclude_unset=True) for name, own in config.categories.items()}
+        sections["categories"] = {**before, **{name: {**before.get(name, {}), **own} for name, own in named.items()}}
+    made, problems = problems_of({**whole, **sections}, document, context(path.parent, config.file_folder))
+    if made is None:
+        raise config_error(path, problems)
+    return made
+
+
+# The commented ``semroute.yaml`` that ``semroute init`` writes.
+
+
+def template() -> str:
+    """The text of the template; a valid configuration whose deployments read ``OPENAI_API_KEY``."""
+    return files("semroute.config").joinpath("template.yaml").read_text(encoding="utf-8")

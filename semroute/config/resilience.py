@@ -7,8 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from semroute.config.sections import Count, Number, Positive, Section, Share
-from semroute.config.values import bad_value
+from semroute.config.values import Count, Number, Positive, Section, Share, bad_value
 
 
 class Weights(Section):

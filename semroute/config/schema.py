@@ -6,25 +6,158 @@ are printable text, unknown keys are refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    PrivateAttr,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from semroute.config.cascade import CascadeConfig, no_cascade
 from semroute.config.conflicts import conflicts
-from semroute.config.deciding import DEFAULT_STRATEGIES, Classifier, Judge, Semantic, StrategyNames, named_folder
-from semroute.config.encoder import NamedEncoder
-from semroute.config.log import Log
-from semroute.config.paths import Origin
-from semroute.config.places import Deployment, Dollars, ModelSpec, Variable
+from semroute.config.deployments import Deployment, Dollars, ModelSpec, Variable
 from semroute.config.resilience import BreakerRules, Hedging, Retries, Selection
-from semroute.config.rules import Rule
-from semroute.config.sections import Name, Names, Number, Positive, Section
-from semroute.config.trial import ExperimentConfig
-from semroute.config.values import folder, state_address
+from semroute.config.routing import DEFAULT_STRATEGIES, Classifier, Judge, Rule, Semantic, StrategyNames, named_folder
+from semroute.config.values import (
+    Name,
+    Names,
+    Number,
+    Origin,
+    Positive,
+    Section,
+    anchored,
+    anchored_url,
+    bad_value,
+    file,
+    folder,
+    optional_file,
+    state_address,
+    web_address,
+)
+
+# The log of outcomes: where it lies, and what is kept. A section of ``semroute.yaml``.
+
+FOREVER = "forever"
+DEFAULT_URL = "sqlite:///.semroute/log.db"
+
+
+def log_address(value: str, info: ValidationInfo) -> str:
+    """The address of a database, without a password in it."""
+    example = f'write it like "{DEFAULT_URL}" or "postgresql://semroute@db.internal/semroute"'
+    if not value.isprintable() or " " in value:
+        raise bad_value("must not hold spaces or control characters", example)
+    try:
+        parts = urlsplit(value)
+        has_password = parts.password is not None or "password" in parts.query
+    except ValueError:
+        raise bad_value("is not an address", example) from None
+    if has_password:
+        raise bad_value("must not hold a password", "put it in a variable and name that in password_env")
+    if parts.scheme not in ("sqlite", "postgresql"):
+        raise bad_value("is neither a sqlite:// nor a postgresql:// address", example)
+    if parts.scheme == "sqlite" and not parts.path.lstrip("/"):
+        raise bad_value("names no file", example)
+    try:
+        return anchored_url(value, info)
+    except RuntimeError:
+        raise bad_value('starts with "~", but the home folder is not known', "write the whole path") from None
+
+
+def _days(value: object) -> object:
+    if value == FOREVER:
+        return value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:  # type: ignore[operator]
+        raise bad_value(f'must be a number of days greater than 0, or "{FOREVER}"', "write it like 90")
+    return float(value)  # type: ignore[arg-type]
+
+
+class Log(Section):
+    """Where outcomes are kept, and how much of them.
+
+    Attributes:
+        enabled: whether outcomes are logged; None: by the command line, and by the library only where it is asked to.
+        url: ``sqlite:///`` and a file, relative to the folder of the file, or ``postgresql://`` for several replicas.
+        password_env: environment variable with the password of PostgreSQL.
+        text: of queries: in full, as a keyed hash, or not at all.
+        answers: of models: in full, or not at all.
+        keep_days: age at which an outcome is deleted, or ``forever``.
+    """
+
+    enabled: bool | None = None
+    url: Annotated[str, AfterValidator(log_address)] = DEFAULT_URL
+    password_env: Variable | None = None
+    text: Literal["full", "hashed", "none"] = "full"
+    answers: Literal["full", "none"] = "none"
+    keep_days: Annotated[float | Literal["forever"], PlainValidator(_days)] = 90.0
+
+
+# A new policy beside the one that serves. A section of ``semroute.yaml``.
+
+
+class ExperimentConfig(Section):
+    """A policy on trial: it decides on every query too, and a share of the queries goes where it says.
+
+    Attributes:
+        policy: a file with sections that go over those of this file, such as the ``policy.yaml`` of ``semroute
+            tune-policy``; None tries nothing.
+        share: of the queries that it decides, 0 to 1; for the others it is only noted what it would have done.
+        state: file in which ``semroute trial share`` leaves another share for routers that run; it goes over ``share``.
+    """
+
+    policy: Annotated[Path | None, BeforeValidator(optional_file)] = None
+    share: Annotated[Number, Field(ge=0, le=1)] = 0.0
+    state: Annotated[Path, BeforeValidator(file)] = Path(".semroute/trial.json")
+
+
+# The encoder that an index may use although it is none of the index's files: a section of ``semroute.yaml``.
+
+
+def _of_file(model: str, info: ValidationInfo) -> str:
+    """A torch model's name, or its folder as seen from the file."""
+    path = anchored(Path(model), info)
+    return str(path) if info.data.get("kind") == "torch" and path.is_dir() else model
+
+
+class NamedEncoder(Section):
+    """A remote embeddings endpoint, or a sentence-transformers model on torch.
+
+    An index is data that may come from anyone. One that asks for an encoder of these kinds is refused unless the
+    configuration names the same: a remote one receives every query, and the key that the variable holds; a torch model
+    is looked up by name or path.
+
+    Attributes:
+        kind: ``remote`` or ``torch``.
+        model: the server's name of the model; or a name on the Hugging Face hub, or a folder, relative
+            to that of the file.
+        base_url: of the endpoint, up to and including the version.
+        api_key_env: the environment variable with its key; None sends none.
+    """
+
+    kind: Literal["remote", "torch"]
+    model: Annotated[Name, AfterValidator(_of_file)]
+    base_url: Annotated[str, AfterValidator(web_address)] | None = None
+    api_key_env: Variable | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if self.kind == "remote" and self.base_url is None:
+            raise bad_value("is missing", 'write it like "https://api.openai.com/v1"', key="base_url")
+        for key in ("base_url", "api_key_env"):
+            if self.kind == "torch" and getattr(self, key) is not None:
+                raise bad_value("is for a remote encoder", "remove it, or write kind: remote", key=key)
+        return self
+
 
 DEFAULT_INDEX = Path(".semroute/index")
 """Folder of the index where neither the caller nor a file names one."""

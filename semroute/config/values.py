@@ -5,15 +5,96 @@ No message here repeats the value: a key that was pasted where its variable's na
 
 from __future__ import annotations
 
+import os
 import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-from semroute.config.paths import anchored
-from semroute.texts.names import is_printable, normalize_name
+from semroute.text.names import did_you_mean, is_printable, nearest, normalize_name, printable
+
+# Relative paths of a configuration: they begin at the folder of the file that names them.
+
+_FOLDERS = "folders"
+SQLITE = "sqlite:///"
+_NO_FILE = (":memory:", "file:")
+
+Context: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The folder of the file that a configuration was read from; configurations are equal whatever it is.
+
+    Attributes:
+        folder: the working folder where there is no file.
+    """
+
+    folder: Path = field(default=Path(), compare=False)
+
+    @classmethod
+    def of(cls, context: Context | None) -> Origin:
+        """Read the folder from the context of a validation."""
+        folders = (context or {}).get(_FOLDERS) or (Path(),)
+        return cls(folders[0])
+
+
+def context(*folders: Path) -> Context:
+    """Make the context of a validation.
+
+    Args:
+        folders: of the file, and further ones to look in for what is not there; none is the working folder.
+    """
+    return {_FOLDERS: folders}
+
+
+def anchored(path: Path, info: ValidationInfo) -> Path:
+    """Begin a relative path at the folder of the file, or where else it leads to something.
+
+    A path that leads nowhere begins at the folder of the file: a message then names where it should have been.
+    """
+    folders: Sequence[Path] = (info.context or {}).get(_FOLDERS) or ()
+    if path.is_absolute() or not folders:
+        return path
+    return next((one for one in _candidates(path, folders) if is_there(one)), folders[0] / path)
+
+
+def anchored_url(url: str, info: ValidationInfo) -> str:
+    """Begin the path of a ``sqlite:///`` address at the folder of the file; ``~`` is the home folder."""
+    if not url.startswith(SQLITE) or url.startswith(_NO_FILE, len(SQLITE)):
+        return url
+    path, mark, query = url.removeprefix(SQLITE).partition("?")
+    return f"{SQLITE}{anchored(Path(path).expanduser(), info)}{mark}{query}"
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether something lies at a path; what may not be looked at does not."""
+    return os.path.exists(path)  # noqa: PTH110 (before Python 3.12 the method raises where a folder is closed)
+
+
+def _candidates(path: Path, folders: Sequence[Path]) -> Iterator[Path]:
+    for folder in folders:
+        yield folder / path
+        yield from _beside_itself(path, folder)
+
+
+def _beside_itself(path: Path, folder: Path) -> Iterator[Path]:
+    """A path that names its file's own folder, as seen from the folder above.
+
+    ``policy/policy.yaml`` of ``semroute tune-policy --out policy`` names ``policy/…``, for it can be put into a
+    ``semroute.yaml`` as it is.
+    """
+    own, parts = folder.absolute().parts, [part for part in path.parts if part != ".."]
+    for count in range(min(len(own), len(parts)), 0, -1):
+        if own[-count:] == tuple(parts[:count]):
+            yield folder.joinpath(*parts[count:])
+
 
 BAD_VALUE = "semroute_value"
 """Error type of these checks; the error's context holds ``message`` and ``fix``."""
@@ -132,3 +213,85 @@ def bad_value(message: str, fix: str, **context: str) -> PydanticCustomError:
         context: ``key``, where a key inside the value is meant; ``hide``, where a mapping's key may be a secret.
     """
     return PydanticCustomError(BAD_VALUE, "{message}; {fix}", {"message": message, "fix": fix, **context})
+
+
+# What is wrong in a configuration: a plain record that the loader, the check and the command line share.
+
+__all__ = ["Problem", "Severity", "did_you_mean", "dotted", "nearest"]
+
+Severity: TypeAlias = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        severity: "error" stops queries from being answered; "warning" is most likely a mistake.
+        key: dotted path of the key, such as ``deployments.0.base_url``; empty when the whole file is meant.
+        message: what is wrong.
+        fix: what to do about it; empty when the message says it all.
+        line: 1-based line in the file, where one is known.
+    """
+
+    severity: Severity
+    key: str
+    message: str
+    fix: str = ""
+    line: int | None = None
+
+    @property
+    def text(self) -> str:
+        """Message and fix as one sentence."""
+        return f"{self.message}; {self.fix}" if self.fix else self.message
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """A path of keys and positions as one printable line; parts that do not print plainly are quoted."""
+    return ".".join(printable(str(part)) for part in path)
+
+
+# What every section of ``semroute.yaml`` has in common.
+
+Name: TypeAlias = Annotated[str, AfterValidator(name)]
+Names: TypeAlias = Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
+Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+Positive: TypeAlias = Annotated[float, Field(allow_inf_nan=False, gt=0)]
+Share: TypeAlias = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1)]
+Count: TypeAlias = Annotated[int, Field(gt=0)]
+
+_building = threading.RLock()
+
+
+class Section(BaseModel):
+    """A mapping of the file; a key that is written without a value (``models:``) counts as left out."""
+
+    # Schemas are built when a configuration is first read: most programs that only decide have none.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, defer_build=True)
+
+    @classmethod
+    def default(cls) -> Self:
+        """Construct the section without any key: nothing is to be checked, so that no schema is built."""
+        return cls.model_construct()
+
+    @classmethod
+    def model_rebuild(cls, **options: Any) -> bool | None:
+        """Build the schema, as pydantic does at first use; one thread at a time.
+
+        Before 2.14 pydantic lets several threads build at once, of which one may see what another has half done:
+        https://github.com/pydantic/pydantic/issues/13419
+        """
+        # One more frame lies between it and whoever asks.
+        options["_parent_namespace_depth"] = options.get("_parent_namespace_depth", 2) + 1
+        with _building:
+            return super().model_rebuild(**options)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_keys(cls, data: Any) -> Any:
+        if data is None:
+            return {}
+        if not isinstance(data, Mapping):
+            return data
+        known = cls.model_fields.keys() | {field.alias for field in cls.model_fields.values()}
+        return {key: value for key, value in data.items() if value is not None or key not in known}

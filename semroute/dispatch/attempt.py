@@ -10,13 +10,12 @@ from dataclasses import dataclass, field, replace
 import httpx
 
 from semroute.config import Config
-from semroute.dispatch.choice import ScoredCandidate
-from semroute.dispatch.ending import AttemptAccounting
+from semroute.dispatch.error_policy import AttemptAccounting, ErrorPolicy, classify_error
+from semroute.dispatch.selection import ScoredCandidate
 from semroute.dispatch.silence import Patience, SilenceMonitor, timed
-from semroute.dispatch.verdicts import ErrorPolicy, classify_error
 from semroute.errors import DispatchError, ProviderTimeoutError
 from semroute.providers import ADAPTERS
-from semroute.providers.transport.limits import CallClock
+from semroute.providers.streaming import CallClock
 from semroute.resilience.latency import LatencyWindows
 from semroute.types import AdmissionControl, Attempt, CallResult, Completion, Delta, Permit, Request
 

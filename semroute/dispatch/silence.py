@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 from semroute import forks
 from semroute.config import Deployment
-from semroute.dispatch.verdicts import ErrorPolicy
+from semroute.dispatch.error_policy import ErrorPolicy
 from semroute.errors import BrokenStreamError, DispatchError, ProviderTimeoutError, UnavailableError
-from semroute.providers.transport.limits import CallClock
+from semroute.providers.streaming import CallClock
 from semroute.resilience import LatencyWindows
-from semroute.resilience.clock import Clock
+from semroute.resilience.breaker import Clock
 from semroute.types import CallResult
 
 USUAL = 0.99

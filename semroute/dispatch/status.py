@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import httpx
+
+from semroute.catalog import model_card, price_of
 from semroute.config import Config
 from semroute.dispatch.plan import endpoint_of
-from semroute.errors import DataError, InputError, StateError
+from semroute.errors import DataError, DispatchError, EmptyAnswerError, InputError, SemrouteError, StateError
+from semroute.eventloop import WorkerPool
+from semroute.providers import ADAPTERS, CallTarget
+from semroute.providers.connection import shared_client
 from semroute.resilience import MemoryGates
+from semroute.resilience.gates import open_gates
 from semroute.resilience.latency import LatencyWindows
-from semroute.resilience.open import open_gates
-from semroute.texts.nearest import did_you_mean
-from semroute.types import AdmissionControl, Endpoint, EndpointStatus
-from semroute.whole import atomic_write, read_json
+from semroute.storage import atomic_write, read_json
+from semroute.text.names import did_you_mean
+from semroute.types import AdmissionControl, Endpoint, EndpointStatus, Request
 
 STATE_FILE = Path(".semroute/state.json")
 """Where the command line leaves its state, relative to the working folder."""
@@ -215,3 +225,179 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not (_are_rows(saved["places"], PLACE_KEYS) and _are_rows(saved["latencies"], LATENCY_KEYS)):
         raise DataError("not a saved state of semroute; delete it", path=path)
     return saved
+
+
+# One small call of every configured place, past the gates: is it there, how fast, and what can it do?
+
+QUESTION = Request(({"role": "user", "content": "Answer with the word OK."},), max_tokens=16)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one call found.
+
+    Attributes:
+        deployment: its name.
+        model: the logical model.
+        credential: environment variable of the key that was used.
+        latency_ms: time to the complete answer, or to the error.
+        upstream_model: the name that it answered under; None where it did not answer.
+        capabilities: what it is known to be able to do; None where the configuration does not say.
+        has_price: whether its cost can be reckoned.
+        error, error_kind: why it did not answer.
+    """
+
+    deployment: str
+    model: str
+    credential: str | None
+    latency_ms: float
+    upstream_model: str | None
+    capabilities: tuple[str, ...] | None
+    has_price: bool
+    error: str | None = None
+    error_kind: str | None = None
+
+
+async def probe_all(
+    config: Config, *, env: Mapping[str, str] = os.environ, client: httpx.AsyncClient | None = None
+) -> list[Probe]:
+    """Call every deployment with every one of its keys once, side by side; in the order of the file."""
+    client = client or await shared_client()
+    calls = [
+        _probe(CallTarget(deployment, variable, env.get(variable or "", "").strip() or None), config, client)
+        for deployment in config.deployments
+        for variable in deployment.api_key_env or (None,)
+    ]
+    return await asyncio.gather(*calls)
+
+
+async def _probe(target: CallTarget, config: Config, client: httpx.AsyncClient) -> Probe:
+    deployment = target.deployment
+    started = time.perf_counter()
+    if target.credential is not None and target.key is None:
+        return _result(
+            target, config, 0.0, error=f"{target.credential} is not set: export it", kind="NoDeploymentError"
+        )
+    try:
+        answer = await ADAPTERS[deployment.format].complete(client, target, QUESTION, within_s=deployment.timeout_s)
+    except EmptyAnswerError as error:
+        # A model that reasons spends the probe's few tokens on it: it is there, and answers.
+        elapsed_ms = (time.perf_counter() - started) * 1000
+        if error.finish_reason == "length":
+            return _result(target, config, elapsed_ms, upstream_model=deployment.upstream)
+        return _result(target, config, elapsed_ms, error=str(error), kind=type(error).__name__)
+    except DispatchError as error:
+        elapsed_ms = (time.perf_counter() - started) * 1000
+        return _result(target, config, elapsed_ms, error=str(error), kind=type(error).__name__)
+    elapsed_ms = (time.perf_counter() - started) * 1000
+    return _result(target, config, elapsed_ms, upstream_model=answer.upstream_model)
+
+
+def _result(
+    target: CallTarget,
+    config: Config,
+    latency_ms: float,
+    *,
+    upstream_model: str | None = None,
+    error: str | None = None,
+    kind: str | None = None,
+) -> Probe:
+    deployment = target.deployment
+    capabilities = model_card(deployment.model, config).capabilities
+    return Probe(
+        deployment=deployment.name,
+        model=deployment.model,
+        credential=target.credential,
+        latency_ms=latency_ms,
+        upstream_model=upstream_model,
+        capabilities=None if capabilities is None else tuple(sorted(capabilities)),
+        has_price=price_of(deployment, config) is not None,
+        error=error,
+        error_kind=kind,
+    )
+
+
+# Lets others see how the places stand: replicas through Redis, ``semroute providers status`` through a file.
+
+EVERY_S = 1.0
+"""A report at most so often, seconds."""
+
+log = logging.getLogger("semroute")
+
+
+@runtime_checkable
+class Publishing(Protocol):
+    """Gates that can show other processes what this one sees."""
+
+    async def publish(self, snapshot: Mapping[str, Any]) -> None: ...
+
+
+class Reporter:
+    """Reports in the background, so that no request waits for it; a report that fails is logged and no more.
+
+    Args:
+        gates: whose standings; state in memory is written to ``file``, shared state is published.
+        latencies: what this process measured.
+        config: where models can be called.
+        file: None writes none.
+        workers: write the file; None makes some.
+    """
+
+    def __init__(
+        self,
+        gates: AdmissionControl,
+        latencies: LatencyWindows,
+        config: Config,
+        file: Path | None,
+        workers: WorkerPool | None = None,
+    ) -> None:
+        self._gates = gates
+        self._latencies = latencies
+        self._config = config
+        self._file = file
+        self._workers = workers or WorkerPool("semroute-report")
+        self._last = self._looked = float("-inf")
+        self._heeded_to = time.time()
+        self._running: asyncio.Task[None] | None = None
+
+    def due(self) -> None:
+        """Start a report when the last one is old enough."""
+        if not self._reports or time.monotonic() - self._last < EVERY_S:
+            return
+        if self._running is not None and not self._running.done():  # a disk that hangs is not asked again and again
+            return
+        self._last = time.monotonic()
+        self._running = asyncio.get_running_loop().create_task(self.report())
+
+    async def heed(self) -> None:
+        """Lift what ``semroute providers enable`` was asked to, where it is asked beside the file of this process."""
+        if self._file is None or not isinstance(self._gates, MemoryGates):
+            return
+        if time.monotonic() - self._looked < EVERY_S or not wish_file(self._file).exists():
+            return
+        self._looked = time.monotonic()
+        try:
+            found = wishes(self._file)
+        except DataError as error:
+            log.warning("what shall be enabled could not be read: %s", error)
+            return
+        wanted = {key for key, at in found.items() if at > self._heeded_to}
+        self._heeded_to = max([self._heeded_to, *found.values()])
+        await self._gates.lift([place for place in places_of(self._config) if place.key in wanted])
+
+    async def report(self) -> None:
+        """Report now."""
+        if not self._reports:
+            return
+        try:
+            description = await describe(self._gates, self._latencies, self._config)
+            if isinstance(self._gates, Publishing):
+                await self._gates.publish(description)
+            elif isinstance(self._gates, MemoryGates) and self._file is not None:
+                await self._workers.run(save_state, self._file, self._gates, description)
+        except (OSError, SemrouteError) as error:
+            log.warning("the state of the deployments could not be reported: %s", error)
+
+    @property
+    def _reports(self) -> bool:
+        return self._file is not None or isinstance(self._gates, Publishing)

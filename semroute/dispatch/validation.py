@@ -20,9 +20,9 @@ from numbers import Integral, Real
 from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
-from semroute.dispatch.constraints import ANYTHING, Constraints
+from semroute.dispatch.plan import ANYTHING, Constraints
 from semroute.errors import InputError, QueryError
-from semroute.texts.conversation import fields_of
+from semroute.text.conversation import fields_of
 from semroute.types import Message, Query, Request, Tool
 
 MAX_DEPTH = 100
@@ -594,4 +594,4 @@ _LIMITS: Mapping[str, Field] = {
     "deadline_s": _number(MAX_NUMBER, "leave it out for the configuration's"),
     "wants": _name_set,
 }
-"""Check of each field of :class:`~semroute.dispatch.constraints.Constraints`."""
+"""Check of each field of :class:`~semroute.dispatch.plan.Constraints`."""

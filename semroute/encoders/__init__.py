@@ -8,13 +8,13 @@ Four kinds, and when to take which:
 * ``remote``: an OpenAI-compatible ``/v1/embeddings`` endpoint, when the vectors are to be another's.
 
 ``onnx`` and ``static`` are self-contained files, made by :func:`semroute.encoders.export.export_onnx` and
-:func:`semroute.encoders.distill.distill_static`. :func:`save_encoder` puts any kind into a folder with a JSON
+:func:`semroute.encoders.static.distill_static`. :func:`save_encoder` puts any kind into a folder with a JSON
 description, and :func:`load_encoder` takes it from there. :class:`CachedEncoder` remembers recent vectors of any.
 """
 
 from __future__ import annotations
 
 from semroute.encoders.cache import CachedEncoder
-from semroute.encoders.spec import load_encoder, save_encoder
+from semroute.encoders.registry import load_encoder, save_encoder
 
 __all__ = ["CachedEncoder", "load_encoder", "save_encoder"]

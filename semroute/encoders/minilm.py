@@ -41,9 +41,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute._optional import require
 from semroute.encoders.quantize import GELU_FLOOR, MICROSOFT, by_column
 from semroute.errors import EncoderError
-from semroute.extras import require
 from semroute.types import Matrix
 
 Precision: TypeAlias = Literal["int8", "fp32"]

@@ -15,13 +15,13 @@ import httpx
 import numpy as np
 from pydantic import BaseModel, FailFast, ValidationError
 
-from semroute import bridge
-from semroute.config.explain import said_of
+from semroute import _sync
+from semroute.config.load import said_of
 from semroute.encoders import fingerprint
 from semroute.errors import EncoderError
 from semroute.eventloop import look_up, timeout
 from semroute.http_client import ACCEPTED, BodyError, open_client, read_body
-from semroute.texts.clean import clip_characters, encodable
+from semroute.text.normalise import clip_characters, encodable
 from semroute.types import Matrix
 
 BATCH = 256
@@ -95,7 +95,7 @@ class RemoteEncoder:
 
     def encode(self, texts: Sequence[str]) -> Matrix:
         """:meth:`aencode` for synchronous callers."""
-        return bridge.run(self.aencode(texts))
+        return _sync.run(self.aencode(texts))
 
     async def aencode(self, texts: Sequence[str]) -> Matrix:
         """Embed ``texts``; ``(len(texts), dimensions)`` float32, unit rows, in the order of ``texts``.
@@ -123,7 +123,7 @@ class RemoteEncoder:
 
     def close(self) -> None:
         """Close the connections of synchronous callers."""
-        bridge.run(self.aclose())
+        _sync.run(self.aclose())
 
     async def _request(self, inputs: list[str]) -> Matrix:
         key = self._key()

@@ -11,8 +11,8 @@ import numpy as np
 
 from semroute import forks
 from semroute.encoders import fingerprint
-from semroute.encoders.sentence import load, name_of
-from semroute.texts.clean import head_and_tail_text, prepare
+from semroute.encoders.export import load, name_of
+from semroute.text.normalise import head_and_tail_text, prepare
 from semroute.types import Matrix
 
 if TYPE_CHECKING:

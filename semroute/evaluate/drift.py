@@ -3,16 +3,129 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from statistics import NormalDist
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.evaluate.baseline import DriftBaseline, Numbers, Prices, parts_of
-from semroute.evaluate.curves.bootstrap import Interval
-from semroute.evaluate.mean import mean_interval
-from semroute.evaluate.rate import Rate
+from semroute.errors import ArtifactError
+from semroute.evaluate.log_report import percent
+from semroute.evaluate.metrics import Interval, Rate, mean_interval
+
+# What a policy was tuned on, as drift is told by it.
+
+Numbers = NDArray[np.float64] | NDArray[np.float32]
+Prices = Mapping[str, tuple[float, float]]
+
+BINS = 10
+"""At most: where many scores are equal there are fewer cuts between them."""
+
+_FOREIGN = "not what semroute tune-policy keeps of its tuning; tune the policy again"
+_NUMBERS = ("below", "quality", "quality_low", "cost_usd", "cost_high")
+
+
+@dataclass(frozen=True, slots=True)
+class DriftBaseline:
+    """What a policy was tuned on.
+
+    Attributes:
+        cuts: ascending scores that cut the different queries, by their best category, in parts of about equal size.
+        shares: of the queries in each part, one more than there are cuts: equal scores stay together, so that the
+            parts are not of quite equal size.
+        thresholds: of the categories when it was tuned, by name; the policy may have moved them since.
+        below: share of the different queries that fit no category by these.
+        quality: mean of the policy's answers on held-out queries.
+        quality_low: lower end of its 95% interval.
+        cost_usd: mean cost of a held-out query.
+        cost_high: upper end of its 95% interval.
+        prices: of models, USD per million input and output tokens.
+        rows: different queries.
+        index: fingerprint of the index that gave the scores: those of another one cannot be compared.
+        at: when it was tuned, with a zone.
+    """
+
+    cuts: tuple[float, ...]
+    shares: tuple[float, ...]
+    thresholds: Mapping[str, float]
+    below: float
+    quality: float
+    quality_low: float
+    cost_usd: float
+    cost_high: float
+    prices: Prices
+    rows: int
+    index: str
+    at: datetime
+
+    @classmethod
+    def of(
+        cls,
+        scores: Numbers,
+        below: NDArray[np.bool_],
+        quality: Interval,
+        cost: Interval,
+        prices: Prices,
+        *,
+        thresholds: Mapping[str, float],
+        index: str,
+        at: datetime,
+    ) -> Self:
+        """From the ``(n,)`` best scores of the different tuning queries, and whether each is below its threshold."""
+        cuts = np.unique(np.quantile(scores, np.linspace(0, 1, BINS + 1)[1:-1]))
+        shares = parts_of(cuts, scores) / max(1, len(scores))
+        return cls(
+            cuts=tuple(map(float, cuts)),
+            shares=tuple(map(float, shares)),
+            thresholds=dict(thresholds),
+            below=float(below.mean()),
+            quality=quality.value,
+            quality_low=quality.low,
+            cost_usd=cost.value,
+            cost_high=cost.high,
+            prices=dict(prices),
+            rows=len(scores),
+            index=index,
+            at=at,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {**asdict(self), "at": self.at.isoformat()}
+
+    @classmethod
+    def from_dict(cls, told: object) -> Self:
+        """What :meth:`to_dict` gave.
+
+        Raises:
+            ArtifactError: it is no baseline.
+        """
+        if not isinstance(told, dict):
+            raise ArtifactError(_FOREIGN)
+        try:
+            found = cls(
+                cuts=tuple(map(float, told["cuts"])),
+                shares=tuple(map(float, told["shares"])),
+                thresholds={str(name): float(one) for name, one in told["thresholds"].items()},
+                prices={str(model): (float(one[0]), float(one[1])) for model, one in told["prices"].items()},
+                rows=int(told["rows"]),
+                index=str(told["index"]),
+                at=datetime.fromisoformat(told["at"]),
+                **{name: float(told[name]) for name in _NUMBERS},
+            )
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise ArtifactError(_FOREIGN) from error
+        if len(found.shares) != len(found.cuts) + 1 or found.at.tzinfo is None:
+            raise ArtifactError(_FOREIGN)
+        return found
+
+
+def parts_of(cuts: Numbers, scores: Numbers) -> NDArray[np.int64]:
+    """``(len(cuts) + 1,)`` how many of the scores lie in each part; one that is equal to a cut lies above it."""
+    return np.bincount(np.searchsorted(cuts, scores, side="right"), minlength=len(cuts) + 1)
+
 
 MUCH = 0.2
 """Population stability index from which distributions count as different (Siddiqi, "Credit Risk Scorecards", 2006)."""
@@ -149,3 +262,39 @@ def _reasons(then: DriftBaseline, found: Drift) -> Iterator[str]:
 
 def _moved(then: tuple[float, float], now: tuple[float, float]) -> bool:
     return any(abs(new - old) > SHIFT * max(old, 1e-9) for old, new in zip(then, now, strict=True))
+
+
+# Drift as words, the same in a terminal and on a page.
+
+FITS = "the policy fits: nothing that is known has moved far from what it was tuned on"
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a policy was tuned on, and what has changed since.
+
+    Attributes:
+        then: what it was tuned on.
+        found: what has changed.
+    """
+
+    then: DriftBaseline
+    found: Drift
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """What is compared, what it was then and what it is now; a dash for what is not known."""
+        then, now = self.then, self.found
+        yield "different queries", f"{then.rows:,}", f"{now.queries:,}"
+        yield "their stability index", "", "-" if now.stability is None else f"{now.stability:.2f}"
+        yield "fit no category", percent(then.below), "-" if now.below is None else percent(now.below.value)
+        quality = "-" if now.quality is None else f"{percent(now.quality.value)} of {now.judged:,} judged"
+        yield "quality", percent(then.quality), quality
+        cost = "-" if now.cost_usd is None else f"{1000 * now.cost_usd.value:.4f} of {now.costed:,}"
+        yield "USD for 1,000 queries", f"{1000 * then.cost_usd:.4f}", cost
+        for model, (old, new) in now.prices.items():
+            yield f"price of {model}", f"{old[0]:g}, {old[1]:g}", f"{new[0]:g}, {new[1]:g}"
+
+    def warnings(self) -> Iterator[str]:
+        """Why the policy should be tuned again, a sentence each."""
+        for reason in self.found.reasons:
+            yield f"tune the policy again: {reason}"

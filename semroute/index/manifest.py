@@ -11,8 +11,8 @@ from typing import Any
 
 from semroute.errors import ArtifactError
 from semroute.index.scoring import Calibration
-from semroute.texts.names import is_printable
-from semroute.whole import read_json
+from semroute.storage import read_json
+from semroute.text.names import is_printable
 
 FORMAT = "semroute-index"
 VERSION = 1
@@ -45,7 +45,7 @@ class FirstStageEntry:
     Attributes:
         encoder, dimensions, head, weight, calibration, probes: as in :class:`Manifest`, of its own vectors and scores.
         prototypes: how many each category has, by name.
-        bar: the sureness from which on it answers (:func:`semroute.index.stages.sureness`).
+        bar: the sureness from which on it answers (:func:`semroute.index.scoring.sureness`).
         floor: the lowest bar that is allowed when examples change: the last one that was chosen against out-of-scope
             queries, which are not stored; None where none was.
         validation: what the bar was chosen on, and what it did there; for people and ``semroute inspect``.
@@ -90,7 +90,7 @@ class Manifest:
         built_with: the version of semroute that wrote it.
         first_stage: the first stage, or None.
         ask_bar: sureness from which a question decides in place of the text that was pasted beside it
-            (:func:`semroute.texts.asks.asks`); None, as in indexes of older versions, scores every text whole.
+            (:func:`semroute.text.asks.asks`); None, as in indexes of older versions, scores every text whole.
     """
 
     encoder: Mapping[str, Any]

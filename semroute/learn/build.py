@@ -1,408 +1,279 @@
-"""Building and changing an index artifact: the whole way from examples to files."""
+"""``build-index`` as a function: a folder of category files, or a labelled file, to an artifact."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
-from datetime import UTC, datetime
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute import __version__
-from semroute.encoders.spec import save_encoder
-from semroute.index import Artifact, CategoryEntry, FirstStage, FirstStageEntry, Manifest, write_artifact
-from semroute.index.scoring import Scorer
-from semroute.index.store import FIRST
-from semroute.learn.boilerplate import without_boilerplate
-from semroute.learn.choices import USUAL_ASK_BAR, ask_bar
-from semroute.learn.first_stage import FirstStageFit, FirstStagePlan, fit_first_stage
-from semroute.learn.fit import Fitted, fit
-from semroute.learn.fit_record import ROLE as FIT
-from semroute.learn.fit_record import FitRecord, HeldOutRows
-from semroute.learn.near_twins import near_twins
-from semroute.learn.reuse import fit_digest, known_fit
-from semroute.learn.validation import Split
-from semroute.texts.vague import VAGUE_ASKS
+from semroute._optional import require
+from semroute.config import Config
+from semroute.data.examples import CategorySet, Finding, LabelledQuery
+from semroute.data.importing.writing import read_source
+from semroute.encoders.cache import CachedEncoder
+from semroute.encoders.export import DEFAULT_MODEL
+from semroute.errors import EncoderError
+from semroute.index import Artifact, exclusive
+from semroute.index.artifact import STAGING
+from semroute.learn.artifact import Examples, build_artifact, embed
+from semroute.learn.encoder import TuningPlan, tune_encoder
+from semroute.learn.first_stage import FirstStagePlan, ValidationRows
+from semroute.learn.fit import Split, splits
+from semroute.learn.near_twins import example_findings, near_twins
+from semroute.learn.reuse import known_vectors, previous_artifact
+from semroute.learn.thresholds import RejectionTarget
+from semroute.learn.tune import TuneReport, label_numbers, tune_artifact
 from semroute.types import Encoder, Matrix
 from semroute.types.progress import Progress
 
-PROBES = (
-    "What is the capital gains tax on shares held for a year?",
-    "def add(a, b): return a + b",
-    "where is my parcel, it was due on monday",
-)
-CHUNK = 256
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
-RECORDED_FROM = 500
-"""Examples from which on the evidence of a fit is stored, so that it can be taken over or continued: fewer are fitted
-in a second."""
+
+REMEMBERED = 32
+"""Vectors remembered beside those of the validation rows: the probes' and those of vague questions."""
+
+HEAD_LEFT_OUT = "no head was trained and scores are those of prototypes alone"
+
+EncoderKind = Literal["onnx", "torch", "static", "remote"]
 
 
 @dataclass(frozen=True, slots=True)
-class Examples:
-    """Labelled examples with what belongs to their categories.
+class EncoderChoice:
+    """Which encoder an index is built with.
 
     Attributes:
-        texts: the examples.
-        owners: category of each.
-        descriptions, models, pinned: by category; ``pinned`` holds the thresholds that the category files name.
+        kind: ``onnx`` (int8, exported here), ``torch``, ``static`` (distilled here) or ``remote``.
+        model: a sentence-transformers model by name or folder; the server's name of it where remote.
+        base_url: of the remote endpoint.
+        api_key_env: environment variable with the remote endpoint's key.
     """
 
-    texts: tuple[str, ...]
-    owners: tuple[str, ...]
-    descriptions: Mapping[str, str]
-    models: Mapping[str, tuple[str, ...]]
-    pinned: Mapping[str, float]
+    kind: EncoderKind = "onnx"
+    model: str = DEFAULT_MODEL
+    base_url: str | None = None
+    api_key_env: str | None = None
 
-    @property
-    def categories(self) -> tuple[str, ...]:
-        """Names in alphabetical order, which is the order of all arrays."""
-        return tuple(sorted(self.descriptions))
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """``(n,)`` category number of each example."""
-        number = {name: index for index, name in enumerate(self.categories)}
-        return np.array([number[owner] for owner in self.owners], dtype=np.int64)
+    @classmethod
+    def of(cls, config: Config | None) -> EncoderChoice:
+        """The encoder that a configuration names for its index; the built-in one as int8 ONNX where it names none."""
+        named = None if config is None else config.encoder
+        if named is None:
+            return cls()
+        return cls(named.kind, named.model, named.base_url, named.api_key_env)
 
 
-def embed(
-    encoder: Encoder,
-    texts: Sequence[str],
-    progress: Progress = lambda step, done, total: None,
-    *,
-    known: Mapping[str, Matrix] = MappingProxyType({}),
-) -> Matrix:
-    """``(n, d)`` vectors of ``texts``, in chunks so that progress can be shown; each text is embedded once.
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A finished build: the artifact, what is odd in the files and examples, and the tuning with labelled queries."""
 
-    Args:
-        encoder: makes the vectors.
-        texts: what is embedded.
-        progress: called with "embedding", the texts done and their total.
-        known: vectors by text that the encoder has made before.
-    """
-    found = dict(known)
-    missing = [text for text in dict.fromkeys(texts) if text not in found]
-    for start in range(0, len(missing), CHUNK):
-        chunk = missing[start : start + CHUNK]
-        found.update(zip(chunk, encoder.encode(chunk), strict=True))
-        progress("embedding", len(texts) - len(missing) + start + len(chunk), len(texts))
-    vectors = np.empty((len(texts), encoder.dimensions), np.float32)
-    for row, text in enumerate(texts):
-        vectors[row] = found[text]
-    return vectors
+    artifact: Artifact
+    findings: Sequence[Finding]
+    tuned: TuneReport | None
 
 
-def build_artifact(
+def build_index(
+    source: Path,
     folder: Path,
-    examples: Examples,
-    vectors: Matrix,
-    encoder: Encoder,
     *,
-    groups: NDArray[np.int64] | None = None,
+    encoder: EncoderChoice | None = None,
+    tune: TuningPlan | None = None,
     head: bool = True,
-    plan: Sequence[Split] | None = None,
-    first: FirstStagePlan | None = None,
+    first_stage: bool = False,
+    validation: Sequence[LabelledQuery] | None = None,
+    target: RejectionTarget | None = None,
+    config: Config | None = None,
     seed: int = 0,
-    notes: Mapping[str, Any] | None = None,
-    replaces: Artifact | None = None,
-    previous: Artifact | None = None,
+    fresh: bool = False,
     progress: Progress = lambda step, done, total: None,
-) -> tuple[Artifact, Scorer, FirstStage | None]:
-    """Fit on ``vectors``, write everything to ``folder``; the artifact, and the scorer and first stage that it holds.
+) -> Built:
+    """Read category files, embed their examples, validate, fit, and write the artifact.
+
+    Where ``folder`` holds an index of the same encoder, vectors of texts that it knows are taken over, and so is its
+    fit if examples and settings are the same: the new index is the one that a build into an empty folder would give.
 
     Args:
-        folder: the artifact's folder.
-        examples: the labelled examples.
-        vectors: ``(n, d)`` their vectors.
-        encoder: the encoder that made them; it goes into the artifact.
-        groups: ``(n,)`` what says nearly the same; None finds out (:func:`~semroute.learn.near_twins.near_twins`).
-        head: whether validation may choose a head.
-        plan: what to hold out; see :func:`semroute.learn.fit.fit`.
-        first: a first stage to fit beside it; it is left out where it does not pay.
-        seed: of everything drawn.
-        notes: further entries of the validation report.
-        replaces: the index that the examples and the encoder come from, where they do; another one that took its place
-            in ``folder`` meanwhile is not overwritten.
-        previous: an index from which the fit is taken over if it was made from the same.
+        source: folder of category files, or one labelled file in any format that is imported.
+        folder: where the artifact goes.
+        encoder: which encoder; None takes the configuration's, else the built-in model as int8 ONNX.
+        tune: settings for contrastive tuning of the encoder on the examples; None leaves the encoder as it is.
+        head: whether validation may choose a trained head.
+        first_stage: also distil a static encoder from the model (from the built-in one for a remote encoder), which
+            answers what it is sure of; it is left out where that does not pay.
+        validation: labelled queries, out-of-scope ones among them, from which thresholds and calibration are set.
+        target: what the thresholds aim at with ``validation``.
+        config: supplies models of categories whose files name none.
+        seed: of everything drawn; the same input and seed give the same artifact on one machine.
+        fresh: take nothing over from the index that is replaced.
         progress: called with a step's name, what is done and the total.
 
     Raises:
+        DataError: a category file cannot be used; every problem is named with file and line.
+        EncoderError: no such model, or a first stage for an encoder that is static already.
         ArtifactError: the folder cannot be written, or holds something else.
-        MissingExtraError: the extra "build" is not installed.
+        ArtifactBusyError: another build is writing there.
+        MissingExtraError: the extra "build" is not installed, or "static" where ``first_stage`` needs it.
     """
-    labels = examples.labels
-    groups = near_twins(examples.texts, labels, vectors) if groups is None else groups
-    digest = fit_digest(vectors, labels, groups, head=head, plan=plan, seed=seed)
-    fitted = known_fit(previous, digest)
-    if fitted is None:
-        fitted = fit_examples(examples, vectors, encoder, groups, head=head, plan=plan, seed=seed, progress=progress)
-    thresholds, pinned = given_thresholds(examples, fitted)
-    staged = FirstStageFit(None, fitted, {})
-    if first is not None:
-        staged = fit_first_stage(
-            first,
-            examples.texts,
-            labels,
-            fitted,
-            encoder,
-            thresholds=thresholds,
-            pinned=pinned,
+    encoder, target = encoder or EncoderChoice.of(config), target or RejectionTarget()
+    if first_stage:
+        _check_first_stage(encoder)
+    read = read_source(source)
+    examples = collect(read, config or Config())
+    # From the start: a folder that is taken or cannot be written is refused before minutes are spent on it. Work goes
+    # here, and not among the system's temporary files: the next build removes what a killed one leaves.
+    with exclusive(folder), TemporaryDirectory(prefix=STAGING, dir=folder) as work, ExitStack() as stack:
+        progress("encoder", 0, 1)
+        made = _make(encoder, tune, examples, Path(work), seed, progress)
+        # A remote encoder holds connections.
+        stack.callback(getattr(made.encoder, "close", lambda: None))
+        progress("encoder", 1, 1)
+        previous = None if fresh else previous_artifact(folder)
+        vectors = embed(made.encoder, examples.texts, progress, known=known_vectors(previous, made.encoder))
+        groups = near_twins(examples.texts, examples.labels, vectors)
+        # The validation rows are needed twice, for the bar and for the thresholds.
+        remembering = CachedEncoder(made.encoder, REMEMBERED + len(validation or ()))
+        stage = _first_stage(made.source, Path(work), examples, validation, target, progress) if first_stage else None
+        artifact, scorer, first = build_artifact(
+            folder,
+            examples,
+            vectors,
+            remembering,
             groups=groups,
             head=head,
-            splits=plan,
+            plan=made.plan,
+            first=stage,
             seed=seed,
+            notes=made.notes,
+            previous=previous,
             progress=progress,
         )
-    material = Material(examples, vectors, thresholds, fit_record(fitted, digest, groups))
-    bar = _ask_bar(staged.index, encoder) if replaces is None else replaces.manifest.ask_bar
-    artifact = write_index(folder, material, staged, encoder, ask_bar=bar, notes=notes or {}, replaces=replaces)
-    return artifact, staged.index.scorer, staged.stage
+        report = None
+        if validation is not None:
+            report = tune_artifact(artifact, remembering, scorer, validation, target, first=first, seed=seed)
+            artifact = report.artifact
+    findings = [*read.findings, *example_findings(read.categories, examples.labels, groups, vectors)]
+    return Built(artifact, [*findings, *_head_findings(artifact, source)], report)
+
+
+def _head_findings(artifact: Artifact, source: Path) -> list[Finding]:
+    why = artifact.manifest.validation.get("head_left_out")
+    return [] if why is None else [Finding(f"{HEAD_LEFT_OUT}: {why}; a head needs more to pay", source)]
+
+
+def collect(read: CategorySet, config: Config) -> Examples:
+    """The examples of all categories in alphabetical order, with the configuration's models where it names some."""
+    categories = sorted(read.categories, key=lambda category: category.name)
+    models = {}
+    for category in categories:
+        override = config.categories.get(category.name)
+        models[category.name] = (override and override.models) or category.models
+    return Examples(
+        texts=tuple(text for category in categories for text in category.examples),
+        owners=tuple(category.name for category in categories for _ in category.examples),
+        descriptions={category.name: category.description for category in categories},
+        models=models,
+        pinned={category.name: category.threshold for category in categories if category.threshold is not None},
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
-    """What goes into an artifact beside scorers and encoders.
+class _Made:
+    """The encoder, the model behind it, the split that its tuning left out (None untuned), and notes for the report."""
 
-    Attributes:
-        examples: the labelled examples.
-        vectors: ``(n, d)`` their vectors.
-        thresholds: ``(categories,)`` minimum scores.
-        record: the evidence of the fit; None where nothing was held out.
-    """
-
-    examples: Examples
-    vectors: Matrix
-    thresholds: NDArray[np.float64]
-    record: FitRecord | None
+    encoder: Encoder
+    source: str | SentenceTransformer
+    plan: list[Split] | None
+    notes: Mapping[str, Any]
 
 
-def fit_record(fitted: Fitted, digest: str, groups: NDArray[np.int64]) -> FitRecord | None:
-    """The evidence of a full fit of examples in ``groups`` ``(n,)``; None where a fit is quick, or held nothing out."""
-    held = fitted.held
-    if held is None or fitted.groups is None or len(groups) < RECORDED_FROM:
-        return None
-    rows = HeldOutRows.of(held.scores, held.labels, fitted.groups)
-    return FitRecord(digest, groups, rows, fitted.report, {})
+def _make(
+    choice: EncoderChoice, tune: TuningPlan | None, examples: Examples, work: Path, seed: int, progress: Progress
+) -> _Made:
+    if tune is not None:
+        return _tuned(choice, tune, examples, work, seed, progress)
+    source = DEFAULT_MODEL if choice.kind == "remote" else choice.model
+    return _Made(make_encoder(choice, work), source, None, {"encoder_tuned": False})
 
 
-def write_index(
-    folder: Path,
-    material: Material,
-    staged: FirstStageFit,
-    encoder: Encoder,
-    *,
-    ask_bar: float | None,
-    notes: Mapping[str, Any],
-    replaces: Artifact | None = None,
-) -> Artifact:
-    """Write a finished fit with its encoders and examples.
-
-    Args:
-        folder: the artifact's folder.
-        material: examples, vectors, thresholds and evidence.
-        staged: the scorers.
-        encoder: goes into the artifact.
-        ask_bar: see :class:`~semroute.index.Manifest`.
-        notes: further entries of the validation report.
-        replaces: an index of the same encoder, whose files stay; see :func:`build_artifact`.
-
-    Raises:
-        ArtifactError: the folder cannot be written, or holds something else.
-    """
-    stage = staged.stage
-    with TemporaryDirectory(prefix="semroute-") as saved:
-        described, saved_files = (
-            _save(encoder, Path(saved) / "encoder") if replaces is None else _kept_encoder(replaces)
-        )
-        manifest = _manifest(material, staged, encoder, described, notes, ask_bar)
-        if stage is not None:
-            first_described, first_files = _save(stage.encoder, Path(saved) / "first", FIRST)
-            saved_files |= first_files
-            manifest = replace(manifest, first_stage=_first_entry(material.examples, staged, first_described))
-
-        def write(staging: Path) -> dict[str, Path]:
-            files = write_scorer(staged.index.scorer, staging) | _write_material(material, staging) | saved_files
-            if stage is not None:
-                assert isinstance(stage.scorer, Scorer)
-                files |= write_scorer(stage.scorer, staging, FIRST)
-            return files
-
-        return write_artifact(folder, manifest, write, replaces=None if replaces is None else replaces.manifest)
+def _check_first_stage(choice: EncoderChoice) -> None:
+    """Refuse what cannot become a first stage before minutes are spent."""
+    if choice.kind == "static":
+        raise EncoderError("a static encoder needs no first stage, it is one; leave out --first-stage or --encoder")
+    require("model2vec.distill", what="distilling a first stage", extra="static")
 
 
-def _kept_encoder(artifact: Artifact) -> tuple[Mapping[str, Any], dict[str, Path]]:
-    files = {role: path for role, path in artifact.files.items() if role.startswith("encoder_")}
-    return artifact.manifest.encoder, files
-
-
-def _write_material(material: Material, staging: Path) -> dict[str, Path]:
-    examples, record = material.examples, material.record
-    files = {"examples": staging / "examples.jsonl", "vectors": staging / "vectors.npy"}
-    rows = zip(examples.owners, examples.texts, strict=True)
-    lines = [json.dumps({"category": owner, "query": text}) + "\n" for owner, text in rows]
-    files["examples"].write_text("".join(lines), encoding="utf-8")
-    np.save(files["vectors"], material.vectors, allow_pickle=False)
-    if record is not None:
-        files[FIT] = staging / "fit.npz"
-        record.write(files[FIT])
-    return files
-
-
-def fit_examples(
+def _first_stage(
+    source: str | SentenceTransformer,
+    work: Path,
     examples: Examples,
-    vectors: Matrix,
-    encoder: Encoder,
-    groups: NDArray[np.int64],
-    *,
-    head: bool = True,
-    plan: Sequence[Split] | None = None,
-    seed: int = 0,
-    progress: Progress = lambda step, done, total: None,
-) -> Fitted:
-    """Fit on the examples, and on those with boilerplate around them in both forms, since queries come in both.
+    validation: Sequence[LabelledQuery] | None,
+    target: RejectionTarget,
+    progress: Progress,
+) -> FirstStagePlan:
+    from semroute.encoders.static import distill_static
 
-    Both forms are one group, so that neither weights nor folds change.
-    """
+    progress("first stage", 0, 1)
+    encoder = distill_static(source, work / "first")
+    progress("first stage", 1, 1)
+    if not validation:
+        return FirstStagePlan(encoder)
+    labels = label_numbers(validation, examples.categories)
+    return FirstStagePlan(encoder, ValidationRows([row.query for row in validation], labels, target))
+
+
+def make_encoder(choice: EncoderChoice, work: Path) -> Encoder:
+    """An encoder of the wanted kind; files that it needs are written to ``work``."""
+    if choice.kind == "onnx":
+        from semroute.encoders.export import export_onnx
+
+        return export_onnx(choice.model, work / "onnx").load()
+    if choice.kind == "torch":
+        from semroute.encoders.torch import TorchEncoder
+
+        return TorchEncoder(choice.model)
+    if choice.kind == "static":
+        from semroute.encoders.static import distill_static
+
+        return distill_static(choice.model, work / "static")
+    if choice.base_url is None:
+        raise EncoderError("a remote encoder needs its address: --base-url https://…/v1")
+    from semroute.encoders.remote import RemoteEncoder
+
+    return RemoteEncoder(choice.base_url, choice.model, api_key_env=choice.api_key_env)
+
+
+def _tuned(
+    choice: EncoderChoice, plan: TuningPlan, examples: Examples, work: Path, seed: int, progress: Progress
+) -> _Made:
+    from semroute.encoders.export import export_onnx, load, name_of
+
+    if choice.kind != "onnx":
+        raise EncoderError(f"only an onnx encoder can be tuned, not a {choice.kind} one; leave out --encoder")
     labels = examples.labels
-    bare = without_boilerplate(examples.texts, labels)
-    if not len(bare.rows):
-        return fit(vectors, labels, groups=groups, head=head, plan=plan, seed=seed, progress=progress)
-    texts = list(dict.fromkeys(bare.texts[row] for row in bare.rows.tolist()))
-    number = {text: place for place, text in enumerate(texts)}
-    stripped = embed(encoder, texts)[[number[bare.texts[row]] for row in bare.rows.tolist()]]
-    place = np.full(len(labels), -1, dtype=np.int64)
-    place[bare.rows] = len(labels) + np.arange(len(bare.rows))
-    if plan is not None:
-        plan = [
-            Split(*(np.concatenate([rows, place[rows][place[rows] >= 0]]) for rows in astuple(one))) for one in plan
-        ]
-    return fit(
-        np.concatenate([vectors, stripped]),
-        np.concatenate([labels, labels[bare.rows]]),
-        groups=np.concatenate([groups, groups[bare.rows]]),
-        head=head,
-        plan=plan,
-        seed=seed,
-        progress=progress,
+    # What the encoder was tuned on tells nothing about new queries: a tenth stays out of it, and validates.
+    held = held_tenth(labels, seed, near_twins(examples.texts, labels))
+    rows = np.setdiff1d(np.arange(len(labels)), held)
+    sentence = load(choice.model, what="tuning the encoder")
+    texts = [examples.texts[row] for row in rows]
+    vectors: Matrix = sentence.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+    tuned = tune_encoder(
+        sentence, texts, labels[rows], vectors, plan, lambda done, total: progress("tuning the encoder", done, total)
     )
+    exported = export_onnx(tuned, work / "onnx", name=f"{name_of(choice.model)} (tuned)")
+    notes = {"encoder_tuned": True, "tuning_steps": plan.steps_for(len(texts)), "tuned_on": len(texts)}
+    return _Made(exported.load(), tuned, [Split(rows, held)] if len(held) else [], notes)
 
 
-def _save(encoder: Encoder, folder: Path, prefix: str = "") -> tuple[Mapping[str, Any], dict[str, Path]]:
-    """The description of an encoder without its files, and those by role."""
-    described = save_encoder(encoder, folder)
-    files = {f"{prefix}encoder_{role}": folder / name for role, name in described["files"].items()}
-    return {key: value for key, value in described.items() if key != "files"}, files
-
-
-def write_scorer(scorer: Scorer, staging: Path, prefix: str = "") -> dict[str, Path]:
-    """Write prototypes and head into ``staging``; their paths by role, ``prefix`` before each."""
-    prototypes = staging / f"{prefix}prototypes.faiss"
-    scorer.prototypes.write(prototypes)
-    files = {f"{prefix}prototypes": prototypes}
-    if scorer.head is not None:
-        head = staging / f"{prefix}head.npz"
-        scorer.head.write(head)
-        files[f"{prefix}head"] = head
-    return files
-
-
-def with_thresholds(artifact: Artifact, thresholds: Mapping[str, float], source: str, **changes: Any) -> Artifact:
-    """Write other thresholds (and other fields of the manifest) into an artifact; its files stay.
-
-    Args:
-        artifact: what is changed, in place on disk.
-        thresholds: new minimum score by category; a category that is not named keeps its own.
-        source: what ``threshold_from`` says of the changed ones.
-        changes: other fields of :class:`~semroute.index.Manifest`.
-    """
-    categories = {
-        name: replace(entry, threshold=float(thresholds[name]), threshold_from=source) if name in thresholds else entry
-        for name, entry in artifact.manifest.categories.items()
-    }
-    manifest = replace(artifact.manifest, categories=categories, **changes)
-    return write_artifact(artifact.folder, manifest, lambda staging: artifact.files, replaces=artifact.manifest)
-
-
-def given_thresholds(examples: Examples, fitted: Fitted) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """``(categories,)`` minimum scores, and which of them the category files name."""
-    pinned = [examples.pinned.get(name) for name in examples.categories]
-    # A threshold of 0.0 is a threshold: only None means that the file names none.
-    rows = zip(pinned, fitted.thresholds, strict=True)
-    values = [float(own) if given is None else given for given, own in rows]
-    return np.array(values), np.array([given is not None for given in pinned])
-
-
-def _manifest(
-    material: Material,
-    staged: FirstStageFit,
-    encoder: Encoder,
-    described: Mapping[str, Any],
-    notes: Mapping[str, Any],
-    bar: float | None,
-) -> Manifest:
-    scorer, examples, thresholds = staged.index.scorer, material.examples, material.thresholds
-    counts = np.bincount(examples.labels, minlength=len(examples.categories))
-    categories = {
-        name: CategoryEntry(
-            description=examples.descriptions[name],
-            models=examples.models[name],
-            examples=int(counts[number]),
-            prototypes=scorer.prototypes.counts[number],
-            threshold=float(thresholds[number]),
-            threshold_from="file" if name in examples.pinned else "in-scope",
-        )
-        for number, name in enumerate(examples.categories)
-    }
-    left_out = {"first_stage_left_out": staged.report} if staged.report and staged.stage is None else {}
-    return Manifest(
-        encoder=described,
-        dimensions=encoder.dimensions,
-        categories=categories,
-        head=None if scorer.head is None else scorer.head.kind,
-        weight=scorer.weight,
-        calibration=scorer.calibration,
-        ask_bar=bar,
-        validation={"examples": len(examples.texts), **staged.index.report, **left_out, **notes},
-        probes=_probes(encoder),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        built_with=__version__,
-    )
-
-
-def _ask_bar(fitted: Fitted, encoder: Encoder) -> float:
-    if fitted.held is None:
-        return USUAL_ASK_BAR
-    return ask_bar(fitted.held.scores, fitted.held.labels, fitted.scorer.scores(encoder.encode(VAGUE_ASKS)))
-
-
-def _first_entry(examples: Examples, staged: FirstStageFit, described: Mapping[str, Any]) -> FirstStageEntry:
-    stage = staged.stage
-    assert stage is not None
-    scorer = stage.scorer
-    assert isinstance(scorer, Scorer)
-    return FirstStageEntry(
-        encoder=described,
-        dimensions=stage.encoder.dimensions,
-        prototypes=dict(zip(examples.categories, scorer.prototypes.counts, strict=True)),
-        head=None if scorer.head is None else scorer.head.kind,
-        weight=scorer.weight,
-        calibration=scorer.calibration,
-        bar=stage.bar,
-        floor=staged.floor,
-        validation=staged.report,
-        probes=_probes(stage.encoder),
-    )
-
-
-def _probes(encoder: Encoder) -> tuple[tuple[str, tuple[float, ...]], ...]:
-    vectors = encoder.encode(PROBES)
-    return tuple(
-        (text, tuple(round(float(value), 6) for value in vector)) for text, vector in zip(PROBES, vectors, strict=True)
-    )
+def held_tenth(labels: NDArray[np.int64], seed: int, groups: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """Rows of a stratified tenth: half of the first fifth that :func:`~semroute.learn.fit.splits` holds out."""
+    first = splits(labels, groups, seed=seed)
+    if not first:
+        return np.zeros(0, dtype=np.int64)
+    held = first[0].held
+    return held[::2] if groups is None else held[np.isin(groups[held], np.unique(groups[held])[::2])]

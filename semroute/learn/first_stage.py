@@ -15,16 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.evaluate.metrics import accuracy
-from semroute.evaluate.semantic import OUT_OF_SCOPE, decide
+from semroute.evaluate.routing import OUT_OF_SCOPE, decide
 from semroute.index import BothScores, FirstStage
-from semroute.index.stages import answers, margin_score
-from semroute.learn.choices import Calibrations
-from semroute.learn.fit import Fitted, fit
+from semroute.index.scoring import answers, margin_score
+from semroute.learn.fit import Calibrations, Fitted, Split, fit
 from semroute.learn.thresholds import RejectionTarget, thresholds_for
-from semroute.learn.validation import Split
 from semroute.types import Encoder
 from semroute.types.progress import Progress
-from semroute.types.vectors import Doubles
+from semroute.types.protocols import Doubles
 
 LEAST_ANSWERED = 0.2
 """Share of the in-scope queries that a first stage must answer to be worth its place."""
@@ -40,7 +38,7 @@ Labels = NDArray[np.int64]
 class ValidationRows:
     """Labelled queries from outside the examples, and what their thresholds will aim at.
 
-    ``labels`` are ``(n,)`` category numbers, :data:`~semroute.evaluate.semantic.OUT_OF_SCOPE` for none.
+    ``labels`` are ``(n,)`` category numbers, :data:`~semroute.evaluate.routing.OUT_OF_SCOPE` for none.
     """
 
     texts: Sequence[str]
@@ -145,7 +143,7 @@ def lowest_bar(both: BothScores, labels: Labels, thresholds: Doubles, floor: flo
 
     Args:
         both: scores of ``n`` labelled queries that neither stage was fitted on.
-        labels: ``(n,)`` category numbers, :data:`~semroute.evaluate.semantic.OUT_OF_SCOPE` for none.
+        labels: ``(n,)`` category numbers, :data:`~semroute.evaluate.routing.OUT_OF_SCOPE` for none.
         thresholds: ``(categories,)`` minimum scores.
         floor: the bar is not below it; None leaves that to the queries.
 

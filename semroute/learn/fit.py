@@ -2,26 +2,389 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute.encoders.onnx import available_cores
 from semroute.evaluate.metrics import accuracy, expected_calibration_error
-from semroute.evaluate.semantic import decide
-from semroute.heads import MlpHead
+from semroute.evaluate.routing import decide
+from semroute.index import BothScores
 from semroute.index.prototypes import PrototypeIndex
-from semroute.index.scoring import Calibration, Scorer
-from semroute.learn.choices import calibrate, choose
-from semroute.learn.head_training import HeadPlan
+from semroute.index.scoring import Calibration, Scorer, best_and_margin, blend, margin_score
+from semroute.learn.category_head import HeadPlan, one_blas_thread, train_heads
 from semroute.learn.near_twins import group_means
-from semroute.learn.prototypes import category_prototypes
 from semroute.learn.thresholds import FALSE_REJECTION, thresholds_for_false_rejection
-from semroute.learn.validation import Split, held_out_scores, splits
+from semroute.predictors.category_head import MlpHead
 from semroute.types import Matrix
 from semroute.types.progress import Progress
+
+# Prototypes of each category: spherical k-means within the category.
+
+PER_PROTOTYPE = 3
+"""A category gets no more prototypes than one per so many examples."""
+
+
+def spherical_kmeans(vectors: Matrix, count: int, *, seed: int) -> Matrix:
+    """``count`` unit centroids of unit ``vectors`` ``(n, d)``, by k-means under the cosine.
+
+    Dhillon and Modha, "Concept decompositions for large sparse text data using clustering", Machine Learning, 2001.
+    """
+    count = min(count, len(vectors))
+    if count == 1:
+        return _unit(vectors.mean(axis=0, keepdims=True))
+    kmeans = faiss.Kmeans(
+        vectors.shape[1], count, niter=20, spherical=True, seed=seed, min_points_per_centroid=1, verbose=False
+    )
+    kmeans.train(np.ascontiguousarray(vectors))
+    return _unit(np.asarray(kmeans.centroids, dtype=np.float32))
+
+
+def category_prototypes(
+    vectors: Matrix, labels: NDArray[np.int64], per_category: int, *, seed: int
+) -> tuple[Matrix, list[int]]:
+    """Prototypes of all categories and how many each has, on the caller's thread alone.
+
+    A category has some hundred examples: a second thread costs more than it gains, and where other work keeps the cores
+    busy, those that wait for it awake cost forty times as much.
+
+    Args:
+        vectors: ``(n, d)`` unit rows.
+        labels: ``(n,)`` category numbers from 0, each present.
+        per_category: prototypes wanted; a category with few examples gets fewer.
+        seed: of k-means.
+
+    Returns:
+        ``(prototypes, d)`` unit rows grouped by category, and the counts.
+    """
+    categories = int(labels.max()) + 1
+    members = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
+    parts = []
+    with one_thread():
+        for category in range(categories):
+            rows = vectors[members[category]]
+            parts.append(spherical_kmeans(rows, max(1, min(per_category, len(rows) // PER_PROTOTYPE)), seed=seed))
+    return np.concatenate(parts), [len(part) for part in parts]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep FAISS to the caller's thread; other threads keep their own setting."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def _unit(rows: Matrix) -> Matrix:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(norms == 0, 1, norms), dtype=np.float32)
+
+
+# Held-out scores: how a build knows what its choices are worth before it makes them on all examples.
+
+FOLDS = 5
+ONE_SPLIT_FROM = 6_000
+"""Groups of examples from which one held-out fifth is as good as five folds: its standard error is below .5 points."""
+
+PROTOTYPE_CHOICES = (1, 2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Rows to fit on and rows to hold out."""
+
+    fit: NDArray[np.int64]
+    held: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Scores of held-out groups of examples, by models that were fitted without them; a group has one row, its mean.
+
+    Attributes:
+        labels: ``(m,)`` true category of each held-out group.
+        similarities: per number of prototypes, ``(m, categories)``.
+        probabilities: ``(m, categories)`` of the head; None when no head is trained.
+        groups: ``(m,)`` number of each held-out group.
+        head: a head that was trained beside the others, on all groups; None when no head is trained.
+    """
+
+    labels: NDArray[np.int64]
+    similarities: dict[int, Matrix]
+    probabilities: Matrix | None
+    groups: NDArray[np.int64] | None = None
+    head: MlpHead | None = None
+
+
+def splits(labels: NDArray[np.int64], groups: NDArray[np.int64] | None = None, *, seed: int) -> list[Split]:
+    """Stratified folds; the only group of a category is never held out, since nothing else stands for it.
+
+    Five folds, or one held-out fifth from :data:`ONE_SPLIT_FROM` groups on.
+
+    Args:
+        labels: ``(n,)`` category numbers from 0.
+        groups: ``(n,)`` group of each example, held out together; None takes every example for itself.
+        seed: of the order.
+    """
+    random = np.random.default_rng(seed)
+    groups = np.arange(len(labels)) if groups is None else groups
+    _, first, own = np.unique(groups, return_index=True, return_inverse=True)
+    fold = np.full(len(first), -1, dtype=np.int64)
+    for category in range(int(labels.max()) + 1):
+        # In the order of their first examples, so that without twins the folds are those of the examples.
+        members = np.flatnonzero(labels[first] == category)
+        members = random.permutation(members[np.argsort(first[members])])
+        if len(members) > 1:
+            fold[members] = (np.arange(len(members)) + category) % FOLDS
+    numbers = range(1) if len(first) >= ONE_SPLIT_FROM else range(FOLDS)
+    fold = fold[own]
+    found = [Split(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in numbers]
+    return [split for split in found if len(split.held)]
+
+
+def held_out_scores(
+    vectors: Matrix,
+    labels: NDArray[np.int64],
+    plan: Sequence[Split],
+    *,
+    groups: NDArray[np.int64] | None = None,
+    head: HeadPlan | None,
+    seed: int,
+    progress: Progress = lambda step, done, total: None,
+) -> HeldOut:
+    """Fit prototypes of every choice, and the head, on each split, and score what it held out.
+
+    The head of all examples is trained with those of the splits, so that no core waits for the last of them.
+
+    Args:
+        vectors: ``(n, d)`` unit rows.
+        labels: ``(n,)`` category numbers from 0.
+        plan: the splits.
+        groups: ``(n,)`` group of each example, which counts as one; None takes every example for itself.
+        head: settings of the head, or None for none.
+        seed: of k-means.
+        progress: called with the splits done and their total.
+    """
+    groups = np.arange(len(labels)) if groups is None else groups
+    data = [group_means(vectors[split.fit], labels[split.fit], groups[split.fit]) for split in plan]
+    choices = prototype_choices(group_means(vectors, labels, groups)[1])
+
+    def similarities(split: Split, rows: Matrix, owners: NDArray[np.int64]) -> list[Matrix]:
+        found = []
+        for choice in choices:
+            prototypes, counts = category_prototypes(rows, owners, choice, seed=seed)
+            index = PrototypeIndex.build(prototypes, counts)
+            found.append(mean_by_group(index.similarities(vectors[split.held]), groups[split.held]))
+        return found
+
+    with one_blas_thread(), ThreadPoolExecutor(min(available_cores(), len(plan))) as pool:
+        by_split = list(pool.map(similarities, plan, *zip(*data, strict=True)))
+    progress("validating", 0, len(plan))
+    probabilities, whole = None, None
+    if head is not None:
+        everything = group_means(vectors, labels, groups)
+        *heads, whole = train_heads(
+            [*data, everything],
+            int(labels.max()) + 1,
+            head,
+            lambda done: progress("validating", min(done, len(plan)), len(plan)),
+        )
+        tried = [trained.probabilities(vectors[split.held]) for trained, split in zip(heads, plan, strict=True)]
+        probabilities = np.concatenate(
+            [mean_by_group(found, groups[split.held]) for found, split in zip(tried, plan, strict=True)]
+        )
+    return HeldOut(
+        labels=np.concatenate([_first_of_each(labels[split.held], groups[split.held]) for split in plan]),
+        similarities={
+            choice: np.concatenate(parts) for choice, parts in zip(choices, zip(*by_split, strict=True), strict=True)
+        },
+        probabilities=probabilities,
+        groups=np.concatenate([np.unique(groups[split.held]) for split in plan]),
+        head=whole,
+    )
+
+
+def mean_by_group(scores: Matrix, groups: NDArray[np.int64]) -> Matrix:
+    """Mean scores of each group, in ascending order of the groups; those of its mean vector would be too high."""
+    _, own, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(sizes) == len(scores):
+        return scores[np.argsort(own)]
+    sums = np.zeros((len(sizes), scores.shape[1]), dtype=np.float64)
+    np.add.at(sums, own, scores)
+    return np.asarray(sums / sizes[:, None], dtype=np.float32)
+
+
+def _first_of_each(labels: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    return labels[np.unique(groups, return_index=True)[1]]
+
+
+def prototype_choices(labels: NDArray[np.int64]) -> list[int]:
+    """Numbers of prototypes worth trying: those that the largest category can fill with three examples each."""
+    largest = int(np.bincount(labels).max())
+    return [choice for choice in PROTOTYPE_CHOICES if choice == 1 or choice * 3 <= largest]
+
+
+# What validation chooses: prototypes per category, the share of the head, and the calibrations.
+
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+"""Shares of the head that are tried. Above a half the score says more about which category than about whether any."""
+
+FEWEST_FOR_CALIBRATION = 100
+"""In-scope queries below which a calibration that is there already is the better one."""
+
+STRENGTH = 100.0
+"""Weight of the data beside the pull towards zero in a calibration."""
+MOST_STEPS = 100
+
+USUAL_WEIGHT = 0.5
+USUAL_CLUSTER = 10
+"""Share of the head, and examples per prototype, that did well on the validation rows of CLINC150 with 10 and with 150
+categories alike."""
+
+USUAL_ASK_BAR = 0.8
+"""Bar of a question beside a pasted text where nothing was held out, and the value that equals are drawn to."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringChoice:
+    """Prototypes per category, share of the head, and the held-out scores ``(m, categories)`` that they give."""
+
+    prototypes: int
+    weight: float
+    scores: Matrix
+
+
+def choose(held: HeldOut, examples_per_category: float) -> ScoringChoice:
+    """The usual choice among those whose accuracy is within half a standard error of the best one's.
+
+    Where several are alike, accuracy would leave it to chance, and the number of prototypes and the similarity's share
+    still matter for telling out-of-scope queries apart. The head gets no share only where it does harm.
+
+    Args:
+        held: held-out scores of every number of prototypes, and of the head.
+        examples_per_category: of the typical category.
+    """
+    tried = {(count, weight): _scores(held, count, weight) for count in held.similarities for weight in _weights(held)}
+    reached = {pair: accuracy(scores, held.labels) for pair, scores in tried.items()}
+    best = max(reached.values())
+    tolerance = 0.5 * math.sqrt(best * (1 - best) / len(held.labels))
+    usual = max(1.0, examples_per_category / USUAL_CLUSTER)
+    count, weight = min(
+        (pair for pair, value in reached.items() if value >= best - tolerance),
+        key=lambda pair: (abs(pair[1] - USUAL_WEIGHT), abs(math.log(pair[0] / usual)), pair),
+    )
+    return ScoringChoice(count, weight, tried[count, weight])
+
+
+def ask_bar(held: Matrix, labels: NDArray[np.int64], vague: Matrix) -> float:
+    """Choose the sureness from which a question decides in place of the text that was pasted beside it.
+
+    The bar is where the share of held-out examples that decide, rightly, is furthest above the share of questions that
+    say nothing of their own and would decide all the same.
+
+    Args:
+        held: ``(m, categories)`` held-out scores of examples.
+        labels: ``(m,)`` their categories.
+        vague: ``(n, categories)`` scores of :data:`~semroute.text.asks.VAGUE_ASKS`.
+    """
+    good = margin_score(held)[held.argmax(axis=1) == labels]
+    empty = margin_score(vague)
+    bars = np.linspace(0.5, 1.1, 25)
+    gained = [float((good >= bar).sum() / len(labels) - (empty >= bar).mean()) for bar in bars]
+    near = np.flatnonzero(np.array(gained) >= max(gained) - 0.02)
+    return float(bars[near[np.argmin(np.abs(bars[near] - USUAL_ASK_BAR))]])
+
+
+def _weights(held: HeldOut) -> tuple[float, ...]:
+    return (0.0,) if held.probabilities is None else WEIGHTS
+
+
+def _scores(held: HeldOut, count: int, weight: float) -> Matrix:
+    similarities = held.similarities[count]
+    return similarities if held.probabilities is None else blend(similarities, held.probabilities, weight)
+
+
+def calibrate(scores: Matrix, labels: NDArray[np.int64]) -> Calibration:
+    """Fit the probability that the best category is right, on scores of examples that the model did not see.
+
+    Targets are smoothed as Platt does, ``(n+ + 1) / (n+ + 2)`` and ``1 / (n- + 2)``, so that a set without a single
+    mistake does not give certainty.
+    """
+    best, margin = best_and_margin(scores)
+    right = scores.argmax(axis=1) == labels
+    target = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
+    bias, score, margin_share = _logistic(np.column_stack([np.ones_like(best), best, margin]), target)
+    return Calibration(bias=bias, score=score, margin=margin_share)
+
+
+def _logistic(inputs: NDArray[np.float64], target: NDArray[np.float64]) -> list[float]:
+    """Fit a logistic regression by Newton's method; the first column is that of the bias.
+
+    Minimises ``STRENGTH * cross-entropy + |weights|² / 2``, the bias free, as scikit-learn does, whose import alone
+    takes longer than a small index.
+    """
+    free = np.ones(inputs.shape[1])
+    free[0] = 0.0
+
+    def loss(weights: NDArray[np.float64]) -> float:
+        logits = inputs @ weights
+        return float(STRENGTH * (np.logaddexp(0.0, logits) - target * logits).sum() + (free * weights**2).sum() / 2)
+
+    weights = np.zeros(inputs.shape[1])
+    reached = loss(weights)
+    for _ in range(MOST_STEPS):
+        chance = 1 / (1 + np.exp(-np.clip(inputs @ weights, -500, 500)))
+        slope = STRENGTH * inputs.T @ (chance - target) + free * weights
+        curve = STRENGTH * (inputs * (chance * (1 - chance))[:, None]).T @ inputs + np.diag(free + 1e-9)
+        step = np.linalg.solve(curve, slope)
+        share = 1.0
+        while (lower := loss(weights - share * step)) > reached and share > 1e-6:
+            share /= 2
+        if lower > reached:
+            break
+        weights = weights - share * step
+        if reached - lower <= 1e-10 * abs(reached):
+            break
+        reached = lower
+    return [float(weight) for weight in weights]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrations:
+    """The calibration of each stage; ``first`` is None where the index has no first stage."""
+
+    first: Calibration | None
+    second: Calibration
+
+    def confidence(self, both: BothScores, answered: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """``(n,)`` confidence in the scores of the stage that answers; ``answered`` says where it is the first."""
+        confidence = self.second.confidence(both.second)
+        if self.first is None or both.first is None:
+            return confidence
+        return np.where(answered, self.first.confidence(both.first), confidence)
+
+    def refitted(self, both: BothScores, labels: NDArray[np.int64], answered: NDArray[np.bool_]) -> Calibrations:
+        """Each fitted anew on the in-scope queries that its stage answers, where they are enough.
+
+        What is left to the second stage is harder than queries at large: fitted on all, it would be too confident.
+        """
+        first, second = self.first, self.second
+        if np.count_nonzero(~answered) >= FEWEST_FOR_CALIBRATION:
+            second = calibrate(both.second[~answered], labels[~answered])
+        if both.first is not None and np.count_nonzero(answered) >= FEWEST_FOR_CALIBRATION:
+            first = calibrate(both.first[answered], labels[answered])
+        return Calibrations(first, second)
+
 
 UNVALIDATED_THRESHOLD = 0.4
 MANY_CATEGORIES = 100
@@ -77,7 +440,7 @@ def fit(
         groups: ``(n,)`` the group of each example (:func:`~semroute.learn.near_twins.near_twins`): held out as one,
             and of one weight. None takes every example for itself.
         head: whether a head may be used; validation may still give it no share.
-        plan: what to hold out; None splits by :func:`~semroute.learn.validation.splits`. An encoder that was tuned on
+        plan: what to hold out; None splits by :func:`~semroute.learn.fit.splits`. An encoder that was tuned on
             a part of the examples names the other part here. A group that lies in both parts is not held out.
         seed: of everything drawn.
         progress: called with a step's name, what is done and the total.

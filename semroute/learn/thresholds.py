@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.evaluate.semantic import OUT_OF_SCOPE
+from semroute.evaluate.routing import OUT_OF_SCOPE
 from semroute.types import Matrix
 
 FALSE_REJECTION = 0.03

@@ -16,26 +16,101 @@ the same row, under ``outcomes``.
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from semroute.categories.jsonl import json_rows
-from semroute.categories.lines import file_lines
-from semroute.categories.notes import Notes, Report, combined, shortened
-from semroute.categories.parquet import parquet_rows
-from semroute.categories.rfc4180 import csv_rows
-from semroute.categories.rows import kind, query_text, usable
-from semroute.errors import DataError
-from semroute.outcomes.building import NUMBERS, TableBuilder, is_drawn
-from semroute.outcomes.cells import cell_logprobs, cell_numbers, cell_response
-from semroute.outcomes.table import OutcomeTable
+import filelock
+import numpy as np
+
+from semroute.data.examples import Notes, Report, combined, shortened
+from semroute.data.rows import csv_rows, file_lines, json_rows, kind, parquet_rows, query_text, usable
+from semroute.errors import DataError, InputError
+from semroute.outcomes.table import NUMBERS, OutcomeTable, TableBuilder, is_drawn
+from semroute.storage import json_line
+from semroute.types import Matrix
 
 if TYPE_CHECKING:
     from semroute.types import TokenCounter
+
+
+# The values of one cell of a file of outcomes, checked.
+
+MOST = 1e12
+"""No count of tokens, cost in USD or latency in milliseconds is above it."""
+
+_LIMITS = {"quality": 1.0, "probability": 1.0}
+_FIXES = {
+    "quality": "scale it to that range",
+    "probability": "write the share of queries that went to the model, above 0",
+}
+
+
+def cell_numbers(cell: Mapping[str, object], model: str, line: int, report: Report) -> dict[str, float | None] | None:
+    """The numbers of a cell, None for those that are not known; None, and reports, where one cannot be used."""
+    if "quality" not in cell:
+        has = shortened(", ".join(cell))
+        report(f'the outcome of {shortened(model)} has no "quality" (its keys: {has}); null says "not judged"', line)
+        return None
+    numbers: dict[str, float | None] = {}
+    for name in NUMBERS:
+        value = cell.get(name)
+        problem = None if value is None else _problem(name, value)
+        if problem:
+            report(f'"{name}" of {shortened(model)} {problem}', line)
+            return None
+        numbers[name] = None if value is None else float(value)  # type: ignore[arg-type]  # _problem saw a number
+    return numbers
+
+
+def cell_response(cell: Mapping[str, object], model: str, line: int, report: Report) -> str | None:
+    """The response of a cell, None where there is none; also, with a report, where it is no text."""
+    response = cell.get("response")
+    if response is None or isinstance(response, str):
+        return response
+    report(f'"response" of {shortened(model)} must be text, not {kind(response)}', line)
+    return None
+
+
+def cell_logprobs(cell: Mapping[str, object], model: str, line: int, report: Report) -> list[float] | None:
+    """The log probabilities of a cell, None where there are none; also, with a report, where they are no such list."""
+    values = cell.get("logprobs")
+    if values is None:
+        return None
+    if isinstance(values, list) and all(_is_logprob(value) for value in values):
+        return [min(0.0, float(value)) for value in values]
+    report(f'"logprobs" of {shortened(model)} must be a list of natural logarithms of probabilities, 0 at most', line)
+    return None
+
+
+def _is_logprob(value: object) -> bool:
+    # Servers round: a little above 0 is 0.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and -MOST <= value <= 1e-3  # type: ignore[operator]  # it is a number
+
+
+def _problem(name: str, value: object) -> str | None:
+    most = _LIMITS.get(name, MOST)
+    reach = f"a number from 0 to {most:g}" if name in _LIMITS else "a number from 0"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        what = shortened(value) if isinstance(value, str) else kind(value)
+        return f"must be {reach}, not {what}"
+    if not 0 <= value <= most:  # also what is not a number
+        said = f"{value:g}" if isinstance(value, float) and math.isfinite(value) else str(value)[:20]
+        return f"must be {reach}, not {said}; {_FIXES.get(name, 'correct it')}"
+    if name == "probability" and value == 0:
+        return f"must be above 0; {_FIXES[name]}"
+    return None
+
 
 FORMATS = (".jsonl", ".csv", ".parquet")
 _LONG = ("model", *NUMBERS, "response")
@@ -186,3 +261,226 @@ _parquet = partial(parquet_rows, required=("query",), optional=("task", "outcome
 _READERS: Mapping[str, Callable[[Path, Report], _Rows]] = MappingProxyType(
     {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
 )
+
+
+# A file of outcomes that grows line by line, and may be gone on with.
+
+
+@contextmanager
+def only_appender(path: Path) -> Iterator[None]:
+    """Keep other processes from appending to a file: two that go on with it would both pay for what it lacks.
+
+    The lock lies beside the file and outlives neither the process nor the machine; a hidden file of that name stays.
+    What is no regular file, such as ``/dev/null``, needs no lock.
+
+    Raises:
+        InputError: another process appends to it, which the message names; or no lock can be made there.
+    """
+    file = path.resolve()
+    if file.exists() and not file.is_file():
+        yield
+        return
+    lock, holder = filelock.FileLock(file.with_name(f".{file.name}.lock")), file.with_name(f".{file.name}.writer")
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise InputError(f"{path}: {_named(holder)} is adding to it; wait for its end, or name another file") from None
+    except (OSError, NotImplementedError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be locked for writing ({why}); name a file in another folder") from error
+    try:
+        # A file of its own: whoever tries to take the lock empties that one.
+        with suppress(OSError):
+            holder.write_text(f"process {os.getpid()} ({Path(sys.argv[0]).name} {' '.join(sys.argv[1:2])})", "utf-8")
+        yield
+    finally:
+        with suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _named(holder: Path) -> str:
+    """Return the process that a lock's holder has noted."""
+    try:
+        return holder.read_text("utf-8", "replace")[:200].strip() or "another process"
+    except OSError:
+        return "another process"
+
+
+def written_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows that a file holds already; none where it is not there.
+
+    A last line that is only begun was being written when the program was stopped: it is cut off. One that is whole but
+    for the end of the line, as some editors leave it, gets that.
+
+    Raises:
+        InputError: the file cannot be read, or a line is no JSON object.
+    """
+    try:
+        raw = path.read_bytes() if path.exists() else b""
+        whole, last = raw[: raw.rfind(b"\n") + 1], raw[raw.rfind(b"\n") + 1 :]
+        if isinstance(_parsed(last), dict):
+            with path.open("ab") as file:
+                file.write(b"\n")
+            whole = raw + b"\n"
+        elif last:
+            with path.open("r+b") as file:
+                file.truncate(len(whole))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be used ({error.strerror or error})") from error
+    rows = []
+    for number, line in enumerate(whole.splitlines(), 1):
+        row = _parsed(line)
+        if not isinstance(row, dict):
+            raise InputError(f"{path}:{number}: not a line of outcomes; name another file, or remove the line")
+        rows.append(row)
+    return rows
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def known_cells(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, Mapping[str, Any]]]:
+    """What rows tell of each model, by query and task: the same query of two tasks is two rows of outcomes.
+
+    Args:
+        rows: of a file of outcomes, a query with all its models or with one; what is neither tells nothing. The
+            empty string is no task.
+    """
+    known: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        outcomes = row.get("outcomes", {str(row.get("model")): row} if "model" in row else {})
+        cells = known.setdefault((str(row.get("query")).strip(), str(row.get("task") or "").strip()), {})
+        if isinstance(outcomes, dict):
+            cells |= {model.strip(): cell for model, cell in outcomes.items() if isinstance(cell, dict)}
+    return known
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a line, whole.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    try:
+        with path.open("ab") as file:
+            file.write(json_line(row).encode("utf-8", "replace") + b"\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+# Answers that nobody has judged: what is wrong with them is not that they are too few.
+
+
+def check_judged(table: OutcomeTable) -> None:
+    """Refuse a table in which no quality is known at all, as ``semroute collect`` writes it.
+
+    Raises:
+        InputError: there are queries, and the quality of no answer is known.
+    """
+    if len(table) and not np.isfinite(table.quality).any():
+        raise InputError(
+            f"the outcomes of {len(table):,} queries hold no quality: nobody has judged the answers; semroute label "
+            "does that, by hand or with --judge MODEL"
+        )
+
+
+def judging_remedy(table: OutcomeTable) -> str:
+    """What to do about answers without a quality, the beginning of a remedy that goes on; empty for none.
+
+    An answer is known to be there by its text, its tokens, its cost or its latency.
+    """
+    told = np.isfinite([table.cost, table.input_tokens, table.output_tokens, table.latency]).any(axis=0)
+    if table.responses is not None:
+        texts = [[text is not None for text in row] for row in table.responses]
+        told |= np.array(texts, np.bool_).reshape(told.shape)
+    count = int((told & ~np.isfinite(table.quality)).sum())
+    return f"judge the {count:,} answers that have no quality yet (semroute label), " if count else ""
+
+
+# Predicted quality from a file, for outcomes that are read beside it.
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a file predicts for ``n`` queries and ``m`` models.
+
+    Attributes:
+        quality: ``(n, m)`` float32 in 0..1.
+        seen: ``n`` values: whether what predicts was trained on the query; None where the file does not tell.
+    """
+
+    quality: Matrix
+    seen: tuple[bool | None, ...]
+
+    @property
+    def trained_on(self) -> int:
+        """Queries that what predicts was trained on."""
+        return self.seen.count(True)
+
+    @property
+    def not_told(self) -> int:
+        """Queries of which the file does not tell."""
+        return self.seen.count(None)
+
+
+def read_predictions(path: Path | str, queries: Sequence[str], models: Sequence[str]) -> Predictions:
+    """Read predicted quality from JSON Lines, as ``semroute predict --json`` writes them, a query a line::
+
+        {"query": "...", "quality": {"small": 0.4, "large": 0.9}, "seen": false}
+
+    ``seen`` tells whether what predicts was trained on the query, and may be left out. Other keys are ignored, as are
+    queries and models that are not asked for. Lines are matched to queries by text without surrounding whitespace; of
+    a query that stands twice the last line counts.
+
+    Args:
+        path: the file.
+        queries: ``n`` texts.
+        models: ``m`` names.
+
+    Raises:
+        DataError: the file cannot be used, or lacks a query or a model.
+    """
+    notes = Notes(Path(path))
+    rows: dict[str, list[int]] = {}
+    for row, text in enumerate(queries):
+        rows.setdefault(text, []).append(row)
+    predicted = np.full((len(queries), len(models)), np.nan, np.float32)
+    seen: list[bool | None] = [None] * len(queries)
+    for number, line in json_rows(file_lines(notes.path, notes.problem), notes.problem):
+        query = query_text(line, number, notes.problem)
+        if query is not None and query in rows:
+            cells = _cells(line.get("quality"), models, number, notes.problem)
+            is_seen = line.get("seen")
+            if is_seen is not None and not isinstance(is_seen, bool):
+                notes.problem(f'"seen" must be true or false, not {kind(is_seen)}', number)
+            elif cells is not None:
+                predicted[rows[query]] = cells
+                for row in rows[query]:
+                    seen[row] = is_seen
+    lacking = np.flatnonzero(np.isnan(predicted).any(axis=1))
+    if len(lacking) and not notes.problems:
+        first = shortened(queries[int(lacking[0])])
+        notes.problem(f"lacks {len(lacking):,} of the {len(queries):,} queries, such as {first}; predict them too")
+    if notes.problems:
+        raise combined(notes.problems)
+    return Predictions(predicted, tuple(seen))
+
+
+def _cells(quality: object, models: Sequence[str], line: int, report: Report) -> list[float] | None:
+    if not isinstance(quality, dict):
+        report(f'"quality" must be an object with a number for each model, not {kind(quality)}', line)
+        return None
+    cells = []
+    for model in models:
+        value = quality.get(model)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            said = kind(value) if not isinstance(value, int | float) or isinstance(value, bool) else f"{value:g}"
+            report(f'"quality" must have a number from 0 to 1 for {shortened(model)}, not {said}', line)
+            return None
+        cells.append(float(value))
+    return cells

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.categories import Finding
+from semroute.data.examples import Finding
 from semroute.errors import InputError
-from semroute.texts.nearest import known_names
+from semroute.text.names import known_names
+
+if TYPE_CHECKING:
+    from semroute.types import TokenCounter
+
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64] | NDArray[np.bool_]
@@ -95,3 +101,200 @@ class OutcomeTable:
 
 ARRAYS = tuple(field.name for field in fields(OutcomeTable) if str(field.type) in ("Floats", "NDArray[np.bool_]"))
 """Names of the ``(n, m)`` fields of :class:`OutcomeTable`."""
+
+
+# An :class:`~semroute.outcomes.table.OutcomeTable` out of cells that come one by one.
+#
+# Cells go into flat arrays as they come, 36 bytes each: a million rows of dictionaries would be gigabytes.
+
+NUMBERS = ("quality", "cost_usd", "input_tokens", "output_tokens", "latency_ms", "probability")
+"""The numbers of a cell, as the files name them."""
+
+_BATCH = 1024
+_NAN = float("nan")
+
+
+class TableBuilder:
+    """Gathers cells: what one model did with one query of one task.
+
+    The same query of the same task is one row, wherever it stands; but each time that models were drawn for it is a row
+    of its own. Where a row tells of a model twice, as repeated trials do, the numbers are averaged and the first
+    response is kept.
+
+    Args:
+        count: counts the tokens of a response whose cost and ``output_tokens`` are not told; None leaves them unknown.
+        keep_responses: whether the table gets the responses and the log probabilities of their tokens.
+    """
+
+    def __init__(self, count: TokenCounter | None = None, *, keep_responses: bool = False) -> None:
+        self._count = count
+        self._queries: list[str] = []
+        self._tasks: list[str] = []
+        self._places: dict[str, dict[str, int]] = {}
+        self._models: dict[str, int] = {}
+        self._told: list[int] = []  # of each row, a bit for every model that it tells of
+        self._row = array("q")
+        self._model = array("i")
+        self._numbers = {name: array("f") for name in NUMBERS}
+        self._counted = array("q")
+        self._waiting: list[tuple[int, str]] = []
+        self._responses: list[dict[int, str]] | None = [] if keep_responses else None
+        self._logprobs: dict[tuple[int, int], Sequence[float]] = {}
+
+    def row(self, query: str, task: str, *, is_draw: bool = False) -> int:
+        """The number of the query's row, which is made where there is none yet.
+
+        Args:
+            query: its text.
+            task: its task.
+            is_draw: whether the models that it was sent to were drawn (see :func:`is_drawn`): always a new row.
+        """
+        # Draws that are put together into one row would need the probability that any of them drew the model. It is
+        # not 1 - prod(1 - p): a draw that fell on another model does not tell this one's p, and draws for the same
+        # query may be one and the same (a trial goes by the query's text). Row by row each p is right as it stands,
+        # and the mean over rows is the mean over what was asked.
+        place = len(self._queries)
+        if not is_draw:
+            place = self._places.setdefault(task, {}).setdefault(query, place)
+        if place == len(self._queries):
+            self._queries.append(query)
+            self._tasks.append(task)
+            self._told.append(0)
+            if self._responses is not None:
+                self._responses.append({})
+        return place
+
+    def add(
+        self,
+        row: int,
+        model: str,
+        numbers: Mapping[str, float | None],
+        response: str | None,
+        logprobs: Sequence[float] | None = None,
+    ) -> bool:
+        """Add a cell to a row; numbers that are None or left out are not known. False where the row had the model."""
+        column = self._models.setdefault(model, len(self._models))
+        is_new = not self._told[row] >> column & 1
+        self._told[row] |= 1 << column
+        cell = len(self._row)
+        self._row.append(row)
+        self._model.append(column)
+        for name, values in self._numbers.items():
+            value = numbers.get(name)
+            values.append(_NAN if value is None else value)
+        if response is not None:
+            # Where the cost is told nobody asks for the tokens.
+            wanted = numbers.get("output_tokens") is None and numbers.get("cost_usd") is None
+            self._take_response(cell, column, response, is_counted=wanted)
+            if logprobs is not None and is_new and self._responses is not None:
+                self._logprobs[row, column] = array("f", logprobs)
+        return is_new
+
+    def table(self, findings: tuple[Finding, ...] = ()) -> OutcomeTable:
+        """The table of all cells."""
+        self._count_waiting()
+        shape = len(self._queries), len(self._models)
+        place = np.frombuffer(self._row, np.int64) * shape[1] + np.frombuffer(self._model, np.int32)
+        means = {
+            name: _means(place, np.frombuffer(values, np.float32), shape) for name, values in self._numbers.items()
+        }
+        counted = np.zeros(shape, np.bool_)
+        counted.flat[place[np.frombuffer(self._counted, np.int64)]] = True
+        responses = self._responses
+        columns = range(shape[1])
+        return OutcomeTable(
+            queries=self._queries,
+            tasks=self._tasks,
+            models=tuple(self._models),
+            quality=means["quality"],
+            cost=means["cost_usd"],
+            input_tokens=means["input_tokens"],
+            output_tokens=means["output_tokens"],
+            latency=means["latency_ms"],
+            probability=means["probability"],
+            counted=counted,
+            responses=None if responses is None else [tuple(map(row.get, columns)) for row in responses],
+            logprobs=[tuple(self._logprobs.get((row, column)) for column in columns) for row in range(shape[0])]
+            if self._logprobs
+            else None,
+            findings=findings,
+        )
+
+    def _take_response(self, cell: int, column: int, response: str, *, is_counted: bool) -> None:
+        if self._responses is not None:
+            self._responses[self._row[cell]].setdefault(column, response)
+        if self._count is not None and is_counted:
+            self._waiting.append((cell, response))
+            if len(self._waiting) == _BATCH:
+                self._count_waiting()
+
+    def _count_waiting(self) -> None:
+        if self._count is None or not self._waiting:
+            return
+        tokens = self._numbers["output_tokens"]
+        for (cell, _), number in zip(self._waiting, self._count([text for _, text in self._waiting]), strict=True):
+            tokens[cell] = number
+            self._counted.append(cell)
+        self._waiting.clear()
+
+
+def is_drawn(numbers: Mapping[str, float | None]) -> bool:
+    """Whether a cell was known by chance: it tells a probability, and it is below 1."""
+    probability = numbers.get("probability")
+    return probability is not None and probability < 1
+
+
+def _means(place: NDArray[np.int64], values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """``shape`` float32: the mean of the known values at each place, NaN where there are none."""
+    size = shape[0] * shape[1]
+    known = np.isfinite(values)
+    if not known.any():
+        return np.full(shape, np.nan, np.float32)
+    counts: NDArray[Any] = np.bincount(place[known], minlength=size)
+    sums = np.bincount(place[known], weights=values[known], minlength=size)
+    means = np.divide(sums, counts, out=np.full(size, np.nan), where=counts > 0)
+    return np.asarray(means, np.float32).reshape(shape)
+
+
+# Means over groups of rows, where not every cell is known.
+
+
+def numbered(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """The different names in the order in which they come first, and ``(n,)`` the number of each row's."""
+    numbers: dict[str, int] = {}
+    rows = np.fromiter((numbers.setdefault(name, len(numbers)) for name in names), np.int64, len(names))
+    return list(numbers), rows
+
+
+def group_sums(
+    values: NDArray[np.floating], groups: NDArray[np.int64], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """``(count, m)`` sums of the finite cells of ``(n, m)`` values by the group of their row, and how many they are."""
+    sums, counts = np.empty((count, values.shape[1])), np.empty((count, values.shape[1]))
+    for column, cells in enumerate(values.T):
+        known = np.isfinite(cells)
+        sums[:, column] = np.bincount(groups[known], weights=cells[known], minlength=count)
+        counts[:, column] = np.bincount(groups[known], minlength=count)
+    return sums, counts
+
+
+def group_means(values: NDArray[np.floating], groups: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """``(count, m)`` mean of the finite cells of each group and column.
+
+    Where a group has none in a column: the column's mean over all groups, else the group's over all columns, else the
+    mean of all; NaN where no cell is finite.
+    """
+    sums, counts = group_sums(values, groups, count)
+    means = _ratio(sums, counts)
+    for wider in (
+        _ratio(sums.sum(axis=0), counts.sum(axis=0))[None, :],
+        _ratio(sums.sum(axis=1), counts.sum(axis=1))[:, None],
+        _ratio(sums.sum(), counts.sum()),
+    ):
+        means = np.where(np.isfinite(means), means, wider)
+    return means
+
+
+def _ratio(sums: NDArray[np.float64] | np.float64, counts: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
+    sums, counts = np.asarray(sums), np.asarray(counts)
+    return np.asarray(np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0), np.float64)

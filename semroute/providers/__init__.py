@@ -1,14 +1,14 @@
 """Calls over HTTP, one module for each wire format.
 
-A vendor that speaks a known format is a row of :data:`~semroute.config.vendors.VENDORS`; only another wire format earns
-a module here and an entry in :data:`ADAPTERS`.
+A vendor that speaks a known format is a row of :data:`~semroute.config.deployments.VENDORS`; only another wire format
+earns a module here and an entry in :data:`ADAPTERS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from semroute.config.vendors import Format
+from semroute.config.deployments import Format
 from semroute.providers import anthropic, gemini, openai
 from semroute.providers.adapter import Adapter
 from semroute.providers.target import CallTarget

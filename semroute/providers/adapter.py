@@ -7,8 +7,8 @@ from typing import Protocol
 
 import httpx
 
+from semroute.providers.streaming import Within
 from semroute.providers.target import CallTarget
-from semroute.providers.transport.limits import Within
 from semroute.types import Completion, Delta, Request
 
 

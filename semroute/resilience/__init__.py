@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from semroute.resilience.breaker import RetryBudget
+from semroute.resilience.gates import MemoryGates
 from semroute.resilience.latency import LatencyEstimate, LatencyWindows, seconds_per_token
-from semroute.resilience.memory import MemoryGates
-from semroute.resilience.retry_budget import RetryBudget
 
 __all__ = ["LatencyEstimate", "LatencyWindows", "MemoryGates", "RetryBudget", "seconds_per_token"]

@@ -13,13 +13,99 @@ in proportion to what is answered, as the adaptive throttling of https://sre.goo
 from __future__ import annotations
 
 import math
+import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import TypeAlias
 
+from semroute import forks
 from semroute.config import BreakerRules
-from semroute.resilience.clock import ASK_AGAIN_S, Wait, until
-from semroute.resilience.rolling import RollingCount
 from semroute.types import BreakerState, CallResult
+
+# Time as the gates see it: a clock that is handed in, and how long to wait.
+
+Clock: TypeAlias = Callable[[], float]
+"""Seconds since some fixed moment; never runs backwards."""
+
+ASK_AGAIN_S = 0.25
+"""The wait for what ends when a running call ends: nobody knows when, so ask again soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Not now. ``wait_s``: seconds until it is worth asking again; None when no waiting helps."""
+
+    wait_s: float | None
+    reason: str
+
+
+def longest(one: Wait | None, other: Wait | None) -> Wait | None:
+    """The wait that decides when both have to be over; None is no wait."""
+    if one is None or other is None:
+        return other if one is None else one
+    if one.wait_s is None or other.wait_s is None:
+        return one if one.wait_s is None else other
+    return one if one.wait_s >= other.wait_s else other
+
+
+def until(moment: float, now: float) -> float:
+    """Seconds from ``now`` to ``moment``, 0 where it has passed.
+
+    Never a rounding error short: ``now + until(moment, now) >= moment`` in floating point too, so that who waits
+    exactly this long is not sent away again.
+    """
+    wait = max(moment - now, 0.0)
+    while now + wait < moment:
+        wait = math.nextafter(wait, math.inf)
+    return wait
+
+
+# How many events there were lately, in memory that does not grow with them.
+
+
+class RollingCount:
+    """Events of the last ``window_s`` seconds, counted in buckets.
+
+    Never counts an event older than the window, and may forget one up to a bucket's width early: a health estimate does
+    not need more, and at most ``buckets`` small pairs are kept whatever the rate. Adding and asking are O(1) amortised.
+    Buckets begin at multiples of their width, so that two counts with the same window forget at the same moments.
+    """
+
+    __slots__ = ("_buckets", "_kept", "_total", "_width_s")
+
+    def __init__(self, window_s: float, buckets: int = 30) -> None:
+        self._width_s = window_s / buckets
+        self._kept = buckets
+        self._buckets: deque[list[int]] = deque()
+        self._total = 0
+
+    def add(self, now: float) -> None:
+        """Count one event."""
+        index = self._forget(now)
+        if self._buckets and self._buckets[-1][0] == index:
+            self._buckets[-1][1] += 1
+        else:
+            self._buckets.append([index, 1])
+        self._total += 1
+
+    def total(self, now: float) -> int:
+        """Events in the window that ends now."""
+        self._forget(now)
+        return self._total
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._buckets.clear()
+        self._total = 0
+
+    def _forget(self, now: float) -> int:
+        index = int(now // self._width_s)
+        while self._buckets and self._buckets[0][0] <= index - self._kept:
+            self._total -= self._buckets.popleft()[1]
+        return index
+
 
 RAMP_START = 0.1
 """Share of its usual traffic that a place should get at the moment it closes; as Envoy's slow start begins."""
@@ -252,3 +338,49 @@ class Breaker:
     def _forget_lost_probes(self, now: float) -> None:
         for lease in [lease for lease, lost_at in self._leases.items() if lost_at <= now]:
             del self._leases[lease]
+
+
+# How many extra calls are allowed: a share of the requests.
+
+
+class RetryBudget:
+    """Extra calls as a share of the requests of the last ``window_s`` seconds; for retries, and for hedging too.
+
+    A limit on the attempts of each request alone multiplies the load on a provider that fails for everyone; a share of
+    all requests does not (https://sre.google/sre-book/handling-overload/, "Deciding to Retry"). As in Finagle's
+    ``RetryBudget`` each request puts ``share`` of a call into a bucket, each extra call takes one out, what was put in
+    expires with the window, and a few calls are free in each window so that little traffic can retry at all.
+
+    At the moment of each :meth:`take` that is allowed, the extra calls of the window, this one included, are at most
+    ``least + share * requests``. With ``least=0`` the share therefore holds over any longer time as well.
+
+    Args:
+        share: extra calls per request, 0 to 1.
+        clock: seconds, monotonic.
+        least: extra calls that are free in each window; 0 where the share is a hard cap, as for hedging.
+        window_s: how long a request counts, seconds. With ``least=0`` it should hold well over ``1 / share`` requests.
+    """
+
+    def __init__(self, share: float, clock: Clock = time.monotonic, *, least: int = 5, window_s: float = 10.0) -> None:
+        self.share = share
+        self.least = least
+        self._clock = clock
+        self._lock = forks.lock()
+        self._requests = RollingCount(window_s)
+        self._taken = RollingCount(window_s)
+
+    def request(self) -> None:
+        """Count a request, once for all its attempts."""
+        with self._lock:
+            self._requests.add(self._clock())
+
+    def take(self) -> bool:
+        """Ask for one extra call; True takes it, and nothing gives it back."""
+        with self._lock:
+            now = self._clock()
+            # The hair makes up for rounding: a share of 0.29 allows 29 calls for 100 requests.
+            allowed = self.least + self.share * self._requests.total(now) + 1e-9
+            if self._taken.total(now) + 1 > allowed:
+                return False
+            self._taken.add(now)
+            return True

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import Random
 
 from semroute.config import BreakerRules
-from semroute.resilience.clock import ASK_AGAIN_S, Wait, until
+from semroute.resilience.breaker import ASK_AGAIN_S, Wait, until
 from semroute.types import CallResult, Endpoint
 
 REFUSED = "the provider refused the credential"

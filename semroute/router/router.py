@@ -14,20 +14,15 @@ from typing import TYPE_CHECKING
 from semroute import forks
 from semroute.config import Config, load_config
 from semroute.config.schema import DEFAULT_INDEX
-from semroute.dispatch.constraints import ANYTHING, Constraints
+from semroute.dispatch.plan import ANYTHING, Constraints
 from semroute.dispatch.validation import valid_constraints, valid_queries, valid_request
 from semroute.errors import DeadlineError, QueryError, SemrouteError
 from semroute.index.manifest import MANIFEST
-from semroute.router.answering import Answering
-from semroute.router.calling import judging_caller
-from semroute.router.chance import Propensities
-from semroute.router.deciding import ClientFactory, arun, chain_of, run
-from semroute.router.live import LoadedIndex
-from semroute.router.locate import ENVIRONMENT, locate_index, shipped_index
-from semroute.router.recording import Recorder, judge, opened_log
-from semroute.router.reload import Reloader
-from semroute.router.text import routable_text
-from semroute.router.trial import Experiment, TrafficShare, is_by_trial, tried_config
+from semroute.router.complete import Answering, Recorder, judge, opened_log
+from semroute.router.decide import ClientFactory, arun, chain_of, run
+from semroute.router.experiment import Experiment, Propensities, TrafficShare, is_by_trial, tried_config
+from semroute.router.load import ENVIRONMENT, LoadedIndex, Reloader, locate_index, shipped_index
+from semroute.router.query import judging_caller, routable_text
 from semroute.strategies.chain import Chain, Deciding
 from semroute.types import Attempt, Completion, Decision, Delta, OutcomeSink, Query, Request
 from semroute.types.progress import Progress
@@ -208,9 +203,9 @@ class Router:
             InputError: the query cannot be routed, or a field or a limit cannot be used; the message names its path.
             DispatchError: no place could answer; :mod:`semroute.errors` lists the subclasses.
         """
-        from semroute import bridge
+        from semroute import _sync
 
-        return bridge.run(self.acomplete(query, model=model, constraints=constraints, log=log))
+        return _sync.run(self.acomplete(query, model=model, constraints=constraints, log=log))
 
     async def acomplete(
         self,

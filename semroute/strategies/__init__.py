@@ -1,9 +1,8 @@
 """What turns a query into a decision: strategies, each a module or a folder, and the chain that asks them in order."""
 
+from semroute.strategies.base import AskingStrategy, LocalStrategy, Pool, RoutingContext, Strategy
 from semroute.strategies.chain import FALLBACK, Chain
-from semroute.strategies.pool import Pool
 from semroute.strategies.semantic import Ranking, SemanticMatch, SemanticStrategy
-from semroute.strategies.strategy import AskingStrategy, LocalStrategy, RoutingContext, Strategy
 
 __all__ = [
     "FALLBACK",

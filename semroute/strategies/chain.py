@@ -7,9 +7,8 @@ from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
-from semroute.strategies.pool import Pool
-from semroute.strategies.strategy import AskingStrategy, LocalStrategy, RoutingContext, Strategy
-from semroute.texts.conversation import attachment_types
+from semroute.strategies.base import AskingStrategy, LocalStrategy, Pool, RoutingContext, Strategy
+from semroute.text.conversation import attachment_types
 from semroute.types import Decision, Matrix, ModelClient, Request, StrategyResult
 
 TOGETHER = 16

@@ -13,8 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.strategies.pool import Pool
-from semroute.strategies.strategy import RoutingContext
+from semroute.strategies.base import Pool, RoutingContext
 from semroute.types import Matrix, QualityPredictor, Request, StrategyResult
 
 ExpectedCost: TypeAlias = Callable[[Sequence[Request]], NDArray[np.float64]]

@@ -14,40 +14,40 @@ completions (and embeddings) at :attr:`~FakeProvider.base_url`, Anthropic Messag
 :attr:`~FakeProvider.anthropic_url`, Gemini at :attr:`~FakeProvider.gemini_url`; all of them streamed or not.
 
 ``python -m semroute.testing --port 8099`` runs one at the prompt, which other processes steer by ``POST /_control``
-(:mod:`semroute.testing.control`). Standard library only.
+(:mod:`semroute.testing.server`). Standard library only.
 """
 
 from __future__ import annotations
 
-from semroute.testing.faults import (
+from semroute.testing.answers import RecordedRequest
+from semroute.testing.replies import (
+    Answer,
+    Call,
+    Delivery,
+    Failure,
+    Reply,
+    answer,
+    content_filter,
+    context_length,
     drip,
+    empty_choices,
     error_event,
+    error_in_200,
+    fail,
+    hang,
+    malformed,
     malformed_event,
     no_end_marker,
+    no_usage,
+    number,
+    quota_exhausted,
+    refusal,
     reset_after,
     reset_at_end,
     split_sse,
     stall_after,
     stall_at_end,
     truncated,
-)
-from semroute.testing.neutral import Answer, Call, Failure
-from semroute.testing.records import RecordedRequest
-from semroute.testing.replies import (
-    Delivery,
-    Reply,
-    answer,
-    content_filter,
-    context_length,
-    empty_choices,
-    error_in_200,
-    fail,
-    hang,
-    malformed,
-    no_usage,
-    number,
-    quota_exhausted,
-    refusal,
 )
 from semroute.testing.server import FakeProvider
 

@@ -2,25 +2,88 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextlib
 import itertools
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from semroute.testing import control, routes
-from semroute.testing.connection import Connection
-from semroute.testing.delivery import Speed, deliver
-from semroute.testing.http11 import HttpRequest
-from semroute.testing.limits import RateLimit, Window
-from semroute.testing.records import RecordedRequest, Records
-from semroute.testing.replies import Reply
-from semroute.testing.settle import ServerState, handle_request
+from semroute.testing import handler, replies
+from semroute.testing import replies as words
+from semroute.testing.answers import RateLimit, RecordedRequest, Records, Window, within
+from semroute.testing.handler import ServerState, handle_request
+from semroute.testing.http import Connection, HttpRequest, Response, Speed, deliver
+from semroute.testing.replies import JSON, Reply, encode
+
+# Steering a server from another process: ``POST /_control`` switches, ``GET /_stats`` counts.
+#
+# The body of ``/_control`` is a JSON object with any of these keys; the answer is that of ``/_stats``::
+#
+# {"reset": true,                                             forget requests, script and standing reply first
+# "script": "429,hang:2,ok",                                 replies of the coming requests, by name
+# "always": "500",                                           reply of all others; null: honest ones
+# "speed": {"latency_s": 0, "first_token_s": 0.2, "token_s": 0.01},
+# "limit": {"rpm": 600, "tpm": 60000, "window_s": 60}}       null: no limit
+#
+# No key is asked for: the server is for tests.
+
+PATHS = ("/_control", "/_stats")
+_SPEED = ("latency_s", "first_token_s", "token_s")
+_LIMIT = ("rpm", "tpm", "window_s")
+
+
+def answer(provider: FakeProvider, request: HttpRequest, body: Any) -> Response:
+    """The response to a request for one of :data:`PATHS`."""
+    if (request.method, request.path) == ("GET", "/_stats"):
+        return Response(200, JSON, encode(provider.stats()))
+    if (request.method, request.path) != ("POST", "/_control"):
+        return Response(405, JSON, encode({"error": "POST /_control, or GET /_stats"}))
+    try:
+        for switch in _switches(provider, body):
+            switch()
+    except ValueError as error:
+        return Response(400, JSON, encode({"error": str(error)}))
+    return Response(200, JSON, encode(provider.stats()))
+
+
+def _switches(provider: FakeProvider, body: Any) -> list[Callable[[], None]]:
+    """What to do, all of it checked before any of it is done."""
+    if not isinstance(body, dict):
+        raise ValueError("the body is not a JSON object")
+    for name in body:
+        if name not in ("reset", "script", "always", "speed", "limit"):
+            raise ValueError(f'unknown key "{name}"; there are reset, script, always, speed and limit')
+    switches: list[Callable[[], None]] = [provider.reset] if body.get("reset") else []
+    if "script" in body:
+        replies = words.script(str(body["script"]))
+        switches.append(lambda: provider.script(*replies))
+    if "always" in body:
+        standing = None if body["always"] is None else words.reply(str(body["always"]))
+        switches.append(lambda: provider.always(standing))
+    if "speed" in body:
+        speed = _numbers("speed", body["speed"], _SPEED)
+        switches.append(lambda: provider.set_speed(**speed))
+    if "limit" in body:
+        limit = _numbers("limit", body["limit"] or {}, _LIMIT)
+        switches.append(lambda: provider.set_limit(**limit))
+    return switches
+
+
+def _numbers(where: str, given: Any, names: tuple[str, ...]) -> Mapping[str, Any]:
+    if not isinstance(given, dict):
+        raise ValueError(f"{where} must be an object")
+    for name, value in given.items():
+        if name not in names or not within(value, 0, 1e9):
+            raise ValueError(f"{where}.{name} must be one of {', '.join(names)}, with a number from 0")
+    return given
+
 
 Always: TypeAlias = "Reply | Callable[[RecordedRequest], Reply | None] | None"
 
@@ -194,8 +257,8 @@ class FakeProvider:
 
     async def _handle(self, request: HttpRequest, out: Connection) -> None:
         body = request.json() if request.method == "POST" else None
-        if request.path in control.PATHS:
-            await deliver(out, control.answer(self, request, body), Reply().delivery, Speed())
+        if request.path in PATHS:
+            await deliver(out, answer(self, request, body), Reply().delivery, Speed())
             return
         record = RecordedRequest(request.method, request.target, request.headers, body)
         house = self._house
@@ -219,7 +282,92 @@ class FakeProvider:
             await asyncio.sleep(reply.delay_s + speed.latency_s)
         records = house.records
         before = records.input_tokens, records.output_tokens
-        response = handle_request(house, routes.find(request), request, record.body, reply, next(self._serials))
+        response = handle_request(house, handler.find(request), request, record.body, reply, next(self._serials))
         record.status = response.status
         record.charged = records.input_tokens - before[0], records.output_tokens - before[1]
         await deliver(out, response, reply.delivery, speed)
+
+
+# ``python -m semroute.testing --port 8099``: a provider at the prompt, until Ctrl-C.
+#
+# Another process steers it by ``POST /_control`` and reads ``GET /_stats`` (:mod:`semroute.testing.server`).
+
+_KEPT = 1000  # requests; a benchmark sends many more than it wants to look at
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until interrupted."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    provider = FakeProvider(
+        key=options.key,
+        host=options.host,
+        port=options.port,
+        models=options.models,
+        latency_s=options.latency_ms / 1000,
+        first_token_s=options.first_token_ms / 1000,
+        token_s=options.token_ms / 1000,
+        rpm=options.rpm,
+        tpm=options.tpm,
+        keep=_KEPT,
+    )
+    provider.script(*options.script)
+    provider.always(options.always)
+    try:
+        with provider:
+            where = f"anthropic {provider.anthropic_url}, gemini {provider.gemini_url}"
+            print(f"serving {provider.base_url} (OpenAI; {where}; Ctrl-C ends it)", flush=True)
+            _wait()
+            print(f"{provider.stats()['requests']} requests", flush=True)
+    except (OSError, OverflowError) as error:
+        parser.error(f"cannot listen on {options.host}:{options.port}: {error}")
+
+
+def _wait() -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m semroute.testing",
+        description="A test server that speaks the wire formats of OpenAI, Anthropic and Gemini.",
+        epilog=(
+            f"Replies: an error status, or {', '.join(replies.NAMED)}; some with an argument: hang:2, stall:3, 429:5. "
+            "A judge: --always number:1 answers with the first candidate (judge in semroute.yaml), number:7 with a "
+            "grade of 7 (semroute label --judge), as text or in the JSON that the request asks for."
+        ),
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8099, help="0 takes a free port (default: %(default)s)")
+    parser.add_argument("--key", help="the key to ask for; without it any request is answered")
+    parser.add_argument("--models", type=lambda text: text.split(","), default=(), help="the only models there are")
+    parser.add_argument("--script", type=_script, default=(), help="replies of the first requests, such as 429,hang,ok")
+    parser.add_argument("--always", type=_reply, help="the reply of all other requests, such as 500")
+    for name, meaning in (
+        ("latency", "to the headers of each answer"),
+        ("first-token", "from there to the first word"),
+        ("token", "between words"),
+    ):
+        parser.add_argument(f"--{name}-ms", type=float, default=0.0, metavar="N", help=f"milliseconds {meaning}")
+    parser.add_argument("--rpm", type=int, metavar="N", help="requests a minute, beyond which it answers 429")
+    parser.add_argument("--tpm", type=int, metavar="N", help="tokens (words) a minute, beyond which it answers 429")
+    return parser
+
+
+def _script(text: str) -> tuple[Reply, ...]:
+    try:
+        return replies.script(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _reply(word: str) -> Reply:
+    try:
+        return replies.reply(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -6,10 +6,7 @@ not import each other.
 
 from __future__ import annotations
 
-from semroute.types.attempt import Attempt, Cost, Usage, total_cost
-from semroute.types.caller import CallEstimate, ModelClient
-from semroute.types.decision import TRIAL, Assignment, CategoryScore, Decision, StrategyResult, StrategyResultKind
-from semroute.types.exchange import (
+from semroute.types.chat import (
     Alternative,
     CheckResult,
     Completion,
@@ -24,19 +21,31 @@ from semroute.types.exchange import (
     ToolCall,
     tier_words,
 )
-from semroute.types.gates import AdmissionControl, BreakerState, CallResult, Endpoint, EndpointStatus, Permit, Rejection
-from semroute.types.outcome import (
-    CallRole,
-    LoggedCall,
-    LoggedCheck,
-    LoggedOutcome,
-    LoggedTier,
-    Outcome,
-    OutcomeSink,
+from semroute.types.decision import (
+    TRIAL,
+    Assignment,
+    Attempt,
+    CategoryScore,
+    Cost,
+    Decision,
+    StrategyResult,
+    StrategyResultKind,
+    Usage,
+    total_cost,
 )
-from semroute.types.prediction import QualityPredictor, TokenCounter
-from semroute.types.scorer import AnswerScorer
-from semroute.types.vectors import CategoryScorer, Encoder, Head, Matrix
+from semroute.types.gates import AdmissionControl, BreakerState, CallResult, Endpoint, EndpointStatus, Permit, Rejection
+from semroute.types.protocols import (
+    AnswerScorer,
+    CallEstimate,
+    CategoryScorer,
+    Encoder,
+    Head,
+    Matrix,
+    ModelClient,
+    QualityPredictor,
+    TokenCounter,
+)
+from semroute.types.records import CallRole, LoggedCall, LoggedCheck, LoggedOutcome, LoggedTier, Outcome, OutcomeSink
 
 __all__ = [
     "TRIAL",

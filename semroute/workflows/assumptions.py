@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from semroute.categories.notes import shortened
+from semroute.data.examples import shortened
 from semroute.workflows.estimate import OTHERS, UNKNOWN, Estimate, Source
 from semroute.workflows.pool import PricedPool
 

@@ -43,7 +43,7 @@ def logged_escalation(log: Log, env: Mapping[str, str], first: Collection[str]) 
         env: where its password is read.
         first: models and groups of the cascade's first tier; outcomes that began with others do not count.
     """
-    from semroute.evaluate.rate import Rate
+    from semroute.evaluate.metrics import Rate
     from semroute.outcomes.log import open_log
 
     try:

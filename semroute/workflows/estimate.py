@@ -9,14 +9,14 @@ from typing import Literal, TypeAlias
 
 from semroute.catalog import Needs, estimate_text_tokens, needs_of
 from semroute.config import Config, Judge
-from semroute.config.trial import ExperimentConfig
+from semroute.config.schema import ExperimentConfig
 from semroute.errors import SemrouteError
-from semroute.evaluate.report.saving import DAY_S, MONTH_DAYS
+from semroute.evaluate.log_report import DAY_S, MONTH_DAYS
 from semroute.router import Router
-from semroute.router.stream import CHUNK
 from semroute.types import Decision, Usage
 from semroute.workflows.pool import PricedPool
 from semroute.workflows.requests import NOT_COUNTED, RequestRow
+from semroute.workflows.stream import CHUNK
 
 OUTPUT_TOKENS = 300
 """Tokens of an answer of which nothing is known."""

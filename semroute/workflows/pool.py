@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 
 from semroute.catalog import Needs, charge, cost_of, fits, price_of
-from semroute.catalog.listed import listed_by_name, listed_names
+from semroute.catalog.prices import listed_by_name, listed_names
 from semroute.config import Config, Deployment, Price
-from semroute.config.load import validate
-from semroute.config.problem import nearest
-from semroute.config.template import template
+from semroute.config.load import template, validate
+from semroute.text.names import nearest
 from semroute.types import Usage
 
 MOST_NAMES = 1000

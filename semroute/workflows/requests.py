@@ -10,12 +10,12 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from semroute.categories.notes import shortened
-from semroute.categories.rows import kind
-from semroute.categories.tabular import SHOWN_STDIN, STDIN, Row, TableColumns, column_key, iter_rows
+from semroute.data.examples import shortened
+from semroute.data.rows import kind
+from semroute.data.tabular import SHOWN_STDIN, STDIN, Row, TableColumns, column_key, iter_rows
 from semroute.dispatch.validation import valid_request
 from semroute.errors import DataError, InputError, SemrouteError
-from semroute.router.text import as_messages, routable_text
+from semroute.router.query import as_messages, routable_text
 from semroute.types import Message, Query, Request, Tool, Usage
 
 QUERIES = ("messages", "query", "prompt", "input", "text", "question", "message", "utterance", "request")

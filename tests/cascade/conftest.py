@@ -13,7 +13,7 @@ import pytest
 from semroute.cascade import Cascade
 from semroute.config import Config
 from semroute.dispatch import Constraints, Dispatcher
-from semroute.router.calling import ConstrainedClient
+from semroute.router.query import ConstrainedClient
 from semroute.testing import FakeProvider
 from semroute.types import Completion, Delta, Request
 

@@ -11,7 +11,7 @@ import pytest
 from semroute.cascade import Cascade
 from semroute.dispatch import Constraints, Dispatcher
 from semroute.errors import DispatchError, NoDeploymentError
-from semroute.router.calling import ConstrainedClient
+from semroute.router.query import ConstrainedClient
 from semroute.testing import answer, fail, malformed
 from semroute.types import Completion, Delta, Request, total_cost
 

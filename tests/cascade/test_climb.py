@@ -171,7 +171,7 @@ def test_a_model_that_refuses_logprobs_is_asked_without_and_not_for_them_again(b
     async def twice(dispatcher: Dispatcher) -> list[Completion]:
         from semroute.cascade import Cascade
         from semroute.dispatch import Constraints
-        from semroute.router.calling import ConstrainedClient
+        from semroute.router.query import ConstrainedClient
 
         ladder, asked = Cascade.of(config.cascade), Request(({"role": "user", "content": "how many?"},))
         found = []

@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.cascade.check import Check, CheckInput
-from semroute.cascade.confidence import ConfidenceCheck, confidence
-from semroute.cascade.consistency import ConsistencyCheck
+from semroute.cascade.checks import Check, CheckInput, ConfidenceCheck, ConsistencyCheck, confidence
 from semroute.types import CheckResult, Completion, Request, TokenLogprob, ToolCall
 
 

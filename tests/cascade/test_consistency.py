@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.cascade.check import CheckInput
-from semroute.cascade.consistency import ConsistencyCheck, agreement
+from semroute.cascade.checks import CheckInput, ConsistencyCheck, agreement
 from semroute.types import CheckResult, Completion, Request
 
 

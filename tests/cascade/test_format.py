@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.cascade.check import CheckInput
+from semroute.cascade.checks import CheckInput
 from semroute.cascade.format import FormatCheck
 from semroute.config.cascade import Format
 from semroute.types import CheckResult, Completion, Request, ToolCall

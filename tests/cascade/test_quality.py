@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from semroute.cascade.acceptance import acceptance_of
-from semroute.cascade.check import CheckInput
-from semroute.cascade.quality import QualityCheck
+from semroute.cascade.cascade import acceptance_of
+from semroute.cascade.checks import CheckInput, QualityCheck
 from semroute.config.cascade import Accept
 from semroute.errors import ArtifactError, ConfigError
-from semroute.heads.answers import read_classifier
+from semroute.predictors.answer_quality import read_classifier
 from semroute.types import Completion, Request, TokenLogprob, ToolCall
 
 REQUEST = Request(({"role": "user", "content": "how many?"},))

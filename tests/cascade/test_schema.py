@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from semroute.cascade import schema as schemas
-from semroute.cascade.check import UncheckableError
-from semroute.cascade.schema import find_fault, schema_fault
+from semroute.cascade import format
+from semroute.cascade.checks import UncheckableError
+from semroute.cascade.format import find_fault, schema_fault
 from semroute.testing import FakeProvider, answer
 from semroute.types import Request
 
@@ -108,7 +108,7 @@ def test_what_cannot_be_checked_says_why(schema: Mapping[str, object], words: st
     with pytest.raises(UncheckableError, match=words):
         find_fault('{"a": 1}', schema)
     # Bounded in processor time, whatever else the machine does.
-    assert time.thread_time() - started < 10 * schemas.MOST_CPU_S
+    assert time.thread_time() - started < 10 * format.MOST_CPU_S
 
 
 def test_what_python_reads_beyond_json_and_what_it_cannot_read_are_told_apart() -> None:
@@ -143,7 +143,7 @@ def test_what_python_reads_beyond_json_and_what_it_cannot_read_are_told_apart() 
 def test_rules_are_kept_within_linear_time(value: object, schema: Mapping[str, object], rule: str | None) -> None:
     started = time.thread_time()
     fault = find_fault(json.dumps(value), schema)
-    assert time.thread_time() - started < 10 * schemas.MOST_CPU_S
+    assert time.thread_time() - started < 10 * format.MOST_CPU_S
     assert (fault is None) == (rule is None)
     assert rule is None or f" breaks {rule}" in str(fault) or fault.endswith("breaks None)")
 
@@ -162,8 +162,8 @@ def test_rules_are_kept_within_linear_time(value: object, schema: Mapping[str, o
 def test_long_answers_take_bounded_work(
     text: str, schema: Mapping[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bound_s = 10 * schemas.MOST_CPU_S
-    monkeypatch.setattr(schemas, "MOST_CPU_S", 0.02)  # below what a fast machine takes for any of them
+    bound_s = 10 * format.MOST_CPU_S
+    monkeypatch.setattr(format, "MOST_CPU_S", 0.02)  # below what a fast machine takes for any of them
     started = time.thread_time()
     with pytest.raises(UncheckableError):
         find_fault(text, schema)
@@ -187,13 +187,13 @@ def test_the_event_loop_goes_on_while_a_hostile_schema_is_checked(text: str, sch
 
 
 def test_a_check_that_waits_too_long_for_others_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schemas, "MOST_WAIT_S", 0.01)
+    monkeypatch.setattr(format, "MOST_WAIT_S", 0.01)
     asked = {"type": "object"}
     held = threading.Event()
 
     async def check() -> None:
-        pool = schemas._workers._executor()
-        busy = [pool.submit(held.wait) for _ in range(schemas.THREADS)]
+        pool = format._workers._executor()
+        busy = [pool.submit(held.wait) for _ in range(format.THREADS)]
         try:
             with pytest.raises(UncheckableError, match="too many"):
                 await schema_fault("{}", asked)

@@ -12,11 +12,8 @@ from typing import Any
 
 import pytest
 
-from semroute.cascade.acceptance import Acceptance, acceptance_of, score
-from semroute.cascade.check import Check, CheckInput
-from semroute.cascade.consistency import agreement
-from semroute.cascade.early import can_stream_early
-from semroute.cascade.ladder import Cascade
+from semroute.cascade.cascade import Acceptance, Cascade, acceptance_of, score
+from semroute.cascade.checks import Check, CheckInput, agreement, can_stream_early
 from semroute.config.cascade import Accept, CascadeConfig
 from semroute.testing import FakeProvider, answer
 from semroute.types import CheckResult, Completion, Delta, Request, TokenLogprob
@@ -136,7 +133,7 @@ def test_the_next_tier_is_reached_beside_a_check_that_fails(provider: FakeProvid
     async def ask(dispatcher: Any) -> Completion:
         ladder = Cascade.of(CascadeConfig.model_validate(config.cascade.model_dump(by_alias=True)), _broken)
         from semroute.dispatch import Constraints
-        from semroute.router.calling import ConstrainedClient
+        from semroute.router.query import ConstrainedClient
 
         climb = ladder.climb("how many?", REQUEST, ConstrainedClient(dispatcher, Constraints()), deadline_s=60)
         *_, last = [event async for event in climb]

@@ -3,8 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.catalog.capability import fits, model_card, strength
-from semroute.catalog.needs import Needs
+from semroute.catalog.capabilities import Needs, fits, model_card, strength
 from semroute.config import Config, Deployment, ModelSpec
 
 HERE = Deployment(name="a", model="m", base_url="http://localhost/v1")

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-from semroute.catalog.check import check_catalog
+from semroute.catalog.capabilities import check_catalog
 from semroute.config import Config, Deployment, ModelSpec, Price
-from semroute.config.load import validate
-from semroute.config.template import template
+from semroute.config.load import template, validate
 
 LOCAL = Deployment(name="a", model="m", base_url="http://localhost/v1")
 

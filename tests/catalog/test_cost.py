@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.catalog.cost import cost_of, estimated_cost
+from semroute.catalog.prices import cost_of, estimated_cost
 from semroute.config import Config, Deployment, Price
 from semroute.types import Cost, Usage
 

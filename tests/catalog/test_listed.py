@@ -9,8 +9,7 @@ from genai_prices.types import ModelPrice, TieredPrices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semroute.catalog.cost import cost_of
-from semroute.catalog.listed import listed
+from semroute.catalog.prices import cost_of, listed
 from semroute.config import VENDORS, Config, Deployment
 from semroute.types import Usage
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from semroute.catalog.needs import DEFAULT_OUTPUT_TOKENS, LONG_CONTEXT_TOKENS, needs_of
+from semroute.catalog.capabilities import DEFAULT_OUTPUT_TOKENS, LONG_CONTEXT_TOKENS, needs_of
 from semroute.types import Message, Request, Tool
 
 ASKS: tuple[Message, ...] = ({"role": "user", "content": "What is in it?"},)

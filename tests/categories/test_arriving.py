@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from semroute.categories.arriving import BLOCK, ArrivingLines
-from semroute.categories.lines import MOST_BYTES
+from semroute.data.queries import BLOCK, ArrivingLines
+from semroute.data.rows import MOST_BYTES
 
 
 @pytest.fixture

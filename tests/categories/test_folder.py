@@ -11,7 +11,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semroute.categories import Category, read_categories
+from semroute.data.categories import read_categories
+from semroute.data.examples import Category
 from semroute.errors import DataError
 
 FIVE = "one\ntwo\nthree\nfour\nfive\n"

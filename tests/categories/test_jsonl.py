@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.categories.jsonl import json_rows
-from semroute.categories.notes import Notes
+from semroute.data.examples import Notes
+from semroute.data.rows import json_rows
 
 _values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semroute.categories import Finding, LabelledQuery, read_labelled
+from semroute.data.examples import Finding, LabelledQuery
+from semroute.data.queries import read_labelled
 from semroute.errors import DataError
 
 pyarrow = pytest.importorskip("pyarrow", reason='needs the extra "parquet"')

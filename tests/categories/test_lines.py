@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from semroute.categories.lines import decoded_lines, file_lines
-from semroute.categories.notes import Notes, stop_at_first
+from semroute.data.examples import Notes, stop_at_first
+from semroute.data.rows import decoded_lines, file_lines
 from semroute.errors import DataError
 
 

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from semroute.categories.model import Finding
-from semroute.categories.notes import MAX_LISTED, combined, shortened
+from semroute.data.examples import MAX_LISTED, Finding, combined, shortened
 
 
 def test_one_error_lists_every_problem_with_its_place() -> None:

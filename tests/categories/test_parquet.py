@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semroute.categories import read_labelled
-from semroute.categories.notes import Notes, stop_at_first
-from semroute.categories.parquet import parquet_rows
+from semroute.data.examples import Notes, stop_at_first
+from semroute.data.queries import read_labelled
+from semroute.data.rows import parquet_rows
 from semroute.errors import DataError, MissingExtraError
 from semroute.outcomes.files import read_outcomes
 

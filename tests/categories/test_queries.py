@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from semroute.categories import iter_queries
+from semroute.data.queries import iter_queries
 from semroute.errors import DataError
 
 
@@ -71,7 +71,7 @@ def test_another_extension_and_a_missing_file_are_clear_errors(tmp_path: Path) -
 
 
 def test_standard_input_is_answered_line_by_line_while_it_stays_open() -> None:
-    program = "from semroute.categories import iter_queries\nfor row in iter_queries('-'): print(*row, flush=True)"
+    program = "from semroute.data import iter_queries\nfor row in iter_queries('-'): print(*row, flush=True)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment

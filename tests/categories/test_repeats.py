@@ -5,9 +5,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.categories.notes import Notes
-from semroute.categories.parts import CategoryFile, Example
-from semroute.categories.repeats import across_categories, once_each
+from semroute.data.examples import CategoryFile, Example, Notes, across_categories, once_each
 
 
 def _content(*texts: str) -> CategoryFile:

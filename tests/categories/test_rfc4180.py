@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.categories.notes import Notes
-from semroute.categories.rfc4180 import csv_records, csv_rows
+from semroute.data.examples import Notes
+from semroute.data.rows import csv_records, csv_rows
 
 _tricky = st.text(st.sampled_from('ab",\n ;\u00e9')) | st.text(st.characters(exclude_categories=["Cs"]))
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from semroute.categories.notes import Notes
-from semroute.categories.rows import query_text
+from semroute.data.examples import Notes
+from semroute.data.rows import query_text
 
 
 def _query(row: dict[str, object]) -> tuple[str | None, list[str]]:

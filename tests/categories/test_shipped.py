@@ -6,8 +6,9 @@ from types import ModuleType
 
 import pytest
 
-import semroute.categories.shipped
-from semroute.categories import CategorySet, read_categories, shipped_folder
+import semroute.data.categories
+from semroute.data.categories import read_categories, shipped_folder
+from semroute.data.examples import CategorySet
 from semroute.errors import DataError
 
 NAMES = [

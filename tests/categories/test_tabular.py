@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from semroute.categories.tabular import TableColumns, column_key, iter_rows
+from semroute.data.tabular import TableColumns, column_key, iter_rows
 from semroute.errors import SemrouteError
 
 COLUMNS = TableColumns(frozenset({"query", "messages", "model"}), "query")

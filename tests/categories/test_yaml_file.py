@@ -7,17 +7,15 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from semroute.categories import formats, yaml_nodes
-from semroute.categories.formats import read_category_file
-from semroute.categories.notes import Notes
-from semroute.categories.parts import CategoryFile, Example
-from semroute.categories.yaml_file import read_yaml
+from semroute.data import categories
+from semroute.data.categories import read_category_file, read_yaml
+from semroute.data.examples import CategoryFile, Example, Notes
 
 
 @pytest.fixture(params=["libyaml", "python"], autouse=True)
 def _parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """PyYAML may have been built without libyaml; both parsers have to give the same."""
-    monkeypatch.setattr(yaml_nodes, "_Loader", {"libyaml": yaml.CSafeLoader, "python": yaml.SafeLoader}[request.param])
+    monkeypatch.setattr(categories, "_Loader", {"libyaml": yaml.CSafeLoader, "python": yaml.SafeLoader}[request.param])
 
 
 def _read(text: str) -> tuple[CategoryFile, list[str], list[str]]:
@@ -190,8 +188,8 @@ def test_what_would_take_the_process_or_its_time_is_refused_with_its_line(text: 
 
 
 def test_a_file_beyond_the_limit_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "MOST_BYTES", 1000)
-    monkeypatch.setattr(yaml_nodes, "MOST_BYTES", 1000)
+    monkeypatch.setattr(categories, "MOST_BYTES", 1000)
+    monkeypatch.setattr(categories, "MOST_BYTES", 1000)
     path = tmp_path / "x.yaml"
     path.write_text("examples:\n" + "- an example\n" * 1000)
     notes = Notes(path)

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from semroute.categories import Finding, shipped_folder
-from semroute.cli.build_index import OF_A_KIND, _source, capped
+from semroute.cli.index import OF_A_KIND, _source, capped
 from semroute.cli.main import cli, main
 from semroute.config import Config
+from semroute.data.categories import shipped_folder
+from semroute.data.examples import Finding
 from semroute.errors import ArtifactError
 from semroute.index import open_artifact
 from semroute.router import Router

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.cli.console import print_json, print_note, print_text
-from semroute.whole import json_line
+from semroute.storage import json_line
 
 
 class Output(io.TextIOWrapper):

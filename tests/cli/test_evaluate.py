@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from semroute.cli.evaluations import confusion_table
+from semroute.cli.evaluate import confusion_table
 from semroute.cli.main import cli, main
-from semroute.evaluate.semantic import Evaluation
+from semroute.evaluate.routing import Evaluation
 
 
 def test_json_has_the_figures_and_they_agree_with_each_other(routing_index: Path, labelled: Path) -> None:

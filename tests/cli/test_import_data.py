@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from semroute.categories import read_categories
 from semroute.cli.main import cli, main
+from semroute.data.categories import read_categories
 from semroute.errors import DataError
 
 

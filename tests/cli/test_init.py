@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from semroute.cli.main import cli
 from semroute.config import load_config
-from semroute.config.template import template
+from semroute.config.load import template
 from semroute.errors import ConfigError
 
 

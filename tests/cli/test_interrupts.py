@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from semroute.cli.interrupts import AGAIN_S, Terminated, not_lost, orderly_end
+from semroute.cli.main import AGAIN_S, Terminated, not_lost, orderly_end
 from semroute.config import Log
 from semroute.outcomes.log import open_log
 from semroute.testing import FakeProvider, hang

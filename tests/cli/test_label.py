@@ -16,9 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from semroute.cli.label_layout import shares
+from semroute.cli.label import Action, Judging, shares, shown
 from semroute.cli.label_rows import read_sheet
-from semroute.cli.label_screen import Action, Judging, shown
 from semroute.cli.main import cli, main
 from semroute.outcomes.files import read_outcomes
 from semroute.testing import FakeProvider, RecordedRequest, answer

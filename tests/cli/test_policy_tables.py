@@ -6,11 +6,10 @@ import pytest
 from evaluate.study.outcomes import made_up
 from rich.console import Console
 
-from semroute.cli.policy_headline import headline
-from semroute.cli.policy_tables import comparison, policies_table
-from semroute.evaluate.curves.bootstrap import Interval
-from semroute.evaluate.study.results import ComparisonPlan, Policies, Study
-from semroute.evaluate.study.study import run_study
+from semroute.cli.policy_tables import comparison, policies_table, study_headline
+from semroute.evaluate.comparison import run_study
+from semroute.evaluate.comparison_results import ComparisonPlan, Policies, Study
+from semroute.evaluate.metrics import Interval
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +56,8 @@ def test_long_names_of_tasks_and_models_are_folded_at_their_parts(study: Study) 
 
 def test_the_best_single_model_says_that_it_was_chosen_on_other_folds(study: Study) -> None:
     (model,) = study.best_shares
-    assert f"{model}, quality {study.best_quality.value:.3f}" in _shown(headline(study))
+    assert f"{model}, quality {study.best_quality.value:.3f}" in _shown(study_headline(study))
     mixed = replace(study, best_shares={"large": 0.8, "small": 0.2})
-    words = " ".join(_shown(headline(mixed)).split())
+    words = " ".join(_shown(study_headline(mixed)).split())
     assert "the best model of the other folds, chosen anew for each fold (large for 80.0%, small for 20.0%" in words
     assert "the best of the table" in words

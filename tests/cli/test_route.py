@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from semroute.cli.main import cli, main
 from semroute.router import Router
-from semroute.texts.clean import is_blank
+from semroute.text.normalise import is_blank
 
 COMMAND = [sys.executable, "-m", "semroute.cli.main"]
 KEYS = {

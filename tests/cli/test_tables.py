@@ -9,9 +9,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from semroute.cli.console import stdout
-from semroute.cli.layout import Column
+from semroute.cli.layout import Column, excerpt, folded
 from semroute.cli.tables import DataTable, RowPrinter, plain_table
-from semroute.cli.wrapping import excerpt, folded
 
 NAMES = st.text(st.sampled_from("abz_-./ é漢9"), max_size=40)
 

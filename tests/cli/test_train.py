@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 from heads.queries.made import MODELS, made
 
+from semroute.cli.console import HEADS as HEADS_OF_OPTION
 from semroute.cli.encoding import Encoding
 from semroute.cli.main import cli, main
-from semroute.cli.options import HEADS as HEADS_OF_OPTION
 from semroute.encoders.static import StaticEncoder
-from semroute.heads.queries import read_query_classifier, write_query_classifier
-from semroute.learn.queries.training import estimators
+from semroute.learn.query_quality import estimators
+from semroute.predictors.query_quality import read_query_classifier, write_query_classifier
 
 HEADS = ("--head", "linear", "--head", "neighbours")
 

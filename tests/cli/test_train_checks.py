@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from heads.answers.made import made
 
 from semroute.cli.main import cli, main
-from semroute.heads.answers import read_classifier
+from semroute.predictors.answer_quality import read_classifier
 from semroute.testing import FakeProvider, answer
 
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from semroute.cli.main import cli, main
 from semroute.index import open_artifact
-from semroute.learn.build import with_thresholds
+from semroute.learn.artifact import with_thresholds
 from semroute.router import Router
 
 

@@ -14,18 +14,15 @@ from heads.queries.made import MODELS, made
 
 from semroute.cli.encoding import Encoding
 from semroute.cli.main import cli, main
-from semroute.cli.tune_policy_inputs import TuneSource, tuning
+from semroute.cli.policy_inputs import TuneSource, tuning
 from semroute.config import load_config
-from semroute.evaluate.replay.choices import choose
-from semroute.evaluate.replay.duplicates import duplicates
-from semroute.heads.queries import read_query_classifier, write_query_classifier
+from semroute.evaluate.replay import choose, duplicates
 from semroute.index import BothScores, open_artifact
-from semroute.learn.build import with_thresholds
-from semroute.learn.policy.families import ByCategory, CategoryTable
-from semroute.learn.policy.families.ways import AnswerPlan
-from semroute.learn.policy.part import PolicyData
-from semroute.learn.policy.preparing import split
-from semroute.learn.policy.tuning import Goal
+from semroute.learn.artifact import with_thresholds
+from semroute.learn.policy.families import AnswerPlan, ByCategory, CategoryTable, PolicyData
+from semroute.learn.policy.prepare import split
+from semroute.learn.policy.search import Goal
+from semroute.predictors.query_quality import read_query_classifier, write_query_classifier
 from semroute.router import Router
 
 HEADS = ("--head", "linear", "--head", "neighbours")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from semroute.catalog.check import check_catalog
+from semroute.catalog.capabilities import check_catalog
 from semroute.config import CategoryOverride, Config, Deployment, Fallback, ModelSpec, Problem
 from semroute.config.check import check_config
 

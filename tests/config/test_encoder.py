@@ -6,7 +6,7 @@ import pytest
 
 from semroute.config import Config, NamedEncoder, load_config
 from semroute.config.load import validate
-from semroute.encoders.spec import config_line, is_named
+from semroute.encoders.registry import config_line, is_named
 
 
 @pytest.mark.parametrize(

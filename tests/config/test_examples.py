@@ -11,9 +11,9 @@ from click.testing import CliRunner
 
 from semroute.cli.main import cli
 from semroute.config import load_config
-from semroute.config.template import template
+from semroute.config.load import template
 from semroute.errors import SemrouteError
-from semroute.learn.policy.families.ways import AnswerPlan
+from semroute.learn.policy.families import AnswerPlan
 from semroute.router import Router
 
 ROOT = Path(__file__).parents[2]

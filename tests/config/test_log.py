@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from semroute.config.load import validate
-from semroute.config.log import Log
+from semroute.config.schema import Log
 
 
 def test_an_address_may_name_a_file_or_a_server() -> None:

@@ -15,10 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.config import Config
-from semroute.config.load import problems_of, validate
-from semroute.config.overlay import overlaid
-from semroute.config.template import template
-from semroute.config.yaml_lines import Document
+from semroute.config.load import Document, overlaid, problems_of, template, validate
 from semroute.errors import ConfigError
 
 WHOLE = """

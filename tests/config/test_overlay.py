@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 
 from semroute.config import Config
-from semroute.config.load import validate
-from semroute.config.overlay import overlaid
-from semroute.config.template import template
+from semroute.config.load import overlaid, template, validate
 from semroute.errors import ConfigError
 
 

@@ -10,9 +10,9 @@ import pytest
 from pydantic import BaseModel
 
 from semroute.config import Config, load_config
-from semroute.config.overlay import overlaid
+from semroute.config.load import overlaid
 from semroute.errors import ConfigError
-from semroute.router.locate import locate_index
+from semroute.router.load import locate_index
 
 EVERY_PATH = """
 index: own/index

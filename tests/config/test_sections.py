@@ -11,7 +11,7 @@ import pytest
 
 import semroute
 from semroute.config import Config
-from semroute.config.sections import Section
+from semroute.config.values import Section
 
 
 def sections(base: type[Section] = Section) -> list[type[Section]]:

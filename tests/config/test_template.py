@@ -6,10 +6,9 @@ from pathlib import Path
 import yaml
 
 from semroute.config.check import check_config
-from semroute.config.load import validate
+from semroute.config.deployments import VENDORS
+from semroute.config.load import template, validate
 from semroute.config.schema import Config
-from semroute.config.template import template
-from semroute.config.vendors import VENDORS
 
 CATEGORIES = Path(__file__).parents[2] / "categories"
 

@@ -6,9 +6,8 @@ import pytest
 
 from semroute.catalog.parameters import NAMES
 from semroute.config import VENDORS, Deployment
+from semroute.config.deployments import UNNAMED, with_vendor_row
 from semroute.config.load import validate
-from semroute.config.vendor_row import with_vendor_row
-from semroute.config.vendors import UNNAMED
 
 
 def deployment(**said: Any) -> Deployment:

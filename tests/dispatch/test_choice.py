@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from semroute.config import Deployment, Selection, Weights
-from semroute.dispatch.choice import Candidate, ScoredCandidate, sample, score
 from semroute.dispatch.plan import Option
+from semroute.dispatch.selection import Candidate, ScoredCandidate, sample, score
 from semroute.providers import CallTarget
 from semroute.types import Endpoint, EndpointStatus
 

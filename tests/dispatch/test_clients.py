@@ -4,7 +4,7 @@ import asyncio
 
 import httpx
 
-from semroute.dispatch.clients import close, shared_client
+from semroute.providers.connection import close, shared_client
 
 
 def test_a_loop_has_one_client_even_when_many_ask_at_once() -> None:

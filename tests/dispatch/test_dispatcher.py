@@ -588,7 +588,7 @@ def test_a_call_that_is_left_before_it_was_sent_costs_nothing(
         looking.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("semroute.providers.transport.connection.look_up", hangs)
+    monkeypatch.setattr("semroute.providers.connection.look_up", hangs)
     attempts: list[Attempt] = []
 
     async def work(dispatcher: Dispatcher) -> None:

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from semroute.config import Config
-from semroute.dispatch.probe import Probe, probe_all
+from semroute.dispatch.status import Probe, probe_all
 from semroute.testing import FakeProvider, answer, fail, hang
 
 

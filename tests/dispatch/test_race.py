@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from semroute.dispatch.race import Events, hedge
+from semroute.dispatch.dispatcher import Events, hedge
 from semroute.errors import UnavailableError
 from semroute.types import Completion, Delta
 

@@ -15,9 +15,9 @@ import pytest
 
 from semroute.config import BreakerRules, Config, Deployment, Timeouts
 from semroute.dispatch import Constraints, Dispatcher
+from semroute.dispatch.error_policy import ErrorPolicy
 from semroute.dispatch.silence import FLOOR_S, UNMEASURED_S, Patience, SilenceMonitor, timed
 from semroute.dispatch.status import places_of
-from semroute.dispatch.verdicts import ErrorPolicy
 from semroute.errors import BrokenStreamError, DispatchError, ProviderTimeoutError, UnavailableError
 from semroute.resilience import MemoryGates
 from semroute.testing import FakeProvider, Reply, drip, fail, hang, stall_after

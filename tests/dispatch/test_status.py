@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from semroute.config import BreakerRules, Config
-from semroute.dispatch.reporting import Reporter
-from semroute.dispatch.status import describe, enable, places_of, read_status, restore_state, save_state
+from semroute.dispatch.status import Reporter, describe, enable, places_of, read_status, restore_state, save_state
 from semroute.errors import DataError
 from semroute.resilience import LatencyWindows, MemoryGates
-from semroute.resilience.open import open_gates
-from semroute.resilience.shared.failover import FailoverGates
+from semroute.resilience.gates import open_gates
+from semroute.resilience.redis.failover import FailoverGates
 from semroute.types import BreakerState, CallResult, Permit
 
 CONFIG = Config.model_validate(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from semroute.encoders import fingerprint
-from semroute.encoders.distill import distill_static
+from semroute.encoders.static import distill_static
 from semroute.errors import EncoderError
 
 pytestmark = pytest.mark.torch

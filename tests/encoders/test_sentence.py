@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from semroute.encoders.sentence import DEFAULT_MODEL, load, name_of
+from semroute.encoders.export import DEFAULT_MODEL, load, name_of
 from semroute.errors import EncoderError, MissingExtraError
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import pytest
 from semroute.config import NamedEncoder
 from semroute.config.load import validate
 from semroute.encoders import CachedEncoder, load_encoder, save_encoder
-from semroute.encoders.distill import distill_static
 from semroute.encoders.export import ExportedEncoder
+from semroute.encoders.registry import config_line
 from semroute.encoders.remote import RemoteEncoder
-from semroute.encoders.spec import config_line
+from semroute.encoders.static import distill_static
 from semroute.encoders.torch import TorchEncoder
 from semroute.errors import EncoderError
 from semroute.types import Encoder, Matrix

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.evaluate.bill import Bill
+from semroute.evaluate.log_report import Bill
 
 SEED = Bill(500_000, 6000.0, 0.75, 5.0, 0.15)
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from semroute.errors import ArtifactError
-from semroute.evaluate.baseline import DriftBaseline
-from semroute.evaluate.curves.bootstrap import Interval
-from semroute.evaluate.drift import LEAST, MUCH, drift, stability
+from semroute.evaluate.drift import LEAST, MUCH, DriftBaseline, drift, stability
+from semroute.evaluate.metrics import Interval
 
 PRICES = {"small": (0.1, 0.4), "large": (5.0, 15.0)}
 COST = Interval(0.002, 0.0018, 0.0022)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.evaluate import overlap
-from semroute.evaluate.overlap import overlaps
+from semroute.evaluate import routing
+from semroute.evaluate.routing import overlaps
 from semroute.types import Matrix
 
 
@@ -56,7 +56,7 @@ def test_blocks_change_nothing_and_every_stray_is_nearer_to_the_other(seed: int,
     labels = random.integers(0, classes, count)
     whole = overlaps(vectors, labels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(overlap, "CELLS", 1)
+        patch.setattr(routing, "CELLS", 1)
         single = overlaps(vectors, labels)
     assert [(p.category, p.other, p.count) for p in single] == [(p.category, p.other, p.count) for p in whole]
     for pair in whole:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semroute.evaluate.semantic import OUT_OF_SCOPE, ScoredQueries, decide, evaluate
+from semroute.evaluate.routing import OUT_OF_SCOPE, ScoredQueries, decide, evaluate
 
 # Six queries: right, right, confused, in scope but rejected, out of scope and rejected, out of scope and accepted.
 SCORES = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.6], [0.3, 0.1], [0.2, 0.1], [0.1, 0.6]], dtype=np.float32)

@@ -5,8 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from semroute.evaluate.semantic import OUT_OF_SCOPE, ScoredQueries, evaluate
-from semroute.evaluate.sweep import SweepPoint, recommend, sweep
+from semroute.evaluate.routing import OUT_OF_SCOPE, ScoredQueries, SweepPoint, evaluate, recommend, sweep
 
 SCORES = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.6], [0.3, 0.1], [0.2, 0.1], [0.1, 0.6]], dtype=np.float32)
 LABELS = np.array([0, 1, 1, 0, OUT_OF_SCOPE, OUT_OF_SCOPE])

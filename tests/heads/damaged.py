@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from semroute.errors import ArtifactError
-from semroute.heads.folder import MANIFEST
+from semroute.storage import MANIFEST
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

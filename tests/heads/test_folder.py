@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 from semroute.errors import ArtifactError, InputError
-from semroute.heads.folder import MANIFEST, ArrayFolder
-from semroute.heads.kinds import NUMBER
+from semroute.storage import MANIFEST, NUMBER, ArrayFolder
 
 FOLDER = ArrayFolder("made-up", 1, "made-up thing", "make", {"number": NUMBER})
 
@@ -25,8 +24,8 @@ import sys
 from pathlib import Path
 import numpy as np
 from semroute.errors import InputError
-from semroute.heads.folder import ArrayFolder
-from semroute.heads.kinds import NUMBER
+from semroute.storage import ArrayFolder
+from semroute.storage import NUMBER
 
 FOLDER = ArrayFolder("made-up", 1, "made-up thing", "make", {"number": NUMBER})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semroute.heads import MlpHead
+from semroute.predictors.category_head import MlpHead
 from semroute.types import Matrix
 
 

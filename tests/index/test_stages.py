@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from semroute.index import BothScores
-from semroute.index.stages import answers, margin_score
+from semroute.index.scoring import answers, margin_score
 
 SCORES = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
 

@@ -18,8 +18,8 @@ import pytest
 
 from semroute.errors import ArtifactBusyError, ArtifactError
 from semroute.index import Calibration, CategoryEntry, Manifest, PrototypeIndex, open_artifact, write_artifact
+from semroute.index.artifact import LOCK, exclusive
 from semroute.index.manifest import MANIFEST
-from semroute.index.store import LOCK, exclusive
 
 Write = Callable[[Path], Mapping[str, Path]]
 

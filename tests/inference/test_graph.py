@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from semroute.encoders import onnx
 from semroute.encoders.export import ExportedEncoder
-from semroute.inference import TextGraph, graph
-from semroute.inference.graph import BATCH_TOKENS, length_batches, padded
+from semroute.encoders.onnx import BATCH_TOKENS, TextGraph, length_batches, padded
 
 TEXTS = ["boil an egg", "", "a longer text about the law of the sea " * 20, "ok"]
 
@@ -20,7 +20,7 @@ def test_a_large_graph_shares_a_run_among_threads_and_says_the_same(
     exported_encoder: ExportedEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = opened(exported_encoder, threads=3)
-    monkeypatch.setattr(graph, "LARGE", 1)
+    monkeypatch.setattr(onnx, "LARGE", 1)
     large = opened(exported_encoder, threads=3)
     assert [one._session.get_session_options().intra_op_num_threads for one in (small, large)] == [1, 3]
     np.testing.assert_allclose(small(TEXTS), large(TEXTS), atol=1e-5)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from semroute.encoders.remote import RemoteEncoder
-from semroute.learn.pipeline import EncoderChoice
+from semroute.learn.build import EncoderChoice
 from semroute.testing import FakeProvider
 from semroute.types import Matrix
 

@@ -5,8 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from semroute.learn.boilerplate import without_boilerplate
-from semroute.learn.near_twins import near_twins
+from semroute.learn.near_twins import near_twins, without_boilerplate
 
 TEXTS = {
     "order": [

@@ -11,9 +11,9 @@ from semroute.encoders.export import ExportedEncoder
 from semroute.encoders.onnx import OnnxEncoder
 from semroute.errors import EncoderError
 from semroute.index import open_artifact
-from semroute.learn import build
-from semroute.learn.build import Examples, build_artifact, embed, with_thresholds
-from semroute.router.live import open_encoder, open_scorer
+from semroute.learn import artifact as build
+from semroute.learn.artifact import Examples, build_artifact, embed, with_thresholds
+from semroute.router.load import open_encoder, open_scorer
 from semroute.types import Matrix
 
 

@@ -10,11 +10,10 @@ import pytest
 from semroute.encoders.onnx import OnnxEncoder
 from semroute.errors import DataError
 from semroute.index import Artifact, open_artifact
-from semroute.learn.build import PROBES, with_thresholds
-from semroute.learn.change import TUNED_NOTE, add_examples, remove_category, remove_examples
+from semroute.learn.artifact import PROBES, with_thresholds
+from semroute.learn.update import TUNED_NOTE, add_examples, remove_category, remove_examples
 from semroute.router import Router
-from semroute.router.live import open_encoder
-from semroute.router.opening import TRIAL_TEXTS
+from semroute.router.load import TRIAL_TEXTS, open_encoder
 from semroute.types import Encoder, Matrix
 
 SPORT = ["who won the football match", "how does offside work", "best shoes for a marathon"]

@@ -5,17 +5,17 @@ import pytest
 
 from semroute.index import BothScores, Calibration
 from semroute.index.scoring import best_and_margin
-from semroute.learn.choices import (
+from semroute.learn.fit import (
     FEWEST_FOR_CALIBRATION,
     USUAL_ASK_BAR,
     USUAL_WEIGHT,
     WEIGHTS,
     Calibrations,
+    HeldOut,
     ask_bar,
     calibrate,
     choose,
 )
-from semroute.learn.validation import HeldOut
 from semroute.types import Matrix
 
 LABELS = np.array([0, 1] * 50)

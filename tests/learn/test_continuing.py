@@ -8,17 +8,15 @@ import numpy as np
 import pytest
 from learn.grown import CATEGORIES, EACH, counted, remote, texts_of, write_categories
 
-from semroute.cli.manifests import validated
+from semroute.cli.index import validated
 from semroute.encoders.remote import RemoteEncoder
 from semroute.index import Artifact, open_artifact
-from semroute.learn import fit as fit_module
-from semroute.learn.build import PROBES, embed, with_thresholds
-from semroute.learn.change import Changed, add_examples, remove_category, remove_examples
-from semroute.learn.fit_record import FitRecord, HeldOutRows
+from semroute.learn import fit
+from semroute.learn.artifact import PROBES, embed, with_thresholds
+from semroute.learn.build import build_index
 from semroute.learn.near_twins import near_twins
-from semroute.learn.pipeline import build_index
-from semroute.learn.reuse import stored_scorer
-from semroute.learn.stored import stored_examples
+from semroute.learn.reuse import FitRecord, HeldOutRows, stored_scorer
+from semroute.learn.update import Changed, add_examples, remove_category, remove_examples, stored_examples
 from semroute.types import Encoder
 
 NEW = texts_of("law", 3, seed=1)
@@ -48,20 +46,20 @@ def artifact(built: tuple[Path, Encoder], tmp_path: Path) -> Artifact:
 
 @pytest.fixture
 def no_full_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit_module, "held_out_scores", lambda *_, **__: pytest.fail("this change needs no full fit"))
+    monkeypatch.setattr(fit, "held_out_scores", lambda *_, **__: pytest.fail("this change needs no full fit"))
 
 
 @pytest.fixture
 def full_fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of examples of every full fit from here on; without heads, which take seconds."""
     seen: list[int] = []
-    scores = fit_module.held_out_scores
+    scores = fit.held_out_scores
 
     def counting(vectors, labels, plan, **settings):  # type: ignore[no-untyped-def]
         seen.append(len(labels))
         return scores(vectors, labels, plan, **{**settings, "head": None})
 
-    monkeypatch.setattr(fit_module, "held_out_scores", counting)
+    monkeypatch.setattr(fit, "held_out_scores", counting)
     return seen
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from semroute.learn.encoder_tuning import TuningPlan, contrastive_loss, fine_groups, tune_encoder
+from semroute.learn.encoder import TuningPlan, contrastive_loss, fine_groups, tune_encoder
 from semroute.types import Matrix
 
 if TYPE_CHECKING:

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.categories import Category, Finding
-from semroute.learn.example_findings import example_findings
-from semroute.learn.near_twins import near_twins
+from semroute.data.examples import Category, Finding
+from semroute.learn.near_twins import example_findings, near_twins
 from semroute.types import Matrix
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from semroute.evaluate.semantic import OUT_OF_SCOPE, decide
+from semroute.evaluate.routing import OUT_OF_SCOPE, decide
 from semroute.index import BothScores
-from semroute.index.stages import margin_score
+from semroute.index.scoring import margin_score
 from semroute.learn.first_stage import (
     ALLOWED_SLIPS,
     MOST_ANSWERED,

@@ -7,11 +7,10 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from semroute.heads import MlpHead
 from semroute.learn import fit as module
-from semroute.learn.fit import UNVALIDATED_CALIBRATION, UNVALIDATED_THRESHOLD, fit
-from semroute.learn.head_training import HeadPlan
-from semroute.learn.validation import Split
+from semroute.learn.category_head import HeadPlan
+from semroute.learn.fit import UNVALIDATED_CALIBRATION, UNVALIDATED_THRESHOLD, Split, fit
+from semroute.predictors.category_head import MlpHead
 from semroute.types import Matrix
 
 

@@ -5,8 +5,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from semroute.heads import MlpHead
-from semroute.learn.head_training import BLOCK, HeadPlan, _Network, continue_head, one_cycle, train_head
+from semroute.learn.category_head import BLOCK, HeadPlan, _Network, continue_head, one_cycle, train_head
+from semroute.predictors.category_head import MlpHead
 from semroute.types import Matrix
 
 PLAN = HeadPlan(hidden=16, noise=0.2, learning_rate=0.01, fewest_steps=200, most_steps=200)

@@ -3,9 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from semroute.index import open_artifact
-from semroute.learn.change import add_examples
-from semroute.learn.overlapping import overlapping
-from semroute.router.live import open_encoder
+from semroute.learn.update import add_examples, overlapping
+from semroute.router.load import open_encoder
 
 
 def test_an_example_in_the_wrong_category_is_named_with_what_it_is_near_to(own_index: Path) -> None:

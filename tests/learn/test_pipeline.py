@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semroute.categories import LabelledQuery, read_categories
 from semroute.config import CategoryOverride, Config, NamedEncoder
+from semroute.data.categories import read_categories
+from semroute.data.examples import LabelledQuery
 from semroute.errors import ArtifactError, DataError, EncoderError
 from semroute.index import open_artifact
-from semroute.index.store import STAGING
-from semroute.learn import fit as fit_module
-from semroute.learn.encoder_tuning import TuningPlan
-from semroute.learn.pipeline import EncoderChoice, build_index, collect, held_tenth, make_encoder
+from semroute.index.artifact import STAGING
+from semroute.learn import fit
+from semroute.learn.build import EncoderChoice, build_index, collect, held_tenth, make_encoder
+from semroute.learn.encoder import TuningPlan
 from semroute.learn.thresholds import RejectionTarget
 from semroute.router import Router
 from semroute.testing import FakeProvider
@@ -112,7 +113,7 @@ def test_an_interrupt_while_it_validates_leaves_the_old_index(
     def interrupted(*_: object, **__: object) -> object:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit_module, "held_out_scores", interrupted)
+    monkeypatch.setattr(fit, "held_out_scores", interrupted)
     with pytest.raises(KeyboardInterrupt):
         build_index(source, tmp_path / "index", encoder=remote, head=False)
     assert open_artifact(tmp_path / "index").manifest == before
@@ -158,7 +159,7 @@ def test_what_a_killed_build_was_working_on_is_gone_after_the_next_one(
 def test_a_build_names_twins_and_a_head_that_was_left_out(
     source: Path, remote: EncoderChoice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit_module, "MANY_CATEGORIES", 2)
+    monkeypatch.setattr(fit, "MANY_CATEGORIES", 2)
     (source / "cooking.txt").write_text("boil an egg\nBoil an egg!\nbake bread\nseason the soup\nbake a cake\n")
     built = build_index(source, tmp_path / "index", encoder=remote)
     messages = [str(finding) for finding in built.findings]

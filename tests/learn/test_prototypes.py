@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semroute.learn.prototypes import PER_PROTOTYPE, category_prototypes, spherical_kmeans
+from semroute.learn.fit import PER_PROTOTYPE, category_prototypes, spherical_kmeans
 from semroute.types import Matrix
 
 

@@ -12,10 +12,10 @@ from learn.grown import CATEGORIES, EACH, counted, remote, texts_of, write_categ
 from tiny import edit, put
 
 from semroute.index import Artifact, open_artifact
-from semroute.learn import fit as fit_module
-from semroute.learn.build import PROBES, with_thresholds
-from semroute.learn.choices import VAGUE_ASKS
-from semroute.learn.pipeline import EncoderChoice, build_index
+from semroute.learn import fit
+from semroute.learn.artifact import PROBES, with_thresholds
+from semroute.learn.build import EncoderChoice, build_index
+from semroute.learn.fit import VAGUE_ASKS
 
 DIMENSIONS = "dimensions"  # what a remote encoder asks for its vectors' length
 ALWAYS_EMBEDDED = {*PROBES, *VAGUE_ASKS, DIMENSIONS}
@@ -65,7 +65,7 @@ def test_a_rebuild_embeds_no_example_and_gives_the_same_files(
     given: Given, embedded: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = open_artifact(given.folder)
-    monkeypatch.setattr(fit_module, "held_out_scores", lambda *_, **__: pytest.fail("a known fit is not made again"))
+    monkeypatch.setattr(fit, "held_out_scores", lambda *_, **__: pytest.fail("a known fit is not made again"))
     after = given.build()
     assert set(embedded) == ALWAYS_EMBEDDED
     assert hashes(after) == hashes(before)
@@ -168,7 +168,7 @@ def test_other_settings_make_another_fit_and_a_head_is_taken_over_too(
 ) -> None:
     headed = given.build(head=True)
     assert headed.manifest.head == "mlp"
-    monkeypatch.setattr(fit_module, "held_out_scores", lambda *_, **__: pytest.fail("a known fit is not made again"))
+    monkeypatch.setattr(fit, "held_out_scores", lambda *_, **__: pytest.fail("a known fit is not made again"))
     assert hashes(given.build(head=True)) == hashes(headed)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.learn.schedule import warmed_up
+from semroute.learn.category_head import warmed_up
 
 
 def test_up_over_a_tenth_and_down_in_a_straight_line() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from semroute.errors import ArtifactError
 from semroute.index import open_artifact
-from semroute.learn.build import with_thresholds
-from semroute.learn.stored import stored_examples
+from semroute.learn.artifact import with_thresholds
+from semroute.learn.update import stored_examples
 
 
 def test_examples_come_back_with_vectors_words_and_pinned_thresholds(own_index: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from semroute.evaluate.semantic import decide
+from semroute.evaluate.routing import decide
 from semroute.learn.thresholds import PRIOR, thresholds_for_false_rejection, thresholds_for_recall
 from semroute.types import Matrix
 

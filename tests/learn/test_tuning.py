@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from semroute.categories import LabelledQuery
+from semroute.data.examples import LabelledQuery
 from semroute.errors import ArtifactError, DataError
 from semroute.index import (
     Artifact,
@@ -20,11 +20,11 @@ from semroute.index import (
     open_artifact,
     write_artifact,
 )
-from semroute.index.stages import answers
-from semroute.learn.build import with_thresholds
-from semroute.learn.choices import FEWEST_FOR_CALIBRATION
+from semroute.index.scoring import answers
+from semroute.learn.artifact import with_thresholds
+from semroute.learn.fit import FEWEST_FOR_CALIBRATION
 from semroute.learn.thresholds import RejectionTarget
-from semroute.learn.tuning import label_numbers, tune_artifact
+from semroute.learn.tune import label_numbers, tune_artifact
 from semroute.types import Matrix
 
 NAMES = ("art", "code")

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from semroute.encoders.export import ExportedEncoder
-from semroute.evaluate.semantic import decide
-from semroute.learn.build import Examples, build_artifact, fit_examples
+from semroute.evaluate.routing import decide
+from semroute.learn.artifact import Examples, build_artifact, fit_examples
 from semroute.learn.fit import Fitted, fit
 from semroute.learn.near_twins import near_twins
 from semroute.types import Encoder

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semroute.learn import validation
-from semroute.learn.head_training import HeadPlan
-from semroute.learn.validation import FOLDS, held_out_scores, prototype_choices, splits
+from semroute.learn import fit
+from semroute.learn.category_head import HeadPlan
+from semroute.learn.fit import FOLDS, held_out_scores, prototype_choices, splits
 from semroute.types import Matrix
 
 SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=6)
@@ -59,7 +59,7 @@ def test_a_group_counts_once_with_the_mean_score_of_its_members() -> None:
 
 
 def test_many_examples_are_held_out_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation, "ONE_SPLIT_FROM", 50)
+    monkeypatch.setattr(fit, "ONE_SPLIT_FROM", 50)
     (split,) = splits(labels_of([30, 30]), seed=0)
     assert len(split.held) == 60 / FOLDS
     assert len(splits(labels_of([20, 20]), seed=0)) == FOLDS

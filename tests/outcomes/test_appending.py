@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from semroute.errors import InputError
-from semroute.outcomes.appending import append_row, known_cells, written_rows
+from semroute.outcomes.files import append_row, known_cells, written_rows
 
 
 def test_rows_come_back_and_a_line_that_was_being_written_is_cut_off(tmp_path: Path) -> None:

@@ -7,9 +7,8 @@ import pytest
 
 from semroute.config import Price
 from semroute.errors import InputError
-from semroute.outcomes.building import TableBuilder
 from semroute.outcomes.costs import ASSUMED_TOKENS, with_costs
-from semroute.outcomes.table import OutcomeTable
+from semroute.outcomes.table import OutcomeTable, TableBuilder
 
 PRICES = {"small": Price(input=1.0, output=2.0), "large": Price(input=10.0, output=30.0)}
 

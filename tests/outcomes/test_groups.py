@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from semroute.outcomes.groups import group_means, group_sums, numbered
+from semroute.outcomes.table import group_means, group_sums, numbered
 
 _NAN = float("nan")
 

@@ -5,14 +5,14 @@ import uuid
 
 import pytest
 
-from semroute.outcomes import ids
-from semroute.outcomes.ids import new_id
+from semroute.router import complete
+from semroute.router.complete import new_id
 
 
 @pytest.fixture(autouse=True)
 def _own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What these tests make of the future must not be the time of other tests' ids."""
-    monkeypatch.setattr(ids, "_last", 0)
+    monkeypatch.setattr(complete, "_last", 0)
 
 
 def test_it_is_a_version_7_uuid_of_its_time() -> None:

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from semroute.errors import InputError
-from semroute.outcomes.files import read_outcomes
-from semroute.outcomes.judging import check_judged, judging_remedy
+from semroute.outcomes.files import check_judged, judging_remedy, read_outcomes
 from semroute.outcomes.table import OutcomeTable
 
 

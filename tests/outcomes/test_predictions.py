@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from semroute.errors import DataError
-from semroute.outcomes.predictions import read_predictions
+from semroute.outcomes.files import read_predictions
 
 
 def _write(path: Path, text: str) -> Path:

@@ -6,7 +6,7 @@ import pytest
 
 from semroute.config import load_config
 from semroute.errors import DataError
-from semroute.outcomes.prices import configured_prices, read_prices
+from semroute.outcomes.costs import configured_prices, read_prices
 
 
 def _write(path: Path, text: str) -> Path:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from semroute.errors import InputError
-from semroute.outcomes.building import TableBuilder
-from semroute.outcomes.table import ARRAYS, OutcomeTable
+from semroute.outcomes.table import ARRAYS, OutcomeTable, TableBuilder
 
 
 def _table() -> OutcomeTable:

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from semroute.config import Deployment, Timeouts
-from semroute.config.vendors import Format
-from semroute.dispatch.verdicts import classify_error
+from semroute.config.deployments import Format
+from semroute.dispatch.error_policy import classify_error
 from semroute.errors import BrokenStreamError, DispatchError, EmptyAnswerError, ProviderTimeoutError
 from semroute.providers import ADAPTERS, CallTarget
 from semroute.testing import (

@@ -14,12 +14,12 @@ from pydantic import TypeAdapter
 
 from semroute.catalog import fits, needs_of
 from semroute.config import Config, Deployment
-from semroute.config.vendors import Format
+from semroute.config.deployments import Format
 from semroute.errors import CapabilityError, RequestError
 from semroute.providers import ADAPTERS, CallTarget
-from semroute.providers.anthropic.request import payload as anthropic_payload
-from semroute.providers.gemini.request import payload as gemini_payload
-from semroute.providers.openai.payload import payload as openai_payload
+from semroute.providers.anthropic import payload as anthropic_payload
+from semroute.providers.gemini import payload as gemini_payload
+from semroute.providers.openai import payload as openai_payload
 from semroute.testing import FakeProvider, answer
 from semroute.types import Completion, Request, Tool
 

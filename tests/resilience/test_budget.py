@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.resilience.budget import Charge, MonthlySpending
+from semroute.resilience.limits import Charge, MonthlySpending
 
 
 def second(*date: int) -> float:

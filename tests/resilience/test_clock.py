@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from semroute.resilience.clock import Wait, longest, until
+from semroute.resilience.breaker import Wait, longest, until
 
 SHORT, LONG, NEVER = Wait(1.0, "short"), Wait(2.0, "long"), Wait(None, "never")
 

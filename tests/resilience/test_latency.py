@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.resilience import LatencyEstimate, LatencyWindows, seconds_per_token
-from semroute.resilience.latency import PROMPT_BOUNDS
-from semroute.resilience.quantiles import quantile
+from semroute.resilience.latency import PROMPT_BOUNDS, quantile
 
 
 class Clock:

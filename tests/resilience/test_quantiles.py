@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.resilience.quantiles import SortedValues, quantile
+from semroute.resilience.latency import SortedValues, quantile
 
 TIMES = st.lists(st.floats(0.0, 1e4), min_size=1, max_size=50)
 

@@ -14,10 +14,9 @@ from resilience.redis_server import OwnRedis, own_redis
 from semroute.config import BreakerRules
 from semroute.errors import StateError
 from semroute.resilience import MemoryGates
-from semroute.resilience.shared.failover import FailoverGates, share
-from semroute.resilience.shared.gates import RedisGates
-from semroute.resilience.shared.replicas import Replicas
-from semroute.resilience.shared.server import Server
+from semroute.resilience.redis.failover import FailoverGates, Replicas, share
+from semroute.resilience.redis.gates import RedisGates
+from semroute.resilience.redis.server import Server
 from semroute.types import BreakerState, CallResult, Endpoint, Permit, Rejection
 
 RULES = BreakerRules(jitter=0.0)

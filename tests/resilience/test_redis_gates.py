@@ -18,8 +18,8 @@ from resilience.redis_server import OwnRedis, own_redis
 
 from semroute.config import BreakerRules
 from semroute.errors import StateError
-from semroute.resilience.shared.gates import RedisGates
-from semroute.resilience.shared.server import Server
+from semroute.resilience.redis.gates import RedisGates
+from semroute.resilience.redis.server import Server
 from semroute.types import CallResult, Endpoint, Permit
 
 RULES = BreakerRules(jitter=0.0)
@@ -140,8 +140,8 @@ def test_one_object_serves_loops_one_after_the_other_and_at_the_same_time(redis:
 RACER = """
 import asyncio, json, sys
 from semroute.config import BreakerRules
-from semroute.resilience.shared.gates import RedisGates
-from semroute.resilience.shared.server import Server
+from semroute.resilience.redis.gates import RedisGates
+from semroute.resilience.redis.server import Server
 from semroute.types import Endpoint, Permit
 
 async def race(url, prefix):

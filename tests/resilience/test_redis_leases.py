@@ -17,10 +17,9 @@ from resilience.test_redis_gates import own_prefix
 
 from semroute.config import BreakerRules
 from semroute.resilience import MemoryGates
-from semroute.resilience.shared.failover import FailoverGates
-from semroute.resilience.shared.gates import RENEW_S, SLOT_S, RedisGates
-from semroute.resilience.shared.replicas import Replicas
-from semroute.resilience.shared.server import Server
+from semroute.resilience.redis.failover import FailoverGates, Replicas
+from semroute.resilience.redis.gates import RENEW_S, SLOT_S, RedisGates
+from semroute.resilience.redis.server import Server
 from semroute.types import CallResult, Endpoint, Permit, Rejection
 
 RULES = BreakerRules(jitter=0.0)
@@ -140,10 +139,10 @@ HOLDER = """
 import asyncio, sys
 from semroute.config import BreakerRules
 from semroute.resilience import MemoryGates
-from semroute.resilience.shared.failover import FailoverGates
-from semroute.resilience.shared.gates import RedisGates
-from semroute.resilience.shared.replicas import Replicas
-from semroute.resilience.shared.server import Server
+from semroute.resilience.redis.failover import FailoverGates
+from semroute.resilience.redis.gates import RedisGates
+from semroute.resilience.redis.failover import Replicas
+from semroute.resilience.redis.server import Server
 from semroute.types import Endpoint
 
 async def hold(url, prefix):
@@ -182,7 +181,7 @@ def test_a_replica_killed_in_the_middle_of_its_calls_leaves_no_slot_taken(redis:
 
 
 def test_the_heartbeat_runs_by_itself_while_calls_are_under_way(redis: OwnRedis, monkeypatch: Any) -> None:
-    monkeypatch.setattr("semroute.resilience.shared.gates.RENEW_S", 0.0)
+    monkeypatch.setattr("semroute.resilience.redis.gates.RENEW_S", 0.0)
     prefix = own_prefix()
 
     async def test() -> None:
@@ -209,10 +208,10 @@ FORKER = """
 import asyncio, json, os, sys
 from semroute.config import BreakerRules
 from semroute.resilience import MemoryGates
-from semroute.resilience.shared.failover import FailoverGates
-from semroute.resilience.shared.gates import RedisGates
-from semroute.resilience.shared.replicas import Replicas
-from semroute.resilience.shared.server import Server
+from semroute.resilience.redis.failover import FailoverGates
+from semroute.resilience.redis.gates import RedisGates
+from semroute.resilience.redis.failover import Replicas
+from semroute.resilience.redis.server import Server
 from semroute.types import CallResult, Endpoint
 
 place = Endpoint("p", parallel=4)

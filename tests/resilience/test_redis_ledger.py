@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from semroute.resilience.shared.ledger import End, PendingReleases
+from semroute.resilience.redis.failover import End, PendingReleases
 from semroute.types import CallResult, Endpoint, Permit
 
 PLACE = Endpoint("p", "KEY")

@@ -10,8 +10,8 @@ from resilience.redis_server import own_redis
 from semroute.config import Config
 from semroute.errors import ConfigError, MissingExtraError
 from semroute.resilience import MemoryGates
-from semroute.resilience.open import open_gates
-from semroute.resilience.shared.failover import FailoverGates
+from semroute.resilience.gates import open_gates
+from semroute.resilience.redis.failover import FailoverGates
 from semroute.types import CallResult, Endpoint, Permit
 
 
@@ -49,7 +49,7 @@ def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch)
 
 def test_state_in_process_never_imports_redis() -> None:
     program = (
-        "import sys; from semroute.config import Config; from semroute.resilience.open import open_gates;"
+        "import sys; from semroute.config import Config; from semroute.resilience.gates import open_gates;"
         "open_gates(Config(), {}); assert 'redis' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -15,8 +15,8 @@ from resilience.redis_server import OwnRedis, own_redis
 
 from semroute.config import BreakerRules
 from semroute.resilience import MemoryGates
-from semroute.resilience.shared.gates import RedisGates
-from semroute.resilience.shared.server import Server
+from semroute.resilience.redis.gates import RedisGates
+from semroute.resilience.redis.server import Server
 from semroute.types import CallResult, Endpoint, EndpointStatus, Permit, Rejection
 
 RULES = BreakerRules(

@@ -16,10 +16,9 @@ from semroute.config import BreakerRules, Config
 from semroute.dispatch.status import read_status
 from semroute.errors import StateError
 from semroute.resilience import MemoryGates
-from semroute.resilience.shared.failover import FailoverGates
-from semroute.resilience.shared.gates import RedisGates
-from semroute.resilience.shared.replicas import Replicas
-from semroute.resilience.shared.server import Server
+from semroute.resilience.redis.failover import FailoverGates, Replicas
+from semroute.resilience.redis.gates import RedisGates
+from semroute.resilience.redis.server import Server
 from semroute.types import BreakerState, CallResult, Endpoint, Permit, Rejection
 
 RULES = BreakerRules(jitter=0.0)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.resilience.rolling import RollingCount
+from semroute.resilience.breaker import RollingCount
 
 
 @given(st.lists(st.floats(0.0, 3.0), max_size=60))

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from semroute.resilience.clock import ASK_AGAIN_S, Wait
-from semroute.resilience.throttle import WINDOW_S, Reservation, Throttle
+from semroute.resilience.breaker import ASK_AGAIN_S, Wait
+from semroute.resilience.limits import WINDOW_S, Reservation, Throttle
 
 
 def reserved(throttle: Throttle, now: float, tokens: int = 0) -> Reservation:

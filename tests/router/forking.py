@@ -34,10 +34,10 @@ def work(router: Router, name: str) -> dict[str, Any]:
         async with aclosing(router.astream(f"{name} recipe for bread")) as events:
             return "".join([getattr(event, "text", "") async for event in events][:-1])
 
-    from semroute import bridge
+    from semroute import _sync
 
     dispatcher = router.dispatcher
-    bridge.run(dispatcher.close())
+    _sync.run(dispatcher.close())
     return {
         "name": name,
         "route": one.category,
@@ -95,7 +95,7 @@ def wait_for(pids: list[int]) -> None:
 
 def main(index: str, config: str, is_busy: bool, is_large: bool) -> None:
     if is_large:
-        import semroute.inference.graph
+        import semroute.encoders.onnx
 
         semroute.inference.graph.LARGE = LARGE
     router = Router.load(index, config=Config.model_validate_json(config), log=True)

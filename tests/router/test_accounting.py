@@ -12,10 +12,10 @@ import pytest
 
 from semroute.config import Config
 from semroute.errors import DispatchError
-from semroute.evaluate.report.report import report
+from semroute.evaluate.log_report import report
 from semroute.outcomes.log import open_log
 from semroute.router import Router
-from semroute.router.recording import CANCELLED, UNDECIDED
+from semroute.router.complete import CANCELLED, UNDECIDED
 from semroute.testing import (
     FakeProvider,
     RecordedRequest,
@@ -273,7 +273,7 @@ def test_cents_in_the_log_are_cents_at_the_provider(
 
 def test_a_failed_answer_counts_towards_the_budget_of_a_collection(provider: FakeProvider) -> None:
     from semroute.dispatch import Dispatcher
-    from semroute.router.collecting import Asked, Collector
+    from semroute.workflows.collect import Asked, Collector
 
     provider.always(error_event(3, answer(LONG)))
 

@@ -10,9 +10,8 @@ import pytest
 
 from semroute.config import Config
 from semroute.dispatch import Constraints
-from semroute.learn.policy.families import ByCategory, CategoryTable
+from semroute.learn.policy.families import AnswerPlan, ByCategory, CategoryTable
 from semroute.learn.policy.families import CascadeFamily as CascadePolicy
-from semroute.learn.policy.families.ways import AnswerPlan
 from semroute.router import Router
 from semroute.testing import FakeProvider, answer, fail
 from semroute.types import Completion, Delta, Request

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from semroute.config import Config
-from semroute.index.stages import margin_score
+from semroute.index.scoring import margin_score
 from semroute.router import Router
-from semroute.router.live import LoadedIndex
-from semroute.router.staged import score_texts
-from semroute.texts.vague import VAGUE_ASKS
+from semroute.router.decide import score_texts
+from semroute.router.load import LoadedIndex
+from semroute.text.asks import VAGUE_ASKS
 from semroute.types import Matrix
 
 LEASE = (

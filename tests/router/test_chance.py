@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from semroute.cli.main import cli
 from semroute.config import Config, load_config
 from semroute.outcomes.log import open_log
-from semroute.outcomes.log.exporting import as_labelled
+from semroute.outcomes.log.reader import as_labelled
 from semroute.router import Router
 from semroute.testing import FakeProvider, fail
 from semroute.types import LoggedOutcome

@@ -9,14 +9,12 @@ import pytest
 
 from semroute.config import Config
 from semroute.errors import ArtifactError, ConfigError
-from semroute.heads.queries import read_query_classifier, write_query_classifier
-from semroute.heads.queries.costs import CallCosts
 from semroute.index import open_artifact
-from semroute.learn.queries.linear import LinearEstimator
-from semroute.learn.queries.rows import TrainingRows
-from semroute.learn.queries.training import Setting, train_queries
+from semroute.learn.estimators import LinearEstimator, TrainingRows
+from semroute.learn.query_quality import Setting, train_queries
+from semroute.predictors.query_quality import CallCosts, read_query_classifier, write_query_classifier
 from semroute.router import Router
-from semroute.router.opening import stage_encoder
+from semroute.router.load import stage_encoder
 
 MODELS = ("coder", "small", "large")
 HARD = "calculate 3 + 5 = x^2"

@@ -14,8 +14,8 @@ import pytest
 from semroute.config import Config
 from semroute.dispatch import Constraints
 from semroute.errors import DeadlineError
-from semroute.router import Router, deciding
-from semroute.router.staged import score_texts
+from semroute.router import Router, decide
+from semroute.router.decide import score_texts
 from semroute.testing import FakeProvider, hang
 
 QUERY = "how long do I boil an egg"
@@ -41,7 +41,7 @@ def slow_scores(monkeypatch: pytest.MonkeyPatch, until: threading.Event, most_s:
         until.wait(most_s)
         return score_texts(*arguments, **options)
 
-    monkeypatch.setattr(deciding, "score_texts", scores)
+    monkeypatch.setattr(decide, "score_texts", scores)
 
 
 def test_a_decision_that_takes_too_long_ends_with_the_deadline_and_calls_nobody(

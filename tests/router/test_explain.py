@@ -8,9 +8,8 @@ import pytest
 
 from semroute.config import Config
 from semroute.errors import ArtifactError
-from semroute.router import explain
-from semroute.router.explain import nearest_examples
-from semroute.router.live import LoadedIndex
+from semroute.router import load
+from semroute.router.load import LoadedIndex, nearest_examples
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +35,7 @@ def test_they_are_the_highest_cosines_of_the_encoder_best_first(live: LoadedInde
 
 def test_looking_in_chunks_changes_nothing(live: LoadedIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = nearest_examples(live, "appeal", 18)
-    monkeypatch.setattr(explain, "CHUNK", 5)
+    monkeypatch.setattr(load, "CHUNK", 5)
     assert [e.query for e in nearest_examples(live, "appeal", 18)] == [e.query for e in whole]
 
 

@@ -21,10 +21,9 @@ from semroute.config import Config, NamedEncoder
 from semroute.errors import ArtifactError, EncoderError
 from semroute.index import open_artifact
 from semroute.index.manifest import MANIFEST
-from semroute.learn.stored import stored_examples, stored_first_stage
+from semroute.learn.update import stored_examples, stored_first_stage
 from semroute.router import Router, route
-from semroute.router.explain import nearest_examples
-from semroute.router.live import LoadedIndex
+from semroute.router.load import LoadedIndex, nearest_examples
 from semroute.testing import FakeProvider
 
 REMOTE = {"kind": "remote", "model": "m", "api_key_env": "AWS_SECRET_ACCESS_KEY", "timeout_s": 5}
@@ -358,7 +357,7 @@ def test_an_index_that_is_put_in_place_cannot_bring_a_remote_encoder_in(folder: 
 def test_what_the_reload_did_not_foresee_is_logged_and_the_old_index_serves(
     folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from semroute.router.reload import Reloader
+    from semroute.router.load import Reloader
 
     now = [0.0]
     reloader = Reloader(folder, 1.0, lambda: now[0])

@@ -14,10 +14,10 @@ import pytest
 
 from semroute.config import CategoryOverride, Config, Fallback
 from semroute.errors import ArtifactError, ConfigError, EncoderError, SemrouteError
-from semroute.heads import MlpHead
 from semroute.index import Artifact, Manifest, PrototypeIndex, open_artifact, write_artifact
 from semroute.index.manifest import MANIFEST
-from semroute.router.live import LoadedIndex, open_encoder, open_scorer
+from semroute.predictors.category_head import MlpHead
+from semroute.router.load import LoadedIndex, open_encoder, open_scorer
 
 
 @pytest.fixture

@@ -8,16 +8,16 @@ from semroute import __version__
 from semroute.config import Config
 from semroute.errors import ArtifactBusyError
 from semroute.index.manifest import MANIFEST
-from semroute.learn import pipeline
-from semroute.router import locate
-from semroute.router.locate import ENVIRONMENT, locate_index, shipped_index
+from semroute.learn import build as pipeline
+from semroute.router import load
+from semroute.router.load import ENVIRONMENT, locate_index, shipped_index
 
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(ENVIRONMENT, raising=False)
-    monkeypatch.setattr(locate.platformdirs, "user_cache_path", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(load.platformdirs, "user_cache_path", lambda name: tmp_path / "cache" / name)
 
 
 def index_at(folder: Path) -> Path:
@@ -79,7 +79,7 @@ def test_another_process_that_builds_it_is_waited_for(monkeypatch: pytest.Monkey
         index_at(folder)
 
     monkeypatch.setattr(pipeline, "build_index", busy)
-    monkeypatch.setattr(locate.time, "sleep", waited.append)
+    monkeypatch.setattr(load.time, "sleep", waited.append)
     assert (shipped_index() / MANIFEST).exists()
     assert len(waited) == 1
 
@@ -89,6 +89,6 @@ def test_it_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ArtifactBusyError("another build")
 
     monkeypatch.setattr(pipeline, "build_index", busy)
-    monkeypatch.setattr(locate, "WAIT_S", -1.0)
+    monkeypatch.setattr(load, "WAIT_S", -1.0)
     with pytest.raises(ArtifactBusyError):
         shipped_index()

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from semroute.categories import LabelledQuery, read_labelled
 from semroute.config import Config
 from semroute.config.schema import CategoryOverride
+from semroute.data.examples import LabelledQuery
+from semroute.data.queries import read_labelled
 from semroute.encoders.onnx import OnnxEncoder
 from semroute.errors import DataError
 from semroute.router import Router
-from semroute.router.measure import measure, time_queries
+from semroute.workflows.measure import measure, time_queries
 
 
 @pytest.fixture

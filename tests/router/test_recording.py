@@ -12,7 +12,7 @@ from semroute.config import Config
 from semroute.errors import DispatchError, InputError
 from semroute.outcomes.log import open_log
 from semroute.router import Router
-from semroute.router.recording import CANCELLED
+from semroute.router.complete import CANCELLED
 from semroute.testing import FakeProvider, answer, fail, hang
 from semroute.types import Outcome, Request
 

@@ -8,7 +8,7 @@ import pytest
 
 from semroute.errors import ArtifactError
 from semroute.index.manifest import MANIFEST
-from semroute.router.reload import Reloader
+from semroute.router.load import Reloader
 
 
 class Clock:

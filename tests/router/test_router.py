@@ -21,12 +21,11 @@ from semroute.config import CategoryOverride, Config, Deployment
 from semroute.errors import ArtifactError, ConfigError, NoDeploymentError, QueryError
 from semroute.index import open_artifact
 from semroute.index.manifest import MANIFEST
-from semroute.learn.build import with_thresholds
+from semroute.learn.artifact import with_thresholds
 from semroute.router import Router
-from semroute.router.locate import ENVIRONMENT
-from semroute.router.reload import Reloader
+from semroute.router.load import ENVIRONMENT, Reloader
 from semroute.testing import FakeProvider
-from semroute.texts.clean import is_blank
+from semroute.text.normalise import is_blank
 from semroute.types import Decision
 
 QUERIES = [
@@ -224,7 +223,7 @@ def test_a_damaged_replacement_keeps_the_old_one_serving(folder: Path, caplog: p
 
 
 def test_a_replacement_while_the_first_one_opens_is_not_missed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from semroute.router.live import LoadedIndex
+    from semroute.router.load import LoadedIndex
 
     opened = LoadedIndex.open
 

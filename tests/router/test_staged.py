@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semroute.categories import LabelledQuery, read_labelled
 from semroute.config import CategoryOverride, Config
+from semroute.data.examples import LabelledQuery
+from semroute.data.queries import read_labelled
 from semroute.encoders.onnx import OnnxEncoder
 from semroute.encoders.static import StaticEncoder
 from semroute.errors import ArtifactError, EncoderError
 from semroute.index import open_artifact
 from semroute.index.manifest import MANIFEST
-from semroute.index.stages import answers
-from semroute.learn.build import with_thresholds
+from semroute.index.scoring import answers
+from semroute.learn.artifact import with_thresholds
 from semroute.router import Router
-from semroute.router.explain import nearest_examples
-from semroute.router.live import LoadedIndex, open_first_stage
-from semroute.router.measure import measure, score_by_stage, time_queries
+from semroute.router.load import LoadedIndex, nearest_examples, open_first_stage
 from semroute.types import Decision, Matrix
+from semroute.workflows.measure import measure, score_by_stage, time_queries
 
 SURE = "recipe for carrot soup"
 UNSURE = "zxqv blorp"

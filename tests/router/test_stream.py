@@ -7,8 +7,8 @@ import pytest
 
 from semroute.errors import DataError
 from semroute.router import Router
-from semroute.router.stream import CHUNK, route_stream
 from semroute.types import Query
+from semroute.workflows.stream import CHUNK, route_stream
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semroute.errors import QueryError
-from semroute.router.text import as_messages, routable_text, routed_text
+from semroute.router.query import as_messages, routable_text, routed_text
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.binary(max_size=4),

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from semroute.config import Config
 from semroute.errors import ConfigError, QueryError
 from semroute.router import Router
-from semroute.router.chance import trial_fingerprint
-from semroute.router.trial import LOOK_S, TrafficShare, is_by_trial, read_share, tried_config
+from semroute.router.experiment import LOOK_S, TrafficShare, is_by_trial, read_share, trial_fingerprint, tried_config
 from semroute.testing import FakeProvider, answer
-from semroute.texts.digests import hash_fraction
+from semroute.text.normalise import hash_fraction
 
 QUERIES = [f"how long should I boil {number} potatoes" for number in range(60)]
 
@@ -138,7 +137,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_log_tells_how_both_do(routing_index: Path, policy: Path, here: Path) -> None:
-    from semroute.evaluate.report.trial import trial_report
+    from semroute.evaluate.experiment_report import trial_report
     from semroute.outcomes.log import open_log
 
     config = Config.model_validate({"trial": {"policy": str(policy), "share": 0.5, "state": "t.json"}})
@@ -203,7 +202,7 @@ def test_a_trial_that_decides_on_too_few_queries_is_one_that_failed(
 def test_queries_on_which_the_trial_failed_are_counted_and_compared_for_neither_policy(
     routing_index: Path, policy: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from semroute.evaluate.report.trial import trial_report
+    from semroute.evaluate.experiment_report import trial_report
     from semroute.outcomes.log import open_log
 
     config = Config.model_validate({"trial": {"policy": str(policy), "share": 0.5, "state": "t.json"}})

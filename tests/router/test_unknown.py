@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from semroute.categories import LabelledQuery
 from semroute.config import Config
-from semroute.learn.build import Examples, build_artifact, embed, with_thresholds
+from semroute.data.examples import LabelledQuery
+from semroute.learn.artifact import Examples, build_artifact, embed, with_thresholds
 from semroute.router import Router
-from semroute.router.measure import score_by_stage
 from semroute.types import Encoder
+from semroute.workflows.measure import score_by_stage
 
 UNKNOWN = [
     "👍", "😂😂", "🙏!", "👨‍👩‍👧", "สวัสดี ราคาเท่าไหร่", "ราคา 500 บาท", "ខ្ញុំចង់ដឹង", "ຂ້ອຍຢາກຮູ້", "မင်္ဂလာပါ", "退款",

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.evaluate.replay.choices import choose
+from semroute.evaluate.replay import choose
+from semroute.strategies.base import LocalStrategy, Pool, RoutingContext
 from semroute.strategies.classifier import ClassifierStrategy, best_first
-from semroute.strategies.pool import Pool
-from semroute.strategies.strategy import LocalStrategy, RoutingContext
 from semroute.types import Matrix, QualityPredictor, Request
 
 GROUPS = {"frontier": ("large", "huge")}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.testing import FakeProvider
-from semroute.testing.embeddings import embed
+from semroute.testing.answers import embed
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.testing import FakeProvider
-from semroute.testing.http11 import BadRequestError, HttpRequest, RequestParser, head
+from semroute.testing.http import BadRequestError, HttpRequest, RequestParser, head
 
 PLAIN = b"POST /v1/x?a=1&a=2 HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n" + '{"a":"ü"}'.encode()[:9]
 CHUNKED = b'POST /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4;x=y\r\n{"a"\r\n3\r\n:1}\r\n0\r\nTrailer: t\r\n\r\n'

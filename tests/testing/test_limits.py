@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.testing.limits import RateLimit, Window
+from semroute.testing.answers import RateLimit, Window
 
 CALLS = st.lists(st.tuples(st.floats(0, 30), st.integers(1, 40)), min_size=1, max_size=60)
 

@@ -27,8 +27,8 @@ from semroute.testing import (
     quota_exhausted,
     refusal,
 )
-from semroute.testing.embeddings import embed
-from semroute.testing.openai_wire import duration
+from semroute.testing.answers import embed
+from semroute.testing.openai import duration
 
 PIXEL = "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
 WEATHER: Any = {

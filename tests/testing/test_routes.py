@@ -8,18 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semroute.testing import anthropic_wire, gemini_wire, openai_wire
-from semroute.testing.checks import RefusedError
-from semroute.testing.echo import respond
-from semroute.testing.http11 import HttpRequest
-from semroute.testing.neutral import pieces
-from semroute.testing.routes import Wire, find
+from semroute.testing import anthropic, gemini, openai
+from semroute.testing.answers import RefusedError, respond_chat
+from semroute.testing.handler import Wire, find
+from semroute.testing.http import HttpRequest
+from semroute.testing.replies import pieces
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/x.png"}}
 BODIES: dict[str, tuple[Wire, str, dict[str, Any]]] = {
     "openai": (
-        openai_wire,
+        openai,
         "/v1/chat/completions",
         {
             "model": "m",
@@ -49,7 +48,7 @@ BODIES: dict[str, tuple[Wire, str, dict[str, Any]]] = {
         },
     ),
     "anthropic": (
-        anthropic_wire,
+        anthropic,
         "/v1/messages",
         {
             "model": "m",
@@ -68,7 +67,7 @@ BODIES: dict[str, tuple[Wire, str, dict[str, Any]]] = {
         },
     ),
     "gemini": (
-        gemini_wire,
+        gemini,
         "/v1beta/models/m:streamGenerateContent?alt=sse",
         {
             "contents": [
@@ -138,7 +137,7 @@ def test_whatever_the_body_it_is_answered_or_refused(name: str, data: st.DataObj
     request = HttpRequest("POST", target, {"anthropic-version": "x"}, b"", True)
     try:
         ask = wire.read(request, body, 1)
-        answer = respond(ask)
+        answer = respond_chat(ask)
     except RefusedError as refused:
         assert_shown(wire, refused)
         return
@@ -155,20 +154,20 @@ def test_the_pieces_of_a_text_are_the_text(text: str) -> None:
 @pytest.mark.parametrize(
     ("method", "target", "headers", "wire", "operation"),
     [
-        ("POST", "/v1/chat/completions", {}, openai_wire, "chat"),
-        ("POST", "/openai/v1/chat/completions", {}, openai_wire, "chat"),
-        ("POST", "/openai/deployments/d/chat/completions?api-version=1", {}, openai_wire, "chat"),
-        ("POST", "/v1/messages", {}, anthropic_wire, "chat"),
-        ("POST", "/v1beta/models/m:generateContent?key=k", {}, gemini_wire, "chat"),
-        ("POST", "/v1/models/m:streamGenerateContent", {}, gemini_wire, "chat"),
-        ("POST", "/v1/projects/p/locations/l/publishers/google/models/m:generateContent", {}, gemini_wire, "chat"),
-        ("GET", "/v1/models", {}, openai_wire, "models"),
-        ("GET", "/v1/models", {"anthropic-version": "x"}, anthropic_wire, "models"),
-        ("GET", "/v1/models", {"x-goog-api-key": "x"}, gemini_wire, "models"),
-        ("GET", "/v1beta/models", {}, gemini_wire, "models"),
-        ("GET", "/v1/chat/completions", {}, openai_wire, "unknown"),
-        ("POST", "/v1beta/models/m:countTokens", {}, gemini_wire, "unknown"),
-        ("POST", "/v1/messages/count_tokens", {"anthropic-version": "x"}, anthropic_wire, "unknown"),
+        ("POST", "/v1/chat/completions", {}, openai, "chat"),
+        ("POST", "/openai/v1/chat/completions", {}, openai, "chat"),
+        ("POST", "/openai/deployments/d/chat/completions?api-version=1", {}, openai, "chat"),
+        ("POST", "/v1/messages", {}, anthropic, "chat"),
+        ("POST", "/v1beta/models/m:generateContent?key=k", {}, gemini, "chat"),
+        ("POST", "/v1/models/m:streamGenerateContent", {}, gemini, "chat"),
+        ("POST", "/v1/projects/p/locations/l/publishers/google/models/m:generateContent", {}, gemini, "chat"),
+        ("GET", "/v1/models", {}, openai, "models"),
+        ("GET", "/v1/models", {"anthropic-version": "x"}, anthropic, "models"),
+        ("GET", "/v1/models", {"x-goog-api-key": "x"}, gemini, "models"),
+        ("GET", "/v1beta/models", {}, gemini, "models"),
+        ("GET", "/v1/chat/completions", {}, openai, "unknown"),
+        ("POST", "/v1beta/models/m:countTokens", {}, gemini, "unknown"),
+        ("POST", "/v1/messages/count_tokens", {"anthropic-version": "x"}, anthropic, "unknown"),
     ],
 )
 def test_a_path_belongs_to_a_format(

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.testing.checks import RefusedError
-from semroute.testing.schema import instance
+from semroute.testing.answers import RefusedError, instance
 
 NAMES = [f"p{n}" for n in range(30)]
 

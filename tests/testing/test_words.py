@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from semroute.testing import error_event, fail, hang, split_sse, stall_after, truncated
-from semroute.testing.words import NAMED, reply, script
+from semroute.testing.replies import NAMED, reply, script
 
 
 @pytest.mark.parametrize("name", NAMED)

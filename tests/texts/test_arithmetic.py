@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.texts.arithmetic import Arithmetic, arithmetic, numbers
+from semroute.text.arithmetic import Arithmetic, arithmetic, numbers
 
 
 @pytest.mark.parametrize(

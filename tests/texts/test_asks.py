@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from semroute.texts.asks import ASK, LONG, MOST_PARTS, question_parts
+from semroute.text.asks import ASK, LONG, MOST_PARTS, question_parts
 
 ONE_LINE = (
     "This lease is made between the landlord and the tenant. The rent is due on the first day of each month. "

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.texts.clean import (
+from semroute.text.normalise import (
     clean,
     clip,
     clip_characters,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.texts import looks_like_code
+from semroute.text.code import looks_like_code
 
 ROWS = [json.loads(line) for line in (Path(__file__).parents[1] / "data/code_texts.jsonl").read_bytes().splitlines()]
 

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.texts.conversation import attachment_types, has_turn, is_go_on, last_ask, stands_alone
-from semroute.texts.envelopes import without_envelope
+from semroute.text.conversation import attachment_types, has_turn, is_go_on, last_ask, stands_alone, without_envelope
 
 ROWS = Path(__file__).parent.parent / "data" / "texts" / "conversations.jsonl"
 

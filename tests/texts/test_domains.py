@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from semroute.texts.domains import DOMAINS, WORDS, domain_counts
+from semroute.predictors.query_features import DOMAINS, WORDS, domain_counts
 
 
 def counted(text: str) -> dict[str, int]:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from semroute.texts.entities import acronyms, amounts, dates, names
+from semroute.predictors.query_features import acronyms, amounts, dates, names
 
 
 def test_names_are_capitals_within_a_sentence() -> None:

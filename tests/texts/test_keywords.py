@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.texts import folded, has_words
+from semroute.text.normalise import folded, has_words
 
 ROWS = Path(__file__).parent.parent / "data" / "texts" / "keywords.jsonl"
 

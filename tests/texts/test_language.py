@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.errors import MissingExtraError
-from semroute.texts import LANGUAGES, detect_language, language
+from semroute.text import language
+from semroute.text.language import LANGUAGES, detect_language
 
 ROWS = [json.loads(line) for line in (Path(__file__).parents[1] / "data/languages.jsonl").read_bytes().splitlines()]
 TEST = [row for row in ROWS if row["part"] == "test"]
@@ -86,6 +87,6 @@ def test_without_the_extra_the_error_names_it(monkeypatch):
 
 
 def test_importing_texts_loads_no_model():
-    code = "import sys, semroute.texts; sys.exit('py3langid' in sys.modules)"
+    code = "import sys, semroute.text; sys.exit('py3langid' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

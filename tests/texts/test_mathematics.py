@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from semroute.texts.mathematics import formulas, symbols, units
+from semroute.predictors.query_features import formulas, symbols, units
 
 
 def test_symbols_are_those_of_formulas_and_of_latex() -> None:

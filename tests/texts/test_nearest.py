@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from semroute.texts.nearest import did_you_mean, known_names, nearest
+from semroute.text.names import did_you_mean, known_names, nearest
 
 
 @pytest.mark.parametrize(

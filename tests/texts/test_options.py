@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.texts.options import MultipleChoice, choice
+from semroute.predictors.query_features import MultipleChoice, choice
 
 
 def test_options_are_lines_that_are_marked_in_turn() -> None:

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.errors import MissingExtraError
-from semroute.texts import LinearPattern, PatternError
-from semroute.texts.pattern import MOST_WORK
+from semroute.text.patterns import MOST_WORK, LinearPattern, PatternError
 
 HOSTILE = [
     r"(x+x+)+y",

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from semroute.texts.questions import KINDS, question_kinds
+from semroute.predictors.query_features import KINDS, question_kinds
 
 
 def kinds(text: str) -> set[str]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from semroute.texts.vague import VAGUE_ASKS, is_vague
+from semroute.text.asks import VAGUE_ASKS, is_vague
 
 
 @pytest.mark.parametrize(

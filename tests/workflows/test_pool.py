@@ -3,10 +3,9 @@ from __future__ import annotations
 import pytest
 
 from semroute.catalog import needs_of
-from semroute.catalog.listed import listed_by_name, listed_names
+from semroute.catalog.prices import listed_by_name, listed_names
 from semroute.config import Config, Price
-from semroute.config.load import validate
-from semroute.config.template import template
+from semroute.config.load import template, validate
 from semroute.types import Request, Usage
 from semroute.workflows.pool import PricedPool
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from semroute.outcomes.log.log import OutcomeLog, open_log
+from semroute.outcomes.log.database import OutcomeLog, open_log
 from semroute.outcomes.log.writer import WriterCounts
 
 __all__ = ["OutcomeLog", "WriterCounts", "open_log"]

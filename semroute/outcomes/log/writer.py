@@ -2,27 +2,259 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from semroute import forks
 from semroute.errors import SemrouteError
-from semroute.outcomes.log.inserting import Inserter
-from semroute.outcomes.log.opening import Database, count_dropped, said, where
+from semroute.outcomes.log.engine import Database, count_dropped, said, where
 from semroute.outcomes.log.postgres import WRITE_S, patience
-from semroute.outcomes.log.privacy import RedactionPolicy
-from semroute.outcomes.log.rows import rows_of
-from semroute.types import Completion, Outcome
+from semroute.outcomes.log.redaction import RedactionPolicy, storable
+from semroute.outcomes.log.schema import WRITTEN
+from semroute.types import Attempt, CallRole, Completion, Decision, Outcome, TierResult, total_cost
+
+# An outcome as rows of the tables.
+
+Row: TypeAlias = tuple[Any, ...]
+Rows: TypeAlias = tuple[list[Row], list[Row], list[Row], list[Row]]
+"""Of :data:`semroute.outcomes.log.schema.WRITTEN`, in its order; each row in the order of the table's columns."""
+
+_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+
+
+def rows_of(outcomes: Iterable[Outcome], keep: RedactionPolicy) -> Rows:
+    """The rows of many outcomes."""
+    rows: Rows = ([], [], [], [])
+    for outcome in outcomes:
+        trials = outcome.completion.tiers if outcome.completion is not None else ()
+        rows[0].append(_outcome(outcome, trials, keep))
+        rows[1].extend(_calls(outcome, trials, keep))
+        checks = ((trial.tier, check) for trial in trials for check in trial.checks)
+        rows[2].extend(
+            (outcome.id, n, tier, check.check, check.accepted, check.score, check.threshold, keep.reason(check.reason))
+            for n, (tier, check) in enumerate(checks)
+        )
+        rows[3].extend(_trial(outcome.id, n, trial, keep) for n, trial in enumerate(trials))
+    return rows
+
+
+def _outcome(outcome: Outcome, trials: tuple[TierResult, ...], keep: RedactionPolicy) -> Row:
+    decision, completion = outcome.decision, outcome.completion
+    query, query_hash = keep.query(decision.query)
+    cost = total_cost((*decision.attempts, *outcome.attempts))
+    usage = None if completion is None else completion.usage
+    called = sum(_was_called(trial) for trial in trials)
+    return (
+        outcome.id,
+        outcome.at.timestamp(),
+        query,
+        query_hash,
+        decision.category,
+        decision.strategy,
+        decision.is_fallback,
+        decision.score,
+        decision.threshold,
+        decision.confidence,
+        keep.reason(decision.reason),
+        storable(_dumps(decision.candidates)),
+        _details(decision, keep),
+        None if completion is None else completion.model,
+        None if completion is None else completion.deployment,
+        None if completion is None else completion.tier,
+        any(trial.accepted for trial in trials) if trials else None,
+        called > 1,
+        outcome.latency_ms,
+        decision.elapsed_ms,
+        outcome.first_token_ms,
+        None if usage is None else usage.input_tokens,
+        None if usage is None else usage.output_tokens,
+        None if cost is None else cost.usd,
+        cost is not None and cost.estimated,
+        outcome.baseline_model,
+        outcome.baseline_usd,
+        outcome.error_kind,
+        keep.error(outcome.error),
+        None if completion is None else keep.answer(completion.text),
+        storable(_dumps(dict(outcome.metadata))),
+    )
+
+
+def _details(decision: Decision, keep: RedactionPolicy) -> str:
+    """What of a decision is looked at and never searched: every category's score and bar, the steps, the opinions."""
+    opinions = [{**opinion.to_dict(), "reason": keep.reason(opinion.reason)} for opinion in decision.opinions]
+    categories = [(entry.category, entry.score, entry.threshold) for entry in decision.categories]
+    return storable(_dumps({"categories": categories, "steps_ms": dict(decision.steps_ms), "opinions": opinions}))
+
+
+def _calls(outcome: Outcome, trials: tuple[TierResult, ...], keep: RedactionPolicy) -> Iterator[Row]:
+    for n, (attempt, role, tier) in enumerate(_roles(outcome, trials)):
+        usage, cost = attempt.usage, attempt.cost
+        yield (
+            outcome.id,
+            n,
+            role,
+            tier,
+            attempt.deployment,
+            attempt.model,
+            attempt.credential,
+            attempt.status,
+            attempt.error_kind,
+            keep.error(attempt.error),
+            attempt.latency_ms,
+            attempt.first_token_ms,
+            None if usage is None else usage.input_tokens,
+            None if usage is None else usage.output_tokens,
+            None if usage is None else usage.cached_tokens,
+            None if usage is None else usage.reasoning_tokens,
+            None if cost is None else cost.usd,
+            cost is not None and cost.estimated,
+            attempt.probability,
+            _dumps(dict(attempt.score)),
+            attempt.hedge,
+            attempt.retry,
+        )
+
+
+def _roles(outcome: Outcome, trials: tuple[TierResult, ...]) -> Iterator[tuple[Attempt, CallRole, int | None]]:
+    """Every call with what it was for: a judge's first, then tier by tier; those after a tier's answer are samples."""
+    yield from ((attempt, "judge", None) for attempt in outcome.decision.attempts)
+    if not trials:
+        yield from ((attempt, "answer", None) for attempt in outcome.attempts)
+        return
+    for trial in trials:
+        answered = trial.completion.attempts if trial.completion is not None else ()
+        until = trial.attempts.index(answered[-1]) + 1 if answered else len(trial.attempts)
+        for place, attempt in enumerate(trial.attempts):
+            yield attempt, "answer" if place < until else "sample", trial.tier
+
+
+def _trial(outcome_id: str, n: int, trial: TierResult, keep: RedactionPolicy) -> Row:
+    answer = trial.completion
+    return (
+        outcome_id,
+        n,
+        trial.tier,
+        trial.candidate,
+        None if answer is None else answer.model,
+        _was_called(trial),
+        trial.accepted,
+        keep.reason(trial.reason),
+        trial.latency_ms,
+        None if answer is None else keep.answer(answer.text),
+        None if answer is None else keep.logprobs([token.logprob for token in answer.logprobs or ()]),
+    )
+
+
+def _was_called(trial: TierResult) -> bool:
+    return trial.completion is not None or bool(trial.attempts)
+
+
+# Rows into tables, as fast as each database takes them.
+#
+# The values go to the driver as they are, past SQLAlchemy's own handling of parameters, which would take longer than
+# the
+# database does: ``executemany`` for SQLite, ``COPY`` for PostgreSQL
+# (https://www.postgresql.org/docs/current/sql-copy.html). How many that makes is measured by ``scripts/bench_log.py``.
+
+_TRANSACTION = {
+    "lock_timeout": "8s",
+    "statement_timeout": "60s",
+    "idle_in_transaction_session_timeout": "60s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+"""Settings of a writing transaction on the server's side
+(https://www.postgresql.org/docs/current/runtime-config-client.html): it waits for a lock for less time than its client
+waits for it, and lets go of its rows when the client is gone. Set in the transaction and not with the connection:
+PgBouncer refuses unknown parameters of a connection."""
+
+
+class Inserter:
+    """Writes rows of a log's tables. Used by one thread at a time.
+
+    Args:
+        engine: the database, prepared.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._unheard: tuple[int, datetime] | None = None
+
+    def insert(self, rows: Rows, *, again: bool = False) -> None:
+        """Write all rows or none.
+
+        Args:
+            rows: of the written tables.
+            again: whether some of them may be there already, since the end of an earlier try was not heard.
+
+        Raises:
+            Exception: whatever the driver raises; nothing was written then, unless the connection broke at the very
+                end.
+        """
+        with patience(WRITE_S), self._engine.begin() as connection:
+            is_postgres = connection.dialect.name == "postgresql"
+            if is_postgres:
+                self._begin(_cursor(connection))
+            for table, values in zip(WRITTEN, rows, strict=True):
+                if not values:
+                    continue
+                if is_postgres and not again:
+                    _copy(connection, table, values)
+                else:
+                    _execute(connection, table, values)
+        self._unheard = None
+
+    def _begin(self, cursor: Any) -> None:
+        """Bound the transaction on the server's side, and end the one before whose end was not heard.
+
+        That one may still hold the rows that are written again, and would be waited for: the server does not know that
+        its client has gone. It is ours by process and start; no other transaction has both.
+        """
+        if self._unheard is not None:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid = %s AND xact_start = %s AND usename = current_user",
+                self._unheard,
+                prepare=False,
+            )
+        bounds = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _TRANSACTION.items())
+        self._unheard = cursor.execute(f"SELECT pg_backend_pid(), now(), {bounds}").fetchone()[:2]
+
+
+def _execute(connection: Connection, table: Table, values: Sequence[Row]) -> None:
+    mark = "%s" if connection.dialect.name == "postgresql" else "?"
+    marks = ", ".join([mark] * len(table.columns))
+    statement = f"INSERT INTO {table.name} ({_names(table)}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
+    _cursor(connection).executemany(statement, values)
+
+
+def _copy(connection: Connection, table: Table, values: Sequence[Row]) -> None:
+    with _cursor(connection).copy(f"COPY {table.name} ({_names(table)}) FROM STDIN") as copy:
+        for row in values:
+            copy.write_row(row)
+
+
+def _names(table: Table) -> str:
+    return ", ".join(f'"{column.name}"' for column in table.columns)
+
+
+def _cursor(connection: Connection) -> Any:
+    return connection.connection.cursor()
+
 
 BATCH = 1000
 """Most outcomes that are written in one transaction."""

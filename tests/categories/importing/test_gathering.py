@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from semroute.categories.importing import ImportOptions, gather, read_queries, read_source
+from semroute.data.importing.records import ImportOptions
+from semroute.data.importing.writing import gather, read_queries, read_source
 from semroute.errors import DataError
 
 BOTH = {"billing": ("my invoice is wrong", "charged twice"), "weather": ("will it rain",)}
@@ -355,7 +356,7 @@ def test_another_encoding_is_named(tmp_path: Path) -> None:
 
 
 def test_a_packed_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semroute.categories.importing.opening.LEAST_UNPACKED", 100_000)
+    monkeypatch.setattr("semroute.data.importing.records.LEAST_UNPACKED", 100_000)
     path = write(tmp_path / "d.csv.gz", gzip.compress(b"text,label\n" + b"aaaaaaaa,x\n" * 100_000))
     assert "unpacks to more than 100 times its size" in refusal(path)
 

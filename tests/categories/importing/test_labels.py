@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from semroute.categories.importing import ImportOptions, gather
-from semroute.categories.importing.labels import read_names
+from semroute.data.importing.labels import read_names
+from semroute.data.importing.records import ImportOptions
+from semroute.data.importing.writing import gather
 from semroute.errors import DataError
 
 NAMES = {0: "activate_my_card", 1: "age_limit", 2: "reverted_card_payment?"}

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semroute.categories import Category, read_categories
-from semroute.categories.importing import write_categories
-from semroute.categories.importing.writing import file_stem
+from semroute.data.categories import read_categories
+from semroute.data.examples import Category
+from semroute.data.importing.writing import file_stem, write_categories
 from semroute.errors import DataError
-from semroute.texts.names import name_key, name_problem, normalize_name
+from semroute.text.names import name_key, name_problem, normalize_name
 
 FIVE = ("one", "two", "three", "four", "five")
 HARD = [

@@ -8,7 +8,7 @@ from evaluate.logged import call, climbed, outcome
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from semroute.evaluate.advice.advice import LEAST, advise, as_dict, break_even, overrides
+from semroute.evaluate.advice import LEAST, advise, as_dict, break_even, overrides
 from semroute.types import LoggedOutcome, Usage
 
 TIERS = ("small", "large")

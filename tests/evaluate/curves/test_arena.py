@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.evaluate.curves.arena import HIGHEST, LOWEST, arena_score
+from semroute.evaluate.curves import HIGHEST, LOWEST, arena_score
 
 _SHARE = st.floats(0, 1)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semroute.evaluate.curves.bootstrap import Interval, Resampling, bootstrap, interval
+from semroute.evaluate.metrics import Interval, Resampling, bootstrap, interval
 
 
 def test_the_first_figure_is_that_of_the_rows_as_they_are() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semroute.evaluate.curves.deferral import deferral_area, deferral_gain
+from semroute.evaluate.curves import deferral_area, deferral_gain
 
 DEFERRED, QUALITY = np.array([0.0, 0.5, 1.0]), np.array([0.4, 0.7, 0.8])
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semroute.evaluate.curves.gains import cost_save, pareto_distance, perf_gain
+from semroute.evaluate.curves import cost_save, pareto_distance, perf_gain
 
 COST, QUALITY = np.array([1.0, 2.0, 4.0]), np.array([0.5, 0.62, 0.66])
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.evaluate.curves.hull import aiq, hull, pareto, quality_at
+from semroute.evaluate.curves import aiq, hull, pareto, quality_at
 
 COST = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
 QUALITY = np.array([0.2, 0.6, 0.5, 0.8, 0.7])

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from semroute.evaluate.curves.hull import aiq, hull
-from semroute.evaluate.curves.pair import apgr, cpt, strong_share_curve
+from semroute.evaluate.curves import aiq, apgr, cpt, hull, strong_share_curve
 
 RECOVERED = (0.2, 0.5, 0.8)
 

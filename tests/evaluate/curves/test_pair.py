@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.evaluate.curves.pair import apgr, cpt, pgr, strong_share_curve
+from semroute.evaluate.curves import apgr, cpt, pgr, strong_share_curve
 
 # Four queries: the strong model helps with the first and the third, harms with the fourth.
 SCORE = np.array([0.9, 0.7, 0.4, 0.1])

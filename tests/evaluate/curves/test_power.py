@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semroute.evaluate.curves.power import outcomes_needed, outcomes_to_detect
+from semroute.evaluate.metrics import outcomes_needed, outcomes_to_detect
 
 
 def test_by_hand() -> None:

@@ -5,10 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.evaluate.curves.bootstrap import Resampling, bootstrap, interval
-from semroute.evaluate.curves.pair import apgr, cpt, strong_share_curve
-from semroute.evaluate.curves.resampled import aurocs, calibration_errors, steps, strong_share_curves
-from semroute.evaluate.metrics import auroc, expected_calibration_error
+from semroute.evaluate.curves import (
+    apgr,
+    aurocs,
+    calibration_errors,
+    cpt,
+    steps,
+    strong_share_curve,
+    strong_share_curves,
+)
+from semroute.evaluate.metrics import Resampling, auroc, bootstrap, expected_calibration_error, interval
 
 
 def _pair(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

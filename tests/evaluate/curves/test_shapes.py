@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from semroute.evaluate.curves.shapes import first_reaching, ratio, trapezoid
+from semroute.evaluate.metrics import first_reaching, ratio, trapezoid
 
 
 def test_a_ratio_without_a_whole_is_not_a_number() -> None:

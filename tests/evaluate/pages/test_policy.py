@@ -9,10 +9,10 @@ import pytest
 from evaluate.study.outcomes import logged, made_up
 
 from semroute.errors import InputError, MissingExtraError
-from semroute.evaluate.curves.bootstrap import Interval
-from semroute.evaluate.pages.policy import figure, page, span, write_page
-from semroute.evaluate.study.results import ComparisonPlan, Policies, Study
-from semroute.evaluate.study.study import run_study
+from semroute.evaluate.comparison import run_study
+from semroute.evaluate.comparison_results import ComparisonPlan, Policies, Study
+from semroute.evaluate.metrics import Interval
+from semroute.render.pages import figure, policy_page, span, write_policy_page
 
 PLAN = ComparisonPlan(resamples=100, points=9)
 
@@ -49,7 +49,7 @@ def _read(text: str) -> _Reader:
 
 
 def test_the_page_holds_all_figures_and_fetches_nothing(study: Study) -> None:
-    text = page(study, None, title="my outcomes", notes=["costs are estimates"])
+    text = policy_page(study, None, title="my outcomes", notes=["costs are estimates"])
     reader = _read(text)
     words = " ".join(reader.words)
     assert reader.fetched == []
@@ -64,7 +64,7 @@ def test_the_page_holds_all_figures_and_fetches_nothing(study: Study) -> None:
 
 
 def test_every_figure_is_explained_with_its_source(study: Study) -> None:
-    text = page(study, None, title="", notes=[])
+    text = policy_page(study, None, title="", notes=[])
     part = text[text.index("What the figures mean") :]
     for name in ("AIQ", "zero router", "PerfGain", "CostSave", "ParetoDist", "arena", "APGR", "CPT(50%)", "AUROC", "-"):
         assert f"<dt>{name}</dt>" in part
@@ -73,13 +73,13 @@ def test_every_figure_is_explained_with_its_source(study: Study) -> None:
 
 
 def test_the_best_single_model_is_told_with_how_it_was_chosen(study: Study) -> None:
-    words = " ".join(" ".join(_read(page(study, None, title="", notes=[])).words).split())
+    words = " ".join(" ".join(_read(policy_page(study, None, title="", notes=[])).words).split())
     (model,) = study.best_shares
     assert f"chosen anew for each fold ({model} for 100.0% of the queries)" in words
 
 
 def test_unseen_tasks_have_their_own_part(study: Study) -> None:
-    text = page(study, study, title="", notes=[])
+    text = policy_page(study, study, title="", notes=[])
     assert "Tasks that were never seen" in text
     assert text.count("<svg") == 2
 
@@ -88,7 +88,7 @@ def test_what_comes_from_files_is_escaped(study: Study) -> None:
     odd = replace(study, models=("<b>small</b>", "large"))
     odd = replace(odd, quality=dict(zip(odd.models, study.quality.values(), strict=True)))
     odd = replace(odd, cost=dict(zip(odd.models, study.cost.values(), strict=True)))
-    text = page(odd, None, title="<script>alert(1)</script>", notes=["<i>"])
+    text = policy_page(odd, None, title="<script>alert(1)</script>", notes=["<i>"])
     assert "<b>small" not in text
     assert "<script>" not in text
     assert "<i>" not in text
@@ -98,7 +98,7 @@ def test_estimates_of_incomplete_rows_are_shown() -> None:
     costs, _, chance = made_up(300)
     costs = replace(costs, table=logged(costs.table))
     found = run_study(costs, Policies(predictions={"truth": chance}), PLAN, method="doubly robust")
-    words = " ".join(_read(page(found, None, title="", notes=[])).words)
+    words = " ".join(_read(policy_page(found, None, title="", notes=[])).words)
     assert "SNIPS" in words
     assert "doubly robust" in words
 
@@ -111,13 +111,13 @@ def test_a_figure_that_is_not_defined_is_a_dash() -> None:
 
 
 def test_a_page_that_cannot_be_written_is_named(study: Study, tmp_path: Path) -> None:
-    write_page(study, None, tmp_path / "p.html", title="", notes=[])
+    write_policy_page(study, None, tmp_path / "p.html", title="", notes=[])
     assert (tmp_path / "p.html").read_text("utf-8").startswith("<!doctype html>")
     with pytest.raises(InputError, match="nowhere"):
-        write_page(study, None, tmp_path / "nowhere" / "p.html", title="", notes=[])
+        write_policy_page(study, None, tmp_path / "nowhere" / "p.html", title="", notes=[])
 
 
 def test_without_jinja_the_extra_is_named(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingExtraError, match=r"semroute-router\[report\]"):
-        page(study, None, title="", notes=[])
+        policy_page(study, None, title="", notes=[])

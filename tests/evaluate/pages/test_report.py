@@ -9,13 +9,11 @@ import pytest
 from evaluate.logged import climbed, outcome
 
 from semroute.errors import InputError
-from semroute.evaluate.baseline import DriftBaseline
-from semroute.evaluate.curves.bootstrap import Interval
-from semroute.evaluate.drift import drift
-from semroute.evaluate.pages.report import page, write_page
-from semroute.evaluate.plots import report as plots
-from semroute.evaluate.report.drift_words import FITS, Compared
-from semroute.evaluate.report.report import LogReport, report
+from semroute.evaluate.drift import FITS, Compared, DriftBaseline, drift
+from semroute.evaluate.log_report import LogReport, report
+from semroute.evaluate.metrics import Interval
+from semroute.render import plots
+from semroute.render.pages import report_page, write_report_page
 
 BASELINE = {"baseline_model": "large", "baseline_usd": 1.0}
 SVG = "{http://www.w3.org/2000/svg}"
@@ -28,7 +26,7 @@ def made() -> LogReport:
 
 
 def test_the_page_fetches_nothing_and_escapes_what_others_named(made: LogReport) -> None:
-    text = page(made, title="all queries")
+    text = report_page(made, title="all queries")
     assert "http" not in text.replace("http://www.w3.org/", "").replace("http://purl.org/", "").replace(
         "http://creativecommons.org/", ""
     ).replace("https://matplotlib.org/", "")
@@ -38,7 +36,7 @@ def test_the_page_fetches_nothing_and_escapes_what_others_named(made: LogReport)
 
 
 def test_the_page_tells_the_saving_the_split_and_the_warning(made: LogReport) -> None:
-    text = page(made, title="all queries")
+    text = report_page(made, title="all queries")
     assert made.saving.share is not None
     assert f"{made.saving.share.value:.1%}" in text
     for words in ("not escalated", "rejected answers", "9.0 times as slow", "is taken to use the tokens"):
@@ -48,7 +46,7 @@ def test_the_page_tells_the_saving_the_split_and_the_warning(made: LogReport) ->
 
 @pytest.mark.parametrize("outcomes", [[], [outcome(model=None, error_kind="TimedOutError")], [climbed(0.1)]])
 def test_a_log_with_hardly_anything_makes_a_page(outcomes: list[object]) -> None:
-    assert "<h1>Report: law</h1>" in page(report(outcomes), title="law")  # type: ignore[arg-type]
+    assert "<h1>Report: law</h1>" in report_page(report(outcomes), title="law")  # type: ignore[arg-type]
 
 
 def test_pictures_are_well_formed_and_the_same_each_time(made: LogReport) -> None:
@@ -61,17 +59,17 @@ def test_pictures_are_well_formed_and_the_same_each_time(made: LogReport) -> Non
 
 def test_a_million_points_are_thinned_to_a_page() -> None:
     made = report(climbed(0.1, hours=place / 10, **BASELINE) for place in range(5000))
-    assert len(page(made, title="x")) < 500_000
+    assert len(report_page(made, title="x")) < 500_000
 
 
 def test_a_page_that_cannot_be_written_leaves_nothing(made: LogReport, tmp_path: Path) -> None:
     target = tmp_path / "page.html"
-    write_page(made, target, title="x")
+    write_report_page(made, target, title="x")
     assert target.read_text("utf-8").startswith("<!doctype html>")
     folder = tmp_path / "taken"
     folder.mkdir()
     with pytest.raises(InputError, match="cannot be written"):
-        write_page(made, folder, title="x")
+        write_report_page(made, folder, title="x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "taken"]
 
 
@@ -94,7 +92,7 @@ def compared(scores: np.ndarray, price: float) -> Compared:
 def test_the_page_tells_of_drift_and_warns_to_tune_again(made: LogReport) -> None:
     found = compared(np.random.default_rng(1).normal(0.2, 0.1, 300), 2.0)
     assert len(found.found.reasons) >= 3
-    text = page(made, title="x", drift=found)
+    text = report_page(made, title="x", drift=found)
     for reason in found.found.reasons:
         assert f'class="warning">tune the policy again: {reason}'.replace("<i>", "&lt;i&gt;") in text
     for cells in found.rows():
@@ -104,5 +102,5 @@ def test_the_page_tells_of_drift_and_warns_to_tune_again(made: LogReport) -> Non
 
 
 def test_the_page_says_that_a_policy_fits_and_nothing_where_none_was_named(made: LogReport) -> None:
-    assert FITS in page(made, title="x", drift=compared(np.random.default_rng(1).normal(0.5, 0.1, 300), 5.0))
-    assert "tuned on" not in page(made, title="x")
+    assert FITS in report_page(made, title="x", drift=compared(np.random.default_rng(1).normal(0.5, 0.1, 300), 5.0))
+    assert "tuned on" not in report_page(made, title="x")

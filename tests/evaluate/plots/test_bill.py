@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from semroute.errors import InputError
-from semroute.evaluate.bill import Bill
-from semroute.evaluate.plots.bill import plot_bill
+from semroute.evaluate.log_report import Bill
+from semroute.render.plots import plot_bill
 
 BILL = Bill(500_000, 6000.0, 0.75, 5.0, 0.15)
 

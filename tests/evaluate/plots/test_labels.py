@@ -5,8 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from semroute.evaluate.plots.drawing import new_figure
-from semroute.evaluate.plots.labels import Box, label_points
+from semroute.render.plots import Box, label_points, new_figure
 
 NAMES = ("gemma-2-9b-it", "llama-3.1-8b-instruct", "llama-3.1-nemotron-51b-instruct", "llama-3.3-nemotron-super-49b-v1")
 COST, QUALITY = np.array([0.034, 0.068, 0.304, 0.304]), np.array([0.62, 0.677, 0.691, 0.670])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semroute.evaluate.plots.paths import along, look_the_same
+from semroute.render.plots import along, look_the_same
 
 BENT = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 1.0]])
 

@@ -10,9 +10,9 @@ import pytest
 from evaluate.study.outcomes import made_up
 
 from semroute.errors import InputError, MissingExtraError
-from semroute.evaluate.plots.policy import drawn, plot_study, svg
-from semroute.evaluate.study.results import ComparisonPlan, Policies, Study
-from semroute.evaluate.study.study import run_study
+from semroute.evaluate.comparison import run_study
+from semroute.evaluate.comparison_results import ComparisonPlan, Policies, Study
+from semroute.render.plots import drawn, plot_study, svg
 
 
 @pytest.fixture(scope="module")

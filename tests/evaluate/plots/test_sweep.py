@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from semroute.errors import InputError, MissingExtraError
-from semroute.evaluate.plots.sweep import plot_sweep
-from semroute.evaluate.semantic import ScoredQueries
-from semroute.evaluate.sweep import SweepPoint, recommend, sweep, threshold_grid
+from semroute.evaluate.routing import ScoredQueries, SweepPoint, recommend, sweep, threshold_grid
+from semroute.render.plots import plot_sweep
 
 
 def swept(*, outside: bool) -> tuple[list[SweepPoint], SweepPoint]:

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from semroute.evaluate.curves.bootstrap import Resampling
-from semroute.evaluate.replay.cascade import cascade_curve, replay_cascade, stops
+from semroute.evaluate.metrics import Resampling
+from semroute.evaluate.replay import cascade_curve, replay_cascade, stops
 
 QUALITY = np.array([[0.2, 0.5, 1.0], [0.9, 0.1, 0.8]], np.float32)
 COST = np.array([[1.0, 2.0, 8.0], [1.0, 4.0, 8.0]], np.float32)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from semroute.evaluate.replay.choices import choose, value_within, values
+from semroute.evaluate.replay import choose, value_within, values
 
 PREDICTED = np.array([[0.5, 0.9], [0.8, 0.8], [0.9, 0.2]], np.float32)
 COST = np.array([[1.0, 3.0], [1.0, 3.0], [1.0, 3.0]], np.float32)

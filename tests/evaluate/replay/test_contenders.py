@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from semroute.errors import InputError
-from semroute.evaluate.replay.contenders import (
+from semroute.evaluate.baselines import (
     PRIOR,
     EvaluationData,
     cluster_table,
@@ -16,7 +16,7 @@ from semroute.evaluate.replay.contenders import (
     prompt_length,
     task_table,
 )
-from semroute.evaluate.replay.folds import Fold, k_folds
+from semroute.evaluate.replay import Fold, k_folds
 from semroute.types import Matrix, QualityPredictor
 
 EVERY = np.arange(4)

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from semroute.evaluate.curves.bootstrap import Resampling
-from semroute.evaluate.replay.choices import choose, values
-from semroute.evaluate.replay.curve import replay, replayed_curve, tradeoff_curve
+from semroute.evaluate.metrics import Resampling
+from semroute.evaluate.replay import choose, replay, replayed_curve, tradeoff_curve, values
 
 
 def test_what_was_chosen_is_replayed() -> None:

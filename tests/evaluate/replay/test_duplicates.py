@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.evaluate.replay import duplicates as module
-from semroute.evaluate.replay.duplicates import duplicates, near_pairs, shared
-from semroute.texts.same import normalize
+from semroute.evaluate import replay
+from semroute.evaluate.replay import duplicates, near_pairs, shared
+from semroute.text.normalise import normalize
 
 
 def _unit(*angles: float) -> np.ndarray:
@@ -32,23 +32,23 @@ def test_vectors_that_all_but_coincide_are_one_group_and_groups_are_joined_throu
 
 def test_many_rows_are_compared_by_text_alone() -> None:
     vectors = _unit(0.0, 0.0, 1.0)
-    original = module.MOST_COMPARED
+    original = replay.MOST_COMPARED
     try:
-        module.MOST_COMPARED = 2
+        replay.MOST_COMPARED = 2
         assert duplicates(["a", "b", "c"], vectors).near is None
     finally:
-        module.MOST_COMPARED = original
+        replay.MOST_COMPARED = original
 
 
 @given(st.lists(st.floats(0, 6.28), min_size=1, max_size=30), st.integers(1, 50))
 def test_pairs_are_those_of_a_loop_whatever_the_block(angles: list[float], cells: int) -> None:
     vectors = _unit(*angles)
-    original = module._CELLS
+    original = replay._CELLS
     try:
-        module._CELLS = cells
+        replay._CELLS = cells
         found = set(map(tuple, near_pairs(vectors).tolist()))
     finally:
-        module._CELLS = original
+        replay._CELLS = original
     whole = vectors @ vectors.T
     sure = {(i, j) for i in range(len(angles)) for j in range(i + 1, len(angles)) if whole[i, j] >= 0.98 + 1e-5}
     perhaps = {(i, j) for i in range(len(angles)) for j in range(i + 1, len(angles)) if whole[i, j] >= 0.98 - 1e-5}

@@ -3,10 +3,9 @@ from __future__ import annotations
 import numpy as np
 
 from semroute.config import Price
-from semroute.evaluate.replay.expected import expected_costs
-from semroute.evaluate.replay.folds import Fold
-from semroute.outcomes.building import TableBuilder
+from semroute.evaluate.replay import Fold, expected_costs
 from semroute.outcomes.costs import with_costs
+from semroute.outcomes.table import TableBuilder
 
 
 def test_the_output_is_the_mean_of_the_training_rows_of_the_task() -> None:

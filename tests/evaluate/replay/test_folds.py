@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.errors import InputError
-from semroute.evaluate.replay.folds import k_folds, task_folds
+from semroute.evaluate.replay import k_folds, task_folds
 
 
 @given(st.lists(st.integers(0, 30), min_size=8, max_size=80), st.integers(2, 5), st.integers(0, 9))

@@ -8,8 +8,7 @@ from evaluate.logged import call, climbed, outcome
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.evaluate.report.notes import notes, warnings
-from semroute.evaluate.report.report import report
+from semroute.evaluate.log_report import notes, report, warnings
 
 BASELINE = {"baseline_model": "large", "baseline_usd": 1.0}
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from semroute.evaluate.report.words import moment, ms, percent, usd
+from semroute.evaluate.log_report import moment, ms, percent, usd
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from semroute.evaluate.risk.betting import mean_is_below
+from semroute.evaluate.risk import mean_is_below
 
 
 def test_a_mean_that_is_clearly_below_is_shown_to_be() -> None:

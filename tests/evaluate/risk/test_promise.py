@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.evaluate.risk.promise import Promise, last_kept
+from semroute.evaluate.risk import Promise, last_kept
 
 
 def test_the_bound_by_hand() -> None:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.evaluate.risk.promise import Promise
-from semroute.evaluate.risk.units import Totals
+from semroute.evaluate.metrics import Totals
+from semroute.evaluate.risk import Promise
 
 
 def test_by_hand() -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from semroute.outcomes.building import TableBuilder
 from semroute.outcomes.costs import Costs, with_costs
-from semroute.outcomes.table import OutcomeTable
+from semroute.outcomes.table import OutcomeTable, TableBuilder
 
 MODELS = ("small", "large")
 PRICE = (0.001, 0.010)

@@ -8,11 +8,11 @@ from evaluate.study.outcomes import logged, made_up
 
 from semroute.config import Price
 from semroute.errors import InputError
-from semroute.evaluate.curves.bootstrap import Resampling, interval
-from semroute.evaluate.replay.folds import k_folds
-from semroute.evaluate.study.completing import complete, probabilities, select
-from semroute.outcomes.building import TableBuilder
+from semroute.evaluate.metrics import Resampling, interval
+from semroute.evaluate.offpolicy import complete, probabilities, select
+from semroute.evaluate.replay import k_folds
 from semroute.outcomes.costs import Costs, with_costs
+from semroute.outcomes.table import TableBuilder
 
 
 def test_rows_that_are_all_complete_are_all_taken() -> None:

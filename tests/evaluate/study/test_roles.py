@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from semroute.errors import InputError
-from semroute.evaluate.replay.folds import Fold
-from semroute.evaluate.study.roles import best_single, chosen_shares, roles
+from semroute.evaluate.comparison_results import best_single, chosen_shares, roles
+from semroute.evaluate.replay import Fold
 
 QUALITY = np.array([[0.2, 0.9, 0.5], [0.4, 0.7, 0.5]], np.float32)
 COST = np.array([[1.0, 5.0, 5.0], [1.0, 5.0, 5.0]], np.float32)

@@ -7,9 +7,9 @@ import pytest
 from evaluate.study.outcomes import MODELS, logged, made_up
 
 from semroute.errors import InputError
-from semroute.evaluate.study.completing import select
-from semroute.evaluate.study.results import CLUSTERS, LENGTH, ORACLE, TASKS, ComparisonPlan, Policies, Study
-from semroute.evaluate.study.study import mixing, run_study
+from semroute.evaluate.comparison import mixing, run_study
+from semroute.evaluate.comparison_results import CLUSTERS, LENGTH, ORACLE, TASKS, ComparisonPlan, Policies, Study
+from semroute.evaluate.offpolicy import select
 
 PLAN = ComparisonPlan(resamples=200, points=15)
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semroute.evaluate.study.needed import LEAST, needed
-from semroute.evaluate.study.tasks import task_figures
+from semroute.evaluate.comparison_results import LEAST, needed, task_figures
 
 
 def test_by_hand() -> None:

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semroute.errors import InputError
-from semroute.evaluate.study.completing import probabilities, select
-from semroute.evaluate.study.weights import Doubts, doubts
+from semroute.evaluate.offpolicy import Doubts, doubts, probabilities, select
 from semroute.outcomes.table import OutcomeTable
 
 

@@ -6,7 +6,7 @@ from random import Random
 
 import numpy as np
 
-from semroute.learn.answers.rows import JudgedAnswers
+from semroute.learn.answer_quality import JudgedAnswers
 
 
 def made(n: int, *, seed: int = 0, logprobs: bool = False, noise: float = 0.1) -> JudgedAnswers:

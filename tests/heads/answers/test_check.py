@@ -5,9 +5,8 @@ from pathlib import Path
 from heads.answers.made import made
 
 from semroute.config import Config
-from semroute.heads.answers import write_classifier
-from semroute.heads.answers.check import check_classifiers
-from semroute.learn.answers.training import train
+from semroute.learn.answer_quality import train
+from semroute.predictors.answer_quality import check_classifiers, write_classifier
 
 
 def test_every_classifier_that_is_missing_is_named_with_its_key(tmp_path: Path) -> None:

@@ -8,12 +8,21 @@ from heads.answers.made import made
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.heads.answers import AnswerClassifier
-from semroute.heads.answers.classifier import dense, feature_names, no_words, scaled
-from semroute.heads.answers.shape import SHAPE, shape
-from semroute.heads.answers.tokens import LEAST, TOKENS, token_features
-from semroute.heads.answers.words import BUCKETS, hashed
-from semroute.learn.answers.training import train
+from semroute.learn.answer_quality import train
+from semroute.predictors.answer_quality import (
+    BUCKETS,
+    LEAST,
+    SHAPE,
+    TOKENS,
+    AnswerClassifier,
+    dense,
+    feature_names,
+    hashed,
+    no_words,
+    scaled,
+    shape,
+    token_features,
+)
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.errors import ArtifactError, InputError
-from semroute.heads.answers import AnswerClassifier, read_classifier, write_classifier
-from semroute.heads.folder import MANIFEST
-from semroute.learn.answers.training import train
+from semroute.learn.answer_quality import train
+from semroute.predictors.answer_quality import AnswerClassifier, read_classifier, write_classifier
+from semroute.storage import MANIFEST
 
 
 @pytest.fixture(scope="module")

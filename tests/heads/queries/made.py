@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.heads.queries.costs import CallCosts
+from semroute.predictors.query_quality import CallCosts
 from semroute.types import Matrix
 
 MODELS = ("small", "large")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from semroute.config import Price
-from semroute.heads.queries.costs import CallCosts
+from semroute.predictors.query_quality import CallCosts
 
 COSTS = CallCosts(
     models=("small", "told"),

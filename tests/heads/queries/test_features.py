@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.heads.queries.features import (
+from semroute.predictors.query_features import (
     BLOCKS,
     FEATURES,
     MOST_CHARACTERS,

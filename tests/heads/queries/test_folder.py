@@ -17,12 +17,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from semroute.errors import ArtifactError, InputError
-from semroute.heads.folder import MANIFEST
-from semroute.heads.queries import QueryClassifier, read_query_classifier, write_query_classifier
-from semroute.heads.queries.folder import FOLDER
-from semroute.heads.queries.trees import TreesHead
-from semroute.learn.queries.rows import TrainingRows
-from semroute.learn.queries.training import Setting, train_queries
+from semroute.learn.estimators import TrainingRows
+from semroute.learn.query_quality import Setting, train_queries
+from semroute.predictors.quality_heads import TreesHead
+from semroute.predictors.query_quality import FOLDER, QueryClassifier, read_query_classifier, write_query_classifier
+from semroute.storage import MANIFEST
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,8 @@ import numpy as np
 import pytest
 from heads.queries.made import DIMENSIONS, made, no_categories
 
-from semroute.heads.queries.clusters import ClusterHead
-from semroute.heads.queries.features import FEATURES
-from semroute.heads.queries.inputs import QueryInputs
-from semroute.heads.queries.linear import LinearHead
-from semroute.heads.queries.neighbours import PRIOR, NeighbourHead
-from semroute.heads.queries.trees import LEAF, TreesHead
+from semroute.predictors.quality_heads import LEAF, PRIOR, ClusterHead, LinearHead, NeighbourHead, TreesHead
+from semroute.predictors.query_features import FEATURES, QueryInputs
 
 AXES = np.eye(DIMENSIONS, dtype=np.float32)
 

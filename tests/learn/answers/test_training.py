@@ -9,10 +9,15 @@ from heads.answers.made import made
 
 from semroute.errors import InputError
 from semroute.evaluate.metrics import auroc
-from semroute.learn.answers.matrix import Scaling
-from semroute.learn.answers.rows import JudgedAnswers, judged_answers
-from semroute.learn.answers.training import train
-from semroute.learn.answers.validation import Validation, at_threshold, threshold_for
+from semroute.learn.answer_quality import (
+    JudgedAnswers,
+    Scaling,
+    Validation,
+    at_threshold,
+    judged_answers,
+    threshold_for,
+    train,
+)
 from semroute.outcomes.files import read_outcomes
 
 

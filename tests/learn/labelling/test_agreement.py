@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from semroute.learn.labelling.agreement import agreement
+from semroute.learn.labelling import agreement
 
 
 def test_by_hand() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from semroute.learn.labelling.grading import MOST_CHARACTERS, grading_request, read_grade
+from semroute.learn.labelling import MOST_CHARACTERS, grading_request, read_grade
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.learn.labelling.order import RANDOM, disagreement, picks, rarity
+from semroute.learn.labelling import RANDOM, disagreement, picks, rarity
 
 
 def test_answers_that_share_no_word_disagree_wholly() -> None:

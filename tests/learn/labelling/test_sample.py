@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.learn.labelling.order import RANDOM, picks
-from semroute.learn.labelling.sample import draw, fingerprint, random_sample
+from semroute.learn.labelling import RANDOM, draw, fingerprint, picks, random_sample
 
 ROWS = 500
 

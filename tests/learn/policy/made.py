@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from semroute.index import BothScores
-from semroute.learn.policy.part import PolicyData
+from semroute.learn.policy.families import PolicyData
 
 MODELS = ("small", "large")
 

@@ -9,20 +9,20 @@ import yaml
 from learn.policy.made import MODELS, part
 
 from semroute.config import Config
-from semroute.config.overlay import overlaid
-from semroute.evaluate.replay.choices import choose
+from semroute.config.load import overlaid
+from semroute.evaluate.replay import choose
 from semroute.index import BothScores
 from semroute.learn.policy.families import (
+    AnswerPlan,
     ByCategory,
     ByClassifier,
     ByClassifierAndCascade,
     CascadeFamily,
     CategoryTable,
     Family,
+    PolicyData,
     SingleModels,
 )
-from semroute.learn.policy.families.ways import AnswerPlan
-from semroute.learn.policy.part import PolicyData
 
 CATEGORIES = ("easy", "hard")
 ALL_OF_LARGE = {"use": "large", "accept": {"format": False}}

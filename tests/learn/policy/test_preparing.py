@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from semroute.catalog import estimate_query_tokens
 from semroute.config import Price
 from semroute.errors import InputError
-from semroute.heads.queries.inputs import QueryInputs
 from semroute.index import BothScores
-from semroute.learn.policy.preparing import PolicyInputs, prepare, split
-from semroute.learn.queries.linear import LinearEstimator
-from semroute.outcomes.building import TableBuilder
+from semroute.learn.estimators import LinearEstimator
+from semroute.learn.policy.prepare import PolicyInputs, prepare, split
 from semroute.outcomes.costs import with_costs
+from semroute.outcomes.table import TableBuilder
+from semroute.predictors.query_features import QueryInputs
 
 PRICES = {"small": Price(input=1, output=1), "large": Price(input=10, output=10)}
 

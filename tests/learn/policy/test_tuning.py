@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 from learn.policy.made import MODELS, part
 
-from semroute.evaluate.risk.promise import Promise
-from semroute.learn.policy.families import ByCategory, ByClassifier, CascadeFamily, Family, SingleModels
-from semroute.learn.policy.part import PolicyData
-from semroute.learn.policy.preparing import PolicySplit
-from semroute.learn.policy.search import frontier, points
-from semroute.learn.policy.summary import summarise
-from semroute.learn.policy.tuning import Goal, Tuned, strongest_model, tune
+from semroute.evaluate.risk import Promise
+from semroute.learn.policy.families import ByCategory, ByClassifier, CascadeFamily, Family, PolicyData, SingleModels
+from semroute.learn.policy.prepare import PolicySplit
+from semroute.learn.policy.search import Goal, Tuned, frontier, points, strongest_model, summarise, tune
 
 FAMILIES: list[Family] = [
     SingleModels(MODELS),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from semroute.evaluate.metrics import expected_calibration_error
-from semroute.heads.queries.classifier import calibrated
-from semroute.learn.queries.calibration import calibration, cross_calibrated
+from semroute.learn.stacking import calibration, cross_calibrated
+from semroute.predictors.query_quality import calibrated
 
 N = 4000
 

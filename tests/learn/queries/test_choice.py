@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semroute.learn.queries.choice import Grouping, HeadChoice, choose_heads
-from semroute.learn.queries.tuned_part import TunedPart
+from semroute.learn.finetuning import TunedPart
+from semroute.learn.stacking import Grouping, HeadChoice, choose_heads
 
 N = 400
 UNSEEN = np.arange(0, N, 5)

@@ -5,9 +5,9 @@ import pytest
 
 from semroute.catalog import estimate_query_tokens
 from semroute.config import Price
-from semroute.learn.queries.costs import asked_tokens, call_costs
-from semroute.outcomes.building import TableBuilder
+from semroute.evaluate.replay import asked_tokens, call_costs
 from semroute.outcomes.costs import Costs, with_costs
+from semroute.outcomes.table import TableBuilder
 
 SHORT, LONG = "How are you?", "Tell me, please, all that you know about the cats of Rome. " * 4
 PRICES = {"x": Price(input=1.0, output=2.0)}

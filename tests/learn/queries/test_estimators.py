@@ -5,16 +5,20 @@ import pytest
 from heads.queries.made import MODELS, made, no_categories
 from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingRegressor
 
-from semroute.heads.queries.inputs import QueryInputs
-from semroute.heads.queries.trees import tree_columns
-from semroute.learn.queries.boosting import BoostingEstimator
-from semroute.learn.queries.clusters import ClusterEstimator
-from semroute.learn.queries.estimator import Estimator, group_by_missingness, out_of_fold
-from semroute.learn.queries.forest import ForestEstimator
-from semroute.learn.queries.linear import LinearEstimator
-from semroute.learn.queries.neighbours import NeighbourEstimator
-from semroute.learn.queries.stacking import squared_error
-from semroute.learn.queries.training import estimators
+from semroute.learn.estimators import (
+    BoostingEstimator,
+    ClusterEstimator,
+    Estimator,
+    ForestEstimator,
+    LinearEstimator,
+    NeighbourEstimator,
+    group_by_missingness,
+    out_of_fold,
+)
+from semroute.learn.query_quality import estimators
+from semroute.learn.stacking import squared_error
+from semroute.predictors.quality_heads import tree_columns
+from semroute.predictors.query_features import QueryInputs
 
 EVERY = list(estimators().items())
 N = 400

@@ -11,16 +11,13 @@ from heads.queries.made import MODELS, Made, costs_of, made, no_categories
 
 from semroute.errors import ArtifactError, EncoderError, InputError
 from semroute.evaluate.metrics import auroc
-from semroute.heads.folder import MANIFEST
-from semroute.heads.queries import read_query_classifier, write_query_classifier
-from semroute.heads.queries.inputs import QueryInputs
-from semroute.heads.queries.tuned import TunedHead
-from semroute.learn.queries.finetuning import FineTuning, _batches, _loss, fine_tune
-from semroute.learn.queries.quality_model import QualityModel
-from semroute.learn.queries.report import model_figures, training_report
-from semroute.learn.queries.rows import TrainingRows
-from semroute.learn.queries.training import Setting, TrainedQueries, train_queries
-from semroute.learn.queries.tuned_part import TunedPart, tune_part
+from semroute.learn.estimators import TrainingRows
+from semroute.learn.finetuning import FineTuning, QualityModel, TunedPart, _batches, _loss, fine_tune, tune_part
+from semroute.learn.query_quality import Setting, TrainedQueries, model_figures, train_queries, training_report
+from semroute.predictors.quality_heads import TunedHead
+from semroute.predictors.query_features import QueryInputs
+from semroute.predictors.query_quality import read_query_classifier, write_query_classifier
+from semroute.storage import MANIFEST
 
 pytestmark = pytest.mark.torch
 
@@ -78,7 +75,7 @@ def test_it_begins_with_the_prior(backbone: Path, tmp_path: Path) -> None:
 def test_the_backbone_in_memory_is_left_as_it_is(backbone: Path, tmp_path: Path) -> None:
     import torch
 
-    from semroute.encoders.sentence import load
+    from semroute.encoders.export import load
 
     sentence = load(str(backbone))
     before = {name: weight.clone() for name, weight in sentence.state_dict().items()}
@@ -138,7 +135,7 @@ def test_the_left_out_fifth_judges_and_the_rest_does_not(tuned: TunedPart, train
 
 
 def test_beside_other_heads_it_takes_a_share_of_the_stack(tuned: TunedPart) -> None:
-    from semroute.learn.queries.clusters import ClusterEstimator
+    from semroute.learn.estimators import ClusterEstimator
 
     data = rows_of(made(400, noise=0.0))
     found = train_queries(data, SETTING, heads={"clusters": ClusterEstimator()}, tuned=tuned)
@@ -168,7 +165,7 @@ def test_it_comes_back_from_the_folder_as_it_was_written(trained: TrainedQueries
 
 
 def test_a_training_without_it_takes_its_files_away(trained: TrainedQueries, tmp_path: Path) -> None:
-    from semroute.learn.queries.linear import LinearEstimator
+    from semroute.learn.estimators import LinearEstimator
 
     write_query_classifier(trained.classifier, tmp_path / "c", report={})
     data = rows_of(made(100))

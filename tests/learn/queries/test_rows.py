@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from semroute.errors import InputError
-from semroute.learn.queries.costs import asked_tokens, call_costs
-from semroute.learn.queries.rows import usable_rows
+from semroute.evaluate.replay import asked_tokens, call_costs
+from semroute.learn.estimators import usable_rows
 from semroute.outcomes.costs import with_costs
 from semroute.outcomes.files import read_outcomes
 from semroute.outcomes.table import OutcomeTable

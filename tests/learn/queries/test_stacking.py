@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.learn.queries.stacking import STACK, choose_stack, join, squared_error
+from semroute.learn.stacking import STACK, choose_stack, join, squared_error
 
 N = 300
 FOLD = np.arange(N) % 3

@@ -5,13 +5,17 @@ import pytest
 from heads.queries.made import MODELS, costs_of, made, no_categories
 
 from semroute.errors import InputError
-from semroute.learn.queries.linear import LinearEstimator
-from semroute.learn.queries.neighbours import NeighbourEstimator
-from semroute.learn.queries.report import data_fingerprint, model_figures, training_report
-from semroute.learn.queries.rows import TrainingRows
-from semroute.learn.queries.stacking import squared_error
-from semroute.learn.queries.training import Setting, TrainedQueries, train_queries
-from semroute.learn.queries.value import matching_value
+from semroute.learn.estimators import LinearEstimator, NeighbourEstimator, TrainingRows
+from semroute.learn.query_quality import (
+    Setting,
+    TrainedQueries,
+    data_fingerprint,
+    matching_value,
+    model_figures,
+    train_queries,
+    training_report,
+)
+from semroute.learn.stacking import squared_error
 
 SETTING = Setting("print", costs_of(), no_categories())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from semroute.outcomes.ids import new_id
+from semroute.router.complete import new_id
 from semroute.types import (
     Attempt,
     CategoryScore,

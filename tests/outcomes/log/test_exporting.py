@@ -13,7 +13,7 @@ from outcomes.log.made import outcome
 from semroute.config import Log
 from semroute.outcomes.files import read_outcomes
 from semroute.outcomes.log import OutcomeLog, open_log
-from semroute.outcomes.log.exporting import as_dict, as_labelled, write_jsonl, write_parquet
+from semroute.outcomes.log.reader import as_dict, as_labelled, write_jsonl, write_parquet
 from semroute.types import TokenLogprob
 
 

@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from outcomes.log.made import decision, outcome
 
-from semroute.outcomes.ids import new_id
 from semroute.outcomes.log import OutcomeLog
-from semroute.outcomes.log.privacy import storable
+from semroute.outcomes.log.redaction import storable
+from semroute.router.complete import new_id
 from semroute.types import Outcome
 
 

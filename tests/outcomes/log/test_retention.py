@@ -5,7 +5,7 @@ from sqlalchemy import func, select
 
 from semroute.config import Log
 from semroute.outcomes.log import OutcomeLog, open_log
-from semroute.outcomes.log.retention import DAY_S, EVERY_S, PORTION, RetentionJob, prune
+from semroute.outcomes.log.database import DAY_S, EVERY_S, PORTION, RetentionJob, prune
 from semroute.outcomes.log.schema import calls, checks, feedback, trials
 
 NOW = 1_700_000_000.0

@@ -20,9 +20,9 @@ from sqlalchemy import create_engine, event, text
 from semroute.config import Log
 from semroute.errors import StateError
 from semroute.outcomes.log import OutcomeLog, open_log
-from semroute.outcomes.log.opening import dropped, open_engine, prepare
+from semroute.outcomes.log.engine import dropped, open_engine, prepare
 from semroute.outcomes.log.postgres import CONNECTING
-from semroute.outcomes.log.privacy import RedactionPolicy
+from semroute.outcomes.log.redaction import RedactionPolicy
 from semroute.outcomes.log.writer import Writer
 
 
@@ -127,7 +127,7 @@ def test_long_answers_fill_the_memory_before_their_number_does(tmp_path: Path) -
 def test_a_stop_keeps_its_promise_though_the_server_hangs(
     network: BlackHole, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("semroute.outcomes.log.inserting.WRITE_S", 600)
+    monkeypatch.setattr("semroute.outcomes.log.writer.WRITE_S", 600)
     log = open_log(Log(url=network.url), {})
     network.stop()
     for _ in range(7):
@@ -144,7 +144,7 @@ def test_a_stop_keeps_its_promise_though_the_server_hangs(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_does_not_wait_for_a_server_that_hangs(network: BlackHole, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semroute.outcomes.log.inserting.WRITE_S", 600)
+    monkeypatch.setattr("semroute.outcomes.log.writer.WRITE_S", 600)
     monkeypatch.setattr("semroute.forks.WAIT_S", 20.0)
     log = open_log(Log(url=network.url), {})
     network.stop()

@@ -21,8 +21,8 @@ from sqlalchemy import Engine, event
 
 from semroute.config import Log
 from semroute.outcomes.log import OutcomeLog, open_log
-from semroute.outcomes.log.opening import open_engine, prepare
-from semroute.outcomes.log.privacy import RedactionPolicy
+from semroute.outcomes.log.engine import open_engine, prepare
+from semroute.outcomes.log.redaction import RedactionPolicy
 from semroute.outcomes.log.writer import BATCH, FLUSH_S, Writer
 from semroute.types import Outcome
 

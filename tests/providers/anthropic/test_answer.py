@@ -18,9 +18,9 @@ from semroute.errors import (
     RateLimitError,
     RequestError,
 )
-from semroute.providers.anthropic.answer import AnthropicAnswer
+from semroute.providers.anthropic import AnthropicAnswer
+from semroute.providers.streaming import ServerSentEvent
 from semroute.providers.target import CallTarget
-from semroute.providers.transport.sse import ServerSentEvent
 from semroute.types import Completion, Request, ToolCall, Usage
 
 TARGET = CallTarget(

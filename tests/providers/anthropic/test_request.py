@@ -6,7 +6,7 @@ import pytest
 
 from semroute.config import Deployment
 from semroute.errors import CapabilityError, RequestError
-from semroute.providers.anthropic.request import DEFAULT_MAX_TOKENS, NO_TEXT, closed, payload
+from semroute.providers.anthropic import DEFAULT_MAX_TOKENS, NO_TEXT, closed, payload
 from semroute.providers.target import CallTarget
 from semroute.types import Request, Tool
 

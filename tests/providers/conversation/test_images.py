@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semroute.providers.conversation.images import InlineImage, LinkedImage, image
+from semroute.providers.messages import InlineImage, LinkedImage, image
 
 
 @settings(deadline=None)

@@ -5,8 +5,8 @@ import pytest
 from semroute.config import Deployment
 from semroute.errors import CapabilityError
 from semroute.providers import CallTarget
-from semroute.providers.conversation.lacking import lacks
-from semroute.providers.openai.payload import payload
+from semroute.providers.messages import lacks
+from semroute.providers.openai import payload
 from semroute.types import Request, Tool
 
 EVERYTHING = Request(

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semroute.errors import CapabilityError, RequestError
-from semroute.providers.conversation.images import InlineImage, LinkedImage
-from semroute.providers.conversation.messages import CallPart, Conversation, Result, Text, Turn, read
+from semroute.providers.messages import CallPart, Conversation, InlineImage, LinkedImage, Result, Text, Turn, read
 from semroute.types import Request
 
 

@@ -17,9 +17,9 @@ from semroute.errors import (
     OverloadedError,
     RateLimitError,
 )
-from semroute.providers.gemini.answer import GeminiAnswer
+from semroute.providers.gemini import GeminiAnswer
+from semroute.providers.streaming import ServerSentEvent
 from semroute.providers.target import CallTarget
-from semroute.providers.transport.sse import ServerSentEvent
 from semroute.types import Completion, Request, TokenLogprob, ToolCall, Usage
 
 TARGET = CallTarget(

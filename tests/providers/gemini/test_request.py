@@ -6,7 +6,7 @@ import pytest
 
 from semroute.config import Deployment
 from semroute.errors import CapabilityError, RequestError
-from semroute.providers.gemini.request import UNSIGNED, payload
+from semroute.providers.gemini import UNSIGNED, payload
 from semroute.providers.target import CallTarget
 from semroute.types import Request, Tool
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from semroute.config import Deployment
-from semroute.config.vendors import Format
+from semroute.config.deployments import Format
 from semroute.errors import (
     AuthenticationError,
     ContentFilterError,

@@ -9,7 +9,7 @@ import pytest
 from semroute.config import Deployment
 from semroute.errors import RequestError
 from semroute.providers import CallTarget, openai
-from semroute.providers.openai.payload import payload
+from semroute.providers.openai import payload
 from semroute.testing import FakeProvider, answer
 from semroute.types import Completion, Request
 

@@ -7,9 +7,9 @@ import pytest
 
 from semroute.config import Deployment
 from semroute.errors import RequestError
-from semroute.providers.openai.payload import payload
+from semroute.providers.connection import encode, read_json
+from semroute.providers.openai import payload
 from semroute.providers.target import CallTarget
-from semroute.providers.transport.http import encode, read_json
 from semroute.types import Request, Tool
 
 MESSAGES = ({"role": "user", "content": "hi"},)

@@ -25,9 +25,8 @@ from semroute.errors import (
     RequestError,
     UnavailableError,
 )
-from semroute.providers import openai
-from semroute.providers.openai import wire
-from semroute.providers.openai.stream import Assembly
+from semroute.providers import openai, openai_wire
+from semroute.providers.openai import Assembly
 from semroute.providers.target import CallTarget
 from semroute.types import Completion, Delta, Request, TokenLogprob, ToolCall, Usage
 
@@ -363,13 +362,15 @@ TEXTS = st.lists(st.text(max_size=5), max_size=6)
 def test_an_assembled_answer_is_what_was_cut_into_pieces(texts: list[str], calls: list[tuple[str, int]]) -> None:
     assembly, deltas = Assembly(), []
     for text in texts:
-        deltas.append(assembly.add(wire.Chunk.model_validate(chunk(text))))
+        deltas.append(assembly.add(openai_wire.Chunk.model_validate(chunk(text))))
     for index, (arguments, step) in enumerate(calls):
-        assembly.add(wire.Chunk.model_validate(chunk(None, tool_calls=[piece(index, f"id{index}", "f", "")])))
+        assembly.add(openai_wire.Chunk.model_validate(chunk(None, tool_calls=[piece(index, f"id{index}", "f", "")])))
         for start in range(0, len(arguments), step):
             part = piece(index, None, None, arguments[start : start + step])
-            assembly.add(wire.Chunk.model_validate(chunk(None, tool_calls=[part])))
+            assembly.add(openai_wire.Chunk.model_validate(chunk(None, tool_calls=[part])))
     message = assembly.answer().message
     assert deltas == texts
     assert message.content == "".join(texts)
-    assert [wire.as_text(call.function.arguments) for call in message.tool_calls or ()] == [each for each, _ in calls]
+    assert [openai_wire.as_text(call.function.arguments) for call in message.tool_calls or ()] == [
+        each for each, _ in calls
+    ]

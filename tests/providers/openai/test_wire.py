@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.providers.openai import wire
+from semroute.providers import openai_wire
 from semroute.types import TokenLogprob, Usage
 
 
@@ -32,7 +32,7 @@ from semroute.types import TokenLogprob, Usage
 def test_every_servers_word_has_one_of_ours(
     reason: str | None, calls: bool, refuses: bool, meaning: str | None
 ) -> None:
-    assert wire.finish_reason(reason, calls=calls, refuses=refuses) == meaning
+    assert openai_wire.finish_reason(reason, calls=calls, refuses=refuses) == meaning
 
 
 def counted(prompt: int, completion: int, **more: Any) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def counted(prompt: int, completion: int, **more: Any) -> dict[str, Any]:
     ],
 )
 def test_tokens_are_counted_as_each_server_writes_them(value: object, usage: Usage | None) -> None:
-    assert wire.usage(value) == usage
+    assert openai_wire.usage(value) == usage
 
 
 COUNTS = st.none() | st.integers(-5, 1000) | st.text(max_size=3)
@@ -78,7 +78,7 @@ DETAILS = COUNTS | st.dictionaries(st.sampled_from(["cached_tokens", "reasoning_
 def test_parts_are_never_more_than_their_whole(
     prompt: object, completion: object, total: object, of_prompt: object, of_completion: object
 ) -> None:
-    usage = wire.usage(
+    usage = openai_wire.usage(
         {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
@@ -95,5 +95,5 @@ def test_parts_are_never_more_than_their_whole(
 
 def test_a_logprob_that_is_no_number_is_not_read() -> None:
     good = {"token": "a", "logprob": -1}
-    assert wire.logprobs({"content": [good]}) == (TokenLogprob("a", -1.0),)
-    assert wire.logprobs({"content": [good, {"token": "b", "logprob": float("-inf")}]}) == ()
+    assert openai_wire.logprobs({"content": [good]}) == (TokenLogprob("a", -1.0),)
+    assert openai_wire.logprobs({"content": [good, {"token": "b", "logprob": float("-inf")}]}) == ()

@@ -27,9 +27,11 @@ from semroute.errors import (
     UnavailableError,
 )
 from semroute.http_client import SLICE, body_pieces
+from semroute.providers import connection, http, streaming
+from semroute.providers import connection as wire
+from semroute.providers.connection import read_json
+from semroute.providers.http import open_stream, post_json
 from semroute.providers.target import CallTarget
-from semroute.providers.transport import connection, http, sse, wire
-from semroute.providers.transport.http import open_stream, post_json, read_json
 
 ANSWER = {"text": "é" * 1000}
 PLAIN = json.dumps(ANSWER).encode()
@@ -48,7 +50,7 @@ async def post(client: httpx.AsyncClient, where: CallTarget) -> dict[str, object
 
 
 async def read(client: httpx.AsyncClient, where: CallTarget) -> list[str]:
-    events: AsyncGenerator[sse.ServerSentEvent] = open_stream(client, where, "/x", {}, headers={}, within_s=20)
+    events: AsyncGenerator[streaming.ServerSentEvent] = open_stream(client, where, "/x", {}, headers={}, within_s=20)
     async with aclosing(events):
         return [event.data async for event in events]
 

@@ -20,9 +20,9 @@ from semroute.errors import (
     RequestError,
     UnavailableError,
 )
+from semroute.providers.error_codes import MAX_QUOTED, quote_reply
+from semroute.providers.failures import failure, failure_in_200
 from semroute.providers.target import CallTarget
-from semroute.providers.transport.failures import failure, failure_in_200
-from semroute.providers.transport.reports import MAX_QUOTED, quote
 
 KEY = "sk-proj-a1b2c3d4e5f6g7h8"
 TARGET = CallTarget(Deployment(name="spot", model="small", api_key_env=("TEST_KEY",)), "TEST_KEY", KEY)
@@ -285,7 +285,7 @@ def test_a_body_of_any_shape_gives_an_error_that_can_be_printed(status: int, ans
 
 @given(st.text(max_size=400), st.text("abc", min_size=8, max_size=12))
 def test_a_quotation_is_one_short_printable_line_without_the_key(text: str, key: str) -> None:
-    shown = quote(f"{text}{key}{text}", key)
+    shown = quote_reply(f"{text}{key}{text}", key)
     assert key not in shown
     assert len(shown) <= MAX_QUOTED
     assert shown.isprintable()

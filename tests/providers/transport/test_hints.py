@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.providers.transport.hints import MAX_READ, MAX_WAIT_S, MAX_WORDED_S, retry_after, wait_s
+from semroute.providers.failures import MAX_READ, MAX_WAIT_S, MAX_WORDED_S, retry_after, wait_s
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC).timestamp()
 

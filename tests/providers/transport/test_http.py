@@ -24,9 +24,10 @@ from semroute.errors import (
     RequestError,
     UnavailableError,
 )
+from semroute.providers import connection, http, streaming
+from semroute.providers.connection import authorization, read_json
+from semroute.providers.http import open_stream, post_json
 from semroute.providers.target import CallTarget
-from semroute.providers.transport import connection, http, sse
-from semroute.providers.transport.http import authorization, open_stream, post_json, read_json
 
 KEY = "sk-proj-a1b2c3d4e5f6g7h8"
 T = TypeVar("T")
@@ -53,7 +54,7 @@ async def post(
 
 def events_of(
     client: httpx.AsyncClient, where: CallTarget, *, within_s: float = 10.0
-) -> AsyncGenerator[sse.ServerSentEvent]:
+) -> AsyncGenerator[streaming.ServerSentEvent]:
     return open_stream(client, where, "/x", {"a": 1}, headers=authorization(where), within_s=within_s)
 
 

@@ -16,9 +16,9 @@ import pytest
 from semroute.config import Deployment, Timeouts
 from semroute.errors import ProviderTimeoutError, UnavailableError
 from semroute.providers import ADAPTERS
+from semroute.providers.http import open_stream, post_json
+from semroute.providers.streaming import CallClock
 from semroute.providers.target import CallTarget
-from semroute.providers.transport.http import open_stream, post_json
-from semroute.providers.transport.limits import CallClock
 from semroute.testing import FakeProvider, hang, stall_after
 from semroute.types import Completion, Request
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.providers.transport.sse import EventTooLongError, Parser, ServerSentEvent
+from semroute.providers.streaming import EventTooLongError, Parser, ServerSentEvent
 
 
 def parse(*chunks: bytes) -> list[ServerSentEvent]:

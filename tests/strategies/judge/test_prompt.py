@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.strategies.judge.prompt import Question, question, shortened
+from semroute.strategies.judge import Question, question, shortened
 from semroute.types import Request
 
 CANDIDATES = ("small", "large", "frontier")

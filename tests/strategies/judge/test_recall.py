@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.strategies.judge.recall import Recall
+from semroute.strategies.judge import Recall
 
 
 def test_a_value_is_forgotten_when_it_is_too_old() -> None:

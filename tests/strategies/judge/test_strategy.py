@@ -232,7 +232,7 @@ def test_a_slow_judge_is_left_behind_and_what_was_called_is_known(provider: Fake
 def test_a_caller_that_keeps_no_time_is_left_behind_too(
     provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("semroute.strategies.judge.strategy.GRACE_S", 0.1)
+    monkeypatch.setattr("semroute.strategies.judge.GRACE_S", 0.1)
 
     class Stuck(DispatchCaller):
         async def complete(self, *arguments: Any, **more: Any) -> Any:

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.config import Condition
-from semroute.strategies.rules.conditions import compiled
-from semroute.strategies.rules.facts import Facts
+from semroute.strategies.rules import Facts, compiled
 from semroute.types import Request, Tool
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/x.png"}}
@@ -147,7 +146,7 @@ def test_a_pattern_that_was_taken_never_fails_on_a_text(text: str, pattern: str)
 
 def test_each_fact_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    monkeypatch.setattr("semroute.strategies.rules.facts.detect_language", lambda text: calls.append(text) or "en")
+    monkeypatch.setattr("semroute.strategies.rules.detect_language", lambda text: calls.append(text) or "en")
     both = {"any": [{"language": "de"}, {"language": "fr"}, {"not": {"language": "en"}}]}
     of = facts()
     assert not holds(both, of)

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that is handed over; started by :mod:`semroute.outcomes.log.opening` alone."""
+"""Runs migrations on the connection that is handed over; started by :mod:`semroute.outcomes.log.engine` alone."""
 
 from __future__ import annotations
 

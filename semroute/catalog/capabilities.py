@@ -1,0 +1,225 @@
+"""Deployments of which too little is known to choose among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from semroute.catalog.parameters import Parameters, parameters_of, unsaid
+from semroute.catalog.prices import listing_of, price_of
+from semroute.catalog.tokens import estimate_tokens
+from semroute.config import Config, Deployment, ModelSpec, Problem
+from semroute.config.check import cascades
+from semroute.config.values import dotted
+from semroute.types import Request, tier_words
+
+# What a request asks of a model.
+
+DEFAULT_OUTPUT_TOKENS = 1024
+"""Taken for the answer's length where the request sets none: for reservations and for the expected cost."""
+
+LONG_CONTEXT_TOKENS = 16_000
+"""Inputs from this length on want a model that is strong at long context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a request asks of a model.
+
+    Attributes:
+        capabilities: what the model must be able to do, among ``tools``, ``json_schema``, ``vision``, ``logprobs``.
+        input_tokens: estimated, rather too many.
+        max_output_tokens: the longest answer; :data:`DEFAULT_OUTPUT_TOKENS` where the request sets none.
+        output_is_set: whether the request itself sets the longest answer.
+        answers: alternatives that are wanted, each of them charged.
+        parameters: how the request is to be answered.
+        strengths: fields in which a strong model is wanted: ``long_context``, ``structured_output``, ``tools`` and
+            ``vision`` where the request shows it, and what else the caller or the category names.
+    """
+
+    capabilities: frozenset[str] = frozenset()
+    input_tokens: int = 0
+    max_output_tokens: int = DEFAULT_OUTPUT_TOKENS
+    output_is_set: bool = False
+    strengths: frozenset[str] = frozenset()
+    answers: int = 1
+    parameters: Parameters = field(default_factory=Parameters, hash=False)
+
+    @property
+    def output_tokens(self) -> int:
+        """The longest answers together."""
+        return self.max_output_tokens * self.answers
+
+    @property
+    def tokens(self) -> int:
+        """Input and longest answers together: what is reserved under a limit of tokens."""
+        return self.input_tokens + self.output_tokens
+
+    @property
+    def least_context(self) -> int:
+        """Tokens that the context window has to hold: a model whose answer is not bounded fits it to what is left."""
+        return self.input_tokens + (self.max_output_tokens if self.output_is_set else 1)
+
+
+def capabilities_of(request: Request) -> frozenset[str]:
+    """What the model must be able to do, among ``tools``, ``json_schema``, ``vision``, ``logprobs``."""
+    asked = {
+        "tools": bool(request.tools),
+        "json_schema": request.json_schema is not None,
+        "logprobs": request.logprobs,
+        "vision": any(_shows_an_image(message) for message in request.messages),
+    }
+    return frozenset(name for name, is_asked in asked.items() if is_asked)
+
+
+def needs_of(request: Request, wants: frozenset[str] = frozenset()) -> Needs:
+    """What ``request`` asks of a model; estimates its tokens, which is linear in its length.
+
+    Args:
+        request: what is asked.
+        wants: further fields in which a strong model is wanted, which a request does not show: ``reasoning``, say.
+
+    Raises:
+        RequestError: ``extra`` of the request names what a field of it says.
+    """
+    capabilities = capabilities_of(request)
+    input_tokens = estimate_tokens(request)
+    strengths = {_STRENGTHS[capability] for capability in capabilities if capability in _STRENGTHS}
+    if input_tokens >= LONG_CONTEXT_TOKENS:
+        strengths.add("long_context")
+    budget = request.thinking_budget
+    unlimited = DEFAULT_OUTPUT_TOKENS + (budget if isinstance(budget, int) and budget > 0 else 0)
+    return Needs(
+        capabilities=capabilities,
+        input_tokens=input_tokens,
+        max_output_tokens=unlimited if request.max_tokens is None else request.max_tokens,
+        output_is_set=request.max_tokens is not None,
+        strengths=wants | strengths,
+        answers=request.n if isinstance(request.n, int) and request.n > 1 else 1,
+        parameters=parameters_of(request),
+    )
+
+
+_STRENGTHS = {"tools": "tools", "json_schema": "structured_output", "vision": "vision"}
+
+
+def _shows_an_image(message: object) -> bool:
+    # What is no message at all is for the wire format to refuse, with the deployment's name.
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if isinstance(content, str) or not isinstance(content, list | tuple):
+        return False
+    return any(isinstance(part, Mapping) and part.get("type") == "image_url" for part in content)
+
+
+# What is known of a model, and whether and how well a deployment suits a request.
+
+UNKNOWN_STRENGTH = 0.5
+"""Strength in a field where nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What is known of a logical model.
+
+    Attributes:
+        name: the logical model.
+        context: the longest input and output together, in tokens; None where it is not known.
+        capabilities: what it can do; None where that is not known.
+        strengths: strength from 0 to 1 by field; a field that is missing is not known.
+    """
+
+    name: str
+    context: int | None = None
+    capabilities: frozenset[str] | None = None
+    strengths: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def model_card(name: str, config: Config) -> ModelCard:
+    """What the configuration says of a model, and genai-prices of its context window.
+
+    Where its places are known to differ in their windows, the card shows the shortest: what every place takes.
+    """
+    spec = config.models.get(name, _NOTHING)
+    windows = [window for place in config.deployments_of(name) if (window := _context(place, spec)) is not None]
+    return ModelCard(
+        name,
+        spec.context or min(windows, default=None),
+        None if spec.capabilities is None else frozenset(spec.capabilities),
+        spec.strengths,
+    )
+
+
+def fits(deployment: Deployment, config: Config, needs: Needs) -> tuple[str, ...]:
+    """Why a deployment cannot take a request, a reason each; empty when nothing known speaks against it."""
+    spec = config.models.get(deployment.model, _NOTHING)
+    reasons = []
+    context = _context(deployment, spec)
+    if context is not None and needs.least_context > context:
+        reasons.append(f"takes {context} tokens, and the request may have {needs.least_context}")
+    for capability in sorted(needs.capabilities):
+        if capability in deployment.vendor.lacks or capability in deployment.lacks:
+            reasons.append(f"{deployment.provider or deployment.format} does not carry {capability}")
+        elif spec.capabilities is not None and capability not in spec.capabilities:
+            reasons.append(f'model "{deployment.model}" has no {capability}')
+    return (*reasons, *unsaid(deployment, needs.parameters))
+
+
+def strength(deployment: Deployment, config: Config, needs: Needs) -> float:
+    """How strong the deployment's model is in what the request wants, 0 to 1: the mean over the wanted fields.
+
+    0.5 for a field of which nothing is known, and where the request wants nothing in particular.
+    """
+    known = config.models.get(deployment.model, _NOTHING).strengths
+    if not needs.strengths or not known:
+        return UNKNOWN_STRENGTH
+    return sum(known.get(wanted, UNKNOWN_STRENGTH) for wanted in needs.strengths) / len(needs.strengths)
+
+
+_NOTHING = ModelSpec()
+
+
+def _context(deployment: Deployment, spec: ModelSpec) -> int | None:
+    """Tokens that the place takes; genai-prices tells the longest input, which is never more than the window."""
+    if spec.context is not None:
+        return spec.context
+    row = listing_of(deployment)
+    return None if row is None else row.context
+
+
+def check_catalog(config: Config) -> list[Problem]:
+    """Return what is unknown of deployments and models.
+
+    Errors: tiers that a cascade's budget leaves out because none of their places has a known price. Warnings: other
+    deployments without one, then models whose context window is not known at any place.
+    """
+    return [*_unaffordable(config), *_without_price(config), *_without_context(config)]
+
+
+def _unaffordable(config: Config) -> Iterator[Problem]:
+    for key, cascade in cascades(config).items():
+        if cascade.max_usd is None:
+            continue
+        for position, tier in enumerate(cascade.tiers):
+            places = config.deployments_of(tier.use)
+            if places and all(price_of(place, config) is None for place in places):
+                nth = tier_words(position, len(cascade.tiers))
+                message = f'{nth}: no price is known for "{dotted([tier.use])}", and a tier without one is left out'
+                fix = f"add price to its deployments or models, or remove {key}.max_usd"
+                yield Problem("error", f"{key}.tiers.{position}", message, fix)
+
+
+def _without_price(config: Config) -> Iterator[Problem]:
+    for position, deployment in enumerate(config.deployments):
+        if price_of(deployment, config) is None:
+            message = f'no price is known for model "{dotted([deployment.upstream])}": calls here have no cost'
+            fix = "add price: {input: …, output: …} in USD per million tokens; 0 and 0 where calls cost nothing"
+            yield Problem("warning", dotted(("deployments", position)), message, fix)
+
+
+def _without_context(config: Config) -> Iterator[Problem]:
+    for model in dict.fromkeys(deployment.model for deployment in config.deployments):
+        if model_card(model, config).context is None:
+            message = "its context window is not known: requests that are too long are sent, and refused there"
+            fix = f'add "{dotted([model])}: {{context: …}}" under models, in tokens'
+            yield Problem("warning", dotted(("models", model)), message, fix)

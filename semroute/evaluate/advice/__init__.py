@@ -1,1 +1,0 @@
-"""Where a cascade pays and where it does not, from logged outcomes."""

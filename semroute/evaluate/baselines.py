@@ -1,0 +1,143 @@
+"""What predicts quality in a comparison: the baselines that every policy must be held against, and trained predictors.
+
+Each is fitted on the training rows of a split and predicts the test rows; see :func:`out_of_fold`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.errors import InputError
+from semroute.evaluate.replay import Fold
+from semroute.outcomes.table import group_means, group_sums, numbered
+from semroute.types import Matrix, QualityPredictor
+from semroute.types.protocols import Indices
+
+PRIOR = 10.0
+"""Indices of the overall mean that a task's or a cluster's mean is mixed with, so that few rows do not decide."""
+
+ROWS_PER_CLUSTER = 30
+MOST_CLUSTERS = 150
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationData:
+    """What is known of the queries, and of the answers to those that may be fitted on.
+
+    Attributes:
+        queries: ``n`` texts.
+        tasks: ``n`` names.
+        vectors: ``(n, d)`` unit rows; None where there are none.
+        quality: ``(n, m)`` of every model, of all rows; a contender looks at its training rows only.
+        seed: of whatever is drawn.
+    """
+
+    queries: Sequence[str]
+    tasks: Sequence[str]
+    vectors: Matrix | None
+    quality: Matrix
+    seed: int = 0
+
+
+class BaselinePredictor(Protocol):
+    """Predicts the quality of every model's answer to the test rows, from the training rows."""
+
+    def __call__(self, known: EvaluationData, train: Indices, test: Indices) -> Matrix:
+        """``(len(test), m)`` float32 predicted quality."""
+        ...
+
+
+def out_of_fold(contender: BaselinePredictor, known: EvaluationData, folds: Sequence[Fold]) -> Matrix:
+    """``(n, m)`` float32: each row predicted by what was fitted without it; NaN for rows that no fold tests."""
+    predicted = np.full(known.quality.shape, np.nan, np.float32)
+    for fold in folds:
+        predicted[fold.test] = contender(known, fold.train, fold.test)
+    return predicted
+
+
+def mean_quality(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
+    """The models' mean quality, the same for every query: the best single model, or the cheapest that is worth it."""
+    means = np.asarray(np.nanmean(known.quality[train], axis=0, dtype=np.float64))
+    return np.repeat(means[None, :], len(test), axis=0).astype(np.float32)
+
+
+def prompt_length(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
+    """A straight line for each model over the logarithm of the query's length in characters, by least squares.
+
+    With two models the predicted gap is a line too, so within a fold queries are ordered by length alone, in the
+    direction that the training rows show.
+    """
+    length = np.log1p(lengths(known.queries))
+    features = np.column_stack([np.ones(len(length)), length])
+    lines, *_ = np.linalg.lstsq(features[train], known.quality[train].astype(np.float64), rcond=None)
+    return np.asarray(features[test] @ lines, np.float32)
+
+
+def lengths(queries: Sequence[str]) -> NDArray[np.float64]:
+    """``(n,)`` characters of each query."""
+    return np.fromiter(map(len, queries), np.float64, len(queries))
+
+
+def task_table(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
+    """The models' mean quality in the query's task, mixed with :data:`PRIOR` rows of the overall mean.
+
+    A task without training rows has the overall mean, and a model that none of them knows that of all models.
+    """
+    names, task = numbered(known.tasks)
+    return _table(known, train, task[train], task[test], len(names))
+
+
+def cluster_table(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
+    """The models' mean quality in the query's cluster of vectors (k-means), mixed as in :func:`task_table`.
+
+    One cluster for :data:`ROWS_PER_CLUSTER` training rows, at most :data:`MOST_CLUSTERS`.
+
+    Raises:
+        InputError: there are no vectors.
+    """
+    import faiss
+
+    if known.vectors is None:
+        raise InputError("a cluster table needs the queries' vectors")
+    count = int(np.clip(len(train) // ROWS_PER_CLUSTER, 1, MOST_CLUSTERS))
+    fitted = np.ascontiguousarray(known.vectors[train], np.float32)
+    # Spherical, as vectors are compared by cosine; FAISS draws at most max_points_per_centroid rows for each cluster.
+    clusters = faiss.Kmeans(
+        fitted.shape[1], count, niter=25, seed=known.seed, spherical=True, min_points_per_centroid=1
+    )
+    clusters.train(fitted)
+    own = [clusters.index.search(np.ascontiguousarray(known.vectors[rows]), 1)[1][:, 0] for rows in (train, test)]
+    return _table(known, train, own[0].astype(np.int64), own[1].astype(np.int64), count)
+
+
+def fitted(fit: Callable[[Sequence[str], Matrix, Matrix], QualityPredictor]) -> BaselinePredictor:
+    """A trainer as a contender: it is fitted on the training rows of every split.
+
+    Args:
+        fit: texts, ``(n, d)`` unit vectors and ``(n, m)`` quality to a predictor of the same models in the same order.
+    """
+
+    def contender(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
+        vectors = _vectors(known)
+        predictor = fit([known.queries[row] for row in train.tolist()], vectors[train], known.quality[train])
+        return predictor.predict([known.queries[row] for row in test.tolist()], vectors[test])
+
+    return contender
+
+
+def _vectors(known: EvaluationData) -> Matrix:
+    return np.zeros((len(known.queries), 0), np.float32) if known.vectors is None else known.vectors
+
+
+def _table(
+    known: EvaluationData, train: Indices, train_group: NDArray[np.int64], test_group: NDArray[np.int64], count: int
+) -> Matrix:
+    quality = known.quality[train]
+    sums, counts = group_sums(quality, train_group, count)
+    overall = group_means(quality, np.zeros(len(train), np.int64), 1)
+    return ((sums + PRIOR * overall) / (counts + PRIOR)).astype(np.float32)[test_group]

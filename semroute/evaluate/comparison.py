@@ -1,0 +1,226 @@
+"""Policies compared over outcomes: fitted on some folds, replayed on the others, held against the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.evaluate.baselines import (
+    BaselinePredictor,
+    EvaluationData,
+    cluster_table,
+    lengths,
+    out_of_fold,
+    prompt_length,
+    task_table,
+)
+from semroute.evaluate.comparison_results import (
+    CLUSTERS,
+    LENGTH,
+    ORACLE,
+    TASKS,
+    ComparisonPlan,
+    CurveFigures,
+    PairFigures,
+    Policies,
+    PolicyResult,
+    Reference,
+    Study,
+    best_single,
+    chosen_shares,
+    curve_figures,
+    gap,
+    needed,
+    pair_figures,
+    prediction_figures,
+    roles,
+    task_figures,
+)
+from semroute.evaluate.metrics import Resampling, interval
+from semroute.evaluate.offpolicy import Method, OffPolicyEstimate, complete, doubly_robust, ips, probabilities, snips
+from semroute.evaluate.replay import (
+    Curve,
+    Fold,
+    choose,
+    duplicates,
+    expected_costs,
+    k_folds,
+    replay,
+    task_folds,
+    tradeoff_curve,
+    values,
+)
+from semroute.outcomes.costs import Costs
+from semroute.outcomes.table import OutcomeTable
+from semroute.types import Matrix
+from semroute.types.protocols import Indices
+
+
+def run_study(
+    costs: Costs,
+    policies: Policies,
+    plan: ComparisonPlan,
+    *,
+    vectors: Matrix | None = None,
+    method: Method = "complete rows",
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Study:
+    """Compare policies over outcomes.
+
+    Args:
+        costs: the outcomes that can be used, as :func:`~semroute.evaluate.offpolicy.select` picks them.
+        policies: what is compared.
+        plan: how.
+        vectors: ``(n, d)`` unit rows; without them there is no cluster table and near-duplicates are told by text.
+        method: as of :func:`~semroute.evaluate.offpolicy.select`.
+        progress: called with what is done and how many of how many are.
+
+    Raises:
+        InputError: too few queries or tasks for the folds, or no model of the name ``plan.strongest``.
+    """
+    return _Studying(costs, policies, plan, vectors, method, progress).run()
+
+
+class _Studying:
+    """One comparison while it is made."""
+
+    def __init__(
+        self,
+        costs: Costs,
+        policies: Policies,
+        plan: ComparisonPlan,
+        vectors: Matrix | None,
+        method: Method,
+        progress: Callable[[str, int, int], None],
+    ) -> None:
+        self.costs, self.policies, self.plan, self.method, self.progress = costs, policies, plan, method, progress
+        table = costs.table
+        self.duplicates = duplicates(table.queries, vectors)
+        self.folds = _folds(table, self.duplicates.group, plan)
+        self.quality, self.cost = complete(costs, method, self.folds)
+        self.known = EvaluationData(table.queries, table.tasks, vectors, self.quality, plan.seed)
+        self.expected = expected_costs(costs, self.folds)
+        group = self.duplicates.group
+        self.resampling = Resampling.draw(len(table), seed=plan.seed, resamples=plan.resamples, group=group)
+        self.roles = roles(table.models, self.quality, self.cost, plan.strongest)
+        self.best = best_single(self.quality, self.cost, self.folds)
+
+    def run(self) -> Study:
+        means = self.resampling.means(np.hstack([self.quality, self.cost]))
+        m = self.quality.shape[1]
+        best = self.resampling.means(np.column_stack([replay(self.quality, self.best), replay(self.cost, self.best)]))
+        reference = Reference.of(means[:, :m], means[:, m:], best)
+        models = self.costs.table.models
+        ends = [self.roles.cheapest, self.roles.strongest]
+        return Study(
+            plan=self.plan,
+            n=len(self.quality),
+            models=models,
+            method=self.method,
+            roles=self.roles,
+            quality={model: interval(reference.quality[:, column]) for column, model in enumerate(models)},
+            cost={model: interval(reference.cost[:, column]) for column, model in enumerate(models)},
+            best_quality=interval(best[:, 0]),
+            best_cost=interval(best[:, 1]),
+            best_shares=chosen_shares(models, self.best),
+            zero_aiq=interval(reference.zero),
+            mixing_aiq=interval(reference.aiqs(reference.cost[:, ends], reference.quality[:, ends])),
+            policies=self._results(reference),
+            duplicates=self.duplicates,
+            dropped=sum(len(self.quality) - len(fold.train) - len(fold.test) for fold in self.folds),
+        )
+
+    def _results(self, reference: Reference) -> tuple[PolicyResult, ...]:
+        predicted = self._predictions()
+        curves = {}
+        for done, (name, guess) in enumerate(predicted.items()):
+            self.progress("replaying", done, len(predicted))
+            expected = self.cost if name == ORACLE else self.expected
+            grid = values(guess, expected, self.plan.points, seed=self.plan.seed)
+            curves[name] = tradeoff_curve(self.quality, self.cost, guess, expected, grid, self.resampling)
+        within_reach = [curve for name, curve in curves.items() if name != ORACLE]
+        frontier = (
+            np.hstack([reference.cost, *(curve.cost for curve in within_reach)]),
+            np.hstack([reference.quality, *(curve.quality for curve in within_reach)]),
+        )
+        found = []
+        for name, guess in predicted.items():
+            figures = curve_figures(curves[name], reference, frontier)
+            found.append(self._result(name, guess, curves[name], figures))
+        self.progress("replaying", len(predicted), len(predicted))
+        return tuple(found)
+
+    def _result(self, name: str, guess: Matrix, curve: Curve, figures: CurveFigures) -> PolicyResult:
+        expected = self.cost if name == ORACLE else self.expected
+        choice = choose(guess, expected, float(curve.parameters[figures.matching]))
+        picked = [replay(cells, choice) for cells in (self.quality, self.cost)]
+        single = [replay(cells, self.best) for cells in (self.quality, self.cost)]
+        table = self.costs.table
+        is_oracle = name == ORACLE
+        return PolicyResult(
+            name=name,
+            is_subject=name in self.policies.contenders or name in self.policies.predictions,
+            curve=curve,
+            figures=figures,
+            pair=self._pair(name, guess),
+            predictions={} if is_oracle else prediction_figures(guess, self.quality, table.models, self.resampling),
+            tasks=task_figures(table.tasks, picked, single, self.duplicates.group),
+            needed=needed(picked[0] - single[0], self.plan.half_width, self.duplicates.group),
+            estimates={} if self.method == "complete rows" else self._estimates(guess, choice),
+        )
+
+    def _pair(self, name: str, guess: Matrix) -> PairFigures | None:
+        if self.roles.pair is None:
+            return None
+        weak, strong = (self.quality[:, column] for column in self.roles.pair)
+        length = lengths(self.known.queries)
+        if name == LENGTH:
+            return pair_figures(length, weak, strong, self.resampling, None)
+        return pair_figures(gap(guess, *self.roles.pair), weak, strong, self.resampling, length)
+
+    def _estimates(self, guess: Matrix, choice: NDArray[np.int64]) -> dict[str, OffPolicyEstimate]:
+        told = self.costs.table.quality, probabilities(self.costs.table), choice
+        group = self.duplicates.group
+        return {
+            "IPS": ips(*told, group),
+            "SNIPS": snips(*told, group),
+            "DR": doubly_robust(*told, guess, group),
+        }
+
+    def _predictions(self) -> dict[str, Matrix]:
+        """Every policy's predictions, the subjects' first."""
+        found = dict(self.policies.predictions)
+        contenders = dict(self.policies.contenders) | self._baselines()
+        for done, (name, contender) in enumerate(contenders.items()):
+            self.progress("fitting", done, len(contenders))
+            found[name] = out_of_fold(contender, self.known, self.folds)
+        self.progress("fitting", len(contenders), len(contenders))
+        # With completed cells the best of a row is mostly the one with the largest error.
+        if self.method == "complete rows" and self._is_wanted(ORACLE):
+            found[ORACLE] = self.quality
+        return found
+
+    def _baselines(self) -> dict[str, BaselinePredictor]:
+        found: dict[str, BaselinePredictor] = {LENGTH: prompt_length}
+        if len(set(self.known.tasks)) > 1 and not self.plan.leave_tasks_out:
+            found[TASKS] = task_table
+        if self.known.vectors is not None:
+            found[CLUSTERS] = cluster_table
+        return {name: contender for name, contender in found.items() if self._is_wanted(name)}
+
+    def _is_wanted(self, name: str) -> bool:
+        return self.policies.baselines is None or name in self.policies.baselines
+
+
+def _folds(table: OutcomeTable, group: Indices, plan: ComparisonPlan) -> list[Fold]:
+    if plan.leave_tasks_out:
+        return task_folds(table.tasks, group, plan.folds, seed=plan.seed)
+    return k_folds(group, plan.folds, seed=plan.seed)
+
+
+def mixing(study: Study) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Cost and quality of the two ends of mixing the cheapest and the strongest model at random."""
+    ends = [study.models[study.roles.cheapest], study.models[study.roles.strongest]]
+    return np.array([study.cost[end].value for end in ends]), np.array([study.quality[end].value for end in ends])

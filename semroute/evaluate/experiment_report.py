@@ -1,0 +1,128 @@
+"""How a policy on trial does beside the one that serves, from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from semroute.evaluate.metrics import Interval, Rate, finite, mean_interval
+from semroute.types import TRIAL, LoggedOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """The queries that one of the two has decided.
+
+    Attributes:
+        queries: how many.
+        cost: mean USD of a query; None where no cost is known.
+        feedback: mean judgement; None without any.
+        judged: answers with feedback.
+        escalated: of queries that went up a cascade.
+    """
+
+    queries: int
+    cost: Interval | None
+    feedback: Interval | None
+    judged: int
+    escalated: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class ShareReport:
+    """Both policies while the trial had one share.
+
+    Attributes:
+        share: of the queries that the policy on trial decided.
+        serving: queries that the serving policy decided.
+        trying: queries that the policy on trial decided.
+    """
+
+    share: float
+    serving: Arm
+    trying: Arm
+
+
+@dataclass(frozen=True, slots=True)
+class TrialReport:
+    """Both policies.
+
+    Attributes:
+        shares: the shares that the trial has had, the last first. Only within one are the two comparable: over all, the
+            policy on trial has more of the days on which its share was larger.
+        agreement: queries for which both name the same model first.
+        others: queries of trials of other policies, which are left out.
+        failed: queries on which the policy on trial failed. They stand in neither arm: the serving policy has answered
+            those that were the trial's too, and would have more of what the trial finds hard.
+    """
+
+    shares: tuple[ShareReport, ...]
+    agreement: Rate
+    others: int
+    failed: int
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON-ready."""
+        told = finite(asdict(self))
+        assert isinstance(told, dict)
+        return told
+
+
+@dataclass(slots=True)
+class _Gathered:
+    queries: int = 0
+    costs: list[float] = field(default_factory=list)
+    feedback: list[float] = field(default_factory=list)
+    cascaded: int = 0
+    escalated: int = 0
+
+    def add(self, outcome: LoggedOutcome) -> None:
+        self.queries += 1
+        self.cascaded += bool(outcome.trials)
+        self.escalated += outcome.escalated
+        if outcome.cost_usd is not None:
+            self.costs.append(outcome.cost_usd)
+        if outcome.feedback is not None:
+            self.feedback.append(outcome.feedback)
+
+    @property
+    def arm(self) -> Arm:
+        escalated = Rate.of(self.escalated, self.cascaded)
+        return Arm(
+            self.queries,
+            mean_interval(self.costs, low=0),
+            mean_interval(self.feedback, low=0, high=1),
+            len(self.feedback),
+            escalated,
+        )
+
+
+def trial_report(outcomes: Iterable[LoggedOutcome], policy: str) -> TrialReport:
+    """Of the outcomes on which both policies were asked, in the order in which they came.
+
+    Args:
+        outcomes: of the log.
+        policy: the pair of policies, as :attr:`~semroute.types.Assignment.policy` names it.
+    """
+    arms: dict[float, dict[bool, _Gathered]] = {}
+    same = both = others = failed = 0
+    for outcome in outcomes:
+        said = next((opinion for opinion in outcome.opinions if opinion.get("strategy") == TRIAL), None)
+        if said is None:
+            continue
+        draw = said.get("draw")
+        if not isinstance(draw, Mapping) or draw.get("policy") != policy:
+            others += 1
+            continue
+        named = said.get("candidates")
+        if not isinstance(named, Sequence) or not named:
+            failed += 1
+            continue
+        share = float(str(draw.get("share")))
+        own = arms.pop(share, None) or {False: _Gathered(), True: _Gathered()}
+        arms[share] = own  # the share of the last outcome is the last
+        own[said.get("kind") == "decided"].add(outcome)
+        both += 1
+        same += named[0] == outcome.candidates[0]
+    shares = tuple(ShareReport(share, own[False].arm, own[True].arm) for share, own in reversed(arms.items()))
+    return TrialReport(shares, Rate.of(same, both), others, failed)

@@ -1,0 +1,534 @@
+"""What a month costs before and after routing, from five numbers."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.evaluate.metrics import Interval, Rate, finite, mean_interval, plain
+from semroute.types import LoggedCall, LoggedOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """A month of queries, input tokens alone.
+
+    Attributes:
+        queries: a month.
+        tokens: input tokens of a query.
+        simple: share of queries that the weak model handles, 0 to 1.
+        strong_price, weak_price: USD per million input tokens.
+    """
+
+    queries: int
+    tokens: float
+    simple: float
+    strong_price: float
+    weak_price: float
+
+    @property
+    def before(self) -> float:
+        """USD: every query at the strong model."""
+        return self._usd(1.0, self.strong_price)
+
+    @property
+    def routed(self) -> float:
+        """USD: simple queries at the weak model, the others at the strong one, and no mistake."""
+        return self._usd(self.simple, self.weak_price) + self._usd(1.0 - self.simple, self.strong_price)
+
+    def cascaded(self, escalated: float) -> float:
+        """USD: every query at the weak model first, a share of them at the strong one as well."""
+        return self._usd(1.0, self.weak_price) + self._usd(escalated, self.strong_price)
+
+    @property
+    def break_even(self) -> float:
+        """Share of escalated queries at which a cascade costs as much as the strong model alone.
+
+        ``w + r s = s`` at ``r = 1 - w / s``. Where the weak model is not cheaper, a cascade never pays: 0.
+        """
+        return max(0.0, 1.0 - self.weak_price / self.strong_price) if self.strong_price > 0 else 0.0
+
+    @property
+    def routing_even(self) -> float:
+        """Share of escalated queries from which a cascade costs more than routing that makes no mistake."""
+        return max(0.0, (self.routed - self.cascaded(0.0)) / self._usd(1.0, self.strong_price)) if self.before else 0.0
+
+    def _usd(self, share: float, price: float) -> float:
+        return self.queries * share * self.tokens * price / 1e6
+
+
+# Outcomes of a log as columns: what a report needs of each, in a few bytes.
+
+NOTHING = math.nan
+"""For what is not known of an outcome."""
+
+PURPOSES = ("answers", "rejected answers", "failed calls", "calls given up", "samples", "judge")
+"""What money was spent on, in the order in which it is shown."""
+
+
+ABANDONED = "Abandoned"
+"""Kind of the error of a call that nobody waited for any more."""
+
+
+@dataclass(slots=True)
+class Spent:
+    """Calls of one kind together. ``unpriced`` have no known price, ``estimated`` were reckoned from text."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+    unpriced: int = 0
+    estimated: int = 0
+
+    def add(self, call: LoggedCall) -> None:
+        """Count a call in."""
+        self.calls += 1
+        self.input_tokens += call.input_tokens or 0
+        self.output_tokens += call.output_tokens or 0
+        self.usd += call.cost_usd or 0.0
+        self.unpriced += call.cost_usd is None
+        self.estimated += call.cost_estimated
+
+
+@dataclass(slots=True)
+class LogColumns:
+    """A row for each outcome, and sums over their calls; about a hundred bytes an outcome.
+
+    Attributes:
+        at: arrival, seconds since the epoch.
+        category: number of the category, as ``categories`` names them.
+        cost, baseline: USD; NaN where it is not known.
+        latency, first_token, decide: milliseconds; NaN where there was none.
+        answered, escalated, cascaded: 0 or 1.
+        categories: names by number; an outcome without a category has the name "".
+        by_model, by_category, by_purpose: what calls took.
+        by_day: USD by day (number of days since the epoch) and model.
+        checks: verdicts by check: accepted, rejected.
+        judged: feedback by model.
+        strategies, errors: counts by name.
+        fallbacks: outcomes that went to the fallback.
+        baseline_models: counts of the models that were held to be the strongest.
+    """
+
+    at: array[float] = field(default_factory=lambda: array("d"))
+    category: array[int] = field(default_factory=lambda: array("l"))
+    cost: array[float] = field(default_factory=lambda: array("d"))
+    baseline: array[float] = field(default_factory=lambda: array("d"))
+    latency: array[float] = field(default_factory=lambda: array("d"))
+    first_token: array[float] = field(default_factory=lambda: array("d"))
+    decide: array[float] = field(default_factory=lambda: array("d"))
+    answered: array[int] = field(default_factory=lambda: array("b"))
+    escalated: array[int] = field(default_factory=lambda: array("b"))
+    cascaded: array[int] = field(default_factory=lambda: array("b"))
+    categories: dict[str, int] = field(default_factory=dict)
+    by_model: defaultdict[str, Spent] = field(default_factory=lambda: defaultdict(Spent))
+    by_category: defaultdict[str, Spent] = field(default_factory=lambda: defaultdict(Spent))
+    by_purpose: defaultdict[str, Spent] = field(default_factory=lambda: defaultdict(Spent))
+    by_day: defaultdict[tuple[int, str], float] = field(default_factory=lambda: defaultdict(float))
+    checks: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    judged: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    strategies: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    fallbacks: int = 0
+    baseline_models: Counter[str] = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def add(self, outcome: LoggedOutcome) -> None:
+        """Count an outcome in."""
+        name = outcome.category or ""
+        self.at.append(outcome.at.timestamp())
+        self.category.append(self.categories.setdefault(name, len(self.categories)))
+        self.cost.append(_known(outcome.cost_usd))
+        self.baseline.append(_known(outcome.baseline_usd))
+        self.latency.append(outcome.latency_ms)
+        self.first_token.append(_known(outcome.first_token_ms))
+        self.decide.append(outcome.decide_ms)
+        self.answered.append(outcome.model is not None)
+        self.escalated.append(outcome.escalated)
+        self.cascaded.append(bool(outcome.trials))
+        day = int(outcome.at.timestamp() // 86_400)
+        for call in outcome.calls:
+            self.by_model[call.model].add(call)
+            self.by_category[name].add(call)
+            self.by_purpose[purpose(call, outcome)].add(call)
+            self.by_day[day, call.model] += call.cost_usd or 0.0
+        self.checks.update((check.check, check.accepted) for check in outcome.checks)
+        if outcome.feedback is not None and outcome.model is not None:
+            self.judged[outcome.model].append(outcome.feedback)
+        self.strategies[outcome.strategy] += 1
+        self.fallbacks += outcome.is_fallback
+        if outcome.error_kind is not None:
+            self.errors[outcome.error_kind] += 1
+        if outcome.baseline_model is not None:
+            self.baseline_models[outcome.baseline_model] += 1
+
+    def array(self, name: str) -> NDArray[np.float64]:
+        """A column as ``(n,)`` float64."""
+        return np.array(getattr(self, name), dtype=np.float64)
+
+
+def columns(outcomes: Iterable[LoggedOutcome]) -> LogColumns:
+    """The columns of outcomes, read once."""
+    made = LogColumns()
+    for outcome in outcomes:
+        made.add(outcome)
+    return made
+
+
+def purpose(call: LoggedCall, outcome: LoggedOutcome) -> str:
+    """What a call was for, and what became of it: one of :data:`PURPOSES`."""
+    if call.role == "judge":
+        return "judge"
+    # Hedges that lost, what was under way when the caller left, and answers that nobody waited for any more.
+    if call.error_kind == ABANDONED or (call.error_kind is None and outcome.model is None):
+        return "calls given up"
+    if call.error_kind is not None:
+        return "failed calls"
+    if call.role == "sample":
+        return "samples"
+    return "answers" if call.tier == outcome.tier else "rejected answers"
+
+
+def _known(value: float | None) -> float:
+    return NOTHING if value is None else value
+
+
+# How long answers took, with the escalated ones apart.
+#
+# The split is the point: a cascade that answers nine queries of ten at the cheap tier has a better median than before,
+# and the tenth waits for two models. A median alone hides it.
+
+QUANTILES = (0.5, 0.9, 0.99)
+HIDDEN = 1.5
+"""So many times the p99 of queries that did not escalate, the p99 of all is worth a warning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Quantiles of some times, milliseconds; None where there were none. ``n``: how many."""
+
+    n: int
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+
+    @classmethod
+    def of(cls, values: NDArray[np.float64]) -> Times:
+        """Of the values that are known (linear between neighbours, as NumPy's default)."""
+        known = values[np.isfinite(values)]
+        if not len(known):
+            return cls(0)
+        return cls(len(known), *map(float, np.quantile(known, QUANTILES)))
+
+
+@dataclass(frozen=True, slots=True)
+class LogLatency:
+    """Times of answered queries: to the whole answer in three parts, to the first piece, and of deciding."""
+
+    total: Times
+    not_escalated: Times
+    escalated: Times
+    first_token: Times
+    deciding: Times
+
+    @property
+    def hides(self) -> bool:
+        """Whether escalated queries wait so much longer that the p99 of all tells of them and the median does not."""
+        plain = self.not_escalated.p99
+        return plain is not None and self.total.p99 is not None and self.total.p99 > HIDDEN * plain
+
+
+def latency(columns: LogColumns) -> LogLatency:
+    """The times of a log."""
+    took, answered = columns.array("latency"), columns.array("answered") > 0
+    escalated = columns.array("escalated") > 0
+    return LogLatency(
+        total=Times.of(took[answered]),
+        not_escalated=Times.of(took[answered & ~escalated]),
+        escalated=Times.of(took[answered & escalated]),
+        first_token=Times.of(columns.array("first_token")[answered]),
+        deciding=Times.of(columns.array("decide")),
+    )
+
+
+# The bill against what the strongest model alone would have charged.
+
+MONTH_DAYS = 30.44
+"""Mean length of a month, days."""
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """What routing saved.
+
+    Attributes:
+        compared: outcomes whose cost and comparison are both known; the rest is in neither sum.
+        answered: outcomes that were answered.
+        usd: what they cost, every call counted.
+        baseline_usd: what the strongest model would have charged for their answers.
+        baseline_models: who that was.
+        share: part of the bill that was saved, 0 to 1; negative where routing cost more.
+        days: from the first outcome to the last.
+        monthly_usd, monthly_baseline_usd: both sums for a month of such days; None where all came in one moment.
+    """
+
+    compared: int
+    answered: int
+    usd: float
+    baseline_usd: float
+    baseline_models: tuple[str, ...]
+    share: Interval | None
+    days: float
+    monthly_usd: float | None
+    monthly_baseline_usd: float | None
+
+    @property
+    def saved_usd(self) -> float:
+        """The difference of the two sums."""
+        return self.baseline_usd - self.usd
+
+    @property
+    def is_short(self) -> bool:
+        """Whether less than a day was seen, so that a month is a guess."""
+        return self.days < 1.0
+
+
+def saving(columns: LogColumns) -> Saving:
+    """Compare the two bills.
+
+    The interval is that of a ratio of sums: with ``r = C / B`` the variance of ``r`` is about
+    ``n var(c - r b) / B^2`` (Cochran, Sampling Techniques, 1977, 6.4), queries taken as independent.
+    """
+    cost, baseline = columns.array("cost"), columns.array("baseline")
+    known = np.isfinite(cost) & np.isfinite(baseline)
+    c, b = cost[known], baseline[known]
+    days = float(np.ptp(columns.array("at"))) / DAY_S if len(columns) else 0.0
+    total, compared = float(c.sum()), float(b.sum())
+    factor = MONTH_DAYS / days if days > 0 else None
+    return Saving(
+        compared=int(known.sum()),
+        answered=int(columns.array("answered").sum()),
+        usd=total,
+        baseline_usd=compared,
+        baseline_models=tuple(name for name, _ in columns.baseline_models.most_common()),
+        share=None if compared <= 0 else _share_saved(c, b),
+        days=days,
+        monthly_usd=None if factor is None else total * factor,
+        monthly_baseline_usd=None if factor is None else compared * factor,
+    )
+
+
+def _share_saved(cost: np.ndarray, baseline: np.ndarray) -> Interval:
+    n, total = len(cost), float(baseline.sum())
+    ratio = float(cost.sum()) / total
+    error = float(np.sqrt(n * np.var(cost - ratio * baseline, ddof=1))) / total if n > 1 else float("nan")
+    return Interval(1.0 - ratio, 1.0 - ratio - 1.96 * error, 1.0 - ratio + 1.96 * error)
+
+
+# The whole report of a log.
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Outcomes or calls of one name. ``queries`` is None where calls are counted, which are not a query each."""
+
+    name: str
+    spent: Spent
+    share: float
+    queries: int | None = None
+    escalation: Rate | None = None
+    feedback: Interval | None = None
+    judged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogReport:
+    """What a log says.
+
+    Attributes:
+        queries: outcomes in all.
+        first, last: seconds since the epoch; None without outcomes.
+        saving: the bill against the strongest model's.
+        models, categories, purposes: who and what the money went to, dearest first.
+        escalation: among queries that went up a cascade.
+        checks: share of accepted answers by check.
+        latency: times.
+        strategies: who decided, most first.
+        errors: failed queries by kind.
+        fallbacks: queries that went to the fallback.
+        unanswered: queries that were charged and got no answer: they failed, or their caller left.
+        unanswered_usd: what those cost; in no sum of ``saving``.
+        unpriced_calls, estimated_calls: calls that no price is known of, and those whose tokens were not counted.
+        columns: what it was made of, for plots.
+    """
+
+    queries: int
+    first: float | None
+    last: float | None
+    saving: Saving
+    models: tuple[Group, ...]
+    categories: tuple[Group, ...]
+    purposes: tuple[Group, ...]
+    escalation: Rate
+    checks: Mapping[str, Rate]
+    latency: LogLatency
+    strategies: Mapping[str, int]
+    errors: Mapping[str, int]
+    fallbacks: Rate
+    unanswered: int
+    unanswered_usd: float
+    unpriced_calls: int
+    estimated_calls: int
+    columns: LogColumns
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON-ready values; what is not defined is None."""
+        told = {name: plain(getattr(self, name)) for name in self.__slots__ if name != "columns"}
+        told["saving"] = {**asdict(self.saving), "saved_usd": self.saving.saved_usd, "is_short": self.saving.is_short}
+        told["latency"] = {**asdict(self.latency), "hides": self.latency.hides}
+        return {name: finite(value) for name, value in told.items()}
+
+
+def report(outcomes: Iterable[LoggedOutcome]) -> LogReport:
+    """Report on outcomes, which are read once."""
+    made = columns(outcomes)
+    total = sum(spent.usd for spent in made.by_model.values())
+    cascaded, escalated = made.array("cascaded") > 0, made.array("escalated") > 0
+    at, cost = made.array("at"), made.array("cost")
+    unanswered = (cost > 0) & (made.array("answered") == 0)
+    return LogReport(
+        queries=len(made),
+        first=float(at.min()) if len(made) else None,
+        last=float(at.max()) if len(made) else None,
+        saving=saving(made),
+        models=_sorted(
+            Group(name, spent, _share(spent.usd, total), judged=len(made.judged.get(name, ())),
+                  feedback=mean_interval(made.judged.get(name, ()), low=0, high=1))
+            for name, spent in made.by_model.items()
+        ),
+        categories=_sorted(_categories(made, total, cascaded, escalated)),
+        purposes=tuple(
+            Group(name, made.by_purpose[name], _share(made.by_purpose[name].usd, total))
+            for name in PURPOSES
+            if name in made.by_purpose
+        ),
+        escalation=Rate.of(int((cascaded & escalated).sum()), int(cascaded.sum())),
+        checks={
+            name: Rate.of(made.checks[name, True], made.checks[name, True] + made.checks[name, False])
+            for name in sorted({name for name, _ in made.checks})
+        },
+        latency=latency(made),
+        strategies=dict(made.strategies.most_common()),
+        errors=dict(made.errors.most_common()),
+        fallbacks=Rate.of(made.fallbacks, len(made)),
+        unanswered=int(unanswered.sum()),
+        unanswered_usd=float(cost[unanswered].sum()),
+        unpriced_calls=sum(spent.unpriced for spent in made.by_model.values()),
+        estimated_calls=sum(spent.estimated for spent in made.by_model.values()),
+        columns=made,
+    )  # fmt: skip
+
+
+def _categories(
+    made: LogColumns,
+    total: float,
+    cascaded: np.ndarray,
+    escalated: np.ndarray,
+) -> Iterable[Group]:
+    numbers = np.array(made.category, dtype=np.int64)
+    for name, number in made.categories.items():
+        rows = numbers == number
+        tried = int((rows & cascaded).sum())
+        spent = made.by_category.get(name, Spent())
+        yield Group(
+            name,
+            spent,
+            _share(spent.usd, total),
+            queries=int(rows.sum()),
+            escalation=Rate.of(int((rows & escalated & cascaded).sum()), tried) if tried else None,
+        )
+
+
+def _sorted(groups: Iterable[Group]) -> tuple[Group, ...]:
+    return tuple(
+        sorted(groups, key=lambda group: (-group.spent.usd, -(group.queries or group.spent.calls), group.name))
+    )
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else math.nan
+
+
+# What a reader of a report must know, in words.
+
+
+def warnings(report: LogReport) -> Iterator[str]:
+    """What the figures would otherwise hide."""
+    of = report.latency
+    if of.hides and of.total.p99 is not None and of.not_escalated.p99 is not None:
+        yield (
+            f"the slowest answers are {of.total.p99 / of.not_escalated.p99:.1f} times as slow as without escalation: "
+            f"p99 {of.total.p99:,.0f} ms against {of.not_escalated.p99:,.0f} ms; the median does not show it"
+        )
+    saving = report.saving
+    if saving.share is not None and saving.share.high < 0:
+        yield f"routing costs more than {', '.join(saving.baseline_models)} alone: see semroute advise"
+    if report.unpriced_calls:
+        yield (
+            f"{report.unpriced_calls:,} calls have no known price and count as nothing here: "
+            "set models.NAME.price in semroute.yaml"
+        )
+
+
+def notes(report: LogReport) -> Iterator[str]:
+    """How the figures were come by."""
+    saving = report.saving
+    if saving.compared < saving.answered:
+        yield (
+            f"{saving.answered - saving.compared:,} answers are not compared: their own cost, or that of the "
+            "strongest model, is not known"
+        )
+    if saving.share is not None:
+        yield "the strongest model is taken to use the tokens of the answer that was given, at its price of that time"
+    if report.estimated_calls:
+        yield f"the tokens of {report.estimated_calls:,} calls are estimated: their providers did not count them"
+
+
+# Figures of a report as text.
+
+
+def usd(value: float | None) -> str:
+    """USD: cents from a dollar on, else as many digits as say something; a dash for what is not known."""
+    if value is None:
+        return "-"
+    if value == 0 or abs(value) >= 1:
+        return f"{value:,.2f}"
+    return f"{value:.4f}" if abs(value) >= 0.001 else f"{value:.7f}"
+
+
+def percent(value: float | None) -> str:
+    """A share; a dash where it is not defined."""
+    return "-" if value is None or value != value else f"{value:.1%}"
+
+
+def ms(value: float | None) -> str:
+    """Milliseconds; a dash where there were none."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def moment(seconds: float) -> str:
+    """A time, UTC."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"

@@ -1,1 +1,0 @@
-"""Self-contained HTML pages; they need the extras "report" and "plot"."""

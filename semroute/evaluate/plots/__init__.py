@@ -1,1 +1,0 @@
-"""Pictures of what the rest of this package computed; they need the extra "plot"."""

@@ -1,0 +1,432 @@
+"""A cascade replayed: models in order, each answer accepted where its score is high enough, every attempt paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.catalog import estimate_query_tokens
+from semroute.errors import InputError
+from semroute.evaluate.metrics import Resampling
+from semroute.outcomes.costs import Costs
+from semroute.outcomes.table import Floats, group_means, numbered
+from semroute.predictors.query_quality import CallCosts, Numbers
+from semroute.text.normalise import normalize
+from semroute.types import Matrix
+from semroute.types.protocols import Doubles, Indices
+
+# A policy as choices: for each query a model, from predicted quality, expected cost and what quality is worth.
+#
+# With quality worth ``value`` USD per +1.0, the model with the highest ``value * quality - cost`` is chosen (Hu et al.,
+# RouterBench, 2024: willingness to pay). From 0, where only cost counts, to infinity, where only quality does, the
+# value
+# draws the policy's curve.
+
+CostMatrix = NDArray[np.float32] | NDArray[np.float64]
+POINTS = 41
+"""Values on a curve; the two ends among them."""
+
+_SAMPLE = 20_000
+_CHUNK = 65_536
+_HALVINGS = 40
+
+
+def choose(predicted: Matrix, expected_cost: CostMatrix, value: float) -> NDArray[np.int64]:
+    """``(n,)`` the chosen model of each query.
+
+    Of models whose worth is equal, the cheaper is chosen, then the first.
+
+    Args:
+        predicted: ``(n, m)`` predicted quality.
+        expected_cost: ``(n, m)`` USD.
+        value: USD per +1.0 of quality, 0 to infinity.
+    """
+    choice = np.empty(len(predicted), np.int64)
+    for start in range(0, len(predicted), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        choice[rows] = _choose(predicted[rows].astype(np.float64), expected_cost[rows].astype(np.float64), value)
+    return choice
+
+
+def _choose(predicted: NDArray[np.float64], cost: NDArray[np.float64], value: float) -> NDArray[np.int64]:
+    worth = predicted if np.isinf(value) else value * predicted - cost
+    best = worth.max(axis=1, keepdims=True)
+    return np.asarray(np.where(worth == best, cost, np.inf).argmin(axis=1))
+
+
+def value_within(predicted: Matrix, expected_cost: CostMatrix, budget: float) -> float | None:
+    """The highest value whose choices are expected to cost at most ``budget`` USD a query, on average.
+
+    Higher values never choose cheaper models, so it is found by halving. None where even the cheapest are too dear.
+    """
+
+    def spent(value: float) -> float:
+        choice = choose(predicted, expected_cost, value)
+        return float(np.take_along_axis(expected_cost, choice[:, None], axis=1).mean(dtype=np.float64))
+
+    if spent(0.0) > budget:
+        return None
+    if spent(np.inf) <= budget:
+        return float(np.inf)
+    turns = values(predicted, expected_cost)[1:-1]
+    low, high = 0.0, float(turns[-1]) * 2.0 if len(turns) else 1.0
+    while spent(high) <= budget:
+        low, high = high, high * 2.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if spent(middle) <= budget else (low, middle)
+    return low
+
+
+def values(predicted: Matrix, expected_cost: CostMatrix, points: int = POINTS, *, seed: int = 0) -> NDArray[np.float64]:
+    """``(points,)`` values from 0 to infinity at which equally many queries change their model.
+
+    A query changes from one model to a better and dearer one at ``(difference of cost) / (difference of quality)``; the
+    values are quantiles of these over a sample of queries and all pairs of models. Where no query ever changes, the two
+    ends alone.
+    """
+    rows = np.random.default_rng(seed).permutation(len(predicted))[:_SAMPLE]
+    quality, cost = predicted[rows].astype(np.float64), expected_cost[rows].astype(np.float64)
+    found = []
+    for one in range(quality.shape[1]):
+        better = quality - quality[:, [one]]
+        dearer = cost - cost[:, [one]]
+        changes = (better > 0) & (dearer > 0)
+        found.append(dearer[changes] / better[changes])
+    turns = np.concatenate(found) if found else np.zeros(0)
+    if not len(turns):
+        return np.array([0.0, np.inf])
+    inner = np.unique(np.quantile(turns, np.linspace(0, 1, points - 2)))
+    return np.concatenate([[0.0], inner[inner > 0], [np.inf]])
+
+
+# The curve of a policy: mean quality and cost at each of its parameters, on all rows and on every resample.
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A policy's points; the first row of ``quality`` and ``cost`` is for all queries, then one for each resample.
+
+    Attributes:
+        parameters: ``(k,)`` what draws the curve; of a policy that has none, one NaN.
+        quality: ``(1 + resamples, k)`` mean quality.
+        cost: ``(1 + resamples, k)`` mean USD a query.
+        shares: ``(k, m)`` share of queries that each model answers.
+    """
+
+    parameters: NDArray[np.float64]
+    quality: Doubles
+    cost: Doubles
+    shares: Doubles
+
+
+def replay(table: Doubles | Matrix, choice: NDArray[np.int64]) -> NDArray[np.float64]:
+    """``(n,)`` the chosen cell of each row of ``(n, m)``."""
+    return np.take_along_axis(table, choice[:, None], axis=1)[:, 0].astype(np.float64)
+
+
+def replayed_curve(
+    quality: Matrix,
+    cost: Matrix,
+    choices: Iterable[tuple[float, NDArray[np.int64]]],
+    resampling: Resampling,
+) -> Curve:
+    """Replay a policy's choices, one parameter after the other, so that no more than one is held.
+
+    Args:
+        quality: ``(n, m)`` of every model's answer to every query.
+        cost: ``(n, m)`` USD.
+        choices: each parameter with the ``(n,)`` choices that it leads to.
+        resampling: of the ``n`` rows.
+    """
+    parameters, sums, shares = [], [], []
+    for parameter, choice in choices:
+        picked = np.column_stack([replay(quality, choice), replay(cost, choice)])
+        parameters.append(parameter)
+        sums.append(resampling.batch_sums(picked))
+        shares.append(np.bincount(choice, minlength=quality.shape[1]) / max(len(choice), 1))
+    both = np.stack(sums, axis=-1)
+    counts = resampling.resampled(resampling.batch_counts[:, None])
+    return Curve(
+        parameters=np.array(parameters),
+        quality=resampling.resampled(both[:, 0]) / counts,
+        cost=resampling.resampled(both[:, 1]) / counts,
+        shares=np.array(shares),
+    )
+
+
+def tradeoff_curve(
+    quality: Matrix,
+    cost: Matrix,
+    predicted: Matrix,
+    expected_cost: Matrix,
+    grid: NDArray[np.float64],
+    resampling: Resampling,
+) -> Curve:
+    """The curve that :func:`~semroute.evaluate.replay.choose` draws over a grid of values."""
+    choices = ((float(value), choose(predicted, expected_cost, float(value))) for value in grid)
+    return replayed_curve(quality, cost, choices, resampling)
+
+
+def stops(scores: Matrix, thresholds: Sequence[float]) -> NDArray[np.int64]:
+    """``(n,)`` position of the tier whose answer is given.
+
+    Args:
+        scores: ``(n, tiers - 1)`` score of the answer of each tier but the last, which is always accepted.
+        thresholds: of each tier but the last; an answer is accepted where its score is at least that.
+    """
+    accepted = scores >= np.asarray(thresholds, scores.dtype)
+    return np.asarray(np.where(accepted.any(axis=1), accepted.argmax(axis=1), scores.shape[1]))
+
+
+def replay_cascade(
+    quality: Matrix, cost: Matrix, tiers: Sequence[int], stop: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """``(n,)`` quality of the answer that is given, and ``(n,)`` USD of it and of all rejected ones before it.
+
+    Args:
+        quality: ``(n, m)`` of every model.
+        cost: ``(n, m)`` USD.
+        tiers: columns of the models, in the order in which they are tried.
+        stop: ``(n,)`` as of :func:`stops`.
+    """
+    spent = np.cumsum(cost[:, list(tiers)], axis=1, dtype=np.float64)
+    place = stop[:, None]
+    given = np.take_along_axis(quality[:, list(tiers)], place, axis=1)[:, 0]
+    return given.astype(np.float64), np.take_along_axis(spent, place, axis=1)[:, 0]
+
+
+def cascade_curve(
+    quality: Matrix,
+    cost: Matrix,
+    tiers: Sequence[int],
+    scores: Matrix,
+    thresholds: Sequence[float],
+    resampling: Resampling,
+) -> Curve:
+    """The curve over one threshold for all tiers; ``parameters`` are the thresholds.
+
+    Args:
+        quality: ``(n, m)`` of every model.
+        cost: ``(n, m)`` USD.
+        tiers: columns of the models, in the order in which they are tried.
+        scores: ``(n, tiers - 1)`` as of :func:`stops`.
+        thresholds: the parameters, in any order; minus infinity accepts every first answer.
+        resampling: of the ``n`` rows.
+    """
+    sums, shares = [], []
+    for threshold in thresholds:
+        stop = stops(scores, [threshold] * scores.shape[1])
+        sums.append(resampling.batch_sums(np.column_stack(replay_cascade(quality, cost, tiers, stop))))
+        answers = np.asarray(tiers)[stop]
+        shares.append(np.bincount(answers, minlength=quality.shape[1]) / max(len(stop), 1))
+    both = np.stack(sums, axis=-1)
+    counts = resampling.resampled(resampling.batch_counts[:, None])
+    return Curve(
+        parameters=np.asarray(thresholds, np.float64),
+        quality=resampling.resampled(both[:, 0]) / counts,
+        cost=resampling.resampled(both[:, 1]) / counts,
+        shares=np.array(shares),
+    )
+
+
+# Queries that say the same: by their normalised text, and by vectors that all but coincide.
+#
+# A policy that was fitted on one of them knows the answer to the other, so they belong on the same side of every split.
+
+NEAR = 0.98
+"""Cosine from which two queries count as the same; at 0.95 questions from one template begin to."""
+
+MOST_COMPARED = 50_000
+"""Rows whose vectors are compared all with all, half a minute on two cores; beyond, texts alone are."""
+
+_CELLS = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Groups of queries that say the same.
+
+    Attributes:
+        group: ``(n,)`` number of each row's group; most groups have one row.
+        same_text: rows whose normalised text another row has too.
+        near: rows that have a vector within :data:`NEAR` of another row's, those of the same text among them; None
+            where vectors were not compared.
+    """
+
+    group: NDArray[np.int64]
+    same_text: int
+    near: int | None
+
+
+def duplicates(queries: Sequence[str], vectors: Matrix | None = None) -> Duplicates:
+    """Group queries by normalised text and, where there are vectors and not too many of them, by cosine.
+
+    Args:
+        queries: ``n`` texts.
+        vectors: ``(n, d)`` unit rows.
+    """
+    places: dict[str, int] = {}
+    text = np.fromiter((places.setdefault(normalize(query), len(places)) for query in queries), np.int64, len(queries))
+    same_text = int((np.bincount(text, minlength=1)[text] > 1).sum()) if len(text) else 0
+    if vectors is None or len(queries) > MOST_COMPARED:
+        return Duplicates(text, same_text, None)
+    pairs = near_pairs(vectors)
+    return Duplicates(_joined(text, pairs), same_text, len(np.unique(pairs)))
+
+
+def shared(group: NDArray[np.int64], train: NDArray[np.int64], test: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """``(len(train),)`` whether a training row is in a group that the test rows ``test`` have a part in."""
+    return np.isin(group[train], group[test])
+
+
+def near_pairs(vectors: Matrix, near: float = NEAR) -> NDArray[np.int64]:
+    """``(p, 2)`` rows whose cosine is at least ``near``, the lower number first."""
+    found = [np.zeros((0, 2), np.int64)]
+    block = max(1, _CELLS // max(1, len(vectors)))
+    for start in range(0, len(vectors), block):
+        rows, columns = np.nonzero(vectors[start : start + block] @ vectors[start:].T >= near)
+        later = columns > rows
+        found.append(np.column_stack([rows[later], columns[later]]) + start)
+    return np.concatenate(found)
+
+
+def _joined(group: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Groups that a pair connects made one (union by the lowest number)."""
+    parent = np.arange(int(group.max()) + 1 if len(group) else 0)
+
+    def root(place: int) -> int:
+        while parent[place] != place:
+            parent[place] = parent[parent[place]]
+            place = int(parent[place])
+        return place
+
+    for one, other in group[pairs].tolist():
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    roots = np.array([root(place) for place in range(len(parent))], np.int64)
+    return np.unique(roots[group], return_inverse=True)[1] if len(group) else group
+
+
+# Splits of queries into what a policy is fitted on and what it is judged on.
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One split.
+
+    Attributes:
+        train: row numbers to fit on; none of them says the same as a test row.
+        test: row numbers to judge on.
+    """
+
+    train: Indices
+    test: Indices
+
+
+def k_folds(group: Indices, k: int, *, seed: int) -> list[Fold]:
+    """``k`` splits, each row in one test part; rows of one group are in the same, so that none is in both parts.
+
+    Groups stand in random order and are cut into ``k`` parts of equal numbers of rows, to within a group.
+
+    Raises:
+        InputError: fewer groups than folds.
+    """
+    sizes = np.bincount(group) if len(group) else np.zeros(0, np.int64)
+    if len(sizes) < k:
+        raise InputError(f"{len(sizes)} different queries cannot be split into {k} folds; ask for fewer folds")
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    fold_of = np.empty(len(sizes), np.int64)
+    fold_of[order] = (np.cumsum(sizes[order]) - 1) * k // len(group)
+    return _folds(fold_of[group], k)
+
+
+def task_folds(tasks: Sequence[str], group: Indices, k: int, *, seed: int) -> list[Fold]:
+    """At most ``k`` splits that leave whole tasks out: some tasks are the test part, the others are fitted on.
+
+    Training rows that say the same as a test row, under another task, are left out. Tasks are dealt out in turn, in an
+    order that ``seed`` draws.
+
+    Raises:
+        InputError: fewer than two tasks.
+    """
+    names, task = numbered(tasks)
+    if len(names) < 2:
+        raise InputError('leaving tasks out takes at least two tasks; give the outcomes a "task"')
+    k = min(k, len(names))
+    turn = np.random.default_rng(seed).permutation(len(names)) % k
+    return [Fold(fold.train[~shared(group, fold.train, fold.test)], fold.test) for fold in _folds(turn[task], k)]
+
+
+def _folds(number: Indices, k: int) -> list[Fold]:
+    folds = [Fold(np.flatnonzero(number != fold), np.flatnonzero(number == fold)) for fold in range(k)]
+    return [fold for fold in folds if len(fold.test)]
+
+
+# What calls are expected to cost, from what they did cost.
+
+Tokens = NDArray[np.int64]
+
+
+def asked_tokens(queries: Sequence[str]) -> Tokens:
+    """``(n,)`` input tokens of each query as the router estimates them when it decides."""
+    return np.fromiter(map(estimate_query_tokens, queries), np.int64, len(queries))
+
+
+def call_costs(costs: Costs, asked: Tokens | None = None, rows: Tokens | None = None) -> CallCosts:
+    """Expected costs whose mean over the rows is what these did cost, by model and task.
+
+    That holds whoever counted the tokens, and where costs are told without any: what the calls cost beyond their
+    input, at the price of output, is what counts as mean output. Costs follow from there when prices change.
+
+    Args:
+        costs: of ``n`` rows.
+        asked: ``(n,)`` :func:`asked_tokens` of their queries; None estimates them.
+        rows: numbers of those to train on; None for all.
+    """
+    table, own = costs.table, slice(None) if rows is None else rows
+    asked = asked_tokens(table.queries)[own] if asked is None else asked[own]
+    tasks, task = numbered(table.tasks)
+    task, cost = task[own], table.cost[own]
+    scale = _scale(table.input_tokens[own], asked)
+    flat = _means(cost, task, len(tasks))
+    beyond = _means(cost - asked[:, None] * (scale * np.nan_to_num(costs.price[0])), task, len(tasks))
+    told = _means(table.output_tokens[own], task, len(tasks))
+    is_sold = costs.price[1] > 0
+    tokens = np.where(is_sold, beyond / np.where(is_sold, costs.price[1], 1.0), told)
+    return CallCosts(table.models, tuple(tasks), costs.price, scale, tokens, flat)
+
+
+def _scale(told: Floats, asked: Tokens) -> Numbers:
+    """``(m,)`` told over estimated tokens in the rows that tell them; over all models for one without, else 1."""
+    is_known = np.isfinite(told)
+    sums = np.where(is_known, told, 0).sum(axis=0, dtype=np.float64)
+    estimated = np.where(is_known, asked[:, None], 0).sum(axis=0, dtype=np.float64)
+    overall = sums.sum() / estimated.sum() if estimated.sum() else 1.0
+    return np.where(estimated > 0, sums / np.maximum(estimated, 1.0), overall)
+
+
+def _means(values: NDArray[np.floating], task: NDArray[np.int64], count: int) -> Numbers:
+    """``(1 + t, m)`` means over all tasks and in each."""
+    whole = np.zeros(len(task), np.int64)
+    return np.vstack([group_means(values, whole, 1), group_means(values, task, count)])
+
+
+# What a call is expected to cost before it is made: the decision must not know the length of the answer.
+
+
+def expected_costs(costs: Costs, folds: Sequence[Fold]) -> Matrix:
+    """``(n, m)`` float32 USD: each row from the training rows of its fold; NaN for rows that no fold tests.
+
+    As a trained classifier expects them (:func:`~semroute.evaluate.replay.call_costs`), by model and task.
+    """
+    table = costs.table
+    asked = asked_tokens(table.queries)
+    expected = np.full(table.cost.shape, np.nan, np.float32)
+    for fold in folds:
+        known = call_costs(costs, asked, fold.train)
+        expected[fold.test] = known.expected(asked[fold.test], [table.tasks[row] for row in fold.test.tolist()])
+    return expected

@@ -1,1 +1,0 @@
-"""A comparison of policies over outcomes: what ``semroute evaluate-policy`` shows."""

@@ -1,0 +1,289 @@
+"""The artifact folder on disk: written whole or not at all, read whole or refused.
+
+Files are named by their hash and the manifest is replaced last, so a reader sees the old artifact or the new one. Files
+of the generation before are kept until the next write: a reader that opened the old manifest still finds them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from semroute.errors import ArtifactBusyError, ArtifactError
+from semroute.index.manifest import FORMAT, MANIFEST, FileEntry, FirstStageEntry, Manifest, check_manifest
+from semroute.storage import sync
+
+FIRST = "first_"
+"""What stands before the role of a file that belongs to the first stage."""
+LOCK = ".lock"
+STAGING = ".staging-"
+"""How the folders begin in which a build works; what a killed one left of them goes when the next one begins."""
+_HASHED = re.compile(r"[a-z_]+-[0-9a-f]{16}\.[a-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class StageParts:
+    """What a stage of an artifact is put together from.
+
+    Attributes:
+        entry: its part of the manifest.
+        encoder: the description of its encoder, with the names of its files.
+        prototypes: how many each category has.
+        files: verified path of each of its files, by role without prefix.
+    """
+
+    entry: Manifest | FirstStageEntry
+    encoder: Mapping[str, Any]
+    prototypes: tuple[int, ...]
+    files: Mapping[str, Path]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """An artifact whose manifest was read and whose files were verified.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what it holds.
+        files: verified path of each file, by role.
+    """
+
+    folder: Path
+    manifest: Manifest
+    files: Mapping[str, Path]
+
+    def examples(self) -> tuple[list[str], list[str]]:
+        """Categories and texts of the stored examples, in the order of the rows of ``vectors``.
+
+        Raises:
+            ArtifactError: they are unusable.
+            FileNotFoundError: the artifact was replaced since it was opened.
+        """
+        path = self.files.get("examples", self.folder / "examples")
+        try:
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            owners, texts = [row["category"] for row in rows], [row["query"] for row in rows]
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise ArtifactError(f"{path}: the stored examples are unusable ({error}); build the index again") from error
+        if not all(isinstance(value, str) for value in (*owners, *texts)):
+            raise ArtifactError(f"{path}: a stored example is no text; build the index again")
+        return owners, texts
+
+    @property
+    def main(self) -> StageParts:
+        """The parts of the index's own encoder and scorer."""
+        counts = tuple(entry.prototypes for entry in self.manifest.categories.values())
+        return _parts(self.manifest, counts, self.files)
+
+    @property
+    def first(self) -> StageParts | None:
+        """The parts of the first stage; None without one.
+
+        Raises:
+            ArtifactError: it lacks a category.
+        """
+        entry = self.manifest.first_stage
+        if entry is None:
+            return None
+        if entry.encoder.get("kind") not in ("static", "onnx"):
+            raise ArtifactError(f"{self.folder}: the first stage has an encoder of no own files; build the index again")
+        if set(entry.prototypes) != set(self.manifest.categories):
+            raise ArtifactError(f"{self.folder}: the first stage is for other categories; build the index again")
+        counts = tuple(entry.prototypes[name] for name in self.manifest.categories)
+        files = {role.removeprefix(FIRST): path for role, path in self.files.items() if role.startswith(FIRST)}
+        return _parts(entry, counts, files)
+
+
+def _parts(entry: Manifest | FirstStageEntry, counts: tuple[int, ...], files: Mapping[str, Path]) -> StageParts:
+    names = {role.removeprefix("encoder_"): path.name for role, path in files.items() if role.startswith("encoder_")}
+    return StageParts(entry, {**entry.encoder, "files": names}, counts, files)
+
+
+def open_artifact(folder: Path) -> Artifact:
+    """Read the manifest and verify every file's SHA-256.
+
+    Raises:
+        ArtifactError: missing, foreign, damaged, altered, or of another version.
+    """
+    for attempt in range(3):
+        manifest = Manifest.read(folder)
+        check_manifest(manifest, folder)
+        files = {role: folder / entry.name for role, entry in manifest.files.items()}
+        try:
+            for role, path in files.items():
+                _verify(path, manifest.files[role])
+        except FileNotFoundError as error:
+            # A writer may have replaced the artifact twice since the manifest was read: read it again.
+            if attempt < 2 and Manifest.read(folder) != manifest:
+                continue
+            raise ArtifactError(f"{error.filename}: missing from the index; build it again") from error
+        return Artifact(folder, manifest, files)
+    raise ArtifactError(f"{folder}: the index is being replaced faster than it can be read")
+
+
+def write_artifact(
+    folder: Path,
+    manifest: Manifest,
+    write: Callable[[Path], Mapping[str, Path]],
+    *,
+    replaces: Manifest | None = None,
+) -> Artifact:
+    """Write an artifact; whatever goes wrong, the folder's old one goes on serving.
+
+    Args:
+        folder: made if missing; must be empty or hold an artifact.
+        manifest: everything but ``files``.
+        write: is handed a staging folder, writes the files there (or names existing ones elsewhere, which are copied)
+            and returns them by role.
+        replaces: the manifest that the new one was made from, where it was; None replaces whatever is there.
+
+    Raises:
+        ArtifactError: the folder holds something else, or another artifact than ``replaces``, or cannot be written (a
+            full disk, say).
+        ArtifactBusyError: another process is writing here.
+    """
+    with exclusive(folder):
+        previous = _previous(folder)
+        if replaces is not None and [entry.to_json() for entry in previous] != [replaces.to_json()]:
+            raise ArtifactError(f"{folder}: the index was replaced in the meantime; nothing was written, run it again")
+        with _staged(folder) as staging:
+            # A file of the manifest that is replaced was verified when it was opened.
+            known = {entry.name: entry for entry in replaces.files.values()} if replaces is not None else {}
+            files = {role: _adopt(path, folder, staging, known) for role, path in write(staging).items()}
+            complete = replace(manifest, files=files)
+            text = staging / MANIFEST
+            # Half of a surrogate pair, which UTF-8 cannot hold, becomes the JSON escape of the same character.
+            text.write_text(complete.to_json(), encoding="utf-8", errors="backslashreplace")
+            sync(text)
+            text.replace(folder / MANIFEST)
+        _collect(folder, keep=[complete, *previous])
+        return Artifact(folder, complete, {role: folder / entry.name for role, entry in files.items()})
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep other processes and threads from writing here; a thread that has the folder may ask for it again.
+
+    Raises:
+        ArtifactError: the folder holds something else than an artifact, or cannot be made or written.
+        ArtifactBusyError: another process or thread has it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be made ({error.strerror or error})") from error
+    _refuse_foreign(folder)
+    import filelock
+
+    lock = filelock.FileLock(folder / LOCK, is_singleton=True)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise ArtifactBusyError(f"{folder}: another build is writing this index; wait for it to end") from None
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    try:
+        if lock.lock_counter == 1:  # else those of this thread are among them
+            for left in folder.glob(STAGING + "*"):  # of a build that was killed
+                shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a folder with other things in it, unless its manifest, whole or damaged, is one of ours."""
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+        start = (folder / MANIFEST).read_bytes()[:200] if MANIFEST in names else b""
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be read ({error.strerror or error})") from error
+    if FORMAT.encode() in start:
+        return
+    foreign = [name for name in names if not _ours(name)]
+    # Web pages and extensions have a manifest.json too; beside files of ours it is our own, destroyed.
+    if start and not any(_HASHED.fullmatch(name) for name in names):
+        foreign.append(MANIFEST)
+    if foreign:
+        raise ArtifactError(f"{folder}: not empty, and not an index ({foreign[0]}, …); choose another folder")
+
+
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """A staging folder; when the work in it fails, the files that it has put into ``folder`` go as well."""
+    there = {path.name for path in folder.iterdir()}
+    staging = None
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))
+        yield staging
+    except BaseException as error:
+        for path in folder.iterdir():
+            if path.name not in there and _HASHED.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ArtifactError(f"{folder}: the index could not be written ({error.strerror or error})") from error
+        raise
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _previous(folder: Path) -> list[Manifest]:
+    try:
+        return [Manifest.read(folder)]
+    except ArtifactError:
+        return []
+
+
+def _adopt(path: Path, folder: Path, staging: Path, known: Mapping[str, FileEntry]) -> FileEntry:
+    """Move a staged file to its name by hash, or copy one that lies elsewhere; a file that is there is kept."""
+    if path.parent == folder and path.name in known:
+        return known[path.name]
+    sha256 = _sha256(path)
+    target = folder / f"{path.stem.split('-')[0]}-{sha256[:16]}{path.suffix}"
+    if not target.exists() or _sha256(target) != sha256:
+        if not path.is_relative_to(staging):
+            path = Path(shutil.copyfile(path, staging / f"copy-{path.name}"))
+        sync(path)
+        path.replace(target)
+    return FileEntry(target.name, sha256)
+
+
+def _collect(folder: Path, keep: list[Manifest]) -> None:
+    names = {entry.name for manifest in keep for entry in manifest.files.values()} | {MANIFEST, LOCK}
+    for path in folder.iterdir():
+        if _ours(path.name) and path.is_file() and path.name not in names:
+            path.unlink(missing_ok=True)
+
+
+def _ours(name: str) -> bool:
+    return name in (MANIFEST, LOCK) or name.startswith(STAGING) or _HASHED.fullmatch(name) is not None
+
+
+def _verify(path: Path, entry: FileEntry) -> None:
+    try:
+        # A pipe or a device may have no end.
+        is_file = stat.S_ISREG(path.stat().st_mode)
+        actual = _sha256(path) if is_file else ""
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not is_file:
+        raise ArtifactError(f"{path}: cannot be read (not a regular file); build the index again")
+    if actual != entry.sha256:
+        raise ArtifactError(f"{path}: altered or damaged (its SHA-256 is not the manifest's); build the index again")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

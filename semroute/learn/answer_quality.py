@@ -1,0 +1,389 @@
+"""Answers as a matrix of features."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute._optional import require
+from semroute.errors import InputError
+from semroute.evaluate.metrics import Rate, auroc, expected_calibration_error, finite
+from semroute.outcomes.files import check_judged, judging_remedy
+from semroute.outcomes.table import OutcomeTable, numbered
+from semroute.predictors.answer_quality import BUCKETS, CUT, AnswerClassifier, dense, feature_names, hashed, no_words
+from semroute.types.protocols import Indices
+
+# Judged answers, as they are trained on.
+
+LEAST = 20
+"""Answers of each kind, acceptable and not, below which nothing is trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedAnswers:
+    """``n`` answers.
+
+    Attributes:
+        queries, answers: texts.
+        logprobs: of the answers' tokens; empty where they are not known.
+        acceptable: ``(n,)`` bool.
+        group: ``(n,)`` int64; answers to the same text are in one group, and on one side of every split.
+    """
+
+    queries: list[str]
+    answers: list[str]
+    logprobs: list[Sequence[float]]
+    acceptable: NDArray[np.bool_]
+    group: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def take(self, rows: NDArray[np.int64]) -> JudgedAnswers:
+        """Some of them, by row number."""
+        kept = rows.tolist()
+        return JudgedAnswers(
+            [self.queries[row] for row in kept],
+            [self.answers[row] for row in kept],
+            [self.logprobs[row] for row in kept],
+            self.acceptable[rows],
+            self.group[rows],
+        )
+
+
+def judged_answers(table: OutcomeTable, models: Sequence[str], accept: float) -> JudgedAnswers:
+    """The answers of some models whose text and quality are known; acceptable from a quality of ``accept`` on.
+
+    Raises:
+        InputError: a model is unknown, or there are too few answers of a kind, or nobody has judged them.
+    """
+    chosen = table.with_models(models)
+    check_judged(chosen)
+    queries, answers, logprobs, quality = [], [], [], []
+    responses = chosen.responses or []
+    told = chosen.logprobs or [(None,) * len(models)] * len(responses)
+    for row, texts in enumerate(responses):
+        for column, text in enumerate(texts):
+            if text is not None and np.isfinite(chosen.quality[row, column]):
+                queries.append(chosen.queries[row])
+                answers.append(text)
+                logprobs.append(told[row][column] or ())
+                quality.append(float(chosen.quality[row, column]))
+    acceptable = np.array(quality) >= accept
+    good = int(acceptable.sum())
+    for count, kind in ((good, "acceptable"), (len(quality) - good, "not acceptable")):
+        if count < LEAST:
+            of = ", ".join(models)
+            raise InputError(
+                f"{count} of {len(quality):,} judged answers of {of} are {kind}, and at least {LEAST} are needed: "
+                f'{judging_remedy(chosen)}give more outcomes with "response" and "quality", or another --accept than '
+                f"{accept:g}"
+            )
+    _, group = numbered([query.casefold() for query in queries])
+    return JudgedAnswers(queries, answers, logprobs, acceptable, group)
+
+
+MATRIX_NEEDS = "training a classifier of answers"
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Of ``n`` answers.
+
+    Attributes:
+        blocks: which blocks these are.
+        dense: ``(n, f)`` float64, NaN where a feature is not known.
+        words: ``(n, 2 * buckets)`` sparse, those of the answer first; None without the block ``words``.
+    """
+
+    blocks: tuple[str, ...]
+    dense: NDArray[np.float64]
+    words: Any
+
+    @classmethod
+    def of(cls, rows: JudgedAnswers, blocks: Sequence[str]) -> Features:
+        """The features of some answers."""
+        told = zip(rows.queries, rows.answers, rows.logprobs, strict=True)
+        width = len(feature_names(blocks))
+        matrix = np.array([dense(blocks, *one) for one in told], np.float64).reshape(len(rows), width)
+        return cls(tuple(blocks), matrix, _words(rows) if "words" in blocks else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Means and standard deviations of the dense features of training rows; 0 and 1 where none is known."""
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, matrix: NDArray[np.float64]) -> Scaling:
+        """Of ``(n, f)`` features, those that are not known left out."""
+        known = np.isfinite(matrix)
+        counts = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(known, matrix, 0.0).sum(axis=0) / counts
+        deviation = np.sqrt((np.where(known, matrix - mean, 0.0) ** 2).sum(axis=0) / counts)
+        return cls(mean, np.where(deviation > 1e-9, deviation, 1.0))
+
+    def inputs(self, features: Features, rows: NDArray[np.int64], word_weight: float) -> Any:
+        """``(len(rows), f + 2 * buckets)`` sparse inputs of the regression."""
+        sparse = require("scipy.sparse", what=MATRIX_NEEDS, extra="build")
+        scaled = np.clip((features.dense[rows] - self.mean) / self.scale, -CUT, CUT)
+        plain = sparse.csr_matrix(np.nan_to_num(scaled, nan=0.0))
+        return plain if features.words is None else sparse.hstack([plain, features.words[rows] * word_weight]).tocsr()
+
+
+def _words(rows: JudgedAnswers) -> Any:
+    csr_matrix = require("scipy.sparse", what=MATRIX_NEEDS, extra="build").csr_matrix
+    starts, columns, values = [0], [], []
+    for query, answer in zip(rows.queries, rows.answers, strict=True):
+        for text, offset in ((answer, 0), (query, BUCKETS)):
+            buckets, weights = hashed(text)
+            columns.append(buckets + offset)
+            values.append(weights)
+        starts.append(starts[-1] + len(columns[-1]) + len(columns[-2]))
+    return csr_matrix((np.concatenate(values), np.concatenate(columns), starts), shape=(len(rows), 2 * BUCKETS))
+
+
+# Fit the classifier: the settings by cross-validation, the probabilities calibrated on rows that were left out.
+
+
+PENALTIES = (0.02, 0.05, 0.2, 1.0)
+"""Inverse strengths of the L2 penalty, as scikit-learn's ``C``."""
+WORD_WEIGHTS = (2.0, 5.0)
+"""What the hashed words count beside the dense features: the larger, the less the penalty keeps them down."""
+WHAT = "training a classifier"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Chosen by cross-validation."""
+
+    penalty: float
+    word_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A classifier, and what it says of each training row when that row was left out.
+
+    Attributes:
+        classifier: fitted on all rows.
+        settings: what was chosen.
+        left_out: ``(n,)`` float64 probabilities; settings and the two numbers of the calibration were chosen on the
+            same rows, so figures made of them are a little too good.
+    """
+
+    classifier: AnswerClassifier
+    settings: Settings
+    left_out: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A regression before it becomes arrays of a classifier."""
+
+    scaling: Scaling
+    coefficients: Vector
+    bias: float
+
+    def score(self, features: Features, rows: Indices, word_weight: float) -> Vector:
+        return np.asarray(self.scaling.inputs(features, rows, word_weight) @ self.coefficients + self.bias)
+
+
+def train(
+    rows: JudgedAnswers,
+    blocks: Sequence[str],
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Trained:
+    """Train on judged answers.
+
+    The same rows, blocks and seed give the same classifier.
+
+    Raises:
+        InputError: no blocks, or fewer different queries of a kind than folds.
+        MissingExtraError: the extra "build" is not installed.
+    """
+    if not blocks:
+        raise InputError("a classifier needs at least one of the blocks shape, words, tokens")
+    features, labels = Features.of(rows, blocks), rows.acceptable.astype(np.int64)
+    splits = list(_splits(rows, folds, seed))
+    tried = list(product(PENALTIES, WORD_WEIGHTS if features.words is not None else (1.0,)))
+    best: tuple[float, Settings, Vector] | None = None
+    for done, (penalty, word_weight) in enumerate(tried):
+        settings, scores = Settings(penalty, word_weight), np.zeros(len(rows))
+        for fitted_on, left_out in splits:
+            scores[left_out] = _fit(features, labels, fitted_on, settings).score(features, left_out, word_weight)
+        loss = float(np.logaddexp(0.0, np.where(labels == 1, -scores, scores)).mean())
+        if best is None or loss < best[0]:
+            best = loss, settings, scores
+        if progress is not None:
+            progress(done + 1, len(tried))
+    assert best is not None
+    _, settings, scores = best
+    slope, shift = _calibration(scores, labels)
+    fit = _fit(features, labels, np.arange(len(rows)), settings)
+    classifier = _classifier(fit, features.blocks, settings, slope, shift)
+    return Trained(classifier, settings, 1.0 / (1.0 + np.exp(-np.clip(slope * scores + shift, -40.0, 40.0))))
+
+
+def with_threshold(trained: Trained, threshold: float) -> Trained:
+    """The same with another threshold."""
+    return replace(trained, classifier=replace(trained.classifier, threshold=threshold))
+
+
+def _splits(rows: JudgedAnswers, folds: int, seed: int) -> Iterator[tuple[Indices, Indices]]:
+    selection = require("sklearn.model_selection", what=WHAT, extra="build")
+    if len(np.unique(rows.group)) < folds:
+        raise InputError(f"{len(np.unique(rows.group))} different queries cannot be split into {folds} folds")
+    splitter = selection.StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    yield from splitter.split(np.zeros(len(rows)), rows.acceptable, rows.group)
+
+
+def _fit(features: Features, labels: NDArray[np.int64], rows: Indices, settings: Settings) -> _Fit:
+    linear = require("sklearn.linear_model", what=WHAT, extra="build")
+    scaling = Scaling.of(features.dense[rows])
+    model: Any = linear.LogisticRegression(C=settings.penalty, max_iter=5000)
+    model.fit(scaling.inputs(features, rows, settings.word_weight), labels[rows])
+    return _Fit(scaling, np.asarray(model.coef_[0], np.float64), float(model.intercept_[0]))
+
+
+def _calibration(scores: Vector, labels: NDArray[np.int64]) -> tuple[float, float]:
+    """Slope and shift (Platt, 1999) of scores that were made without the row; a penalty makes scores too timid.
+
+    The slope is kept above 0, so that a better score is never a lower probability.
+    """
+    linear = require("sklearn.linear_model", what=WHAT, extra="build")
+    # Nearly no penalty: two numbers from hundreds of rows need none.
+    model = linear.LogisticRegression(C=1e6).fit(scores[:, None], labels)
+    slope = float(model.coef_[0, 0])
+    return (slope, float(model.intercept_[0])) if slope > 0 else (1.0, 0.0)
+
+
+def _classifier(fit: _Fit, blocks: tuple[str, ...], settings: Settings, slope: float, shift: float) -> AnswerClassifier:
+    width = len(feature_names(blocks))
+    words = fit.coefficients[width:] * settings.word_weight * slope
+    return AnswerClassifier(
+        blocks=blocks,
+        mean=fit.scaling.mean,
+        scale=fit.scaling.scale,
+        weights=fit.coefficients[:width] * slope,
+        answer_words=words[:BUCKETS] if len(words) else no_words(),
+        query_words=words[BUCKETS:] if len(words) else no_words(),
+        bias=fit.bias * slope + shift,
+    )
+
+
+# How good a classifier of answers is, on rows that it was not fitted on.
+
+Vector = NDArray[np.float64]
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class AtThreshold:
+    """What a threshold does.
+
+    Attributes:
+        threshold: probability from which answers are accepted.
+        accepted: share of all answers.
+        right: share of acceptable ones among the accepted.
+        caught: share of those that are not acceptable that are rejected.
+    """
+
+    threshold: float
+    accepted: Rate
+    right: Rate
+    caught: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Figures on left-out rows.
+
+    Attributes:
+        n: answers.
+        acceptable: share of acceptable ones.
+        auroc: probability that an acceptable answer is given more than one that is not.
+        ece: calibration error, 15 bins.
+        thresholds: what several thresholds do.
+    """
+
+    n: int
+    acceptable: Rate
+    auroc: float
+    ece: float
+    thresholds: tuple[AtThreshold, ...]
+
+    @classmethod
+    def of(cls, trained: Trained, rows: JudgedAnswers) -> Validation:
+        """The figures of what was trained on some rows."""
+        said, good = trained.left_out, rows.acceptable
+        area = auroc(said[good], said[~good])
+        levels = sorted({*THRESHOLDS, trained.classifier.threshold})
+        return cls(
+            n=len(rows),
+            acceptable=Rate.of(int(good.sum()), len(rows)),
+            auroc=0.5 if area is None else area,
+            ece=expected_calibration_error(said, good),
+            thresholds=tuple(at_threshold(said, good, level) for level in levels),
+        )
+
+
+def at_threshold(said: Vector, good: NDArray[np.bool_], threshold: float) -> AtThreshold:
+    """What a threshold does to answers of which ``said`` is the probability and ``good`` the truth, both ``(n,)``."""
+    taken = said >= threshold
+    return AtThreshold(
+        threshold,
+        Rate.of(int(taken.sum()), len(said)),
+        Rate.of(int((taken & good).sum()), int(taken.sum())),
+        Rate.of(int((~taken & ~good).sum()), int((~good).sum())),
+    )
+
+
+def threshold_for(said: Vector, good: NDArray[np.bool_], right: float) -> float | None:
+    """The lowest threshold at which the share of acceptable answers among the accepted is at least ``right``.
+
+    Lower thresholds accept more answers, so this is the cheapest; None where no threshold reaches it. At least 20
+    answers must be accepted, for a share of fewer says nothing.
+    """
+    order = np.argsort(-said, kind="stable")
+    ordered, hits = said[order], np.cumsum(good[order])
+    counts = np.arange(1, len(said) + 1)
+    # A threshold takes all answers of equal probability, or none of them.
+    is_last = np.append(ordered[1:] != ordered[:-1], True)
+    reached = np.flatnonzero((hits / counts >= right) & (counts >= 20) & is_last)
+    return float(ordered[reached[-1]]) if len(reached) else None
+
+
+def training_report(
+    trained: Trained, rows: JudgedAnswers, validation: Validation, *, models: Sequence[str], accept: float, seed: int
+) -> dict[str, object]:
+    """What the artifact keeps of its making, JSON-ready."""
+    import semroute
+
+    digest = hashlib.sha256()
+    for query, answer, good in zip(rows.queries, rows.answers, rows.acceptable.tolist(), strict=True):
+        digest.update(f"{len(query)}:{query}{len(answer)}:{answer}{good:d}".encode("utf-8", "surrogatepass"))
+    return {
+        "trained": {
+            "semroute": semroute.__version__,
+            "models": list(models),
+            "acceptable_from": accept,
+            "answers": len(rows),
+            "with_logprobs": sum(map(bool, rows.logprobs)),
+            "data_sha256": digest.hexdigest(),
+            "seed": seed,
+            "settings": asdict(trained.settings),
+        },
+        "validation": finite(asdict(validation)),
+    }

@@ -1,0 +1,404 @@
+"""Building and changing an index artifact: the whole way from examples to files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute import __version__
+from semroute.encoders.registry import save_encoder
+from semroute.index import Artifact, CategoryEntry, FirstStage, FirstStageEntry, Manifest, write_artifact
+from semroute.index.artifact import FIRST
+from semroute.index.scoring import Scorer
+from semroute.learn.first_stage import FirstStageFit, FirstStagePlan, fit_first_stage
+from semroute.learn.fit import USUAL_ASK_BAR, Fitted, Split, ask_bar, fit
+from semroute.learn.near_twins import near_twins, without_boilerplate
+from semroute.learn.reuse import ROLE as FIT
+from semroute.learn.reuse import FitRecord, HeldOutRows, fit_digest, known_fit
+from semroute.text.asks import VAGUE_ASKS
+from semroute.types import Encoder, Matrix
+from semroute.types.progress import Progress
+
+PROBES = (
+    "What is the capital gains tax on shares held for a year?",
+    "def add(a, b): return a + b",
+    "where is my parcel, it was due on monday",
+)
+CHUNK = 256
+
+RECORDED_FROM = 500
+"""Examples from which on the evidence of a fit is stored, so that it can be taken over or continued: fewer are fitted
+in a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Labelled examples with what belongs to their categories.
+
+    Attributes:
+        texts: the examples.
+        owners: category of each.
+        descriptions, models, pinned: by category; ``pinned`` holds the thresholds that the category files name.
+    """
+
+    texts: tuple[str, ...]
+    owners: tuple[str, ...]
+    descriptions: Mapping[str, str]
+    models: Mapping[str, tuple[str, ...]]
+    pinned: Mapping[str, float]
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Names in alphabetical order, which is the order of all arrays."""
+        return tuple(sorted(self.descriptions))
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """``(n,)`` category number of each example."""
+        number = {name: index for index, name in enumerate(self.categories)}
+        return np.array([number[owner] for owner in self.owners], dtype=np.int64)
+
+
+def embed(
+    encoder: Encoder,
+    texts: Sequence[str],
+    progress: Progress = lambda step, done, total: None,
+    *,
+    known: Mapping[str, Matrix] = MappingProxyType({}),
+) -> Matrix:
+    """``(n, d)`` vectors of ``texts``, in chunks so that progress can be shown; each text is embedded once.
+
+    Args:
+        encoder: makes the vectors.
+        texts: what is embedded.
+        progress: called with "embedding", the texts done and their total.
+        known: vectors by text that the encoder has made before.
+    """
+    found = dict(known)
+    missing = [text for text in dict.fromkeys(texts) if text not in found]
+    for start in range(0, len(missing), CHUNK):
+        chunk = missing[start : start + CHUNK]
+        found.update(zip(chunk, encoder.encode(chunk), strict=True))
+        progress("embedding", len(texts) - len(missing) + start + len(chunk), len(texts))
+    vectors = np.empty((len(texts), encoder.dimensions), np.float32)
+    for row, text in enumerate(texts):
+        vectors[row] = found[text]
+    return vectors
+
+
+def build_artifact(
+    folder: Path,
+    examples: Examples,
+    vectors: Matrix,
+    encoder: Encoder,
+    *,
+    groups: NDArray[np.int64] | None = None,
+    head: bool = True,
+    plan: Sequence[Split] | None = None,
+    first: FirstStagePlan | None = None,
+    seed: int = 0,
+    notes: Mapping[str, Any] | None = None,
+    replaces: Artifact | None = None,
+    previous: Artifact | None = None,
+    progress: Progress = lambda step, done, total: None,
+) -> tuple[Artifact, Scorer, FirstStage | None]:
+    """Fit on ``vectors``, write everything to ``folder``; the artifact, and the scorer and first stage that it holds.
+
+    Args:
+        folder: the artifact's folder.
+        examples: the labelled examples.
+        vectors: ``(n, d)`` their vectors.
+        encoder: the encoder that made them; it goes into the artifact.
+        groups: ``(n,)`` what says nearly the same; None finds out (:func:`~semroute.learn.near_twins.near_twins`).
+        head: whether validation may choose a head.
+        plan: what to hold out; see :func:`semroute.learn.fit.fit`.
+        first: a first stage to fit beside it; it is left out where it does not pay.
+        seed: of everything drawn.
+        notes: further entries of the validation report.
+        replaces: the index that the examples and the encoder come from, where they do; another one that took its place
+            in ``folder`` meanwhile is not overwritten.
+        previous: an index from which the fit is taken over if it was made from the same.
+        progress: called with a step's name, what is done and the total.
+
+    Raises:
+        ArtifactError: the folder cannot be written, or holds something else.
+        MissingExtraError: the extra "build" is not installed.
+    """
+    labels = examples.labels
+    groups = near_twins(examples.texts, labels, vectors) if groups is None else groups
+    digest = fit_digest(vectors, labels, groups, head=head, plan=plan, seed=seed)
+    fitted = known_fit(previous, digest)
+    if fitted is None:
+        fitted = fit_examples(examples, vectors, encoder, groups, head=head, plan=plan, seed=seed, progress=progress)
+    thresholds, pinned = given_thresholds(examples, fitted)
+    staged = FirstStageFit(None, fitted, {})
+    if first is not None:
+        staged = fit_first_stage(
+            first,
+            examples.texts,
+            labels,
+            fitted,
+            encoder,
+            thresholds=thresholds,
+            pinned=pinned,
+            groups=groups,
+            head=head,
+            splits=plan,
+            seed=seed,
+            progress=progress,
+        )
+    material = Material(examples, vectors, thresholds, fit_record(fitted, digest, groups))
+    bar = _ask_bar(staged.index, encoder) if replaces is None else replaces.manifest.ask_bar
+    artifact = write_index(folder, material, staged, encoder, ask_bar=bar, notes=notes or {}, replaces=replaces)
+    return artifact, staged.index.scorer, staged.stage
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What goes into an artifact beside scorers and encoders.
+
+    Attributes:
+        examples: the labelled examples.
+        vectors: ``(n, d)`` their vectors.
+        thresholds: ``(categories,)`` minimum scores.
+        record: the evidence of the fit; None where nothing was held out.
+    """
+
+    examples: Examples
+    vectors: Matrix
+    thresholds: NDArray[np.float64]
+    record: FitRecord | None
+
+
+def fit_record(fitted: Fitted, digest: str, groups: NDArray[np.int64]) -> FitRecord | None:
+    """The evidence of a full fit of examples in ``groups`` ``(n,)``; None where a fit is quick, or held nothing out."""
+    held = fitted.held
+    if held is None or fitted.groups is None or len(groups) < RECORDED_FROM:
+        return None
+    rows = HeldOutRows.of(held.scores, held.labels, fitted.groups)
+    return FitRecord(digest, groups, rows, fitted.report, {})
+
+
+def write_index(
+    folder: Path,
+    material: Material,
+    staged: FirstStageFit,
+    encoder: Encoder,
+    *,
+    ask_bar: float | None,
+    notes: Mapping[str, Any],
+    replaces: Artifact | None = None,
+) -> Artifact:
+    """Write a finished fit with its encoders and examples.
+
+    Args:
+        folder: the artifact's folder.
+        material: examples, vectors, thresholds and evidence.
+        staged: the scorers.
+        encoder: goes into the artifact.
+        ask_bar: see :class:`~semroute.index.Manifest`.
+        notes: further entries of the validation report.
+        replaces: an index of the same encoder, whose files stay; see :func:`build_artifact`.
+
+    Raises:
+        ArtifactError: the folder cannot be written, or holds something else.
+    """
+    stage = staged.stage
+    with TemporaryDirectory(prefix="semroute-") as saved:
+        described, saved_files = (
+            _save(encoder, Path(saved) / "encoder") if replaces is None else _kept_encoder(replaces)
+        )
+        manifest = _manifest(material, staged, encoder, described, notes, ask_bar)
+        if stage is not None:
+            first_described, first_files = _save(stage.encoder, Path(saved) / "first", FIRST)
+            saved_files |= first_files
+            manifest = replace(manifest, first_stage=_first_entry(material.examples, staged, first_described))
+
+        def write(staging: Path) -> dict[str, Path]:
+            files = write_scorer(staged.index.scorer, staging) | _write_material(material, staging) | saved_files
+            if stage is not None:
+                assert isinstance(stage.scorer, Scorer)
+                files |= write_scorer(stage.scorer, staging, FIRST)
+            return files
+
+        return write_artifact(folder, manifest, write, replaces=None if replaces is None else replaces.manifest)
+
+
+def _kept_encoder(artifact: Artifact) -> tuple[Mapping[str, Any], dict[str, Path]]:
+    files = {role: path for role, path in artifact.files.items() if role.startswith("encoder_")}
+    return artifact.manifest.encoder, files
+
+
+def _write_material(material: Material, staging: Path) -> dict[str, Path]:
+    examples, record = material.examples, material.record
+    files = {"examples": staging / "examples.jsonl", "vectors": staging / "vectors.npy"}
+    rows = zip(examples.owners, examples.texts, strict=True)
+    lines = [json.dumps({"category": owner, "query": text}) + "\n" for owner, text in rows]
+    files["examples"].write_text("".join(lines), encoding="utf-8")
+    np.save(files["vectors"], material.vectors, allow_pickle=False)
+    if record is not None:
+        files[FIT] = staging / "fit.npz"
+        record.write(files[FIT])
+    return files
+
+
+def fit_examples(
+    examples: Examples,
+    vectors: Matrix,
+    encoder: Encoder,
+    groups: NDArray[np.int64],
+    *,
+    head: bool = True,
+    plan: Sequence[Split] | None = None,
+    seed: int = 0,
+    progress: Progress = lambda step, done, total: None,
+) -> Fitted:
+    """Fit on the examples, and on those with boilerplate around them in both forms, since queries come in both.
+
+    Both forms are one group, so that neither weights nor folds change.
+    """
+    labels = examples.labels
+    bare = without_boilerplate(examples.texts, labels)
+    if not len(bare.rows):
+        return fit(vectors, labels, groups=groups, head=head, plan=plan, seed=seed, progress=progress)
+    texts = list(dict.fromkeys(bare.texts[row] for row in bare.rows.tolist()))
+    number = {text: place for place, text in enumerate(texts)}
+    stripped = embed(encoder, texts)[[number[bare.texts[row]] for row in bare.rows.tolist()]]
+    place = np.full(len(labels), -1, dtype=np.int64)
+    place[bare.rows] = len(labels) + np.arange(len(bare.rows))
+    if plan is not None:
+        plan = [
+            Split(*(np.concatenate([rows, place[rows][place[rows] >= 0]]) for rows in astuple(one))) for one in plan
+        ]
+    return fit(
+        np.concatenate([vectors, stripped]),
+        np.concatenate([labels, labels[bare.rows]]),
+        groups=np.concatenate([groups, groups[bare.rows]]),
+        head=head,
+        plan=plan,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def _save(encoder: Encoder, folder: Path, prefix: str = "") -> tuple[Mapping[str, Any], dict[str, Path]]:
+    """The description of an encoder without its files, and those by role."""
+    described = save_encoder(encoder, folder)
+    files = {f"{prefix}encoder_{role}": folder / name for role, name in described["files"].items()}
+    return {key: value for key, value in described.items() if key != "files"}, files
+
+
+def write_scorer(scorer: Scorer, staging: Path, prefix: str = "") -> dict[str, Path]:
+    """Write prototypes and head into ``staging``; their paths by role, ``prefix`` before each."""
+    prototypes = staging / f"{prefix}prototypes.faiss"
+    scorer.prototypes.write(prototypes)
+    files = {f"{prefix}prototypes": prototypes}
+    if scorer.head is not None:
+        head = staging / f"{prefix}head.npz"
+        scorer.head.write(head)
+        files[f"{prefix}head"] = head
+    return files
+
+
+def with_thresholds(artifact: Artifact, thresholds: Mapping[str, float], source: str, **changes: Any) -> Artifact:
+    """Write other thresholds (and other fields of the manifest) into an artifact; its files stay.
+
+    Args:
+        artifact: what is changed, in place on disk.
+        thresholds: new minimum score by category; a category that is not named keeps its own.
+        source: what ``threshold_from`` says of the changed ones.
+        changes: other fields of :class:`~semroute.index.Manifest`.
+    """
+    categories = {
+        name: replace(entry, threshold=float(thresholds[name]), threshold_from=source) if name in thresholds else entry
+        for name, entry in artifact.manifest.categories.items()
+    }
+    manifest = replace(artifact.manifest, categories=categories, **changes)
+    return write_artifact(artifact.folder, manifest, lambda staging: artifact.files, replaces=artifact.manifest)
+
+
+def given_thresholds(examples: Examples, fitted: Fitted) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """``(categories,)`` minimum scores, and which of them the category files name."""
+    pinned = [examples.pinned.get(name) for name in examples.categories]
+    # A threshold of 0.0 is a threshold: only None means that the file names none.
+    rows = zip(pinned, fitted.thresholds, strict=True)
+    values = [float(own) if given is None else given for given, own in rows]
+    return np.array(values), np.array([given is not None for given in pinned])
+
+
+def _manifest(
+    material: Material,
+    staged: FirstStageFit,
+    encoder: Encoder,
+    described: Mapping[str, Any],
+    notes: Mapping[str, Any],
+    bar: float | None,
+) -> Manifest:
+    scorer, examples, thresholds = staged.index.scorer, material.examples, material.thresholds
+    counts = np.bincount(examples.labels, minlength=len(examples.categories))
+    categories = {
+        name: CategoryEntry(
+            description=examples.descriptions[name],
+            models=examples.models[name],
+            examples=int(counts[number]),
+            prototypes=scorer.prototypes.counts[number],
+            threshold=float(thresholds[number]),
+            threshold_from="file" if name in examples.pinned else "in-scope",
+        )
+        for number, name in enumerate(examples.categories)
+    }
+    left_out = {"first_stage_left_out": staged.report} if staged.report and staged.stage is None else {}
+    return Manifest(
+        encoder=described,
+        dimensions=encoder.dimensions,
+        categories=categories,
+        head=None if scorer.head is None else scorer.head.kind,
+        weight=scorer.weight,
+        calibration=scorer.calibration,
+        ask_bar=bar,
+        validation={"examples": len(examples.texts), **staged.index.report, **left_out, **notes},
+        probes=_probes(encoder),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        built_with=__version__,
+    )
+
+
+def _ask_bar(fitted: Fitted, encoder: Encoder) -> float:
+    if fitted.held is None:
+        return USUAL_ASK_BAR
+    return ask_bar(fitted.held.scores, fitted.held.labels, fitted.scorer.scores(encoder.encode(VAGUE_ASKS)))
+
+
+def _first_entry(examples: Examples, staged: FirstStageFit, described: Mapping[str, Any]) -> FirstStageEntry:
+    stage = staged.stage
+    assert stage is not None
+    scorer = stage.scorer
+    assert isinstance(scorer, Scorer)
+    return FirstStageEntry(
+        encoder=described,
+        dimensions=stage.encoder.dimensions,
+        prototypes=dict(zip(examples.categories, scorer.prototypes.counts, strict=True)),
+        head=None if scorer.head is None else scorer.head.kind,
+        weight=scorer.weight,
+        calibration=scorer.calibration,
+        bar=stage.bar,
+        floor=staged.floor,
+        validation=staged.report,
+        probes=_probes(stage.encoder),
+    )
+
+
+def _probes(encoder: Encoder) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    vectors = encoder.encode(PROBES)
+    return tuple(
+        (text, tuple(round(float(value), 6) for value in vector)) for text, vector in zip(PROBES, vectors, strict=True)
+    )

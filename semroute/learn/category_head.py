@@ -1,0 +1,325 @@
+"""The learning rate over the steps of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import cos, pi
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute._optional import require
+from semroute.encoders.onnx import available_cores
+from semroute.predictors.category_head import MlpHead
+from semroute.types import Matrix
+
+
+def warmed_up(step: int, steps: int) -> float:
+    """Factor of the peak rate at ``step`` (from 0): up over a tenth of ``steps``, then down in a straight line to 0."""
+    warm_up = max(1, steps // 10)
+    return (step + 1) / warm_up if step < warm_up else max(0.0, (steps - step) / max(1, steps - warm_up))
+
+
+# Train the logistic head with a hidden layer, in NumPy (extra "build").
+#
+# A head has a few hundred thousand weights: its gradient is a handful of matrix products, written out below.
+
+SCALE = 8.0
+"""Entries of a unit vector of some hundred dimensions are near 0.05; the layers are initialised for inputs near 1."""
+
+NOISE_DRAWN = 1 << 19
+"""Normal numbers that are drawn for a head's noise. Each step takes a run of them from a place of its own: drawing
+them anew would take a quarter of the training."""
+
+CONTINUED_EPOCHS = 2
+FEWEST_CONTINUED = 20
+"""Passes over all examples, and optimizer steps at the least, when a trained head is trained on."""
+
+BLOCK = 1 << 15
+"""Weights that Adam updates at a time. Its dozen passes over 200,000 would each go to memory, those over so many stay
+in a core's own cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPlan:
+    """How the head is trained.
+
+    Label smoothing (Szegedy et al., "Rethinking the Inception Architecture", 2016) keeps the probabilities of queries
+    far from every example low, which is what tells out-of-scope queries apart; noise on the vectors stands in for the
+    paraphrases that a few examples do not hold.
+
+    Attributes:
+        hidden: hidden units.
+        dropout: share of hidden units dropped in training.
+        smoothing: mass of the label spread over all categories.
+        noise: length of the random vector that is added to each unit vector.
+        epochs: passes over the examples, as far as ``fewest_steps`` and ``most_steps`` allow.
+        seed: of initialisation, order, dropout and noise.
+    """
+
+    hidden: int = 512
+    dropout: float = 0.3
+    smoothing: float = 0.15
+    noise: float = 0.5
+    epochs: int = 50
+    fewest_steps: int = 100
+    most_steps: int = 4000
+    batch: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    seed: int = 0
+
+    def steps_for(self, examples: int) -> int:
+        """The number of optimizer steps for so many examples."""
+        return int(np.clip(self.epochs * examples / self.batch, self.fewest_steps, self.most_steps))
+
+
+def train_heads(
+    data: Sequence[tuple[Matrix, NDArray[np.int64]]],
+    categories: int,
+    plan: HeadPlan,
+    done: Callable[[int], None] = lambda count: None,
+) -> list[MlpHead]:
+    """:func:`train_head` for several sets of vectors and labels, side by side, each on one thread.
+
+    The steps are small: a second thread for one of them costs more than it gains, and on a busy machine makes it many
+    times slower.
+
+    Args:
+        data: vectors and labels of each head.
+        categories: number of categories.
+        plan: the settings, the same for all.
+        done: called with the number of heads that are finished.
+
+    Raises:
+        MissingExtraError: the extra "build" is not installed.
+    """
+    heads = []
+    with one_blas_thread(), ThreadPoolExecutor(min(available_cores(), len(data))) as pool:
+        for head in pool.map(lambda part: train_head(part[0], part[1], categories, plan), data):
+            heads.append(head)
+            done(len(heads))
+    return heads
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keep each product of matrices to the thread that asks for it, in the whole process.
+
+    Raises:
+        MissingExtraError: the extra "build" is not installed.
+    """
+    threadpoolctl = require("threadpoolctl", what="fitting an index", extra="build")
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        yield
+
+
+def train_head(vectors: Matrix, labels: NDArray[np.int64], categories: int, plan: HeadPlan) -> MlpHead:
+    """Fit an :class:`~semroute.predictors.MlpHead`.
+
+    Args:
+        vectors: ``(n, d)`` unit rows.
+        labels: ``(n,)`` category numbers below ``categories``.
+        categories: number of categories.
+        plan: the settings.
+    """
+    random = np.random.default_rng(plan.seed)
+    network = _Network(vectors.shape[1], categories, plan.hidden, random)
+    inputs, steps, batch = vectors * np.float32(SCALE), plan.steps_for(len(vectors)), min(plan.batch, len(vectors))
+    noise = _Noise(plan.noise, batch, vectors.shape[1], random)
+    order, place = random.permutation(len(inputs)), 0
+    for step in range(steps):
+        if place + batch > len(order):
+            order, place = random.permutation(len(inputs)), 0
+        rows = order[place : place + batch]
+        place += batch
+        network.descend(noise.added(inputs[rows]), labels[rows], plan, random)
+        network.update(*one_cycle(step, steps, plan.learning_rate), plan.weight_decay)
+    return network.head()
+
+
+def continue_head(
+    head: MlpHead, vectors: Matrix, labels: NDArray[np.int64], fresh: NDArray[np.int64], plan: HeadPlan
+) -> MlpHead:
+    """Train a head on, after a few examples have come or gone, instead of anew.
+
+    It passes over all examples :data:`CONTINUED_EPOCHS` times at a low rate, so that it forgets none of them, and meets
+    each new one as often as a training from the start would.
+
+    Args:
+        head: trained on most of the examples.
+        vectors: ``(n, d)`` unit rows, all that there are now.
+        labels: ``(n,)`` category numbers.
+        fresh: rows that the head does not know.
+        plan: the settings that it was trained with.
+
+    Raises:
+        MissingExtraError: the extra "build" is not installed.
+    """
+    plan = replace(plan, hidden=len(head.hidden_bias))
+    random = np.random.default_rng(plan.seed)
+    batch = min(plan.batch, len(vectors))
+    steps = max(FEWEST_CONTINUED, round(CONTINUED_EPOCHS * len(vectors) / batch))
+    again = min(-(-len(fresh) * plan.epochs // steps), batch // 4) if len(fresh) else 0
+    inputs = vectors * np.float32(SCALE)
+    with one_blas_thread():
+        width, categories = head.direct.shape
+        network = _Network(width, categories, plan.hidden, random, head)
+        noise = _Noise(plan.noise, batch, vectors.shape[1], random)
+        order = np.concatenate([random.permutation(len(inputs)) for _ in range(-(-steps * batch // len(inputs)))])
+        for step in range(steps):
+            rows = order[step * batch : (step + 1) * batch]
+            rows[:again] = random.choice(fresh, again) if again else rows[:again]
+            network.descend(noise.added(inputs[rows]), labels[rows], plan, random)
+            network.update(*one_cycle(step, steps, plan.learning_rate / 10), plan.weight_decay)
+    return network.head()
+
+
+class _Noise:
+    """Random vectors for the rows of each batch.
+
+    Args:
+        noise: their length, beside that of a row.
+        rows: of a batch.
+        width: of a row.
+        random: draws them.
+    """
+
+    def __init__(self, noise: float, rows: int, width: int, random: np.random.Generator) -> None:
+        self._taken = rows * width
+        self._random = random
+        self._drawn = random.standard_normal(max(NOISE_DRAWN, 2 * self._taken), dtype=np.float32)
+        self._drawn *= np.float32(SCALE * noise / width**0.5)
+
+    def added(self, inputs: Matrix) -> Matrix:
+        """Move rows of length :data:`SCALE` by a random vector each, and give them their length again."""
+        start = int(self._random.integers(len(self._drawn) - self._taken))
+        moved: Matrix = inputs + self._drawn[start : start + self._taken].reshape(inputs.shape)
+        moved *= np.float32(SCALE) / np.sqrt(np.einsum("ij,ij->i", moved, moved))[:, None]
+        return moved
+
+
+def one_cycle(step: int, steps: int, peak: float) -> tuple[float, float]:
+    """Return the learning rate and Adam's first decay at ``step``.
+
+    The rate rises from a 25th of ``peak`` over .3 of the steps and falls to nearly 0, both along a cosine, while the
+    decay goes from .95 to .85 and back (Smith and Topin 2017, "Super-Convergence", https://arxiv.org/abs/1708.07120,
+    with the constants of torch's OneCycleLR).
+    """
+    turn = max(0.3 * steps - 1, 1e-9)
+    if step <= turn:
+        share = step / turn
+        return _along_cosine(peak / 25, peak, share), _along_cosine(0.95, 0.85, share)
+    share = min((step - turn) / max(steps - 1 - turn, 1e-9), 1.0)
+    return _along_cosine(peak, peak / 25e4, share), _along_cosine(0.85, 0.95, share)
+
+
+def _along_cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2 * (1 + cos(pi * share))
+
+
+class _Network:
+    """The weights of a head in training, in one flat array that Adam updates at once.
+
+    Args:
+        width: of the inputs.
+        categories: outputs.
+        hidden: units of the hidden layer.
+        random: draws the first weights, uniform within ``1 / sqrt(inputs)`` as ``torch.nn.Linear`` does.
+        head: has the first weights instead; None draws them.
+    """
+
+    def __init__(
+        self, width: int, categories: int, hidden: int, random: np.random.Generator, head: MlpHead | None = None
+    ) -> None:
+        shapes = [(width, hidden), (hidden,), (width, categories), (hidden, categories), (categories,)]
+        sizes = [int(np.prod(shape)) for shape in shapes]
+        self._flat, self._slope, self._mean, self._square = (np.zeros(sum(sizes), dtype=np.float32) for _ in range(4))
+        self._room = np.empty(BLOCK, dtype=np.float32)
+        ends = np.cumsum(sizes)[:-1]
+        self._weights, self._slopes = (
+            [part.reshape(shape) for part, shape in zip(np.split(flat, ends), shapes, strict=True)]
+            for flat in (self._flat, self._slope)
+        )
+        if head is not None:
+            given = (head.hidden / SCALE, head.hidden_bias, head.direct / SCALE, head.output, head.output_bias)
+            for weights, values in zip(self._weights, given, strict=True):
+                weights[...] = values
+        else:
+            for weights, inputs in zip(self._weights, (width, width, width, hidden, hidden), strict=True):
+                weights[...] = random.uniform(-(inputs**-0.5), inputs**-0.5, weights.shape)
+        self._decays = [1.0, 1.0]  # products of Adam's two decays so far
+
+    def descend(self, inputs: Matrix, labels: NDArray[np.int64], plan: HeadPlan, random: np.random.Generator) -> None:
+        """Find the slope of the smoothed cross-entropy of a batch; dropout is drawn anew."""
+        hidden, hidden_bias, direct, output, output_bias = self._weights
+        rows, categories = len(inputs), len(output_bias)
+        # A byte for each unit: its 256 values are fine enough, and four of them cost what one float does.
+        level = round(256 * plan.dropout)
+        drawn = np.frombuffer(random.bytes(rows * plan.hidden), np.uint8).reshape(rows, plan.hidden)
+        kept = (drawn >= level) * np.float32(256 / (256 - level))
+        active = inputs @ hidden
+        active += hidden_bias
+        kept *= active > 0
+        active *= kept
+        excess = active @ output  # becomes the probabilities less what they should be
+        excess += inputs @ direct
+        excess += output_bias
+        excess -= excess.max(axis=1, keepdims=True)
+        np.exp(excess, out=excess)
+        excess /= excess.sum(axis=1, keepdims=True)
+        excess -= np.float32(plan.smoothing / categories)
+        excess[np.arange(rows), labels] -= np.float32(1 - plan.smoothing)
+        excess /= np.float32(rows)
+        to_hidden, to_hidden_bias, to_direct, to_output, to_output_bias = self._slopes
+        np.matmul(active.T, excess, out=to_output)
+        np.matmul(inputs.T, excess, out=to_direct)
+        np.sum(excess, axis=0, out=to_output_bias)
+        back = excess @ output.T
+        back *= kept
+        np.matmul(inputs.T, back, out=to_hidden)
+        np.sum(back, axis=0, out=to_hidden_bias)
+
+    def update(self, rate: float, first: float, decay: float, second: float = 0.999, epsilon: float = 1e-8) -> None:
+        """Take one step of AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101).
+
+        Args:
+            rate: of learning.
+            first: decay of the mean of the slopes.
+            decay: of the weights, as a share of ``rate``.
+            second: decay of the mean of their squares.
+            epsilon: added to the root of the latter.
+        """
+        self._decays[0] *= first
+        self._decays[1] *= second
+        # Both corrections for the start from zero go into the rate and into epsilon, which saves passes.
+        root = (1 - self._decays[1]) ** 0.5
+        step = np.float32(rate * root / (1 - self._decays[0]))
+        for start in range(0, len(self._flat), BLOCK):
+            flat, mean, square, slope = (
+                array[start : start + BLOCK] for array in (self._flat, self._mean, self._square, self._slope)
+            )
+            room = self._room[: len(flat)]
+            flat *= np.float32(1 - rate * decay)
+            mean -= slope
+            mean *= np.float32(first)
+            mean += slope
+            np.multiply(slope, slope, out=slope)
+            square -= slope
+            square *= np.float32(second)
+            square += slope
+            np.sqrt(square, out=room)
+            room += np.float32(epsilon * root)
+            np.divide(mean, room, out=room)
+            room *= step
+            flat -= room
+
+    def head(self) -> MlpHead:
+        """Return the head as it serves, with the scale of the inputs folded in."""
+        hidden, hidden_bias, direct, output, output_bias = (part.copy() for part in self._weights)
+        hidden *= np.float32(SCALE)
+        direct *= np.float32(SCALE)
+        return MlpHead(hidden, hidden_bias, direct, output, output_bias)

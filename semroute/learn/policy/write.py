@@ -1,0 +1,82 @@
+"""A tuned policy as a folder: ``policy.yaml`` to put into ``semroute.yaml``, what it names, and how it was tuned.
+
+The classifiers lie in a folder of their own, named by what they were trained on, and ``policy.yaml`` comes last: a
+policy that is there already keeps its own until then, and a ``semroute.yaml`` that took it over keeps them after.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from semroute.errors import InputError
+from semroute.learn.policy.prepare import PolicySplit
+from semroute.learn.policy.search import Point
+from semroute.outcomes.table import OutcomeTable
+from semroute.predictors.answer_quality import write_classifier
+from semroute.predictors.query_quality import write_query_classifier
+from semroute.storage import atomic_write, check_folder, exclusive_folder
+from semroute.text.normalise import digest_of
+
+POLICY, REPORT = "policy.yaml", "policy.json"
+_GENERATION = re.compile(r"[0-9a-f]{12}")
+
+
+def generation(table: OutcomeTable, settings: Iterable[object]) -> str:
+    """The name of the folder of classifiers that are trained on these outcomes with these settings; 12 hex digits."""
+    texts = (*map(str, settings), *table.models, *table.queries, *table.tasks)
+    return digest_of(texts, table.quality.tobytes(), table.cost.tobytes())[:12]
+
+
+def write_policy(
+    point: Point, prepared: PolicySplit, folder: Path, own: str, *, head: str, report: Mapping[str, Any]
+) -> None:
+    """Write a policy and the classifiers that it asks; a policy that is there already is replaced at the end.
+
+    Args:
+        point: the policy.
+        prepared: holds the classifiers.
+        folder: made where it is missing.
+        own: its :func:`generation`, which the families of policies were told.
+        head: what the policy is, for people; a line or several.
+        report: how it was tuned; JSON-ready.
+
+    Raises:
+        InputError: the folder cannot be written, or holds something else.
+    """
+    text = "".join(f"# {line}\n" for line in head.splitlines())
+    text += yaml.safe_dump(dict(point.family.config(point.parameter)), sort_keys=False, allow_unicode=True)
+    try:
+        with exclusive_folder(folder, REPORT, _is_ours):
+            if point.family.asks_classifier:
+                write_query_classifier(prepared.classifier, folder / own / "classifier", report={})
+            for number in point.family.checks(point.parameter):
+                write_classifier(prepared.checks[number], folder / own / f"checks-{number}", report={})
+            with atomic_write(folder / POLICY) as policy, atomic_write(folder / REPORT) as how:
+                policy.write_text(text, encoding="utf-8")
+                how.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{folder}: the policy cannot be written ({error.strerror or error})") from error
+
+
+def check_policy_folder(folder: Path) -> None:
+    """Refuse a folder that could not be written to, before anything is tuned.
+
+    Raises:
+        InputError: it holds something else, or cannot be written.
+    """
+    check_folder(folder, REPORT, _is_ours)
+
+
+def _is_ours(name: str) -> bool:
+    return name == POLICY or _GENERATION.fullmatch(name) is not None
+
+
+def earlier(folder: Path, own: str) -> list[Path]:
+    """The classifiers of earlier policies: they stay, for a ``semroute.yaml`` may name them still."""
+    return sorted(path for path in folder.iterdir() if _GENERATION.fullmatch(path.name) and path.name != own)

@@ -1,0 +1,298 @@
+"""What an artifact keeps of its making: what it was trained on, and how good it is on rows that were left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import count, product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.evaluate.metrics import auroc, expected_calibration_error, finite
+from semroute.evaluate.replay import Fold, choose, duplicates, replay, values
+from semroute.learn.estimators import (
+    BoostingEstimator,
+    ClusterEstimator,
+    Estimator,
+    ForestEstimator,
+    Known,
+    LinearEstimator,
+    NeighbourEstimator,
+    TrainingRows,
+    out_of_fold,
+)
+from semroute.learn.finetuning import TunedPart
+from semroute.learn.stacking import Grouping, Stack, calibration, choose_heads, cross_calibrated
+from semroute.predictors.quality_heads import Quality, QueryHead
+from semroute.predictors.query_features import QueryInputs
+from semroute.predictors.query_quality import CallCosts, QueryClassifier, seen_queries
+from semroute.text.normalise import digest_of
+from semroute.types import Matrix
+from semroute.types.progress import StepProgress
+
+# What quality must be worth for the choices to be as good as the best single model, as cheaply as can be.
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """A value of quality and what it leads to on rows that were left out.
+
+    Attributes:
+        value: USD per +1.0 of quality; infinity where only quality counts.
+        quality: mean of the chosen answers.
+        cost: mean USD a query.
+        single_quality, single_cost: of the best single model.
+        rows: complete rows that this was reckoned on.
+    """
+
+    value: float
+    quality: float
+    cost: float
+    single_quality: float
+    single_cost: float
+    rows: int
+
+
+def matching_value(
+    predicted: NDArray[np.float64],
+    quality: NDArray[np.float64],
+    cost: NDArray[np.float64],
+    expected: NDArray[np.float64],
+) -> Worth | None:
+    """The lowest value whose choices are as good as the best single model; the best one where none is.
+
+    Args:
+        predicted: ``(n, m)`` of rows that were left out.
+        quality: ``(n, m)``, NaN where it is not known: rows that lack a model are not counted.
+        cost: ``(n, m)`` USD that calls did cost.
+        expected: ``(n, m)`` USD that they were expected to.
+
+    Returns:
+        None where no row is complete.
+    """
+    rows = np.flatnonzero(np.isfinite(quality).all(axis=1))
+    if not len(rows):
+        return None
+    known, paid = quality[rows], cost[rows].astype(np.float64)
+    guess, ahead = predicted[rows].astype(np.float32), expected[rows].astype(np.float32)
+    means = known.mean(axis=0)
+    single = int(np.lexsort((paid.mean(axis=0), -means))[0])
+    best: Worth | None = None
+    for value in values(guess, ahead).tolist():
+        choice = choose(guess, ahead, value)
+        reached = float(replay(known.astype(np.float32), choice).mean())
+        spent = float(replay(paid.astype(np.float32), choice).mean())
+        found = Worth(value, reached, spent, float(means[single]), float(paid[:, single].mean()), len(rows))
+        if reached >= found.single_quality:
+            return found
+        if best is None or reached > best.quality:
+            best = found
+    return best
+
+
+# Train the classifier of queries: fit the heads, weigh them, calibrate.
+
+FOLDS = 3
+"""Parts that heads are left out with; a third fewer rows tell enough of how the heads compare."""
+
+
+def estimators(seed: int = 0) -> dict[str, Estimator]:
+    """What is tried unless a caller says otherwise, by name."""
+    return {
+        "linear": LinearEstimator(),
+        "neighbours": NeighbourEstimator(seed=seed),
+        "clusters": ClusterEstimator(seed=seed),
+        "boosting": BoostingEstimator(seed=seed),
+        "forest": ForestEstimator(seed=seed),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a classifier knows beside the rows.
+
+    Attributes:
+        encoder: fingerprint of the encoder that made the vectors.
+        costs: what calls are expected to cost.
+        categories: ``(c, d)`` unit rows whose similarity is a feature; may have no rows.
+    """
+
+    encoder: str
+    costs: CallCosts
+    categories: Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedQueries:
+    """A classifier, and what it says of training rows when they were left out.
+
+    Attributes:
+        classifier: fitted on all rows, but for a tuned encoder.
+        stack: what was chosen.
+        judged: ``(k,)`` numbers of the rows that it was judged on: all, or, where a tuned encoder is among its heads,
+            those that this has not seen.
+        left_out: ``(k, m)`` calibrated; heads, weights and calibration were fitted on other rows.
+        compared: rows that the heads' losses are means over: all, or those that a tuned encoder has not seen.
+    """
+
+    classifier: QueryClassifier
+    stack: Stack
+    judged: NDArray[np.int64]
+    left_out: Quality
+    compared: int
+
+
+def train_queries(
+    rows: TrainingRows,
+    setting: Setting,
+    *,
+    heads: Mapping[str, Estimator] | None = None,
+    tuned: TunedPart | None = None,
+    folds: int = FOLDS,
+    seed: int = 0,
+    progress: StepProgress = lambda done, total: None,
+) -> TrainedQueries:
+    """Train on outcomes. The same rows, setting and seed give the same classifier.
+
+    Queries that say the same are left out together.
+
+    Args:
+        rows: what is trained on.
+        setting: what is known beside them.
+        heads: what is tried, by name; all that there are when None.
+        tuned: an encoder that was tuned on a part of these rows, one head more.
+        folds: parts to leave out in turn.
+        seed: of the parts.
+        progress: called with the fits done and their total.
+
+    Raises:
+        InputError: fewer different queries than folds.
+        MissingExtraError: the extra "build" is not installed.
+    """
+    tried = dict(estimators(seed) if heads is None else heads)
+    inputs, quality = rows.inputs, np.asarray(rows.quality, np.float64)
+    prior = np.asarray(np.nanmean(quality, axis=0))
+    grouping = Grouping(duplicates(rows.queries, inputs.vectors).group, folds, seed)
+    steps, total = count(1), len(tried) * (len(grouping.parts) + 1)
+
+    def step() -> None:
+        progress(next(steps), total)
+
+    predictions = _left_out_by_each(tried, inputs, quality, grouping.parts, step)
+    choice = choose_heads(predictions, tuned, quality, prior, grouping)
+    stack, judged, known = choice.stack, choice.judged, quality[choice.judged]
+    fitted: list[QueryHead] = []
+    for name in stack.weights:
+        fitted.append(tuned.head if tuned is not None and name not in tried else tried[name].fit(inputs, quality).head_)
+        step()
+    slope, shift = calibration(stack.left_out, known)
+    classifier = QueryClassifier(
+        models=rows.models,
+        prior=prior,
+        heads=tuple(fitted),
+        weights=np.array(list(stack.weights.values())),
+        slope=slope,
+        shift=shift,
+        categories=setting.categories,
+        encoder=setting.encoder,
+        costs=setting.costs,
+        seen=seen_queries(rows.queries),
+    )
+    progress(total, total)
+    return TrainedQueries(
+        classifier, stack, judged, cross_calibrated(stack.left_out, known, choice.fold), choice.compared
+    )
+
+
+def _left_out_by_each(
+    tried: Mapping[str, Estimator], inputs: QueryInputs, quality: Known, parts: Sequence[Fold], step: Callable[[], None]
+) -> dict[str, Quality]:
+    """By head, ``(n, m)`` what it says of each row when it was fitted on the other parts."""
+    prior = np.asarray(np.nanmean(quality, axis=0))
+    predictions: dict[str, Quality] = {name: np.empty(quality.shape) for name in tried}
+    for (name, estimator), part in product(tried.items(), parts):
+        # A model that is not known in the other parts is predicted by its prior.
+        filled = _with_known(quality, part.train, prior)
+        predictions[name][part.test] = out_of_fold(estimator, inputs, filled, part.train, part.test)
+        step()
+    return predictions
+
+
+def _with_known(quality: Known, train: NDArray[np.int64], prior: NDArray[np.float64]) -> Known:
+    """The same, where a model of which no training row knows anything has its prior in the first of them."""
+    lacking = ~np.isfinite(quality[train]).any(axis=0)
+    if not lacking.any():
+        return quality
+    filled = quality.copy()
+    filled[train[0], lacking] = prior[lacking]
+    return filled
+
+
+GOOD = 0.5
+"""Quality from which an answer counts as good for AUROC."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFigures:
+    """How well one model's quality is predicted, on rows that were left out.
+
+    Attributes:
+        known: rows where its quality is known.
+        mean: mean quality; NaN where none is known.
+        auroc: probability that a good answer was predicted better than a bad one; None where there is one kind only.
+        ece: calibration error, 15 bins.
+    """
+
+    known: int
+    mean: float
+    auroc: float | None
+    ece: float
+
+
+def model_figures(trained: TrainedQueries, rows: TrainingRows) -> dict[str, ModelFigures]:
+    """The figures of every model."""
+    found = {}
+    for column, model in enumerate(rows.models):
+        quality = rows.quality[trained.judged, column]
+        known = np.isfinite(quality)
+        said, truth = trained.left_out[known, column], quality[known]
+        good = truth >= GOOD
+        found[model] = ModelFigures(
+            known=int(known.sum()),
+            mean=float(truth.mean()) if len(truth) else float("nan"),
+            auroc=auroc(said[good], said[~good]),
+            ece=expected_calibration_error(said, truth),
+        )
+    return found
+
+
+def training_report(
+    trained: TrainedQueries, rows: TrainingRows, worth: Worth | None, *, backbone: str | None = None, seed: int
+) -> dict[str, object]:
+    """JSON-ready; what is infinite is null. ``backbone`` names the encoder that was tuned, if any."""
+    import semroute
+
+    return {
+        "trained": {
+            "semroute": semroute.__version__,
+            "queries": len(rows.queries),
+            "data_sha256": data_fingerprint(rows),
+            "judged_on": len(trained.judged),
+            "fine_tuned": backbone,
+            "seed": seed,
+        },
+        "validation": {
+            "chosen": trained.stack.chosen,
+            "weights": dict(trained.stack.weights),
+            "squared_error": dict(trained.stack.losses),
+            "squared_error_on": trained.compared,
+            "models": finite({model: asdict(figures) for model, figures in model_figures(trained, rows).items()}),
+            "worth": None if worth is None else finite(asdict(worth)),
+        },
+    }
+
+
+def data_fingerprint(rows: TrainingRows) -> str:
+    """SHA-256 of queries, models and quality, in hex."""
+    return digest_of((*rows.models, *rows.queries), np.ascontiguousarray(rows.quality, np.float32).tobytes())

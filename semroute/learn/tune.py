@@ -1,0 +1,180 @@
+"""Thresholds and calibration of an existing artifact from labelled queries; ``semroute tune``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.data.examples import LabelledQuery
+from semroute.errors import DataError
+from semroute.evaluate.routing import OUT_OF_SCOPE, Evaluation, Mistake, ScoredQueries, evaluate, mistakes
+from semroute.index import Artifact, BothScores, FirstStage
+from semroute.learn.artifact import with_thresholds
+from semroute.learn.fit import Calibrations
+from semroute.learn.thresholds import RejectionTarget, thresholds_for
+from semroute.text.names import known_names
+from semroute.types import CategoryScorer, Encoder
+
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TuneReport:
+    """What tuning changed.
+
+    Attributes:
+        artifact: with the new thresholds, or as it was when nothing was written.
+        before: the labelled queries under the old thresholds and calibration.
+        after: under new ones, each query judged by thresholds and calibration fitted without it (5 folds).
+        thresholds: per category, the old and the new one.
+        pinned: categories whose threshold the category file names; they are left alone.
+        calibrated: whether a calibration was fitted anew.
+        mistakes: the queries that are wrong in ``after``.
+    """
+
+    artifact: Artifact
+    before: Evaluation
+    after: Evaluation
+    thresholds: dict[str, tuple[float, float]]
+    pinned: tuple[str, ...]
+    calibrated: bool
+    mistakes: tuple[Mistake, ...] = ()
+
+
+def label_numbers(
+    rows: Sequence[LabelledQuery], categories: Sequence[str], path: Path | None = None
+) -> NDArray[np.int64]:
+    """``(n,)`` category numbers, :data:`~semroute.evaluate.routing.OUT_OF_SCOPE` for None.
+
+    A word for "out of scope" is a category where ``categories`` has one of that name.
+
+    Raises:
+        DataError: a label that the index lacks.
+    """
+    number = {name: index for index, name in enumerate(categories)}
+    labels = [row.category or (row.written if row.written in number else None) for row in rows]
+    unknown = sorted({label for label in labels if label is not None and label not in number})
+    if unknown:
+        raise DataError(
+            f'the index has no category "{unknown[0]}"; {known_categories(unknown[0], categories)}', path=path
+        )
+    return np.array([OUT_OF_SCOPE if label is None else number[label] for label in labels], dtype=np.int64)
+
+
+def known_categories(name: str, categories: Sequence[str]) -> str:
+    """The end of a message about a category that the index lacks: the one that was meant, or some that there are."""
+    return known_names(name, categories, "it has")
+
+
+def tune_artifact(
+    artifact: Artifact,
+    encoder: Encoder,
+    scorer: CategoryScorer,
+    rows: Sequence[LabelledQuery],
+    target: RejectionTarget,
+    *,
+    first: FirstStage | None = None,
+    seed: int = 0,
+    write: bool = True,
+) -> TuneReport:
+    """Choose thresholds for ``target`` and write them into the artifact. The bar of a first stage stays.
+
+    Args:
+        artifact: the index.
+        encoder: its encoder.
+        scorer: its scorer.
+        rows: labelled queries that are not among the examples.
+        target: what the thresholds aim at.
+        first: its first stage, where it has one.
+        seed: of the folds in which the effect is measured.
+        write: False only reports.
+
+    Raises:
+        DataError: no rows, or a label that the index lacks.
+        ArtifactError: it cannot be written.
+        ValueError: ``first`` is missing, or the artifact has none.
+    """
+    if not rows:
+        raise DataError("no labelled queries to tune on")
+    entry = artifact.manifest.first_stage
+    if (first is None) != (entry is None):
+        raise ValueError("an artifact is tuned together with its own first stage")
+    entries = artifact.manifest.categories
+    names = tuple(entries)
+    labels = label_numbers(rows, names)
+    queries = [row.query for row in rows]
+    both = BothScores(
+        None if first is None else first.scorer.scores(first.encoder.encode(queries)),
+        scorer.scores(encoder.encode(queries)),
+    )
+    old = np.array([entry.threshold for entry in entries.values()])
+    pinned = np.array([entry.threshold_from == "file" for entry in entries.values()])
+    calibrations = Calibrations(None if entry is None else entry.calibration, artifact.manifest.calibration)
+    fit = _Fitter(target, old, pinned, calibrations, np.inf if first is None else first.bar)
+    before = evaluate(fit.scored(names, both, labels, old, calibrations), old)
+    after, wrong = _cross_fitted(fit, names, both, labels, seed)
+    thresholds, fitted = fit(both, labels)
+    if write:
+        source = "out-of-scope" if np.any(labels == OUT_OF_SCOPE) else "in-scope"
+        changed = {
+            name: float(value) for name, value, fixed in zip(names, thresholds, pinned, strict=True) if not fixed
+        }
+        if entry is not None and fitted.first is not None:
+            entry = replace(entry, calibration=fitted.first)
+        artifact = with_thresholds(artifact, changed, source, calibration=fitted.second, first_stage=entry)
+    return TuneReport(
+        artifact=artifact,
+        before=before,
+        after=after,
+        thresholds={name: (float(a), float(b)) for name, a, b in zip(names, old, thresholds, strict=True)},
+        pinned=tuple(name for name, fixed in zip(names, pinned, strict=True) if fixed),
+        calibrated=fitted != calibrations,
+        mistakes=wrong,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitter:
+    target: RejectionTarget
+    old: NDArray[np.float64]
+    pinned: NDArray[np.bool_]
+    calibrations: Calibrations
+    bar: float
+
+    def __call__(self, both: BothScores, labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], Calibrations]:
+        found = thresholds_for(both.strongest(self.bar), labels, self.target)
+        thresholds = np.where(self.pinned, self.old, found)
+        inside = labels != OUT_OF_SCOPE
+        answered = both.answered(thresholds, self.bar)
+        return thresholds, self.calibrations.refitted(both[inside], labels[inside], answered[inside])
+
+    def scored(
+        self,
+        names: tuple[str, ...],
+        both: BothScores,
+        labels: NDArray[np.int64],
+        thresholds: NDArray[np.float64],
+        calibrations: Calibrations,
+    ) -> ScoredQueries:
+        """What serving would say with these thresholds."""
+        confidence = calibrations.confidence(both, both.answered(thresholds, self.bar))
+        return ScoredQueries(names, both.scores(thresholds, self.bar), confidence, labels)
+
+
+def _cross_fitted(
+    fit: _Fitter, names: tuple[str, ...], both: BothScores, labels: NDArray[np.int64], seed: int
+) -> tuple[Evaluation, tuple[Mistake, ...]]:
+    fold = np.random.default_rng(seed).permutation(len(labels)) % FOLDS
+    thresholds = np.tile(fit.old, (len(labels), 1))
+    confidence = fit.scored(names, both, labels, fit.old, fit.calibrations).confidence
+    for number in range(FOLDS):
+        held = fold == number
+        if held.any() and not held.all():
+            thresholds[held], calibrations = fit(both[~held], labels[~held])
+            confidence[held] = fit.scored(names, both[held], labels[held], thresholds[held], calibrations).confidence
+    scored = ScoredQueries(names, both.scores(thresholds, fit.bar), confidence, labels)
+    return evaluate(scored, thresholds), mistakes(scored, thresholds)

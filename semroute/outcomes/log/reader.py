@@ -1,0 +1,236 @@
+"""Outcomes as files for other programs."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, RowMapping, Select, Table, func, select
+
+from semroute._optional import require
+from semroute.outcomes.log.schema import calls, checks, feedback, outcomes, trials
+from semroute.storage import atomic_write, json_line
+from semroute.types import TRIAL, LoggedCall, LoggedCheck, LoggedOutcome, LoggedTier
+
+PORTION = 2000
+"""Outcomes of a row group of Parquet."""
+
+
+def as_dict(outcome: LoggedOutcome) -> dict[str, Any]:
+    """An outcome as JSON-ready values; the time as ISO 8601."""
+    return {**asdict(outcome), "at": outcome.at.isoformat(timespec="milliseconds")}
+
+
+def as_labelled(outcome: LoggedOutcome) -> dict[str, Any] | None:
+    """An outcome in the format that policies are trained and judged on; None where it has no query, answer or quality.
+
+    The judged answer's model has the feedback as its quality. Models whose answers nobody judged have none, and are
+    left out: a check's verdict is an opinion of ours and not a quality.
+
+    Its ``probability`` is that with which the model was chosen (:func:`model_probability`).
+    """
+    if outcome.query is None or outcome.model is None or outcome.feedback is None:
+        return None
+    calls = [call for call in outcome.calls if call.model == outcome.model and call.tier == outcome.tier]
+    costs = [call.cost_usd for call in calls if call.cost_usd is not None]
+    known = {
+        "quality": outcome.feedback,
+        "cost_usd": sum(costs) if costs else None,
+        "input_tokens": outcome.input_tokens,
+        "output_tokens": outcome.output_tokens,
+        "latency_ms": calls[-1].latency_ms if calls else None,
+        "response": outcome.answer,
+        "probability": model_probability(outcome),
+        "logprobs": next((trial.logprobs for trial in outcome.trials if trial.tier == outcome.tier), None),
+    }
+    told = {key: value for key, value in known.items() if value is not None}
+    task = {} if outcome.category is None else {"task": outcome.category}
+    return {"query": outcome.query, **task, "outcomes": {outcome.model: told}}
+
+
+def model_probability(outcome: LoggedOutcome) -> float | None:
+    """With what probability the model of the answer was chosen; None where it is not known.
+
+    1 without a trial: the same query and configuration give the same decision. With one it is what the router has
+    noted. Not known is that of an answer that came after another model had failed or been rejected, from a model of a
+    group, or from one that the caller had pinned during a trial.
+    """
+    if outcome.tier is not None or outcome.candidates[:1] != (outcome.model,):
+        return None
+    said = next((opinion for opinion in outcome.opinions if opinion.get("strategy") == TRIAL), None)
+    if said is None:
+        return 1.0
+    draw = said.get("draw")
+    noted = draw.get("probability") if isinstance(draw, dict) else None
+    return noted if isinstance(noted, float) and 0 < noted <= 1 else None
+
+
+def write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
+    """A line for each row; the file appears whole or not at all. How many there were."""
+    count = 0
+    with atomic_write(path) as part, part.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json_line(row) + "\n")
+            count += 1
+    return count
+
+
+def write_parquet(outcomes: Iterable[LoggedOutcome], path: Path) -> int:
+    """A row for each outcome; what is nested is a column of JSON text. The file appears whole or not at all.
+
+    Raises:
+        MissingExtraError: the extra "parquet" is not installed.
+    """
+    arrow = require("pyarrow", what="writing Parquet", extra="parquet")
+    parquet = require("pyarrow.parquet", what="writing Parquet", extra="parquet")
+    text, number, count, flag = arrow.string(), arrow.float64(), arrow.int64(), arrow.bool_()
+    kinds = {
+        "id": text, "at": arrow.timestamp("us", tz="UTC"), "query": text, "query_hash": text, "category": text,
+        "strategy": text, "is_fallback": flag, "score": number, "threshold": number, "confidence": number,
+        "reason": text, "candidates": text, "model": text, "deployment": text, "tier": count, "accepted": flag,
+        "escalated": flag, "latency_ms": number, "decide_ms": number, "first_token_ms": number, "input_tokens": count,
+        "output_tokens": count, "cost_usd": number, "cost_estimated": flag, "baseline_model": text,
+        "baseline_usd": number, "error_kind": text, "error": text, "answer": text, "feedback": number,
+        "metadata": text, "categories": text, "opinions": text, "steps_ms": text, "calls": text, "checks": text,
+        "trials": text,
+    }  # fmt: skip
+    schema = arrow.schema(list(kinds.items()))
+    written = 0
+    with atomic_write(path) as part, parquet.ParquetWriter(part, schema) as writer:
+        for portion in _portions(outcomes):
+            rows = [_flat(outcome) for outcome in portion]
+            writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
+            written += len(rows)
+    return written
+
+
+def _flat(outcome: LoggedOutcome) -> dict[str, Any]:
+    row = asdict(outcome)
+    return {
+        key: json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value
+        for key, value in row.items()
+    }
+
+
+def _portions(outcomes: Iterable[LoggedOutcome]) -> Iterator[list[LoggedOutcome]]:
+    portion: list[LoggedOutcome] = []
+    for outcome in outcomes:
+        portion.append(outcome)
+        if len(portion) == PORTION:
+            yield portion
+            portion = []
+    if portion:
+        yield portion
+
+
+# From the tables back to outcomes, page by page.
+
+PAGE = 500
+"""Outcomes that are read together."""
+
+T = TypeVar("T")
+
+
+def chosen(since: datetime | None, until: datetime | None, category: str | None = None) -> Select[Any]:
+    """The outcomes of a time, from ``since`` on and before ``until``, oldest first."""
+    query = select(outcomes).order_by(outcomes.c.at, outcomes.c.id)
+    if since is not None:
+        query = query.where(outcomes.c.at >= since.timestamp())
+    if until is not None:
+        query = query.where(outcomes.c.at < until.timestamp())
+    return query if category is None else query.where(outcomes.c.category == category)
+
+
+def read(engine: Engine, query: Select[Any]) -> Iterator[LoggedOutcome]:
+    """The outcomes of a query by :func:`chosen`; memory for one page, whatever their number.
+
+    Each page begins where the last one ended, so that what is written or deleted meanwhile moves nothing.
+    """
+    last: tuple[float, str] | None = None
+    while True:
+        page = query if last is None else query.where(
+            (outcomes.c.at > last[0]) | ((outcomes.c.at == last[0]) & (outcomes.c.id > last[1]))
+        )  # fmt: skip
+        with engine.connect() as connection:
+            rows = connection.execute(page.limit(PAGE)).mappings().all()
+            yield from logged(connection, rows)
+        if len(rows) < PAGE:
+            return
+        last = (rows[-1]["at"], rows[-1]["id"])
+
+
+def newest(engine: Engine, count: int) -> list[LoggedOutcome]:
+    """The last ``count`` outcomes, oldest first."""
+    query = select(outcomes).order_by(outcomes.c.at.desc(), outcomes.c.id.desc()).limit(count)
+    with engine.connect() as connection:
+        rows = connection.execute(query).mappings().all()
+        return list(logged(connection, rows[::-1]))
+
+
+def logged(connection: Connection, rows: Sequence[RowMapping]) -> Iterator[LoggedOutcome]:
+    """Rows of outcomes with all that belongs to them."""
+    ids = [row["id"] for row in rows]
+    of_calls = _children(connection, calls, ids)
+    of_checks = _children(connection, checks, ids)
+    of_trials = _children(connection, trials, ids)
+    judged = _judged(connection, ids)
+    for row in rows:
+        yield _outcome(row, of_calls[row["id"]], of_checks[row["id"]], of_trials[row["id"]], judged.get(row["id"]))
+
+
+def _children(connection: Connection, table: Table, ids: Sequence[str]) -> Mapping[str, list[RowMapping]]:
+    found: dict[str, list[RowMapping]] = defaultdict(list)
+    query = select(table).where(table.c.outcome_id.in_(ids)).order_by(table.c.outcome_id, table.c.n)
+    for row in connection.execute(query).mappings():
+        found[row["outcome_id"]].append(row)
+    return found
+
+
+def _judged(connection: Connection, ids: Sequence[str]) -> dict[str, float]:
+    """The latest judgement of each outcome that has one."""
+    newest_of = select(func.max(feedback.c.id)).where(feedback.c.outcome_id.in_(ids)).group_by(feedback.c.outcome_id)
+    query = select(feedback.c.outcome_id, feedback.c.value).where(feedback.c.id.in_(newest_of))
+    return {row.outcome_id: row.value for row in connection.execute(query)}
+
+
+def _outcome(
+    row: RowMapping,
+    of_calls: Sequence[RowMapping],
+    of_checks: Sequence[RowMapping],
+    of_trials: Sequence[RowMapping],
+    judged: float | None,
+) -> LoggedOutcome:
+    details: dict[str, Any] = json.loads(row["details"])
+    plain = _plain(LoggedOutcome, row)
+    plain |= {
+        "at": datetime.fromtimestamp(row["at"], UTC),
+        "candidates": tuple(json.loads(row["candidates"])),
+        "metadata": json.loads(row["metadata"]),
+        "categories": tuple(map(tuple, details.get("categories", ()))),
+        "opinions": tuple(details.get("opinions", ())),
+        "steps_ms": details.get("steps_ms", {}),
+        "feedback": judged,
+        "calls": tuple(
+            LoggedCall(**_plain(LoggedCall, call) | {"score": json.loads(call["score"])}) for call in of_calls
+        ),
+        "checks": tuple(
+            LoggedCheck(**_plain(LoggedCheck, check) | {"check": check["check_name"]}) for check in of_checks
+        ),
+        "trials": tuple(_trial(trial) for trial in of_trials),
+    }
+    return LoggedOutcome(**plain)
+
+
+def _trial(row: RowMapping) -> LoggedTier:
+    logprobs = None if row["logprobs"] is None else tuple(json.loads(row["logprobs"]))
+    return LoggedTier(**_plain(LoggedTier, row) | {"logprobs": logprobs})
+
+
+def _plain(kind: type[Any], row: RowMapping) -> dict[str, Any]:
+    """What a row and a record call alike."""
+    return {field.name: row[field.name] for field in fields(kind) if field.name in row}

@@ -1,0 +1,337 @@
+"""Whether the classifiers that a configuration names are there."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.config import Config, Problem
+from semroute.config.cascade import Accept, CascadeConfig
+from semroute.config.values import dotted
+from semroute.errors import ArtifactError
+from semroute.storage import MANIFEST, NUMBER, SHARE, TEXTS, ArrayFolder
+from semroute.text.arithmetic import Arithmetic, arithmetic, numbers
+from semroute.text.code import looks_like_code
+
+# Words and pairs of words, hashed to buckets.
+#
+# Weinberger et al., "Feature Hashing for Large Scale Multitask Learning", ICML 2009: no vocabulary has to be
+# kept, and a word that was never seen does no harm.
+
+BUCKETS = 4096
+SEEN = 6000
+"""Characters at each end of a text whose words are taken."""
+
+_WORD = re.compile(r"[^\W\d_]+|[^\w\s]|\d")
+
+
+def hashed(text: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Buckets, ascending, and the weight of each: counts of words and pairs, scaled to length 1.
+
+    CRC-32 is the same on every machine, which Python's own hash is not.
+    """
+    seen = text if len(text) <= 2 * SEEN else f"{text[:SEEN]} {text[-SEEN:]}"
+    words = [word.encode("utf-8", "replace") for word in _WORD.findall(seen.casefold())]
+    units = words + [first + b" " + second for first, second in pairwise(words)]
+    if not units:
+        return np.zeros(0, np.int64), np.zeros(0)
+    buckets, counts = np.unique([crc32(unit) % BUCKETS for unit in units], return_counts=True)
+    weights = counts.astype(np.float64)
+    return buckets.astype(np.int64), weights / float(np.linalg.norm(weights))
+
+
+# What an answer and its query look like, as numbers.
+
+MOST_CHARACTERS = 20_000
+"""Of a text; the rest of a longer one is counted in its length alone."""
+
+_SENTENCE = re.compile(r"[.!?…。！？](?=\s|$)")
+_FINAL = re.compile(r"####|\banswer(?: is)?:?\s|\\boxed\{|\btherefore\b|\bin total\b", re.IGNORECASE)
+_HEDGE = re.compile(
+    r"\b(?:however|assum\w*|unclear|not sure|unsure|might|perhaps|probably|approximately|maybe)\b", re.IGNORECASE
+)
+_NOT = re.compile(r"\b(?:not|no|never|none|cannot)\b|n't\b", re.IGNORECASE)
+_PAIRS = (("(", ")"), ("[", "]"), ("{", "}"), ("<<", ">>"))
+_FEW = 6
+
+
+def shape(query: str, answer: str) -> Mapping[str, float]:
+    """The features by name, in an order that never changes; lengths as logarithms, counts cut to a few.
+
+    Those of the answer: how long it is, whether it ends as a whole answer does, whether brackets and fences are closed,
+    whether it marks a result, hedges, denies or asks; the sums that it states and whether they are right; its last
+    number. Those of both: how many of the query's numbers the answer uses, and the ratio of their lengths. Those of
+    the query: length, sentences, questions, numbers.
+    """
+    asked, said = query[:MOST_CHARACTERS], answer[:MOST_CHARACTERS]
+    return MappingProxyType({**_form(answer, said), **_figures(asked, said), **_query(query, asked, answer)})
+
+
+def _form(answer: str, said: str) -> dict[str, float]:
+    end = said.rstrip()[-1:]
+    return {
+        "characters": math.log1p(len(answer)),
+        "words": math.log1p(len(said.split())),
+        "lines": math.log1p(said.strip().count("\n")),
+        "sentences": math.log1p(len(_SENTENCE.findall(said))),
+        "ends a sentence": float(end in '.!?…。！？)"*' and end != ""),
+        "ends in a digit": float(end.isdigit()),
+        "ends a line": float(said.endswith("\n")),
+        "open brackets": float(any(said.count(opened) != said.count(closed) for opened, closed in _PAIRS)),
+        "open fence": float(said.count("```") % 2),
+        "marks a result": float(_FINAL.search(said) is not None),
+        "result mark": float("####" in said),
+        "hedges": float(min(len(_HEDGE.findall(said)), _FEW)),
+        "denials": float(min(len(_NOT.findall(said)), _FEW)),
+        "questions": float(min(said.count("?"), _FEW)),
+        "code": float(looks_like_code(said)),
+    }
+
+
+def _figures(asked: str, said: str) -> dict[str, float]:
+    found, given = numbers(said), numbers(asked)
+    sums: Arithmetic = arithmetic(said)
+    stated = sums.right + sums.wrong
+    last = found[-1] if found else 0.0
+    return {
+        "numbers": math.log1p(len(found)),
+        "sums": math.log1p(stated),
+        "right sums": math.log1p(sums.right),
+        "wrong sums": float(min(sums.wrong, _FEW)),
+        "a wrong sum": float(sums.wrong > 0),
+        "share of right sums": sums.right / stated if stated else 0.5,
+        "last number": math.log1p(last),
+        "last is whole": float(last == int(last)),
+        "last was given": float(last in given),
+        "last is repeated": float(found.count(last) > 1),
+        "new numbers": math.log1p(len(set(found) - set(given))),
+        "given numbers": math.log1p(len(given)),
+        "given numbers used": sum(one in found for one in given) / len(given) if given else 0.5,
+    }
+
+
+def _query(query: str, asked: str, answer: str) -> dict[str, float]:
+    return {
+        "query characters": math.log1p(len(query)),
+        "query words": math.log1p(len(asked.split())),
+        "query sentences": math.log1p(len(_SENTENCE.findall(asked))),
+        "query questions": float(min(asked.count("?"), _FEW)),
+        "query per cent": float("%" in asked),
+        "query fraction": float("/" in asked),
+        "query code": float(looks_like_code(asked)),
+        "length ratio": math.log1p(len(answer)) - math.log1p(len(query)),
+    }
+
+
+SHAPE = tuple(shape("", ""))
+"""Names of the features."""
+
+
+# The log probabilities of an answer's tokens, as numbers.
+#
+# Quantiles tell more than the mean, which one long fluent answer can hide a wild guess in: Gupta et al., "Language
+# Model
+# Cascades: Token-level uncertainty and beyond", ICLR 2024, https://arxiv.org/abs/2404.10136.
+
+QUANTILES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75)
+LEAST = -20.0
+"""Log probabilities below are cut: servers write a probability of 0 as a large negative number."""
+
+TOKENS = (
+    *(f"quantile {level:g}" for level in QUANTILES),
+    "mean", "first", "last", "unlikely", "tokens", "no log probabilities",
+)  # fmt: skip
+"""Names of the features."""
+
+
+def token_features(logprobs: Sequence[float]) -> list[float]:
+    """Quantiles of the log probabilities, their mean, the first and last token's, the share of tokens below one half,
+    and the logarithm of their number; NaN, but for the last that says so, where there are none.
+    """
+    if not len(logprobs):
+        return [math.nan] * (len(TOKENS) - 1) + [1.0]
+    values = np.clip(np.asarray(logprobs, np.float64), LEAST, 0.0)
+    return [
+        *map(float, np.quantile(values, QUANTILES)),
+        float(values.mean()),
+        float(values[0]),
+        float(values[-1]),
+        float((values < math.log(0.5)).mean()),
+        math.log1p(len(values)),
+        0.0,
+    ]
+
+
+# The classifier as it serves: arrays, and numpy to multiply them.
+
+Vector = NDArray[np.float64]
+NO_LOGPROBS: tuple[float, ...] = ()
+CUT = 5.0
+"""Standard deviations at which a feature is cut, so that no odd text is beyond all that was seen."""
+
+BLOCKS = {"shape": SHAPE, "tokens": TOKENS}
+"""Dense features by block; the third block, ``words``, is hashed."""
+
+
+@dataclass(frozen=True)
+class AnswerClassifier:
+    """Logistic regression on the shape of query and answer, on their words, and on log probabilities of tokens.
+
+    ``1 / (1 + exp(-(weights . clip((x - mean) / scale) + answer_words . h(answer) + query_words . h(query) + bias)))``
+
+    Attributes:
+        blocks: which of ``shape``, ``words`` and ``tokens`` it looks at, in this order.
+        mean, scale, weights: ``(f,)`` float64 of the dense features; one that is not known counts as its mean.
+        answer_words, query_words: ``(4096,)`` float64, zero without the block ``words``.
+        bias: float; the calibration is folded into all of them.
+        threshold: probability from which an answer should be accepted, unless the configuration says otherwise.
+    """
+
+    blocks: tuple[str, ...]
+    mean: Vector
+    scale: Vector
+    weights: Vector
+    answer_words: Vector
+    query_words: Vector
+    bias: float
+    threshold: float = 0.5
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether it looks at log probabilities of tokens; without them it judges by the rest."""
+        return "tokens" in self.blocks
+
+    def probability(self, query: str, answer: str, logprobs: Sequence[float] = NO_LOGPROBS) -> float:
+        """The probability that the answer is acceptable, 0 to 1.
+
+        Args:
+            query: the routed text.
+            answer: the model's.
+            logprobs: of the answer's tokens, natural logarithms; empty where there are none.
+        """
+        score = self.bias + float(self.weights @ scaled(dense(self.blocks, query, answer, logprobs), self))
+        if "words" in self.blocks:
+            for text, words in ((answer, self.answer_words), (query, self.query_words)):
+                buckets, weights = hashed(text)
+                score += float(words[buckets] @ weights)
+        # math.exp overflows beyond 709; 40 is beyond what a double can tell from certainty.
+        return 1.0 / (1.0 + math.exp(-min(40.0, max(-40.0, score))))
+
+
+def dense(blocks: Sequence[str], query: str, answer: str, logprobs: Sequence[float]) -> Vector:
+    """``(f,)`` dense features of the blocks, in their order."""
+    parts: list[float] = []
+    if "shape" in blocks:
+        parts += shape(query, answer).values()
+    if "tokens" in blocks:
+        parts += token_features(logprobs)
+    return np.array(parts, dtype=np.float64)
+
+
+def scaled(features: Vector, by: AnswerClassifier) -> Vector:
+    """``(f,)`` or ``(n, f)`` features as standard deviations from their means, cut, unknown ones 0."""
+    return np.nan_to_num(np.clip((features - by.mean) / by.scale, -CUT, CUT), nan=0.0)
+
+
+def feature_names(blocks: Sequence[str]) -> tuple[str, ...]:
+    """Names of the dense features of some blocks."""
+    return tuple(name for block, names in BLOCKS.items() if block in blocks for name in names)
+
+
+def no_words() -> Vector:
+    """Weights of words for a classifier that looks at none."""
+    return np.zeros(BUCKETS)
+
+
+# A classifier of answers as a folder.
+
+FOLDER = ArrayFolder(
+    format="semroute-answer-classifier",
+    version=1,
+    what="classifier of answers",
+    command="semroute train-checks OUTCOMES --out",
+    keys={"blocks": TEXTS, "features": TEXTS, "bias": NUMBER, "threshold": SHARE},
+)
+_ARRAYS = ("mean", "scale", "weights", "answer_words", "query_words")
+
+
+def write_classifier(classifier: AnswerClassifier, folder: Path, *, report: Mapping[str, Any]) -> None:
+    """Write a classifier; one that is there already is replaced in one step.
+
+    Args:
+        classifier: what was trained.
+        folder: made where it is missing.
+        report: what it was trained on, and how good it is; JSON-ready.
+
+    Raises:
+        InputError: the folder holds something else, or cannot be written.
+    """
+    manifest = {
+        "blocks": list(classifier.blocks), "features": list(feature_names(classifier.blocks)), "buckets": BUCKETS,
+        "bias": classifier.bias, "threshold": classifier.threshold, **report,
+    }  # fmt: skip
+    FOLDER.write(folder, manifest, {name: getattr(classifier, name) for name in _ARRAYS})
+
+
+@np.errstate(all="ignore")  # numbers that are out of range are told by what comes out
+def read_classifier(folder: Path) -> AnswerClassifier:
+    """Read what :func:`write_classifier` wrote, and check that it is whole.
+
+    Raises:
+        ArtifactError: it is missing, damaged, foreign, or of another version; the message says what to do.
+    """
+    stored = FOLDER.read(folder)
+    manifest, arrays = stored.manifest, stored.arrays
+    try:
+        classifier = AnswerClassifier(
+            tuple(manifest["blocks"]),
+            bias=float(manifest["bias"]),
+            threshold=float(manifest["threshold"]),
+            **{name: np.asarray(arrays[name], np.float64) for name in _ARRAYS},
+        )
+        shapes = {name: getattr(classifier, name).shape for name in _ARRAYS}
+        if not all(np.isfinite(getattr(classifier, name)).all() for name in _ARRAYS) or not classifier.scale.all():
+            raise ValueError("a number is not finite, or a scale is 0")
+    except (KeyError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{folder}: not the arrays of a classifier of answers ({error}); train it again") from error
+    names = feature_names(classifier.blocks)
+    wanted = {name: (BUCKETS,) if name.endswith("words") else (len(names),) for name in _ARRAYS}
+    if tuple(manifest["features"]) != names or shapes != wanted:
+        raise ArtifactError(f"{folder / MANIFEST}: trained with other features than this version's; train it again")
+    return classifier
+
+
+def check_classifiers(config: Config) -> list[Problem]:
+    """An error for each check ``quality`` whose classifier cannot be read."""
+    problems = list(_of(config.cascade, ("cascade",)))
+    for name, own in config.categories.items():
+        if own.cascade is not None:
+            problems += _of(own.cascade, ("categories", name, "cascade"))
+    return problems
+
+
+def _of(cascade: CascadeConfig, key: tuple[str | int, ...]) -> Iterator[Problem]:
+    if not cascade.tiers:
+        return
+    yield from _problem(cascade.accept, (*key, "accept"))
+    for place, tier in enumerate(cascade.tiers):
+        if tier.accept is not None:
+            yield from _problem(tier.accept, (*key, "tiers", place, "accept"))
+
+
+def _problem(accept: Accept, key: tuple[str | int, ...]) -> Iterator[Problem]:
+    if accept.quality is not None:
+        try:
+            read_classifier(accept.quality.classifier)
+        except ArtifactError as error:
+            yield Problem("error", dotted((*key, "quality")), str(error))

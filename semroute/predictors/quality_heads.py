@@ -1,0 +1,363 @@
+"""A table of mean quality by cluster of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.encoders.onnx import TextGraph
+from semroute.predictors.query_features import QueryInputs
+from semroute.types import Matrix
+
+# What a head is: predicts every model's quality from the inputs.
+
+Quality = NDArray[np.float64]
+"""``(n, m)`` float64; a prediction may leave 0..1 by a little."""
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class QueryHead(Protocol):
+    """A trained head, as it serves.
+
+    Attributes:
+        kind: its name in an artifact.
+        needs_vectors: whether it looks at vectors and features; else at the texts alone.
+    """
+
+    kind: ClassVar[str]
+    needs_vectors: ClassVar[bool]
+
+    def predict(self, inputs: QueryInputs) -> Quality:
+        """``(n, m)`` predicted quality."""
+        ...
+
+    def arrays(self) -> Arrays:
+        """The arrays that it is made of, by name."""
+        ...
+
+
+class ArrayHead(QueryHead, Protocol):
+    """A head that is made of arrays alone."""
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """The head that :meth:`arrays` was called on.
+
+        Raises:
+            KeyError, ValueError: they are not the arrays of such a head.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ClusterHead:
+    """The mean of several tables, each over its own clusters: a query at the edge of one is inside another.
+
+    Attributes:
+        centroids: ``(r, c, d)`` float32 unit rows.
+        table: ``(r, c, m)`` float32 mean quality of each cluster, mixed with the overall mean.
+    """
+
+    centroids: Matrix
+    table: Matrix
+
+    kind: ClassVar[str] = "clusters"
+    needs_vectors: ClassVar[bool] = True
+
+    def predict(self, inputs: QueryInputs) -> Quality:
+        """``(n, m)`` predicted quality."""
+        found = np.zeros((len(inputs), self.table.shape[2]))
+        for centroids, table in zip(self.centroids, self.table, strict=True):
+            found += table[(inputs.vectors @ centroids.T).argmax(axis=1)]
+        return found / len(self.table)
+
+    def arrays(self) -> Arrays:
+        """Everything that it is made of, by name."""
+        return {"centroids": self.centroids, "table": self.table}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """The head of these arrays."""
+        centroids, table = (np.asarray(arrays[name], np.float32) for name in ("centroids", "table"))
+        if centroids.shape[:2] != table.shape[:2]:
+            raise ValueError("clusters and their table do not fit together")
+        return cls(centroids, table)
+
+
+# A straight line for each model over vector and features.
+
+CUT = 3.0
+"""Standard deviations at which a feature is cut, so that no odd query is beyond all that was seen."""
+
+VECTOR_WEIGHT = 20.0
+"""What a vector's unit length counts beside one standard deviation of a feature, under the same penalty."""
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """``weights . [20 vector, clip((features - mean) / scale)] + bias``.
+
+    Attributes:
+        mean, scale: ``(f,)`` float64 of the features.
+        weights: ``(d + f, m)`` float64.
+        bias: ``(m,)`` float64.
+    """
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+    kind: ClassVar[str] = "linear"
+    needs_vectors: ClassVar[bool] = True
+
+    def predict(self, inputs: QueryInputs) -> Quality:
+        """``(n, m)`` predicted quality."""
+        return np.asarray(design_matrix(inputs, self.mean, self.scale) @ self.weights + self.bias)
+
+    def arrays(self) -> Arrays:
+        """Everything that it is made of, by name."""
+        return {"mean": self.mean, "scale": self.scale, "weights": self.weights, "bias": self.bias}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """The head of these arrays."""
+        return cls(*(np.asarray(arrays[name], np.float64) for name in ("mean", "scale", "weights", "bias")))
+
+
+def design_matrix(inputs: QueryInputs, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``(n, d + f)`` what the line runs over."""
+    standard = np.clip((inputs.features - mean) / scale, -CUT, CUT)
+    return np.hstack([inputs.vectors * VECTOR_WEIGHT, standard])
+
+
+# The mean quality among the training queries that are nearest to a query.
+
+PRIOR = 5.0
+"""Neighbours of the overall mean that are mixed in."""
+
+_NEIGHBOUR_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class NeighbourHead:
+    """k nearest neighbours by cosine, searched exactly in FAISS.
+
+    Attributes:
+        vectors: ``(n, d)`` float16 unit rows of the training queries: half the room, and cosines true to 1e-3.
+        quality: ``(n, m)`` float32 of their answers, NaN where it is not known.
+        prior: ``(m,)`` float64 mean quality.
+        k: neighbours that count.
+    """
+
+    vectors: NDArray[np.float16]
+    quality: Matrix
+    prior: NDArray[np.float64]
+    k: int
+    _index: Any = field(init=False, repr=False, compare=False)
+
+    kind: ClassVar[str] = "neighbours"
+    needs_vectors: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        index = faiss.IndexFlatIP(self.vectors.shape[1])
+        index.add(np.ascontiguousarray(self.vectors, np.float32))
+        object.__setattr__(self, "_index", index)
+
+    def predict(self, inputs: QueryInputs) -> Quality:
+        """``(n, m)`` predicted quality."""
+        chunks = [
+            self._of(inputs.vectors[start : start + _NEIGHBOUR_CHUNK])
+            for start in range(0, len(inputs), _NEIGHBOUR_CHUNK)
+        ]
+        return np.concatenate(chunks) if chunks else np.zeros((0, self.quality.shape[1]))
+
+    def _of(self, vectors: Matrix) -> Quality:
+        _, rows = self._index.search(np.ascontiguousarray(vectors), min(self.k, len(self.vectors)))
+        near = self.quality[rows].astype(np.float64)
+        known = np.isfinite(near)
+        sums, counts = np.where(known, near, 0.0).sum(axis=1), known.sum(axis=1)
+        return np.asarray((sums + PRIOR * self.prior) / (counts + PRIOR))
+
+    def arrays(self) -> Arrays:
+        """Everything that it is made of, by name."""
+        return {"vectors": self.vectors, "quality": self.quality, "prior": self.prior, "k": np.array(self.k)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """The head of these arrays."""
+        vectors, quality = np.asarray(arrays["vectors"], np.float16), np.asarray(arrays["quality"], np.float32)
+        k = int(arrays["k"])
+        if {vectors.ndim, quality.ndim} != {2} or not 0 < len(vectors) == len(quality) or k < 1:
+            raise ValueError("neighbours and their quality do not fit together")
+        return cls(vectors, quality, np.asarray(arrays["prior"], np.float64), k)
+
+
+# Many small decision trees over features and the main directions of vectors; the sum of what their leaves say.
+
+LEAF = -1
+_TREE_CHUNK = 512
+
+
+@dataclass(frozen=True)
+class TreesHead:
+    """Trees as arrays of nodes. A forest's leaves hold their share of the mean; those of boosting, their step.
+
+    Attributes:
+        directions: ``(d, p)`` float32: vectors times these stand after the features.
+        feature: ``(nodes,)`` int32, the column that a node asks about; :data:`LEAF` for leaves.
+        threshold: ``(nodes,)`` float32; up to it the left child is next.
+        left, right: ``(nodes,)`` int32 numbers of the children; a leaf's are its own.
+        values: ``(nodes, m)`` float32, what a leaf adds.
+        roots: ``(trees,)`` int32.
+        bias: ``(m,)`` float64.
+    """
+
+    directions: Matrix
+    feature: NDArray[np.int32]
+    threshold: NDArray[np.float32]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    values: Matrix
+    roots: NDArray[np.int32]
+    bias: NDArray[np.float64]
+
+    _asked: NDArray[np.int32] = field(init=False, repr=False, compare=False)
+    _children: NDArray[np.int32] = field(init=False, repr=False, compare=False)
+    _depth: int = field(init=False, repr=False, compare=False)
+
+    kind: ClassVar[str] = "trees"
+    needs_vectors: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        # A leaf asks about the first column, and both its children are itself: all trees go down equally far.
+        object.__setattr__(self, "_asked", np.maximum(self.feature, 0))
+        object.__setattr__(self, "_children", np.column_stack([self.right, self.left]).reshape(-1))
+        object.__setattr__(self, "_depth", self._levels())
+
+    def _levels(self) -> int:
+        levels, nodes = 0, self.roots
+        while len(nodes := nodes[self.feature[nodes] != LEAF]):
+            nodes = np.concatenate([self.left[nodes], self.right[nodes]])
+            levels += 1
+        return levels
+
+    @property
+    def columns(self) -> int:
+        """The least number of columns that the trees need."""
+        return int(self.feature.max(initial=LEAF)) + 1
+
+    def predict(self, inputs: QueryInputs) -> Quality:
+        """``(n, m)`` predicted quality."""
+        columns = tree_columns(inputs, self.directions)
+        found = np.empty((len(inputs), len(self.bias)))
+        for start in range(0, len(inputs), _TREE_CHUNK):
+            part = columns[start : start + _TREE_CHUNK]
+            found[start : start + _TREE_CHUNK] = self.values[self._leaves(part)].sum(axis=1, dtype=np.float64)
+        return found + self.bias
+
+    def _leaves(self, columns: Matrix) -> NDArray[np.int32]:
+        """``(n, trees)`` the leaf of each row in each tree: all trees go down a level at a time.
+
+        ``take`` from flat arrays is several times as fast as indexing with pairs, which counts for a single query.
+        """
+        flat, width = np.ascontiguousarray(columns).reshape(-1), columns.shape[1]
+        offset = (np.arange(len(columns), dtype=np.int32) * width)[:, None]
+        nodes = np.repeat(self.roots[None], len(columns), axis=0)
+        for _ in range(self._depth):
+            goes_left = flat.take(self._asked.take(nodes) + offset) <= self.threshold.take(nodes)
+            nodes = self._children.take(2 * nodes + goes_left)
+        return nodes
+
+    def arrays(self) -> Arrays:
+        """Everything that it is made of, by name."""
+        return {name: getattr(self, name) for name in _TYPES}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """The head of these arrays."""
+        found = {name: np.asarray(arrays[name], dtype) for name, dtype in _TYPES.items()}
+        nodes = len(found["feature"])
+        if {len(found[name]) for name in ("threshold", "left", "right", "values")} != {nodes}:
+            raise ValueError("the arrays of trees are of different lengths")
+        _check_trees(found["feature"], found["left"], found["right"], found["roots"])
+        return cls(**found)
+
+
+_TYPES: dict[str, type[np.generic]] = {
+    "directions": np.float32, "feature": np.int32, "threshold": np.float32, "left": np.int32, "right": np.int32,
+    "values": np.float32, "roots": np.int32, "bias": np.float64,
+}  # fmt: skip
+
+
+def _check_trees(
+    feature: NDArray[np.int32], left: NDArray[np.int32], right: NDArray[np.int32], roots: NDArray[np.int32]
+) -> None:
+    """Refuse nodes that are no trees: going down would not end, or double at each level.
+
+    Raises:
+        ValueError: a child is no node, or a node is the child of two.
+    """
+    if not len(roots) or {feature.ndim, left.ndim, right.ndim, roots.ndim} != {1} or feature.min(initial=LEAF) < LEAF:
+        raise ValueError("the arrays of trees hold no trees")
+    inner = feature != LEAF
+    told = np.concatenate([left[inner], right[inner], roots])
+    if told.min() < 0 or told.max() >= len(feature) or len(np.unique(told)) != len(told):
+        raise ValueError("a node of a tree is there twice, or not at all")
+
+
+def tree_columns(inputs: QueryInputs, directions: Matrix) -> Matrix:
+    """``(n, f + p)`` float32: what the trees ask about."""
+    return np.hstack([inputs.features, inputs.vectors @ directions]).astype(np.float32)
+
+
+# An encoder that was tuned to predict quality: from the text to every model's quality in one ONNX graph.
+
+
+@dataclass(frozen=True)
+class TunedHead:
+    """A transformer with a line for each model on top, int8; it looks at the text alone.
+
+    Attributes:
+        graph: texts to ``(n, m)`` quality.
+        model_path: its ``.onnx`` file.
+        tokenizer_path: its ``tokenizer.json``.
+        models: ``m``.
+        max_tokens: of a text; longer ones keep head and tail.
+    """
+
+    graph: TextGraph
+    model_path: Path
+    tokenizer_path: Path
+    models: int
+    max_tokens: int
+
+    kind: ClassVar[str] = "tuned"
+    needs_vectors: ClassVar[bool] = False
+
+    def predict(self, inputs: QueryInputs) -> Quality:
+        """``(n, m)`` predicted quality."""
+        return self.graph(inputs.queries).astype(np.float64)
+
+    def arrays(self) -> Arrays:
+        """What :meth:`open` must know beside the files."""
+        return {"models": np.array(self.models), "max_tokens": np.array(self.max_tokens)}
+
+    @classmethod
+    def open(cls, model_path: Path, tokenizer_path: Path, arrays: Arrays) -> TunedHead:
+        """The head of these files.
+
+        Raises:
+            EncoderError: a file is missing or damaged.
+            KeyError, ValueError: they are not the arrays of such a head.
+        """
+        models, max_tokens = int(arrays["models"]), int(arrays["max_tokens"])
+        graph = TextGraph(model_path, tokenizer_path, width=models, max_tokens=max_tokens)
+        return cls(graph, model_path, tokenizer_path, models, max_tokens)

@@ -1,0 +1,375 @@
+"""What the heads look at: a query's text, its vector, and the features of the text."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from types import MappingProxyType
+
+import numpy as np
+
+from semroute.text.code import looks_like_code
+from semroute.types import Matrix
+from semroute.types.protocols import Indices
+
+# Which domains a text speaks of, by their words.
+
+WORDS = {
+    "mathematics": """integer equation polynomial matrix vector triangle probability theorem derivative integral
+        function prime algebra geometry arithmetic divisible ratio median graph variable group ring field finite""",
+    "physics": """velocity acceleration force energy mass electric magnetic charge voltage circuit wave frequency
+        momentum gravity quantum photon pressure temperature orbit planet star galaxy""",
+    "chemistry": """molecule atom reaction acid base ion bond electron oxidation compound solution equilibrium enzyme
+        catalyst alkene isotope molar""",
+    "biology": """cell gene protein dna rna species evolution organism bacteria virus membrane chromosome photosynthesis
+        ecosystem mutation allele hormone""",
+    "medicine": """patient disease symptom diagnosis treatment clinical blood pain infection therapy drug dose surgery
+        cancer year-old syndrome nerve artery muscle""",
+    "law": """law legal court plaintiff defendant statute contract liability constitution jury crime criminal tort
+        property evidence attorney""",
+    "economics": """price demand supply market cost revenue profit inflation tax income interest bond stock budget
+        monopoly gdp accounting asset audit""",
+    "programming": """code python java javascript function class array string list loop algorithm database sql api
+        compile bug test server software regex""",
+    "history": """war empire king century revolution treaty president government political nation colonial soviet
+        roman dynasty democracy policy state congress""",
+    "mind": """behavior psychology therapist cognitive memory emotion personality learning theory child moral ethics
+        philosophy argument belief culture society religion""",
+}  # fmt: skip
+"""Words of each domain, in the singular."""
+
+DOMAINS = tuple(WORDS)
+
+_HYPHENATED_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)?")
+
+
+def _of_words() -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for number, words in enumerate(WORDS.values()):
+        for word in words.split():
+            for form in (word, f"{word}s"):
+                found.setdefault(form, []).append(number)
+    return found
+
+
+_NUMBERS = _of_words()
+
+
+def domain_counts(text: str) -> list[int]:
+    """How often words of each of :data:`DOMAINS` stand in ``text``, which is read in lower case."""
+    counts = [0] * len(DOMAINS)
+    for word in _HYPHENATED_WORD.findall(text.lower()):
+        for number in _NUMBERS.get(word, ()):
+            counts[number] += 1
+    return counts
+
+
+# How many names, dates, amounts and acronyms a text holds, by rule: no model is asked.
+
+_NAME = re.compile(r"(?<=[^\W_][,;]\s|[^\W_]{2}\s)[A-Z][^\W\d_]+(?:\s[A-Z][^\W\d_]+){0,3}")
+_ACRONYM = re.compile(r"\b[A-Z]{2,6}s?\b")
+_DATE = re.compile(
+    r"\b(?:1\d{3}|20\d{2})\b"
+    r"|\b(?:January|February|March|April|June|July|August|September|October|November|December)\b"
+    r"|\b\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}\b"
+)
+_AMOUNT = re.compile(r"[$€£¥]\s?\d|\d\s?(?:%|percent\b|per cent\b|dollars?\b|euros?\b|pounds?\b)")
+
+
+def names(text: str) -> int:
+    """Capitalised words, or runs of them, that do not begin a sentence; of Latin script, and of English or the like.
+
+    German nouns count as names, and a script without capitals has none.
+    """
+    return len(_NAME.findall(text))
+
+
+def acronyms(text: str) -> int:
+    """Words of two to six capitals."""
+    return len(_ACRONYM.findall(text))
+
+
+def dates(text: str) -> int:
+    """Years from 1000 to 2099, names of months, and dates in figures."""
+    return len(_DATE.findall(text))
+
+
+def amounts(text: str) -> int:
+    """Sums of money and percentages."""
+    return len(_AMOUNT.findall(text))
+
+
+# Signs of mathematics and logic in a text.
+
+_SYMBOL = re.compile(r"[√∛∑∏∫∂∇∞≈≡≠≤≥±×÷∈∉⊂⊆∪∩∧∨¬⊃∀∃→↔⇒⇔∴²³⁰¹⁴-⁹₀-₉πθλμσΔΣΩ]")
+_LATEX = re.compile(r"\\(?:frac|sqrt|sum|int|cdot|times|le|ge|neq|alpha|beta|pi|theta|left|right|begin|text|mathbb)\b")
+_EQUATION = re.compile(r"[\w)\]]\s?=\s?[-\w($\\]")
+_POWER = re.compile(r"[\w)]\s?\^\s?[\w({-]|\*\*\s?\d")
+_FUNCTION = re.compile(r"\b(?:sin|cos|tan|log|ln|exp|lim|det|mod|gcd|lcm)\b|\b[fgh]\s?\(\s?[-\w]{1,4}\s?\)")
+_UNIT = re.compile(
+    r"\d\s?(?:km|cm|mm|kg|mg|mL|ml|Hz|kHz|MHz|eV|kJ|J|W|kW|V|N|Pa|mol|m/s|°C?|K|nm|hours?|minutes?|miles?)\b"
+)
+
+
+def symbols(text: str) -> int:
+    """Symbols of mathematics and logic, Greek letters of formulas, raised and lowered figures, LaTeX commands."""
+    return len(_SYMBOL.findall(text)) + len(_LATEX.findall(text))
+
+
+def formulas(text: str) -> int:
+    """Equations, powers and named functions."""
+    return len(_EQUATION.findall(text)) + len(_POWER.findall(text)) + len(_FUNCTION.findall(text))
+
+
+def units(text: str) -> int:
+    """Numbers with a unit of measurement."""
+    return len(_UNIT.findall(text))
+
+
+# The options of a multiple choice: ``A. one``, ``(b) two``, ``3) three``, each on a line of its own.
+
+_OPTION = re.compile(r"^[ \t]{0,8}[(\[]?([A-Ja-j]|[1-9])[.):\]][ \t]+(\S[^\n]*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class MultipleChoice:
+    """A text that may be a multiple choice.
+
+    Attributes:
+        stem: what stands before the first option; the whole text where there are no options.
+        options: their texts, in order.
+    """
+
+    stem: str
+    options: tuple[str, ...]
+
+
+def choice(text: str) -> MultipleChoice:
+    """Find the options: at least two lines that are marked in turn, from A, a or 1 on.
+
+    A list of points that does not begin with the first mark is none; of several lists the last counts, since examples
+    stand before the question.
+    """
+    runs: list[list[re.Match[str]]] = []
+    for found in _OPTION.finditer(text):
+        mark = found[1]
+        if mark in "Aa1":
+            runs.append([found])
+        elif runs and ord(mark) == ord(runs[-1][-1][1]) + 1:
+            runs[-1].append(found)
+    for run in reversed(runs):
+        if len(run) >= 2:
+            return MultipleChoice(text[: run[0].start()].strip(), tuple(one[2].strip() for one in run))
+    return MultipleChoice(text.strip(), ())
+
+
+# What kind of question a text asks, by its words.
+
+KINDS = (
+    "what", "which", "who", "when or where", "why", "how many", "how", "yes or no", "compute", "write", "explain",
+    "choose", "complete",
+)  # fmt: skip
+"""Kinds of questions; a text may be of several, or of none."""
+
+_PATTERNS = {
+    "what": r"\bwhat\b",
+    "which": r"\bwhich\b",
+    "who": r"\bwho(?:m|se)?\b",
+    "when or where": r"\b(?:when|where) (?:was|were|is|are|did|do|does|will|can|would)\b",
+    "why": r"\bwhy\b",
+    "how many": r"\bhow (?:many|much|long|far|old|often)\b",
+    "how": r"\bhow (?:do|does|did|is|are|can|could|would|should|to)\b",
+    "yes or no": r"(?:^|[.!?]\s)(?:is|are|was|were|do|does|did|can|could|should|would|will|has|have)\b"
+    r"[^.?!\n]{1,200}\?",
+    "compute": r"\b(?:calculate|compute|find|determine|solve|evaluate|simplify|estimate|convert)\b",
+    "write": r"\b(?:write|create|generate|implement|compose|draft|produce|make|rewrite|translate)\b",
+    "explain": r"\b(?:explain|describe|summari[sz]e|compare|discuss|define|outline|list|name)\b",
+    "choose": r"\b(?:best|most likely|following|except|not true|incorrect|correct|true|false)\b",
+    "complete": r"_{3,}|\bfill in\b|[a-z,]\s*$",
+}
+_COMPILED = tuple(re.compile(_PATTERNS[kind], re.IGNORECASE) for kind in KINDS)
+
+
+def question_kinds(text: str) -> tuple[bool, ...]:
+    """Whether ``text`` asks a question of each of :data:`KINDS`, in English; all False in other languages."""
+    return tuple(pattern.search(text) is not None for pattern in _COMPILED)
+
+
+# What a query looks like, as numbers: what a model would need to be good at is often written on its face.
+#
+# On subjects that were never seen in training these tell more than vectors do (``scripts/bench_policy.py``): a vector
+# says what a query is about, and a new subject is about something new; its form is as everywhere.
+
+MOST_CHARACTERS = 8_000
+"""Of a text: half at each end; the rest of a longer one is counted in its length alone."""
+
+UNKNOWN = -1.0
+"""A feature of options where there are none."""
+
+_WORD = re.compile(r"[^\W\d_]+")
+_SENTENCE = re.compile(r"[.!?…。！？](?=\s|$)")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_NUMERIC = re.compile(r"[\s$€£(]{0,4}-?[\d.,/^×* +-]{1,30}%?[^\W\d]{0,12}[).]?")
+_OF_THE_OTHERS = re.compile(r"\b(?:all|none|both|neither) of the\b|\b(?:both|neither|I and II)\b", re.IGNORECASE)
+_MARKS = {
+    "operators": "+*/=^<>", "brackets": "()[]{}", "money": "$€£", "per cent": "%", "backslashes": "\\",
+    "quotes": "\"'“”‘’", "commas": ",", "colons": ":;", "dashes": "-–—", "question marks": "?",
+}  # fmt: skip
+_COMMON = frozenset("the of and to a in is that for it as with be on by are this was an from or at which not".split())
+
+
+def features(query: str) -> Mapping[str, float]:
+    """The features by name, in an order that never changes; lengths and counts as ``log(1 + x)``.
+
+    Grouped in :data:`BLOCKS`: length and form of the text, numbers and mathematics, code, entities, the options of a
+    multiple choice, the kind of question, words of domains, and language: the share of letters beyond ASCII and of
+    common English words.
+    """
+    seen = (
+        query if len(query) <= MOST_CHARACTERS else f"{query[: MOST_CHARACTERS // 2]} {query[-MOST_CHARACTERS // 2 :]}"
+    )
+    asked = choice(seen)
+    words = [word.lower() for word in _WORD.findall(seen)]
+    found: dict[str, float] = {}
+    for make in (_length, _form, _numbers, _options, _rest):
+        found |= make(query, seen, words, asked)
+    return MappingProxyType(found)
+
+
+def feature_matrix(queries: Sequence[str]) -> Matrix:
+    """``(n, f)`` float32 features, columns as :data:`FEATURES`."""
+    rows = [list(features(query).values()) for query in queries]
+    return np.array(rows, np.float32).reshape(len(queries), len(FEATURES))
+
+
+def _length(query: str, seen: str, words: list[str], asked: MultipleChoice) -> dict[str, float]:
+    return {
+        "length: characters": math.log1p(len(query)),
+        "length: words": math.log1p(len(words)),
+        "length: sentences": math.log1p(len(_SENTENCE.findall(asked.stem))),
+        "length: lines": math.log1p(seen.strip().count("\n")),
+        "length: before the options": math.log1p(len(asked.stem)),
+    }
+
+
+def _form(query: str, seen: str, words: list[str], asked: MultipleChoice) -> dict[str, float]:
+    sizes = [len(word) for word in words] or [0]
+    stem, size = asked.stem.rstrip(), max(1, len(seen))
+    return {
+        "form: mean word": sum(sizes) / len(sizes),
+        "form: longest word": float(min(max(sizes), 30)),
+        "form: different words": len(set(words)) / max(1, len(words)),
+        "form: capitals": sum(map(str.isupper, seen)) / size,
+        "form: ends as a question": float(stem.endswith("?")),
+        "form: ends as a statement": float(stem.endswith((".", ":", ","))),
+        "form: gap to fill": float("___" in seen),
+        **{f"form: {name}": math.log1p(sum(map(seen.count, marks))) for name, marks in _MARKS.items()},
+        "language: beyond ASCII": sum(not character.isascii() for character in seen) / size,
+        "language: common English words": sum(word in _COMMON for word in words) / max(1, len(words)),
+    }
+
+
+def _numbers(query: str, seen: str, words: list[str], asked: MultipleChoice) -> dict[str, float]:
+    return {
+        "numbers: all": math.log1p(len(_NUMBER.findall(seen))),
+        "numbers: before the options": math.log1p(len(_NUMBER.findall(asked.stem))),
+        "numbers: share of digits": sum(map(str.isdigit, seen)) / max(1, len(seen)),
+        "mathematics: symbols": math.log1p(symbols(seen)),
+        "mathematics: formulas": math.log1p(formulas(seen)),
+        "mathematics: units": math.log1p(units(seen)),
+        "code: looks like it": float(looks_like_code(seen)),
+        "entities: names": math.log1p(names(seen)),
+        "entities: acronyms": math.log1p(acronyms(seen)),
+        "entities: dates": math.log1p(dates(seen)),
+        "entities: amounts": math.log1p(amounts(seen)),
+    }
+
+
+def _options(query: str, seen: str, words: list[str], asked: MultipleChoice) -> dict[str, float]:
+    options = asked.options
+    if not options:
+        return {name: 0.0 if name == "options: how many" else UNKNOWN for name in OPTIONS}
+    count, sizes = len(options), [len(option) for option in options]
+    mean = sum(sizes) / count
+    sets = [frozenset(word.lower() for word in _WORD.findall(option)) for option in options]
+    stem = frozenset(word.lower() for word in _WORD.findall(asked.stem))
+    pairs = [len(one & other) / max(1, len(one | other)) for one, other in combinations(sets[:8], 2)]
+    values = (
+        float(count),
+        math.log1p(mean),
+        math.log1p(max(sizes)),
+        math.log1p(min(sizes)),
+        (max(sizes) - min(sizes)) / (1.0 + mean),
+        sum(_NUMERIC.fullmatch(option) is not None for option in options) / count,
+        sum(any(map(str.isdigit, option)) for option in options) / count,
+        sum("," in option for option in options) / count,
+        float(any(_OF_THE_OTHERS.search(option) for option in options)),
+        sum(len(one & stem) / max(1, len(one)) for one in sets) / count,
+        sum(pairs) / max(1, len(pairs)),
+    )
+    return dict(zip(OPTIONS, values, strict=True))
+
+
+def _rest(query: str, seen: str, words: list[str], asked: MultipleChoice) -> dict[str, float]:
+    kinds = zip(KINDS, question_kinds(asked.stem), strict=True)
+    counts = zip(DOMAINS, domain_counts(seen), strict=True)
+    return {
+        **{f"question: {kind}": float(is_one) for kind, is_one in kinds},
+        **{f"domain: {domain}": math.log1p(count) for domain, count in counts},
+    }
+
+
+OPTIONS = (
+    "options: how many", "options: mean length", "options: longest", "options: shortest", "options: spread of lengths",
+    "options: numeric", "options: with digits", "options: with commas", "options: all or none of the others",
+    "options: words of the question", "options: words in common",
+)  # fmt: skip
+
+FEATURES = tuple(features(""))
+"""Names of the features; what stands before the colon is the block."""
+
+BLOCKS = tuple(dict.fromkeys(name.split(":")[0] for name in FEATURES))
+
+
+@dataclass(frozen=True, slots=True)
+class QueryInputs:
+    """Of ``n`` queries.
+
+    Attributes:
+        vectors: ``(n, d)`` float32, unit rows.
+        features: ``(n, f)`` float32: those of the text, then the similarity to each category that is known.
+        queries: the texts.
+    """
+
+    vectors: Matrix
+    features: Matrix
+    queries: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    @classmethod
+    def of(cls, queries: Sequence[str], vectors: Matrix, categories: Matrix) -> QueryInputs:
+        """The inputs of some queries.
+
+        Args:
+            queries: ``n`` texts.
+            vectors: ``(n, d)`` unit rows.
+            categories: ``(c, d)`` unit rows, one for each category; none where there are no categories.
+        """
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        written = feature_matrix(queries)
+        return cls(vectors, np.hstack([written, vectors @ categories.T]) if len(categories) else written, queries)
+
+    @classmethod
+    def of_texts(cls, queries: Sequence[str]) -> QueryInputs:
+        """The inputs of heads that look at the text alone: without vectors and features."""
+        nothing = np.zeros((len(queries), 0), np.float32)
+        return cls(nothing, nothing, queries)
+
+    def take(self, rows: Indices) -> QueryInputs:
+        """Those of some rows."""
+        return QueryInputs(self.vectors[rows], self.features[rows], [self.queries[row] for row in rows.tolist()])

@@ -1,0 +1,136 @@
+"""Checks on answers that all wire formats share: is there an answer, and are its counts to be believed?"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Annotated, TypeAlias, TypeGuard
+
+from pydantic import Field
+
+from semroute.errors import ContentFilterError, DispatchError, EmptyAnswerError
+from semroute.providers.messages import ends_with_result
+from semroute.providers.target import CallTarget
+from semroute.types import Alternative, Completion, Request, ToolCall, Usage
+
+MAX_TOKENS = 10_000_000
+"""Highest count of tokens that is believed: the largest context window that a vendor offers (Llama 4 Scout's)."""
+
+Count: TypeAlias = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
+"""A number of tokens on the wire."""
+
+_INVISIBLE = frozenset({"Cc", "Cf"})
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text shows nothing: white space, control and format characters (U+200B, a byte order mark)."""
+    return not text.strip() or all(
+        character.isspace() or unicodedata.category(character) in _INVISIBLE for character in text
+    )
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Return whether a value can be a number of tokens."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS
+
+
+def merge_usage(known: Usage | None, later: Usage | None) -> Usage | None:
+    """Return the higher of two counts, field by field: counts of a stream only grow, and its last may be zero."""
+    if known is None or later is None:
+        return later or known
+    return Usage(
+        max(known.input_tokens, later.input_tokens),
+        max(known.output_tokens, later.output_tokens),
+        max(known.cached_tokens, later.cached_tokens),
+        max(known.cache_write_tokens, later.cache_write_tokens),
+        max(known.reasoning_tokens, later.reasoning_tokens),
+    )
+
+
+def checked(completion: Completion, target: CallTarget, request: Request, reason: str) -> Completion:
+    """Return a completion that holds an answer, without counts that cannot be true.
+
+    An answer that counts no token of output was not counted: its cost is then estimated like that of any other answer
+    without ``usage``.
+
+    Args:
+        completion: as the wire format reads it.
+        target: what was called.
+        request: what was asked.
+        reason: name and value of the format's own finish reason, for the message.
+
+    Raises:
+        EmptyAnswerError: it has neither visible text nor a tool call nor a refusal. A turn that follows a tool's result
+            may be empty: the model has nothing to add (https://docs.anthropic.com/en/api/handling-stop-reasons).
+    """
+    if _says_something(completion):
+        usage = completion.usage
+        return replace(completion, usage=None) if usage is not None and not usage.output_tokens else completion
+    if completion.finish_reason == "stop" and ends_with_result(request):
+        return completion
+    raise _empty(completion, target, request, reason)
+
+
+def _says_something(completion: Completion) -> bool:
+    if completion.tool_calls or completion.refusal or completion.finish_reason == "refusal":
+        return True
+    return not is_blank(completion.text)
+
+
+def _empty(completion: Completion, target: CallTarget, request: Request, reason: str) -> EmptyAnswerError:
+    name, usage, finish = target.deployment.name, completion.usage, completion.finish_reason
+    if finish == "length":
+        spent = (
+            f" ({usage.reasoning_tokens} tokens of reasoning)" if usage is not None and usage.reasoning_tokens else ""
+        )
+        limit = f"max_tokens of {request.max_tokens}" if request.max_tokens is not None else "limit of its output"
+        message = f"{name} answered without text: its {limit} was used up before it wrote any{spent}; raise max_tokens"
+    else:
+        message = f"{name} answered without text ({reason})"
+    error = EmptyAnswerError(message, deployment=name, status=200, usage=usage)
+    error.finish_reason = finish
+    has_written = usage is not None and usage.output_tokens > 0
+    error.is_the_requests = finish == "length" or bool(request.stop) or has_written
+    return error
+
+
+def combined(readings: Iterable[Callable[[], Completion]]) -> Completion:
+    """Return the first of several alternatives that holds an answer, with the others that do beside it.
+
+    Args:
+        readings: each reads one alternative, and raises what speaks against it.
+
+    Raises:
+        DispatchError: what speaks against the first, where none holds an answer.
+    """
+    answers: list[Completion] = []
+    errors: list[DispatchError] = []
+    for reading in readings:
+        try:
+            answers.append(reading())
+        except (EmptyAnswerError, ContentFilterError) as error:
+            errors.append(error)
+    if not answers:
+        raise errors[0]
+    first, *others = answers
+    alternatives = [Alternative(o.text, o.finish_reason, o.tool_calls, o.refusal, o.logprobs) for o in others]
+    return replace(first, alternatives=tuple(alternatives))
+
+
+def with_ids(calls: Sequence[ToolCall], request: Request) -> tuple[ToolCall, ...]:
+    """Return the calls, each with an id of its own.
+
+    An id that is missing or given twice is made: the same for the same answer, and another in every turn of a
+    conversation, since later turns refer to calls by it.
+    """
+    seen: set[str] = set()
+    found = []
+    for number, call in enumerate(calls):
+        if not call.id or call.id in seen:
+            key = f"{len(request.messages)}|{number}|{call.name}|{call.arguments}"
+            call = replace(call, id=f"call_{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}")
+        seen.add(call.id)
+        found.append(call)
+    return tuple(found)

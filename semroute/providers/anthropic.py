@@ -1,0 +1,612 @@
+"""Answers of Anthropic's Messages API put together, from a whole message or from the events of a stream.
+
+Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming. Thinking, and whatever kinds of blocks and
+events the API may add, are no part of an answer and are passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from semroute.config.load import place_in
+from semroute.errors import BrokenStreamError, CapabilityError, MalformedResponseError
+from semroute.providers.answers import checked, is_count, with_ids
+from semroute.providers.connection import authorization, read_json
+from semroute.providers.error_codes import has_error, quote_reply
+from semroute.providers.failures import failure_in_200
+from semroute.providers.http import open_stream, post_json, read_stream, since
+from semroute.providers.messages import (
+    CallPart,
+    Conversation,
+    InlineImage,
+    LinkedImage,
+    Part,
+    Result,
+    Role,
+    Text,
+    ToolChoice,
+    add_extra,
+    ends_with_result,
+    lacks,
+    parameters,
+    read,
+    tool_choice,
+)
+from semroute.providers.streaming import ServerSentEvent, Within
+from semroute.providers.target import CallTarget
+from semroute.types import Completion, Delta, FinishReason, Request, TokenLogprob, Tool, ToolCall, Usage
+
+# Answers in the wire format of Anthropic's Messages API: what is read of them, and what it means in ours.
+#
+# Sources: https://docs.anthropic.com/en/api/messages, https://docs.anthropic.com/en/docs/build-with-claude/streaming.
+
+_FINISH_REASONS: Mapping[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "refusal",
+}
+"""``pause_turn`` and what is not known here are "other"."""
+_COUNTED = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
+
+class Block(BaseModel):
+    """A piece of a message: ``text``, ``tool_use``, or one of which nothing is read."""
+
+    type: str
+    text: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: Any = None
+
+
+class AnthropicDelta(BaseModel):
+    """Of a block (``text_delta``, ``input_json_delta`` and others) or of the message (its end)."""
+
+    type: str | None = None
+    text: str | None = None
+    partial_json: str | None = None
+    stop_reason: str | None = None
+    stop_details: Any = None
+
+
+class AnthropicMessage(BaseModel):
+    """A whole message, or an empty one with which a stream starts."""
+
+    content: list[Block]
+    model: str | None = None
+    stop_reason: str | None = None
+    stop_details: Any = None
+    usage: Any = None
+
+
+class AnthropicEvent(BaseModel):
+    """An event of a stream; each type fills a few of the fields."""
+
+    type: str
+    index: int = 0
+    message: AnthropicMessage | None = None
+    content_block: Block | None = None
+    delta: AnthropicDelta | None = None
+    usage: Any = None
+
+
+def finish_reason(reason: str | None) -> FinishReason:
+    """Why the model stopped, in our vocabulary."""
+    return _FINISH_REASONS.get(reason or "", "other")
+
+
+class Counts:
+    """The tokens of a call, counted in one or several places of its answer."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._is_doubtful = False
+
+    def add(self, usage: object) -> None:
+        """Take counts in. They only grow; a gateway may say 0 at one end of a stream and the number at the other.
+
+        After one that cannot be a number of tokens none of them is believed.
+        """
+        if not isinstance(usage, Mapping):
+            return
+        details = usage.get("output_tokens_details")
+        for counts in (usage, details if isinstance(details, Mapping) else {}):
+            for name, count in counts.items():
+                if is_count(count):
+                    self._counts[name] = max(count, self._counts.get(name, 0))
+                elif name in _COUNTED and count is not None:
+                    self._is_doubtful = True
+
+    def usage(self) -> Usage | None:
+        """The counts in our vocabulary: Anthropic's input leaves out what the cache read or wrote."""
+        counts = self._counts
+        if self._is_doubtful or "input_tokens" not in counts or "output_tokens" not in counts:
+            return None
+        cached, written = counts.get("cache_read_input_tokens", 0), counts.get("cache_creation_input_tokens", 0)
+        output = counts["output_tokens"]
+        reasoning = min(counts.get("thinking_tokens", 0), output)
+        return Usage(counts["input_tokens"] + cached + written, output, cached, written, reasoning)
+
+
+@dataclass(slots=True)
+class _Call:
+    id: str
+    name: str
+    input: object
+    fragments: list[str] = field(default_factory=list)
+
+
+class AnthropicAnswer:
+    """An answer as far as it has come: from one message, or event by event.
+
+    Attributes:
+        has_content: whether a first piece of text or of a tool call has come.
+        is_done: whether the server has said that nothing more comes.
+        progress: number of events that brought the message on; pings and the frames of empty texts do not.
+    """
+
+    def __init__(self, target: CallTarget, request: Request) -> None:
+        self.has_content = False
+        self.is_done = False
+        self.progress = 0
+        self._target = target
+        self._request = request
+        self._has_begun = False
+        self._texts: list[str] = []
+        self._calls: dict[int, _Call] = {}
+        self._model: str | None = None
+        self._stop_reason: str | None = None
+        self._refusal: str | None = None
+        self._counts = Counts()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the message has ended: with its end, or with the reason and the counts that come just before."""
+        return self.is_done or (self._stop_reason is not None and self.usage is not None)
+
+    def logprobs_since(self, start: int) -> tuple[TokenLogprob, ...]:
+        """None: the format has none."""
+        return ()
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens counted so far."""
+        return self._counts.usage()
+
+    def read(self, answer: Mapping[str, object]) -> None:
+        """Take a whole message in.
+
+        Raises:
+            MalformedResponseError: it is no message.
+            DispatchError: it is an error, of the kind that it names.
+        """
+        if has_error(answer):
+            raise failure_in_200(answer, {}, self._target)
+        try:
+            message = AnthropicMessage.model_validate(answer)
+        except ValidationError as invalid:
+            raise self._malformed("answered 200 with something that is not a message", invalid) from None
+        self._begin(message)
+        self.is_done = True
+
+    def feed(self, event: ServerSentEvent) -> str:
+        """Take an event in and return the text that it brings.
+
+        Raises:
+            MalformedResponseError: it cannot be read.
+            DispatchError: it is an error, of the kind that it names.
+        """
+        try:
+            data = read_json(event.data)
+        except ValueError:
+            data = event.data
+        if event.event == "error" or has_error(data):
+            raise failure_in_200(data, {}, self._target, streamed=True)
+        try:
+            parsed = AnthropicEvent.model_validate(data)
+        except ValidationError as invalid:
+            raise self._malformed("streamed something that is not an event", invalid) from None
+        return self._take(parsed)
+
+    def completion(self, latency_ms: float, first_token_ms: float | None = None) -> Completion:
+        """The whole answer.
+
+        Raises:
+            BrokenStreamError: the stream ended before the message did.
+            MalformedResponseError: there was no message, or one with a tool call that cannot be read.
+            EmptyAnswerError: the message has neither text nor a tool call.
+        """
+        deployment = self._target.deployment
+        if not self.is_whole:
+            message = f"{deployment.name}: the stream ended before the answer (no message_stop)"
+            raise BrokenStreamError(message, deployment=deployment.name, status=200, usage=self.usage)
+        if not self._has_begun:
+            raise self._malformed("streamed no answer")
+        calls = [ToolCall(call.id, call.name, _arguments(call)) for call in self._calls.values()]
+        completion = Completion(
+            text="".join(self._texts),
+            model=deployment.model,
+            deployment=deployment.name,
+            upstream_model=quote_reply(self._model or deployment.upstream, self._target.key),
+            finish_reason=finish_reason(self._stop_reason),
+            usage=self.usage,
+            latency_ms=latency_ms,
+            first_token_ms=first_token_ms,
+            tool_calls=with_ids(calls, self._request),
+            refusal=self._refusal,
+        )
+        given = quote_reply(self._stop_reason or "not given", self._target.key)
+        return checked(completion, self._target, self._request, f"stop_reason {given}")
+
+    def _take(self, event: AnthropicEvent) -> str:
+        match event.type:
+            case "message_start" if event.message is not None:
+                return self._begin(event.message)
+            case "content_block_start" if event.content_block is not None:
+                return self._open(event.index, event.content_block)
+            case "content_block_delta" if event.delta is not None:
+                return self._extend(event.index, event.delta)
+            case "message_delta":
+                self.progress += 1
+                self._counts.add(event.usage)
+                if event.delta is not None:
+                    self._stop(event.delta.stop_reason, event.delta.stop_details)
+            case "message_stop":
+                self.progress += 1
+                self.is_done = True
+        return ""
+
+    def _begin(self, message: AnthropicMessage) -> str:
+        self._has_begun = True
+        self._model = message.model
+        self._counts.add(message.usage)
+        self._stop(message.stop_reason, message.stop_details)
+        return "".join(self._open(index, block) for index, block in enumerate(message.content))
+
+    def _open(self, index: int, block: Block) -> str:
+        if block.type == "text":
+            return self._say(block.text or "")
+        self.progress += 1  # thinking that is kept from us shows nothing but its frame
+        if block.type == "tool_use":
+            if not block.name:
+                raise self._malformed("answered with a tool call that has no name")
+            self._calls[index] = _Call(block.id or "", block.name, block.input)
+            self.has_content = True
+        return ""
+
+    def _extend(self, index: int, delta: AnthropicDelta) -> str:
+        if delta.type == "text_delta":
+            return self._say(delta.text or "")
+        self.progress += 1
+        if delta.type == "input_json_delta" and index in self._calls:
+            self._calls[index].fragments.append(delta.partial_json or "")
+        return ""
+
+    def _say(self, text: str) -> str:
+        if text:
+            self._texts.append(text)
+            self.has_content = True
+            self.progress += 1
+        return text
+
+    def _stop(self, reason: str | None, details: object) -> None:
+        self._stop_reason = reason or self._stop_reason
+        explanation = details.get("explanation") if isinstance(details, Mapping) else None
+        if isinstance(explanation, str) and explanation:
+            self._refusal = explanation
+
+    def _malformed(self, what: str, invalid: ValidationError | None = None) -> MalformedResponseError:
+        deployment = self._target.deployment
+        where = "" if invalid is None else f" ({_place(invalid)})"
+        return MalformedResponseError(
+            f"{deployment.name} {what}{where}", deployment=deployment.name, status=200, usage=self.usage
+        )
+
+
+def _arguments(call: _Call) -> str:
+    """The model's own words where they were streamed; a stream starts every call with an empty input."""
+    return "".join(call.fragments) or json.dumps(call.input or {}, ensure_ascii=False)
+
+
+def _place(invalid: ValidationError) -> str:
+    return place_in(invalid) or "not an object"
+
+
+# Anthropic's extended thinking.
+#
+# Source: https://platform.claude.com/docs/en/build-with-claude/extended-thinking, with what it is not compatible with.
+
+ANSWER_TOKENS = 8192
+"""Left for the answer beside the budget, where the request names no limit: ``max_tokens`` bounds both together."""
+
+_LEAST_TOP_P = 0.95
+
+
+def thinking(named: Mapping[str, object], request: Request, target: CallTarget) -> dict[str, object]:
+    """Return the fields of a body that turn thinking on or off; none where the request leaves it to the model.
+
+    Raises:
+        CapabilityError: the API does not think beside something else that the request asks for.
+    """
+    budget = named.get("thinking_budget")
+    if budget == 0 or (budget is None and named.get("reasoning_effort") == "none"):
+        return {"thinking": {"type": "disabled"}}
+    if not isinstance(budget, int):
+        return {}
+    if reasons := list(_against(budget, request)):
+        if "thinking_budget" in request.droppable:
+            return {}
+        name = target.deployment.name
+        raise CapabilityError(f"{name}: Anthropic takes no thinking_budget {'; nor '.join(reasons)}", deployment=name)
+    if budget < 0:
+        return {"thinking": {"type": "adaptive"}}
+    limit = {"max_tokens": budget + ANSWER_TOKENS} if request.max_tokens is None else {}
+    return {"thinking": {"type": "enabled", "budget_tokens": budget}, **limit}
+
+
+def _against(budget: int, request: Request) -> Iterator[str]:
+    if request.max_tokens is not None and budget >= request.max_tokens:
+        yield f"of {budget} within max_tokens of {request.max_tokens}: raise max_tokens"
+    if request.tool_choice not in (None, "auto", "none"):
+        yield "with a tool_choice that demands a call"
+    if request.temperature not in (None, 1):
+        yield "with a temperature other than 1"
+    if request.top_k is not None:
+        yield "with top_k"
+    if request.top_p is not None and request.top_p < _LEAST_TOP_P:
+        yield f"with a top_p below {_LEAST_TOP_P}"
+    if ends_with_result(request):
+        # The API wants the signed thinking before the call back, and messages in OpenAI's shape have no place for it.
+        yield "between a tool's result and the answer to it"
+
+
+# A request in the wire format of Anthropic's Messages API.
+#
+# Source: https://docs.anthropic.com/en/api/messages. An answer that follows a schema is asked for with
+# ``output_config.format`` (https://platform.claude.com/docs/en/build-with-claude/structured-outputs): the model is held
+# to the schema while it writes, the answer arrives as plain text and streams as such, and tools stay free for their own
+# use. The older way, a tool that the model is forced to call, guarantees nothing and leaves no room for other tools.
+
+DEFAULT_MAX_TOKENS = 8192
+"""Sent where the request names no limit, for the API asks for one: the most that every model since Claude 3.5 takes."""
+NO_TEXT = "(no text)"
+"""Said for a user who says nothing where the API wants a text."""
+
+_NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")
+_MODES: Mapping[str, str] = {"auto": "auto", "none": "none", "required": "any"}
+_SCHEMAS = frozenset({"items", "prefixItems", "anyOf", "oneOf", "allOf"})
+_SCHEMAS_BY_NAME = frozenset({"properties", "$defs", "definitions"})
+
+
+def payload(target: CallTarget, request: Request, *, stream: bool = False) -> dict[str, object]:
+    """The body of the request; what it leaves open is left to the provider, but for ``max_tokens``.
+
+    Raises:
+        CapabilityError: it asks for what this format cannot carry.
+        RequestError: it holds what no provider could read.
+    """
+    _refuse(target, request)
+    name, found = target.deployment.name, parameters(target, request, stream=stream)
+    conversation = read(request, name)
+    body: dict[str, object] = {
+        "model": target.deployment.upstream,
+        "max_tokens": DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens,
+        "messages": _messages(conversation, request, name),
+    }
+    if instructions := _blocks(conversation.instructions):
+        body["system"] = instructions
+    if request.stop:
+        body["stop_sequences"] = list(request.stop)
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+    if (choice := tool_choice(request, name)) is not None:
+        body["tool_choice"] = _choice(choice)
+    body |= _named(found.named, request, target)
+    if stream:
+        body["stream"] = True
+    add_extra(body, found.extra, target)
+    if "cache_control" not in found.named:
+        _remove_markers(body)
+    return body
+
+
+def _named(named: Mapping[str, object], request: Request, target: CallTarget) -> dict[str, object]:
+    """The parameters in the API's words."""
+    body: dict[str, object] = {name: named[name] for name in ("temperature", "top_p", "top_k") if name in named}
+    output: dict[str, object] = {}
+    if request.json_schema is not None:
+        output["format"] = {"type": "json_schema", "schema": closed(request.json_schema)}
+    if (effort := named.get("reasoning_effort")) not in (None, "none"):
+        output["effort"] = effort  # https://platform.claude.com/docs/en/build-with-claude/effort
+    if output:
+        body["output_config"] = output
+    body |= thinking(named, request, target)
+    if "user" in named:
+        body["metadata"] = {"user_id": named["user"]}
+    if "service_tier" in named:
+        tier = named["service_tier"]
+        body["service_tier"] = "standard_only" if tier in ("default", "standard") else tier
+    if named.get("parallel_tool_calls") is False and request.tools and request.tool_choice != "none":
+        choice = tool_choice(request, target.deployment.name) or ToolChoice("auto")
+        body["tool_choice"] = {**_choice(choice), "disable_parallel_tool_use": True}
+    return body
+
+
+def _remove_markers(body: Mapping[str, object]) -> None:
+    """Remove the cache markers that the request allows to be left out."""
+    for name in ("system", "tools", "messages"):
+        for holder in cast("list[dict[str, Any]]", body.get(name, [])):
+            holder.pop("cache_control", None)
+            for block in holder["content"] if name == "messages" else ():
+                block.pop("cache_control", None)
+                for inner in block.get("content", ()):
+                    inner.pop("cache_control", None)
+
+
+def _messages(conversation: Conversation, request: Request, deployment: str) -> list[dict[str, object]]:
+    """The turns as messages, of which the API refuses those without a visible text.
+
+    White space alone is left out like an empty text. Where a user's turn that the structure needs says nothing, it
+    says :data:`NO_TEXT`: the conversation begins with the user, and without the last turn the model would go on with
+    what it said before in place of answering.
+
+    Raises:
+        CapabilityError: nothing is left.
+    """
+    messages: list[tuple[Role, list[dict[str, object]]]] = []
+    for turn in conversation.turns:
+        blocks = _blocks(turn.parts)
+        if blocks and messages and messages[-1][0] == turn.role:
+            messages[-1][1].extend(blocks)
+        elif blocks:
+            messages.append((turn.role, blocks))
+    if not messages:
+        raise CapabilityError(f"{deployment}: no message has any text that can be seen", deployment=deployment)
+    if messages[0][0] == "assistant":
+        messages.insert(0, ("user", [_text(NO_TEXT)]))
+    if messages[-1][0] == "assistant" and request.messages[-1].get("role") == "user":
+        messages.append(("user", [_text(NO_TEXT)]))
+    role, last = messages[-1]
+    if role == "assistant" and isinstance(text := last[-1].get("text"), str):
+        last[-1]["text"] = text.rstrip()  # the model goes on with it, and the API refuses white space at its end
+    return [{"role": role, "content": blocks} for role, blocks in messages]
+
+
+def closed(schema: Mapping[str, object]) -> dict[str, object]:
+    """The schema with every object that leaves it open closed to further properties, as the API demands."""
+    copy = {key: _closed_below(key, value) for key, value in schema.items()}
+    kind = copy.get("type")
+    if kind == "object" or (isinstance(kind, list | tuple) and "object" in kind):
+        copy.setdefault("additionalProperties", False)
+    return copy
+
+
+def _closed_below(key: str, value: object) -> object:
+    if key in _SCHEMAS_BY_NAME and isinstance(value, Mapping):
+        return {name: closed(part) if isinstance(part, Mapping) else part for name, part in value.items()}
+    if key in _SCHEMAS and isinstance(value, Mapping):
+        return closed(value)
+    if key in _SCHEMAS and isinstance(value, list | tuple):
+        return [closed(part) if isinstance(part, Mapping) else part for part in value]
+    return value
+
+
+def _refuse(target: CallTarget, request: Request) -> None:
+    name = target.deployment.name
+    if missing := lacks(target, request):
+        raise CapabilityError(f"{name}: Anthropic's format cannot carry {', '.join(missing)}", deployment=name)
+    if any(not text.strip() for text in request.stop):
+        raise CapabilityError(f"{name}: Anthropic takes no stop text of white space alone", deployment=name)
+
+
+def _blocks(parts: Iterable[Part]) -> list[dict[str, object]]:
+    return [_block(part) for part in parts if not (isinstance(part, Text) and not part.text.strip())]
+
+
+def _block(part: Part) -> dict[str, object]:
+    marker = {} if part.cache_control is None else {"cache_control": dict(part.cache_control)}
+    return {**_unmarked(part), **marker}
+
+
+def _unmarked(part: Part) -> dict[str, object]:
+    match part:
+        case Text(text):
+            return _text(text)
+        case InlineImage(media_type, data):
+            return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
+        case LinkedImage(url):
+            return {"type": "image", "source": {"type": "url", "url": url}}
+        case CallPart(id, name, arguments):
+            return {"type": "tool_use", "id": _id(id), "name": name, "input": dict(arguments)}
+        case Result(id, _, content):
+            return {"type": "tool_result", "tool_use_id": _id(id), "content": _blocks(content)}
+
+
+def _text(text: str) -> dict[str, object]:
+    return {"type": "text", "text": text}
+
+
+def _id(id: str) -> str:
+    """A call's id in the letters that Anthropic takes: the call may have been another provider's."""
+    return _NOT_IN_AN_ID.sub("_", id)
+
+
+def _tool(tool: Tool) -> dict[str, object]:
+    described = {"description": tool.description} if tool.description else {}
+    marker = {"cache_control": dict(tool.cache_control)} if tool.cache_control else {}
+    return {"name": tool.name, **described, "input_schema": {"type": "object", **tool.parameters}, **marker}
+
+
+def _choice(choice: ToolChoice) -> dict[str, object]:
+    if choice.name is not None:
+        return {"type": "tool", "name": choice.name}
+    return {"type": _MODES[choice.mode]}
+
+
+# Calls in the wire format of Anthropic's Messages API.
+#
+# Source: https://docs.anthropic.com/en/api/messages. The body is written by
+# :mod:`~semroute.providers.anthropic`, the answer read by :mod:`~semroute.providers.anthropic`.
+
+__all__ = ["complete", "stream"]
+
+PATH = "/v1/messages"
+VERSION = "2023-06-01"
+"""Of the API; every later change of it has been an addition."""
+
+
+async def complete(client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within) -> Completion:
+    """Ask for one whole answer; see :class:`~semroute.providers.adapter.Adapter`.
+
+    Raises:
+        CapabilityError: the request asks for what the format cannot carry.
+        MalformedResponseError: a success that is not a message.
+        DispatchError: the other kinds, as the failure asks for.
+    """
+    started = time.perf_counter()
+    body = payload(target, request)
+    answer = AnthropicAnswer(target, request)
+    answer.read(await post_json(client, target, PATH, body, headers=_headers(target), within_s=within_s))
+    return answer.completion(since(started))
+
+
+async def stream(
+    client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within
+) -> AsyncGenerator[Delta | Completion]:
+    """Ask for an answer as it is written; see :class:`~semroute.providers.adapter.Adapter`.
+
+    Errors are those of :func:`complete`, with the tokens that were counted until then in ``usage``.
+
+    Raises:
+        BrokenStreamError: the stream ended before the answer did.
+    """
+    started = time.perf_counter()
+    body = payload(target, request, stream=True)
+    headers, answer = _headers(target), AnthropicAnswer(target, request)
+    events = open_stream(
+        client, target, PATH, body, headers=headers, within_s=within_s, progress=lambda: answer.progress
+    )
+    async with aclosing(read_stream(events, answer, started)) as pieces:
+        async for piece in pieces:
+            yield piece
+
+
+def _headers(target: CallTarget) -> dict[str, str]:
+    return {"anthropic-version": VERSION, **authorization(target)}
+
+
+# Anthropic's Messages.
+
+__all__ = ["complete", "stream"]

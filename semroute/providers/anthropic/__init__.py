@@ -1,7 +1,0 @@
-"""Anthropic's Messages."""
-
-from __future__ import annotations
-
-from semroute.providers.anthropic.calls import complete, stream
-
-__all__ = ["complete", "stream"]

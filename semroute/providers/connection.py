@@ -1,0 +1,372 @@
+"""One request and the head and body of its answer, with httpx's errors turned into ours."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import json
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import httpx
+
+from semroute import forks
+from semroute.errors import (
+    AuthenticationError,
+    BrokenStreamError,
+    DispatchError,
+    Fault,
+    MalformedResponseError,
+    RequestError,
+    UnavailableError,
+)
+from semroute.eventloop import look_up, timeout
+from semroute.http_client import ACCEPTED, BodyCutError, BodyError, open_client, read_body
+from semroute.providers.error_codes import quote_reply
+from semroute.providers.failures import failure
+from semroute.providers.streaming import CallClock
+from semroute.providers.target import CallTarget
+
+# JSON as it goes over the wire, both ways.
+
+T = TypeVar("T")
+
+MAX_VALUES = 2_000_000
+"""Values, about, in JSON that is read: to parse it is one step of the interpreter, which no other thread can interrupt,
+of 0.1 to 0.3 microseconds for each value. An answer with the log probabilities of 100,000 tokens has half as many."""
+
+MAX_DEPTH = 200
+"""Levels of nesting in JSON that is read: far below where Python gives up, so that it can be written again anywhere."""
+
+OFF_LOOP = 2**20
+"""Bytes of JSON from which it is read in a thread of its own."""
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE_BYTES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+
+
+def encode(body: Mapping[str, object], target: CallTarget) -> bytes:
+    """``body`` as UTF-8 JSON; a lone surrogate, which UTF-8 cannot write, becomes U+FFFD."""
+    try:
+        text = json.dumps(body, ensure_ascii=False, allow_nan=False, default=_plain)
+    except (TypeError, ValueError, RecursionError) as error:
+        message = f"{target.deployment.name}: the request cannot be written as JSON: {error}"
+        raise RequestError(message, deployment=target.deployment.name) from None
+    return _without_lone_surrogates(text).encode()
+
+
+def read_json(text: str | bytes) -> object:
+    """What JSON says; a lone surrogate in it, which no text may hold, becomes U+FFFD.
+
+    Raises:
+        ValueError: it is not JSON, not UTF-8, or has too many values or levels.
+    """
+    opened, others = _structure(text)
+    if opened + others > MAX_VALUES:
+        raise ValueError("JSON of too many values")
+    try:
+        value: object = json.loads(text)
+        if opened > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
+            raise ValueError("JSON that is nested too deeply")
+        # Only an escape, or bytes that are no UTF-8, can smuggle one in; for most texts the look for them is all.
+        again = json.dumps(value, ensure_ascii=False) if _has_surrogate(text) else ""
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
+    return value if again.isascii() else json.loads(_without_lone_surrogates(again))
+
+
+class _BodyReader:
+    """The thread that reads large JSON.
+
+    The interpreter's lock lets the event loop run between the steps of it and not within one; :data:`MAX_VALUES` bounds
+    those. It is not the loop's default executor, in which look-ups of names may hang.
+    """
+
+    def __init__(self) -> None:
+        self._lock = forks.lock()
+        self._pool: ThreadPoolExecutor | None = None
+        forks.in_child(self, _BodyReader._after_fork)
+
+    def pool(self) -> ThreadPoolExecutor:
+        """Return the pool of one thread."""
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(1, thread_name_prefix="semroute-json")
+            return self._pool
+
+    def _after_fork(self) -> None:
+        forks.leave_behind(self._pool)
+        self._pool = None
+
+
+_reader = _BodyReader()
+
+
+async def off_loop(read: Callable[[], T], size: int) -> T:
+    """Run ``read``, which reads so many bytes of JSON, without holding up the event loop for long."""
+    if size < OFF_LOOP:
+        return read()
+    return await asyncio.get_running_loop().run_in_executor(_reader.pool(), read)
+
+
+def _has_surrogate(text: str | bytes) -> bool:
+    # The plain look for one byte is a hundred times as fast as the pattern.
+    if isinstance(text, bytes):
+        return (b"\\u" in text or b"\xed" in text) and _SURROGATE_BYTES.search(text) is not None
+    return "\\u" in text and _SURROGATE.search(text) is not None
+
+
+def _structure(text: str | bytes) -> tuple[int, int]:
+    """Count what opens a list or an object, and what separates values; those within texts are counted too."""
+    if isinstance(text, bytes):
+        return text.count(b"[") + text.count(b"{"), text.count(b",")
+    return text.count("[") + text.count("{"), text.count(",")
+
+
+def _is_deeper(value: object, most: int) -> bool:
+    """Tell whether lists and objects are nested more than ``most`` levels deep."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(most):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _without_lone_surrogates(text: str) -> str:
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _plain(value: object) -> object:
+    """Mappings that are not dicts are written like dicts."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
+
+
+MAX_ANSWER = 64 * 2**20
+"""Bytes of an answer that comes whole."""
+
+MAX_ERROR = 2**20
+"""Bytes of an answer that is not a success."""
+
+MAX_TEXT = 2**16
+"""Bytes that are looked at of an answer that is no JSON."""
+
+_CHARSETS = ("utf", "iso8859", "latin", "ascii", "cp", "gb", "big5", "shift_jis", "euc", "koi8")
+
+
+def authorization(target: CallTarget) -> dict[str, str]:
+    """The header that carries the key, as the vendor's row says; empty without a key.
+
+    Raises:
+        AuthenticationError: no header can carry the key.
+    """
+    key, vendor = target.key, target.deployment.vendor
+    if key is None:
+        return {}
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        message = (
+            f"{target.deployment.name}: the key in {target.credential or 'use'} holds a character that no key has "
+            "(a space, a line break, a letter outside ASCII); set it again"
+        )
+        raise AuthenticationError(message, deployment=target.deployment.name, is_charged=False, fault=Fault.KEY)
+    return {vendor.key_header: f"{vendor.key_prefix}{key}"}
+
+
+def build(
+    client: httpx.AsyncClient,
+    target: CallTarget,
+    path: str,
+    body: Mapping[str, object],
+    headers: Mapping[str, str],
+    query: Mapping[str, str] | None,
+    clock: CallClock | None = None,
+) -> httpx.Request:
+    """The POST, not yet sent.
+
+    Raises:
+        RequestError: the body is no JSON, or the address no address.
+    """
+    deployment = target.deployment
+    try:
+        return client.build_request(
+            "POST",
+            f"{deployment.base_url.rstrip('/')}{path}",
+            content=encode(body, target),
+            headers={"content-type": "application/json", "accept-encoding": ACCEPTED, **headers},
+            params=query,
+            timeout=httpx.Timeout(None, connect=deployment.timeouts.connect_s),
+            extensions={"trace": _Connecting(deployment.timeouts.connect_s, clock)},
+        )
+    except httpx.InvalidURL:
+        message = f"{deployment.name}: {deployment.base_url} is not an address; correct base_url"
+        raise RequestError(message, deployment=deployment.name, fault=Fault.ADDRESS) from None
+
+
+class _Connecting:
+    """Looks a host up before a connection to it is made: httpcore's trace extension, which is awaited before each step.
+
+    Source: https://www.encode.io/httpcore/extensions/#trace. Without it a look-up that hangs takes a thread of
+    asyncio's default executor from every other host.
+
+    Args:
+        connect_s: longest look-up, seconds.
+        clock: is told whether a connection is being made: a call that is left then costs nothing.
+    """
+
+    def __init__(self, connect_s: float, clock: CallClock | None) -> None:
+        self._connect_s = connect_s
+        self._clock = clock
+
+    async def __call__(self, step: str, details: Mapping[str, Any]) -> None:
+        is_connecting = step == "connection.connect_tcp.started"
+        if self._clock is not None and (is_connecting or step.endswith(".send_request_headers.started")):
+            self._clock.is_connecting = is_connecting
+        if not is_connecting:
+            return
+        try:
+            async with timeout(self._connect_s):
+                await look_up(details["host"], details["port"])
+        except TimeoutError:
+            raise httpx.ConnectTimeout(f"the name {details['host']} was not resolved") from None
+        except OSError as error:
+            raise httpx.ConnectError(str(error)) from None
+
+
+async def send(client: httpx.AsyncClient, request: httpx.Request, target: CallTarget) -> httpx.Response:
+    """The head of an answer that is a success; any other is read and raised as the error that it is."""
+    deployment = target.deployment
+    try:
+        response = await client.send(request, stream=True, follow_redirects=False)
+    except httpx.ConnectTimeout:
+        reason = f"no connection within {deployment.timeouts.connect_s:g} s (timeouts.connect_s)"
+        raise _unreachable(target, reason, is_charged=False) from None
+    except (UnicodeError, OverflowError):  # what sockets make of such names and ports
+        reason = "base_url, or the address of a proxy, has a host or a port that there cannot be"
+        raise _unreachable(target, reason, is_charged=False) from None
+    except httpx.RequestError as error:
+        # The cause is left out: a transport's own message may repeat a header.
+        reason = quote_reply(str(error) or type(error).__name__, target.key)
+        raise _unreachable(target, reason, is_charged=not isinstance(error, httpx.ConnectError)) from None
+    if response.is_success:
+        return response
+    try:
+        content = await read_content(response, target, MAX_ERROR)
+    except DispatchError:  # cut off, or too long: the status says enough
+        content = b""
+    url = str(request.url.copy_with(query=None))
+    raise failure(response.status_code, json_or_text(response, content), response.headers, target, url=url)
+
+
+def _unreachable(target: CallTarget, reason: str, *, is_charged: bool) -> UnavailableError:
+    deployment = target.deployment
+    message = f"{deployment.name}: {deployment.base_url} could not be reached: {reason}"
+    return UnavailableError(message, deployment=deployment.name, is_charged=is_charged)
+
+
+async def read_content(response: httpx.Response, target: CallTarget, most: int = MAX_ANSWER) -> bytes:
+    """The whole body, if it has no more than ``most`` bytes; the response is closed after it."""
+    name, status = target.deployment.name, response.status_code
+    try:
+        return await read_body(response, most)
+    except BodyCutError as error:
+        raise UnavailableError(f"{name} {error}", deployment=name, status=status) from None
+    except BodyError as error:
+        raise MalformedResponseError(f"{name} {error}", deployment=name, status=status) from None
+    except httpx.RequestError as error:
+        reason = quote_reply(str(error) or type(error).__name__, target.key)
+        message = f"{name} broke its answer off: {reason}"
+        raise UnavailableError(message, deployment=name, status=status) from None
+    finally:
+        await response.aclose()
+
+
+async def next_piece(pieces: AsyncIterator[bytes], target: CallTarget) -> bytes | None:
+    """The next bytes of a stream; None at its end."""
+    name = target.deployment.name
+    try:
+        return await anext(pieces, None)
+    except BodyCutError as error:
+        raise BrokenStreamError(f"{name} {error}", deployment=name, status=200) from None
+    except BodyError as error:
+        raise MalformedResponseError(f"{name} {error}", deployment=name, status=200) from None
+    except httpx.RequestError as error:
+        reason = quote_reply(str(error) or type(error).__name__, target.key)
+        message = f"{name} broke its stream off: {reason}"
+        raise BrokenStreamError(message, deployment=name, status=200) from None
+
+
+def json_or_text(response: httpx.Response, content: bytes) -> object:
+    """The body as JSON says it, or as text where it is not JSON."""
+    try:
+        return read_json(content)
+    except ValueError:
+        return decoded(response, content)
+
+
+def decoded(response: httpx.Response, content: bytes) -> str:
+    """Return the beginning of the body as text, whatever it holds."""
+    try:
+        name = codecs.lookup(response.charset_encoding or "utf-8").name
+    except (LookupError, ValueError):  # a charset that Python does not know
+        name = "utf-8"
+    # Some of Python's codecs are no charsets, and take time with the square of the length (punycode, idna).
+    is_charset = name.startswith(_CHARSETS) and name != "utf-7"
+    return content[:MAX_TEXT].decode(name if is_charset else "utf-8", "replace")
+
+
+def too_long(target: CallTarget, most: int) -> MalformedResponseError:
+    """The error for an answer of more than ``most`` bytes."""
+    message = f"{target.deployment.name} answered with more than {most // 2**20} MiB; the rest was not read"
+    return MalformedResponseError(message, deployment=target.deployment.name, status=200)
+
+
+# One HTTP client for each event loop, so that connections are reused and closed.
+
+_open: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncGenerator[httpx.AsyncClient], httpx.AsyncClient]]
+_open = WeakKeyDictionary()
+
+
+async def shared_client() -> httpx.AsyncClient:
+    """The running loop's client, made on first use.
+
+    ``asyncio.run`` closes it with the loop; :func:`close` does so earlier.
+
+    Raises:
+        ConfigError: a proxy or certificate that the environment names cannot be used.
+    """
+    loop = asyncio.get_running_loop()
+    if loop not in _open:
+        lifetime = _lifetime()
+        _open[loop] = (lifetime, await anext(lifetime))
+    return _open[loop][1]
+
+
+async def close() -> None:
+    """Close the running loop's client; the next call opens another."""
+    held = _open.get(asyncio.get_running_loop())
+    if held is not None:
+        await held[0].aclose()
+
+
+async def _lifetime() -> AsyncGenerator[httpx.AsyncClient]:
+    """A generator that a loop which ends finishes by itself (``shutdown_asyncgens``), and the client with it."""
+    # How many calls may run at once is for the throttle to say; httpx would let 100 through and let others wait. Few
+    # idle connections are kept: httpcore's pool looks at each pair of connections for every call while many are idle
+    # (500 calls at once: 12 s of processor time with 1,000 kept, 3 s with 20).
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+    client = open_client(limits=limits)
+    try:
+        yield client
+    finally:
+        _open.pop(asyncio.get_running_loop(), None)
+        await client.aclose()

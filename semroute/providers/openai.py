@@ -1,0 +1,557 @@
+"""A request in OpenAI's wire format.
+
+Source: https://platform.openai.com/docs/api-reference/chat/create
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import httpx
+from pydantic import ValidationError
+
+from semroute.catalog import Parameters
+from semroute.config.load import place_in
+from semroute.errors import (
+    BrokenStreamError,
+    CapabilityError,
+    ContentFilterError,
+    MalformedResponseError,
+    RequestError,
+    UnavailableError,
+)
+from semroute.providers import openai_wire
+from semroute.providers.answers import checked, combined, is_blank, merge_usage, with_ids
+from semroute.providers.connection import authorization, read_json
+from semroute.providers.error_codes import has_error, quote_reply
+from semroute.providers.failures import failure_in_200
+from semroute.providers.http import open_stream, post_json, read_stream, since
+from semroute.providers.messages import add_extra, lacks, parameters
+from semroute.providers.openai_wire import MessageWriter
+from semroute.providers.streaming import CallClock, ServerSentEvent, Within
+from semroute.providers.target import CallTarget
+from semroute.types import Completion, Delta, Request, TokenLogprob, Tool, Usage
+
+_CHOICES = ("auto", "none", "required")
+_NOT_STRICT = frozenset({"allOf", "not", "if", "then", "else", "dependentRequired", "dependentSchemas"})
+
+
+def payload(target: CallTarget, request: Request, *, stream: bool = False) -> dict[str, object]:
+    """The body of the request; what the request leaves open is left to the provider.
+
+    Raises:
+        CapabilityError: it asks for what the vendor's row says that it lacks, or for several answers in a stream.
+        RequestError: a field has a shape that no server would take.
+    """
+    if missing := lacks(target, request):
+        name = target.deployment.name
+        raise CapabilityError(f"{name}: {target.deployment.provider} lacks {', '.join(missing)}", deployment=name)
+    found = parameters(target, request, stream=stream)
+    messages = _messages(target, request, with_cache="cache_control" in found.named)
+    body: dict[str, object] = {"model": target.deployment.upstream, "messages": messages}
+    if request.max_tokens is not None:
+        body[_limit_name(target)] = request.max_tokens
+    if request.stop:
+        body["stop"] = [request.stop] if isinstance(request.stop, str) else list(request.stop)
+    if request.tools:
+        body["tools"] = [_tool(target, tool, with_cache="cache_control" in found.named) for tool in request.tools]
+    if request.tool_choice is not None:
+        body["tool_choice"] = _tool_choice(target, request)
+    if request.json_schema is not None:
+        body["response_format"] = _response_format(target, request.json_schema)
+    if request.logprobs:
+        body["logprobs"] = True
+    if stream:
+        # Without the option OpenAI does not count the tokens of a stream.
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    body |= _named(target, found)
+    add_extra(body, found.extra, target)
+    return body
+
+
+def _named(target: CallTarget, found: Parameters) -> dict[str, object]:
+    """The parameters under the names of the vendor's wire."""
+    named = {name: value for name, value in found.named.items() if name != "cache_control"}
+    if "seed" in named:
+        named[target.deployment.vendor.seed] = named.pop("seed")
+    if target.deployment.provider == "openrouter" and "thinking_budget" in named:
+        # https://openrouter.ai/docs/use-cases/reasoning-tokens
+        named["reasoning"] = {"max_tokens": named.pop("thinking_budget")}
+    return named
+
+
+def _limit_name(target: CallTarget) -> str:
+    """OpenAI's reasoning models refuse ``max_tokens``; servers that no row describes mostly know no other name."""
+    deployment, vendor = target.deployment, target.deployment.vendor
+    is_unknown = deployment.provider is None and deployment.base_url != vendor.base_url
+    return "max_tokens" if is_unknown else vendor.max_tokens
+
+
+def _messages(target: CallTarget, request: Request, *, with_cache: bool) -> list[dict[str, object]]:
+    row, deployment = target.deployment.row, target.deployment
+    own = frozenset() if row is None else row.message_fields
+    writer = MessageWriter(own | set(deployment.message_fields), with_cache=with_cache)
+    messages: list[dict[str, object]] = []
+    for number, message in enumerate(request.messages):
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise _wrong(target, f"message {number} is not a mapping with a role")
+        content = message.get("content")
+        if content is not None and not isinstance(content, str | list | tuple):
+            raise _wrong(target, f"the content of message {number} is a {type(content).__name__}, not text or parts")
+        messages.append(writer.write(message))
+    if not messages:
+        raise _wrong(target, "there is no message")
+    return messages
+
+
+def _tool(target: CallTarget, tool: Tool, *, with_cache: bool) -> dict[str, object]:
+    if not isinstance(tool, Tool) or not isinstance(tool.parameters, Mapping):
+        raise _wrong(target, "a tool is not a Tool with a mapping of parameters")
+    function: dict[str, object] = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    if tool.parameters:  # left out, it means a function without parameters
+        function["parameters"] = dict(tool.parameters)
+    marker = {"cache_control": dict(tool.cache_control)} if with_cache and tool.cache_control else {}
+    return {"type": "function", "function": function, **marker}
+
+
+def _tool_choice(target: CallTarget, request: Request) -> object:
+    choice = request.tool_choice
+    if choice in _CHOICES:
+        return choice
+    if choice not in [tool.name for tool in request.tools]:
+        raise _wrong(target, f"tool_choice is neither {', '.join(_CHOICES)} nor the name of one of the tools")
+    return {"type": "function", "function": {"name": choice}}
+
+
+def _response_format(target: CallTarget, schema: Mapping[str, object]) -> dict[str, object]:
+    if not isinstance(schema, Mapping):
+        raise _wrong(target, "json_schema is not a mapping")
+    named = {"name": "answer", "schema": dict(schema), "strict": schema.get("type") == "object" and _is_strict(schema)}
+    return {"type": "json_schema", "json_schema": named}
+
+
+def _is_strict(schema: object) -> bool:
+    """Whether OpenAI takes the schema in strict mode, which guarantees it and refuses what is not closed.
+
+    Source: https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
+    """
+    if isinstance(schema, list | tuple):
+        return all(_is_strict(part) for part in schema)
+    if not isinstance(schema, Mapping):
+        return True
+    if schema.get("type") == "object" or "properties" in schema:
+        properties, required = schema.get("properties", {}), schema.get("required", ())
+        if not isinstance(properties, Mapping) or not isinstance(required, list | tuple):
+            return False
+        if schema.get("additionalProperties") is not False or any(name not in required for name in properties):
+            return False
+    if _NOT_STRICT & schema.keys():
+        return False
+    nested = (schema.get("items"), schema.get("anyOf"))
+    named = (schema.get(name) for name in ("properties", "$defs", "definitions"))
+    return _is_strict(nested) and all(_is_strict(list(group.values())) for group in named if isinstance(group, Mapping))
+
+
+def _wrong(target: CallTarget, message: str) -> RequestError:
+    return RequestError(f"{target.deployment.name}: {message}", deployment=target.deployment.name)
+
+
+# A streamed answer in OpenAI's wire format, put together.
+#
+# Source: https://platform.openai.com/docs/api-reference/chat-streaming
+
+
+@dataclass(slots=True)
+class _CallSoFar:
+    index: int | None
+    id: str | None = None
+    name: str | None = None
+    arguments: list[str] = field(default_factory=list)
+    extra_content: object = None
+
+
+@dataclass(slots=True)
+class Assembly:
+    """What has arrived of an answer.
+
+    Attributes:
+        has_choice: whether any chunk was part of an answer.
+        has_content: whether any text, refusal or tool call has arrived.
+        finish_reason: the server's word for why the model stopped; None until it is known.
+        upstream_model: name that the provider answers under.
+        usage: the highest count of tokens so far.
+        functions: names that the request gives to its tools.
+        progress: number of chunks that brought the answer on: with text, reasoning, a tool call, or its end.
+    """
+
+    has_choice: bool = False
+    has_content: bool = False
+    finish_reason: str | None = None
+    upstream_model: str | None = None
+    usage: Usage | None = None
+    progress: int = 0
+    functions: frozenset[str] = frozenset()
+    _texts: list[str] = field(default_factory=list)
+    _refusals: list[str] = field(default_factory=list)
+    _logprobs: list[TokenLogprob] = field(default_factory=list)
+    _calls: list[_CallSoFar] = field(default_factory=list)
+
+    def add(self, chunk: openai_wire.Chunk) -> str:
+        """Take one chunk in, and return the text that it brings."""
+        self.upstream_model = chunk.model or self.upstream_model
+        self.usage = merge_usage(self.usage, openai_wire.usage(chunk.usage))
+        return "".join(self._take(choice) for choice in chunk.choices or () if choice.index == 0)
+
+    def answer(self) -> openai_wire.OpenAIChoice:
+        """The choice as it would have come whole."""
+        calls = [
+            openai_wire.OpenAICall(
+                id=call.id,
+                function=openai_wire.Function(name=call.name, arguments="".join(call.arguments)),
+                extra_content=call.extra_content,
+            )
+            for call in self._calls
+        ]
+        text, refusal = "".join(self._texts), "".join(self._refusals)
+        message = openai_wire.OpenAIMessage(content=text, refusal=refusal or None, tool_calls=calls or None)
+        return openai_wire.OpenAIChoice(message=message, finish_reason=self.finish_reason)
+
+    @property
+    def logprobs(self) -> tuple[TokenLogprob, ...]:
+        """Of all tokens so far."""
+        return tuple(self._logprobs)
+
+    def logprobs_since(self, start: int) -> tuple[TokenLogprob, ...]:
+        """Of the tokens from the ``start``-th on."""
+        return tuple(self._logprobs[start:])
+
+    def _take(self, choice: openai_wire.ChunkChoice) -> str:
+        self.has_choice = True
+        self.finish_reason = choice.finish_reason or self.finish_reason
+        self._logprobs += openai_wire.logprobs(choice.logprobs)
+        self.progress += bool(choice.finish_reason)
+        delta = choice.delta
+        if delta is None:
+            return ""
+        text = openai_wire.text(delta.content)
+        if text:
+            self._texts.append(text)
+        if delta.refusal:
+            self._refusals.append(delta.refusal)
+        for piece in delta.tool_calls or ():
+            self._add_call(piece)
+        has_content = bool(text or delta.refusal or delta.tool_calls)
+        self.has_content = self.has_content or has_content
+        thinks = delta.content or delta.reasoning_content or delta.reasoning or delta.reasoning_details
+        self.progress += has_content or bool(thinks)
+        return text
+
+    def _add_call(self, piece: openai_wire.OpenAICall) -> None:
+        same = [call for call in self._calls if piece.index is None or call.index == piece.index]
+        call = same[-1] if same else None
+        if call is None or self._begins(piece, call):
+            call = _CallSoFar(piece.index)
+            self._calls.append(call)
+        call.id = call.id or piece.id
+        call.extra_content = call.extra_content or piece.extra_content
+        call.name = self._name(call.name or "", piece.function.name or "")
+        call.arguments.append(openai_wire.as_text(piece.function.arguments))
+
+    def _begins(self, piece: openai_wire.OpenAICall, last: _CallSoFar) -> bool:
+        """Return whether a piece begins another call than the last one of its index.
+
+        Some servers number every call 0, or none, and give no ids. Then a name begins a call, unless the last one's
+        arguments have begun and are not whole (the name is repeated with every piece), or the name goes on.
+        """
+        name, before = piece.function.name, last.name
+        if not name or not before:
+            return False
+        if piece.id and last.id:
+            return piece.id != last.id
+        arguments = "".join(last.arguments)
+        if arguments.strip():
+            return name != before or is_json(arguments)
+        if name == before or any(function.startswith(before + name) for function in self.functions):
+            return False
+        return not self.functions.isdisjoint((name, before)) or bool(openai_wire.as_text(piece.function.arguments))
+
+    def _name(self, before: str, piece: str) -> str:
+        """Return a name with its next piece; some servers send the name, or all there is of it, again."""
+        if before + piece in self.functions:
+            return before + piece
+        if piece == before or (piece.startswith(before) and piece in self.functions):
+            return piece
+        return before if before in self.functions else before + piece
+
+
+def is_json(text: str) -> bool:
+    """Return whether a text is whole JSON."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+# What an answer in OpenAI's wire format is in ours: a completion, or the error that it tells of.
+
+
+def read_answer(answer: dict[str, object], target: CallTarget, request: Request, latency_ms: float) -> Completion:
+    """The completion in a whole answer.
+
+    Raises:
+        ContentFilterError: the provider's filter left nothing of the answer.
+        EmptyAnswerError: it has neither text nor a tool call nor a refusal.
+        MalformedResponseError: it is not a completion.
+        DispatchError: the error that it holds in place of one.
+    """
+    if has_error(answer):
+        raise failure_in_200(answer, {}, target)
+    try:
+        parsed = openai_wire.OpenAIResponse.model_validate(answer)
+    except ValidationError as invalid:
+        raise _malformed(f"answered 200 with something that is not a completion: {_where(invalid)}", target) from None
+    choices, usage = parsed.choices[: request.n or 1], openai_wire.usage(parsed.usage)
+    if choices[0].error:
+        raise failure_in_200({"error": choices[0].error}, {}, target)
+    return combined(
+        partial(_completion, choice, target, request, parsed.model, usage, latency_ms) for choice in choices
+    )
+
+
+class StreamedAnswer:
+    """A streamed answer as far as it has come: a :class:`~semroute.providers.http.Reader`.
+
+    Attributes:
+        is_done: whether ``[DONE]`` has come.
+    """
+
+    def __init__(self, target: CallTarget, request: Request) -> None:
+        self.is_done = False
+        self._target = target
+        self._request = request
+        self._assembly = Assembly(functions=frozenset(tool.name for tool in request.tools))
+
+    @property
+    def has_content(self) -> bool:
+        """Whether a first piece of text, of a refusal or of a tool call has come."""
+        return self._assembly.has_content
+
+    @property
+    def progress(self) -> int:
+        """Number of chunks that brought the answer on."""
+        return self._assembly.progress
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a finish reason has come: what is missing then, the count of tokens and ``[DONE]``, may never."""
+        return self._assembly.finish_reason is not None
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens counted so far."""
+        return self._assembly.usage
+
+    def logprobs_since(self, start: int) -> tuple[TokenLogprob, ...]:
+        """Log probabilities of the tokens from the ``start``-th on."""
+        return self._assembly.logprobs_since(start)
+
+    def feed(self, event: ServerSentEvent) -> str:
+        """Take an event in and return the text that it brings.
+
+        Raises:
+            DispatchError: the event is an error, or no chunk.
+        """
+        if event.data.strip() in ("", "[DONE]"):
+            self.is_done = bool(event.data.strip())
+            return ""
+        return self._assembly.add(_chunk(event, self._target))
+
+    def completion(self, latency_ms: float, first_token_ms: float | None) -> Completion:
+        """The whole answer.
+
+        Raises:
+            BrokenStreamError: the stream ended before the answer did.
+            DispatchError: as :func:`read_answer`.
+        """
+        assembly, target = self._assembly, self._target
+        if not (self.is_done or self.is_whole):
+            message = f"{target.deployment.name}: the stream ended before the answer (no finish_reason, no [DONE])"
+            raise BrokenStreamError(message, deployment=target.deployment.name, status=200)
+        if not assembly.has_choice or not (self.is_whole or assembly.has_content):
+            raise _malformed("streamed no answer", target, assembly.usage)
+        choice, model = assembly.answer(), assembly.upstream_model
+        completion = _completion(choice, target, self._request, model, assembly.usage, latency_ms, assembly.logprobs)
+        return replace(completion, first_token_ms=first_token_ms)
+
+
+def _chunk(event: ServerSentEvent, target: CallTarget) -> openai_wire.Chunk:
+    """What one event of a stream brings.
+
+    Raises:
+        DispatchError: the event is an error, or no chunk.
+    """
+    try:
+        data = read_json(event.data)
+    except ValueError:
+        data = event.data
+    if has_error(data) or event.event == "error":
+        raise failure_in_200(data, {}, target, streamed=True)
+    try:
+        chunk = openai_wire.Chunk.model_validate(data)
+    except ValidationError as invalid:
+        raise _malformed(f"streamed something that is not a chunk: {_where(invalid)}", target) from None
+    for choice in chunk.choices or ():
+        if choice.error:
+            raise failure_in_200({"error": choice.error}, {}, target, streamed=True)
+    return chunk
+
+
+def _completion(
+    choice: openai_wire.OpenAIChoice,
+    target: CallTarget,
+    request: Request,
+    upstream_model: str | None,
+    usage: Usage | None,
+    latency_ms: float,
+    logprobs: tuple[TokenLogprob, ...] | None = None,
+) -> Completion:
+    deployment, message = target.deployment, choice.message
+    try:
+        calls = openai_wire.tool_calls(message.tool_calls or ())
+    except ValueError as wrong:
+        raise _malformed(f"answered 200, but {wrong}", target, usage) from None
+    if choice.finish_reason in openai_wire.INTERRUPTED:
+        gave_up = f"{deployment.name} gave its answer up (finish_reason {choice.finish_reason})"
+        raise UnavailableError(gave_up, deployment=deployment.name, status=200, usage=usage)
+    text, refusal = openai_wire.text(message.content), message.refusal or None
+    reason = openai_wire.finish_reason(choice.finish_reason, calls=bool(calls), refuses=refusal is not None)
+    if reason == "content_filter" and is_blank(text):
+        filtered = f"{deployment.name}: the provider's content filter stopped the answer"
+        raise ContentFilterError(filtered, deployment=deployment.name, status=200, usage=usage)
+    completion = Completion(
+        text=text,
+        model=deployment.model,
+        deployment=deployment.name,
+        upstream_model=quote_reply(upstream_model or deployment.upstream, target.key),
+        finish_reason=reason,
+        usage=usage,
+        latency_ms=latency_ms,
+        tool_calls=with_ids(calls, request),
+        refusal=refusal,
+        logprobs=(openai_wire.logprobs(choice.logprobs) if logprobs is None else logprobs) or None,
+    )
+    given = quote_reply(choice.finish_reason or "not given", target.key)
+    return checked(completion, target, request, f"finish_reason {given}")
+
+
+def _where(invalid: ValidationError) -> str:
+    return place_in(invalid) or "not an object"
+
+
+def _malformed(message: str, target: CallTarget, usage: Usage | None = None) -> MalformedResponseError:
+    name = target.deployment.name
+    return MalformedResponseError(f"{name} {message}", deployment=name, status=200, usage=usage)
+
+
+# Chat completions in OpenAI's wire format, which most servers speak (Azure, vLLM, Ollama, llama.cpp, gateways).
+#
+# Source: https://platform.openai.com/docs/api-reference/chat; Azure: https://learn.microsoft.com/azure/ai-
+# foundry/openai/reference
+
+__all__ = ["complete", "stream"]
+
+PATH = "/chat/completions"
+
+
+async def complete(client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within) -> Completion:
+    """Ask for one whole answer; see :class:`~semroute.providers.adapter.Adapter`.
+
+    Raises:
+        ContentFilterError: the provider's filter left nothing of the answer.
+        MalformedResponseError: a success that is not a completion.
+        DispatchError: the other kinds, as the failure asks for.
+    """
+    started = time.perf_counter()
+    body, headers, query = payload(target, request), authorization(target), _query(target)
+    clock = CallClock.of(within_s)  # one for both
+    while True:
+        try:
+            answer = await post_json(client, target, PATH, body, headers=headers, within_s=clock, query=query)
+            return read_answer(answer, target, request, since(started))
+        except RequestError as error:
+            if not _leave_out(body, request, error):
+                raise
+
+
+async def stream(
+    client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within
+) -> AsyncGenerator[Delta | Completion]:
+    """Ask for an answer as it is written; see :class:`~semroute.providers.adapter.Adapter`.
+
+    Errors are those of :func:`complete`, with the tokens that were counted until then in ``usage``.
+
+    Raises:
+        BrokenStreamError: the stream ended before the answer did.
+    """
+    started = time.perf_counter()
+    answer = StreamedAnswer(target, request)
+    events = _open(client, target, request, answer, within_s=within_s)
+    async with aclosing(read_stream(events, answer, started)) as pieces:
+        async for piece in pieces:
+            yield piece
+
+
+async def _open(
+    client: httpx.AsyncClient, target: CallTarget, request: Request, answer: StreamedAnswer, *, within_s: Within
+) -> AsyncGenerator[ServerSentEvent]:
+    """The events of the answer."""
+    body, headers, query = payload(target, request, stream=True), authorization(target), _query(target)
+    clock = CallClock.of(within_s)  # one for both
+    while True:
+        events = open_stream(
+            client,
+            target,
+            PATH,
+            body,
+            headers=headers,
+            within_s=clock,
+            query=query,
+            progress=lambda: answer.progress,
+        )
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    yield event
+            return
+        except RequestError as error:
+            if not _leave_out(body, request, error):
+                raise
+
+
+def _leave_out(body: dict[str, object], request: Request, error: RequestError) -> bool:
+    """Remove from a body what its server has refused, if it may be left out; False if there is nothing.
+
+    Models of one vendor differ: some take no ``temperature`` but 1, and old servers know no ``stream_options``.
+    """
+    refused = [name for name in ("stream_options", *request.droppable) if name in body and name in str(error)]
+    for name in refused:
+        del body[name]
+    return bool(refused)
+
+
+def _query(target: CallTarget) -> Mapping[str, str] | None:
+    version = target.deployment.api_version
+    return None if version is None else {"api-version": version}
+
+
+# Chat completions in OpenAI's wire format, which most servers speak.
+
+__all__ = ["complete", "stream"]

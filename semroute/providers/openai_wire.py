@@ -1,0 +1,303 @@
+"""Answers in OpenAI's wire format: what is read of them, and what it means in ours.
+
+Source: https://platform.openai.com/docs/api-reference/chat/object; fields that some servers leave out or fill
+differently are taken as they come.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+
+from semroute.providers.answers import Count, is_count
+from semroute.providers.messages import signature
+from semroute.types import FinishReason, TokenLogprob, ToolCall, Usage
+
+
+class OpenAIPart(BaseModel):
+    """A part of a content that is a list, as some reasoning models answer; only ``text`` is the answer."""
+
+    type: str | None = None
+    text: str | None = None
+
+
+Content: TypeAlias = str | list[OpenAIPart] | None
+
+
+class Function(BaseModel):
+    """The function of a call, or a piece of it."""
+
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class OpenAICall(BaseModel):
+    """A tool call, or a piece of one: in a stream ``index`` says of which."""
+
+    index: int | None = None
+    id: str | None = None
+    function: Function = Function()
+    extra_content: Any = None  # Google's, with the signature of the thought that led to the call
+
+
+class OpenAIMessage(BaseModel):
+    """An answer's message, or the piece of it that a chunk brings."""
+
+    content: Content = None
+    refusal: str | None = None
+    tool_calls: list[OpenAICall] | None = None
+    reasoning_content: Any = None  # DeepSeek, vLLM
+    reasoning: Any = None  # OpenRouter, Groq, newer vLLM
+    reasoning_details: Any = None  # OpenRouter
+
+
+class OpenAIChoice(BaseModel):
+    """The first choice is the answer; ``error`` is OpenRouter's."""
+
+    message: OpenAIMessage
+    finish_reason: str | None = None
+    logprobs: Any = None
+    error: Any = None
+
+
+class OpenAIResponse(BaseModel):
+    """``chat.completion``."""
+
+    choices: list[OpenAIChoice] = Field(min_length=1)
+    model: str | None = None
+    usage: Any = None
+
+
+class ChunkChoice(BaseModel):
+    """A piece of a choice; Azure sends some without ``delta``."""
+
+    index: int = 0
+    delta: OpenAIMessage | None = None
+    finish_reason: str | None = None
+    logprobs: Any = None
+    error: Any = None
+
+
+class Chunk(BaseModel):
+    """``chat.completion.chunk``; the one with the usage has no choices."""
+
+    choices: list[ChunkChoice] | None = None
+    model: str | None = None
+    usage: Any = None
+
+
+class _Details(BaseModel):
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+
+
+class _OpenAIUsage(BaseModel):
+    prompt_tokens: Count
+    completion_tokens: Count
+    total_tokens: int | None = None
+    prompt_tokens_details: Any = None
+    completion_tokens_details: Any = None
+    prompt_cache_hit_tokens: Any = None  # DeepSeek's name of cached_tokens
+
+
+class _OpenAILogprob(BaseModel):
+    token: str
+    logprob: FiniteFloat
+
+
+class _OpenAILogprobs(BaseModel):
+    content: list[_OpenAILogprob] = Field(min_length=1)
+
+
+_FINISH_REASONS: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",  # Mistral: the context is full
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "refusal": "refusal",
+}
+
+
+INTERRUPTED = frozenset({"abort", "error", "insufficient_system_resource"})
+"""Finish reasons of an answer that the server gave up: vLLM's, OpenRouter's, DeepSeek's."""
+
+
+def finish_reason(reason: str | None, *, calls: bool, refuses: bool) -> FinishReason | None:
+    """Why the model stopped, in our vocabulary; None where the server does not say.
+
+    A named ``tool_choice`` ends with "stop" at OpenAI although the model calls a tool, and a refusal always does.
+    """
+    known = None if reason is None else _FINISH_REASONS.get(reason, "other")
+    if known in ("stop", None) and refuses:
+        return "refusal"
+    if known in ("stop", None) and calls:
+        return "tool_calls"
+    return known
+
+
+def text(content: Content) -> str:
+    """The text of a content of any shape."""
+    if isinstance(content, str):
+        return content
+    return "".join(part.text or "" for part in content or () if part.type in ("text", None))
+
+
+def tool_calls(calls: Sequence[OpenAICall]) -> tuple[ToolCall, ...]:
+    """The calls of an answer; the id of one that has none is empty.
+
+    Raises:
+        ValueError: one of them names no function.
+    """
+    return tuple(_tool_call(call) for call in calls)
+
+
+def _tool_call(call: OpenAICall) -> ToolCall:
+    if not call.function.name:
+        raise ValueError("a tool call names no function")
+    arguments = as_text(call.function.arguments) or "{}"
+    return ToolCall(call.id or "", call.function.name, arguments, signature({"extra_content": call.extra_content}))
+
+
+def as_text(arguments: str | dict[str, Any] | None) -> str:
+    """Arguments as JSON text; some servers send them as an object."""
+    return json.dumps(arguments, ensure_ascii=False) if isinstance(arguments, dict) else arguments or ""
+
+
+def usage(value: object) -> Usage | None:
+    """The counted tokens; an answer is not lost because its count is missing or wrong."""
+    if value is None:  # as in nearly every chunk
+        return None
+    try:
+        counted = _OpenAIUsage.model_validate(value)
+    except ValidationError:
+        return None
+    of_input, of_output = _details(counted.prompt_tokens_details), _details(counted.completion_tokens_details)
+    input_tokens, output_tokens = counted.prompt_tokens, counted.completion_tokens
+    cached = of_input.cached_tokens or _count(counted.prompt_cache_hit_tokens)
+    reasoning = of_output.reasoning_tokens or 0
+    if counted.total_tokens == input_tokens + output_tokens + reasoning:
+        output_tokens += reasoning  # xAI counts reasoning beside the answer, the others within it
+    return Usage(
+        input_tokens,
+        output_tokens,
+        cached_tokens=min(cached, input_tokens),
+        cache_write_tokens=min(of_input.cache_write_tokens or 0, input_tokens),
+        reasoning_tokens=min(reasoning, output_tokens),
+    )
+
+
+def logprobs(value: object) -> tuple[TokenLogprob, ...]:
+    """The tokens of an answer, or of a piece of it; empty where there are none."""
+    if value is None:
+        return ()
+    try:
+        found = _OpenAILogprobs.model_validate(value)
+    except ValidationError:
+        return ()
+    return tuple(TokenLogprob(entry.token, entry.logprob) for entry in found.content)
+
+
+def _details(value: object) -> _Details:
+    try:
+        return _Details.model_validate(value)
+    except ValidationError:
+        return _Details()
+
+
+def _count(value: object) -> int:
+    return value if is_count(value) else 0
+
+
+# Messages for servers of OpenAI's wire format, which refuse fields that they do not know.
+#
+# What a model answered comes back with the next request, and with it whatever its vendor added: ``annotations``,
+# ``reasoning_content``, ``extra_content``, ``index`` of a streamed call. Groq, Mistral, Cerebras and others answer 400
+# to
+# any of these, so an assistant's message keeps the fields that the format defines and those that the vendor's row, or
+# the
+# deployment, names. Source: https://platform.openai.com/docs/api-reference/chat/create; a refused field:
+# https://github.com/janhq/jan/issues/8136.
+
+_ASSISTANT = frozenset({"role", "content", "name", "tool_calls"})
+_CALL = frozenset({"id", "type", "function", "custom"})
+_FUNCTION = frozenset({"name", "arguments"})
+_REASONING_PARTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
+_PART = frozenset({"type", "text", "refusal"})
+
+
+class MessageWriter:
+    """Writes messages for one vendor.
+
+    Args:
+        fields: fields of an assistant's message, beyond the format's own, that the vendor reads.
+        with_cache: whether it reads ``cache_control``.
+    """
+
+    def __init__(self, fields: frozenset[str], *, with_cache: bool) -> None:
+        self._fields = fields
+        self._with_cache = with_cache
+
+    def write(self, message: Mapping[str, object]) -> dict[str, object]:
+        """Return a message as the vendor takes it."""
+        written = dict(message) if self._with_cache else _uncached(message)
+        if written.get("role") != "assistant":
+            return written
+        known = _ASSISTANT | self._fields | ({"cache_control"} if self._with_cache else set())
+        kept = {name: value for name, value in written.items() if name in known and (value or name == "content")}
+        if not isinstance(kept.get("content", ""), str | None):
+            kept["content"] = self._parts(kept["content"])
+        if isinstance(audio := kept.pop("audio", None), Mapping) and "id" in audio:
+            kept["audio"] = {"id": audio["id"]}  # of an answer in sound, the name is taken back and not the sound
+        if "tool_calls" in kept and isinstance(kept["tool_calls"], list | tuple):
+            kept["tool_calls"] = [self._call(call) for call in kept["tool_calls"]]
+        refusal = written.get("refusal")
+        if refusal and "refusal" not in kept and not kept.get("content"):
+            kept["content"] = refusal  # the words of a model that refused, where there is no field for them
+        return kept
+
+    def _parts(self, content: object) -> object:
+        if not isinstance(content, Sequence):
+            return content
+        kept = []
+        for part in content:
+            kind = part.get("type") if isinstance(part, Mapping) else None
+            if kind in _REASONING_PARTS and kind not in self._fields:
+                continue
+            if isinstance(part, Mapping) and kind in ("text", "refusal"):
+                known = _PART | ({"cache_control"} if self._with_cache else set())
+                part = {name: value for name, value in part.items() if name in known}
+            kept.append(part)
+        return kept or ""
+
+    def _call(self, call: object) -> object:
+        if not isinstance(call, Mapping):
+            return call
+        kept = {name: value for name, value in call.items() if name in _CALL | (self._fields & {"extra_content"})}
+        function = kept.get("function")
+        if isinstance(function, Mapping):
+            kept.setdefault("type", "function")
+            kept["function"] = {name: value for name, value in function.items() if name in _FUNCTION}
+        return kept
+
+
+def _uncached(message: Mapping[str, object]) -> dict[str, object]:
+    written = {name: value for name, value in message.items() if name != "cache_control"}
+    content = written.get("content")
+    if isinstance(content, list | tuple):
+        written["content"] = [
+            {name: value for name, value in part.items() if name != "cache_control"}
+            if isinstance(part, Mapping)
+            else part
+            for part in content
+        ]
+    return written

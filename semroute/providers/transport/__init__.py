@@ -1,1 +1,0 @@
-"""One exchange over HTTP: requests, answers, streams of events, and what failures are called in our tree."""

@@ -1,0 +1,615 @@
+"""A month's bill over the escalation rate, as a picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute._optional import require
+from semroute.errors import InputError
+from semroute.evaluate.comparison import mixing
+from semroute.evaluate.comparison_results import ORACLE, PolicyResult, Study
+from semroute.evaluate.curves import hull
+from semroute.evaluate.log_report import Bill, LogReport
+from semroute.evaluate.routing import SweepPoint
+from semroute.storage import atomic_write
+from semroute.types.protocols import Doubles
+
+# What all pictures share: matplotlib without a screen, colours, and the ways out to a file or a page.
+
+FORMATS = (".png", ".svg")
+WHAT = "drawing a curve"
+
+# Okabe and Ito's palette, which the colour-blind can tell apart: https://jfly.uni-koeln.de/color/
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7f7f7f"
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure, inches wide and high.
+
+    Raises:
+        MissingExtraError: the extra "plot" is not installed.
+    """
+    return require("matplotlib.figure", what=WHAT, extra="plot").Figure(
+        figsize=(width, height), dpi=150, layout="constrained"
+    )
+
+
+def percent_axis() -> Any:
+    """A formatter of shares as per cent."""
+    return require("matplotlib.ticker", what=WHAT, extra="plot").PercentFormatter(1)
+
+
+def without_frame(axes: Any) -> None:
+    """A light grid, and no box around it."""
+    axes.set_axisbelow(True)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def check_format(path: Path) -> None:
+    """Raise InputError for a file that is neither PNG nor SVG by its name."""
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"{path}: a plot is one of {', '.join(FORMATS)}; name it so")
+
+
+def write(figure: Any, path: Path) -> None:
+    """Write a figure to a PNG or SVG file.
+
+    Raises:
+        InputError: the file is neither, or cannot be written.
+    """
+    check_format(path)
+    save(figure, path, path.suffix[1:].lower())
+
+
+def save(figure: Any, path: Path, kind: str) -> None:
+    """Write a figure in the format ``kind``, whatever the file is called.
+
+    Raises:
+        InputError: the file cannot be written; one that was there is as it was.
+    """
+    try:
+        with atomic_write(path) as part:
+            figure.savefig(part, format=kind)
+    except OSError as error:
+        raise InputError(f"{path}: the plot cannot be written ({error.strerror or error})") from error
+
+
+def svg_element(figure: Any) -> str:
+    """A figure as an ``<svg>`` element, to be put into a page; the same figure gives the same text."""
+    matplotlib = require("matplotlib", what=WHAT, extra="plot")
+    stream = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "semroute"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
+
+
+def plot_bill(bill: Bill, escalated: float, path: Path) -> None:
+    """Draw what a cascade costs as more of its queries go on, beside the strong model alone and beside routing.
+
+    Args:
+        bill: a month.
+        escalated: the share that is marked, 0 to 1.
+        path: a PNG or SVG file.
+
+    Raises:
+        MissingExtraError: the extra "plot" is not installed.
+        InputError: the file is neither, or cannot be written.
+    """
+    figure = new_figure(8, 5)
+    axes = figure.subplots()
+    rates = np.linspace(0, 1, 101)
+    axes.plot(rates, [bill.cascaded(rate) for rate in rates], color=BLUE, linewidth=2, label="cascade")
+    axes.axhline(bill.before, color=ORANGE, linewidth=2, label="strong model alone")
+    axes.axhline(bill.routed, color=GREEN, linewidth=2, label="routed without a mistake")
+    for rate, at in ((bill.break_even, bill.before), (bill.routing_even, bill.routed)):
+        axes.plot(rate, at, "o", color=GREY, markeredgecolor="white", markersize=8, zorder=3)
+        axes.annotate(f"{rate:.1%}", (rate, at), xytext=(-4, 7), textcoords="offset points", ha="right")
+    axes.plot(escalated, bill.cascaded(escalated), "o", color=BLUE, markersize=8, markeredgecolor="white", zorder=4)
+    axes.set(xlabel="queries that go on to the strong model", ylabel="USD a month")
+    axes.xaxis.set_major_formatter(percent_axis())
+    axes.yaxis.set_major_formatter(lambda usd, _: f"{usd:,.0f}")
+    axes.set_ylim(bottom=0, top=bill.before * 1.15 or 1)
+    without_frame(axes)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, frameon=False)
+    write(figure, path)
+
+
+# Lines as they are seen: by their way, whatever the points are that they were drawn through.
+
+Line = NDArray[np.float64]
+"""``(k, 2)`` places that straight lines lead through."""
+
+_SAMPLES = 400
+_SEEN = 2e-3
+"""Of a picture's width or height: what lies closer together looks the same."""
+
+
+def along(path: Line, samples: int = _SAMPLES) -> Line:
+    """``(samples, 2)`` places at equal distances along a path, from its first to its last."""
+    way = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
+    steps = np.linspace(0, way[-1], samples)
+    return np.column_stack([np.interp(steps, way, path[:, 0]), np.interp(steps, way, path[:, 1])])
+
+
+def look_the_same(one: Line, other: Line) -> bool:
+    """Whether one path hides the other, when both are drawn over the range of the two."""
+    both = np.concatenate([one, other])
+    low, high = both.min(axis=0), both.max(axis=0)
+    scale = np.where(high > low, high - low, 1.0)
+    return bool(np.abs(along((one - low) / scale) - along((other - low) / scale)).max() < _SEEN)
+
+
+# Names beside points, where they cover neither one another nor the curves if there is any such place.
+
+SIZE = 7.5
+"""Points of type."""
+
+_DISTANCES = (5.0, 16.0, 30.0)
+"""Points from the spot to its name; from the second on a thin line leads there."""
+_SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+_COVERS, _OUTSIDE, _CROSSES = 1000.0, 10_000.0, 10.0
+_SPOT = 5.0
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def meets(self, other: Box) -> bool:
+        """Whether the two overlap."""
+        return (
+            self.left < other.right and other.left < self.right and self.bottom < other.top and other.bottom < self.top
+        )
+
+    def holds(self, points: Doubles) -> int:
+        """How many of ``(k, 2)`` points lie within."""
+        inside = (points > (self.left, self.bottom)) & (points < (self.right, self.top))
+        return int(inside.all(axis=1).sum())
+
+
+def label_points(figure: Any, axes: Any, names: Sequence[str], x: Doubles, y: Doubles) -> None:
+    """Write a name beside each point.
+
+    Call it when all else is drawn. Each name in turn takes the place of :data:`_SIDES` and :data:`_DISTANCES` that
+    covers the fewest names and spots, then the least of the curves; of equal places the nearer.
+
+    Args:
+        figure: of matplotlib.
+        axes: of the figure, with curves and points.
+        names: ``m`` of them.
+        x: ``(m,)`` of the points, in the data's units.
+        y: the same, upwards.
+    """
+    figure.draw_without_rendering()  # the layout is made here, and pixels mean nothing before
+    spots = axes.transData.transform(np.column_stack([x, y]))
+    pixels = figure.dpi / 72
+    frame = Box(*axes.bbox.extents)
+    curves = _drawn_curves(axes)
+    around = _SPOT * pixels
+    taken = [Box(across - around, up - around, across + around, up + around) for across, up in spots]
+    for name, spot in zip(names, spots, strict=True):
+        width, height = _measured(figure, name)
+        places = [
+            (side, distance, _box(spot, side, distance * pixels, width, height))
+            for distance in _DISTANCES
+            for side in _SIDES
+        ]
+        costs = [_cost(box, frame, taken, curves) + 2 * distance for _, distance, box in places]
+        side, distance, box = places[int(np.argmin(costs))]
+        taken.append(box)
+        _write(axes, name, spot, side, distance, pixels)
+
+
+def _drawn_curves(axes: Any) -> Doubles:
+    """``(k, 2)`` pixels along all lines that are drawn, close to one another."""
+    found = [np.zeros((0, 2))]
+    for line in axes.lines:
+        path = line.get_transform().transform(np.column_stack(line.get_data()).astype(np.float64))
+        if len(path) > 1 and line.get_linestyle() != "None":
+            found.append(along(path))
+    return np.concatenate(found)
+
+
+def _measured(figure: Any, name: str) -> tuple[float, float]:
+    """Width and height of a name, in pixels."""
+    text = figure.text(0, 0, name, fontsize=SIZE)
+    extent = text.get_window_extent()
+    text.remove()
+    return float(extent.width), float(extent.height)
+
+
+def _box(spot: Doubles, side: tuple[int, int], distance: float, width: float, height: float) -> Box:
+    across, up = side
+    left = spot[0] + across * distance + (across - 1) * width / 2
+    bottom = spot[1] + up * distance + (up - 1) * height / 2
+    return Box(left, bottom, left + width, bottom + height)
+
+
+def _cost(box: Box, frame: Box, taken: Sequence[Box], curves: Doubles) -> float:
+    is_inside = box.left >= frame.left and box.right <= frame.right and box.bottom >= frame.bottom
+    is_inside = is_inside and box.top <= frame.top
+    return _COVERS * sum(map(box.meets, taken)) + _CROSSES * box.holds(curves) + (0.0 if is_inside else _OUTSIDE)
+
+
+def _write(axes: Any, name: str, spot: Doubles, side: tuple[int, int], distance: float, pixels: float) -> None:
+    far = distance > _DISTANCES[0]
+    axes.annotate(
+        name,
+        axes.transData.inverted().transform(spot),
+        xytext=(side[0] * distance, side[1] * distance),
+        textcoords="offset points",
+        ha=("right", "center", "left")[side[0] + 1],
+        va=("top", "center", "bottom")[side[1] + 1],
+        fontsize=SIZE,
+        color="#333333",
+        arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6} if far else None,
+        zorder=5,
+        in_layout=False,
+    )
+
+
+# The report of a log, as pictures.
+
+MOST_POINTS = 1000
+"""Points of a curve; a page need not carry one for each of a million queries."""
+MOST_BARS = 25
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def spending(report: LogReport) -> str:
+    """What was paid as time went by, against the strongest model alone; an ``<svg>`` element."""
+    of = report.columns
+    figure = new_figure(9, 3.8)
+    axes = figure.subplots()
+    at, cost, baseline = of.array("at"), of.array("cost"), of.array("baseline")
+    known = np.isfinite(cost) & np.isfinite(baseline)
+    order = np.argsort(at[known], kind="stable")
+    times = [datetime.fromtimestamp(second, UTC) for second in _thinned(at[known][order])]
+    paid, alone = (_thinned(np.cumsum(column[known][order])) for column in (cost, baseline))
+    strongest = ", ".join(report.saving.baseline_models) or "strongest model"
+    axes.plot(times, alone, color=ORANGE, linewidth=2, label=f"{strongest} alone")
+    axes.plot(times, paid, color=BLUE, linewidth=2, label="paid")
+    axes.fill_between(times, paid, alone, color=GREEN, alpha=0.12, linewidth=0, label="saved")
+    axes.set(ylabel="USD so far")
+    axes.set_ylim(bottom=0)
+    figure.autofmt_xdate()
+    return _finish(figure, axes, columns=3)
+
+
+def by_day(report: LogReport) -> str | None:
+    """USD of each day by model, and what the strongest would have charged; None for less than two days."""
+    of = report.columns
+    days = sorted({day for day, _ in of.by_day})
+    if len(days) < 2:
+        return None
+    figure = new_figure(9, 3.8)
+    axes = figure.subplots()
+    span = np.arange(days[0], days[-1] + 1)
+    dates = [_EPOCH + timedelta(days=int(day)) for day in span]
+    below = np.zeros(len(span))
+    for place, group in enumerate(report.models):
+        heights = np.array([of.by_day.get((int(day), group.name), 0.0) for day in span])
+        axes.bar(dates, heights, bottom=below, width=0.8, color=COLOURS[place % len(COLOURS)], label=group.name)
+        below += heights
+    baseline = of.array("baseline")
+    known = np.isfinite(baseline)
+    alone = np.bincount((of.array("at")[known] // 86_400).astype(np.int64) - days[0], baseline[known], len(span))
+    axes.plot(dates, alone[: len(span)], "_", color="black", markersize=14, label="strongest model alone")
+    axes.set(ylabel="USD a day")
+    figure.autofmt_xdate()
+    return _finish(figure, axes, columns=3)
+
+
+def times(report: LogReport) -> str:
+    """Share of answers that took at most so long, escalated ones apart; an ``<svg>`` element."""
+    of = report.columns
+    figure = new_figure(9, 4)
+    axes = figure.subplots()
+    took, answered, escalated = of.array("latency"), of.array("answered") > 0, of.array("escalated") > 0
+    for label, rows, colour in (
+        ("not escalated", answered & ~escalated, BLUE),
+        ("escalated", answered & escalated, ORANGE),
+        ("all", answered, GREY),
+    ):
+        values = np.sort(took[rows])
+        if len(values):
+            shares = np.arange(1, len(values) + 1) / len(values)
+            style = "--" if label == "all" else "-"
+            axes.step(_thinned(values), _thinned(shares), style, where="post", color=colour, linewidth=2, label=label)
+    for level in (0.5, 0.99):
+        axes.axhline(level, color="black", linewidth=0.6, alpha=0.4)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda ms, _: f"{ms:,.0f}" if ms >= 1 else f"{ms:g}")
+    axes.set(xlabel="milliseconds to the whole answer", ylabel="share of answers")
+    axes.yaxis.set_major_formatter(percent_axis())
+    return _finish(figure, axes, columns=3)
+
+
+def escalation(report: LogReport) -> str | None:
+    """Share of escalated queries by category with its interval; None where nothing went up a cascade."""
+    rows = [(group.name or "(no category)", group.escalation) for group in report.categories if group.escalation]
+    if not rows:
+        return None
+    rows = rows[:MOST_BARS][::-1]
+    figure = new_figure(9, 1.2 + 0.38 * len(rows))
+    axes = figure.subplots()
+    places = np.arange(len(rows))
+    rates = [rate for _, rate in rows if rate is not None]
+    values = np.array([rate.value for rate in rates])
+    errors = np.abs(np.array([[rate.low for rate in rates], [rate.high for rate in rates]]) - values)
+    axes.barh(places, values, color=BLUE, height=0.6)
+    axes.errorbar(values, places, xerr=errors, fmt="none", ecolor="black", elinewidth=1, capsize=3)
+    axes.set_yticks(places, [name for name, _ in rows])
+    axes.xaxis.set_major_formatter(percent_axis())
+    axes.set(xlabel="escalated, of the queries that went up a cascade")
+    axes.set_xlim(left=0)
+    without_frame(axes)
+    return svg_element(figure)
+
+
+def _finish(figure: Any, axes: Any, *, columns: int) -> str:
+    without_frame(axes)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False)
+    return svg_element(figure)
+
+
+def _thinned(values: np.ndarray) -> np.ndarray:
+    """At most so many of the values, the first and the last among them."""
+    if len(values) <= MOST_POINTS:
+        return values
+    return values[np.linspace(0, len(values) - 1, MOST_POINTS).round().astype(np.int64)]
+
+
+# The sweep of a threshold, as a picture.
+
+
+def plot_sweep(points: Sequence[SweepPoint], recommended: SweepPoint, path: Path, *, title: str) -> None:
+    """Draw coverage, accuracy and out-of-scope queries caught over the threshold, the recommended one marked.
+
+    Args:
+        points: the sweep, thresholds ascending.
+        recommended: one of ``points``.
+        path: the PNG file to write.
+        title: over the curves.
+
+    Raises:
+        MissingExtraError: the extra "plot" is not installed.
+        InputError: the file cannot be written.
+    """
+    figure = new_figure(8, 5)
+    axes = figure.subplots()
+    for name, colour, style in _CURVES:
+        _curve(axes, points, recommended, name, colour, style)
+    axes.axvline(recommended.threshold, color="black", linewidth=1, linestyle=":")
+    on_left = recommended.threshold > (points[0].threshold + points[-1].threshold) / 2
+    axes.annotate(
+        f"recommended: {recommended.threshold:.2f}",
+        (recommended.threshold, 1.03),
+        xytext=(-5 if on_left else 5, 0),
+        textcoords="offset points",
+        ha="right" if on_left else "left",
+        va="center",
+        fontweight="bold",
+    )
+    axes.set(xlabel="fallback threshold (score)", ylabel="share of queries", title=title)
+    axes.set_ylim(-0.02, 1.07)
+    axes.set_xlim(points[0].threshold, points[-1].threshold)
+    axes.yaxis.set_major_formatter(percent_axis())
+    without_frame(axes)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
+    save(figure, path, "png")
+
+
+_CURVES = (
+    ("coverage", BLUE, "-"),
+    ("accuracy_accepted", GREEN, "-"),
+    ("oos_caught", ORANGE, "-"),
+    ("accuracy", GREY, "--"),
+)
+_LABELS = {
+    "coverage": "coverage: in-scope queries accepted",
+    "accuracy_accepted": "accuracy on accepted queries",
+    "oos_caught": "out-of-scope queries caught",
+    "accuracy": "all queries decided rightly",
+}
+
+
+def _curve(
+    axes: Any, points: Sequence[SweepPoint], recommended: SweepPoint, name: str, colour: str, style: str
+) -> None:
+    values = [getattr(point, name) for point in points]
+    if values[0] is None:  # no out-of-scope queries
+        return
+    at = getattr(recommended, name)
+    label = f"{_LABELS[name]} ({at:.1%})"
+    axes.plot([point.threshold for point in points], values, style, color=colour, linewidth=2, label=label)
+    axes.plot(recommended.threshold, at, "o", color=colour, markersize=7, markeredgecolor="white", zorder=3)
+
+
+# A tuned policy on the curve of all that was tried.
+
+_THOUSAND = 1000
+_MARKERS = "*PsD"
+Spot = tuple[float, float]
+"""Mean USD a query, and mean quality."""
+
+
+def plot_tuned(
+    curves: Mapping[str, Sequence[Spot]],
+    marks: Mapping[str, Spot],
+    path: Path,
+    *,
+    title: str,
+    floor: float | None = None,
+    budget: float | None = None,
+) -> None:
+    """Write the picture; all in it is measured on the same rows.
+
+    Args:
+        curves: by family, the points that were tried.
+        marks: by name, at most four single points: the choice, the strongest model, the point of most quality per
+            dollar.
+        path: ``.png`` or ``.svg``.
+        title: above the picture.
+        floor: quality that must be kept; None draws none.
+        budget: USD a query that must be kept; None draws none.
+
+    Raises:
+        MissingExtraError: the extra "plot" is not installed.
+        InputError: the file is neither PNG nor SVG, or cannot be written.
+    """
+    check_format(path)
+    figure = new_figure(9, 6)
+    axes = figure.subplots()
+    axes.set_title(f"{title}: the rows that tested the policies", loc="left")
+    for colour, (name, spots) in zip(COLOURS, curves.items(), strict=False):
+        ordered = sorted(spots)
+        cost, quality = [_THOUSAND * spot[0] for spot in ordered], [spot[1] for spot in ordered]
+        axes.scatter(cost, quality, s=14, color=colour, alpha=0.6, linewidths=0, label=name)
+    for marker, (name, spot) in zip(_MARKERS, marks.items(), strict=False):
+        size = 220 if marker in "*P" else 70
+        axes.scatter(
+            [_THOUSAND * spot[0]], [spot[1]], s=size, marker=marker, color="black", facecolors="none", linewidths=1.5,
+            label=name, zorder=3,
+        )  # fmt: skip
+    if floor is not None:
+        axes.axhline(floor, color="black", linewidth=1, linestyle="--", label="floor")
+    if budget is not None:
+        axes.axvline(_THOUSAND * budget, color="black", linewidth=1, linestyle="--", label="budget")
+    axes.set_xlabel("USD for 1,000 queries")
+    axes.set_ylabel("mean quality")
+    axes.yaxis.set_major_formatter(percent_axis())
+    axes.legend(frameon=False)
+    without_frame(axes)
+    write(figure, path)
+
+
+# Policies as curves of quality over cost, in PNG or SVG; needs the extra "plot". Draws what others computed.
+
+
+def plot_study(study: Study, path: Path, *, title: str) -> None:
+    """Write the curves of a comparison to a file.
+
+    Raises:
+        MissingExtraError: the extra "plot" is not installed.
+        InputError: the file is neither PNG nor SVG, or cannot be written.
+    """
+    check_format(path)
+    write(drawn(study, title), path)
+
+
+def svg(study: Study, *, title: str) -> str:
+    """The curves as an ``<svg>`` element, to be put into a page; the same comparison gives the same text.
+
+    Raises:
+        MissingExtraError: the extra "plot" is not installed.
+    """
+    return svg_element(drawn(study, title))
+
+
+def drawn(study: Study, title: str) -> Any:
+    """The curves as a figure of matplotlib.
+
+    Raises:
+        MissingExtraError: the extra "plot" is not installed.
+    """
+    has_pair = study.roles.pair is not None
+    figure = new_figure(14 if has_pair else 9, 6)
+    axes = figure.subplots(1, 2 if has_pair else 1, squeeze=False, sharey=True)[0]
+    figure.suptitle(title)
+    costs = np.array([study.cost[model].value for model in study.models]) * _THOUSAND
+    qualities = np.array([study.quality[model].value for model in study.models])
+    _cost_axes(axes[0], study, costs, qualities)
+    if has_pair:
+        _share_axes(axes[1], study)
+    axes[0].set_ylabel("mean quality")
+    label_points(figure, axes[0], study.models, costs, qualities)
+    return figure
+
+
+def _cost_axes(axes: Any, study: Study, costs: Doubles, qualities: Doubles) -> None:
+    lines = [np.column_stack([policy.curve.cost[0] * _THOUSAND, policy.curve.quality[0]]) for policy in study.policies]
+    names = [f"{policy.name} (AIQ {_number(policy.figures.aiq.value)})" for policy in study.policies]
+    _curves(axes, study.policies, lines, names)
+    _band(axes, study)
+    axes.plot(costs, qualities, "o", color="black", markersize=5, zorder=4)
+    _mixtures(axes, study, costs, qualities)
+    label = "best single model, chosen on other folds"
+    axes.axhline(study.best_quality.value, color="black", linewidth=0.7, alpha=0.4, label=label)
+    axes.set(xlabel="USD for 1,000 queries")
+    _tidy(axes)
+
+
+def _curves(axes: Any, policies: Sequence[PolicyResult], lines: Sequence[Line], names: Sequence[str]) -> None:
+    """The curve of each policy; those that look the same are drawn once, with all their names."""
+    hidden: set[int] = set()
+    for place, (policy, own) in enumerate(zip(policies, lines, strict=True)):
+        if place in hidden:
+            continue
+        alike = [other for other in range(place, len(lines)) if look_the_same(own, lines[other])]
+        hidden.update(alike)
+        style = ":" if policy.name == ORACLE else "-"
+        # A policy that always chooses alike is a spot, which no line shows.
+        marker = "s" if (np.ptp(own, axis=0) == 0).all() else None
+        axes.plot(
+            *own.T, style, marker=marker, color=COLOURS[place % len(COLOURS)],
+            linewidth=2.4 if policy.is_subject else 1.5, label=", ".join(names[other] for other in alike), zorder=3,
+        )  # fmt: skip
+
+
+def _band(axes: Any, study: Study) -> None:
+    """The interval of what the comparison is about."""
+    for place, policy in enumerate(study.policies):
+        if policy.is_subject:
+            low, high = np.quantile(policy.curve.quality[1:], [0.025, 0.975], axis=0)
+            cost = policy.curve.cost[0] * _THOUSAND
+            axes.fill_between(cost, low, high, color=COLOURS[place % len(COLOURS)], alpha=0.15, linewidth=0)
+
+
+def _mixtures(axes: Any, study: Study, costs: Doubles, qualities: Doubles) -> None:
+    """What models mixed at random give; once, where the two best mixed are the cheapest and the strongest."""
+    zero = np.column_stack(hull(costs, qualities))
+    ends = np.column_stack(mixing(study)) * (_THOUSAND, 1)
+    is_same = look_the_same(zero, ends)
+    if len(zero) > 1:
+        label = "zero router: cheapest and strongest mixed" if is_same else "zero router: models mixed"
+        axes.plot(*zero.T, color=GREY, linestyle="--", linewidth=1.2, label=label)
+    if not is_same and study.roles.cheapest != study.roles.strongest:
+        axes.plot(*ends.T, color=GREY, linestyle=":", linewidth=1.2, label="cheapest and strongest mixed")
+
+
+def _share_axes(axes: Any, study: Study) -> None:
+    assert study.roles.pair is not None
+    weak, strong = (study.models[column] for column in study.roles.pair)
+    policies = [policy for policy in study.policies if policy.pair is not None]
+    pairs = [policy.pair for policy in policies if policy.pair is not None]
+    names = [f"{policy.name} (APGR {_number(pair.apgr.value)})" for policy, pair in zip(policies, pairs, strict=True)]
+    _curves(axes, policies, [np.column_stack([pair.share, pair.quality]) for pair in pairs], names)
+    ends = [study.quality[weak].value, study.quality[strong].value]
+    axes.plot([0, 1], ends, color=GREY, linestyle=":", linewidth=1.2, label="random (APGR 0.5)")
+    axes.set(xlabel=f"share of queries that {strong} answers")
+    axes.xaxis.set_major_formatter(percent_axis())
+    _tidy(axes)
+
+
+def _number(value: float) -> str:
+    return "-" if value != value else f"{value:.3f}"
+
+
+def _tidy(axes: Any) -> None:
+    without_frame(axes)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False, fontsize=8.5)

@@ -1,0 +1,441 @@
+"""Breaker, throttle and running calls of one place."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+from semroute import forks
+from semroute.config import BreakerRules, Config
+from semroute.errors import ConfigError, DataError
+from semroute.resilience.breaker import NO_ERA, RAMP_START, Breaker, Clock, Ticket, Wait, longest
+from semroute.resilience.limits import (
+    WINDOW_S,
+    Charge,
+    MonthlySpending,
+    Reservation,
+    Throttle,
+    counted_tokens,
+    counted_usd,
+    heeded_s,
+    settled,
+)
+from semroute.resilience.suspension import Disabled, Suspension, is_login_of, login, short_reason
+from semroute.types import BreakerState, CallResult, Endpoint, EndpointStatus, Permit, Rejection
+
+if TYPE_CHECKING:
+    from semroute.resilience.redis.failover import FailoverGates
+
+
+def account(place: Endpoint) -> str:
+    """Who pays for a place and is disabled with it: its credential; a place that needs none stands for itself."""
+    return place.credential if place.credential is not None else place.key
+
+
+@dataclass(frozen=True, slots=True)
+class RunningCall:
+    """What one running call holds."""
+
+    since: float
+    ticket: Ticket
+    reservation: Reservation
+    charge: Charge
+
+
+class EndpointGate:
+    """One place: what it allows as it was last asked for, and what runs there.
+
+    Args:
+        place: the place.
+        rules: of its breaker.
+        rng: the breaker's source of jitter.
+        lease_s: a call that has not come back after this is forgotten, seconds; what it reserved counts as spent.
+        window_s: the throttle's minute.
+    """
+
+    def __init__(self, place: Endpoint, rules: BreakerRules, rng: Random, lease_s: float, window_s: float) -> None:
+        self.place = place
+        self.account = account(place)
+        self.login = login(place)
+        self.breaker = Breaker(rules, rng)
+        self.suspension = Suspension(rules, rng)
+        self.throttle = Throttle(place.rpm, place.tpm, place.parallel, window_s=window_s)
+        self._lease_s = lease_s
+        # In the order in which they began, which is the order in which their leases end; an ordinary dict is slow to
+        # find its first key after many were removed there.
+        self._held: OrderedDict[str, RunningCall] = OrderedDict()
+
+    def limit(self, place: Endpoint) -> None:
+        """Take over the limits of the place as it is configured now."""
+        self.place, self.login = place, login(place)
+        self.throttle.rpm, self.throttle.tpm, self.throttle.parallel = place.rpm, place.tpm, place.parallel
+
+    def wait(self, now: float, tokens: int) -> Wait | None:
+        """Why a call may not be let through now, breaker and budget aside; None when it may."""
+        self._forget_lost(now)
+        return longest(self.suspension.wait(now), self.throttle.wait(now, tokens))
+
+    def enter(self, id: str, now: float, tokens: int, charge: Charge, ticket: Ticket) -> bool:
+        """Let a call through with a ticket of its breaker, for which :meth:`wait` has just found nothing.
+
+        True where it is a probe of the suspension.
+        """
+        self._held[id] = RunningCall(now, ticket, self.throttle.admit(now, tokens), charge)
+        return self.suspension.enter(id, now)
+
+    def leave(
+        self, id: str, ending: CallResult, now: float, tokens: int | None, reason: str | None, refused: str | None
+    ) -> Charge | None:
+        """Give back what a call held, and its charge to settle; None when it was given back or forgotten before."""
+        held = self._held.pop(id, None)
+        if held is None:
+            return None
+        self.breaker.leave(held.ticket, ending, now)
+        self.suspension.leave(id, ending, now, reason, refused)
+        self.throttle.settle(held.reservation, tokens)
+        return held.charge
+
+    def lift(self) -> None:
+        """Lift what its failures, refusals and hints have closed; limits stay."""
+        self.breaker.lift()
+        self.suspension.lift()
+        self.throttle.forget_hint()
+
+    def forget_running(self, now: float) -> None:
+        """Give back what runs here, in a process that has been forked off: it will never hear of these calls."""
+        for id in list(self._held):
+            self.leave(id, CallResult.NEUTRAL, now, None, None, None)
+
+    def _forget_lost(self, now: float) -> None:
+        while self._held:
+            id = next(iter(self._held))
+            held = self._held[id]
+            if now < held.since + self._lease_s:
+                return
+            self.leave(id, CallResult.NEUTRAL, now, None, None, None)
+
+
+# The gates in this process's memory: the default, which needs nothing.
+
+LEASE_S = 3600.0
+"""A call that has not come back after this is forgotten, seconds."""
+
+
+class MemoryGates:
+    """Admission control in this process: breaker, throttle and budget of every endpoint.
+
+    No method suspends, so each is atomic on its event loop; a lock makes it so for several loops in several threads.
+    ``wait_s`` is the earliest time at which a call is let through if nothing else comes; where it depends on a running
+    call (parallel calls, probes) it is a short time after which to ask again. ``headroom`` counts the budget as a limit
+    like the others; it is 0 also for a call that just fits, and ``wait_s`` tells the two apart.
+
+    A request stays counted against ``rpm`` although its call was cancelled; tokens, money and the parallel call are
+    given back. What a forgotten call had reserved counts as spent.
+
+    Args:
+        rules: of the breakers.
+        clock: seconds, monotonic.
+        wall: seconds since 1970, for the month of the budgets.
+        rng: source of the breakers' jitter; None seeds one from the system.
+        lease_s: a call that has not come back after this is forgotten, seconds; longer than any deadline.
+        window_s: the throttle's minute, see :class:`~semroute.resilience.limits.Throttle`.
+    """
+
+    def __init__(
+        self,
+        rules: BreakerRules,
+        *,
+        clock: Clock = time.monotonic,
+        wall: Clock = time.time,
+        rng: Random | None = None,
+        lease_s: float = LEASE_S,
+        window_s: float = WINDOW_S,
+    ) -> None:
+        self._rules = rules
+        self._clock = clock
+        self._wall = wall
+        self._rng = rng if rng is not None else Random()
+        self._lease_s = lease_s
+        self._window_s = window_s
+        self._lock = forks.lock()
+        self._places: dict[str, EndpointGate] = {}
+        self._disabled: dict[str, Disabled] = {}
+        self._spending = MonthlySpending(wall())
+        # A pass of other gates must not be taken for one of ours.
+        self._prefix = secrets.token_hex(4)
+        self._numbers = itertools.count()
+        forks.in_child(self, MemoryGates._after_fork)
+
+    async def standings(
+        self, places: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
+    ) -> list[EndpointStatus]:
+        """How each place stands. Arguments as of ``AdmissionControl.standings``."""
+        with self._lock:
+            now, wall = self._clock(), self._wall()
+            taken = counted_tokens(tokens)
+            return [
+                self._standing(self._gate(place), taken, counted_usd(cost), now, wall)
+                for place, cost in each(places, usd)
+            ]
+
+    async def acquire(
+        self, place: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
+    ) -> Permit | Rejection:
+        """Ask for leave and reserve in one step. Arguments as of ``AdmissionControl.acquire``."""
+        taken, cost = counted_tokens(tokens), counted_usd(usd)
+        with self._lock:
+            now, wall = self._clock(), self._wall()
+            gate = self._gate(place)
+            closed, other = gate.breaker.wait(now), self._other_wait(gate, taken, cost, now, wall)
+            panics = closed is not None and panic is not None and gate.breaker.lets_panic(now, panic)
+            wait = other if panics else longest(closed, other)
+            if wait is not None:
+                return Rejection(place, wait.reason, wait.wait_s)
+            ticket = gate.breaker.panic(now) if panics else gate.breaker.enter(now)
+            if ticket is None:
+                raise AssertionError("a breaker whose wait() found nothing lets a call through")
+            charge = self._spending.reserve(gate.account, cost, wall)
+            id, is_probe = self._admit(gate, taken, charge, ticket, now)
+            return Permit(place, id, tokens, usd, is_probe, panics)
+
+    def import_permit(self, place: Endpoint, tokens: int, *, is_closed: bool) -> Permit | None:
+        """Count a call that other gates have let through, without its cost; None where a limit is used up here.
+
+        Args:
+            place: where.
+            tokens: input and most output.
+            is_closed: whether nothing closes the place there, so that ours cannot be right in being closed.
+        """
+        with self._lock:
+            now = self._clock()
+            gate = self._gate(place)
+            if is_closed:
+                self._disabled.pop(gate.login, None)
+                gate.suspension.lift()
+                if gate.breaker.state(now) is not BreakerState.CLOSED:
+                    gate.breaker.heal()
+            taken = counted_tokens(tokens)
+            if gate.throttle.wait(now, taken) is not None:
+                return None
+            ticket = gate.breaker.enter(now) if is_closed else Ticket(NO_ERA)
+            if ticket is None:
+                raise AssertionError("a closed breaker lets every call through")
+            charge = self._spending.reserve(gate.account, 0.0, self._wall())
+            id, is_probe = self._admit(gate, taken, charge, ticket, now)
+            return Permit(place, id, tokens, 0.0, is_probe)
+
+    async def release(
+        self,
+        leave: Permit,
+        ending: CallResult,
+        *,
+        tokens: int | None = None,
+        usd: float | None = None,
+        wait_s: float | None = None,
+        reason: str | None = None,
+        refused: str | None = None,
+    ) -> None:
+        """Give a pass back; a second time does nothing. Arguments as of ``AdmissionControl.release``."""
+        tokens, usd = settled(leave, tokens, usd)
+        heeded = heeded_s(self._rules, ending, wait_s)
+        with self._lock:
+            now = self._clock()
+            gate = self._gate(leave.place)
+            charge = gate.leave(leave.id, ending, now, tokens, reason, refused)
+            if charge is None:
+                return
+            if usd is not None:
+                self._spending.settle(charge, usd, self._wall())
+            if heeded is not None:
+                gate.throttle.hint(now, heeded)
+            self._judge_login(gate, leave.id, ending, now, short_reason(reason), refused)
+
+    async def enable(self, credential: str | None) -> None:
+        """Let the credential's places be called again; None: the places that need no key."""
+        with self._lock:
+            for name in [name for name in self._disabled if is_login_of(name, credential)]:
+                del self._disabled[name]
+
+    async def welcome(self, place: Endpoint, refused: str) -> None:
+        """Lift what closed a place for the key of this digest. Arguments as of ``AdmissionControl.welcome``."""
+        with self._lock:
+            gate = self._gate(place)
+            disabled = self._disabled.get(gate.login)
+            if disabled is not None and disabled.refused == refused:
+                del self._disabled[gate.login]
+            if gate.suspension.refused == refused:
+                gate.suspension.lift()
+
+    async def lift(self, places: Sequence[Endpoint]) -> None:
+        """Lift whatever closes these places: hints, breakers, suspensions, and their disabled credentials."""
+        with self._lock:
+            for place in places:
+                self._gate(place).lift()
+                self._disabled.pop(login(place), None)
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+    def snapshot(self) -> dict[str, object]:
+        """Everything there is to see, ready for JSON.
+
+        ``at`` (seconds since 1970), ``month``, ``spent_usd`` by credential (a place that needs no key stands for
+        itself), ``disabled`` (the reason) by credential and host, and ``places``: each with its name, credential and
+        limits, its :class:`~semroute.types.EndpointStatus` for a call of no tokens, and ``requests`` and ``tokens`` of
+        the last minute.
+        """
+        with self._lock:
+            now, wall = self._clock(), self._wall()
+            return {
+                "at": wall,
+                "month": self._spending.month(wall),
+                "spent_usd": self._spending.spent(wall),
+                "disabled": {name: disabled.reason for name, disabled in self._disabled.items()},
+                "places": [self._described(gate, now, wall) for gate in self._places.values()],
+            }
+
+    def restore(self, snapshot: Mapping[str, object]) -> None:
+        """Go on from the spending of a snapshot, where it is of the running month; the rest starts afresh.
+
+        Twice is as good as once, and what has been spent since is never lowered.
+
+        Raises:
+            DataError: it is not a snapshot.
+        """
+        month, spent = snapshot.get("month"), snapshot.get("spent_usd")
+        if not isinstance(month, str) or not isinstance(spent, Mapping):
+            raise DataError("not a snapshot of the gates (month and spent_usd are wanted): delete the file")
+        if not all(isinstance(usd, (int, float)) and 0 <= usd < float("inf") for usd in spent.values()):
+            raise DataError("a snapshot of the gates whose spent_usd are not all amounts of USD: delete the file")
+        with self._lock:
+            self._spending.restore(month, spent, self._wall())
+
+    def _gate(self, place: Endpoint) -> EndpointGate:
+        key = place.key
+        gate = self._places.get(key)
+        if gate is None:
+            gate = EndpointGate(place, self._rules, self._rng, self._lease_s, self._window_s)
+            self._places[key] = gate
+        elif place is not gate.place and place != gate.place:
+            gate.limit(place)
+        return gate
+
+    def _other_wait(self, gate: EndpointGate, tokens: int, usd: float, now: float, wall: float) -> Wait | None:
+        """Why a call may not be let through, the breaker aside."""
+        disabled = self._disabled.get(gate.login)
+        if disabled is not None and now < disabled.probe_at:
+            return Wait(None, f"{account_name(gate.place)} is disabled: {disabled.reason}")
+        wait = gate.wait(now, tokens)
+        if gate.place.budget_usd is None:
+            return wait
+        return longest(wait, self._spending.wait(gate.account, usd, gate.place.budget_usd, wall))
+
+    def _admit(self, gate: EndpointGate, tokens: int, charge: Charge, ticket: Ticket, now: float) -> tuple[str, bool]:
+        """Count a call that may pass; its id, and whether it is a probe."""
+        id = f"{self._prefix}-{next(self._numbers)}"
+        is_probe = gate.enter(id, now, tokens, charge, ticket) or ticket.lease is not None
+        disabled = self._disabled.get(gate.login)
+        if disabled is not None:
+            disabled.probe, disabled.probe_at, is_probe = id, now + self._rules.disabled_probe_s, True
+        return id, is_probe
+
+    def _judge_login(
+        self, gate: EndpointGate, id: str, ending: CallResult, now: float, reason: str, refused: str | None
+    ) -> None:
+        disabled = self._disabled.get(gate.login)
+        if disabled is None:
+            if ending is CallResult.DISABLE:
+                self._disabled[gate.login] = Disabled(reason, refused, now + self._rules.disabled_probe_s)
+        elif disabled.probe == id:
+            disabled.probe = None
+            if ending is CallResult.SUCCESS:
+                del self._disabled[gate.login]
+            elif ending is CallResult.DISABLE:
+                disabled.reason, disabled.refused = reason, refused
+
+    def _after_fork(self) -> None:
+        """Forget the parent's calls, and never give out its ids."""
+        self._prefix = secrets.token_hex(4)
+        self._rng.seed()
+        for gate in self._places.values():
+            gate.forget_running(self._clock())
+
+    def _standing(self, gate: EndpointGate, tokens: int, usd: float, now: float, wall: float) -> EndpointStatus:
+        wait = longest(gate.breaker.wait(now), self._other_wait(gate, tokens, usd, now, wall))
+        breaker, disabled = gate.breaker, self._disabled.get(gate.login)
+        state, ramp, refused = breaker.state(now), breaker.ramp(now), gate.suspension.refused
+        if gate.suspension.holds:
+            state, ramp = BreakerState.SUSPENDED, RAMP_START if gate.suspension.wait(now) is None else 0.0
+        if disabled is not None:
+            state, ramp = BreakerState.DISABLED, RAMP_START if now >= disabled.probe_at else 0.0
+            refused = disabled.refused
+        spent = self._spending.spent_by(gate.account, wall)
+        return EndpointStatus(
+            breaker=state,
+            failure_share=breaker.failure_share(now),
+            calls=breaker.calls(now),
+            ramp=ramp,
+            headroom=min(gate.throttle.headroom(now, tokens), _money_left(gate.place, spent + usd)),
+            in_flight=gate.throttle.in_flight,
+            spent_usd=spent,
+            wait_s=0.0 if wait is None else wait.wait_s,
+            reason=None if wait is None else wait.reason,
+            refused=refused,
+        )
+
+    def _described(self, gate: EndpointGate, now: float, wall: float) -> dict[str, object]:
+        requests, tokens = gate.throttle.used(now)
+        standing = self._standing(gate, 0, 0.0, now, wall)._asdict()
+        del standing["refused"]
+        return {**asdict(gate.place), **standing, "requests": requests, "tokens": tokens}
+
+
+def each(places: Sequence[Endpoint], usd: float | Sequence[float]) -> Iterator[tuple[Endpoint, float]]:
+    """Each place with the cost expected there: one for all, or one for each."""
+    return zip(places, itertools.repeat(usd) if isinstance(usd, int | float) else usd, strict=False)
+
+
+def account_name(place: Endpoint) -> str:
+    """The account of a place, for a person."""
+    return place.deployment if place.credential is None else place.credential
+
+
+def _money_left(place: Endpoint, spent_usd: float) -> float:
+    if place.budget_usd is None:
+        return 1.0
+    return max(1.0 - spent_usd / place.budget_usd, 0.0) if place.budget_usd > 0 else 0.0
+
+
+# The gates that a configuration names.
+
+
+def open_gates(config: Config, env: Mapping[str, str]) -> MemoryGates | FailoverGates:
+    """Gates in this process, or in the Redis of ``config.state``. Connects to nothing yet.
+
+    Args:
+        config: a valid configuration.
+        env: holds the password of the Redis, under the name that the configuration gives.
+
+    Raises:
+        ConfigError: the password's variable is not set.
+        MissingExtraError: the state is in Redis, and the extra "redis" is not installed.
+    """
+    if config.state == "memory":
+        return MemoryGates(config.breaker)
+    from semroute.resilience.redis.failover import FailoverGates, Replicas
+    from semroute.resilience.redis.gates import RedisGates
+    from semroute.resilience.redis.server import Server
+
+    password, variable = None, config.state_password_env
+    if variable is not None:
+        password = env.get(variable, "").strip()
+        if not password:
+            raise ConfigError(f"{variable} is not set; export {variable}", key="state_password_env")
+    server = Server(config.state, password=password, timeout_s=config.state_timeout_s)
+    return FailoverGates(RedisGates(server, config.breaker), Replicas(server), lambda: MemoryGates(config.breaker))

@@ -1,0 +1,459 @@
+"""Names of outcomes: version 7 UUIDs, which sort by time."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from semroute import forks
+from semroute.cascade import Cascade
+from semroute.config import Config
+from semroute.dispatch.plan import ANYTHING, Constraints
+from semroute.errors import DispatchError, InputError, SemrouteError
+from semroute.router.query import ConstrainedClient
+from semroute.strategies import Pool
+from semroute.types import (
+    AnswerScorer,
+    Attempt,
+    Completion,
+    Decision,
+    Delta,
+    Outcome,
+    OutcomeSink,
+    Request,
+    StrategyResult,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from semroute.catalog import StrongestModel
+    from semroute.dispatch import Dispatcher
+
+
+_lock = forks.lock()
+_last = 0
+
+
+def new_id(now: float) -> str:
+    """A version 7 UUID in hex, without dashes; each is greater than the one before in this process.
+
+    48 bits of milliseconds, the version, 12 bits that count within the process, the variant, 62 random bits (RFC 9562,
+    5.7 and 6.2, method 1: a counter in ``rand_a``, which carries into the time where it is full).
+
+    Args:
+        now: seconds since the epoch.
+    """
+    global _last
+    with _lock:
+        _last = max(_last + 1, int(now * 1000) << 12)
+        stamp, count = divmod(_last, 1 << 12)
+    random = int.from_bytes(os.urandom(8)) & ((1 << 62) - 1)
+    return f"{stamp << 80 | 0x7 << 76 | count << 64 | 0b10 << 62 | random:032x}"
+
+
+# Outcomes as they happen, handed to a log.
+
+CANCELLED = "Cancelled"
+"""Kind of the error of a query whose caller left before its answer was whole."""
+UNDECIDED = "undecided"
+"""Named as the strategy of a query that ended before it was decided where it goes."""
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What came of a query so far.
+
+    Attributes:
+        name: of its outcome.
+        started: :func:`time.perf_counter` at its arrival.
+        completion: the whole answer; None until it is there.
+        attempts: that the answer, or the error, names.
+        first_ms: from arrival to the first piece of a stream.
+        kind: of the error; of one whose caller has left, until the answer is whole.
+        message: of an error that is ours.
+    """
+
+    name: str
+    started: float
+    completion: Completion | None = None
+    attempts: tuple[Attempt, ...] = ()
+    first_ms: float | None = None
+    kind: str | None = CANCELLED
+    message: str | None = None
+
+    @property
+    def elapsed_ms(self) -> float:
+        return (time.perf_counter() - self.started) * 1000
+
+    def noted(self, event: Delta | Completion) -> Delta | Completion:
+        """Take a piece or the whole answer, which gets the outcome's name."""
+        if isinstance(event, Completion):
+            event = self.completion = replace(event, outcome_id=self.name)
+            self.attempts, self.kind = event.attempts, None
+        elif self.first_ms is None:
+            self.first_ms = self.elapsed_ms
+        return event
+
+    def broke(self, error: BaseException) -> None:
+        """Take what ended it early; one who leaves a whole answer changes nothing of it."""
+        if isinstance(error, DispatchError):
+            self.attempts, self.kind, self.message = error.attempts, type(error).__name__, str(error)
+        elif isinstance(error, Exception):  # not ours: its words may hold anything
+            self.kind = type(error).__name__
+
+
+class Recorder:
+    """Makes outcomes of decisions and answers, and hands them to a log. Safe to share between threads.
+
+    Args:
+        sink: keeps them.
+        config: what the strongest model is, and what it costs.
+    """
+
+    def __init__(self, sink: OutcomeSink, config: Config) -> None:
+        self._sink = sink
+        self._config = config
+
+    @cached_property
+    def _baseline(self) -> StrongestModel:
+        # On first use: the first look at the price list takes a third of a second.
+        from semroute.catalog import StrongestModel
+
+        return StrongestModel(self._config)
+
+    def decided(self, decisions: Sequence[Decision], metadata: Sequence[Mapping[str, str]]) -> None:
+        """Queries that were routed and not answered."""
+        now = time.time()
+        at = datetime.fromtimestamp(now, UTC)
+        for decision, known in zip(decisions, metadata, strict=True):
+            outcome = Outcome(new_id(now), at, decision, latency_ms=decision.elapsed_ms, metadata=known)
+            self._sink.record(outcome)
+
+    async def answered(
+        self,
+        events: AsyncGenerator[Delta | Completion],
+        decision: Decision,
+        started: float,
+        metadata: Mapping[str, str] = NOTHING,
+        made: Sequence[Attempt] = (),
+    ) -> AsyncGenerator[Delta | Completion]:
+        """Pass an answer on, and record how it ended: whole, failed, or left by its caller.
+
+        Args:
+            events: the answer; closed with this.
+            decision: what led to it.
+            started: when the query arrived, :func:`time.perf_counter`.
+            metadata: what is known of the caller.
+            made: grows by every attempt that ends; recorded where the query is left or breaks before its answer is
+                whole.
+
+        Raises:
+            DispatchError: as ``events``.
+        """
+        heard = _Heard(new_id(time.time()), started)
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    yield heard.noted(event)
+        except BaseException as error:
+            heard.broke(error)
+            raise
+        finally:
+            self._sink.record(self._outcome(heard, decision, metadata, made))
+
+    def _outcome(
+        self, heard: _Heard, decision: Decision, metadata: Mapping[str, str], made: Sequence[Attempt]
+    ) -> Outcome:
+        latency_ms = heard.elapsed_ms
+        usage = None if heard.completion is None else heard.completion.usage
+        cost = None if usage is None else self._compared(usage)
+        return Outcome(
+            id=heard.name,
+            at=datetime.fromtimestamp(time.time() - latency_ms / 1000, UTC),
+            decision=decision,
+            completion=heard.completion,
+            # Charged, whoever left: a failed query names its attempts itself, and a cancelled one cannot.
+            attempts=heard.attempts or tuple(made),
+            latency_ms=latency_ms,
+            first_token_ms=heard.first_ms,
+            error_kind=heard.kind,
+            error=heard.message,
+            baseline_model=None if cost is None else self._baseline.model,
+            baseline_usd=cost,
+            metadata=metadata,
+        )
+
+    def undecided(
+        self, text: str, attempts: Sequence[Attempt], error: BaseException, started: float, metadata: Mapping[str, str]
+    ) -> None:
+        """Record a query that ended while models were asked where it should go.
+
+        Args:
+            text: the routed text.
+            attempts: of those models.
+            error: what ended it.
+            started: when the query arrived, :func:`time.perf_counter`.
+            metadata: what is known of the caller.
+        """
+        is_failure = isinstance(error, Exception)
+        latency_ms = (time.perf_counter() - started) * 1000
+        self._sink.record(
+            Outcome(
+                id=new_id(time.time()),
+                at=datetime.fromtimestamp(time.time() - latency_ms / 1000, UTC),
+                decision=_undecided(text, attempts, latency_ms),
+                latency_ms=latency_ms,
+                error_kind=type(error).__name__ if is_failure else CANCELLED,
+                error=str(error) if isinstance(error, SemrouteError) else None,
+                metadata=metadata,
+            )
+        )
+
+    def _compared(self, usage: Usage) -> float | None:
+        cost = self._baseline.cost(usage)
+        return None if cost is None else cost.usd
+
+
+def _undecided(text: str, attempts: Sequence[Attempt], elapsed_ms: float) -> Decision:
+    reason = "the query ended before it was decided where it goes"
+    return Decision(
+        query=text,
+        category=None,
+        model="",
+        score=None,
+        threshold=None,
+        confidence=None,
+        is_fallback=False,
+        categories=(),
+        candidates=(),
+        strategy=UNDECIDED,
+        reason=reason,
+        elapsed_ms=elapsed_ms,
+        opinions=(StrategyResult("judge", "passed", reason, elapsed_ms=elapsed_ms, attempts=tuple(attempts)),),
+    )
+
+
+def judge(log: OutcomeSink | None, outcome_id: str | None, quality: float, comment: str | None) -> str:
+    """Keep a judgement of an outcome; see :meth:`semroute.router.Router.feedback`."""
+    if log is None:
+        raise InputError(
+            "this router has no log, so that there is no outcome to judge; add log: {enabled: true} to semroute.yaml, "
+            "or open it by Router.load(log=True)"
+        )
+    keeps: Callable[[str, float, str | None], str] | None = getattr(log, "judge", None)
+    if keeps is None:
+        raise InputError(
+            f"{type(log).__name__} keeps outcomes but no feedback; give it a method judge(outcome_id, quality, comment)"
+        )
+    if outcome_id is None:
+        raise InputError(
+            "the outcome has no id: nothing was logged of it (log=False, or an answer from before there was a log)"
+        )
+    return keeps(outcome_id, quality, comment)
+
+
+def opened_log(log: OutcomeSink | bool | None, config: Config) -> OutcomeSink | None:
+    """What keeps outcomes: what was given, or the configuration's database, or None.
+
+    Raises:
+        StateError: the database holds other things, or was written by a newer semroute. One that is down is a warning.
+        MissingExtraError: the extra "postgres" is not installed.
+    """
+    wanted = config.log.enabled if log is None else log
+    if not isinstance(wanted, bool):
+        return wanted
+    if not wanted:
+        return None
+    from semroute.outcomes.log import open_log
+
+    return open_log(config.log, os.environ, may_be_down=True)
+
+
+# From a decision to an answer: by the cascade of its category, or by its candidates in their order.
+
+CHOSEN = frozenset({"judge", "classifier"})
+"""Strategies that choose a model and not a category: what they have chosen is called, and no tier below it; and none
+above it but where ``cascade.start`` is ``decided``."""
+
+PINNED = "pinned"
+"""Named as the strategy where the caller, and no strategy, has chosen."""
+
+
+class Answering:
+    """Answers decided queries. Safe to share between threads.
+
+    Args:
+        config: cascades, and the deadline.
+        pool: what the names of models and groups stand for.
+        without_models: categories that name no models, and so have the fallback's.
+
+    Attributes:
+        without_models: see above; replaced with the index.
+
+    Raises:
+        MissingExtraError: a check of a cascade needs an extra that is not installed.
+        ArtifactError: a classifier of answers cannot be read.
+    """
+
+    def __init__(self, config: Config, pool: Pool, without_models: Collection[str] = ()) -> None:
+        self._config = config
+        self.without_models = without_models
+        self._pool = pool
+        # Tiers often share a classifier.
+        scorer_of = cache(_classifier)
+        self._general = Cascade.of(config.cascade, scorer_of)
+        self._own = {
+            name: Cascade.of(override.cascade, scorer_of)
+            for name, override in config.categories.items()
+            if override.cascade is not None
+        }
+
+    def answer(
+        self,
+        request: Request,
+        decision: Decision,
+        dispatcher: Dispatcher,
+        limits: Constraints,
+        *,
+        streaming: bool,
+        attempts: list[Attempt] | None = None,
+    ) -> AsyncGenerator[Delta | Completion]:
+        """The answer, last; before it pieces, where ``streaming``.
+
+        Args:
+            request: what to ask.
+            decision: where it goes.
+            dispatcher: makes the calls.
+            limits: the request's own.
+            streaming: whether pieces are wanted.
+            attempts: takes every attempt when it ends, whatever becomes of the query.
+
+        Raises:
+            DispatchError: no place could answer.
+        """
+        own = self._config.categories.get(decision.category or "")
+        if own is not None and own.wants:
+            limits = replace(limits, wants=limits.wants.union(own.wants))
+        ladder = self._ladder(decision, limits)
+        if ladder is None:
+            return dispatched(request, decision, dispatcher, limits, streaming, attempts)
+        most_s = self._config.retries.deadline_s
+        deadline_s = most_s if limits.deadline_s is None else min(limits.deadline_s, most_s)
+        caller = ConstrainedClient(dispatcher, limits, [] if attempts is None else attempts)
+        spent_usd = 0.0 if decision.cost is None else decision.cost.usd
+        return ladder.climb(
+            decision.query, request, caller, deadline_s=deadline_s, streaming=streaming, spent_usd=spent_usd
+        )
+
+    def tiers(self, decision: Decision, limits: Constraints = ANYTHING) -> tuple[tuple[str, ...], ...]:
+        """Return the models and groups of each tier that a decision's answer would climb; empty without a cascade."""
+        ladder = self._ladder(decision, limits)
+        return () if ladder is None else tuple(rung.candidates for rung in ladder.rungs)
+
+    def _ladder(self, decision: Decision, limits: Constraints) -> Cascade | None:
+        """The cascade that a decision goes through; None where there is none, or the decision needs no other model."""
+        if limits.model is not None or limits.deployment is not None:
+            return None
+        if decision.strategy in CHOSEN:
+            ladder = self._narrowed(self._from_chosen(decision.candidates[0]), decision, by=("rules", "semantic"))
+        elif decision.strategy == "rules" and decision.category is None:
+            return None
+        elif decision.category in self._own:
+            ladder = self._narrowed(self._own[decision.category], decision, by=("rules",))
+        else:
+            ladder = self._within_candidates(decision)
+        return ladder if ladder.rungs else None
+
+    def _within_candidates(self, decision: Decision) -> Cascade:
+        """Bound the general cascade by the models of the category, or of the fallback.
+
+        One tier alone is no cascade: then the models are called in their order, those that are no tier among them.
+        """
+        has_fallbacks = decision.category is None or decision.category in self.without_models
+        if has_fallbacks and self._is_fallbacks(decision):
+            return self._narrowed(self._general, decision, by=("rules",))
+        ladder = self._general.within(decision.candidates, self._pool.kept)
+        is_cascade = len(ladder.rungs) >= min(2, len(self._general.rungs))
+        return ladder if is_cascade else Cascade(())
+
+    def _is_fallbacks(self, decision: Decision) -> bool:
+        """True if nothing but the fallback has the general cascade, or nobody has said what the fallback's models are.
+
+        Every category that is reached has a cascade of its own then: so tuned policies are written.
+        """
+        if not self._config.fallback.is_written:
+            return True
+        if decision.category is not None:
+            return False
+        reached = {entry.category for entry in decision.categories}
+        reached.update(rule.category for rule in self._config.rules if rule.category is not None)
+        return reached <= self._own.keys()
+
+    def _narrowed(self, ladder: Cascade, decision: Decision, *, by: Collection[str]) -> Cascade:
+        """Bound a cascade by what strategies have left to choose from."""
+        for opinion in decision.opinions:
+            if opinion.strategy in by and opinion.kind == "narrowed":
+                ladder = ladder.within(opinion.candidates, self._pool.kept)
+        return ladder
+
+    def _from_chosen(self, model: str) -> Cascade:
+        """The tiers from the one that has been chosen on; none where that is not wanted."""
+        is_wanted = self._config.cascade.start == "decided"
+        return self._general.starting_at(model, self._pool.models) if is_wanted else Cascade(())
+
+
+def _classifier(folder: Path) -> AnswerScorer:
+    from semroute.predictors.answer_quality import read_classifier
+
+    return read_classifier(folder)
+
+
+def pinned_decision(text: str, limits: Constraints, config: Config) -> Decision:
+    """The decision of a caller who pins a model or a deployment: nothing was routed."""
+    models = [place.model for place in config.deployments if place.name == limits.deployment]
+    candidates = tuple(filter(None, (limits.model or next(iter(models), limits.deployment),)))
+    return Decision(
+        query=text,
+        category=None,
+        model=candidates[0] if candidates else "",
+        score=None,
+        threshold=None,
+        confidence=None,
+        is_fallback=False,
+        categories=(),
+        candidates=candidates,
+        strategy=PINNED,
+        reason="the caller pins what is called",
+        elapsed_ms=0.0,
+    )
+
+
+async def dispatched(
+    request: Request,
+    decision: Decision,
+    dispatcher: Dispatcher,
+    limits: Constraints,
+    streaming: bool,
+    attempts: list[Attempt] | None = None,
+) -> AsyncGenerator[Delta | Completion]:
+    """The answer by the decision's candidates in their order, without a cascade; arguments as of ``answer``.
+
+    Raises:
+        DispatchError: no place could answer.
+    """
+    if not streaming:
+        yield await dispatcher.complete(request, decision.candidates, limits, attempts=attempts)
+        return
+    # Closed with this: what was charged is known only when the call has ended.
+    async with aclosing(dispatcher.stream(request, decision.candidates, limits, attempts=attempts)) as events:
+        async for event in events:
+            yield event

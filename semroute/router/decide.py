@@ -1,0 +1,454 @@
+"""The classifier that the configuration names, brought to life as a strategy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.catalog.tokens import estimate_tokens
+from semroute.config import Config
+from semroute.config.routing import StrategyName
+from semroute.dispatch.plan import Constraints
+from semroute.errors import ArtifactError, ConfigError
+from semroute.evaluate.routing import decide
+from semroute.index.scoring import answers, margin_score
+from semroute.outcomes.costs import configured_prices
+from semroute.predictors.query_quality import QueryClassifier, check_encoder, read_query_classifier
+from semroute.router.load import LoadedIndex
+from semroute.router.query import NO_SCORE, SURE_SCORE, unknown_texts
+from semroute.strategies import Chain, Pool, SemanticMatch, Strategy
+from semroute.strategies.base import RoutingContext, Vector
+from semroute.strategies.chain import Asking, Deciding
+from semroute.strategies.classifier import ClassifierStrategy
+from semroute.text.asks import VAGUE_ASKS, QuestionPart, is_vague, question_parts
+from semroute.types import Attempt, Decision, Matrix, ModelClient, Request, StrategyResult, StrategyResultKind
+
+if TYPE_CHECKING:
+    from semroute.dispatch import Dispatcher
+    from semroute.eventloop import WorkerPool
+    from semroute.strategies.rules import RulesStrategy
+
+
+def classifier_strategy(live: LoadedIndex, config: Config, pool: Pool, folder: Path) -> ClassifierStrategy:
+    """Read the classifier that the configuration names, as a strategy.
+
+    Args:
+        live: the artifact in memory.
+        config: what it chooses from, and prices.
+        pool: what the names of models and groups stand for.
+        folder: of the classifier.
+
+    Raises:
+        ArtifactError: the classifier cannot be read, or was trained on another encoder's vectors.
+        ConfigError: it knows none of the models that it could choose.
+    """
+    section = config.classifier
+    try:
+        classifier = read_query_classifier(folder)
+    except ArtifactError as error:
+        raise ArtifactError(f"classifier.folder: {error}") from error
+    check_encoder(classifier, live.encoder, folder)
+    candidates = section.candidates or _callable(classifier, config)
+    if not set(pool.models(candidates)) & set(classifier.models):
+        names = ", ".join(candidates or sorted({deployment.model for deployment in config.deployments}))
+        raise ConfigError(
+            f"the classifier knows none of {names}; it knows {', '.join(classifier.models)}",
+            key="classifier.candidates",
+        )
+    costs = classifier.costs.with_prices(configured_prices(config))
+
+    def expected_cost(requests: Sequence[Request]) -> NDArray[np.float64]:
+        return costs.expected([estimate_tokens(request) for request in requests])
+
+    value = classifier.value if section.value is None else section.value
+    return ClassifierStrategy(classifier, expected_cost, pool, candidates, value)
+
+
+def _callable(classifier: QueryClassifier, config: Config) -> tuple[str, ...]:
+    """The classifier's models that have a deployment; all of them where there are no deployments at all."""
+    placed = {deployment.model for deployment in config.deployments}
+    return tuple(model for model in classifier.models if model in placed or not placed)
+
+
+# Texts to scores by the stages of an index: the hot path of every decision and every measurement.
+
+CUE = 0.1
+CHOICE_CUE = 0.2
+"""Sureness that a cue of its form is worth to a part of a text that may be the question: before the bar each cue beyond
+the first, and each one beside other parts. Chosen on ``tests/data/texts/development``."""
+
+CLEAR = 2
+"""Cues of a question that a vague one beside it does not silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageScores:
+    """Scores of some texts, and how they came about.
+
+    Attributes:
+        scores: ``(n, categories)``, each row by the stage that answered.
+        confidence: ``(n,)`` calibrated probability that the best category is right, given that the text is in scope.
+        first: ``(n,)`` whether the first stage answered.
+        first_s: wall time of the first stage, seconds; None where the index has none.
+        second_s: wall time of the index's own encoder and scorer by step, seconds; empty where no text came so far.
+        vectors: ``(m, d)`` by the index's own encoder, of those that the first stage did not answer, in their order.
+        unknown: ``(n,)`` whether the index's own encoder knows no word of a text, so that its scores say nothing.
+        by_ask: rows whose scores are those of the question beside a pasted text.
+    """
+
+    scores: Matrix
+    confidence: NDArray[np.float64]
+    first: NDArray[np.bool_]
+    first_s: float | None
+    second_s: Mapping[str, float]
+    vectors: Matrix
+    unknown: NDArray[np.bool_]
+    by_ask: frozenset[int] = frozenset()
+
+    def steps_ms(self, deciding_s: float) -> tuple[dict[str, float], dict[str, float]]:
+        """A text's share of each step, milliseconds: one that the first stage answered, and any other one.
+
+        Args:
+            deciding_s: what it took to decide on all scores, seconds; it counts as part of scoring.
+        """
+        deciding = deciding_s * 1000.0 / len(self.first)
+        first = 0.0 if self.first_s is None else self.first_s * 1000.0 / len(self.first)
+        rest = max(1, len(self.first) - int(np.count_nonzero(self.first)))
+        steps = {step: spent * 1000.0 / rest for step, spent in self.second_s.items()}
+        steps["score"] = steps.get("score", 0.0) + deciding
+        before = {} if self.first_s is None else {"first_stage": first}
+        return {"first_stage": first + deciding}, before | steps
+
+
+def score_texts(live: LoadedIndex, texts: Sequence[str]) -> StageScores:
+    """Score ``texts``; those that the first stage answers never reach the index's own encoder.
+
+    A text that holds something pasted has the scores of the question beside it, where one is sure enough.
+
+    Raises:
+        EncoderError: a remote encoder did not answer.
+    """
+    unknown = unknown_texts(live.encoder, texts)
+    bar = live.artifact.manifest.ask_bar
+    seen = enumerate(texts) if bar is not None else ()
+    parts = {row: found for row, text in seen if not unknown[row] and (found := question_parts(text))}
+    whole = _by_stages(live, texts, list(parts), unknown)
+    return whole if bar is None or not parts else _by_asks(live, whole, parts, bar)
+
+
+def _by_asks(
+    live: LoadedIndex, whole: StageScores, parts: Mapping[int, Sequence[QuestionPart]], bar: float
+) -> StageScores:
+    """Put the scores of the likeliest question in place of a text's own.
+
+    A part counts if its category accepts it, and if it is sure enough or the text as a whole is rejected. Its form
+    speaks for it as well as its score. Where the likeliest question is a vague one, the text as a whole decides.
+    """
+    start = time.perf_counter()
+    texts = [ask.text for found in parts.values() for ask in found]
+    # In a run of their own: in an int8 encoder a text's vector depends a little on what is beside it.
+    vectors = live.encoder.encode(texts)
+    vague = _vague(live, texts, vectors)
+    encoded = time.perf_counter()
+    scores, thresholds = live.scorer.scores(vectors), live.semantic.thresholds
+    sure, accepted = margin_score(scores), decide(scores, thresholds)[1]
+    chosen, place, decided = whole.scores.copy(), 0, set()
+    for row, found in parts.items():
+        rejected = not decide(whole.scores[row : row + 1], thresholds)[1][0]
+        cues = {place + number: ask.cues for number, ask in enumerate(found)}
+        place += len(found)
+        said = _saying(cues, vague)
+        fit = [n for n in said if accepted[n] and (rejected or sure[n] + CUE * (cues[n] - 1) >= bar)]
+        if fit:
+            decided.add(row)
+            chosen[row] = scores[max(fit, key=lambda n: sure[n] + CHOICE_CUE * cues[n])]
+    rows = np.fromiter(parts, np.int64)
+    confidence = whole.confidence.copy()
+    confidence[rows] = live.scorer.confidence(chosen[rows])
+    spent = {"encode": encoded - start, "score": time.perf_counter() - encoded}
+    steps = {step: seconds + spent.get(step, 0.0) for step, seconds in whole.second_s.items()}
+    return replace(whole, scores=chosen, confidence=confidence, second_s=steps, by_ask=frozenset(decided))
+
+
+def _saying(cues: Mapping[int, int], vague: NDArray[np.bool_]) -> list[int]:
+    """Parts that say something of their own; none where a vague one is the likeliest question of a text."""
+    said = [number for number in cues if not vague[number]]
+    asked = max((cues[number] for number in said), default=0)
+    left = max((count for number, count in cues.items() if vague[number]), default=0)
+    return [] if left and (left >= asked or asked < CLEAR) else said
+
+
+def _vague(live: LoadedIndex, texts: Sequence[str], vectors: Matrix) -> NDArray[np.bool_]:
+    """Tell which questions say nothing of their own, by their words or by examples of such questions.
+
+    Examples speak where a question is nearer to one than they typically are to each other. What the encoder does not
+    know says nothing to it.
+    """
+    found = unknown_texts(live.encoder, texts) | np.array([is_vague(text) for text in texts])
+    # The encoder of a live index remembers these.
+    examples = live.encoder.encode(VAGUE_ASKS)
+    among = examples @ examples.T
+    np.fill_diagonal(among, -1)
+    near = (vectors @ examples.T).max(axis=1) > np.median(among.max(axis=1))
+    return np.asarray(found | near)
+
+
+def _by_stages(
+    live: LoadedIndex, texts: Sequence[str], pasted: Sequence[int], unknown: NDArray[np.bool_]
+) -> StageScores:
+    """Score whole texts; the rows ``pasted`` are left to the index's own encoder, which also scores their parts."""
+    if live.first is None:
+        return _by_second(live, texts, unknown)
+    start = time.perf_counter()
+    scores = live.first.scorer.scores(live.first.encoder.encode(texts))
+    confidence = live.first.scorer.confidence(scores)
+    answered = answers(scores, live.semantic.thresholds, live.first.bar)
+    answered[list(pasted)] = False
+    first_s = time.perf_counter() - start
+    if answered.all():
+        none = np.empty((0, live.encoder.dimensions), np.float32)
+        return StageScores(scores, confidence, answered, first_s, {}, none, unknown)
+    rest = np.flatnonzero(~answered)
+    second = _by_second(live, [texts[row] for row in rest.tolist()], unknown[rest])
+    scores[rest], confidence[rest] = second.scores, second.confidence
+    return StageScores(scores, confidence, answered, first_s, second.second_s, second.vectors, unknown)
+
+
+def _by_second(live: LoadedIndex, texts: Sequence[str], unknown: NDArray[np.bool_]) -> StageScores:
+    start = time.perf_counter()
+    vectors = live.encoder.encode(texts)
+    encoded = time.perf_counter()
+    scores = live.scorer.scores(vectors)
+    confidence = live.scorer.confidence(scores)
+    steps = {"encode": encoded - start, "score": time.perf_counter() - encoded}
+    return StageScores(scores, confidence, np.zeros(len(texts), dtype=np.bool_), None, steps, vectors, unknown)
+
+
+def settled_scores(live: LoadedIndex, texts: Sequence[str], staged: StageScores) -> Matrix:
+    """The scores as thresholds have to see them so that evaluating decides as serving does.
+
+    A text that the encoder does not know fits the category that has it as an example, and else none.
+    """
+    if not staged.unknown.any():
+        return staged.scores
+    scores = staged.scores.copy()
+    for row in np.flatnonzero(staged.unknown).tolist():
+        category = live.examples.category(texts[row])
+        scores[row] = NO_SCORE
+        if category in live.semantic.names:
+            scores[row, live.semantic.names.index(category)] = SURE_SCORE
+    return scores
+
+
+# The chain of strategies over one index and one configuration, and the ways to run it.
+
+NOT_KNOWN = "the index's encoder knows no word of the text"
+
+Maker: TypeAlias = Callable[[LoadedIndex, Config, Pool], "Strategy | None"]
+"""Makes a strategy; None where the configuration or the index has nothing for it, and it is left out in silence."""
+
+
+ClientFactory: TypeAlias = Callable[["Dispatcher", Constraints, "list[Attempt] | None"], ModelClient]
+"""Makes what a judge calls models by, within the limits of one request; the list takes every attempt when it ends."""
+
+
+class SemanticStep:
+    """The categories' scores as a strategy: embeds, scores, and decides or narrows.
+
+    Args:
+        live: what scores.
+        narrows: whether the category's models are left to the strategies after it.
+    """
+
+    name = "semantic"
+    needs_vectors = False
+
+    def __init__(self, live: LoadedIndex, *, narrows: bool) -> None:
+        self._live = live
+        self._narrows = narrows
+
+    def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
+        """An opinion on each case; leaves verdict, steps and, where it was made, the vector with it."""
+        staged = score_texts(self._live, [case.text for case in cases])
+        scored = time.perf_counter()
+        verdicts = self._live.semantic.decide(staged.scores, staged.confidence, staged.first)
+        for row in np.flatnonzero(staged.unknown).tolist():
+            verdicts[row] = self._unknown(verdicts[row], cases[row].text)
+        for row in staged.by_ask:
+            verdicts[row] = replace(verdicts[row], reason=f"the question beside a pasted text: {verdicts[row].reason}")
+        by_first, by_second = staged.steps_ms(time.perf_counter() - scored)
+        vectors = iter(staged.vectors)
+        rows = zip(cases, verdicts, staged.first.tolist(), strict=True)
+        return [
+            self._opinion(case, verdict, by_first) if first else self._opinion(case, verdict, by_second, next(vectors))
+            for case, verdict, first in rows
+        ]
+
+    def _unknown(self, verdict: SemanticMatch, text: str) -> SemanticMatch:
+        category = self._live.examples.category(text)
+        known = next((entry for entry in verdict.categories if entry.category == category), None)
+        if known is None:
+            chance = 1.0 / len(verdict.categories)
+            return replace(
+                verdict, category=None, confidence=chance, reason=f"{NOT_KNOWN}, so that it fits no category"
+            )
+        reason = f"{NOT_KNOWN}, but it is an example of {category} as it stands"
+        return replace(verdict, category=category, score=known.score, threshold=known.threshold, reason=reason)
+
+    def _opinion(
+        self, case: RoutingContext, verdict: SemanticMatch, steps: Mapping[str, float], vector: Vector | None = None
+    ) -> StrategyResult:
+        case.verdict, case.vector = verdict, vector
+        case.steps_ms.update(steps)
+        elapsed_ms = sum(steps.values())
+        if verdict.category is None:
+            return StrategyResult(self.name, "passed", verdict.reason, elapsed_ms=elapsed_ms)
+        kind: StrategyResultKind = "narrowed" if self._narrows else "decided"
+        models = self._live.models[verdict.category]
+        return StrategyResult(self.name, kind, verdict.reason, models, verdict.category, elapsed_ms)
+
+
+def _rules(live: LoadedIndex, config: Config, pool: Pool) -> RulesStrategy | None:
+    if not config.rules:
+        return None
+    from semroute.strategies.rules import RulesStrategy
+
+    return RulesStrategy(config.rules, pool, live.models)
+
+
+def _semantic(live: LoadedIndex, config: Config, pool: Pool) -> Strategy | None:
+    return SemanticStep(live, narrows=config.semantic.mode == "narrow")
+
+
+def _judge(live: LoadedIndex, config: Config, pool: Pool) -> Strategy | None:
+    if config.judge.model is None:
+        return None
+    from semroute.resilience.breaker import Breaker
+    from semroute.strategies.judge import JudgeStrategy, descriptions
+
+    candidates = config.judge.candidates or judged(live, config, pool)
+    about = descriptions((*pool.names, *pool.models(pool.names)), config, live.models)
+    return JudgeStrategy(config, pool, candidates, about, breaker=Breaker(config.breaker, Random()))
+
+
+def _classifier(live: LoadedIndex, config: Config, pool: Pool) -> Strategy | None:
+    if config.classifier.folder is None:
+        return None
+    pass  # MOVED
+
+    return classifier_strategy(live, config, pool, config.classifier.folder)
+
+
+MAKERS: dict[StrategyName, Maker] = {
+    "rules": _rules,
+    "semantic": _semantic,
+    "classifier": _classifier,
+    "judge": _judge,
+}
+"""How each strategy of the configuration is made; one that has nothing to do is left out."""
+
+
+def chain_of(live: LoadedIndex, config: Config) -> Chain:
+    """The strategies that the configuration names and that have something to do, in its order.
+
+    Raises:
+        ConfigError: a rule names a category that the index lacks, or the classifier knows none of the models.
+        ArtifactError: the classifier cannot be used with this index.
+        MissingExtraError: a rule needs an extra that is not installed.
+    """
+    pool = Pool(config.members, _names(live, config))
+    made = [MAKERS[name](live, config, pool) for name in config.strategies]
+    strategies = [strategy for strategy in made if strategy is not None]
+    return Chain(strategies, pool, live.fallback, live.models, live.encoder.encode)
+
+
+def rules_of(live: LoadedIndex, config: Config) -> RulesStrategy:
+    """The rules alone, to see what becomes of each.
+
+    Raises:
+        ConfigError, MissingExtraError: as :func:`chain_of`.
+    """
+    from semroute.strategies.rules import RulesStrategy
+
+    return RulesStrategy(config.rules, Pool(config.members, _names(live, config)), live.models)
+
+
+def judged(live: LoadedIndex, config: Config, pool: Pool) -> tuple[str, ...]:
+    """What a judge chooses from unless it is told: what a category or the fallback names, and can be called."""
+    callable_models = {deployment.model for deployment in config.deployments}
+    named = dict.fromkeys((*chain.from_iterable(live.models.values()), *live.fallback))
+    return tuple(name for name in named if not callable_models.isdisjoint(pool.models([name])))
+
+
+def _names(live: LoadedIndex, config: Config) -> Iterator[str]:
+    """Every model and group that a query can go to: of categories, fallback, rules and judge, and with a deployment."""
+    yield from chain.from_iterable(live.models.values())
+    yield from live.fallback
+    yield from chain.from_iterable(rule.use or rule.only or () for rule in config.rules)
+    yield from config.classifier.candidates or ()
+    yield from config.judge.candidates or ()
+    yield from (deployment.model for deployment in config.deployments)
+
+
+def run(deciding: Deciding) -> list[Decision]:
+    """Decide from synchronous code; what has to be awaited runs on the shared loop."""
+    try:
+        asking = next(deciding)
+        from semroute import _sync
+
+        while True:
+            asking = deciding.send(_sync.run(asking))
+    except StopIteration as end:
+        return cast(list[Decision], end.value)
+
+
+async def arun(deciding: Deciding, workers: WorkerPool) -> list[Decision]:
+    """Decide without blocking the event loop: what computes runs in a thread, what calls a model on this loop.
+
+    The threads are not those of asyncio's default executor, where look-ups of hosts wait for name servers.
+    """
+    from asyncio import CancelledError
+
+    steps = _Steps(deciding)
+    try:
+        asking, decisions = await workers.run(steps.next, None)
+        while asking is not None:
+            asking, decisions = await workers.run(steps.next, await asking)
+    except CancelledError:
+        steps.leave()
+        raise
+    return decisions
+
+
+class _Steps:
+    """A decision step by step, in threads that cannot be cancelled with whoever waits for them."""
+
+    def __init__(self, deciding: Deciding) -> None:
+        self._deciding = deciding
+        self._asking: Asking | None = None
+        self._is_left = False
+
+    def next(self, answer: list[StrategyResult] | None) -> tuple[Asking | None, list[Decision]]:
+        """What has to be awaited next, or None and the decisions: StopIteration must not leave a thread of a loop."""
+        try:
+            # A generator that has not begun takes nothing but None.
+            self._asking = self._deciding.send(cast(list[StrategyResult], answer))
+        except StopIteration as end:
+            return None, end.value
+        if self._is_left:
+            self._asking.close()
+        return self._asking, []
+
+    def leave(self) -> None:
+        """Close what nobody will await: a step that still runs closes what it comes to."""
+        self._is_left = True
+        if self._asking is not None:
+            self._asking.close()

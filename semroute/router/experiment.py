@@ -1,0 +1,256 @@
+"""What a trial notes on its decisions for those who compare from the log: which policies, what share, what chance.
+
+Both policies decide on every query, and the draw between them is the only chance: the model that is called has the
+share of the policy that is followed, or 1 where both name it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from traceback import extract_tb
+
+from semroute.config import Config
+from semroute.errors import SemrouteError
+from semroute.router.complete import Answering
+from semroute.storage import read_json
+from semroute.strategies import Chain
+from semroute.strategies.chain import Deciding
+from semroute.text.normalise import hash_fraction
+from semroute.types import TRIAL, Assignment, Decision, ModelClient, Request, StrategyResult
+
+_DECIDING = frozenset(
+    {"index", "groups", "categories", "fallback", "strategies", "rules", "semantic", "classifier", "judge", "cascade"}
+)
+"""Sections of the configuration that a policy is made of."""
+
+
+class Propensities:
+    """The draw between two policies.
+
+    Args:
+        serving: the configuration that serves.
+        tried: that of the policy on trial.
+    """
+
+    def __init__(self, serving: Config, tried: Config) -> None:
+        self._serving, self._tried = serving, tried
+        # Whether a cascade goes on to another tier depends on the answer: no share tells how likely that is.
+        self._climbs = _climbs(serving) or _climbs(tried)
+        self._policy = trial_fingerprint(serving, tried)
+
+    def draw(self, share: float, model: str = "", others: tuple[str, ...] = (), *, by_trial: bool) -> Assignment:
+        """What there is to tell of a decision.
+
+        Args:
+            share: of the trial, when it was drawn.
+            model: that was decided on; empty where the caller pins another.
+            others: what the policy that is not followed decided on; empty where it failed.
+            by_trial: whether the policy on trial is followed.
+        """
+        return Assignment(self._policy, share, self._probability(share, model, others, by_trial) if model else None)
+
+    def _probability(self, share: float, model: str, others: tuple[str, ...], by_trial: bool) -> float | None:
+        if self._climbs:
+            return None
+        followed, other = (self._tried, self._serving) if by_trial else (self._serving, self._tried)
+        if not others:  # the policy that serves was followed for certain
+            return 1.0
+        named, else_named = followed.members(model), other.members(others[0])
+        # Of a group one model is drawn by its place's signals, which are a matter of the moment.
+        if len(named) > 1 or len(else_named) > 1:
+            return None
+        if named == else_named:
+            return 1.0
+        return share if by_trial else 1.0 - share
+
+
+def trial_fingerprint(serving: Config, tried: Config) -> str:
+    """What tells one pair of policies from another, 12 hex digits: of the sections that policies are made of."""
+    told = [config.model_dump(mode="json", include=set(_DECIDING)) for config in (serving, tried)]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _climbs(config: Config) -> bool:
+    cascades = [config.cascade, *(of.cascade for of in config.categories.values() if of.cascade is not None)]
+    return any(cascade.tiers for cascade in cascades)
+
+
+# A policy on trial beside the one that serves: watched first, then with a share of the queries, then all, or none.
+#
+# Both decide on every query. Which of them is followed is drawn by a digest of the query's text, so that the same query
+# always goes the same way, and a larger share only adds queries. What the other one would have done stands among the
+# decision's opinions, under the name "trial".
+
+LOOK_S = 1.0
+"""How often the file with the share is looked at."""
+
+log = logging.getLogger("semroute")
+
+
+class TrafficShare:
+    """The share that a trial has at this moment.
+
+    Args:
+        path: what ``semroute trial share`` writes; where it is not there, ``default`` counts.
+        default: the configuration's.
+    """
+
+    def __init__(self, path: Path, default: float) -> None:
+        self._path, self._default = path, default
+        self._known, self._looked = default, -LOOK_S
+
+    def now(self) -> float:
+        """The share; a file that cannot be read leaves it as it was."""
+        if time.monotonic() - self._looked >= LOOK_S:
+            self._looked = time.monotonic()
+            try:
+                self._known = read_share(self._path, self._default)
+            except (OSError, ValueError) as error:
+                log.warning("%s: cannot be read (%s); the trial keeps its share of %g", self._path, error, self._known)
+        return self._known
+
+
+def read_share(path: Path, default: float) -> float:
+    """The share that a file tells; ``default`` where there is none.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or tells no share.
+    """
+    try:
+        told = read_json(path)
+    except FileNotFoundError:
+        return default
+    share = told.get("share") if isinstance(told, dict) else None
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise ValueError("it tells no share from 0 to 1")
+    return float(share)
+
+
+class Experiment:
+    """The policy on trial.
+
+    Args:
+        chain: its strategies.
+        answering: how its decisions are answered; it may have another cascade.
+        share: of the queries that it decides.
+        chances: what is noted on every decision.
+    """
+
+    def __init__(self, chain: Chain, answering: Answering, share: TrafficShare, chances: Propensities) -> None:
+        self._chain, self.answering, self._share, self._chances = chain, answering, share, chances
+
+    @property
+    def asks(self) -> bool:
+        """Whether one of its strategies asks a model."""
+        return self._chain.asks
+
+    def decide(
+        self,
+        deciding: Deciding,
+        texts: Sequence[str],
+        requests: Sequence[Request],
+        caller: ModelClient | None,
+        *,
+        is_pinned: bool = False,
+    ) -> Deciding:
+        """The decisions that are followed, each with what the other policy says.
+
+        A trial that fails decides nothing, and says so.
+
+        Args:
+            deciding: the policy that serves.
+            texts: of the queries.
+            requests: the same.
+            caller: asks models.
+            is_pinned: whether what is called is the caller's choice, whatever is drawn.
+        """
+        served = yield from deciding
+        share = self._share.now()
+        try:
+            tried = yield from self._chain.decide(texts, requests, caller)
+            return self._chosen(texts, served, tried, share, is_pinned)
+        # Whatever it is: the policy that serves has decided, and its users are not to suffer for a trial.
+        except Exception as error:
+            why = _why(error)
+            log.warning("the policy on trial failed: %s", why)
+            return [self._unheard(decision, f"it failed: {why}", share, is_pinned) for decision in served]
+
+    def _chosen(
+        self,
+        texts: Sequence[str],
+        served: Sequence[Decision],
+        tried: Sequence[Decision],
+        share: float,
+        is_pinned: bool,
+    ) -> list[Decision]:
+        decisions = []
+        for text, old, new in zip(texts, served, tried, strict=True):
+            by_trial = hash_fraction(text) < share
+            decision, other = (new, old) if by_trial else (old, new)
+            decisions.append(self._followed(decision, other, share, by_trial, is_pinned))
+        return decisions
+
+    def _unheard(self, decision: Decision, said: str, share: float, is_pinned: bool) -> Decision:
+        draw = self._chances.draw(share, "" if is_pinned else decision.model, by_trial=False)
+        return replace(decision, opinions=(*decision.opinions, StrategyResult(TRIAL, "passed", said, draw=draw)))
+
+    def _followed(self, decision: Decision, other: Decision, share: float, by_trial: bool, is_pinned: bool) -> Decision:
+        named = "" if is_pinned else decision.model
+        return decision_followed(
+            decision, other, self._chances.draw(share, named, other.candidates, by_trial=by_trial), by_trial
+        )
+
+
+def _why(error: Exception) -> str:
+    """What failed; of an error that is not ours only where, as its words may hold anything, a key among them."""
+    if isinstance(error, SemrouteError):
+        return str(error)
+    last = extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
+
+
+def decision_followed(decision: Decision, other: Decision, draw: Assignment, by_trial: bool) -> Decision:
+    """A decision with the other policy's as an opinion; what both took is counted."""
+    said = f"{other.model}: {other.reason}"
+    opinion = StrategyResult(
+        strategy=TRIAL,
+        kind="decided" if by_trial else "passed",
+        reason=f"the policy on trial decides; the other one says {said}"
+        if by_trial
+        else f"only watched; it says {said}",
+        candidates=other.candidates,
+        category=other.category,
+        elapsed_ms=other.elapsed_ms,
+        attempts=other.attempts,
+        draw=draw,
+    )
+    return replace(
+        decision,
+        opinions=(*decision.opinions, opinion),
+        elapsed_ms=decision.elapsed_ms + other.elapsed_ms,
+        steps_ms={**decision.steps_ms, TRIAL: other.elapsed_ms},
+    )
+
+
+def is_by_trial(decision: Decision) -> bool:
+    """Whether the policy on trial has decided."""
+    return any(opinion.strategy == TRIAL and opinion.kind == "decided" for opinion in decision.opinions)
+
+
+def tried_config(config: Config) -> Config | None:
+    """The configuration of the policy on trial; None where there is none.
+
+    Raises:
+        ConfigError: its file cannot be used.
+    """
+    if config.trial.policy is None:
+        return None
+    from semroute.config.load import overlaid
+
+    return overlaid(config, config.trial.policy)

@@ -1,0 +1,495 @@
+"""Why a query went where it went: the stored examples that lie nearest to it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from semroute import __version__, forks
+from semroute.arrays import read_npy
+from semroute.config import Config, NamedEncoder
+from semroute.encoders.cache import CachedEncoder
+from semroute.encoders.onnx import available_cores
+from semroute.encoders.registry import load_encoder
+from semroute.errors import ArtifactBusyError, ArtifactError, ConfigError, EncoderError, SemrouteError
+from semroute.index import Artifact, FirstStage, PrototypeIndex, Scorer, StageParts, open_artifact
+from semroute.index.manifest import MANIFEST
+from semroute.predictors.category_head import MlpHead
+from semroute.router.query import ExactExamples
+from semroute.strategies import SemanticStrategy
+from semroute.text.names import known_names
+from semroute.types import CategoryScorer, Encoder, Matrix
+from semroute.types.progress import Progress
+
+# From the parts of an artifact to the encoder and the scorer of a stage, refused where they do not fit together.
+
+PROBE_COSINE = 0.995
+"""Below this, this machine's arithmetic gives vectors unlike those that the index was built with."""
+TRIAL_TEXTS = ("?", "how long do I boil an egg", "Explain this sentence, and whatever stands in it. " * 40)
+"""What every encoder has to embed before it serves: a text of one token, a query, and one that is cut."""
+UNIT_TOLERANCE = 1e-2
+
+
+def stage_encoder(parts: StageParts, folder: Path, named: NamedEncoder | None = None) -> Encoder:
+    """A stage's encoder, tried on some texts; warns where this machine's arithmetic differs from the builder's.
+
+    Args:
+        parts: of the stage.
+        folder: of the artifact.
+        named: the remote or torch encoder that the configuration names.
+
+    Raises:
+        ArtifactError: it cannot be used: its files are damaged, it does not embed texts, its vectors have other
+            dimensions than the stage, or it is a remote or torch encoder that ``named`` is not.
+        EncoderError, MissingExtraError: a torch model cannot be loaded here.
+    """
+    entry = parts.entry
+    # That a torch model is not to be had here says nothing of the artifact.
+    of_artifact = [] if parts.encoder.get("kind") == "torch" else [EncoderError]
+    with _fitting(folder, *of_artifact):
+        encoder = load_encoder(parts.encoder, folder, named)
+        if encoder.dimensions != entry.dimensions:
+            raise ValueError(f"an encoder of {encoder.dimensions} dimensions, not {entry.dimensions}")
+        # A remote encoder is not asked at start: it may be down, and each question costs money.
+        if parts.encoder.get("kind") != "remote":
+            _try_encoder(encoder)
+            if entry.probes:
+                texts, vectors = zip(*entry.probes, strict=True)
+                _check_probes(encoder.encode(texts), np.array(vectors, dtype=np.float32), folder)
+    return encoder
+
+
+def stage_scorer(parts: StageParts, folder: Path) -> Scorer:
+    """A stage's prototypes, head and calibration, tried on some vectors.
+
+    Raises:
+        ArtifactError: they are damaged, or do not fit together.
+    """
+    entry = parts.entry
+    with _fitting(folder):
+        prototypes = PrototypeIndex.read(parts.files["prototypes"], parts.prototypes)
+        if prototypes.dimensions != entry.dimensions:
+            raise ValueError(f"prototypes of {prototypes.dimensions} dimensions, not {entry.dimensions}")
+        head = None if entry.head is None else _head(parts)
+        scorer = Scorer(prototypes, head, entry.weight, entry.calibration)
+        _try_scorer(scorer, entry.dimensions, len(parts.prototypes))
+    return scorer
+
+
+@contextmanager
+def _fitting(folder: Path, *more: type[Exception]) -> Iterator[None]:
+    """Make an ArtifactError of whatever NumPy, FAISS or ONNX Runtime raise over an artifact, and of ``more``."""
+    foreign: tuple[type[Exception], ...] = (
+        *more,
+        LookupError,
+        ValueError,
+        TypeError,
+        OSError,
+        RuntimeError,
+        AttributeError,
+    )
+    try:
+        with np.errstate(all="ignore"):  # numbers that are out of range are told by what comes out
+            yield
+    except foreign as error:
+        if isinstance(error, FileNotFoundError):
+            raise ArtifactError(
+                f"{folder}: {error.filename} is gone, since the index was replaced; try again"
+            ) from error
+        what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ArtifactError(f"{folder}: the index does not fit together ({what}); build it again") from error
+    except MemoryError as error:
+        raise ArtifactError(f"{folder}: the index needs more memory than there is; build it again") from error
+
+
+def _head(parts: StageParts) -> MlpHead:
+    head = MlpHead.read(parts.files["head"])
+    if parts.entry.head != head.kind:
+        raise ValueError(f"a head of the unknown kind {_quoted(parts.entry.head)}")
+    categories = len(parts.prototypes)
+    if (head.direct.shape, head.output.shape[1]) != ((parts.entry.dimensions, categories), categories):
+        raise ValueError("the head is for other categories or other vectors")
+    return head
+
+
+def _quoted(text: str | None) -> str:
+    return f'"{ascii(text)[1:-1][:40]}"'
+
+
+def _try_encoder(encoder: Encoder) -> None:
+    """Embed :data:`TRIAL_TEXTS` one by one, and the short ones together, as a process does that serves.
+
+    Raises:
+        ValueError: what comes out are no unit vectors.
+    """
+    # Two for each core: else each would be a run of its own.
+    short = TRIAL_TEXTS[:2] * available_cores()
+    made = [(encoder.encode([text]), 1) for text in TRIAL_TEXTS]
+    for vectors, count in (*made, (encoder.encode(short), len(short))):
+        if vectors.shape != (count, encoder.dimensions) or vectors.dtype != np.float32:
+            raise ValueError(f"the encoder gives {vectors.dtype} {vectors.shape} for {count} texts")
+        lengths = np.linalg.norm(vectors, axis=1)
+        if not (np.abs(lengths - 1.0) <= UNIT_TOLERANCE).all():  # so that NaN is refused too
+            raise ValueError("the encoder's vectors are not of unit length")
+
+
+def _try_scorer(scorer: Scorer, dimensions: int, categories: int) -> None:
+    """Score some vectors, alone and together.
+
+    Raises:
+        ValueError: what comes out are no scores.
+    """
+    # Waves that turn every way: numpy.random takes longer to import than the trial takes.
+    spread = np.sin(np.arange(1.0, 3 * dimensions + 1) ** 2).reshape(3, dimensions)
+    vectors: Matrix = (spread / np.linalg.norm(spread, axis=1, keepdims=True)).astype(np.float32)
+    for rows in (vectors[:1], vectors):
+        scores = scorer.scores(rows)
+        if scores.shape != (len(rows), categories) or not np.isfinite(scores).all():
+            raise ValueError("the scores of the categories are not numbers, one each")
+        confidence = scorer.confidence(scores)
+        if confidence.shape != (len(rows),) or not ((confidence >= 0) & (confidence <= 1)).all():
+            raise ValueError("the calibration gives no probabilities")
+
+
+def _check_probes(actual: NDArray[np.float32], expected: NDArray[np.float32], folder: Path) -> None:
+    if actual.shape != expected.shape:
+        raise ValueError(f"probes of the shape {expected.shape} where the encoder gives {actual.shape}")
+    lowest = float((actual * expected).sum(axis=1).min())
+    if not lowest >= PROBE_COSINE:  # so that NaN warns too
+        log.warning(
+            "%s: this machine embeds the index's probe texts differently than the machine that built it "
+            "(cosine %.4f); build the index here for the measured accuracy",
+            folder,
+            lowest,
+        )
+
+
+# An artifact brought to life: encoders, scorers and thresholds in memory.
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedIndex:
+    """What a query needs, all read from one artifact; replaced as a whole.
+
+    Attributes:
+        artifact: the verified files and the manifest.
+        encoder: with a cache of recent vectors.
+        scorer: scores of all categories from its vectors.
+        first: the first stage, with a cache of its own; None where the artifact has none.
+        semantic: decides by thresholds; those of the configuration go over the artifact's.
+        models: models of each category in order; where neither file nor configuration names any, the fallback's.
+        fallback: models for queries that fit no category.
+        examples: the stored examples of which the encoder may know nothing, to compare such queries with.
+        without_models: categories of which neither file nor configuration names models.
+    """
+
+    artifact: Artifact
+    encoder: Encoder
+    scorer: CategoryScorer
+    first: FirstStage | None
+    semantic: SemanticStrategy
+    models: dict[str, tuple[str, ...]]
+    fallback: tuple[str, ...]
+    examples: ExactExamples
+    without_models: frozenset[str] = frozenset()
+
+    @classmethod
+    def open(cls, folder: Path, config: Config) -> LoadedIndex:
+        """Read the artifact in ``folder`` and lay ``config`` over it.
+
+        Raises:
+            ArtifactError: it is missing, damaged, foreign or of another version, or asks for a remote or torch encoder
+                that the configuration does not name.
+            ConfigError: the configuration speaks of a category that the index lacks.
+            EncoderError, MissingExtraError: a torch encoder cannot be loaded here.
+        """
+        artifact = open_artifact(folder)
+        scorer, first = open_scorer(artifact), open_first_stage(artifact)
+        encoder = open_encoder(artifact, config.encoder)
+        if first is not None:
+            first = replace(first, encoder=CachedEncoder(first.encoder))
+        semantic, models = _laid_over(artifact, config)
+        bare, examples = _without_models(artifact, config), ExactExamples(artifact)
+        cached, models_left = CachedEncoder(encoder), config.fallback.models
+        return cls(artifact, cached, scorer, first, semantic, models, models_left, examples, bare)
+
+    def with_config(self, config: Config) -> LoadedIndex:
+        """The same artifact and encoders under another configuration; vectors that one has made serve the other.
+
+        Raises:
+            ConfigError: the configuration speaks of a category that the index lacks.
+        """
+        semantic, models = _laid_over(self.artifact, config)
+        bare = _without_models(self.artifact, config)
+        return replace(self, semantic=semantic, models=models, fallback=config.fallback.models, without_models=bare)
+
+
+def _laid_over(artifact: Artifact, config: Config) -> tuple[SemanticStrategy, dict[str, tuple[str, ...]]]:
+    """Thresholds and models of the categories, with the configuration over the artifact."""
+    entries = artifact.manifest.categories
+    unknown = sorted(set(config.categories) - set(entries))
+    if unknown:
+        known = known_names(unknown[0], entries, "it has")
+        raise ConfigError(f"the index {artifact.folder} has no such category; {known}", key=f"categories.{unknown[0]}")
+    models: dict[str, tuple[str, ...]] = {}
+    thresholds = []
+    for name, entry in entries.items():
+        override = config.categories.get(name)
+        models[name] = (override and override.models) or entry.models or config.fallback.models
+        pinned = None if override is None else override.threshold
+        thresholds.append(entry.threshold if pinned is None else pinned)
+    return SemanticStrategy(tuple(entries), np.array(thresholds, dtype=np.float64)), models
+
+
+def _without_models(artifact: Artifact, config: Config) -> frozenset[str]:
+    named = {name for name, override in config.categories.items() if override.models}
+    return frozenset(name for name, entry in artifact.manifest.categories.items() if not entry.models) - named
+
+
+def open_encoder(artifact: Artifact, named: NamedEncoder | None = None) -> Encoder:
+    """The artifact's encoder; warns where this machine's arithmetic differs from the builder's.
+
+    Args:
+        artifact: the verified files.
+        named: the remote or torch encoder that the configuration names (``Config.encoder``).
+
+    Raises:
+        ArtifactError: it cannot be used, or is a remote or torch encoder that ``named`` is not.
+        EncoderError, MissingExtraError: a torch encoder cannot be loaded here.
+    """
+    return stage_encoder(artifact.main, artifact.folder, named)
+
+
+def open_scorer(artifact: Artifact) -> Scorer:
+    """The artifact's prototypes, head and calibration.
+
+    Raises:
+        ArtifactError: the parts do not fit together.
+    """
+    return stage_scorer(artifact.main, artifact.folder)
+
+
+def open_first_stage(artifact: Artifact) -> FirstStage | None:
+    """The artifact's first stage, None where it has none; warns as :func:`open_encoder` does.
+
+    Raises:
+        ArtifactError: its parts do not fit together, or not to the index, or its encoder is none of its own files.
+    """
+    parts, entry = artifact.first, artifact.manifest.first_stage
+    if parts is None or entry is None:
+        return None
+    return FirstStage(stage_encoder(parts, artifact.folder), stage_scorer(parts, artifact.folder), entry.bar)
+
+
+CHUNK = 65_536
+"""Stored vectors that are looked at together, about 100 MB of 384 dimensions."""
+TOGETHER = 64
+"""Texts that are compared with them at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class NearestExample:
+    """A stored example and its cosine to the query."""
+
+    category: str
+    query: str
+    similarity: float
+
+
+def nearest_examples(live: LoadedIndex, text: str, count: int = 5) -> list[NearestExample]:
+    """The ``count`` stored examples that are most similar to ``text``, best first; equal ones in the stored order.
+
+    The examples' vectors are memory-mapped for this call only: routing itself never needs them.
+
+    Args:
+        live: the artifact in memory.
+        text: the routed text (:attr:`semroute.types.Decision.query`).
+        count: how many to return; fewer where the index holds fewer.
+
+    Raises:
+        ArtifactError: the artifact was replaced twice since it was opened, or its examples and vectors do not match.
+    """
+    return nearest_to_each(live.artifact, live.encoder, [text], count)[0]
+
+
+def nearest_to_each(
+    artifact: Artifact, encoder: Encoder, texts: Sequence[str], count: int = 1
+) -> list[list[NearestExample]]:
+    """The ``count`` stored examples that are most similar to each text, as :func:`nearest_examples` lists them.
+
+    Raises:
+        ArtifactError: as :func:`nearest_examples`.
+    """
+    try:
+        vectors = read_npy(artifact.files["vectors"], mmap_mode="r")
+        categories, examples = artifact.examples()
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{error.filename}: gone, since the index was replaced; load it again") from error
+    except (KeyError, ValueError, OSError) as error:
+        raise ArtifactError(f"{artifact.folder}: the stored examples are unusable; build the index again") from error
+    if vectors.shape != (len(examples), encoder.dimensions) or vectors.dtype.kind != "f":
+        raise ArtifactError(f"{artifact.folder}: examples and vectors do not match; build the index again")
+    found = []
+    for start in range(0, len(texts), TOGETHER):
+        asked = encoder.encode(texts[start : start + TOGETHER])
+        with np.errstate(all="ignore"):
+            parts = [asked @ vectors[row : row + CHUNK].T for row in range(0, len(examples), CHUNK)]
+        similarities = np.concatenate(parts or [np.zeros((len(asked), 0), np.float32)], axis=1)
+        if not np.isfinite(similarities).all():
+            raise ArtifactError(f"{artifact.folder}: a stored vector is not finite; build the index again")
+        for one in similarities:
+            best = np.argsort(-one, kind="stable")[:count]
+            found.append([NearestExample(categories[row], examples[row], float(one[row])) for row in best])
+    return found
+
+
+# Where the artifact is: argument, environment, configuration, or built once from the shipped categories.
+
+ENVIRONMENT = "SEMROUTE_INDEX"
+WAIT_S = 600.0
+"""How long a process waits for another one that builds the shipped index."""
+
+log = logging.getLogger("semroute")
+
+
+def locate_index(index: Path | str | None, config: Config) -> Path | None:
+    """The artifact folder that was asked for: the argument, else ``SEMROUTE_INDEX``, else the configuration's if it
+    is there; None when there is none and the shipped categories are to serve.
+
+    The default folder is taken unasked, whoever made it, so an index must be able to do nothing but route: it is data
+    (:func:`semroute.router.load.LoadedIndex.open`). The configuration is not: it is the user's word, as a Makefile is,
+    and names where queries and keys are sent.
+    """
+    if index is not None:
+        return Path(index)
+    named = os.environ.get(ENVIRONMENT)
+    if named:
+        return Path(named)
+    configured = Path(config.index)
+    # A configuration that names another folder than the default one means it: its absence is an error, not a default.
+    if (configured / MANIFEST).exists() or not config.has_default_index:
+        return configured
+    return None
+
+
+def shipped_index(progress: Progress = lambda step, done, total: None) -> Path:
+    """The index of the shipped categories in the user's cache folder, built there on first use (about 30 s).
+
+    Raises:
+        MissingExtraError: it has to be built, and the extra "build" is not installed.
+        ArtifactError: the cache folder cannot be written.
+    """
+    from semroute.data.categories import shipped_folder
+
+    found = built_shipped_index()
+    if found is not None:
+        return found
+    source = shipped_folder()
+    folder = _shipped_at(source)
+    from semroute.learn.build import build_index
+
+    log.info("building the index of the shipped categories once, in %s", folder)
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            build_index(source, folder, progress=progress)
+        except ArtifactBusyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)
+        if (folder / MANIFEST).exists():
+            return folder
+
+
+def built_shipped_index() -> Path | None:
+    """Find the index of the shipped categories in the user's cache folder; None where it was not built yet."""
+    from semroute.data.categories import shipped_folder
+
+    folder = _shipped_at(shipped_folder())
+    return folder if (folder / MANIFEST).exists() else None
+
+
+def _shipped_at(source: Path) -> Path:
+    return platformdirs.user_cache_path("semroute") / f"shipped-{__version__}-{_digest(source)}"
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.yaml")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+# Noticing that an artifact was replaced, and switching to it without dropping a query.
+
+
+class Reloader:
+    """Looks at the manifest's change of time, at most once per interval, and reloads in a thread of its own.
+
+    Args:
+        folder: the artifact's folder.
+        every_s: shortest time between two looks, seconds.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, folder: Path, every_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = folder / MANIFEST
+        self._every_s = every_s
+        self._clock = clock
+        self._seen = _stamp(self._path)
+        self._next = clock() + every_s
+        self._lock = forks.lock()
+        self._is_reloading = False
+        forks.in_child(self, Reloader._after_fork)
+
+    def look(self, reload: Callable[[], None]) -> threading.Thread | None:
+        """Start ``reload`` in the background if the manifest has changed; the thread, if one was started."""
+        now = self._clock()
+        if now < self._next or not self._lock.acquire(blocking=False):
+            return None
+        try:
+            self._next = now + self._every_s
+            stamp = _stamp(self._path)
+            if stamp is None or stamp == self._seen:
+                return None
+            self._seen = stamp
+        finally:
+            self._lock.release()
+        self._is_reloading = True
+        thread = threading.Thread(target=self._reload, args=(reload,), name="semroute-reload", daemon=True)
+        thread.start()
+        return thread
+
+    def _reload(self, reload: Callable[[], None]) -> None:
+        try:
+            reload()
+        except SemrouteError as error:
+            log.warning("the new index cannot be used, the old one goes on serving: %s", error)
+        except Exception:  # whatever else a foreign index leads to must not pass in silence with this thread
+            log.exception("the new index cannot be used, the old one goes on serving")
+        finally:
+            self._is_reloading = False
+
+    def _after_fork(self) -> None:
+        # The thread that was reloading is the parent's: the child has to see the change once more.
+        if self._is_reloading:
+            self._seen, self._is_reloading = None, False
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino

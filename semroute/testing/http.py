@@ -1,0 +1,472 @@
+"""One connection: requests in order, each answered by a handler that is cancelled when the client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from itertools import cycle, repeat
+from typing import Any, Protocol, TypeAlias, cast
+from urllib.parse import parse_qs, unquote
+
+from semroute.testing.replies import Delivery, StreamEvent, Then
+
+# HTTP/1.1 (RFC 9112) as far as a test server needs it: requests out of bytes, and the framing of answers.
+
+_LONGEST_HEAD = 64 * 1024
+_LONGEST_BODY = 64 * 1024 * 1024
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class BadRequestError(Exception):
+    """Bytes that are no HTTP/1.1 request; the connection cannot go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request. ``target`` is path and query as sent; header names are in lower case."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    content: bytes
+    keep_alive: bool
+
+    @property
+    def path(self) -> str:
+        """The path without the query, decoded."""
+        return unquote(self.target.partition("?")[0])
+
+    @property
+    def query(self) -> dict[str, str]:
+        """Parameters of the query; of one that is repeated, the last value."""
+        return {name: values[-1] for name, values in parse_qs(self.target.partition("?")[2]).items()}
+
+    def json(self) -> Any:
+        """The body's JSON; None where it is not JSON."""
+        try:
+            return json.loads(self.content)
+        except (ValueError, RecursionError):
+            return None
+
+
+class RequestParser:
+    """Takes bytes as they arrive, split anywhere, and gives the requests that are complete."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._head: tuple[str, str, dict[str, str], bool] | None = None
+        self._expects = False
+
+    def feed(self, data: bytes) -> list[HttpRequest]:
+        """Add bytes.
+
+        Raises:
+            BadRequestError: they are no request of HTTP/1.1.
+        """
+        self._buffer += data
+        complete = []
+        while (request := self._next()) is not None:
+            complete.append(request)
+        return complete
+
+    def expects_continue(self) -> bool:
+        """Whether the client waits for ``100 Continue`` before it sends the body; true once per request."""
+        expects, self._expects = self._expects, False
+        return expects
+
+    def _next(self) -> HttpRequest | None:
+        if self._head is None:
+            self._head = self._take_head()
+        if self._head is None:
+            return None
+        method, target, headers, keep_alive = self._head
+        if "chunked" in headers.get("transfer-encoding", "").lower():
+            content = self._take_chunks()
+        else:
+            content = self._take_length(headers.get("content-length", "0"))
+        if content is None:
+            return None
+        self._head, self._expects = None, False
+        return HttpRequest(method, target, headers, content, keep_alive)
+
+    def _take_head(self) -> tuple[str, str, dict[str, str], bool] | None:
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._buffer) > _LONGEST_HEAD:
+                raise BadRequestError("the head is too long")
+            return None
+        first, *lines = self._buffer[:end].decode("latin-1").lstrip("\r\n").split("\r\n")
+        del self._buffer[: end + 4]
+        method, _, rest = first.partition(" ")
+        target, _, version = rest.partition(" ")
+        if not target.startswith("/") or not version.startswith("HTTP/1."):
+            raise BadRequestError("the first line is not that of an HTTP/1.1 request")
+        headers = {}
+        for line in lines:
+            name, colon, value = line.partition(":")
+            if not colon:
+                raise BadRequestError("a header has no colon")
+            headers[name.lower()] = value.strip()
+        connection = headers.get("connection", "").lower()
+        self._expects = headers.get("expect", "").lower() == "100-continue"
+        return method, target, headers, connection != "close" if version != "HTTP/1.0" else connection == "keep-alive"
+
+    def _take_length(self, text: str) -> bytes | None:
+        if not text.isascii() or not text.isdigit() or int(text) > _LONGEST_BODY:
+            raise BadRequestError("content-length is not a number, or too large")
+        if len(self._buffer) < int(text):
+            return None
+        return self._take(int(text))
+
+    def _take_chunks(self) -> bytes | None:
+        """The whole chunked body, or None until its last chunk is here (RFC 9112, section 7.1)."""
+        place, content = 0, bytearray()
+        while (end := self._buffer.find(b"\r\n", place)) >= 0:
+            size_text = bytes(self._buffer[place:end]).partition(b";")[0].strip()
+            try:
+                size = int(size_text, 16)
+            except ValueError:
+                raise BadRequestError("the size of a chunk is not a number") from None
+            if size == 0:
+                return self._take_trailer(end, bytes(content))
+            content += self._buffer[end + 2 : end + 2 + size]
+            place = end + 2 + size + 2
+            if len(content) > _LONGEST_BODY:
+                raise BadRequestError("the body is too large")
+        return None
+
+    def _take_trailer(self, place: int, content: bytes) -> bytes | None:
+        end = self._buffer.find(b"\r\n\r\n", place)
+        if end < 0:
+            return None
+        del self._buffer[: end + 4]
+        return content
+
+    def _take(self, length: int) -> bytes:
+        taken = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        return taken
+
+
+def head(status: int, headers: Mapping[str, str]) -> bytes:
+    """Status line and headers of an answer."""
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:  # such as 529
+        phrase = "Unknown"
+    lines = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body; ``data`` must not be empty, as an empty chunk ends the body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+Handler: TypeAlias = "Callable[[HttpRequest, Connection], Awaitable[None]]"
+
+
+class Connection(asyncio.Protocol):
+    """The server's end of a connection.
+
+    A protocol rather than a pair of streams, because it hears at once that the client left.
+
+    Args:
+        handle: answers a request.
+        everyone: the server's open connections, kept up to date.
+        ending: set when the server ends; a connection that is only made then is ended at once.
+
+    Attributes:
+        gone: whether the client left.
+    """
+
+    def __init__(self, handle: Handler, everyone: set[Connection], ending: asyncio.Event) -> None:
+        self.gone = False
+        self._handle = handle
+        self._everyone = everyone
+        self._ending = ending
+        self._parser = RequestParser()
+        self._waiting: deque[HttpRequest] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._everyone.add(self)
+        if self._ending.is_set():  # accepted before the server ended the connections that it knew of
+            self.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.gone = True
+        self._everyone.discard(self)
+        self._writable.set()
+        self.cancel()
+
+    def eof_received(self) -> bool:
+        """A client that says it sends no more has left: nobody half-closes a connection that it waits on."""
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._waiting.extend(self._parser.feed(data))
+        except BadRequestError as error:
+            self._give_up(400, str(error))
+            return
+        if self._parser.expects_continue():
+            self.write(head(100, {}))
+        if self._waiting and self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._serve())
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    # What a handler and the server call.
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, or keep them until they can be sent."""
+        self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait while too many bytes are kept."""
+        if not self._writable.is_set():
+            await self._writable.wait()
+
+    def reset(self) -> None:
+        """End the connection with RST: close() with a linger time of 0."""
+        owner = self._transport.get_extra_info("socket")
+        owner.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+    def close(self) -> None:
+        """End the connection when everything is sent."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection now, and the answer with it."""
+        self.cancel()
+        self._transport.abort()
+
+    def cancel(self) -> None:
+        """End the answer that is under way."""
+        self._waiting.clear()
+        if self._task is not None:
+            self._task.cancel()
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """The answer that is under way."""
+        return self._task
+
+    async def _serve(self) -> None:
+        try:
+            while self._waiting and not self._transport.is_closing():
+                request = self._waiting.popleft()
+                await self._handle(request, self)
+                if not request.keep_alive:
+                    self.close()
+        except Exception as error:  # a bug here or in a user's reply function; the client must not wait for ever
+            said = f"{type(error).__name__}: {error}"
+            asyncio.get_running_loop().call_exception_handler({"message": said, "exception": error})
+            self._give_up(500, said)
+        finally:
+            self._task = None
+
+    def _give_up(self, status: int, message: str) -> None:
+        content = message.encode("utf-8", "replace")
+        headers = {"content-type": "text/plain", "content-length": str(len(content)), "connection": "close"}
+        self.write(head(status, headers) + content)
+        self.close()
+
+
+# Sending an answer: at the speed of a model, in parts, or with the fault that its script asks for.
+
+_FOR_EVER_S = 86_400.0
+_BEFORE_RESET_S = 0.02  # a reset may overtake bytes that the client has not read yet
+_DRIPS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast the model seems to be, seconds: to the headers, from there to the first token, and between tokens.
+
+    An answer that is not streamed comes after all of them.
+    """
+
+    latency_s: float = 0.0
+    first_token_s: float = 0.0
+    token_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer in its wire format: a body, or the events of a stream.
+
+    Attributes:
+        status: HTTP status.
+        headers: of the answer, without its framing.
+        body: bytes; unused where there are events.
+        events: of a stream.
+        tokens: length of a body's text, for its time.
+        error_event: the event that an ``error`` fault sends.
+        malformed_event: the event that a ``malformed`` fault sends.
+        keepalive: bytes of a sign of life.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+    events: tuple[StreamEvent, ...] | None = None
+    tokens: int = 0
+    error_event: bytes = b""
+    malformed_event: bytes = b""
+    keepalive: bytes = b": keep-alive\n\n"
+
+
+class Out(Protocol):
+    """Where bytes go."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, or keep them until they can be sent."""
+
+    async def drain(self) -> None:
+        """Wait while too many bytes are kept."""
+
+    def reset(self) -> None:
+        """End the connection with RST."""
+
+    def close(self) -> None:
+        """End the connection in order."""
+
+
+async def deliver(out: Out, response: Response, delivery: Delivery, speed: Speed) -> None:
+    """Send one answer; where a fault ends the connection, ``out`` is closed."""
+    if response.events is None:
+        await _deliver_body(out, response, delivery, speed)
+    else:
+        await _deliver_events(out, response, response.events, delivery, speed)
+
+
+async def _deliver_body(out: Out, response: Response, delivery: Delivery, speed: Speed) -> None:
+    thinking = speed.first_token_s + speed.token_s * max(0, response.tokens - 1) if response.tokens else 0.0
+    if thinking:
+        await asyncio.sleep(thinking)
+    start = head(response.status, {**response.headers, "content-length": str(len(response.body))})
+    if delivery.then in ("stall", "reset", "close"):
+        out.write(start + response.body[: len(response.body) // 2])
+        await _end(out, delivery.then)
+    elif delivery.sizes or delivery.interval_s:
+        out.write(start)
+        sizes = delivery.sizes or (len(response.body) // _DRIPS + 1,)
+        await _send_slowly(out, _sliced(response.body, sizes), delivery.interval_s)
+    else:
+        out.write(start + response.body)
+        await out.drain()
+
+
+async def _deliver_events(
+    out: Out, response: Response, events: tuple[StreamEvent, ...], delivery: Delivery, speed: Speed
+) -> None:
+    sent, ending = _planned(response, events, delivery)
+    out.write(head(response.status, {**response.headers, "transfer-encoding": "chunked"}))
+    if delivery.sizes:
+        content = b"".join(event.data for event in sent)
+        await _send_slowly(out, map(chunk, _sliced(content, delivery.sizes)), delivery.interval_s)
+    elif delivery.interval_s:
+        await _send_slowly(out, (chunk(event.data) for event in sent), delivery.interval_s)
+    else:
+        await _send_paced(out, sent, speed)
+    if ending == "stall" and delivery.keepalive_s:
+        await _send_slowly(out, repeat(chunk(response.keepalive)), delivery.keepalive_s)
+    elif ending in ("stall", "reset"):
+        await _end(out, ending)
+    else:
+        out.write(LAST_CHUNK)
+        await out.drain()
+
+
+def _planned(
+    response: Response, events: tuple[StreamEvent, ...], delivery: Delivery
+) -> tuple[Sequence[StreamEvent], Then | None]:
+    """The events to send, and how the connection ends."""
+    then = delivery.then
+    if then is None:
+        return events, None
+    if then == "unmarked":
+        return [event for event in events if event.kind != "end"], None
+    place = _after_finish(events) if delivery.at_end else _place(events, delivery.after)
+    if then == "error":
+        return [*events[:place], StreamEvent(response.error_event, "frame")], None
+    if then == "malformed":
+        return [*events[:place], StreamEvent(response.malformed_event, "frame"), *events[place:]], None
+    return events[:place], then
+
+
+def _place(events: Sequence[StreamEvent], after: int | None) -> int:
+    """Where a fault comes: before the piece that follows ``after`` pieces, and before the finish at the latest."""
+    sent = 0
+    for place, event in enumerate(events):
+        if event.kind in ("finish", "end") or (event.kind == "piece" and sent == after):
+            return place
+        sent += event.kind == "piece"
+    return len(events)
+
+
+def _after_finish(events: Sequence[StreamEvent]) -> int:
+    """Where a fault comes that leaves the reason why the answer ended: before what may follow it."""
+    return 1 + next(place for place, event in enumerate(events) if event.kind == "finish")
+
+
+async def _send_paced(out: Out, events: Iterable[StreamEvent], speed: Speed) -> None:
+    """Each event as a chunk of its own; what no wait parts goes out in one write."""
+    ready: list[bytes] = []
+    wait = speed.first_token_s
+    for event in events:
+        if event.kind == "piece":
+            if wait:
+                out.write(b"".join(ready))
+                ready.clear()
+                await out.drain()
+                await asyncio.sleep(wait)
+            wait = speed.token_s
+        ready.append(chunk(event.data))
+    out.write(b"".join(ready))
+    await out.drain()
+
+
+async def _send_slowly(out: Out, parts: Iterable[bytes], interval_s: float) -> None:
+    for part in parts:
+        out.write(part)
+        await out.drain()
+        await asyncio.sleep(interval_s)
+
+
+def _sliced(content: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
+    start = 0
+    for size in cycle(sizes):
+        if start >= len(content):
+            return
+        yield content[start : start + size]
+        start += size
+
+
+async def _end(out: Out, then: Then) -> None:
+    await out.drain()
+    if then == "stall":
+        await asyncio.sleep(_FOR_EVER_S)
+    if then == "reset":
+        await asyncio.sleep(_BEFORE_RESET_S)
+        out.reset()
+    else:
+        out.close()

@@ -1,0 +1,17 @@
+"""What can be seen in a text without a model: its language, code, keywords, patterns."""
+
+from semroute.text.code import looks_like_code
+from semroute.text.language import LANGUAGES, detect_language, prepare_language_detection
+from semroute.text.normalise import folded, has_words
+from semroute.text.patterns import LinearPattern, PatternError
+
+__all__ = [
+    "LANGUAGES",
+    "LinearPattern",
+    "PatternError",
+    "detect_language",
+    "folded",
+    "has_words",
+    "looks_like_code",
+    "prepare_language_detection",
+]

@@ -1,0 +1,77 @@
+"""The language of a text, by py3langid: naive Bayes over byte n-grams (Lui and Baldwin, ACL 2012), its model inside the
+package.
+
+It was chosen over lingua by measurement. Of the 192 short queries in 30 languages of the tests' set 187 are right,
+lingua's 188 (both choosing among the same 42 languages); but it takes 4.5 MB installed against 96 MB, 0.04 ms a query
+against 0.23, and, for 18 languages, 0.6 s and 121 MB to load against 1.8 s and 372 MB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from semroute import forks
+from semroute._optional import require
+
+# fmt: off
+LANGUAGES = frozenset((
+    "ar", "bg", "bn", "cs", "da", "de", "el", "en", "es", "et", "fa", "fi", "fr", "he", "hi", "hr", "hu", "id",
+    "it", "ja", "ko", "lt", "lv", "nl", "no", "pl", "pt", "ro", "ru", "sk", "sl", "sr", "sv", "sw", "ta", "te",
+    "th", "tr", "uk", "ur", "vi", "zh",
+))
+# fmt: on
+"""ISO 639-1 codes that are told apart. Rarer languages, of which the model knows a hundred more, are left out: a short
+text in one of these is too often taken for a rare one that resembles it."""
+
+LEAST_CONFIDENCE = 0.3
+"""Below this the language counts as not known; any value from 0.1 to 0.4 does the same on the tests' "dev" rows."""
+
+_SEEN = 1000
+"""Characters at each end of a text that are looked at, so that a long one costs no more than a short one."""
+
+_NOT_A_LANGUAGE = "zxx"
+"""The model's class for what has no linguistic content."""
+
+_Classify: TypeAlias = Callable[[str], tuple[str, float]]
+
+_loading = forks.lock()
+_classify: _Classify | None = None
+
+
+def detect_language(text: str) -> str | None:
+    """The language of ``text``: an ISO 639-1 code of :data:`LANGUAGES`, or None where the text is too short or unsure.
+
+    Of the "test" rows of the tests' set, 96 short queries in 30 languages and 12 texts in none, 91 get their language,
+    5 that of a close relation (Norwegian for Swedish, Slovak for Czech and the like), and the 12 get None. The first
+    call takes about half a second to load the model; after that a query takes about 0.04 ms. Safe to call from
+    several threads.
+
+    Raises:
+        MissingExtraError: the extra "language" is not installed.
+    """
+    classify = _classify or _load()
+    seen = text if len(text) <= 2 * _SEEN else f"{text[:_SEEN]}\n{text[-_SEEN:]}"
+    language, confidence = classify(seen)
+    return language if confidence >= LEAST_CONFIDENCE and language != _NOT_A_LANGUAGE else None
+
+
+def prepare_language_detection() -> None:
+    """Load the model now, so that no query waits for it.
+
+    Raises:
+        MissingExtraError: the extra "language" is not installed.
+    """
+    _load()
+
+
+def _load() -> _Classify:
+    global _classify
+    with _loading:
+        if _classify is None:
+            module = require("py3langid.langid", what="telling languages apart", extra="language")
+            # An identifier of our own: the package's shared one may be restricted by anybody else in the process.
+            identifier = module.LanguageIdentifier.from_model_file(module.MODEL_FILE, norm_probs=True)
+            identifier.set_languages([*sorted(LANGUAGES), _NOT_A_LANGUAGE])
+            _classify = identifier.classify
+        return _classify

@@ -1,0 +1,140 @@
+"""A router against labelled queries: how right it is, and how fast."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semroute.data.examples import LabelledQuery
+from semroute.encoders.cache import CachedEncoder
+from semroute.errors import DataError
+from semroute.evaluate.routing import Evaluation, Mistake, ScoredQueries, evaluate, mistakes
+from semroute.learn.artifact import CHUNK
+from semroute.learn.tune import label_numbers
+from semroute.router.decide import score_texts, settled_scores
+from semroute.router.load import LoadedIndex
+from semroute.router.router import Router
+from semroute.types import Encoder
+from semroute.types.progress import Progress
+
+LATENCY_QUERIES = 500
+"""Enough for a p99 that rests on five queries."""
+WARM_UP = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionLatency:
+    """Wall time of ``route()`` for single queries that were not seen before, milliseconds; over ``n`` queries."""
+
+    p50: float
+    p99: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What ``semroute evaluate`` shows: the figures against the labels, and the time a query takes.
+
+    ``answered_first`` is the share of the queries that the first stage answers; None where the index has none.
+    ``mistakes`` are the queries that went elsewhere than their labels say.
+    """
+
+    evaluation: Evaluation
+    latency: DecisionLatency
+    answered_first: float | None = None
+    mistakes: tuple[Mistake, ...] = ()
+
+
+def score_rows(
+    live: LoadedIndex,
+    rows: Sequence[LabelledQuery],
+    *,
+    path: Path | None = None,
+    progress: Progress = lambda step, done, total: None,
+) -> ScoredQueries:
+    """:func:`score_by_stage` without the stages."""
+    return score_by_stage(live, rows, path=path, progress=progress)[0]
+
+
+def score_by_stage(
+    live: LoadedIndex,
+    rows: Sequence[LabelledQuery],
+    *,
+    path: Path | None = None,
+    progress: Progress = lambda step, done, total: None,
+) -> tuple[ScoredQueries, NDArray[np.bool_]]:
+    """Score labelled queries by the artifact that serves; the scores, and ``(n,)`` whether the first stage answers.
+
+    Args:
+        live: the artifact in memory.
+        rows: labelled queries.
+        path: their file, for messages.
+        progress: called with a step's name, what is done and the total.
+
+    Raises:
+        DataError: no rows, or a label that the index lacks.
+    """
+    if not rows:
+        raise DataError("no labelled queries", path=path)
+    names = live.semantic.names
+    labels = label_numbers(rows, names, path)
+    parts, settled = [], []
+    for start in range(0, len(rows), CHUNK):
+        texts = [row.query for row in rows[start : start + CHUNK]]
+        parts.append(score_texts(live, texts))
+        settled.append(settled_scores(live, texts, parts[-1]))
+        progress("embedding", min(start + CHUNK, len(rows)), len(rows))
+    scores = np.concatenate(settled)
+    confidence = np.concatenate([part.confidence for part in parts])
+    return ScoredQueries(names, scores, confidence, labels), np.concatenate([part.first for part in parts])
+
+
+def measure(
+    router: Router,
+    rows: Sequence[LabelledQuery],
+    *,
+    path: Path | None = None,
+    latency_queries: int = LATENCY_QUERIES,
+    progress: Progress = lambda step, done, total: None,
+) -> Measurement:
+    """Evaluate a router, thresholds of its configuration included, and time it on up to ``latency_queries`` rows.
+
+    Raises:
+        DataError: no rows, or a label that the index lacks.
+    """
+    scored, first = score_by_stage(router.live, rows, path=path, progress=progress)
+    thresholds = router.live.semantic.thresholds
+    evaluation, wrong = evaluate(scored, thresholds), mistakes(scored, thresholds)
+    latency = time_queries(router, [row.query for row in rows], latency_queries, progress)
+    return Measurement(evaluation, latency, None if router.live.first is None else float(first.mean()), wrong)
+
+
+def time_queries(
+    router: Router,
+    queries: Sequence[str],
+    most: int = LATENCY_QUERIES,
+    progress: Progress = lambda step, done, total: None,
+) -> DecisionLatency:
+    """Route up to ``most`` of ``queries``, evenly spread, one at a time and without the cache of vectors."""
+    live = router.live
+    first = None if live.first is None else replace(live.first, encoder=_uncached(live.first.encoder))
+    uncached = Router(replace(live, encoder=_uncached(live.encoder), first=first), router.config)
+    chosen = [queries[place] for place in np.unique(np.linspace(0, len(queries) - 1, most).astype(int))]
+    for query in chosen[:WARM_UP]:
+        uncached.route(query)
+    times = np.empty(len(chosen))
+    for number, query in enumerate(chosen):
+        start = time.perf_counter()
+        uncached.route(query)
+        times[number] = (time.perf_counter() - start) * 1000.0
+        progress("timing", number + 1, len(chosen))
+    return DecisionLatency(float(np.percentile(times, 50)), float(np.percentile(times, 99)), len(chosen))
+
+
+def _uncached(encoder: Encoder) -> Encoder:
+    return encoder.encoder if isinstance(encoder, CachedEncoder) else encoder
