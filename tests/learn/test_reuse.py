@@ -14,7 +14,7 @@ from tiny import edit, put
 from semroute.index import Artifact, open_artifact
 from semroute.learn import fit as fit_module
 from semroute.learn.build import PROBES, with_thresholds
-from semroute.learn.choices import VAGUE_ASKS
+from semroute.texts.vague import VAGUE_ASKS
 from semroute.learn.pipeline import EncoderChoice, build_index
 
 DIMENSIONS = "dimensions"  # what a remote encoder asks for its vectors' length
