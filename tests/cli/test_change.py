@@ -52,7 +52,7 @@ def test_repeats_and_lost_thresholds_are_warnings(own_index: Path) -> None:
         (["add", "code", "x" * 5000 + ".txt"], "cannot be read"),
         (["add", "a\tb", "text"], "a category's name must be printable text"),
         (["remove", "tax"], 'no category "tax"'),
-        (["remove", "cokking"], 'no category "cokking"; did you mean "cooking"?'),
+        (["remove", "cokking"], 'no category "cokking"; it has code, cooking, law; did you mean "cooking"?'),
         (["remove", "law", "--example", "none such"], "no example 'none such'"),
     ],
 )

@@ -15,7 +15,7 @@ from semroute.index import Artifact, open_artifact
 from semroute.learn import fit
 from semroute.learn.artifact import PROBES, with_thresholds
 from semroute.learn.build import EncoderChoice, build_index
-from semroute.learn.fit import VAGUE_ASKS
+from semroute.text.asks import VAGUE_ASKS
 
 DIMENSIONS = "dimensions"  # what a remote encoder asks for its vectors' length
 ALWAYS_EMBEDDED = {*PROBES, *VAGUE_ASKS, DIMENSIONS}
