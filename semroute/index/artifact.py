@@ -247,6 +247,7 @@ def _previous(folder: Path) -> list[Manifest]:
 def _adopt(path: Path, folder: Path, staging: Path, known: Mapping[str, FileEntry]) -> FileEntry:
     """Move a staged file to its name by hash, or copy one that lies elsewhere; a file that is there is kept."""
     if path.parent == folder and path.name in known:
+        path.stat()  # verified when the index was opened; it may have gone since
         return known[path.name]
     sha256 = _sha256(path)
     target = folder / f"{path.stem.split('-')[0]}-{sha256[:16]}{path.suffix}"
