@@ -116,7 +116,7 @@ class Recorder(MemoryGates):
         super().__init__(config.breaker)
         self.told: list[tuple[str, CallResult, float | None, str | None]] = []
 
-    async def leave(self, leave: Permit, ending: CallResult, **more: Any) -> None:
+    async def release(self, leave: Permit, ending: CallResult, **more: Any) -> None:
         self.told.append((leave.place.deployment, ending, more.get("wait_s"), more.get("reason")))
         await super().release(leave, ending, **more)
 
