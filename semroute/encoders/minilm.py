@@ -140,7 +140,7 @@ def build_graph(weights: Weights, precision: Precision = "int8", *, watched: boo
 
 @cache
 def _ranges() -> Mapping[str, Wide]:
-    """Return the least and the largest activations by channel, ``(384,)`` each."""
+    """Return the least and largest activations by channel, ``(384,)`` each."""
     with (files("semroute.encoders") / "minilm_ranges.npz").open("rb") as file, np.load(file) as stored:
         return {name: stored[name].astype(np.float64) for name in stored.files}
 

@@ -47,7 +47,7 @@ class Tokens:
     Args:
         path: a Hugging Face ``tokenizer.json``.
         max_tokens: ids kept of a text, special tokens included: head and tail of a longer one.
-        special: whether to add the special tokens ([CLS], [SEP]).
+        special: true to add the special tokens ([CLS], [SEP]).
 
     Raises:
         EncoderError: the file is missing or is not a tokenizer.

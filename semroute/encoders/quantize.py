@@ -170,7 +170,10 @@ def blockwise(matrix: Matrix, block: int = BLOCK) -> tuple[NDArray[np.uint8], Ma
 
 
 def by_column(matrix: Matrix) -> tuple[NDArray[np.int8], Matrix]:
-    """Quantise ``(k, n)`` weights to int8 with ``(n,)`` float32 scales: ``weight = value * scale``."""
+    """Quantise ``(k, n)`` weights to int8 with a scale for each column.
+
+    Returns the values and ``(n,)`` float32 scales: ``weight = value * scale``.
+    """
     scales = np.abs(matrix).max(axis=0) / 127
     return np.rint(matrix / np.where(scales == 0, 1, scales)).astype(np.int8), scales.astype(np.float32)
 

@@ -91,7 +91,7 @@ class StaticEncoder:
         return _unit(vectors, self._nowhere)
 
     def unknown(self, texts: Sequence[str]) -> list[bool]:
-        """Tell for each text whether its tokenizer knows none of its words."""
+        """Return for each text if the tokenizer knows none of its words."""
         return self._tokens.unknown(texts)
 
     def _known(self, tokens: Sequence[int]) -> Sequence[int]:
