@@ -1,4 +1,4 @@
-"""Recent vectors, remembered."""
+"""LRU cache of vectors in front of an encoder."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from semroute import forks
 from semroute.types import Encoder, Matrix
 
 LONG = 512
-"""Texts longer than this, in characters, are remembered by their hash, so that the cache stays small."""
+"""Characters of a text beyond which its cache key is a hash, so that the cache stays small."""
 
 
 class CachedEncoder:
-    """An encoder that remembers the vectors of the last ``size`` different texts (least recently used go first).
+    """Encoder with an LRU cache of the last ``size`` different texts.
 
-    Safe to share between threads; a caller owns the array that it gets, so changing it cannot harm the cache.
+    Safe to share between threads; a caller owns the array that it gets, so changing it cannot corrupt the cache.
 
     Args:
-        encoder: what makes the vectors.
-        size: texts to remember, at least 1.
+        encoder: the wrapped encoder.
+        size: texts to cache, at least 1.
     """
 
     def __init__(self, encoder: Encoder, size: int = 4096) -> None:
@@ -38,24 +38,26 @@ class CachedEncoder:
 
     @property
     def name(self) -> str:
-        """The name of the encoder inside."""
+        """Name of the wrapped encoder."""
         return self.encoder.name
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of the encoder inside."""
+        """Fingerprint of the wrapped encoder."""
         return self.encoder.fingerprint
 
     @property
     def dimensions(self) -> int:
-        """The length of a vector."""
+        """Length of a vector."""
         return self.encoder.dimensions
 
     def encode(self, texts: Sequence[str]) -> Matrix:
-        """Embed ``texts``; ``(len(texts), dimensions)`` float32, unit rows. Only unknown texts are encoded, once each.
+        """Embed ``texts``, running the encoder only on texts not in the cache.
+
+        Returns ``(len(texts), dimensions)`` float32, unit rows. Each missing text is encoded once.
 
         Raises:
-            EncoderError: the encoder inside failed; nothing of the batch is remembered then.
+            EncoderError: the wrapped encoder failed; nothing of the batch is cached then.
             TypeError: ``texts`` is one string.
         """
         if isinstance(texts, str):
@@ -64,7 +66,7 @@ class CachedEncoder:
         found = self._look_up(keys)
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
         if missing:
-            # Outside the lock: a slow batch must not hold up those whose vectors are here.
+            # Outside the lock: a slow batch must not block callers whose vectors are cached.
             fresh = self.encoder.encode(list(missing.values()))
             found.update(zip(missing, fresh, strict=True))
             self._remember({key: found[key].copy() for key in missing})
@@ -74,7 +76,10 @@ class CachedEncoder:
         return vectors
 
     def unknown(self, texts: Sequence[str]) -> list[bool]:
-        """Tell for each text whether the encoder inside knows none of its words; False where it cannot tell."""
+        """Return for each text if the encoder knows none of its words.
+
+        False where the wrapped encoder cannot determine it.
+        """
         unknown = getattr(self.encoder, "unknown", None)
         return [False] * len(texts) if unknown is None else list(unknown(texts))
 

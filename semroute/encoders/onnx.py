@@ -1,6 +1,8 @@
-"""The default encoder: a sentence transformer as one int8 ONNX graph, run by ONNX Runtime on the CPU.
+"""Default encoder: a sentence transformer as an int8 ONNX graph.
 
-It needs neither torch nor sentence-transformers; :mod:`semroute.encoders.export` makes its files.
+ONNX Runtime runs it on the CPU. The tokenizer, the safety check of ONNX files and the graph runner
+(:class:`TextGraph`) are here too. It needs neither torch nor sentence-transformers; :mod:`semroute.encoders.export`
+makes its files.
 """
 
 from __future__ import annotations
@@ -24,28 +26,28 @@ from semroute.storage import read_json
 from semroute.text.normalise import head_and_tail, prepare
 from semroute.types import Matrix
 
-# Texts to token ids, with the ``tokenizers`` package alone.
+# Tokenisation, with the ``tokenizers`` package alone.
 
 MOST_BYTES = 128 << 20
-"""Of a tokenizer; one for a vocabulary of 260,000 tokens in a hundred languages has 35 MB."""
+"""Size limit of a tokenizer file; one for a vocabulary of 260,000 tokens in a hundred languages has 35 MB."""
 
 _PLAIN_WORD = re.compile(r"(?<![^\W_])[A-Za-z]{1,32}(?![^\W_])")
-"""A word that every tokenizer with a token for each letter can write, if it must, letter by letter."""
+"""Word that every tokenizer with a token for each letter can spell, if need be letter by letter."""
 
 _WITH_UNKNOWN_TOKEN = frozenset({"WordPiece", "WordLevel", "BPE"})
-"""Models of the library that show their token for what is unknown; ``Unigram`` has an id, which it hides."""
+"""Models of the library that expose their unknown token; ``Unigram`` has an id, which it hides."""
 
 _SAMPLE_TOKENS = 16
-"""A long text is known or not by its ends, of 16 characters a token each."""
+"""Tokens, at 16 characters each, of the ends of a long text that are tested for unknown words."""
 
 
 class Tokens:
-    """A ``tokenizer.json`` that gives at most ``max_tokens`` ids a text.
+    """Tokenizer that returns at most ``max_tokens`` ids a text.
 
     Args:
         path: a Hugging Face ``tokenizer.json``.
         max_tokens: ids kept of a text, special tokens included: head and tail of a longer one.
-        special: whether to add the special tokens ([CLS], [SEP]).
+        special: true to add the special tokens ([CLS], [SEP]).
 
     Raises:
         EncoderError: the file is missing or is not a tokenizer.
@@ -70,11 +72,11 @@ class Tokens:
 
     @property
     def vocabulary_size(self) -> int:
-        """Tokens that the tokenizer knows, added ones included."""
+        """Number of tokens in the vocabulary, added ones included."""
         return int(self._tokenizer.get_vocab_size())
 
     def __call__(self, texts: Sequence[str]) -> list[Sequence[int]]:
-        """Ids of each text; a text without any is the empty list."""
+        """Return the ids of each text; the empty list where there are none."""
         prepared = prepare(texts, self._max_tokens)
         encode = self._tokenizer
         if len(prepared) == 1 or not self._batches:  # handing one over to the pool of threads costs more than it saves
@@ -84,10 +86,10 @@ class Tokens:
         return [head_and_tail(encoding.ids, self._max_tokens) for encoding in encodings]
 
     def unknown(self, texts: Sequence[str]) -> list[bool]:
-        """Tell for each text whether the vocabulary has none of its words.
+        """Return for each text if the vocabulary has none of its words.
 
-        Such texts have no token, or only the one for what is unknown, and beside it punctuation; they would all get the
-        same vector, whatever they say: emoji, or scripts that the vocabulary lacks.
+        Such texts have no token, or only the unknown one and punctuation; they would all get the same vector, whatever
+        their content: emoji, or scripts that the vocabulary does not cover.
 
         Raises:
             EncoderError: the tokenizer's file is gone.
@@ -122,7 +124,10 @@ class Tokens:
 
     @cached_property
     def _spells_letters(self) -> bool:
-        """Whether every word of Latin letters has tokens; where nothing is unknown, tokens may be bytes."""
+        """True if every word of Latin letters has tokens.
+
+        Where nothing is unknown, tokens may be bytes.
+        """
         if self._unknown_id is None:
             return True
         inner = getattr(self._tokenizer.model, "continuing_subword_prefix", None) or ""
@@ -144,10 +149,12 @@ def _has_letter(span: str) -> bool:
 
 
 def unknown_id(tokenizer_path: Path) -> int | None:
-    """Id of the token that stands for what is unknown; None where there is none, as in vocabularies of bytes.
+    """Return the id of the unknown token; None where there is none.
+
+    Vocabularies of bytes have none.
 
     Raises:
-        EncoderError: the file is gone, or is no ``tokenizer.json``.
+        EncoderError: the file is gone, or is not a ``tokenizer.json``.
     """
     try:
         model = read_json(tokenizer_path, MOST_BYTES)["model"]
@@ -162,15 +169,15 @@ def unknown_id(tokenizer_path: Path) -> int | None:
     return unknown if isinstance(unknown, int) else None
 
 
-# What an ONNX file may not hold, found in its bytes before ONNX Runtime opens it.
+# Safety check of an ONNX file, on its bytes, before ONNX Runtime opens it.
 #
-# A graph that reads tensors from other files leaves the hashes of its folder, and with ONNX Runtime before 1.24 the
-# folder itself. Loops have no bound on their turns. Only the messages on the way to tensors and nodes are looked into;
-# the field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3, the wire format is
+# A graph that reads tensors from other files escapes the hashes of its folder, and with ONNX Runtime before 1.24 the
+# folder itself. Loops have unbounded iterations. Only the messages on the path to tensors and nodes are parsed; the
+# field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3, the wire format is
 # https://protobuf.dev/programming-guides/encoding/.
 
 MOST_FIELDS = 2_000_000
-"""Fields that are looked at; a graph of a hundred layers has some 20,000."""
+"""Limit of parsed fields; a graph of a hundred layers has some 20,000."""
 LOOPS = {b"Loop", b"Scan", b"SequenceMap"}
 
 # Messages, and which of their fields hold which others.
@@ -192,10 +199,10 @@ _Field: TypeAlias = tuple[int, int, int, int]
 
 
 def check_graph_file(path: Path) -> None:
-    """Refuse an ONNX file with data outside of it, or with a loop.
+    """Raise if an ONNX file has external data or a loop.
 
     Raises:
-        EncoderError: it has; or it is missing, empty or no ONNX file.
+        EncoderError: it has; or it is missing, empty or not an ONNX file.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -227,10 +234,10 @@ def _problem(content: mmap.mmap) -> str | None:
 
 
 def _fields(content: mmap.mmap, at: int, end: int) -> Iterator[_Field]:
-    """The fields of a message.
+    """Yield the fields of a message.
 
     Raises:
-        ValueError, IndexError: it is none.
+        ValueError, IndexError: it is not a message.
     """
     while at < end:
         key, at = _varint(content, at)
@@ -263,24 +270,28 @@ def _varint(content: mmap.mmap, at: int) -> tuple[int, int]:
     raise ValueError("not a message of protobuf")
 
 
-# A transformer as one ONNX graph, run by ONNX Runtime on the CPU: texts in, a row of numbers for each out.
+# Graph runner: a transformer as one ONNX graph, with a row of numbers for each text.
 
 BATCH = 32
-"""Most texts, of similar length, in one run: more gain nothing on a CPU, and cost padding."""
+"""Most texts, of similar length, in one run; more gain nothing on a CPU, and cost padding."""
 
 BATCH_TOKENS = 384
-"""Most tokens in one run, unless a single text has more. From 150 on a token costs the same, and from 500 on more, as
-what one layer hands to the next no longer fits into a core's cache."""
+"""Most tokens in one run, unless a single text has more.
+
+From 150 on a token costs the same, and from 500 on more, as activations no longer fit into a core's cache."""
 
 LARGE = 64 * 1024 * 1024
-"""Bytes of a graph from which several threads share one run. The weights of a smaller one stay in the cache, and a
-short text is done before a second thread has woken up; a larger one waits for memory, which several cores read faster.
-"""
+"""Bytes of a graph from which several threads share one run.
+
+The weights of a smaller one stay in the cache, and a short text is done before a second thread has woken up; a larger
+one is bound by memory, which several cores read faster."""
 
 MOST_SHARING = 4
 SPIN_US = 200
-"""For how long a thread waits awake for the next part of a run: longer than between two parts, and little CPU after a
-run. Asleep they would cost more than they gain, and ONNX Runtime's own wait burns 10 ms of CPU after each run."""
+"""Microseconds that a thread spins for the next part of a run.
+
+Longer than the gap between two parts, and little CPU after a run. Sleeping threads would cost more than they gain, and
+ONNX Runtime's own wait burns 10 ms of CPU after each run."""
 
 
 NO_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED")
@@ -289,22 +300,22 @@ _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 
 
 class TextGraph:
-    """Text to rows of numbers by an ONNX graph and the tokenizer that it was made with.
+    """ONNX graph with its tokenizer: texts to rows of numbers.
 
     The graph takes ``input_ids`` and ``attention_mask`` (and ``token_type_ids`` where it has that input), int64
-    ``(batch, tokens)``, and gives float32 ``(batch, width)``. Safe to share between threads.
+    ``(batch, tokens)``, and returns float32 ``(batch, width)``. Safe to share between threads.
 
     Args:
         model_path: the ``.onnx`` file.
         tokenizer_path: its ``tokenizer.json``.
-        width: of a row.
+        width: length of a row.
         max_tokens: longer texts keep head and tail.
-        threads: threads that share many texts, and those of a :data:`LARGE` graph a single one too; as many as there
-            are cores when None.
+        threads: threads that share many texts, and with a :data:`LARGE` graph a single text too; all available cores
+            when None.
 
     Raises:
         EncoderError: a file is missing or damaged, the graph has data in other files or a loop, or its inputs or its
-            output are others.
+            output are not these.
     """
 
     def __init__(
@@ -370,7 +381,7 @@ class TextGraph:
         return rows
 
     def unknown(self, texts: Sequence[str]) -> list[bool]:
-        """Tell for each text whether the tokenizer knows none of its words."""
+        """Return for each text if the tokenizer knows none of its words."""
         return self._tokens.unknown(texts)
 
     def _pool(self) -> ThreadPoolExecutor:
@@ -407,10 +418,12 @@ class TextGraph:
         return self._session
 
     def _after_fork(self) -> None:
-        """Leave the parent its threads; the graph is loaded again, on first use, only where it cannot run without.
+        """Detach from the parent's threads after a fork.
+
+        The graph is loaded again, on first use, only where it cannot run without them.
 
         A graph of one thread runs on its caller's, and its weights stay shared with the parent, unless another thread
-        was within it at that moment and may have held one of its locks.
+        was running it at that moment and may have held one of its locks.
         """
         forks.leave_behind(self._workers)
         self._workers = None
@@ -421,7 +434,10 @@ class TextGraph:
 
 
 def padded(ids: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """``(n, longest)`` int64 ids, 0 where a text has ended, and the mask that is 1 where it has not."""
+    """Pad token ids to a batch; return ids and mask.
+
+    Both are ``(n, longest)`` int64: ids are 0 past the end of a text, where the mask is 0 too, and 1 elsewhere.
+    """
     if len(ids) == 1:
         alone = np.array(ids, dtype=np.int64)
         return alone, np.ones_like(alone)
@@ -435,7 +451,10 @@ def padded(ids: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def length_batches(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Row numbers in groups of similar length, longest first, so that the last groups to finish are short ones."""
+    """Group row numbers by similar length, longest first.
+
+    The last groups to finish are then short ones.
+    """
     batches: list[list[int]] = []
     room = 0
     for row in sorted(range(len(lengths)), key=lambda row: lengths[row], reverse=True):
@@ -448,15 +467,17 @@ def length_batches(lengths: Sequence[int], size: int) -> list[list[int]]:
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def runtime() -> Any:
-    """Import ONNX Runtime without its telemetry, which it starts on import from version 1.29 on.
+    """Import ONNX Runtime without its telemetry.
 
-    It would send what it runs to its vendor, and its thread, which no fork copies, lets a forked child hang at its end.
-    The variable is not left behind. Where the application imported ONNX Runtime before, its own choice stands.
+    From version 1.29 on the telemetry starts on import.
+
+    It would report what it runs to its vendor, and its thread, which no fork copies, lets a forked child hang at exit.
+    The environment variables are removed again. Where the application imported ONNX Runtime before, its choice stands.
 
     Source: https://github.com/microsoft/onnxruntime/blob/main/docs/Privacy.md
     """
@@ -478,7 +499,7 @@ def _session(path: Path, threads: int) -> Any:
     # Many texts are faster as several runs of one thread each than as one run of several threads.
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
-    # What was looked into, whatever the file is called: ONNX Runtime takes an .ort file for another format.
+    # The format that was checked, whatever the file is called: ONNX Runtime reads an .ort file as another format.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return onnxruntime.InferenceSession(
@@ -493,24 +514,27 @@ def _session(path: Path, threads: int) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    """The start of a foreign message, which may hold names of a foreign file."""
+    """Return the escaped start of a foreign error message.
+
+    It may hold names of a foreign file.
+    """
     lines = str(error).strip().splitlines()
     return ascii(lines[0][:300])[1:-1] if lines else type(error).__name__
 
 
 class OnnxEncoder:
-    """Text to unit vectors by a :class:`~semroute.encoders.onnx.TextGraph` that pools and normalises too.
+    """Encoder by an ONNX graph that pools and normalises too.
 
-    Safe to share between threads.
+    Runs a :class:`~semroute.encoders.onnx.TextGraph`. Safe to share between threads.
 
     Args:
         model_path: the ``.onnx`` file.
         tokenizer_path: its ``tokenizer.json``.
-        name: for people.
+        name: display name.
         fingerprint: changes whenever the same text could get another vector.
         dimensions: length of a vector.
         max_tokens: longer texts keep head and tail.
-        threads: threads that share many texts; as many as there are cores when None.
+        threads: threads that share many texts; all available cores when None.
 
     Raises:
         EncoderError: a file is missing or damaged, or the graph's output has other dimensions.
@@ -541,14 +565,18 @@ class OnnxEncoder:
         return f"OnnxEncoder(name={self.name!r}, dimensions={self.dimensions})"
 
     def encode(self, texts: Sequence[str]) -> Matrix:
-        """Embed ``texts``; ``(len(texts), dimensions)`` float32, unit rows, in the order of ``texts``."""
+        """Embed ``texts``, in order.
+
+        Returns ``(len(texts), dimensions)`` float32, unit rows.
+        """
         return self._graph(texts)
 
     def unknown(self, texts: Sequence[str]) -> list[bool]:
-        """Tell for each text whether its tokenizer knows none of its words; such texts all get the same vector."""
+        """Return for each text if the tokenizer knows none of its words.
+
+        Such texts all get the same vector.
+        """
         return self._graph.unknown(texts)
 
-
-# Transformers on the CPU, without torch: texts to token ids, and an ONNX graph over them.
 
 __all__ = ["TextGraph", "Tokens"]

@@ -1,4 +1,4 @@
-"""Weights of an ONNX graph as 8-bit integers, with activations quantised by row.
+"""Quantise ONNX weights to 8 bits, and activations by row.
 
 ONNX Runtime's own ``quantize_dynamic`` takes one range over the whole batch, so that a query's vector depends on its
 neighbours in the batch (cosine 0.986 to itself alone). Here every row of activations has its own range, in one of two
@@ -6,7 +6,7 @@ ways:
 
 * by block: ``MatMulNBits`` with accuracy level 4 gives each block of a row its scale. Fine enough everywhere.
 * by row: ``MatMulIntegerToFloat`` over rows that were divided by their largest value. 2.5 times as fast, but coarser:
-  only where the graph shows that it does little harm, which is most of the work of a transformer.
+  only where the graph shows that it costs little accuracy, which is most of the work of a transformer.
 
 By row go queries and keys (softmax forgives) and the two layers of the feed-forward block. Of these the first takes the
 output of a LayerNormalization, whose scale and shift move into the weights, so that what is quantised has no outlying
@@ -27,14 +27,14 @@ from numpy.typing import NDArray
 
 from semroute.types import Matrix
 
-# A small editor over an ``onnx.GraphProto``: who makes a value, who uses it, constants in, nodes out.
+# Editor of an ``onnx.GraphProto``.
 
 SHAPE_ONLY = {"Add", "Mul", "Reshape", "Transpose"}
-"""Operators that a projection passes through before its use: bias, scale, and the split into heads."""
+"""Operators between a projection and its use: bias, scale, and the split into heads."""
 
 
 class GraphEditor:
-    """Reads a graph as it was, and collects the nodes that take the place of its own.
+    """Editor of a graph: reads the original, collects its new nodes.
 
     Args:
         graph: an ``onnx.GraphProto``; changed by :meth:`finish`.
@@ -53,7 +53,7 @@ class GraphEditor:
         self._added: dict[str, Any] = {}
 
     def constant(self, value: str) -> NDArray[Any] | None:
-        """The array of a constant, None where ``value`` is computed."""
+        """Return the array of a constant; None where ``value`` is computed."""
         from onnx import numpy_helper
 
         tensor = self._constants.get(value)
@@ -61,17 +61,22 @@ class GraphEditor:
         return array
 
     def maker(self, value: str) -> Any | None:
-        """The node that computes ``value``; None for inputs and constants."""
+        """Return the node that computes ``value``; None for other values.
+
+        Other values are inputs and constants.
+        """
         return self._makers.get(value)
 
     def users(self, value: str) -> list[Any]:
-        """The nodes that take ``value``."""
+        """Return the nodes that take ``value``."""
         return self._users[value]
 
     def end_use(self, value: str) -> tuple[Any, str] | None:
-        """The first node after ``value`` that is more than bias, scale or shape, and the value that it takes.
+        """Return the first node after bias, scale and shape operators.
 
-        None where the way forks or ends, or where an Add joins it with something computed.
+        Returned with the value that it takes.
+
+        None where the path forks or ends, or where an Add joins it with a computed value.
         """
         while len(self._users[value]) == 1:
             user = self._users[value][0]
@@ -82,11 +87,11 @@ class GraphEditor:
         return None
 
     def keep(self, node: Any) -> None:
-        """Take a node over as it is."""
+        """Keep a node unchanged."""
         self._nodes.append(node)
 
     def add(self, operator: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
-        """Add a node, once for every output; gives the name of the output."""
+        """Add a node, once per output; return the name of the output."""
         from onnx import helper
 
         if output not in self._outputs:
@@ -95,7 +100,10 @@ class GraphEditor:
         return output
 
     def add_constant(self, name: str, array: NDArray[Any]) -> str:
-        """Add a constant, once for every name, in place of the graph's own of that name; gives the name."""
+        """Add a constant, once per name; return the name.
+
+        It replaces the graph's own constant of that name.
+        """
         from onnx import numpy_helper
 
         if name not in self._added:
@@ -103,7 +111,10 @@ class GraphEditor:
         return name
 
     def finish(self) -> None:
-        """Put the collected nodes and constants into the graph; constants that nobody uses go."""
+        """Write the collected nodes and constants back to the graph.
+
+        Unused constants are removed.
+        """
         del self.graph.node[:]
         self.graph.node.extend(self._nodes)
         used = {value for node in self._nodes for value in node.input}
@@ -114,7 +125,7 @@ class GraphEditor:
 
 BLOCK = 64
 FINE_BLOCK = 32
-"""Weights that share a scale: values get the fine one, everything else by block the common one."""
+"""Weights that share a scale: the fine block is for values, the common one for everything else by block."""
 
 TABLE_ROWS = 1000
 """Smaller embedding tables (positions, types) are not worth a Cast."""
@@ -124,7 +135,10 @@ MICROSOFT = "com.microsoft"
 
 
 def quantize(model: Any) -> None:
-    """Quantise the constant matrices of an ``onnx.ModelProto`` to int8, its embedding tables to float16; in place."""
+    """Quantise the weights of an ``onnx.ModelProto`` in place.
+
+    Constant matrices become int8, embedding tables float16.
+    """
     from onnx import helper
 
     editor = GraphEditor(model.graph)
@@ -156,7 +170,10 @@ def blockwise(matrix: Matrix, block: int = BLOCK) -> tuple[NDArray[np.uint8], Ma
 
 
 def by_column(matrix: Matrix) -> tuple[NDArray[np.int8], Matrix]:
-    """Quantise ``(k, n)`` weights to int8 with ``(n,)`` float32 scales: ``weight = value * scale``."""
+    """Quantise ``(k, n)`` weights to int8 with a scale for each column.
+
+    Returns the values and ``(n,)`` float32 scales: ``weight = value * scale``.
+    """
     scales = np.abs(matrix).max(axis=0) / 127
     return np.rint(matrix / np.where(scales == 0, 1, scales)).astype(np.int8), scales.astype(np.float32)
 
@@ -170,7 +187,10 @@ def _is_table(array: NDArray[Any] | None) -> bool:
 
 
 def _project(editor: GraphEditor, node: Any) -> None:
-    """Quantise one product with constant weights, in the way that its place in the graph allows."""
+    """Quantise one product with constant weights.
+
+    The method depends on its position in the graph.
+    """
     source, use = editor.maker(node.input[0]), editor.end_use(node.output[0])
     made_by = source.op_type if source is not None else ""
     used_by = use[0].op_type if use is not None else ""
@@ -204,7 +224,10 @@ def _multiply_by_block(editor: GraphEditor, node: Any, block: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Activations as ``uint8``: ``activation = (values - zero) * scale * largest``, with ``largest`` by row."""
+    """Activations as ``uint8``, with a scale by row.
+
+    ``activation = (values - zero) * scale * largest``, with ``largest`` by row
+    """
 
     values: str
     largest: str
@@ -213,18 +236,21 @@ class _Rows:
 
 
 def _rows(editor: GraphEditor, value: str) -> _Rows:
-    """Rows between minus and plus their largest magnitude."""
+    """Quantise rows between minus and plus their largest magnitude."""
     magnitude = editor.add("Abs", [value], f"{value}.magnitude")
     return _divided(editor, value, magnitude, floor=1e-6, low=-1.0)
 
 
 def _rows_of_gelu(editor: GraphEditor, value: str) -> _Rows:
-    """Rows between the floor of Gelu and their largest value, which is taken to be at least 1."""
+    """Quantise rows from the floor of Gelu to their largest value.
+
+    The largest value is taken to be at least 1.
+    """
     return _divided(editor, value, value, floor=1.0, low=GELU_FLOOR)
 
 
 def _divided(editor: GraphEditor, value: str, magnitude: str, *, floor: float, low: float) -> _Rows:
-    """Divide ``value`` by its rows' largest magnitude, and spread the levels over ``[low, 1]``."""
+    """Divide rows by their largest magnitude and quantise ``[low, 1]``."""
     zero = round(-low * 255 / (1 - low) + 0.01)
     scale = 1 / (255 - zero)
     axes = editor.add_constant("rows.axes", np.array([-1], np.int64))
@@ -252,7 +278,10 @@ def _multiply_by_row(editor: GraphEditor, node: Any, rows: _Rows, matrix: Matrix
 
 
 def _multiply_normalised(editor: GraphEditor, node: Any, norm: Any) -> None:
-    """Multiply what ``norm`` gives before its scale and shift, and put these into the weights and the bias."""
+    """Multiply the output of ``norm`` before its scale and shift.
+
+    These move into the weights and the bias.
+    """
     scale, shift = editor.constant(norm.input[1]), editor.constant(norm.input[2])
     bias, matrix = _bias(editor, node), _matrix(editor, node)
     assert scale is not None
@@ -268,7 +297,10 @@ def _multiply_normalised(editor: GraphEditor, node: Any, norm: Any) -> None:
 
 
 def _bias(editor: GraphEditor, node: Any) -> str | None:
-    """The name of the bias that is added to the product, if nothing else uses either."""
+    """Return the name of the bias added to the product.
+
+    None where anything else uses either.
+    """
     users = editor.users(node.output[0])
     if len(users) != 1 or users[0].op_type != "Add":
         return None

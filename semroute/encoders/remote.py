@@ -1,4 +1,4 @@
-"""An OpenAI-compatible embeddings endpoint as an encoder.
+"""Encoder by an OpenAI-compatible embeddings endpoint.
 
 Wire format: https://platform.openai.com/docs/api-reference/embeddings/create
 """
@@ -28,25 +28,27 @@ BATCH = 256
 """Inputs in one request; OpenAI takes 2048, many servers fewer."""
 
 MAX_ANSWER = 64 * 2**20
-"""Bytes of an answer, unpacked: 256 vectors of 4,096 numbers are 22 MB of JSON."""
+"""Most bytes of an answer, unpacked: 256 vectors of 4,096 numbers are 22 MB of JSON."""
 
 MAX_DIMENSIONS = 2**14
-"""Numbers of one vector. With :data:`MAX_FIELDS` this bounds the values of an answer before it is parsed: 64 MiB of
-them would take 10 GB, and the event loop for a minute."""
+"""Most numbers of one vector.
+
+With :data:`MAX_FIELDS` this bounds the values of an answer before it is parsed: 64 MiB of them would take 10 GB, and
+block the event loop for a minute."""
 
 MAX_FIELDS = 16
-"""Further values beside each vector."""
+"""Most further values with each vector."""
 
 MAX_REFUSAL = 2**16
-"""Bytes of an answer that is not a success."""
+"""Most bytes of an error response."""
 
 MAX_TOKENS = 512
 CHARACTERS_PER_TOKEN = 3
-"""Only the server can count tokens; English has 4 characters to a token and code 3."""
+"""Estimate, as only the server can count tokens; English has 4 characters to a token and code 3."""
 
 
 class RemoteEncoder:
-    """Text to unit vectors by ``POST {base_url}/embeddings``.
+    """Encoder by ``POST {base_url}/embeddings``.
 
     Safe to share between threads and event loops. The key is read from the environment at every call, and appears in no
     message, repr or description.
@@ -56,7 +58,7 @@ class RemoteEncoder:
         model: the server's name of the model.
         api_key_env: the environment variable that holds the key; no key is sent when None.
         timeout_s: seconds for one request and the whole of its answer.
-        dimensions: the length that the vectors must have; the first answer settles it when None.
+        dimensions: length that the vectors must have; that of the first answer when None.
         max_tokens: longer texts, at 3 characters to a token, keep head and tail.
 
     Raises:
@@ -88,17 +90,22 @@ class RemoteEncoder:
 
     @property
     def dimensions(self) -> int:
-        """The length of a vector; asks the server, once, where nothing has settled it yet."""
+        """Length of a vector; asks the server once where it is not known."""
         if self._dimensions is None:
             return int(self.encode(["dimensions"]).shape[1])
         return self._dimensions
 
     def encode(self, texts: Sequence[str]) -> Matrix:
-        """:meth:`aencode` for synchronous callers."""
+        """Embed ``texts``, for synchronous callers.
+
+        See :meth:`aencode`.
+        """
         return _sync.run(self.aencode(texts))
 
     async def aencode(self, texts: Sequence[str]) -> Matrix:
-        """Embed ``texts``; ``(len(texts), dimensions)`` float32, unit rows, in the order of ``texts``.
+        """Embed ``texts``, in order.
+
+        Returns ``(len(texts), dimensions)`` float32, unit rows.
 
         Raises:
             EncoderError: no key, no connection, no answer in time, a refusal, or an answer that is not vectors.
@@ -132,7 +139,7 @@ class RemoteEncoder:
         where = f"{self.base_url}/embeddings"
         client = self._client()
         try:
-            # One limit for all of it: httpx's own begins anew with every byte that drips in.
+            # One timeout for the whole request: httpx's own restarts with every byte received.
             async with timeout(self.timeout_s):
                 request = client.build_request(
                     "POST", where, json=body, headers=headers, extensions={"trace": self._look_up_first}
@@ -154,7 +161,10 @@ class RemoteEncoder:
         return self._vectors(content, len(inputs), where)
 
     async def _look_up_first(self, step: str, details: Mapping[str, Any]) -> None:
-        """Resolve the host apart from asyncio's default executor, which look-ups that hang would fill for all."""
+        """Resolve the host outside asyncio's default executor.
+
+        Look-ups that hang would fill that executor for everyone.
+        """
         if step == "connection.connect_tcp.started":
             async with timeout(self.timeout_s):
                 await look_up(details["host"], details["port"])
@@ -224,7 +234,7 @@ class _Item(BaseModel):
 
 
 class _Answer(BaseModel):
-    # Fields that are not needed are let pass: servers add their own.
+    # Other fields are ignored: servers add their own.
     data: Annotated[list[_Item], FailFast()]
 
 
@@ -241,7 +251,7 @@ def _checked(base_url: str) -> str:
 
 
 def _shown(text: str, key: str | None) -> str:
-    """Return the beginning of a server's own words, printable and without the key."""
+    """Return the start of a server's message, printable, without the key."""
     printable = "".join(letter if letter.isprintable() else " " for letter in _hidden(text, key)[:4000])
     return " ".join(printable.split())[:200]
 

@@ -1,6 +1,6 @@
-"""The static encoder: a vector per token, and a text is the mean of its tokens' vectors.
+"""Static encoder: a text is the mean of its tokens' vectors.
 
-It is numpy and ``tokenizers`` alone; :mod:`semroute.encoders.static` makes its files with model2vec.
+Inference needs numpy and ``tokenizers`` alone; :func:`distill_static` makes the files with model2vec.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BATCH = 1024
 
 
 class StaticEncoder:
-    """Text to unit vectors by a table of token vectors. Safe to share between threads.
+    """Encoder by a table of token vectors. Safe to share between threads.
 
     Unknown tokens are left out. A text without any known token gets the mean direction of the table: a vector like any
     other, close to nothing in particular.
@@ -38,7 +38,7 @@ class StaticEncoder:
     Args:
         table_path: a ``.npy`` file with the token vectors, ``(tokens, dimensions)`` float16 or float32.
         tokenizer_path: its ``tokenizer.json``.
-        name: for people.
+        name: display name.
         fingerprint: changes whenever the same text could get another vector.
         max_tokens: longer texts keep head and tail.
 
@@ -75,7 +75,10 @@ class StaticEncoder:
         return f"StaticEncoder(name={self.name!r}, dimensions={self.dimensions})"
 
     def encode(self, texts: Sequence[str]) -> Matrix:
-        """Embed ``texts``; ``(len(texts), dimensions)`` float32, unit rows, in the order of ``texts``."""
+        """Embed ``texts``, in order.
+
+        Returns ``(len(texts), dimensions)`` float32, unit rows.
+        """
         ids = [self._known(tokens) for tokens in self._tokens(texts)]
         vectors = np.zeros((len(ids), self.dimensions), dtype=np.float32)
         for start in range(0, len(ids), BATCH):
@@ -88,7 +91,7 @@ class StaticEncoder:
         return _unit(vectors, self._nowhere)
 
     def unknown(self, texts: Sequence[str]) -> list[bool]:
-        """Tell for each text whether its tokenizer knows none of its words."""
+        """Return for each text if the tokenizer knows none of its words."""
         return self._tokens.unknown(texts)
 
     def _known(self, tokens: Sequence[int]) -> Sequence[int]:
@@ -114,14 +117,17 @@ def _first_axis(dimensions: int) -> Matrix:
 
 
 def _unit(vectors: Matrix, otherwise: Matrix) -> Matrix:
-    """Rows of ``vectors`` at unit length; ``otherwise`` in place of rows without a direction."""
+    """Scale rows of ``vectors`` to unit length.
+
+    Rows without a direction become ``otherwise``.
+    """
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     somewhere = lengths > 1e-9
     unit: Matrix = np.where(somewhere, vectors / np.where(somewhere, lengths, 1), otherwise).astype(np.float32)
     return unit
 
 
-# A static encoder distilled from a transformer by model2vec; at build time only (extra "static").
+# Distillation from a transformer by model2vec; at build time only (extra "static").
 #
 # Method: https://github.com/MinishLab/model2vec. Every token of the vocabulary goes through the transformer alone;
 # principal components and a weight by rank (frequent tokens count less) make the table.
@@ -132,15 +138,17 @@ DIMENSIONS = 256
 def distill_static(
     model: str | Path | SentenceTransformer, folder: Path, *, name: str | None = None, dimensions: int = DIMENSIONS
 ) -> StaticEncoder:
-    """Write ``static.npy`` (float16) and ``static-tokenizer.json`` into ``folder``; about 20 s for a MiniLM on 2 cores.
+    """Distil a static encoder from a transformer into ``folder``.
+
+    Writes ``static.npy`` (float16) and ``static-tokenizer.json``; about 20 s for a MiniLM on 2 cores.
 
     The vectors have their own dimensions, not the model's: they are another space.
 
     Args:
         model: a sentence-transformers model: the built-in one, a folder, a name on the hub, or one already loaded
             (which is left as it is).
-        folder: made if missing.
-        name: for people; the model's own with "static" before it when None.
+        folder: created if missing.
+        name: display name; the model's own with "static" before it when None.
         dimensions: principal components kept.
 
     Raises:

@@ -1,4 +1,7 @@
-"""Any sentence-transformers model, on torch (extra "torch"): for models that cannot be exported to ONNX."""
+"""Encoder by any sentence-transformers model on torch.
+
+For models that cannot be exported to ONNX; needs the extra "torch".
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,13 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 MAX_TOKENS = 512
-"""The limit of a model that states none."""
+"""Token limit of a model that states none."""
 
 
 class TorchEncoder:
-    """Text to unit vectors by a sentence-transformers model on torch. Safe to share between threads, one at a time.
+    """Encoder by a sentence-transformers model on torch.
+
+    Safe to share between threads, which take turns.
 
     Args:
         model: the built-in model's name, a folder, a name on the hub, or a loaded model.
@@ -48,7 +53,10 @@ class TorchEncoder:
         return f"TorchEncoder(name={self.name!r}, dimensions={self.dimensions})"
 
     def encode(self, texts: Sequence[str]) -> Matrix:
-        """Embed ``texts``; ``(len(texts), dimensions)`` float32, unit rows, in the order of ``texts``."""
+        """Embed ``texts``, in order.
+
+        Returns ``(len(texts), dimensions)`` float32, unit rows.
+        """
         prepared = [self._shorten(text) for text in prepare(texts, self.max_tokens)]
         return self._encode(prepared) if prepared else np.empty((0, self.dimensions), dtype=np.float32)
 
@@ -72,7 +80,10 @@ class TorchEncoder:
 
 
 def _tokenizer(sentence: SentenceTransformer) -> Any:
-    """A copy of the model's tokenizer that does not truncate; None where it is not one of ``tokenizers``."""
+    """Return a copy of the model's tokenizer that does not truncate.
+
+    None where it is not one of ``tokenizers``.
+    """
     backend = getattr(sentence.tokenizer, "backend_tokenizer", None)
     if backend is None:
         return None

@@ -1,7 +1,7 @@
-"""Prototypes in FAISS, the score made of them, and the artifact folder that keeps both.
+"""Vector index: prototypes, scoring, and the artifact folder.
 
-:mod:`~semroute.index.prototypes` holds the centroids, :mod:`~semroute.index.scoring` the one scoring path,
-:mod:`~semroute.index.scoring` the rule of a first stage, and :mod:`~semroute.index.manifest` and
+:mod:`~semroute.index.prototypes` holds the centroids, :mod:`~semroute.index.scoring` the one scoring path and the rule
+of a first stage, :mod:`~semroute.index.faiss_file` the reader of FAISS files, and :mod:`~semroute.index.manifest` and
 :mod:`~semroute.index.artifact` the artifact on disk.
 """
 

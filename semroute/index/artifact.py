@@ -1,7 +1,7 @@
-"""The artifact folder on disk: written whole or not at all, read whole or refused.
+"""Atomic writes and verified reads of the artifact folder of an index.
 
 Files are named by their hash and the manifest is replaced last, so a reader sees the old artifact or the new one. Files
-of the generation before are kept until the next write: a reader that opened the old manifest still finds them.
+of the previous generation are kept until the next write: a reader that opened the old manifest still finds them.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from semroute.index.manifest import FORMAT, MANIFEST, FileEntry, FirstStageEntry
 from semroute.storage import sync
 
 FIRST = "first_"
-"""What stands before the role of a file that belongs to the first stage."""
+"""Prefix of the roles of first-stage files."""
 LOCK = ".lock"
 STAGING = ".staging-"
-"""How the folders begin in which a build works; what a killed one left of them goes when the next one begins."""
+"""Prefix of staging folders; those left by a killed build are removed when the next one starts."""
 _HASHED = re.compile(r"[a-z_]+-[0-9a-f]{16}\.[a-z]+")
 
 
 @dataclass(frozen=True, slots=True)
 class StageParts:
-    """What a stage of an artifact is put together from.
+    """Manifest entry, encoder description and files of one stage.
 
     Attributes:
         entry: its part of the manifest.
-        encoder: the description of its encoder, with the names of its files.
-        prototypes: how many each category has.
-        files: verified path of each of its files, by role without prefix.
+        encoder: description of its encoder, with the names of its files.
+        prototypes: number of prototypes of each category.
+        files: verified path of each file, by role without prefix.
     """
 
     entry: Manifest | FirstStageEntry
@@ -49,11 +49,11 @@ class StageParts:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """An artifact whose manifest was read and whose files were verified.
+    """Artifact with a parsed manifest and verified files.
 
     Attributes:
-        folder: where it lies.
-        manifest: what it holds.
+        folder: the artifact folder.
+        manifest: the parsed manifest.
         files: verified path of each file, by role.
     """
 
@@ -62,7 +62,9 @@ class Artifact:
     files: Mapping[str, Path]
 
     def examples(self) -> tuple[list[str], list[str]]:
-        """Categories and texts of the stored examples, in the order of the rows of ``vectors``.
+        """Return the categories and texts of the stored examples.
+
+        Both are in the order of the rows of ``vectors``.
 
         Raises:
             ArtifactError: they are unusable.
@@ -80,16 +82,16 @@ class Artifact:
 
     @property
     def main(self) -> StageParts:
-        """The parts of the index's own encoder and scorer."""
+        """Parts of the index's own encoder and scorer."""
         counts = tuple(entry.prototypes for entry in self.manifest.categories.values())
         return _parts(self.manifest, counts, self.files)
 
     @property
     def first(self) -> StageParts | None:
-        """The parts of the first stage; None without one.
+        """Parts of the first stage; None without one.
 
         Raises:
-            ArtifactError: it lacks a category.
+            ArtifactError: it is for other categories, or its encoder has no files of its own.
         """
         entry = self.manifest.first_stage
         if entry is None:
@@ -137,14 +139,14 @@ def write_artifact(
     *,
     replaces: Manifest | None = None,
 ) -> Artifact:
-    """Write an artifact; whatever goes wrong, the folder's old one goes on serving.
+    """Write an artifact atomically; on failure the old one keeps serving.
 
     Args:
-        folder: made if missing; must be empty or hold an artifact.
+        folder: created if missing; must be empty or hold an artifact.
         manifest: everything but ``files``.
-        write: is handed a staging folder, writes the files there (or names existing ones elsewhere, which are copied)
+        write: gets a staging folder, writes the files there (or names existing ones elsewhere, which are copied)
             and returns them by role.
-        replaces: the manifest that the new one was made from, where it was; None replaces whatever is there.
+        replaces: the manifest that the new one was derived from, if any; None replaces any artifact.
 
     Raises:
         ArtifactError: the folder holds something else, or another artifact than ``replaces``, or cannot be written (a
@@ -171,11 +173,13 @@ def write_artifact(
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Keep other processes and threads from writing here; a thread that has the folder may ask for it again.
+    """Lock the folder against other writers, processes and threads.
+
+    Re-entrant: the thread that holds the lock may acquire it again.
 
     Raises:
         ArtifactError: the folder holds something else than an artifact, or cannot be made or written.
-        ArtifactBusyError: another process or thread has it.
+        ArtifactBusyError: another process or thread holds the lock.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -192,7 +196,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ArtifactError(f"{folder}: cannot be written ({error.strerror or error})") from error
     try:
-        if lock.lock_counter == 1:  # else those of this thread are among them
+        if lock.lock_counter == 1:  # otherwise this thread's own folder is among them
             for left in folder.glob(STAGING + "*"):  # of a build that was killed
                 shutil.rmtree(left, ignore_errors=True)
         yield
@@ -201,7 +205,10 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Refuse a folder with other things in it, unless its manifest, whole or damaged, is one of ours."""
+    """Raise ArtifactError unless the folder is empty or holds an index.
+
+    A folder whose manifest is ours, complete or damaged, may hold other files too.
+    """
     try:
         names = sorted(path.name for path in folder.iterdir())
         start = (folder / MANIFEST).read_bytes()[:200] if MANIFEST in names else b""
@@ -210,7 +217,7 @@ def _refuse_foreign(folder: Path) -> None:
     if FORMAT.encode() in start:
         return
     foreign = [name for name in names if not _ours(name)]
-    # Web pages and extensions have a manifest.json too; beside files of ours it is our own, destroyed.
+    # Web pages and extensions have a manifest.json too; next to hashed files it is our own, damaged.
     if start and not any(_HASHED.fullmatch(name) for name in names):
         foreign.append(MANIFEST)
     if foreign:
@@ -219,7 +226,7 @@ def _refuse_foreign(folder: Path) -> None:
 
 @contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
-    """A staging folder; when the work in it fails, the files that it has put into ``folder`` go as well."""
+    """Yield a staging folder; on failure remove files added to ``folder``."""
     there = {path.name for path in folder.iterdir()}
     staging = None
     try:
@@ -245,7 +252,10 @@ def _previous(folder: Path) -> list[Manifest]:
 
 
 def _adopt(path: Path, folder: Path, staging: Path, known: Mapping[str, FileEntry]) -> FileEntry:
-    """Move a staged file to its name by hash, or copy one that lies elsewhere; a file that is there is kept."""
+    """Move a staged file to its name by hash, unless that exists.
+
+    A file outside the staging folder is copied.
+    """
     if path.parent == folder and path.name in known:
         path.stat()  # verified when the index was opened; it may have gone since
         return known[path.name]

@@ -1,7 +1,8 @@
-"""The vectors of a FAISS file, read without FAISS, which allocates what a file of 45 bytes asks for.
+"""Bounds-checked reader of FAISS index files, without FAISS.
 
-Two kinds are read, those that :class:`~semroute.index.prototypes.PrototypeIndex` writes: ``IndexFlatIP`` and
-``IndexIVFFlat`` over it. Little-endian, as ``faiss/impl/index_write.cpp`` writes them:
+FAISS allocates whatever size a file claims, even one of 45 bytes. Two kinds are read, those that
+:class:`~semroute.index.prototypes.PrototypeIndex` writes: ``IndexFlatIP`` and ``IndexIVFFlat`` over it.
+Little-endian, as written by ``faiss/impl/index_write.cpp``:
 https://github.com/facebookresearch/faiss/blob/main/faiss/impl/index_write.cpp
 """
 
@@ -22,7 +23,7 @@ _INNER_PRODUCT = 0
 
 @dataclass(frozen=True, slots=True)
 class FaissVectors:
-    """The content of a file.
+    """Vectors of a FAISS file.
 
     Attributes:
         rows: ``(n, d)`` float32 vectors in the order in which they were added.
@@ -40,7 +41,10 @@ class _Header:
 
 
 class _Content:
-    """Bytes from front to back; what is asked for beyond the end is a ValueError, before anything is allocated."""
+    """Cursor over a file's bytes, with bounds checks.
+
+    Reading beyond the end is a ValueError, before anything is allocated.
+    """
 
     def __init__(self, raw: bytes) -> None:
         self._raw = memoryview(raw)
@@ -114,7 +118,7 @@ def _inverted(content: _Content) -> FaissVectors:
     centres = _flat(content)
     if centres.shape != (lists, header.dimensions):
         raise ValueError("its lists are not those of its quantizer")
-    # No map from numbers to places: one byte for its kind, and an empty list.
+    # No direct map from ids to positions: one byte for its kind, and an empty list.
     if content.number("b") != 0 or content.number("Q") != 0:
         raise ValueError("it holds a map, which ours have not")
     content.expect(_ARRAY_LISTS)
@@ -137,7 +141,10 @@ def _inverted(content: _Content) -> FaissVectors:
 
 
 def _sizes(content: _Content, lists: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """``(lists,)`` vectors of each list; in a sparse file only those that have any are told."""
+    """Return the number of vectors in each list, ``(lists,)``.
+
+    A sparse file stores only lists that are not empty.
+    """
     if content.expect(_FULL, _SPARSE) == _FULL:
         if content.number("Q") != lists:
             raise ValueError("its lists are of another number")

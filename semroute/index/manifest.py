@@ -1,4 +1,7 @@
-"""``manifest.json``: what an artifact holds, and the hash of each of its files."""
+"""Schema, parsing and checks of an artifact's ``manifest.json``.
+
+The manifest holds everything of an artifact that is not an array, and the hash of each of its files.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ LONGEST_NAME = 4096
 class CategoryEntry:
     """One category of an artifact.
 
-    ``threshold_from`` says where the threshold comes from: ``file`` (the category file names it), ``out-of-scope``
+    ``threshold_from`` is the source of the threshold: ``file`` (the category file names it), ``out-of-scope``
     (chosen against out-of-scope examples) or ``in-scope`` (chosen from held-out examples of the categories alone).
     """
 
@@ -40,15 +43,15 @@ class CategoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class FirstStageEntry:
-    """The first stage of an artifact: a cheap encoder that answers what it is sure of.
+    """First stage of an artifact: a cheap encoder for confident answers.
 
     Attributes:
         encoder, dimensions, head, weight, calibration, probes: as in :class:`Manifest`, of its own vectors and scores.
-        prototypes: how many each category has, by name.
-        bar: the sureness from which on it answers (:func:`semroute.index.scoring.sureness`).
-        floor: the lowest bar that is allowed when examples change: the last one that was chosen against out-of-scope
-            queries, which are not stored; None where none was.
-        validation: what the bar was chosen on, and what it did there; for people and ``semroute inspect``.
+        prototypes: number of prototypes of each category, by name.
+        bar: minimum margin score at which it answers (:func:`semroute.index.scoring.margin_score`).
+        floor: lowest bar permitted when examples change: the last one that was chosen against out-of-scope queries,
+            which are not stored; None where none was.
+        validation: data that the bar was chosen on, and its results; for people and ``semroute inspect``.
     """
 
     encoder: Mapping[str, Any]
@@ -65,7 +68,7 @@ class FirstStageEntry:
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A file of the artifact: its name, which holds the start of its hash, and the whole hash."""
+    """File of the artifact: its name, with a hash prefix, and its SHA-256."""
 
     name: str
     sha256: str
@@ -73,7 +76,7 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Everything of an artifact that is not an array.
+    """Metadata of an artifact: everything that is not an array.
 
     Attributes:
         encoder: description of the encoder (:mod:`semroute.encoders`); its files are keys of ``files``.
@@ -89,8 +92,8 @@ class Manifest:
         created: time of building, ISO 8601, UTC.
         built_with: the version of semroute that wrote it.
         first_stage: the first stage, or None.
-        ask_bar: sureness from which a question decides in place of the text that was pasted beside it
-            (:func:`semroute.text.asks.asks`); None, as in indexes of older versions, scores every text whole.
+        ask_bar: margin score from which a question decides in place of the text that was pasted with it
+            (:func:`semroute.text.asks.question_parts`); None, as in indexes of older versions, scores every text whole.
     """
 
     encoder: Mapping[str, Any]
@@ -108,7 +111,7 @@ class Manifest:
     ask_bar: float | None = None
 
     def to_json(self) -> str:
-        """The manifest as indented JSON text."""
+        """Return the manifest as indented JSON text."""
         return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, indent=1, ensure_ascii=False)
 
     @classmethod
@@ -154,7 +157,7 @@ class Manifest:
 
 
 def _stage(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What both stages have."""
+    """Parse the keys that both stages share."""
     return {
         "encoder": dict(values["encoder"]),
         "dimensions": int(values["dimensions"]),
@@ -186,10 +189,12 @@ def _category(values: Mapping[str, Any]) -> CategoryEntry:
 
 
 def check_manifest(manifest: Manifest, folder: Path) -> None:
-    """Refuse a manifest that no build writes: it may come from anyone, whose words would reach a terminal.
+    """Raise if a manifest has values that no build writes.
+
+    An index may come from anyone, and its text would reach a terminal.
 
     Raises:
-        ArtifactError: a name does not print, a weight is no share, or the probes are many or long.
+        ArtifactError: a name is not printable, a weight is not from 0 to 1, or probes are too many or too long.
     """
     stages: list[Manifest | FirstStageEntry] = [manifest]
     if manifest.first_stage is not None:

@@ -1,4 +1,7 @@
-"""Prototypes of all categories in one FAISS index, and the similarity of a query to each category."""
+"""Prototype index: similarity of a query to each category.
+
+The prototypes of all categories are in one FAISS index.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,19 @@ if TYPE_CHECKING:
     import faiss
 
 APPROXIMATE_FROM = 10_000
-"""Prototypes from which an inverted file is used: exact, a query costs about 0.2 ms (``scripts/bench_semantic.py``)."""
+"""Number of prototypes from which an inverted file is used.
+
+Exact search of fewer costs about 0.2 ms a query (``scripts/bench_semantic.py``)."""
 
 PROBED_LISTS = 32
 NEIGHBOURS = 256
-"""Prototypes that an approximate search returns; a category without one among them gets an upper bound."""
+"""Number of prototypes that an approximate search returns; a category with none among them gets an upper bound."""
 
 BLOCK = 400_000
-"""Numbers of one product with a single vector. From 460,800 on OpenBLAS shares it among threads, and then waits a
-scheduler's time slice (8 ms) for the other one where the cores are busy; alone it takes 0.02 ms for 768 rows of 384."""
+"""Matrix elements in one product with a single vector.
+
+From 460,800 on OpenBLAS splits it among threads, and then waits a scheduler's time slice (8 ms) for the other thread
+where the cores are busy; one thread takes 0.02 ms for 768 rows of 384."""
 
 
 class PrototypeIndex:
@@ -34,7 +41,7 @@ class PrototypeIndex:
 
     Up to :data:`APPROXIMATE_FROM` prototypes similarities are exact: one product of matrices and a maximum per group
     take half the time of a FAISS search that returns every row, since nothing has to be sorted. FAISS is imported only
-    for more of them, and to write the file.
+    for larger indexes, and to write the file.
 
     Args:
         vectors: ``(n, d)`` unit rows, grouped by category in ascending order, or a FAISS index of inner products over
@@ -63,7 +70,10 @@ class PrototypeIndex:
 
     @classmethod
     def build(cls, prototypes: Matrix, counts: Sequence[int]) -> PrototypeIndex:
-        """Index unit ``prototypes`` ``(n, d)`` float32, grouped by category; exact or approximate by their number."""
+        """Build an index of prototypes, exact or approximate by their number.
+
+        ``prototypes`` are ``(n, d)`` float32 unit rows, grouped by category.
+        """
         count, dimensions = prototypes.shape
         if count < APPROXIMATE_FROM:
             return cls(prototypes, counts)
@@ -78,11 +88,11 @@ class PrototypeIndex:
 
     @property
     def exact(self) -> bool:
-        """Whether similarities are exact."""
+        """True if similarities are exact."""
         return self._rows is not None
 
     def similarities(self, vectors: Matrix) -> Matrix:
-        """Cosine of each query to the nearest prototype of each category.
+        """Return the cosine of each query to each category's nearest prototype.
 
         Args:
             vectors: ``(n, d)`` float32 unit rows.
@@ -94,7 +104,7 @@ class PrototypeIndex:
         if self._rows is not None:
             cosines = _one_product(vectors, self._rows) if len(vectors) == 1 else vectors @ self._rows.T
             return np.maximum.reduceat(cosines, self._starts, axis=1)
-        assert self._index is not None  # one of both is there
+        assert self._index is not None  # exactly one of the two is set
         found, places = self._index.search(vectors, min(NEIGHBOURS, self._index.ntotal))
         found[places < 0] = -1.0
         best = np.repeat(found.min(axis=1, keepdims=True), len(self.counts), axis=1)
@@ -109,10 +119,13 @@ class PrototypeIndex:
             faiss.omp_set_num_threads(1)
 
     def centroids(self) -> Matrix:
-        """``(categories, d)`` float32 unit rows: the mean direction of each category's prototypes."""
+        """Return the mean direction of each category's prototypes.
+
+        ``(categories, d)`` float32 unit rows.
+        """
         rows = self._rows
         if rows is None:
-            assert self._index is not None  # one of both is there
+            assert self._index is not None  # exactly one of the two is set
             rows = self._index.reconstruct_n(0, self._index.ntotal)
         sums = np.add.reduceat(rows, self._starts, axis=0)
         return np.asarray(sums / np.linalg.norm(sums, axis=1, keepdims=True), np.float32)
@@ -127,17 +140,19 @@ class PrototypeIndex:
 
         index = self._index
         if index is None:
-            assert self._rows is not None  # one of both is there
+            assert self._rows is not None  # exactly one of the two is set
             index = faiss.IndexFlatIP(self.dimensions)
             index.add(self._rows)
         try:
             faiss.write_index(index, str(path))
-        except RuntimeError as error:  # what FAISS makes of a full disk
+        except RuntimeError as error:  # FAISS raises this on a full disk
             raise OSError(f"{path}: {error}") from error
 
     @classmethod
     def read(cls, path: Path, counts: Sequence[int]) -> PrototypeIndex:
-        """Read what :meth:`write` wrote; see :func:`~semroute.index.faiss_file.read_vectors`.
+        """Read an index that :meth:`write` wrote.
+
+        The file is parsed by :func:`~semroute.index.faiss_file.read_vectors`.
 
         Raises:
             OSError: it cannot be read.
@@ -148,7 +163,7 @@ class PrototypeIndex:
             return cls(found.rows, counts)
         import faiss
 
-        # The lists are made again as they were: each vector belongs to the nearest centre.
+        # Adding the rows restores the lists: each vector belongs to the nearest centre.
         quantizer = faiss.IndexFlatIP(found.rows.shape[1])
         quantizer.add(found.centres)
         index = _inverted_file(quantizer, len(found.centres))
@@ -166,7 +181,10 @@ def _inverted_file(quantizer: faiss.Index, lists: int) -> faiss.Index:
 
 
 def _one_product(vector: Matrix, rows: Matrix) -> Matrix:
-    """``vector @ rows.T`` for one row, on the caller's thread; see :data:`BLOCK`."""
+    """Compute ``vector @ rows.T`` for one row, on the caller's thread.
+
+    See :data:`BLOCK`.
+    """
     product = np.empty((1, len(rows)), dtype=np.float32)
     size = max(1, BLOCK // rows.shape[1])
     for start in range(0, len(rows), size):

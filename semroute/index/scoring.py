@@ -1,4 +1,8 @@
-"""The one scoring path: build, tune, evaluate and serve all call :class:`Scorer`."""
+"""Scoring path of categories, shared by build, tuning and serving.
+
+All of them, and the evaluation, call :class:`Scorer`. :class:`FirstStage` and :func:`answers` decide which queries a
+cheaper encoder answers.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,10 @@ from semroute.types.protocols import Doubles
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Probability that the best category is the right one, from its score and its lead over the next.
+    """Logistic model of the probability that the best category is right.
 
-    A logistic model with two inputs: Platt, "Probabilistic outputs for support vector machines", 1999, with the margin
-    as second input. A query with one category only has a lead of 1.
+    Its inputs are the best score and its margin over the next best: Platt, "Probabilistic outputs for support vector
+    machines", 1999, with the margin as second input. With a single category the margin is 1.
     """
 
     bias: float
@@ -25,7 +29,7 @@ class Calibration:
     margin: float
 
     def confidence(self, scores: Matrix) -> NDArray[np.float64]:
-        """``(n,)`` probabilities from ``(n, categories)`` scores."""
+        """Return ``(n,)`` probabilities from ``(n, categories)`` scores."""
         best, margin = best_and_margin(scores)
         logit = self.bias + self.score * best + self.margin * margin
         return np.asarray(1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0))))
@@ -33,7 +37,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """Scores every category for a query.
+    """Scorer of every category for a query.
 
     ``score = (1 - weight) * cosine to the nearest prototype + weight * probability of the head``. Without a head the
     score is the plain cosine.
@@ -51,25 +55,31 @@ class Scorer:
     calibration: Calibration
 
     def scores(self, vectors: Matrix) -> Matrix:
-        """``(n, categories)`` float32 scores of ``(n, d)`` unit vectors."""
+        """Return ``(n, categories)`` float32 scores of ``(n, d)`` unit vectors."""
         similarities = self.prototypes.similarities(vectors)
         if self.head is None or self.weight == 0.0:
             return similarities
         return blend(similarities, self.head.probabilities(vectors), self.weight)
 
     def confidence(self, scores: Matrix) -> NDArray[np.float64]:
-        """``(n,)`` calibrated probability that the best category of each row of ``scores`` is right."""
+        """Return the ``(n,)`` calibrated confidence in each row's best category."""
         return self.calibration.confidence(scores)
 
 
 def blend(similarities: Matrix, probabilities: Matrix, weight: float) -> Matrix:
-    """The score: ``(1 - weight) * similarities + weight * probabilities``, float32."""
+    """Return ``(1 - weight) * similarities + weight * probabilities``.
+
+    float32, the score of :class:`Scorer`.
+    """
     share = np.float32(weight)
     return (np.float32(1.0) - share) * similarities + share * probabilities
 
 
 def best_and_margin(scores: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Best score of each row, and its lead over the next best (1 where there is no other category)."""
+    """Return each row's best score and its margin over the next best.
+
+    The margin is 1 where there is only one category.
+    """
     best = scores.max(axis=1).astype(np.float64)
     if scores.shape[1] == 1:
         return best, np.ones_like(best)
@@ -77,20 +87,19 @@ def best_and_margin(scores: Matrix) -> tuple[NDArray[np.float64], NDArray[np.flo
     return best, best - second
 
 
-# The rule of a first stage: a cheap encoder answers what it is sure of, and the index's own takes the rest.
+# First stage: a cheap encoder answers the queries with a high margin score; the index's own encoder scores the rest.
 #
-# Whichever stage answers, a query has one row of scores, and everything after works on rows alone: the same thresholds,
-# the same decision, the same figures.
+# Whichever stage answers, a query has one row of scores, so thresholds, decision and metrics are the same for both.
 
 
 @dataclass(frozen=True, slots=True)
 class FirstStage:
-    """A cheap encoder with a scorer of its own.
+    """Cheap encoder with a scorer of its own.
 
     Attributes:
         encoder: text to vectors of its own space.
         scorer: scores of all categories from those vectors.
-        bar: the sureness from which on it answers; see :func:`sureness`.
+        bar: minimum margin score at which it answers; see :func:`margin_score`.
     """
 
     encoder: Encoder
@@ -99,20 +108,22 @@ class FirstStage:
 
 
 def margin_score(scores: Matrix) -> Doubles:
-    """``(n,)`` what a bar is compared with: the best score of each row plus its lead over the next best."""
+    """Return the ``(n,)`` best score plus margin, to compare with a bar."""
     best, margin = best_and_margin(scores)
     return best + margin
 
 
 def answers(scores: Matrix, thresholds: Doubles, bar: float | Doubles) -> NDArray[np.bool_]:
-    """Whether the first stage answers each query: it is sure, and its best category reaches its threshold.
+    """Return a mask of the queries that the first stage answers.
 
-    What it would reject always goes on, so that only the index's own encoder ever rejects a query.
+    Their margin score reaches the bar, and the best category reaches its threshold.
+
+    All other queries go to the index's own encoder, so that only this one ever rejects a query.
 
     Args:
         scores: ``(n, categories)`` of the first stage.
         thresholds: ``(categories,)`` minimum scores, or ``(n, categories)`` where each query has its own.
-        bar: for all queries, or ``(n,)``.
+        bar: minimum margin score, for all queries or ``(n,)``.
     """
     top = scores.argmax(axis=1)
     needed = thresholds[top] if thresholds.ndim == 1 else thresholds[np.arange(len(top)), top]
@@ -123,8 +134,9 @@ def answers(scores: Matrix, thresholds: Doubles, bar: float | Doubles) -> NDArra
 
 @dataclass(frozen=True, slots=True)
 class BothScores:
-    """What both stages say of the same queries, for choosing bars and thresholds; serving asks the second only if it
-    must.
+    """Scores of both stages for the same queries.
+
+    For choosing bars and thresholds; serving runs the second stage only if it is needed.
 
     Attributes:
         first: ``(n, categories)`` scores of the first stage; None where the index has none.
@@ -135,26 +147,34 @@ class BothScores:
     second: Matrix
 
     def __getitem__(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> BothScores:
-        """Some of the queries."""
+        """Select queries by mask or row numbers."""
         return BothScores(None if self.first is None else self.first[rows], self.second[rows])
 
     def answered(self, thresholds: Doubles, bar: float | Doubles) -> NDArray[np.bool_]:
-        """``(n,)`` whether the first stage answers; see :func:`answers`."""
+        """Return a ``(n,)`` mask of the queries that the first stage answers.
+
+        See :func:`answers`.
+        """
         if self.first is None:
             return np.zeros(len(self.second), dtype=np.bool_)
         return answers(self.first, thresholds, bar)
 
     def scores(self, thresholds: Doubles, bar: float | Doubles) -> Matrix:
-        """``(n, categories)`` the row of the stage that answers, as in serving."""
+        """Return the ``(n, categories)`` scores of the answering stage.
+
+        As in serving.
+        """
         if self.first is None:
             return self.second
         return np.where(self.answered(thresholds, bar)[:, None], self.first, self.second)
 
     def strongest(self, bar: float) -> Matrix:
-        """``(n, categories)`` the row that holds out longest as thresholds rise, for fitting those.
+        """Return the scores that stay accepted longest as thresholds rise.
 
-        A query that the first stage is sure of is rejected once both best scores are below their thresholds: the higher
-        one of the two decides (both stages nearly always have the same category then).
+        ``(n, categories)``, for fitting thresholds.
+
+        A query that reaches the bar of the first stage is rejected once both best scores are below their thresholds:
+        the higher one of the two decides (both stages nearly always have the same category then).
         """
         if self.first is None:
             return self.second

@@ -1,4 +1,7 @@
-"""Inference of trained heads: vectors to probabilities, in numpy alone. Training is in :mod:`semroute.learn`."""
+"""Inference of trained heads in numpy: vectors to probabilities.
+
+Training is in :mod:`semroute.learn`.
+"""
 
 from semroute.predictors.category_head import MlpHead
 

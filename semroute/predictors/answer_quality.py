@@ -1,4 +1,8 @@
-"""Whether the classifiers that a configuration names are there."""
+"""Answer classifier: probability that an answer is acceptable.
+
+It uses the texts of query and answer, and log probabilities of tokens where there are some. Its artifact folder and the
+check of a configuration that names it are here too.
+"""
 
 from __future__ import annotations
 
@@ -23,22 +27,24 @@ from semroute.storage import MANIFEST, NUMBER, SHARE, TEXTS, ArrayFolder
 from semroute.text.arithmetic import Arithmetic, arithmetic, numbers
 from semroute.text.code import looks_like_code
 
-# Words and pairs of words, hashed to buckets.
+# Feature hashing of words and word pairs.
 #
 # Weinberger et al., "Feature Hashing for Large Scale Multitask Learning", ICML 2009: no vocabulary has to be
-# kept, and a word that was never seen does no harm.
+# kept, and an unseen word does no harm.
 
 BUCKETS = 4096
 SEEN = 6000
-"""Characters at each end of a text whose words are taken."""
+"""Number of characters at each end of a text whose words are hashed."""
 
 _WORD = re.compile(r"[^\W\d_]+|[^\w\s]|\d")
 
 
 def hashed(text: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Buckets, ascending, and the weight of each: counts of words and pairs, scaled to length 1.
+    """Return the buckets of words and word pairs, and their weights.
 
-    CRC-32 is the same on every machine, which Python's own hash is not.
+    Buckets ascend; weights are counts, scaled so that the vector has length 1.
+
+    The hash is CRC-32, the same on every machine, unlike Python's own.
     """
     seen = text if len(text) <= 2 * SEEN else f"{text[:SEEN]} {text[-SEEN:]}"
     words = [word.encode("utf-8", "replace") for word in _WORD.findall(seen.casefold())]
@@ -50,10 +56,10 @@ def hashed(text: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     return buckets.astype(np.int64), weights / float(np.linalg.norm(weights))
 
 
-# What an answer and its query look like, as numbers.
+# Surface features of an answer and its query.
 
 MOST_CHARACTERS = 20_000
-"""Of a text; the rest of a longer one is counted in its length alone."""
+"""Number of analysed characters of a text; the rest of a longer one counts in its length alone."""
 
 _SENTENCE = re.compile(r"[.!?…。！？](?=\s|$)")
 _FINAL = re.compile(r"####|\banswer(?: is)?:?\s|\\boxed\{|\btherefore\b|\bin total\b", re.IGNORECASE)
@@ -66,12 +72,14 @@ _FEW = 6
 
 
 def shape(query: str, answer: str) -> Mapping[str, float]:
-    """The features by name, in an order that never changes; lengths as logarithms, counts cut to a few.
+    """Return the surface features by name, in a fixed order.
 
-    Those of the answer: how long it is, whether it ends as a whole answer does, whether brackets and fences are closed,
-    whether it marks a result, hedges, denies or asks; the sums that it states and whether they are right; its last
-    number. Those of both: how many of the query's numbers the answer uses, and the ratio of their lengths. Those of
-    the query: length, sentences, questions, numbers.
+    Lengths are logarithms, counts are capped.
+
+    Of the answer: length, whether it ends like a complete answer, whether brackets and fences are closed, result marks,
+    hedges, denials, questions; the sums that it states and whether they are right; its last number. Of both: how many
+    of the query's numbers the answer uses, and the ratio of their lengths. Of the query: length, sentences, questions,
+    numbers.
     """
     asked, said = query[:MOST_CHARACTERS], answer[:MOST_CHARACTERS]
     return MappingProxyType({**_form(answer, said), **_figures(asked, said), **_query(query, asked, answer)})
@@ -134,14 +142,13 @@ def _query(query: str, asked: str, answer: str) -> dict[str, float]:
 
 
 SHAPE = tuple(shape("", ""))
-"""Names of the features."""
+"""Names of the surface features."""
 
 
-# The log probabilities of an answer's tokens, as numbers.
+# Features of the log probabilities of an answer's tokens.
 #
-# Quantiles tell more than the mean, which one long fluent answer can hide a wild guess in: Gupta et al., "Language
-# Model
-# Cascades: Token-level uncertainty and beyond", ICLR 2024, https://arxiv.org/abs/2404.10136.
+# Quantiles are more informative than the mean, in which a long fluent answer can hide a wild guess: Gupta et al.,
+# "Language Model Cascades: Token-level uncertainty and beyond", ICLR 2024, https://arxiv.org/abs/2404.10136.
 
 QUANTILES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75)
 LEAST = -20.0
@@ -151,12 +158,14 @@ TOKENS = (
     *(f"quantile {level:g}" for level in QUANTILES),
     "mean", "first", "last", "unlikely", "tokens", "no log probabilities",
 )  # fmt: skip
-"""Names of the features."""
+"""Names of the token features."""
 
 
 def token_features(logprobs: Sequence[float]) -> list[float]:
-    """Quantiles of the log probabilities, their mean, the first and last token's, the share of tokens below one half,
-    and the logarithm of their number; NaN, but for the last that says so, where there are none.
+    """Return features of the log probabilities of an answer's tokens.
+
+    Quantiles, mean, the first and last token's, the share of tokens below one half, and the logarithm of their number.
+    Without log probabilities they are NaN, but for the last, the indicator of that.
     """
     if not len(logprobs):
         return [math.nan] * (len(TOKENS) - 1) + [1.0]
@@ -172,12 +181,12 @@ def token_features(logprobs: Sequence[float]) -> list[float]:
     ]
 
 
-# The classifier as it serves: arrays, and numpy to multiply them.
+# Inference, in numpy.
 
 Vector = NDArray[np.float64]
 NO_LOGPROBS: tuple[float, ...] = ()
 CUT = 5.0
-"""Standard deviations at which a feature is cut, so that no odd text is beyond all that was seen."""
+"""Standard deviations at which a feature is clipped, so that no unusual text exceeds the training data."""
 
 BLOCKS = {"shape": SHAPE, "tokens": TOKENS}
 """Dense features by block; the third block, ``words``, is hashed."""
@@ -185,16 +194,16 @@ BLOCKS = {"shape": SHAPE, "tokens": TOKENS}
 
 @dataclass(frozen=True)
 class AnswerClassifier:
-    """Logistic regression on the shape of query and answer, on their words, and on log probabilities of tokens.
+    """Logistic regression on surface features, words and token features.
 
     ``1 / (1 + exp(-(weights . clip((x - mean) / scale) + answer_words . h(answer) + query_words . h(query) + bias)))``
 
     Attributes:
-        blocks: which of ``shape``, ``words`` and ``tokens`` it looks at, in this order.
-        mean, scale, weights: ``(f,)`` float64 of the dense features; one that is not known counts as its mean.
+        blocks: those of ``shape``, ``words`` and ``tokens`` that it uses, in this order.
+        mean, scale, weights: ``(f,)`` float64 of the dense features; a missing one counts as its mean.
         answer_words, query_words: ``(4096,)`` float64, zero without the block ``words``.
-        bias: float; the calibration is folded into all of them.
-        threshold: probability from which an answer should be accepted, unless the configuration says otherwise.
+        bias: float; the calibration is folded into all of these.
+        threshold: probability from which an answer is accepted, unless the configuration sets another.
     """
 
     blocks: tuple[str, ...]
@@ -208,15 +217,18 @@ class AnswerClassifier:
 
     @property
     def wants_logprobs(self) -> bool:
-        """Whether it looks at log probabilities of tokens; without them it judges by the rest."""
+        """True if it uses log probabilities of tokens.
+
+        Without them it predicts from the other features.
+        """
         return "tokens" in self.blocks
 
     def probability(self, query: str, answer: str, logprobs: Sequence[float] = NO_LOGPROBS) -> float:
-        """The probability that the answer is acceptable, 0 to 1.
+        """Return the probability that the answer is acceptable, 0 to 1.
 
         Args:
             query: the routed text.
-            answer: the model's.
+            answer: the model's answer.
             logprobs: of the answer's tokens, natural logarithms; empty where there are none.
         """
         score = self.bias + float(self.weights @ scaled(dense(self.blocks, query, answer, logprobs), self))
@@ -224,12 +236,12 @@ class AnswerClassifier:
             for text, words in ((answer, self.answer_words), (query, self.query_words)):
                 buckets, weights = hashed(text)
                 score += float(words[buckets] @ weights)
-        # math.exp overflows beyond 709; 40 is beyond what a double can tell from certainty.
+        # math.exp overflows beyond 709; beyond 40 a double is as good as certain.
         return 1.0 / (1.0 + math.exp(-min(40.0, max(-40.0, score))))
 
 
 def dense(blocks: Sequence[str], query: str, answer: str, logprobs: Sequence[float]) -> Vector:
-    """``(f,)`` dense features of the blocks, in their order."""
+    """Return the ``(f,)`` dense features of the blocks, in their order."""
     parts: list[float] = []
     if "shape" in blocks:
         parts += shape(query, answer).values()
@@ -239,21 +251,24 @@ def dense(blocks: Sequence[str], query: str, answer: str, logprobs: Sequence[flo
 
 
 def scaled(features: Vector, by: AnswerClassifier) -> Vector:
-    """``(f,)`` or ``(n, f)`` features as standard deviations from their means, cut, unknown ones 0."""
+    """Standardise and clip features; missing ones become 0.
+
+    ``(f,)`` or ``(n, f)``, in standard deviations from their means.
+    """
     return np.nan_to_num(np.clip((features - by.mean) / by.scale, -CUT, CUT), nan=0.0)
 
 
 def feature_names(blocks: Sequence[str]) -> tuple[str, ...]:
-    """Names of the dense features of some blocks."""
+    """Return the names of the dense features of some blocks."""
     return tuple(name for block, names in BLOCKS.items() if block in blocks for name in names)
 
 
 def no_words() -> Vector:
-    """Weights of words for a classifier that looks at none."""
+    """Return the word weights of a classifier without the block ``words``."""
     return np.zeros(BUCKETS)
 
 
-# A classifier of answers as a folder.
+# Artifact folder.
 
 FOLDER = ArrayFolder(
     format="semroute-answer-classifier",
@@ -266,12 +281,12 @@ _ARRAYS = ("mean", "scale", "weights", "answer_words", "query_words")
 
 
 def write_classifier(classifier: AnswerClassifier, folder: Path, *, report: Mapping[str, Any]) -> None:
-    """Write a classifier; one that is there already is replaced in one step.
+    """Write a classifier; an existing one is replaced atomically.
 
     Args:
-        classifier: what was trained.
-        folder: made where it is missing.
-        report: what it was trained on, and how good it is; JSON-ready.
+        classifier: the trained classifier.
+        folder: created if missing.
+        report: training data and metrics; JSON-ready.
 
     Raises:
         InputError: the folder holds something else, or cannot be written.
@@ -283,12 +298,12 @@ def write_classifier(classifier: AnswerClassifier, folder: Path, *, report: Mapp
     FOLDER.write(folder, manifest, {name: getattr(classifier, name) for name in _ARRAYS})
 
 
-@np.errstate(all="ignore")  # numbers that are out of range are told by what comes out
+@np.errstate(all="ignore")  # out-of-range numbers are detected in the result
 def read_classifier(folder: Path) -> AnswerClassifier:
-    """Read what :func:`write_classifier` wrote, and check that it is whole.
+    """Read and check a classifier that :func:`write_classifier` wrote.
 
     Raises:
-        ArtifactError: it is missing, damaged, foreign, or of another version; the message says what to do.
+        ArtifactError: it is missing, damaged, foreign, or of another version; the message names the remedy.
     """
     stored = FOLDER.read(folder)
     manifest, arrays = stored.manifest, stored.arrays
@@ -312,7 +327,7 @@ def read_classifier(folder: Path) -> AnswerClassifier:
 
 
 def check_classifiers(config: Config) -> list[Problem]:
-    """An error for each check ``quality`` whose classifier cannot be read."""
+    """Return an error for each ``quality`` check with no usable classifier."""
     problems = list(_of(config.cascade, ("cascade",)))
     for name, own in config.categories.items():
         if own.cascade is not None:

@@ -1,4 +1,4 @@
-"""A logistic head with one hidden layer beside the direct path."""
+"""Category head: logistic regression with one hidden layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from semroute.types import Matrix
 
 @dataclass(frozen=True)
 class MlpHead:
-    """Multinomial logistic regression on a vector and on one hidden layer of rectified units over it.
+    """Multinomial logistic regression on a vector and a ReLU layer over it.
 
     ``softmax(x @ direct + relu(x @ hidden + hidden_bias) @ output + output_bias)``
 
@@ -33,11 +33,11 @@ class MlpHead:
 
     @property
     def kind(self) -> str:
-        """What the artifact calls it."""
+        """Kind of the head in the artifact."""
         return "mlp"
 
     def probabilities(self, vectors: Matrix) -> Matrix:
-        """``(n, categories)`` float32 from ``(n, d)``; rows sum to 1."""
+        """Return ``(n, categories)`` float32 from ``(n, d)``; rows sum to 1."""
         active: Matrix = vectors @ self.hidden
         active += self.hidden_bias
         np.maximum(active, np.float32(0.0), out=active)
@@ -57,7 +57,7 @@ class MlpHead:
 
     @classmethod
     def read(cls, path: Path) -> MlpHead:
-        """Read what :meth:`write` wrote.
+        """Read a head that :meth:`write` wrote.
 
         Raises:
             KeyError, ValueError: not such a file, or its arrays are of other types or shapes, or not finite.

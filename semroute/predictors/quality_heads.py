@@ -1,4 +1,8 @@
-"""A table of mean quality by cluster of queries."""
+"""Heads that predict every model's quality from a query.
+
+Clusters, a linear model, nearest neighbours, decision trees, and a fine-tuned encoder;
+:mod:`semroute.predictors.query_quality` stacks them.
+"""
 
 from __future__ import annotations
 
@@ -15,54 +19,56 @@ from semroute.encoders.onnx import TextGraph
 from semroute.predictors.query_features import QueryInputs
 from semroute.types import Matrix
 
-# What a head is: predicts every model's quality from the inputs.
+# Protocol of a head.
 
 Quality = NDArray[np.float64]
-"""``(n, m)`` float64; a prediction may leave 0..1 by a little."""
+"""``(n, m)`` float64, by query and model; a prediction may slightly exceed 0..1."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 class QueryHead(Protocol):
-    """A trained head, as it serves.
+    """Trained head, at inference.
 
     Attributes:
         kind: its name in an artifact.
-        needs_vectors: whether it looks at vectors and features; else at the texts alone.
+        needs_vectors: true if it uses vectors and features; otherwise it uses the texts alone.
     """
 
     kind: ClassVar[str]
     needs_vectors: ClassVar[bool]
 
     def predict(self, inputs: QueryInputs) -> Quality:
-        """``(n, m)`` predicted quality."""
+        """Return the ``(n, m)`` predicted quality."""
         ...
 
     def arrays(self) -> Arrays:
-        """The arrays that it is made of, by name."""
+        """Return the arrays of the head, by name."""
         ...
 
 
 class ArrayHead(QueryHead, Protocol):
-    """A head that is made of arrays alone."""
+    """Head that consists of arrays alone."""
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
-        """The head that :meth:`arrays` was called on.
+        """Build the head from its :meth:`arrays`.
 
         Raises:
-            KeyError, ValueError: they are not the arrays of such a head.
+            KeyError, ValueError: the arrays are not those of such a head.
         """
         ...
 
 
 @dataclass(frozen=True)
 class ClusterHead:
-    """The mean of several tables, each over its own clusters: a query at the edge of one is inside another.
+    """Mean of several tables of quality, each over its own clusters.
+
+    A query at the edge of a cluster in one table is inside a cluster of another.
 
     Attributes:
         centroids: ``(r, c, d)`` float32 unit rows.
-        table: ``(r, c, m)`` float32 mean quality of each cluster, mixed with the overall mean.
+        table: ``(r, c, m)`` float32 mean quality of each cluster, shrunk towards the overall mean.
     """
 
     centroids: Matrix
@@ -72,37 +78,39 @@ class ClusterHead:
     needs_vectors: ClassVar[bool] = True
 
     def predict(self, inputs: QueryInputs) -> Quality:
-        """``(n, m)`` predicted quality."""
+        """Return the ``(n, m)`` predicted quality."""
         found = np.zeros((len(inputs), self.table.shape[2]))
         for centroids, table in zip(self.centroids, self.table, strict=True):
             found += table[(inputs.vectors @ centroids.T).argmax(axis=1)]
         return found / len(self.table)
 
     def arrays(self) -> Arrays:
-        """Everything that it is made of, by name."""
+        """Return the arrays of the head, by name."""
         return {"centroids": self.centroids, "table": self.table}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
-        """The head of these arrays."""
+        """Build the head from its arrays."""
         centroids, table = (np.asarray(arrays[name], np.float32) for name in ("centroids", "table"))
         if centroids.shape[:2] != table.shape[:2]:
             raise ValueError("clusters and their table do not fit together")
         return cls(centroids, table)
 
 
-# A straight line for each model over vector and features.
+# Linear regression for each model, over vector and features.
 
 CUT = 3.0
-"""Standard deviations at which a feature is cut, so that no odd query is beyond all that was seen."""
+"""Standard deviations at which a feature is clipped, so that no unusual query exceeds the training data."""
 
 VECTOR_WEIGHT = 20.0
-"""What a vector's unit length counts beside one standard deviation of a feature, under the same penalty."""
+"""Weight of a vector's unit length relative to one standard deviation of a feature, under the same penalty."""
 
 
 @dataclass(frozen=True)
 class LinearHead:
-    """``weights . [20 vector, clip((features - mean) / scale)] + bias``.
+    """Linear regression on the vector and the standardised features.
+
+    ``weights . [20 vector, clip((features - mean) / scale)] + bias``
 
     Attributes:
         mean, scale: ``(f,)`` float64 of the features.
@@ -119,29 +127,29 @@ class LinearHead:
     needs_vectors: ClassVar[bool] = True
 
     def predict(self, inputs: QueryInputs) -> Quality:
-        """``(n, m)`` predicted quality."""
+        """Return the ``(n, m)`` predicted quality."""
         return np.asarray(design_matrix(inputs, self.mean, self.scale) @ self.weights + self.bias)
 
     def arrays(self) -> Arrays:
-        """Everything that it is made of, by name."""
+        """Return the arrays of the head, by name."""
         return {"mean": self.mean, "scale": self.scale, "weights": self.weights, "bias": self.bias}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
-        """The head of these arrays."""
+        """Build the head from its arrays."""
         return cls(*(np.asarray(arrays[name], np.float64) for name in ("mean", "scale", "weights", "bias")))
 
 
 def design_matrix(inputs: QueryInputs, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``(n, d + f)`` what the line runs over."""
+    """Return the ``(n, d + f)`` design matrix of the linear head."""
     standard = np.clip((inputs.features - mean) / scale, -CUT, CUT)
     return np.hstack([inputs.vectors * VECTOR_WEIGHT, standard])
 
 
-# The mean quality among the training queries that are nearest to a query.
+# Mean quality of the nearest training queries.
 
 PRIOR = 5.0
-"""Neighbours of the overall mean that are mixed in."""
+"""Number of pseudo-neighbours of the overall mean quality that are mixed in."""
 
 _NEIGHBOUR_CHUNK = 4096
 
@@ -151,10 +159,10 @@ class NeighbourHead:
     """k nearest neighbours by cosine, searched exactly in FAISS.
 
     Attributes:
-        vectors: ``(n, d)`` float16 unit rows of the training queries: half the room, and cosines true to 1e-3.
+        vectors: ``(n, d)`` float16 unit rows of the training queries: half the memory, and cosines accurate to 1e-3.
         quality: ``(n, m)`` float32 of their answers, NaN where it is not known.
         prior: ``(m,)`` float64 mean quality.
-        k: neighbours that count.
+        k: number of neighbours.
     """
 
     vectors: NDArray[np.float16]
@@ -172,7 +180,7 @@ class NeighbourHead:
         object.__setattr__(self, "_index", index)
 
     def predict(self, inputs: QueryInputs) -> Quality:
-        """``(n, m)`` predicted quality."""
+        """Return the ``(n, m)`` predicted quality."""
         chunks = [
             self._of(inputs.vectors[start : start + _NEIGHBOUR_CHUNK])
             for start in range(0, len(inputs), _NEIGHBOUR_CHUNK)
@@ -187,12 +195,12 @@ class NeighbourHead:
         return np.asarray((sums + PRIOR * self.prior) / (counts + PRIOR))
 
     def arrays(self) -> Arrays:
-        """Everything that it is made of, by name."""
+        """Return the arrays of the head, by name."""
         return {"vectors": self.vectors, "quality": self.quality, "prior": self.prior, "k": np.array(self.k)}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
-        """The head of these arrays."""
+        """Build the head from its arrays."""
         vectors, quality = np.asarray(arrays["vectors"], np.float16), np.asarray(arrays["quality"], np.float32)
         k = int(arrays["k"])
         if {vectors.ndim, quality.ndim} != {2} or not 0 < len(vectors) == len(quality) or k < 1:
@@ -200,7 +208,7 @@ class NeighbourHead:
         return cls(vectors, quality, np.asarray(arrays["prior"], np.float64), k)
 
 
-# Many small decision trees over features and the main directions of vectors; the sum of what their leaves say.
+# Ensemble of small decision trees over features and principal directions of vectors; leaf values are summed.
 
 LEAF = -1
 _TREE_CHUNK = 512
@@ -208,15 +216,17 @@ _TREE_CHUNK = 512
 
 @dataclass(frozen=True)
 class TreesHead:
-    """Trees as arrays of nodes. A forest's leaves hold their share of the mean; those of boosting, their step.
+    """Ensemble of decision trees, as arrays of nodes.
+
+    Leaves of a forest hold their share of the mean; those of boosting, their step.
 
     Attributes:
-        directions: ``(d, p)`` float32: vectors times these stand after the features.
-        feature: ``(nodes,)`` int32, the column that a node asks about; :data:`LEAF` for leaves.
-        threshold: ``(nodes,)`` float32; up to it the left child is next.
-        left, right: ``(nodes,)`` int32 numbers of the children; a leaf's are its own.
-        values: ``(nodes, m)`` float32, what a leaf adds.
-        roots: ``(trees,)`` int32.
+        directions: ``(d, p)`` float32; vectors times these are the columns after the features.
+        feature: ``(nodes,)`` int32, the column that a node compares; :data:`LEAF` for leaves.
+        threshold: ``(nodes,)`` float32; values up to it go to the left child.
+        left, right: ``(nodes,)`` int32 numbers of the children; a leaf is its own child.
+        values: ``(nodes, m)`` float32, the contribution of a leaf.
+        roots: ``(trees,)`` int32 numbers of the root nodes.
         bias: ``(m,)`` float64.
     """
 
@@ -237,7 +247,7 @@ class TreesHead:
     needs_vectors: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        # A leaf asks about the first column, and both its children are itself: all trees go down equally far.
+        # A leaf compares the first column, and both its children are itself: all trees are walked to the same depth.
         object.__setattr__(self, "_asked", np.maximum(self.feature, 0))
         object.__setattr__(self, "_children", np.column_stack([self.right, self.left]).reshape(-1))
         object.__setattr__(self, "_depth", self._levels())
@@ -251,11 +261,11 @@ class TreesHead:
 
     @property
     def columns(self) -> int:
-        """The least number of columns that the trees need."""
+        """Minimum number of columns that the trees need."""
         return int(self.feature.max(initial=LEAF)) + 1
 
     def predict(self, inputs: QueryInputs) -> Quality:
-        """``(n, m)`` predicted quality."""
+        """Return the ``(n, m)`` predicted quality."""
         columns = tree_columns(inputs, self.directions)
         found = np.empty((len(inputs), len(self.bias)))
         for start in range(0, len(inputs), _TREE_CHUNK):
@@ -264,7 +274,9 @@ class TreesHead:
         return found + self.bias
 
     def _leaves(self, columns: Matrix) -> NDArray[np.int32]:
-        """``(n, trees)`` the leaf of each row in each tree: all trees go down a level at a time.
+        """Return the ``(n, trees)`` leaf of each row in each tree.
+
+        All trees are walked one level at a time.
 
         ``take`` from flat arrays is several times as fast as indexing with pairs, which counts for a single query.
         """
@@ -277,12 +289,12 @@ class TreesHead:
         return nodes
 
     def arrays(self) -> Arrays:
-        """Everything that it is made of, by name."""
+        """Return the arrays of the head, by name."""
         return {name: getattr(self, name) for name in _TYPES}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
-        """The head of these arrays."""
+        """Build the head from its arrays."""
         found = {name: np.asarray(arrays[name], dtype) for name, dtype in _TYPES.items()}
         nodes = len(found["feature"])
         if {len(found[name]) for name in ("threshold", "left", "right", "values")} != {nodes}:
@@ -300,10 +312,12 @@ _TYPES: dict[str, type[np.generic]] = {
 def _check_trees(
     feature: NDArray[np.int32], left: NDArray[np.int32], right: NDArray[np.int32], roots: NDArray[np.int32]
 ) -> None:
-    """Refuse nodes that are no trees: going down would not end, or double at each level.
+    """Raise unless the nodes form trees.
+
+    Otherwise the walk would not end, or would double at each level.
 
     Raises:
-        ValueError: a child is no node, or a node is the child of two.
+        ValueError: a child is not a node, or a node is the child of two.
     """
     if not len(roots) or {feature.ndim, left.ndim, right.ndim, roots.ndim} != {1} or feature.min(initial=LEAF) < LEAF:
         raise ValueError("the arrays of trees hold no trees")
@@ -314,23 +328,25 @@ def _check_trees(
 
 
 def tree_columns(inputs: QueryInputs, directions: Matrix) -> Matrix:
-    """``(n, f + p)`` float32: what the trees ask about."""
+    """Return the ``(n, f + p)`` float32 columns that the trees compare."""
     return np.hstack([inputs.features, inputs.vectors @ directions]).astype(np.float32)
 
 
-# An encoder that was tuned to predict quality: from the text to every model's quality in one ONNX graph.
+# Fine-tuned encoder: from the text to every model's quality in one ONNX graph.
 
 
 @dataclass(frozen=True)
 class TunedHead:
-    """A transformer with a line for each model on top, int8; it looks at the text alone.
+    """Fine-tuned transformer with a linear output for each model, int8.
+
+    It uses the text alone.
 
     Attributes:
         graph: texts to ``(n, m)`` quality.
         model_path: its ``.onnx`` file.
         tokenizer_path: its ``tokenizer.json``.
-        models: ``m``.
-        max_tokens: of a text; longer ones keep head and tail.
+        models: number of models, ``m``.
+        max_tokens: longest text; longer ones keep head and tail.
     """
 
     graph: TextGraph
@@ -343,20 +359,20 @@ class TunedHead:
     needs_vectors: ClassVar[bool] = False
 
     def predict(self, inputs: QueryInputs) -> Quality:
-        """``(n, m)`` predicted quality."""
+        """Return the ``(n, m)`` predicted quality."""
         return self.graph(inputs.queries).astype(np.float64)
 
     def arrays(self) -> Arrays:
-        """What :meth:`open` must know beside the files."""
+        """Return the parameters that :meth:`open` needs besides the files."""
         return {"models": np.array(self.models), "max_tokens": np.array(self.max_tokens)}
 
     @classmethod
     def open(cls, model_path: Path, tokenizer_path: Path, arrays: Arrays) -> TunedHead:
-        """The head of these files.
+        """Open the head from its files.
 
         Raises:
             EncoderError: a file is missing or damaged.
-            KeyError, ValueError: they are not the arrays of such a head.
+            KeyError, ValueError: the arrays are not those of such a head.
         """
         models, max_tokens = int(arrays["models"]), int(arrays["max_tokens"])
         graph = TextGraph(model_path, tokenizer_path, width=models, max_tokens=max_tokens)

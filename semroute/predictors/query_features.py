@@ -1,4 +1,4 @@
-"""What the heads look at: a query's text, its vector, and the features of the text."""
+"""Inputs of the quality heads: text, vector and features of a query."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from semroute.text.code import looks_like_code
 from semroute.types import Matrix
 from semroute.types.protocols import Indices
 
-# Which domains a text speaks of, by their words.
+# Domain keywords.
 
 WORDS = {
     "mathematics": """integer equation polynomial matrix vector triangle probability theorem derivative integral
@@ -39,7 +39,7 @@ WORDS = {
     "mind": """behavior psychology therapist cognitive memory emotion personality learning theory child moral ethics
         philosophy argument belief culture society religion""",
 }  # fmt: skip
-"""Words of each domain, in the singular."""
+"""Keywords of each domain, in the singular."""
 
 DOMAINS = tuple(WORDS)
 
@@ -59,7 +59,10 @@ _NUMBERS = _of_words()
 
 
 def domain_counts(text: str) -> list[int]:
-    """How often words of each of :data:`DOMAINS` stand in ``text``, which is read in lower case."""
+    """Count the keywords of each of :data:`DOMAINS` in a text.
+
+    Case is ignored.
+    """
     counts = [0] * len(DOMAINS)
     for word in _HYPHENATED_WORD.findall(text.lower()):
         for number in _NUMBERS.get(word, ()):
@@ -67,7 +70,7 @@ def domain_counts(text: str) -> list[int]:
     return counts
 
 
-# How many names, dates, amounts and acronyms a text holds, by rule: no model is asked.
+# Rule-based counts of names, dates, amounts and acronyms.
 
 _NAME = re.compile(r"(?<=[^\W_][,;]\s|[^\W_]{2}\s)[A-Z][^\W\d_]+(?:\s[A-Z][^\W\d_]+){0,3}")
 _ACRONYM = re.compile(r"\b[A-Z]{2,6}s?\b")
@@ -80,7 +83,9 @@ _AMOUNT = re.compile(r"[$€£¥]\s?\d|\d\s?(?:%|percent\b|per cent\b|dollars?\b
 
 
 def names(text: str) -> int:
-    """Capitalised words, or runs of them, that do not begin a sentence; of Latin script, and of English or the like.
+    """Count names: capitalised words, or runs of them, within a sentence.
+
+    The first word of a sentence does not count. For Latin script, and English or similar languages.
 
     German nouns count as names, and a script without capitals has none.
     """
@@ -88,21 +93,21 @@ def names(text: str) -> int:
 
 
 def acronyms(text: str) -> int:
-    """Words of two to six capitals."""
+    """Count words of two to six capitals."""
     return len(_ACRONYM.findall(text))
 
 
 def dates(text: str) -> int:
-    """Years from 1000 to 2099, names of months, and dates in figures."""
+    """Count years from 1000 to 2099, names of months, and numeric dates."""
     return len(_DATE.findall(text))
 
 
 def amounts(text: str) -> int:
-    """Sums of money and percentages."""
+    """Count sums of money and percentages."""
     return len(_AMOUNT.findall(text))
 
 
-# Signs of mathematics and logic in a text.
+# Counts of mathematical and logical notation.
 
 _SYMBOL = re.compile(r"[√∛∑∏∫∂∇∞≈≡≠≤≥±×÷∈∉⊂⊆∪∩∧∨¬⊃∀∃→↔⇒⇔∴²³⁰¹⁴-⁹₀-₉πθλμσΔΣΩ]")
 _LATEX = re.compile(r"\\(?:frac|sqrt|sum|int|cdot|times|le|ge|neq|alpha|beta|pi|theta|left|right|begin|text|mathbb)\b")
@@ -115,17 +120,20 @@ _UNIT = re.compile(
 
 
 def symbols(text: str) -> int:
-    """Symbols of mathematics and logic, Greek letters of formulas, raised and lowered figures, LaTeX commands."""
+    """Count symbols of mathematics and logic.
+
+    Greek letters of formulas, superscript and subscript digits, and LaTeX commands count too.
+    """
     return len(_SYMBOL.findall(text)) + len(_LATEX.findall(text))
 
 
 def formulas(text: str) -> int:
-    """Equations, powers and named functions."""
+    """Count equations, powers and named functions."""
     return len(_EQUATION.findall(text)) + len(_POWER.findall(text)) + len(_FUNCTION.findall(text))
 
 
 def units(text: str) -> int:
-    """Numbers with a unit of measurement."""
+    """Count numbers with a unit of measurement."""
     return len(_UNIT.findall(text))
 
 
@@ -136,10 +144,10 @@ _OPTION = re.compile(r"^[ \t]{0,8}[(\[]?([A-Ja-j]|[1-9])[.):\]][ \t]+(\S[^\n]*)$
 
 @dataclass(frozen=True, slots=True)
 class MultipleChoice:
-    """A text that may be a multiple choice.
+    """Text split into the question and options of a multiple choice.
 
     Attributes:
-        stem: what stands before the first option; the whole text where there are no options.
+        stem: text before the first option; the whole text where there are no options.
         options: their texts, in order.
     """
 
@@ -148,10 +156,12 @@ class MultipleChoice:
 
 
 def choice(text: str) -> MultipleChoice:
-    """Find the options: at least two lines that are marked in turn, from A, a or 1 on.
+    """Split a text into the question and options of a multiple choice.
 
-    A list of points that does not begin with the first mark is none; of several lists the last counts, since examples
-    stand before the question.
+    Options are at least two lines with consecutive marks, from A, a or 1 on.
+
+    A list that begins with another mark does not count; of several lists the last one does, since examples come before
+    the question.
     """
     runs: list[list[re.Match[str]]] = []
     for found in _OPTION.finditer(text):
@@ -166,7 +176,7 @@ def choice(text: str) -> MultipleChoice:
     return MultipleChoice(text.strip(), ())
 
 
-# What kind of question a text asks, by its words.
+# Kinds of question, by keywords.
 
 KINDS = (
     "what", "which", "who", "when or where", "why", "how many", "how", "yes or no", "compute", "write", "explain",
@@ -194,20 +204,23 @@ _COMPILED = tuple(re.compile(_PATTERNS[kind], re.IGNORECASE) for kind in KINDS)
 
 
 def question_kinds(text: str) -> tuple[bool, ...]:
-    """Whether ``text`` asks a question of each of :data:`KINDS`, in English; all False in other languages."""
+    """Return a flag for each of :data:`KINDS` of question in ``text``.
+
+    English only: all False in other languages.
+    """
     return tuple(pattern.search(text) is not None for pattern in _COMPILED)
 
 
-# What a query looks like, as numbers: what a model would need to be good at is often written on its face.
+# Surface features of a query.
 #
-# On subjects that were never seen in training these tell more than vectors do (``scripts/bench_policy.py``): a vector
-# says what a query is about, and a new subject is about something new; its form is as everywhere.
+# On subjects that were not seen in training these are more informative than vectors (``scripts/bench_policy.py``): a
+# vector encodes the subject of a query, which is new there, while the form of a query is the same everywhere.
 
 MOST_CHARACTERS = 8_000
-"""Of a text: half at each end; the rest of a longer one is counted in its length alone."""
+"""Number of analysed characters of a text, half at each end; the rest of a longer one counts in its length alone."""
 
 UNKNOWN = -1.0
-"""A feature of options where there are none."""
+"""Value of the option features where there are no options."""
 
 _WORD = re.compile(r"[^\W\d_]+")
 _SENTENCE = re.compile(r"[.!?…。！？](?=\s|$)")
@@ -222,7 +235,9 @@ _COMMON = frozenset("the of and to a in is that for it as with be on by are this
 
 
 def features(query: str) -> Mapping[str, float]:
-    """The features by name, in an order that never changes; lengths and counts as ``log(1 + x)``.
+    """Return the features of a query by name, in a fixed order.
+
+    Lengths and counts are ``log(1 + x)``.
 
     Grouped in :data:`BLOCKS`: length and form of the text, numbers and mathematics, code, entities, the options of a
     multiple choice, the kind of question, words of domains, and language: the share of letters beyond ASCII and of
@@ -240,7 +255,7 @@ def features(query: str) -> Mapping[str, float]:
 
 
 def feature_matrix(queries: Sequence[str]) -> Matrix:
-    """``(n, f)`` float32 features, columns as :data:`FEATURES`."""
+    """Return ``(n, f)`` float32 features, columns as in :data:`FEATURES`."""
     rows = [list(features(query).values()) for query in queries]
     return np.array(rows, np.float32).reshape(len(queries), len(FEATURES))
 
@@ -329,18 +344,18 @@ OPTIONS = (
 )  # fmt: skip
 
 FEATURES = tuple(features(""))
-"""Names of the features; what stands before the colon is the block."""
+"""Names of the features; the part before the colon is the block."""
 
 BLOCKS = tuple(dict.fromkeys(name.split(":")[0] for name in FEATURES))
 
 
 @dataclass(frozen=True, slots=True)
 class QueryInputs:
-    """Of ``n`` queries.
+    """Inputs of the heads for ``n`` queries.
 
     Attributes:
         vectors: ``(n, d)`` float32, unit rows.
-        features: ``(n, f)`` float32: those of the text, then the similarity to each category that is known.
+        features: ``(n, f)`` float32: those of the text, then the similarity to each known category.
         queries: the texts.
     """
 
@@ -353,7 +368,7 @@ class QueryInputs:
 
     @classmethod
     def of(cls, queries: Sequence[str], vectors: Matrix, categories: Matrix) -> QueryInputs:
-        """The inputs of some queries.
+        """Build the inputs of some queries.
 
         Args:
             queries: ``n`` texts.
@@ -366,10 +381,10 @@ class QueryInputs:
 
     @classmethod
     def of_texts(cls, queries: Sequence[str]) -> QueryInputs:
-        """The inputs of heads that look at the text alone: without vectors and features."""
+        """Build inputs for text-only heads, without vectors and features."""
         nothing = np.zeros((len(queries), 0), np.float32)
         return cls(nothing, nothing, queries)
 
     def take(self, rows: Indices) -> QueryInputs:
-        """Those of some rows."""
+        """Return the inputs of some rows."""
         return QueryInputs(self.vectors[rows], self.features[rows], [self.queries[row] for row in rows.tolist()])

@@ -1,4 +1,8 @@
-"""A classifier of answers: the probability that an answer to a query is acceptable, from the two texts alone."""
+"""Query classifier: every model's answer quality, before any call.
+
+It stacks and calibrates the heads of :mod:`semroute.predictors.quality_heads`, and estimates the cost of a call. Its
+artifact folder and the check of a configuration that names it are here too.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["AnswerClassifier", "read_classifier", "write_classifier"]
 
 
-# What a call of each model is expected to cost, before anybody knows how long the answer will be.
+# Expected cost of a call to each model, before the length of the answer is known.
 
 Numbers = NDArray[np.float64]
 _MILLION = 1_000_000
@@ -46,17 +50,19 @@ _MILLION = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class CallCosts:
-    """``input tokens * scale * input price + output tokens * output price``; or a mean cost where no price is known.
+    """Expected cost of a call to each model.
 
-    Input tokens are those of :func:`semroute.catalog.estimate_tokens`, in training as in serving: counted otherwise in
-    one than in the other, the same prediction would lead to another model. The output is the training mean of the
-    model in the task, else of the model.
+    ``input tokens * scale * input price + output tokens * output price``; or a mean cost where no price is known.
+
+    Input tokens are those of :func:`semroute.catalog.estimate_tokens`, in training as in serving: with different counts
+    the same prediction would select another model. Output tokens are the training mean of the model in the task, else
+    of the model.
 
     Attributes:
         models: ``m`` names.
         tasks: ``t`` names.
         price: ``(2, m)`` USD per token of input and output; NaN where it is not known.
-        scale: ``(m,)`` tokens that the model is billed for, for each that is estimated.
+        scale: ``(m,)`` billed tokens for each estimated token.
         tokens: ``(1 + t, m)`` mean output tokens, over all tasks first: those with which the formula gives the mean
             cost of the training rows; NaN where they are not known.
         flat: ``(1 + t, m)`` mean USD of a call, over all tasks first.
@@ -72,21 +78,24 @@ class CallCosts:
     ARRAYS: ClassVar[tuple[str, ...]] = ("price", "scale", "tokens", "flat")
 
     def expected(self, input_tokens: Sequence[int] | NDArray[np.int64], tasks: Sequence[str] | None = None) -> Numbers:
-        """``(n, m)`` USD, never below 0.
+        """Return the expected costs, ``(n, m)`` USD, never below 0.
 
         Args:
-            input_tokens: of ``n`` queries, as estimated.
-            tasks: of each; None, and a task that was not trained on, takes the mean over all.
+            input_tokens: estimated tokens of ``n`` queries.
+            tasks: task of each query; None, and a task without training data, takes the mean over all.
         """
         places = {task: row for row, task in enumerate(self.tasks, 1)}
         rows = [places.get(task, 0) for task in tasks] if tasks is not None else [0] * len(input_tokens)
         asked = np.asarray(input_tokens, np.float64)[:, None] * self.scale
-        # Told costs below what input costs by the list (cached input) leave less than nothing for the output.
+        # Logged costs below the list price of the input (cached input) make the fitted output tokens negative.
         priced = np.maximum(asked * self.price[0] + self.tokens[rows] * self.price[1], 0.0)
         return np.where(np.isfinite(priced), priced, self.flat[rows])
 
     def with_prices(self, prices: Mapping[str, Price]) -> CallCosts:
-        """The same with other prices; models that ``prices`` does not name keep theirs."""
+        """Return a copy with other prices.
+
+        Models that ``prices`` does not name keep theirs.
+        """
         price = self.price.copy()
         for column, model in enumerate(self.models):
             if model in prices:
@@ -94,55 +103,61 @@ class CallCosts:
         return replace(self, price=price)
 
     def arrays(self) -> Arrays:
-        """The numbers, by name."""
+        """Return the arrays, by name."""
         return {name: getattr(self, name) for name in self.ARRAYS}
 
 
-# The queries that a classifier was trained on, as hashes: enough to tell them again, and 8 bytes each.
+# Training queries as hashes of 8 bytes each, to recognise them later.
 #
-# A hash keeps nobody from trying whether a query that he knows was among them.
+# The hashes do not stop anyone from testing whether a query that they know was among them.
 
 Hashes = NDArray[np.uint64]
 
 
 def hashes(queries: Iterable[str]) -> Hashes:
-    """``(n,)`` uint64: the first 64 bits of the SHA-256 of each normalised text.
+    """Return the ``(n,)`` uint64 hashes of queries.
 
-    Of a million texts that were not seen, among 50,000 that were, 3e-9 are expected to be taken for seen.
+    A hash is the first 64 bits of the SHA-256 of the normalised text.
+
+    Of a million unseen texts, 3e-9 are expected to collide with one of 50,000 seen ones.
     """
     digests = (hashlib.sha256(normalize(query).encode("utf-8", "surrogatepass")).digest()[:8] for query in queries)
     return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
 
 
 def seen_queries(queries: Iterable[str]) -> Hashes:
-    """The hashes of training queries, each once and in order, so that nothing is told of the rows."""
+    """Return the hashes of training queries, unique and sorted.
+
+    Sorting hides the order of the rows.
+    """
     return np.unique(hashes(queries))
 
 
-# The classifier of queries as it serves: heads, their weights, and the calibration of each model.
+# Inference: heads, their weights, and the calibration of each model.
 
 SURE = 0.005
-"""Raw predictions are cut to this much from 0 and 1 before they are calibrated."""
+"""Distance from 0 and 1 to which raw predictions are clipped before calibration."""
 
 
 @dataclass(frozen=True)
 class QueryClassifier:
-    """Predicts the quality of every model's answer before any is asked
-    (a :class:`~semroute.types.QualityPredictor`).
+    """Predictor of every model's answer quality, before any call.
+
+    Implements :class:`~semroute.types.QualityPredictor`.
 
     ``prior + sum of weight * (head - prior)`` over the heads, then ``1 / (1 + exp(-(slope * logit + shift)))``.
 
     Attributes:
         models: ``m`` names.
         prior: ``(m,)`` mean quality of the training rows.
-        heads: what predicts; all of them see the same inputs.
+        heads: predictors over the same inputs.
         weights: ``(h,)``, at least 0.
         slope, shift: ``(m,)`` of the calibration (Platt, "Probabilistic outputs for support vector machines", 1999).
         categories: ``(c, d)`` unit rows whose similarity is a feature; may have no rows.
         encoder: fingerprint of the encoder whose vectors it was trained on.
-        costs: what calls are expected to cost.
-        value: USD that +1.0 of quality is worth unless somebody says otherwise; infinity where only quality counts.
-        seen: ``(s,)`` hashes of the queries that it was trained on; None where an older artifact does not tell.
+        costs: expected costs of calls.
+        value: default worth of +1.0 of quality, USD; infinity where only quality counts.
+        seen: ``(s,)`` hashes of the training queries; None in older artifacts.
     """
 
     models: tuple[str, ...]
@@ -159,28 +174,37 @@ class QueryClassifier:
 
     @property
     def needs_vectors(self) -> bool:
-        """Whether any head looks at vectors; else those that :meth:`predict` is given count for nothing."""
+        """True if any head uses vectors; otherwise :meth:`predict` ignores them."""
         return any(head.needs_vectors for head in self.heads)
 
     def has_seen(self, texts: Sequence[str]) -> NDArray[np.bool_] | None:
-        """``(n,)`` whether it was trained on a text, but for case and whitespace; None where that is not known."""
+        """Return a ``(n,)`` mask of the texts that it was trained on.
+
+        Case and whitespace are ignored. None where the training queries are not known.
+        """
         return None if self.seen is None else np.isin(hashes(texts), self.seen)
 
     def predict(self, texts: Sequence[str], vectors: Matrix) -> Matrix:
-        """``(n, m)`` float32 in 0..1 from ``n`` texts and their ``(n, d)`` unit vectors."""
+        """Predict ``(n, m)`` float32 quality in 0..1.
+
+        From ``n`` texts and their ``(n, d)`` unit vectors.
+        """
         needed = self.needs_vectors
         return self.predict_inputs(
             QueryInputs.of(texts, vectors, self.categories) if needed else QueryInputs.of_texts(texts)
         )
 
     def predict_inputs(self, inputs: QueryInputs) -> Matrix:
-        """The same from inputs that are there already, with the similarity to these categories."""
+        """Predict quality from computed inputs.
+
+        They include the similarity to the categories of this classifier.
+        """
         raw = stacked([head.predict(inputs) for head in self.heads], self.prior, self.weights)
         return calibrated(raw, self.slope, self.shift).astype(np.float32)
 
 
 def stacked(predictions: Sequence[Quality], prior: NDArray[np.float64], weights: NDArray[np.float64]) -> Quality:
-    """``(n, m)`` the heads' predictions weighed, as distances from the prior."""
+    """Return the ``(n, m)`` prior plus the heads' weighted deviations."""
     found = np.zeros_like(predictions[0])
     for weight, predicted in zip(weights.tolist(), predictions, strict=True):
         found += weight * (predicted - prior)
@@ -188,17 +212,20 @@ def stacked(predictions: Sequence[Quality], prior: NDArray[np.float64], weights:
 
 
 def logits(quality: Quality) -> Quality:
-    """``log(p / (1 - p))`` of predictions, which are first cut to ``SURE .. 1 - SURE``."""
+    """Return ``log(p / (1 - p))`` of predictions.
+
+    They are clipped to ``SURE .. 1 - SURE`` first.
+    """
     sure = np.clip(quality, SURE, 1.0 - SURE)
     return np.asarray(np.log(sure / (1.0 - sure)))
 
 
 def calibrated(raw: Quality, slope: NDArray[np.float64], shift: NDArray[np.float64]) -> Quality:
-    """``(n, m)`` probabilities in 0..1."""
+    """Return ``(n, m)`` calibrated probabilities in 0..1."""
     return np.asarray(1.0 / (1.0 + np.exp(-(slope * logits(raw) + shift))))
 
 
-# A classifier of queries as a folder.
+# Artifact folder.
 
 FOLDER = ArrayFolder(
     format="semroute-query-classifier",
@@ -211,16 +238,16 @@ KINDS: Mapping[str, type[ArrayHead]] = {head.kind: head for head in (LinearHead,
 TRIAL_TEXTS = ("?", "How many eggs are in a dozen?", "def add(a, b): return a + b")
 _OWN = ("prior", "weights", "slope", "shift")
 _NOT_FINITE = (("neighbours", "quality"), ("trees", "threshold"))
-"""Arrays in which a number may not be known, or be out of every value's reach."""
+"""Arrays that may hold missing or infinite numbers."""
 
 
 def write_query_classifier(classifier: QueryClassifier, folder: Path, *, report: Mapping[str, Any]) -> None:
-    """Write a classifier; one that is there already is replaced in one step.
+    """Write a classifier; an existing one is replaced atomically.
 
     Args:
-        classifier: what was trained.
-        folder: made where it is missing.
-        report: what it was trained on, and how good it is; JSON-ready.
+        classifier: the trained classifier.
+        folder: created if missing.
+        report: training data and metrics; JSON-ready.
 
     Raises:
         InputError: the folder holds something else, or cannot be written.
@@ -241,7 +268,7 @@ def write_query_classifier(classifier: QueryClassifier, folder: Path, *, report:
 
 
 def check_classifier_folder(folder: Path) -> None:
-    """Refuse a folder that could not be written to, before anything is trained.
+    """Raise if a folder cannot be written to, before training starts.
 
     Raises:
         InputError: it holds something else, or cannot be written.
@@ -249,12 +276,12 @@ def check_classifier_folder(folder: Path) -> None:
     FOLDER.check(folder)
 
 
-@np.errstate(all="ignore")  # numbers that are out of range are told by what comes out
+@np.errstate(all="ignore")  # out-of-range numbers are detected in the result
 def read_query_classifier(folder: Path) -> QueryClassifier:
-    """Read what :func:`write_query_classifier` wrote, and check that it is whole.
+    """Read and check what :func:`write_query_classifier` wrote.
 
     Raises:
-        ArtifactError: it is missing, damaged, foreign, or of another version; the message says what to do.
+        ArtifactError: it is missing, damaged, foreign, or of another version; the message names the remedy.
     """
     stored = FOLDER.read(folder)
     manifest, arrays = stored.manifest, stored.arrays
@@ -281,7 +308,7 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
             encoder=manifest["encoder"],
             costs=CallCosts(models, tasks, **costs),
             value=math.inf if manifest["value"] is None else float(manifest["value"]),
-            # Artifacts from before it was kept do not tell.
+            # Older artifacts have no hashes.
             seen=np.asarray(arrays["seen"], np.uint64) if "seen" in arrays else None,
             **own,
         )
@@ -294,10 +321,10 @@ def read_query_classifier(folder: Path) -> QueryClassifier:
 
 
 def check_encoder(classifier: QueryClassifier, encoder: Encoder, folder: Path) -> None:
-    """Refuse a classifier that looks at the vectors of another encoder.
+    """Raise if a classifier needs the vectors of another encoder.
 
     Raises:
-        ArtifactError: it was.
+        ArtifactError: it does.
     """
     fits = encoder.fingerprint == classifier.encoder and encoder.dimensions == classifier.categories.shape[1]
     if classifier.needs_vectors and not fits:
@@ -308,7 +335,7 @@ def check_encoder(classifier: QueryClassifier, encoder: Encoder, folder: Path) -
 
 
 def _files(classifier: QueryClassifier) -> dict[str, Path]:
-    """Those of the tuned encoder, of which there is one at most."""
+    """Return the files of the tuned encoder, of which there is at most one."""
     tuned = [head for head in classifier.heads if isinstance(head, TunedHead)]
     return {"encoder": tuned[0].model_path, "tokenizer": tuned[0].tokenizer_path} if tuned else {}
 
@@ -325,10 +352,12 @@ def _head(kind: str, place: int, arrays: Mapping[str, NDArray[Any]], files: Mapp
 
 
 def _try_classifier(classifier: QueryClassifier) -> None:
-    """Predict for some texts and vectors, alone and together, as a process does that serves.
+    """Predict for sample texts and vectors, singly and in a batch.
+
+    As a serving process would.
 
     Raises:
-        ValueError: what comes out are no qualities of all models, or a tree asks about a column that there is not.
+        ValueError: the result is not a quality for each model, or a tree compares a column that does not exist.
     """
     if classifier.categories.ndim != 2 or not np.isfinite(classifier.categories).all():
         raise ValueError("the categories are no rows of numbers")
@@ -348,8 +377,6 @@ def _try_classifier(classifier: QueryClassifier) -> None:
             raise ValueError("it predicts no quality for each model")
 
 
-# A classifier of queries: how good each model's answer will be, predicted before any model is asked.
-
 __all__ = [
     "QueryClassifier",
     "check_classifier_folder",
@@ -359,11 +386,14 @@ __all__ = [
 ]
 
 
-# Whether the classifier of queries that a configuration names is there.
+# Configuration check.
 
 
 def check_query_classifier(config: Config) -> list[Problem]:
-    """An error where it cannot be read or knows no model that it could choose; a warning where nobody asks it."""
+    """Return the problems of the configured query classifier.
+
+    An error where it cannot be read or knows none of the candidate models; a warning where no strategy uses it.
+    """
     section = config.classifier
     if section.folder is None:
         return []

@@ -1,4 +1,4 @@
-"""A provider to test against: a real HTTP server on this machine that answers, and fails, as it is told.
+"""Fake provider for tests: a local HTTP server with scripted replies.
 
     from semroute.testing import FakeProvider, fail, hang, stall_after
 
@@ -13,7 +13,7 @@ It speaks three wire formats on one port, and every scripted reply renders itsel
 completions (and embeddings) at :attr:`~FakeProvider.base_url`, Anthropic Messages at
 :attr:`~FakeProvider.anthropic_url`, Gemini at :attr:`~FakeProvider.gemini_url`; all of them streamed or not.
 
-``python -m semroute.testing --port 8099`` runs one at the prompt, which other processes steer by ``POST /_control``
+``python -m semroute.testing --port 8099`` runs one at the prompt, which other processes control by ``POST /_control``
 (:mod:`semroute.testing.server`). Standard library only.
 """
 

@@ -1,4 +1,7 @@
-"""Refusing wrong requests: what the three wire formats check in the same way."""
+"""Answers of the fake provider, whatever the wire format.
+
+Checks of requests, embeddings, the rate limit, the recorded requests, and chat answers.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}\Z")
 
 
 class RefusedError(Exception):
-    """A request that the server does not take, with the error that it answers."""
+    """Rejected request, with the error response to send."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -28,7 +31,7 @@ class RefusedError(Exception):
 
 
 def need(condition: object, message: str, param: str | None = None, *, status: int = 400) -> None:
-    """Refuse the request unless the condition holds.
+    """Raise unless the condition holds.
 
     Raises:
         RefusedError: with this message, and the parameter's name.
@@ -38,42 +41,48 @@ def need(condition: object, message: str, param: str | None = None, *, status: i
 
 
 def whole_number(value: object, low: int, high: int | None = None) -> bool:
-    """Whether a value is a whole number within bounds; ``True`` is none."""
+    """Return True if a value is a whole number within bounds.
+
+    ``True`` is not one.
+    """
     return isinstance(value, int) and not isinstance(value, bool) and value >= low and (high is None or value <= high)
 
 
 def within(value: object, low: float, high: float) -> bool:
-    """Whether a value is a number within bounds."""
+    """Return True if a value is a number within bounds."""
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
 def texts(value: object) -> bool:
-    """Whether a value is a list of texts."""
+    """Return True if a value is a list of strings."""
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def unknown(body: Mapping[str, Any], known: Collection[str]) -> str | None:
-    """The first key of the body that the vendor does not know."""
+    """Return the first key of the body that the vendor does not know."""
     return next((name for name in body if name not in known), None)
 
 
 def names(text: str) -> frozenset[str]:
-    """The names in a text that lists them."""
+    """Return the names in a text that lists them."""
     return frozenset(text.split())
 
 
 def tool_name(value: object) -> bool:
-    """Whether a value can name a tool."""
+    """Return True if a value can name a tool."""
     return isinstance(value, str) and _TOOL_NAME.match(value) is not None
 
 
-# OpenAI's embeddings, for texts of any kind: the same vectors at every call and on every machine.
+# OpenAI embeddings, for any text: the same vectors at every call and on every machine.
 #
 # Source of the shapes: https://platform.openai.com/docs/api-reference/embeddings
 
 
 def embed(text: str, dimensions: int) -> list[float]:
-    """A unit vector for a text, the same on every machine: texts that share words lie nearer to each other."""
+    """Return a unit vector for a text, the same on every machine.
+
+    Texts that share words are nearer to each other.
+    """
     vector = [0.0] * dimensions
     for word in text.lower().split() or [""]:
         digest = hashlib.sha256(word.encode("utf-8", "surrogatepass")).digest()
@@ -83,7 +92,9 @@ def embed(text: str, dimensions: int) -> list[float]:
 
 
 def respond_embeddings(body: Any, dimensions: int) -> tuple[int, dict[str, object]]:
-    """Tokens taken, and the list of embeddings, ``dimensions`` long where the request does not say.
+    """Return the tokens taken, and the list of embeddings.
+
+    Embeddings have ``dimensions`` numbers where the request does not set another length.
 
     Raises:
         RefusedError: OpenAI would not take the request either.
@@ -105,12 +116,15 @@ def respond_embeddings(body: Any, dimensions: int) -> tuple[int, dict[str, objec
     return taken, {"object": "list", "data": data, "model": model, "usage": usage}
 
 
-# Requests and tokens in a sliding window: an honest rate limit, and the measure of how near a client came to one.
+# Rate limit of requests and tokens in a sliding window, with the peak use of it.
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """What may be taken in every window of ``window_s`` seconds; None is no limit."""
+    """Most requests and tokens in a window of ``window_s`` seconds.
+
+    None is no limit.
+    """
 
     rpm: int | None = None
     tpm: int | None = None
@@ -118,7 +132,10 @@ class RateLimit:
 
 
 class Window:
-    """What was taken in the last ``window_s`` seconds. The most that it ever held is in ``peak``."""
+    """Use of the rate limit in the last ``window_s`` seconds.
+
+    ``peak`` is the most that the window ever held.
+    """
 
     def __init__(self, limit: RateLimit) -> None:
         self.limit = limit
@@ -127,7 +144,10 @@ class Window:
         self._tokens = 0
 
     def take(self, tokens: int, now: float) -> float | None:
-        """Take one request of so many tokens: None, or the seconds until there may be room for it."""
+        """Take one request with its tokens, if the limit permits it.
+
+        Returns None, or the seconds until there may be room for it.
+        """
         while self._taken and self._taken[0][0] + self.limit.window_s <= now:
             self._tokens -= self._taken.popleft()[1]
         wait = self._wait(tokens, now)
@@ -147,15 +167,15 @@ class Window:
             too_many, too_much = too_many - 1, too_much - freed
             if too_many <= 0 and too_much <= 0:
                 return taken_at + window_s - now
-        return window_s  # larger than the limit itself: it never fits
+        return window_s  # larger than the limit itself, so it never fits
 
 
-# What the server saw: every request, and the sums.
+# Recorded requests, and their counts.
 
 
-@dataclass(slots=True)  # not frozen: how a request ended is known later
+@dataclass(slots=True)  # not frozen: the result of a request is known later
 class RecordedRequest:
-    """A request as it arrived, and how it ended.
+    """Request as it arrived, and its result.
 
     Attributes:
         method: of HTTP.
@@ -164,9 +184,9 @@ class RecordedRequest:
         body: the parsed JSON, or None where it was not JSON.
         at: when it arrived, ``time.time()``.
         status: HTTP status that was answered; None until then.
-        charged: input and output tokens that it is billed for, whether or not the client stayed for the answer.
-        ended: when the answer was sent or given up, ``time.time()``; None until then.
-        disconnected: whether the client left before the answer was complete.
+        charged: billed input and output tokens, whether or not the client stayed for the answer.
+        ended: when the answer was sent or aborted, ``time.time()``; None until then.
+        disconnected: true if the client left before the answer was complete.
     """
 
     method: str
@@ -181,14 +201,17 @@ class RecordedRequest:
 
 
 class Records:
-    """The last requests and the counts of all. Used from the server's thread alone, but for reading."""
+    """Most recent requests, and counts of all requests.
+
+    Only the server's thread writes; others may read.
+    """
 
     def __init__(self, keep: int | None) -> None:
         self._keep = keep
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything but what is in flight."""
+        """Remove everything but requests in flight."""
         self.requests: deque[RecordedRequest] = deque(maxlen=self._keep)
         self.count = self.disconnected = self.input_tokens = self.output_tokens = 0
         self.in_flight = getattr(self, "in_flight", 0)
@@ -196,14 +219,14 @@ class Records:
         self.statuses: Counter[int] = Counter()
 
     def begin(self, record: RecordedRequest) -> None:
-        """A request arrived."""
+        """Record that a request arrived."""
         self.requests.append(record)
         self.count += 1
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
 
     def finish(self, record: RecordedRequest) -> None:
-        """Its answer was sent or given up."""
+        """Record that the answer to a request was sent or aborted."""
         record.ended = time.time()
         self.in_flight -= 1
         self.disconnected += record.disconnected
@@ -211,7 +234,7 @@ class Records:
             self.statuses[record.status] += 1
 
     def stats(self) -> dict[str, Any]:
-        """The counts, ready for JSON."""
+        """Return the counts, JSON-ready."""
         return {
             "requests": self.count,
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
@@ -223,16 +246,16 @@ class Records:
         }
 
 
-# The smallest value that a JSON schema allows (https://json-schema.org/draft/2020-12).
+# Minimal instance of a JSON schema (https://json-schema.org/draft/2020-12).
 #
-# It is the honest answer where a structured one is asked for.
+# It is the default answer to a request for structured output.
 
 _DEEPEST = 16
 _LONGEST = 100
 _MOST_VALUES = 10_000
-"""Values of an instance: a schema of a few lines can ask for 100^16."""
+"""Most values of an instance; a schema of a few lines can ask for 100^16."""
 _MOST_CHARACTERS = 100_000
-"""Of one text."""
+"""Most characters of one string."""
 _FORMATS = {
     "date": "2025-01-01",
     "date-time": "2025-01-01T00:00:00Z",
@@ -248,15 +271,15 @@ _FORMATS = {
 
 
 def instance(schema: Mapping[str, Any], number: int | None = None) -> Any:
-    """A value that the schema allows.
+    """Return a minimal value that the schema allows.
 
     With a ``number`` each number of the value, and each choice that has it, is this one where the schema allows it.
 
-    It knows types, ``enum``, ``const``, ``$ref`` within the schema, ``anyOf``, ``oneOf``, ``allOf``, required and
-    strict properties, lengths and bounds; of patterns it knows nothing. Gemini's upper-case types are understood.
+    It supports types, ``enum``, ``const``, ``$ref`` within the schema, ``anyOf``, ``oneOf``, ``allOf``, required and
+    strict properties, lengths and bounds; patterns are ignored. Gemini's upper-case types are accepted.
 
     Raises:
-        RefusedError: it is no schema.
+        RefusedError: it is not a schema.
     """
     try:
         return _value(schema, _Root(schema, number), 0)
@@ -266,14 +289,14 @@ def instance(schema: Mapping[str, Any], number: int | None = None) -> Any:
 
 @dataclass(slots=True)
 class _Root:
-    """The whole schema, the number that is wanted, and the values that an instance of it may still have."""
+    """Root schema, requested number, and remaining budget of values."""
 
     schema: Mapping[str, Any]
     number: int | None = None
     left: int = _MOST_VALUES
 
     def count(self) -> None:
-        """Count a value.
+        """Count a value against the budget.
 
         Raises:
             RefusedError: there are too many.
@@ -352,7 +375,10 @@ def _number(schema: Mapping[str, Any], *, whole: bool) -> float:
 
 
 def _simplest(options: Any, depth: int) -> Any:
-    """The first option; deep down one that leads no deeper, so that a recursive schema ends."""
+    """Return the first option; deep down, one that nests no deeper.
+
+    So a recursive schema ends.
+    """
     flat = [option for option in options if isinstance(option, Mapping) and "$ref" not in option]
     return flat[-1] if depth > 4 and flat else options[0]
 
@@ -377,17 +403,17 @@ def _referred(reference: str, root: Mapping[str, Any]) -> Any:
     return found
 
 
-# The honest answer: the last user text again, a tool call where one is demanded, or the smallest JSON that fits.
+# Default answer: an echo of the last user text, a tool call where one is required, or the smallest valid JSON.
 #
-# In place of the text it may be a number alone, as a judge answers.
+# Instead of the text it may be a number alone, as a judge answers.
 
 
 def respond_chat(ask: ChatRequest, number: int | None = None) -> Answer:
-    """Answer a request as it asks to be answered. Tokens are words.
+    """Return the default answer to a request. Tokens are words.
 
     Args:
         ask: the request.
-        number: what to answer with, in the form that is asked for; None repeats the last user text.
+        number: number to answer with, in the requested form; None repeats the last user text.
     """
     if ask.call is not None:
         name, parameters = ask.call
@@ -413,7 +439,10 @@ def respond_chat(ask: ChatRequest, number: int | None = None) -> Answer:
 
 
 def _cut(text: str, ask: ChatRequest) -> tuple[str, Finish, str | None]:
-    """The text up to the first stop text or the last allowed word, whichever comes first, and why it ends there."""
+    """Cut a text at its first stop text or at the word limit.
+
+    Whichever comes first. Returns the finish reason and the matched stop text too.
+    """
     places = [(text.find(stop), stop) for stop in ask.stop if stop in text]
     place, matched = min(places, default=(len(text), None))
     stopped = text[:place]

@@ -1,4 +1,6 @@
-"""What Anthropic's Messages take and refuse: a request body becomes an :class:`~semroute.testing.replies.Ask`.
+"""Anthropic Messages: request checks and wire format.
+
+:func:`check_request` turns a request body into a :class:`~semroute.testing.replies.ChatRequest`.
 
 Source: https://docs.anthropic.com/en/api/messages and https://docs.anthropic.com/en/api/versioning
 """
@@ -25,10 +27,10 @@ _OTHER_BLOCKS = ("thinking", "redacted_thinking", "document", "search_result")
 
 
 def check_request(request: HttpRequest, body: Any, serial: int) -> ChatRequest:
-    """What a request asks for.
+    """Check a request and return its content.
 
     Raises:
-        RefusedError: Anthropic would not take it either.
+        RefusedError: Anthropic would reject it too.
     """
     need(request.headers.get("anthropic-version"), "anthropic-version: header is required")
     need(isinstance(body, dict), "the request body is not valid JSON")
@@ -99,7 +101,7 @@ def _system(value: Any) -> str:
 
 
 def _messages(messages: list[Any]) -> list[tuple[str, str]]:
-    """Role and text of each message."""
+    """Return the role and text of each message."""
     open_calls: set[str] = set()
     said = []
     for place, message in enumerate(messages):
@@ -127,7 +129,7 @@ def _messages(messages: list[Any]) -> list[tuple[str, str]]:
 
 
 def _check_block(block: Any, where: str, role: object) -> str:
-    """Text of a block of content, after a look at its shape."""
+    """Check a content block and return its text."""
     need(isinstance(block, dict), f"{where}: Input should be an object")
     kind = block.get("type")
     if kind == "text":
@@ -202,7 +204,7 @@ def _schema(body: Mapping[str, Any]) -> Mapping[str, object] | None:
     return schema
 
 
-# Anthropic's wire format: messages, streamed and not, and error objects.
+# Wire format: messages, streamed and not, and error objects.
 #
 # Source of the shapes: https://docs.anthropic.com/en/api/messages, .../messages-streaming and .../errors;
 # of the rate-limit headers: https://docs.anthropic.com/en/api/rate-limits.
@@ -219,7 +221,7 @@ _KINDS = {
     529: "overloaded_error",
 }
 _STOPS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
-# A quota that is used up is a 400 here, told apart by its words alone.
+# An exhausted quota is a 400 here, distinguished by its message alone.
 _BROKE = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to add credits."
 read = check_request
 KEEPALIVE = b'event: ping\ndata: {"type": "ping"}\n\n'
@@ -227,7 +229,7 @@ MALFORMED_EVENT = b'event: content_block_delta\ndata: {"type": "content_block_de
 
 
 def refused(request: HttpRequest, key: str) -> Failure | None:
-    """The failure where the request does not carry the key.
+    """Return the failure of a request without the key, else None.
 
     The documentation asks for ``x-api-key``; Anthropic's own Python client sends the key as a bearer token (as of its
     version 2.12), so either will do.
@@ -239,7 +241,7 @@ def refused(request: HttpRequest, key: str) -> Failure | None:
 
 
 def whole(ask: ChatRequest, answer: Answer) -> dict[str, object]:
-    """A message object."""
+    """Return a message object."""
     content: list[dict[str, object]] = []
     if answer.reasoning:
         content.append({"type": "thinking", "thinking": answer.reasoning, "signature": "c2ln"})
@@ -254,7 +256,7 @@ def whole(ask: ChatRequest, answer: Answer) -> dict[str, object]:
 
 
 def events(ask: ChatRequest, answer: Answer) -> Iterator[StreamEvent]:
-    """The events of a streamed message."""
+    """Yield the events of a streamed message."""
     start = _frame(ask, answer) | {"content": [], "stop_reason": None, "stop_sequence": None}
     if answer.counted:
         start["usage"] = _input_usage(answer) | {"output_tokens": 1}
@@ -276,7 +278,7 @@ def events(ask: ChatRequest, answer: Answer) -> Iterator[StreamEvent]:
 
 
 def error(failure: Failure) -> tuple[int, dict[str, str], dict[str, object]]:
-    """Status, headers and body of an error."""
+    """Return the status, headers and body of an error."""
     headers = {} if failure.retry_after is None else {"retry-after": str(failure.retry_after)}
     if failure.reset_s is not None:
         now = datetime.now(UTC)
@@ -291,7 +293,7 @@ def error(failure: Failure) -> tuple[int, dict[str, str], dict[str, object]]:
 
 
 def error_event(failure: Failure) -> bytes:
-    """An ``error`` event, which ends a stream."""
+    """Return an ``error`` event, which ends a stream."""
     return b"event: error\ndata: %b\n\n" % encode(_error(failure))
 
 
@@ -323,7 +325,7 @@ def _stopped(answer: Answer) -> dict[str, object]:
 
 
 def _input_usage(answer: Answer) -> dict[str, object]:
-    """Anthropic counts what went through the cache apart from the other input."""
+    """Return the input usage, with cached input counted apart."""
     return {
         "input_tokens": answer.input_tokens - answer.cached_tokens - answer.cache_write_tokens,
         "cache_creation_input_tokens": answer.cache_write_tokens,

@@ -1,8 +1,9 @@
-"""What Gemini's ``generateContent`` takes and refuses: a request body becomes an
-:class:`~semroute.testing.replies.Ask`.
+"""Gemini ``generateContent``: request checks and wire format.
+
+:func:`check_request` turns a request body into a :class:`~semroute.testing.replies.ChatRequest`.
 
 Source: https://ai.google.dev/api/generate-content and https://ai.google.dev/api/caching (Content, Tool, ToolConfig).
-As in all JSON of protocol buffers, a field may be written in camelCase or snake_case.
+As in all JSON of protocol buffers, a field may be in camelCase or snake_case.
 """
 
 from __future__ import annotations
@@ -52,10 +53,10 @@ _MODEL = re.compile(r"/models/([^/:]+):")
 
 
 def check_request(request: HttpRequest, body: Any, serial: int) -> ChatRequest:
-    """What a request asks for.
+    """Check a request and return its content.
 
     Raises:
-        RefusedError: Gemini would not take it either.
+        RefusedError: Gemini would reject it too.
     """
     need(isinstance(body, dict), "Invalid JSON payload received.")
     fields = _fields(body, _BODY, "")
@@ -95,7 +96,7 @@ def check_request(request: HttpRequest, body: Any, serial: int) -> ChatRequest:
 
 
 def _fields(given: Any, known: Iterable[str], where: str) -> dict[str, Any]:
-    """A message's fields under their camelCase names."""
+    """Return a message's fields by their camelCase names."""
     need(isinstance(given, dict), f"Invalid value at '{where}': not an object.")
     fields = {re.sub(r"_([a-z])", lambda match: match.group(1).upper(), name): value for name, value in given.items()}
     for name in fields:
@@ -105,7 +106,7 @@ def _fields(given: Any, known: Iterable[str], where: str) -> dict[str, Any]:
 
 
 def _contents(contents: Any) -> list[tuple[str, str]]:
-    """Role and text of each message."""
+    """Return the role and text of each message."""
     need(isinstance(contents, list) and contents, "* GenerateContentRequest.contents: contents is not specified")
     said = []
     for place, content in enumerate(contents):
@@ -194,11 +195,10 @@ def _logprobs(config: Mapping[str, Any]) -> int | None:
     return (top or 0) if wanted else None
 
 
-# Gemini's wire format: generated content, streamed and not, and error objects.
+# Wire format: generated content, streamed and not, and error objects.
 #
 # Source of the shapes: https://ai.google.dev/api/generate-content; of errors:
-# https://cloud.google.com/apis/design/errors
-# and the messages of google/rpc/error_details.proto.
+# https://cloud.google.com/apis/design/errors and the messages of google/rpc/error_details.proto.
 
 _STATUSES = {
     400: "INVALID_ARGUMENT",
@@ -220,7 +220,7 @@ MALFORMED_EVENT = b'data: {"candidates": [{"content": {"par\r\n\r\n'
 
 
 def refused(request: HttpRequest, key: str) -> Failure | None:
-    """The failure where the request does not carry the key.
+    """Return the failure of a request without the key, else None.
 
     AI Studio reads ``x-goog-api-key`` or the parameter ``key``, Vertex a bearer token.
     """
@@ -237,7 +237,7 @@ def refused(request: HttpRequest, key: str) -> Failure | None:
 
 
 def whole(ask: ChatRequest, answer: Answer) -> dict[str, object]:
-    """A ``GenerateContentResponse``."""
+    """Return a ``GenerateContentResponse``."""
     measured = None if ask.top_logprobs is None else pieces(answer.text)
     candidates = []
     for index in range(0 if answer.hollow else ask.answers):
@@ -250,7 +250,10 @@ def whole(ask: ChatRequest, answer: Answer) -> dict[str, object]:
 
 
 def events(ask: ChatRequest, answer: Answer) -> Iterator[StreamEvent]:
-    """The chunks of a streamed answer: each a ``GenerateContentResponse``, the last with a finish reason."""
+    """Yield the chunks of a streamed answer.
+
+    Each is a ``GenerateContentResponse``, the last with a finish reason.
+    """
     opening = b"["
     for part in _thoughts(answer):
         body = _response(ask, answer, [_candidate(ask, answer, [part], None)], last=False)
@@ -274,7 +277,10 @@ def events(ask: ChatRequest, answer: Answer) -> Iterator[StreamEvent]:
 
 
 def error(failure: Failure) -> tuple[int, dict[str, str], dict[str, object]]:
-    """Status, headers and body of an error. A filtered prompt is a 200 without candidates."""
+    """Return the status, headers and body of an error.
+
+    A filtered prompt is a 200 without candidates.
+    """
     headers = {} if failure.retry_after is None else {"retry-after": str(failure.retry_after)}
     if failure.reason == "content_filter":
         blocked = {"blockReason": "PROHIBITED_CONTENT", "safetyRatings": []}
@@ -283,7 +289,7 @@ def error(failure: Failure) -> tuple[int, dict[str, str], dict[str, object]]:
 
 
 def error_event(failure: Failure) -> bytes:
-    """An error in the middle of a stream."""
+    """Return an error for the middle of a stream."""
     return b"data: %b\r\n\r\n" % encode(_error(failure))
 
 
@@ -362,7 +368,7 @@ def _response(
 
 
 def _usage(answer: Answer, *, last: bool) -> dict[str, int]:
-    """Gemini counts thoughts apart from the answer's tokens."""
+    """Return the usage, with thoughts counted apart from the answer."""
     usage = {"promptTokenCount": answer.input_tokens, "totalTokenCount": answer.input_tokens}
     if last:
         usage["candidatesTokenCount"] = answer.output_tokens - answer.reasoning_tokens

@@ -1,4 +1,4 @@
-"""The list of models, as each vendor gives it."""
+"""Request handling of the fake provider: routes and responses."""
 
 from __future__ import annotations
 
@@ -13,39 +13,42 @@ from semroute.testing.answers import Records, RefusedError, Window
 from semroute.testing.http import HttpRequest, Response
 from semroute.testing.replies import JSON, Answer, ChatRequest, Failure, Reply, StreamEvent, encode
 
-# Which wire format and which operation a path belongs to.
+# Routes: wire format and operation of a path.
 
 Operation: TypeAlias = Literal["chat", "embeddings", "models", "unknown"]
 
 
 class Wire(Protocol):
-    """What a wire format's module offers."""
+    """Interface of a wire format's module."""
 
     MALFORMED_EVENT: bytes
     KEEPALIVE: bytes
 
     def refused(self, request: HttpRequest, key: str) -> Failure | None:
-        """The failure where the request does not carry the key."""
+        """Return the failure of a request without the key, else None."""
 
     def read(self, request: HttpRequest, body: Any, serial: int) -> ChatRequest:
-        """What is asked for; raises RefusedError."""
+        """Check a request and return its content.
+
+        Raises RefusedError.
+        """
 
     def whole(self, ask: ChatRequest, answer: Answer) -> dict[str, object]:
-        """The answer as one object."""
+        """Return the answer as one object."""
 
     def events(self, ask: ChatRequest, answer: Answer) -> Iterator[StreamEvent]:
-        """The answer as a stream."""
+        """Yield the answer as a stream."""
 
     def error(self, failure: Failure) -> tuple[int, dict[str, str], dict[str, object]]:
-        """Status, headers and body of an error."""
+        """Return the status, headers and body of an error."""
 
     def error_event(self, failure: Failure) -> bytes:
-        """An error in the middle of a stream."""
+        """Return an error for the middle of a stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A wire format's module, and what is asked of it."""
+    """Wire format and operation of a request."""
 
     wire: Wire
     operation: Operation
@@ -66,7 +69,10 @@ _ROUTES: Sequence[tuple[str, re.Pattern[str], Route]] = (
 
 
 def find(request: HttpRequest) -> Route:
-    """The route of a request; an unknown path belongs to the format whose clients would ask for it."""
+    """Return the route of a request.
+
+    An unknown path belongs to the format whose clients would request it.
+    """
     path = request.path
     for method, pattern, route in _ROUTES:
         if request.method == method and pattern.fullmatch(path):
@@ -80,7 +86,7 @@ def find(request: HttpRequest) -> Route:
 
 
 def listing(wire: Wire, models: Sequence[str]) -> dict[str, object]:
-    """The answer to a request for the list of models."""
+    """Return the list of models in the wire format."""
     if wire is gemini:
         methods = ["generateContent", "streamGenerateContent"]
         return {"models": [{"name": f"models/{name}", "supportedGenerationMethods": methods} for name in models]}
@@ -93,14 +99,17 @@ def listing(wire: Wire, models: Sequence[str]) -> dict[str, object]:
     return {"object": "list", "data": listed}
 
 
-# From a request and a scripted reply to the response: who is refused, what is answered, and in which shape.
+# From a request and a scripted reply to the response.
 
 _SSE = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """What the server goes by: its key, models (any, where empty), embeddings' length, limit, and counts."""
+    """State of the server.
+
+    Key, models (any, where empty), length of embeddings, rate limit, and counts.
+    """
 
     key: str | None = field(repr=False)
     models: tuple[str, ...]
@@ -112,7 +121,7 @@ class ServerState:
 def handle_request(
     house: ServerState, route: Route, request: HttpRequest, body: Any, reply: Reply, serial: int
 ) -> Response:
-    """The response to one request."""
+    """Return the response to one request."""
     if reply.body is not None:
         return Response(reply.status, reply.headers, reply.body)
     headers = {**reply.headers, **JSON, "x-request-id": f"req_fake{serial}", "request-id": f"req_fake{serial}"}
@@ -198,10 +207,10 @@ def _other(house: ServerState, route: Route, request: HttpRequest, body: Any, he
 
 
 def _charge(house: ServerState, input_tokens: int, output_tokens: int) -> None:
-    """Count what a call takes.
+    """Count the tokens of a call against the rate limit.
 
     Raises:
-        RefusedError: it is more than the limit allows now; nothing is counted.
+        RefusedError: they exceed the limit now; nothing is counted.
     """
     wait = house.window.take(input_tokens + output_tokens, time.monotonic())
     if wait is not None:

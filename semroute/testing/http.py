@@ -1,4 +1,7 @@
-"""One connection: requests in order, each answered by a handler that is cancelled when the client leaves."""
+"""HTTP server side of the fake provider: parsing, sending, faults.
+
+A connection takes requests in order, each answered by a handler that is cancelled when the client leaves.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from urllib.parse import parse_qs, unquote
 
 from semroute.testing.replies import Delivery, StreamEvent, Then
 
-# HTTP/1.1 (RFC 9112) as far as a test server needs it: requests out of bytes, and the framing of answers.
+# HTTP/1.1 (RFC 9112) as far as a test server needs it: parser of requests, and framing of answers.
 
 _LONGEST_HEAD = 64 * 1024
 _LONGEST_BODY = 64 * 1024 * 1024
@@ -24,12 +27,15 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 class BadRequestError(Exception):
-    """Bytes that are no HTTP/1.1 request; the connection cannot go on."""
+    """Bytes that are not an HTTP/1.1 request; the connection cannot go on."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request. ``target`` is path and query as sent; header names are in lower case."""
+    """Parsed HTTP request.
+
+    ``target`` is path and query as sent; header names are in lower case.
+    """
 
     method: str
     target: str
@@ -39,16 +45,16 @@ class HttpRequest:
 
     @property
     def path(self) -> str:
-        """The path without the query, decoded."""
+        """Decoded path without the query."""
         return unquote(self.target.partition("?")[0])
 
     @property
     def query(self) -> dict[str, str]:
-        """Parameters of the query; of one that is repeated, the last value."""
+        """Parameters of the query; of a repeated one, the last value."""
         return {name: values[-1] for name, values in parse_qs(self.target.partition("?")[2]).items()}
 
     def json(self) -> Any:
-        """The body's JSON; None where it is not JSON."""
+        """Return the parsed JSON body; None where it is not JSON."""
         try:
             return json.loads(self.content)
         except (ValueError, RecursionError):
@@ -56,7 +62,7 @@ class HttpRequest:
 
 
 class RequestParser:
-    """Takes bytes as they arrive, split anywhere, and gives the requests that are complete."""
+    """Incremental parser of requests from bytes, split anywhere."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -64,10 +70,10 @@ class RequestParser:
         self._expects = False
 
     def feed(self, data: bytes) -> list[HttpRequest]:
-        """Add bytes.
+        """Add bytes and return the requests that are complete.
 
         Raises:
-            BadRequestError: they are no request of HTTP/1.1.
+            BadRequestError: they are not an HTTP/1.1 request.
         """
         self._buffer += data
         complete = []
@@ -76,7 +82,10 @@ class RequestParser:
         return complete
 
     def expects_continue(self) -> bool:
-        """Whether the client waits for ``100 Continue`` before it sends the body; true once per request."""
+        """Return True if the client waits for ``100 Continue``.
+
+        It does so before it sends the body; True once per request.
+        """
         expects, self._expects = self._expects, False
         return expects
 
@@ -125,7 +134,10 @@ class RequestParser:
         return self._take(int(text))
 
     def _take_chunks(self) -> bytes | None:
-        """The whole chunked body, or None until its last chunk is here (RFC 9112, section 7.1)."""
+        """Return the chunked body, or None until its last chunk is here.
+
+        RFC 9112, section 7.1.
+        """
         place, content = 0, bytearray()
         while (end := self._buffer.find(b"\r\n", place)) >= 0:
             size_text = bytes(self._buffer[place:end]).partition(b";")[0].strip()
@@ -155,7 +167,7 @@ class RequestParser:
 
 
 def head(status: int, headers: Mapping[str, str]) -> bytes:
-    """Status line and headers of an answer."""
+    """Return the status line and headers of an answer."""
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:  # such as 529
@@ -165,7 +177,10 @@ def head(status: int, headers: Mapping[str, str]) -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body; ``data`` must not be empty, as an empty chunk ends the body."""
+    """Return one chunk of a chunked body.
+
+    ``data`` must not be empty, as an empty chunk ends the body.
+    """
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
@@ -173,17 +188,17 @@ Handler: TypeAlias = "Callable[[HttpRequest, Connection], Awaitable[None]]"
 
 
 class Connection(asyncio.Protocol):
-    """The server's end of a connection.
+    """Server side of a connection.
 
-    A protocol rather than a pair of streams, because it hears at once that the client left.
+    A protocol rather than a pair of streams, because it is notified at once when the client leaves.
 
     Args:
         handle: answers a request.
         everyone: the server's open connections, kept up to date.
-        ending: set when the server ends; a connection that is only made then is ended at once.
+        ending: set when the server ends; a connection made after that is closed at once.
 
     Attributes:
-        gone: whether the client left.
+        gone: true if the client left.
     """
 
     def __init__(self, handle: Handler, everyone: set[Connection], ending: asyncio.Event) -> None:
@@ -197,12 +212,12 @@ class Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._everyone.add(self)
-        if self._ending.is_set():  # accepted before the server ended the connections that it knew of
+        if self._ending.is_set():  # accepted before the server closed its known connections
             self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -212,7 +227,10 @@ class Connection(asyncio.Protocol):
         self.cancel()
 
     def eof_received(self) -> bool:
-        """A client that says it sends no more has left: nobody half-closes a connection that it waits on."""
+        """Treat a client that sends no more as gone.
+
+        Nobody half-closes a connection that it waits on.
+        """
         return False
 
     def data_received(self, data: bytes) -> None:
@@ -232,41 +250,41 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writable.set()
 
-    # What a handler and the server call.
+    # Called by a handler and the server.
 
     def write(self, data: bytes) -> None:
-        """Send bytes, or keep them until they can be sent."""
+        """Send bytes, or buffer them until they can be sent."""
         self._transport.write(data)
 
     async def drain(self) -> None:
-        """Wait while too many bytes are kept."""
+        """Wait while too many bytes are buffered."""
         if not self._writable.is_set():
             await self._writable.wait()
 
     def reset(self) -> None:
-        """End the connection with RST: close() with a linger time of 0."""
+        """Reset the connection (RST): close() with a linger time of 0."""
         owner = self._transport.get_extra_info("socket")
         owner.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
     def close(self) -> None:
-        """End the connection when everything is sent."""
+        """Close the connection when everything is sent."""
         self._transport.close()
 
     def abort(self) -> None:
-        """End the connection now, and the answer with it."""
+        """Close the connection now, and cancel its answer."""
         self.cancel()
         self._transport.abort()
 
     def cancel(self) -> None:
-        """End the answer that is under way."""
+        """Cancel the answer in progress."""
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
 
     @property
     def task(self) -> asyncio.Task[None] | None:
-        """The answer that is under way."""
+        """Task of the answer in progress."""
         return self._task
 
     async def _serve(self) -> None:
@@ -290,7 +308,7 @@ class Connection(asyncio.Protocol):
         self.close()
 
 
-# Sending an answer: at the speed of a model, in parts, or with the fault that its script asks for.
+# Delivery of an answer: at the speed of a model, in parts, or with a scripted fault.
 
 _FOR_EVER_S = 86_400.0
 _BEFORE_RESET_S = 0.02  # a reset may overtake bytes that the client has not read yet
@@ -299,9 +317,11 @@ _DRIPS = 8
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How fast the model seems to be, seconds: to the headers, from there to the first token, and between tokens.
+    """Simulated speed of the model, seconds.
 
-    An answer that is not streamed comes after all of them.
+    Times to the headers, from there to the first token, and between tokens.
+
+    An answer that is not streamed is sent after all of them.
     """
 
     latency_s: float = 0.0
@@ -311,17 +331,17 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer in its wire format: a body, or the events of a stream.
+    """Response in its wire format: a body, or the events of a stream.
 
     Attributes:
         status: HTTP status.
         headers: of the answer, without its framing.
         body: bytes; unused where there are events.
         events: of a stream.
-        tokens: length of a body's text, for its time.
+        tokens: length of a body's text, for its delay.
         error_event: the event that an ``error`` fault sends.
         malformed_event: the event that a ``malformed`` fault sends.
-        keepalive: bytes of a sign of life.
+        keepalive: bytes of a keep-alive message.
     """
 
     status: int
@@ -335,23 +355,23 @@ class Response:
 
 
 class Out(Protocol):
-    """Where bytes go."""
+    """Output of a connection."""
 
     def write(self, data: bytes) -> None:
-        """Send bytes, or keep them until they can be sent."""
+        """Send bytes, or buffer them until they can be sent."""
 
     async def drain(self) -> None:
-        """Wait while too many bytes are kept."""
+        """Wait while too many bytes are buffered."""
 
     def reset(self) -> None:
-        """End the connection with RST."""
+        """Reset the connection (RST)."""
 
     def close(self) -> None:
-        """End the connection in order."""
+        """Close the connection in order."""
 
 
 async def deliver(out: Out, response: Response, delivery: Delivery, speed: Speed) -> None:
-    """Send one answer; where a fault ends the connection, ``out`` is closed."""
+    """Send one response; a fault that ends the connection closes ``out``."""
     if response.events is None:
         await _deliver_body(out, response, delivery, speed)
     else:
@@ -399,7 +419,7 @@ async def _deliver_events(
 def _planned(
     response: Response, events: tuple[StreamEvent, ...], delivery: Delivery
 ) -> tuple[Sequence[StreamEvent], Then | None]:
-    """The events to send, and how the connection ends."""
+    """Return the events to send, and how the connection ends."""
     then = delivery.then
     if then is None:
         return events, None
@@ -414,7 +434,10 @@ def _planned(
 
 
 def _place(events: Sequence[StreamEvent], after: int | None) -> int:
-    """Where a fault comes: before the piece that follows ``after`` pieces, and before the finish at the latest."""
+    """Return the position of a fault among the events.
+
+    It comes before the piece that follows ``after`` pieces, and before the finish at the latest.
+    """
     sent = 0
     for place, event in enumerate(events):
         if event.kind in ("finish", "end") or (event.kind == "piece" and sent == after):
@@ -424,12 +447,15 @@ def _place(events: Sequence[StreamEvent], after: int | None) -> int:
 
 
 def _after_finish(events: Sequence[StreamEvent]) -> int:
-    """Where a fault comes that leaves the reason why the answer ended: before what may follow it."""
+    """Return the position of a fault that follows the finish reason."""
     return 1 + next(place for place, event in enumerate(events) if event.kind == "finish")
 
 
 async def _send_paced(out: Out, events: Iterable[StreamEvent], speed: Speed) -> None:
-    """Each event as a chunk of its own; what no wait parts goes out in one write."""
+    """Send each event as a chunk of its own, at the given speed.
+
+    Events without a wait between them go out in one write.
+    """
     ready: list[bytes] = []
     wait = speed.first_token_s
     for event in events:

@@ -1,4 +1,6 @@
-"""What OpenAI's chat completions take and refuse: a request body becomes an :class:`~semroute.testing.replies.Ask`.
+"""OpenAI chat completions: request checks and wire format.
+
+:func:`check_request` turns a request body into a :class:`~semroute.testing.replies.ChatRequest`.
 
 Source: https://platform.openai.com/docs/api-reference/chat/create
 """
@@ -39,10 +41,10 @@ _ROLES = ("developer", "system", "user", "assistant", "tool", "function")
 
 
 def check_request(request: HttpRequest, body: Any, serial: int) -> ChatRequest:
-    """What a request asks for.
+    """Check a request and return its content.
 
     Raises:
-        RefusedError: OpenAI would not take it either.
+        RefusedError: OpenAI would reject it too.
     """
     need(isinstance(body, dict), "the body is not a JSON object")
     extra = unknown(body, _KNOWN)
@@ -76,7 +78,7 @@ def check_request(request: HttpRequest, body: Any, serial: int) -> ChatRequest:
 
 
 def _messages(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Role and text of each message."""
+    """Return the role and text of each message."""
     open_calls: set[str] = set()
     said = []
     for place, message in enumerate(messages):
@@ -84,7 +86,7 @@ def _messages(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
         need(role in _ROLES, f"{param}.role must be one of {', '.join(_ROLES)}", f"{param}.role")
         calls = message.get("tool_calls")
         if role == "assistant":
-            # As Groq, Mistral and Cerebras do it: OpenAI itself lets some of these pass.
+            # As Groq, Mistral and Cerebras do: OpenAI itself accepts some of these.
             extra = unknown(message, _OF_AN_ASSISTANT)
             need(extra is None, f"'{param}' : property '{extra}' is unsupported", param)
             need(content is not None or calls or message.get("refusal"), f"{param}.content must not be null", param)
@@ -216,7 +218,7 @@ def _check_logprobs(body: Mapping[str, Any]) -> int | None:
     return (top or 0) if wanted else None
 
 
-# OpenAI's wire format: chat completions, streamed and not, and error objects.
+# Wire format: chat completions, streamed and not, and error objects.
 #
 # Source of the shapes: https://platform.openai.com/docs/api-reference/chat and .../guides/error-codes;
 # of the rate-limit headers: https://platform.openai.com/docs/guides/rate-limits;
@@ -229,14 +231,17 @@ MALFORMED_EVENT = b'data: {"choices": [{"delta": {"con\n\n'
 
 
 def refused(request: HttpRequest, key: str) -> Failure | None:
-    """The failure where the request does not carry the key: as a bearer token, or as Azure's ``api-key``."""
+    """Return the failure of a request without the key, else None.
+
+    The key is a bearer token, or Azure's ``api-key``.
+    """
     if request.headers.get("authorization") == f"Bearer {key}" or request.headers.get("api-key") == key:
         return None
     return Failure(401, "incorrect API key provided", "key")
 
 
 def whole(ask: ChatRequest, answer: Answer) -> dict[str, object]:
-    """A chat completion object."""
+    """Return a chat completion object."""
     choices = [_choice(ask, answer, index) for index in range(0 if answer.hollow else ask.answers)]
     body = _frame(ask, answer, "chat.completion") | {"choices": choices}
     return body | {"usage": _usage(answer)} if answer.counted else body
@@ -266,7 +271,7 @@ def _choice(ask: ChatRequest, answer: Answer, index: int) -> dict[str, object]:
 
 
 def events(ask: ChatRequest, answer: Answer) -> Iterator[StreamEvent]:
-    """The chunks of a streamed chat completion, and the marker ``[DONE]``."""
+    """Yield the chunks of a streamed chat completion, and ``[DONE]``."""
     frame = _frame(ask, answer, "chat.completion.chunk")
     if ask.counted and answer.counted:
         frame["usage"] = None
@@ -295,7 +300,7 @@ def events(ask: ChatRequest, answer: Answer) -> Iterator[StreamEvent]:
 
 
 def _opened(ask: ChatRequest, name: str, index: int, *, loose: bool) -> Iterator[dict[str, object]]:
-    """The pieces of a call before its arguments."""
+    """Yield the pieces of a tool call before its arguments."""
     if loose:
         middle = len(name) // 2
         yield {"index": 0, "type": "function", "function": {"name": name[:middle], "arguments": ""}}
@@ -306,7 +311,7 @@ def _opened(ask: ChatRequest, name: str, index: int, *, loose: bool) -> Iterator
 
 
 def error(failure: Failure) -> tuple[int, dict[str, str], dict[str, object]]:
-    """Status, headers and body of an error."""
+    """Return the status, headers and body of an error."""
     headers = {} if failure.retry_after is None else {"retry-after": str(failure.retry_after)}
     if failure.reset_s is not None:
         for what, limit in (("requests", 500), ("tokens", 200_000)):
@@ -317,12 +322,15 @@ def error(failure: Failure) -> tuple[int, dict[str, str], dict[str, object]]:
 
 
 def error_event(failure: Failure) -> bytes:
-    """An error in the middle of a stream, as compatible servers send it."""
+    """Return an error for the middle of a stream.
+
+    As compatible servers send it.
+    """
     return _event(_error(failure))
 
 
 def duration(seconds: float) -> str:
-    """A time as OpenAI writes it: ``6m0s``, ``1.5s``, ``20ms``."""
+    """Format a duration as OpenAI does: ``6m0s``, ``1.5s``, ``20ms``."""
     milliseconds = round(seconds * 1000)
     if milliseconds < 1000:
         return f"{milliseconds}ms"

@@ -1,6 +1,6 @@
-"""Scripted replies: what to answer, and how it travels. Each renders itself in the wire format of its request.
+"""Scripted replies of the fake provider, their faults and names.
 
-How an answer breaks on its way is in :mod:`semroute.testing.replies`.
+Each reply renders itself in the wire format of its request.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-# What the three wire formats have in common: what was asked, what is answered, why it failed.
+# Types shared by the three wire formats: request, answer, failure.
 #
-# A wire format turns its request into an :class:`Ask` and renders an :class:`Answer` or a :class:`Failure` as its own.
+# A wire format turns its request into a :class:`ChatRequest` and renders an :class:`Answer` or a :class:`Failure`.
 
 Finish: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 
 Reason: TypeAlias = Literal["plain", "key", "context_length", "content_filter", "quota"]
-"""Why a request failed, where the status alone does not say it."""
+"""Reason of a failure that the status alone does not identify."""
 
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _PIECES = re.compile(r"\s*\S+|\s+\Z")
@@ -28,27 +28,27 @@ _PIECES = re.compile(r"\s*\S+|\s+\Z")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of a tool that the model asks for."""
+    """Tool call that the model asks for."""
 
     name: str
     arguments: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
-        """The arguments as JSON text."""
+        """Arguments as JSON text."""
         return json.dumps(self.arguments, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A request that the server takes.
+    """Request that the server accepts.
 
     Attributes:
         model: name of the model.
-        text: the last user text, which the honest answer repeats.
+        text: the last user text, which the default answer repeats.
         input_tokens: words of the conversation.
-        stream: whether events are wanted.
-        counted: whether the stream's usage is wanted (OpenAI asks for it, the others always send it).
+        stream: true to stream events.
+        counted: true to send the stream's usage (OpenAI asks for it, the others always send it).
         max_tokens: longest answer, words.
         stop: texts at which the answer ends.
         call: name and parameters' JSON schema of the tool that has to be called.
@@ -56,7 +56,7 @@ class ChatRequest:
         top_logprobs: alternatives wanted with each token's log probability; None where none are asked for.
         answers: alternatives that are wanted, 1 or more.
         serial: number of the request, for the ids in the answer.
-        as_list: whether a stream is one JSON array in place of server-sent events (Gemini without ``alt=sse``).
+        as_list: true if a stream is one JSON array instead of server-sent events (Gemini without ``alt=sse``).
     """
 
     model: str
@@ -76,21 +76,23 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A model's answer. ``input_tokens`` includes the cached ones, ``output_tokens`` the reasoning.
+    """Answer of a model.
+
+    ``input_tokens`` includes the cached ones, ``output_tokens`` the reasoning.
 
     Attributes:
         text: the words; with ``refused``, those of the refusal.
         calls: tools that the model asks to be called.
-        finish: why it ended.
-        refused: whether the model refuses.
+        finish: the finish reason.
+        refused: true if the model refuses.
         matched: the stop text that ended it.
         model: name that it answers under; None repeats the request's.
-        counted: whether usage is sent.
+        counted: true to send usage.
         logprob: log probability of every token; None makes one up from the token.
-        hollow: whether the place of the answer (choices, content, candidates) is empty.
-        reasoning: what the model thinks before it answers, as the vendor shows it: ``reasoning_content``, a thinking
+        hollow: true if the container of the answer (choices, content, candidates) is empty.
+        reasoning: reasoning text before the answer, in the form of the vendor: ``reasoning_content``, a thinking
             block, a part that is a thought.
-        loose: whether tool calls are streamed as some servers of OpenAI's format do it: without ids, each with the
+        loose: true to stream tool calls as some servers of OpenAI's format do: without ids, each with the
             number 0, the name in two pieces.
     """
 
@@ -112,23 +114,23 @@ class Answer:
     logprob: float | None = None
 
     def logprob_of(self, token: str) -> float:
-        """The log probability of one of its tokens."""
+        """Return the log probability of one of its tokens."""
         return logprob(token) if self.logprob is None else self.logprob
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error, rendered in the way of the request's wire format.
+    """Error, rendered in the request's wire format.
 
     Attributes:
         status: HTTP status; some vendors have one of their own for a ``reason``.
-        message: words for a person.
-        reason: what the status alone does not say.
+        message: text for a person.
+        reason: reason that the status alone does not identify.
         retry_after: the ``Retry-After`` header, seconds or an HTTP date.
-        reset_s: seconds until the limit allows more, told in the vendor's own way (OpenAI's ``x-ratelimit-*``,
+        reset_s: seconds until the limit permits more, in the vendor's own form (OpenAI's ``x-ratelimit-*``,
             Anthropic's reset times, Gemini's ``RetryInfo``).
-        code: OpenAI's machine-readable code; None for what the reason says.
-        param: what is wrong in the request, where the vendor names it.
+        code: OpenAI's machine-readable code; None for that of the reason.
+        param: invalid parameter of the request, where the vendor names it.
     """
 
     status: int
@@ -142,9 +144,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """One event of a stream, as it goes over the wire.
+    """Event of a stream, as bytes on the wire.
 
-    ``kind``: ``piece`` carries a piece of the answer, ``finish`` says why it ended, ``end`` is the marker after which
+    ``kind``: ``piece`` carries a piece of the answer, ``finish`` the finish reason, ``end`` is the marker after which
     nothing comes, and ``frame`` is everything else.
     """
 
@@ -153,32 +155,47 @@ class StreamEvent:
 
 
 def pieces(text: str) -> list[str]:
-    """A text in words, each with the white space before it; together they are the text."""
+    """Split a text into words, each with the white space before it.
+
+    Joined, they are the text.
+    """
     return _PIECES.findall(text)
 
 
 def numbered(text: str, index: int) -> str:
-    """The text of the ``index``-th of several answers: the first is the text itself."""
+    """Return the text of the ``index``-th of several answers.
+
+    The first is the text itself.
+    """
     return text if index == 0 else f"{text} ({index + 1})"
 
 
 def words(text: str) -> int:
-    """Tokens of a text, as this server counts them."""
+    """Count the tokens of a text, as this server does."""
     return len(text.split())
 
 
 def logprob(token: str) -> float:
-    """A log probability for a token, the same on every machine; from -1 to 0."""
+    """Return a log probability for a token, from -1 to 0.
+
+    It is the same on every machine.
+    """
     return -hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()[0] / 256
 
 
 def alternatives(token: str, value: float, count: int) -> list[tuple[str, float]]:
-    """The token itself, of the log probability ``value``, and made-up ones that are less likely, with theirs."""
+    """Return the token and made-up, less likely ones, with logprobs.
+
+    The token itself has ``value``.
+    """
     return [(token if rank == 0 else f"{token}~{rank}", value - 2.0 * rank) for rank in range(count)]
 
 
 def encode(value: object) -> bytes:
-    """JSON as vendors send it: UTF-8, not escaped, except where a text has no UTF-8 (a lone surrogate)."""
+    """Encode JSON as vendors send it: UTF-8, not escaped.
+
+    Except where a text has no UTF-8 (a lone surrogate).
+    """
     try:
         return _JSON.encode(value).encode()
     except UnicodeEncodeError:
@@ -188,21 +205,21 @@ def encode(value: object) -> bytes:
 JSON = {"content-type": "application/json"}
 
 Then: TypeAlias = Literal["stall", "reset", "close", "error", "malformed", "unmarked"]
-"""What happens to an answer on its way: no more bytes, a connection reset, an early but orderly end, an error event,
-an event that is no JSON, or only the end marker missing."""
+"""Fault in the delivery of an answer: no more bytes, a connection reset, an early but orderly end, an error event,
+an event that is not JSON, or only a missing end marker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How an answer travels; all of it in one go unless told.
+    """Delivery of an answer; by default all at once, without a fault.
 
     Attributes:
-        then: what goes wrong; None: nothing.
-        after: pieces of text after which it goes wrong; None: after the last.
-        at_end: whether it goes wrong only after the reason why the answer ended, whatever ``after`` says.
-        keepalive_s: interval at which a stalled stream still sends the vendor's sign of life (a comment, a ping),
+        then: the fault; None: none.
+        after: pieces of text before the fault; None: all of them.
+        at_end: true for a fault after the finish reason, whatever ``after`` is.
+        keepalive_s: interval at which a stalled stream still sends the vendor's keep-alive (a comment, a ping),
             seconds; 0: none.
-        sizes: lengths, bytes, of the parts that it is sent in, over and over; empty: each event is a part.
+        sizes: lengths of the parts, bytes, repeated in a cycle; empty: each event is a part.
         interval_s: wait between the parts, seconds.
     """
 
@@ -216,21 +233,21 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One scripted reply; a plain one is the honest answer.
+    """Scripted reply; without arguments, the default answer.
 
     A request that the vendor would refuse (a wrong key, a wrong body) is refused, unless the reply has a ``body`` or a
-    ``failure``: those come whatever was asked.
+    ``failure``: those are sent for any request.
 
     Attributes:
         status: HTTP status of a ``body``.
         body: sent as it is, whatever the wire format.
         headers: sent with it.
         delay_s: wait before answering, seconds; cut short when the server stops.
-        answer: what the model answers; None with neither ``body`` nor ``failure`` is the honest answer.
-        failure: an error in place of an answer.
-        delivery: how it travels.
-        counted: whether usage is sent.
-        number: the model answers with this number alone, in the form that is asked for; see :func:`number`.
+        answer: the answer of the model; None with neither ``body`` nor ``failure`` is the default answer.
+        failure: an error instead of an answer.
+        delivery: speed of parts, and faults.
+        counted: true to send usage.
+        number: number that the model answers with alone, in the requested form; see :func:`number`.
     """
 
     status: int = 200
@@ -260,10 +277,11 @@ def answer(
     reasoning: str = "",
     loose: bool = False,
 ) -> Reply:
-    """An answer with this text, or these calls of tools; ``usage=False`` leaves the counts out.
+    """Answer with this text, or with these tool calls.
 
-    ``logprob`` is the log probability of every token, where they are asked for: how sure the model is. ``reasoning``
-    is what it thinks before; ``loose`` streams calls without ids or numbers, as some servers of OpenAI's format do.
+    ``usage=False`` leaves the counts out. ``logprob`` is the log probability of every token, where they are requested:
+    the model's confidence. ``reasoning`` is its reasoning text; ``loose`` streams calls without ids or numbers, as some
+    servers of OpenAI's format do.
     """
     told = Answer(
         text,
@@ -283,7 +301,9 @@ def answer(
 
 
 def number(value: int = 1) -> Reply:
-    """Answer with a number alone, as a judge does: as text, or in the JSON that the request's schema asks for.
+    """Answer with a number alone, as a judge does.
+
+    As text, or in the JSON that the request's schema requires.
 
     A judge that chooses a model (``judge`` in ``semroute.yaml``) answers with the number of a candidate, from 1; one
     that grades answers (``semroute label --judge``) with a grade from 0 to 10. In JSON every number that the schema
@@ -293,7 +313,10 @@ def number(value: int = 1) -> Reply:
 
 
 def refusal(text: str = "I cannot help with that.") -> Reply:
-    """The model refuses, in these words: OpenAI's ``refusal``, Anthropic's stop reason, Gemini's finish reason."""
+    """Answer with a refusal by the model.
+
+    OpenAI's ``refusal``, Anthropic's stop reason, Gemini's finish reason.
+    """
     told = Answer(text, finish="stop", refused=True, model="scripted", input_tokens=1, output_tokens=1)
     return Reply(answer=told)
 
@@ -306,13 +329,13 @@ def fail(
     reset_s: float | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """An error in the vendor's shape.
+    """Answer with an error in the vendor's format.
 
     Args:
         status: HTTP status.
-        message: words of the error.
+        message: text of the error.
         retry_after: the ``Retry-After`` header, seconds or an HTTP date.
-        reset_s: seconds until more is allowed, told as the vendor tells it: OpenAI's ``x-ratelimit-reset-*``,
+        reset_s: seconds until more is permitted, in the vendor's form: OpenAI's ``x-ratelimit-reset-*``,
             Anthropic's ``anthropic-ratelimit-*-reset``, Gemini's ``RetryInfo``.
         headers: further headers.
     """
@@ -321,99 +344,136 @@ def fail(
 
 
 def quota_exhausted() -> Reply:
-    """The quota is used up and no waiting helps: a 429, at Anthropic a 400 that says so."""
+    """Fail with an exhausted quota, which no waiting helps.
+
+    A 429, at Anthropic a 400 with a message of its own.
+    """
     message = "You exceeded your current quota, please check your plan and billing details."
     return Reply(failure=Failure(429, message, "quota"))
 
 
 def context_length() -> Reply:
-    """The 400 of a request that is longer than the model takes."""
+    """Fail with the 400 of a request longer than the model accepts."""
     message = "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."
     return Reply(failure=Failure(400, message, "context_length", param="messages"))
 
 
 def content_filter() -> Reply:
-    """The provider's filter stops the request: a 400, at Gemini a 200 without candidates."""
+    """Fail with the provider's content filter.
+
+    A 400, at Gemini a 200 without candidates.
+    """
     message = "The prompt triggered the content management policy. Please modify your prompt and try again."
     return Reply(failure=Failure(400, message, "content_filter", param="prompt"))
 
 
 def error_in_200(message: str = "scripted failure", *, code: int | str | None = None) -> Reply:
-    """A 200 that holds an error object in place of an answer; where a stream was asked for, as its only event."""
+    """Answer 200 with an error object instead of an answer.
+
+    In a stream it is the only event.
+    """
     return Reply(failure=Failure(200, message, code=code))
 
 
 def empty_choices() -> Reply:
-    """A 200 with no choices (OpenAI), no content (Anthropic), no candidates (Gemini)."""
+    """Answer 200 with an empty answer.
+
+    No choices (OpenAI), no content (Anthropic), no candidates (Gemini).
+    """
     return Reply(answer=Answer(hollow=True, model="scripted", input_tokens=1))
 
 
 def no_usage(reply: Reply | None = None) -> Reply:
-    """A reply (the honest one, unless given) without counts."""
+    """Leave the counts out of a reply (or of the default answer)."""
     return replace(reply or Reply(), counted=False)
 
 
 def malformed(text: str = '{"choices": [{"mess') -> Reply:
-    """A 200 that is not JSON, and no stream where one was asked for."""
+    """Answer 200 with a body that is not JSON.
+
+    It is not streamed, even where a stream was requested.
+    """
     return Reply(body=text.encode())
 
 
 def hang(seconds: float = 3600.0, reply: Reply | None = None) -> Reply:
-    """Nothing, not even headers, for so long; then a reply (the honest one, unless given)."""
+    """Send nothing, not even headers, for some seconds; then a reply.
+
+    The default answer, unless given.
+    """
     return replace(reply or Reply(), delay_s=seconds)
 
 
-# How an answer breaks on its way. Each takes the reply to break: the honest one, unless given.
+# Faults in the delivery. Each takes the reply that it applies to: the default answer, unless given.
 #
 # ``after`` counts pieces of text (words). An answer that is not streamed has no pieces: half its bytes are sent.
 
 
 def stall_after(pieces: int, reply: Reply | None = None, *, keepalive_s: float = 0.0) -> Reply:
-    """So many pieces, and then nothing more on an open connection, or only signs of life at an interval, seconds."""
+    """Send some pieces, and then nothing more on an open connection.
+
+    Or only keep-alives at an interval, seconds.
+    """
     broken = _broken(reply, "stall", pieces)
     return replace(broken, delivery=replace(broken.delivery, keepalive_s=keepalive_s))
 
 
 def reset_after(pieces: int, reply: Reply | None = None) -> Reply:
-    """So many pieces, and then a connection reset (RST)."""
+    """Send some pieces, and then reset the connection (RST)."""
     return _broken(reply, "reset", pieces)
 
 
 def stall_at_end(reply: Reply | None = None) -> Reply:
-    """The whole answer and the reason why it ended, and then nothing more on an open connection."""
+    """Stall after the whole answer and its finish reason.
+
+    The connection stays open.
+    """
     return _at_end(_broken(reply, "stall", None))
 
 
 def reset_at_end(reply: Reply | None = None) -> Reply:
-    """The whole answer and the reason why it ended, and then a connection reset (RST)."""
+    """Reset the connection (RST) after the answer and its finish reason."""
     return _at_end(_broken(reply, "reset", None))
 
 
 def truncated(after: int | None = None, reply: Reply | None = None) -> Reply:
-    """An orderly end of the stream without a finish reason or an end marker, after so many pieces or all.
+    """End a stream in order, without finish reason and end marker.
 
+    After some pieces, or all of them.
     An answer that is not streamed ends before its content-length.
     """
     return _broken(reply, "close", after)
 
 
 def no_end_marker(reply: Reply | None = None) -> Reply:
-    """A whole stream, with finish reason and usage, but without ``[DONE]`` or ``message_stop``."""
+    """Send a whole stream without ``[DONE]`` or ``message_stop``.
+
+    Finish reason and usage are there.
+    """
     return _broken(reply, "unmarked", None)
 
 
 def error_event(after: int = 0, reply: Reply | None = None) -> Reply:
-    """An error in the middle of a 200: as an event after so many pieces; in place of an answer if not streamed."""
+    """Send an error in the middle of a 200.
+
+    As an event after some pieces; instead of the answer if not streamed.
+    """
     return _broken(reply, "error", after)
 
 
 def malformed_event(after: int = 0, reply: Reply | None = None) -> Reply:
-    """An event that is no JSON after so many pieces; the rest follows. Not streamed: a body that is no JSON."""
+    """Send an event that is not JSON after some pieces, then the rest.
+
+    Not streamed: a body that is not JSON.
+    """
     return _broken(reply, "malformed", after)
 
 
 def split_sse(sizes: Sequence[int] = (1, 2, 3, 5, 7), reply: Reply | None = None) -> Reply:
-    """The answer's bytes in parts of these sizes, over and over: in the middle of lines, and of characters."""
+    """Send the answer's bytes in parts of these sizes, in a cycle.
+
+    Splits are in the middle of lines, and of characters.
+    """
     if not sizes or min(sizes) < 1:
         raise ValueError("sizes must be whole numbers above 0")
     reply = reply or Reply()
@@ -421,7 +481,10 @@ def split_sse(sizes: Sequence[int] = (1, 2, 3, 5, 7), reply: Reply | None = None
 
 
 def drip(interval_s: float = 0.05, reply: Reply | None = None) -> Reply:
-    """One event in every interval, seconds; an answer that is not streamed comes in eight parts."""
+    """Send one event in every interval, seconds.
+
+    An answer that is not streamed is sent in eight parts.
+    """
     reply = reply or Reply()
     return replace(reply, delivery=replace(reply.delivery, interval_s=interval_s))
 
@@ -445,7 +508,7 @@ def _sizes(text: str) -> list[int]:
     return [int(size) for size in text.split("-")]
 
 
-# Name: the reply, and what turns the text after a colon into its argument.
+# Name: the reply, and the parser of the argument after a colon.
 NAMED: Mapping[str, tuple[_Maker, Callable[[str], object] | None]] = {
     "ok": (Reply, None),
     "answer": (answer, str),
@@ -479,16 +542,18 @@ def _meant(name: str) -> str:
 
 
 def script(text: str) -> tuple[Reply, ...]:
-    """The replies of a list such as ``429,hang:2,ok``.
+    """Parse a list of replies such as ``429,hang:2,ok``.
 
     Raises:
-        ValueError: a word is no reply.
+        ValueError: a word is not a reply.
     """
     return tuple(reply(word.strip()) for word in text.split(","))
 
 
 def reply(word: str) -> Reply:
-    """The reply of one word: a name of :data:`NAMED`, or an error status; ``429:2`` has a ``Retry-After`` of 2 s.
+    """Parse one reply: a name of :data:`NAMED`, or an error status.
+
+    ``429:2`` has a ``Retry-After`` of 2 s.
 
     Raises:
         ValueError: it is neither.
@@ -510,7 +575,10 @@ def reply(word: str) -> Reply:
 
 
 def _failure(status: int, argument: str) -> Reply:
-    """``429`` hints at 1 s, ``429:none`` at nothing, ``429:reset=2`` in the vendor's own way."""
+    """Parse the retry hint of an error status.
+
+    ``429`` hints at 1 s, ``429:none`` at nothing, ``429:reset=2`` in the vendor's own way.
+    """
     if argument == "none":
         return fail(status)
     if argument.startswith("reset="):

@@ -1,4 +1,4 @@
-"""The server behind :class:`FakeProvider`: an asyncio loop in a thread of its own."""
+"""Fake provider: an asyncio server in a thread, and its control."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from semroute.testing.handler import ServerState, handle_request
 from semroute.testing.http import Connection, HttpRequest, Response, Speed, deliver
 from semroute.testing.replies import JSON, Reply, encode
 
-# Steering a server from another process: ``POST /_control`` switches, ``GET /_stats`` counts.
+# Control of a server from another process: ``POST /_control`` switches, ``GET /_stats`` counts.
 #
 # The body of ``/_control`` is a JSON object with any of these keys; the answer is that of ``/_stats``::
 #
-# {"reset": true,                                             forget requests, script and standing reply first
+# {"reset": true,                                             first clear requests, script and standing reply
 # "script": "429,hang:2,ok",                                 replies of the coming requests, by name
-# "always": "500",                                           reply of all others; null: honest ones
+# "always": "500",                                           reply of all others; null: default answers
 # "speed": {"latency_s": 0, "first_token_s": 0.2, "token_s": 0.01},
 # "limit": {"rpm": 600, "tpm": 60000, "window_s": 60}}       null: no limit
 #
-# No key is asked for: the server is for tests.
+# No key is required: the server is for tests.
 
 PATHS = ("/_control", "/_stats")
 _SPEED = ("latency_s", "first_token_s", "token_s")
@@ -38,7 +38,7 @@ _LIMIT = ("rpm", "tpm", "window_s")
 
 
 def answer(provider: FakeProvider, request: HttpRequest, body: Any) -> Response:
-    """The response to a request for one of :data:`PATHS`."""
+    """Return the response to a request for one of :data:`PATHS`."""
     if (request.method, request.path) == ("GET", "/_stats"):
         return Response(200, JSON, encode(provider.stats()))
     if (request.method, request.path) != ("POST", "/_control"):
@@ -52,7 +52,7 @@ def answer(provider: FakeProvider, request: HttpRequest, body: Any) -> Response:
 
 
 def _switches(provider: FakeProvider, body: Any) -> list[Callable[[], None]]:
-    """What to do, all of it checked before any of it is done."""
+    """Return the actions of a control request, all of them checked."""
     if not isinstance(body, dict):
         raise ValueError("the body is not a JSON object")
     for name in body:
@@ -89,23 +89,23 @@ _BACKLOG = 1024  # so that hundreds of clients may connect at once
 
 
 class FakeProvider:
-    """A server on this machine that speaks the wire formats of OpenAI, Anthropic and Gemini, as a context manager.
+    """Local server with the wire formats of OpenAI, Anthropic and Gemini.
 
-    Unscripted chat requests are answered with the last user message (or the tool call or JSON that they demand),
-    ``/v1/embeddings`` with unit vectors that are the same at every call. Tokens are words.
+    A context manager. Unscripted chat requests are answered with the last user message (or the tool call or JSON that
+    they require), ``/v1/embeddings`` with unit vectors that are the same at every call. Tokens are words.
 
     Args:
-        key: the key to ask for, where each vendor's clients send it; None takes any request.
+        key: required key, where each vendor's clients send it; None accepts any request.
         dimensions: length of the embeddings.
         host: address to listen on.
         port: port to listen on; 0 takes a free one.
-        models: names of the models that there are (404 for others); empty: any.
+        models: names of the available models (404 for others); empty: any.
         latency_s: seconds to the headers of each answer.
         first_token_s: seconds from there to the first word.
         token_s: seconds between words.
         rpm: requests a minute, in a sliding window; beyond it 429. None is no limit.
         tpm: tokens a minute, input and output together; None is no limit.
-        keep: how many requests :attr:`requests` keeps; None: all.
+        keep: number of requests in :attr:`requests`; None: all.
     """
 
     def __init__(
@@ -136,16 +136,19 @@ class FakeProvider:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
 
-    # Where it is.
+    # Addresses.
 
     @property
     def base_url(self) -> str:
-        """Address for the ``base_url`` of a deployment of the format ``openai``; known while the server runs."""
+        """``base_url`` of a deployment of the format ``openai``.
+
+        Known while the server runs.
+        """
         return f"{self.anthropic_url}/v1"
 
     @property
     def anthropic_url(self) -> str:
-        """Address for the ``base_url`` of a deployment of the format ``anthropic``."""
+        """``base_url`` of a deployment of the format ``anthropic``."""
         if self._listener is None:
             raise RuntimeError('the provider is not running; use it as "with FakeProvider() as provider:"')
         host, port = self._listener.getsockname()[:2]
@@ -153,20 +156,25 @@ class FakeProvider:
 
     @property
     def gemini_url(self) -> str:
-        """Address for the ``base_url`` of a deployment of the format ``gemini``."""
+        """``base_url`` of a deployment of the format ``gemini``."""
         return f"{self.anthropic_url}/v1beta"
 
-    # What it does.
+    # Behaviour.
 
     def script(self, *replies: Reply) -> None:
-        """Answer the coming requests with these, one each and in order, after those that are already waiting."""
+        """Queue replies for the coming requests, one each, in order.
+
+        They follow those that are already queued.
+        """
         with self._lock:
             self._replies.extend(replies)
 
     def always(self, reply: Always) -> None:
-        """Answer every request that the script leaves over with this, from now on; None: honestly.
+        """Set the reply to every request beyond the script.
 
-        A function is called with each request, in the server's thread, and answers with a reply or None.
+        None restores the default answers.
+
+        A function is called with each request, in the server's thread, and returns a reply or None.
         """
         with self._lock:
             self._always = reply
@@ -174,33 +182,39 @@ class FakeProvider:
     def set_speed(
         self, *, latency_s: float | None = None, first_token_s: float | None = None, token_s: float | None = None
     ) -> None:
-        """Change the speed for the coming requests; what is left out stays."""
+        """Change the speed for the coming requests; omitted values stay."""
         given = {"latency_s": latency_s, "first_token_s": first_token_s, "token_s": token_s}
         with self._lock:
             self._speed = replace(self._speed, **{name: value for name, value in given.items() if value is not None})
 
     def set_limit(self, *, rpm: int | None = None, tpm: int | None = None, window_s: float = 60.0) -> None:
-        """Change the rate limit, and forget what was taken; without arguments there is none."""
+        """Change the rate limit, and clear its window.
+
+        Without arguments there is no limit.
+        """
         with self._lock:
             self._house = replace(self._house, window=Window(RateLimit(rpm, tpm, window_s)))
 
-    # What it saw.
+    # Recorded requests.
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The requests so far, in order of arrival."""
+        """Requests so far, in order of arrival."""
         with self._lock:
             return list(self._house.records.requests)
 
     def stats(self) -> dict[str, Any]:
-        """Counts of requests, by status, in flight, of tokens; the most in any window of the rate limit."""
+        """Return counts of requests, by status and in flight, and of tokens.
+
+        Also the peak of the rate limit window.
+        """
         with self._lock:
             peak = self._house.window.peak
             in_window = {"peak_requests_in_window": peak[0], "peak_tokens_in_window": peak[1]}
             return {**self._house.records.stats(), **in_window, "connections": len(self._connections)}
 
     def reset(self) -> None:
-        """Forget the requests, the script, the standing reply, and what the rate limit counted."""
+        """Clear requests, script, standing reply, and rate limit window."""
         with self._lock:
             self._replies.clear()
             self._always = None
@@ -208,13 +222,16 @@ class FakeProvider:
             self._house = replace(self._house, window=Window(self._house.window.limit))
 
     def wait_idle(self, timeout_s: float = 2.0) -> bool:
-        """Wait until no request is in flight, as when a client has left; whether that came to pass in time."""
+        """Wait until no request is in flight, as after a client has left.
+
+        Returns False on timeout.
+        """
         end = time.monotonic() + timeout_s
         while self._house.records.in_flight and time.monotonic() < end:
             time.sleep(0.002)
         return not self._house.records.in_flight
 
-    # Its life.
+    # Start and stop.
 
     def __enter__(self) -> Self:
         host = self._address[0]
@@ -244,7 +261,7 @@ class FakeProvider:
         started.set()
         await self._stop.wait()
         # A socket that was accepted a moment ago gets its transport now: a closed server gives none, and asyncio would
-        # then forget the socket without closing it.
+        # then drop the socket without closing it.
         self._loop.remove_reader(listener)
         await asyncio.sleep(0)
         server.close()
@@ -288,4 +305,84 @@ class FakeProvider:
 
 # ``python -m semroute.testing --port 8099``: a provider at the prompt, until Ctrl-C.
 #
-# Another process steers it by ``POST /_control`` and reads ``GET /_stats`` (:mod:`semroute.testing.server`).
+# Another process controls it by ``POST /_control`` and reads ``GET /_stats`` (:mod:`semroute.testing.server`).
+
+_KEPT = 1000  # requests; a benchmark sends many more than it needs to keep
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until interrupted."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    provider = FakeProvider(
+        key=options.key,
+        host=options.host,
+        port=options.port,
+        models=options.models,
+        latency_s=options.latency_ms / 1000,
+        first_token_s=options.first_token_ms / 1000,
+        token_s=options.token_ms / 1000,
+        rpm=options.rpm,
+        tpm=options.tpm,
+        keep=_KEPT,
+    )
+    provider.script(*options.script)
+    provider.always(options.always)
+    try:
+        with provider:
+            where = f"anthropic {provider.anthropic_url}, gemini {provider.gemini_url}"
+            print(f"serving {provider.base_url} (OpenAI; {where}; Ctrl-C ends it)", flush=True)
+            _wait()
+            print(f"{provider.stats()['requests']} requests", flush=True)
+    except (OSError, OverflowError) as error:
+        parser.error(f"cannot listen on {options.host}:{options.port}: {error}")
+
+
+def _wait() -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m semroute.testing",
+        description="A test server that speaks the wire formats of OpenAI, Anthropic and Gemini.",
+        epilog=(
+            f"Replies: an error status, or {', '.join(replies.NAMED)}; some with an argument: hang:2, stall:3, 429:5. "
+            "A judge: --always number:1 answers with the first candidate (judge in semroute.yaml), number:7 with a "
+            "grade of 7 (semroute label --judge), as text or in the JSON that the request asks for."
+        ),
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8099, help="0 takes a free port (default: %(default)s)")
+    parser.add_argument("--key", help="the key to ask for; without it any request is answered")
+    parser.add_argument("--models", type=lambda text: text.split(","), default=(), help="the only models there are")
+    parser.add_argument("--script", type=_script, default=(), help="replies of the first requests, such as 429,hang,ok")
+    parser.add_argument("--always", type=_reply, help="the reply of all other requests, such as 500")
+    for name, meaning in (
+        ("latency", "to the headers of each answer"),
+        ("first-token", "from there to the first word"),
+        ("token", "between words"),
+    ):
+        parser.add_argument(f"--{name}-ms", type=float, default=0.0, metavar="N", help=f"milliseconds {meaning}")
+    parser.add_argument("--rpm", type=int, metavar="N", help="requests a minute, beyond which it answers 429")
+    parser.add_argument("--tpm", type=int, metavar="N", help="tokens (words) a minute, beyond which it answers 429")
+    return parser
+
+
+def _script(text: str) -> tuple[Reply, ...]:
+    try:
+        return replies.script(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _reply(word: str) -> Reply:
+    try:
+        return replies.reply(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()
