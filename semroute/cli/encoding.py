@@ -200,7 +200,7 @@ class Encoding:
         Args:
             queries: ``n`` texts.
             store: a ``.npz`` file; None keeps nothing.
-            progress: called with what is done and how many of how many are.
+            progress: called with a step's name, the number done and the total.
 
         Raises:
             InputError: ``store`` cannot be read or written.
@@ -337,7 +337,7 @@ class TrainSource:
         models: names; None takes all.
         most: maximum number of queries to train on; of more, a sample is drawn.
         seed: of the sample.
-        store: where vectors are kept.
+        store: file of cached vectors.
     """
 
     outcomes: Sequence[Path]

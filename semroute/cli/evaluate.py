@@ -108,7 +108,7 @@ def print_errors(errors: Sequence[Mapping[str, Any]], count: int) -> None:
 
     Args:
         errors: the first of them, :data:`SHOWN` at most are printed.
-        count: how many there are.
+        count: number of all misrouted queries.
     """
     from rich.text import Text
 

@@ -249,7 +249,7 @@ def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli
 
     Args:
         arguments: the words after the program's name; None takes those of the process.
-        command: what to run; the scripts bring their own.
+        command: the command to run; scripts pass their own.
         program: the program's name in its help.
 
     Returns:

@@ -55,10 +55,10 @@ def route_rows(
             of malformed rows.
         source: their file, for messages.
         ready: whether the next query can be had without waiting.
-        metadata: what is known of the caller, for rules.
+        metadata: metadata of the caller, for rules.
 
     Raises:
-        DataError: as ``queries``; what was read before has been yielded.
+        DataError: as ``queries``; decisions on earlier rows have been yielded.
     """
     rows = iter(queries)
     ended = False
