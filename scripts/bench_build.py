@@ -1,4 +1,4 @@
-"""How long do builds and changes of an index take, each in a process of its own?
+"""Measure builds and changes of an index, each in a separate process.
 
     python scripts/bench_build.py [--before CHECKOUT] [--rounds 3] [--out results.md]
 
@@ -11,8 +11,8 @@ The steps, all through the command line, start of the process included:
 * *add three*: ``semroute add code`` with three sentences, to the shipped categories' index.
 * *1,000 of 4*: a thousand categories of four made-up sentences, into an empty folder.
 
-With ``--before``, the same is done with the package in another checkout, in turn with this one's, so that what else the
-machine does meets both. Medians of wall time, and of CPU time of the process, which a busy machine changes less.
+With ``--before``, the package of another checkout takes turns with this one, so that other load on the machine affects
+both. Medians of wall time, and of CPU time of the process, which a busy machine changes less.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ PLACES = ("Oslo", "Lima", "Cairo", "Delhi", "Perth", "Quito", "Turin", "Kyoto", 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Seconds that a step took: on the clock, and of CPU."""
+    """Seconds of a step: wall and CPU time."""
 
     wall: float
     cpu: float
 
 
 def ran(checkout: Path, *arguments: str) -> Taken:
-    """Run the command with the package of ``checkout``, and measure it."""
+    """Run the command with the package of ``checkout``, and time it."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "semroute.cli.main", *arguments],
@@ -77,7 +77,10 @@ def write_few(folder: Path) -> Path:
 
 
 def write_thousand(folder: Path) -> Path:
-    """Write a thousand categories, each of a verb, a noun and a place, in four sentences."""
+    """Write a thousand categories of four sentences each.
+
+    A category is a combination of a verb, a noun and a place.
+    """
     folder.mkdir()
     for number in range(1000):
         noun, verb, place = NOUNS[number % 10], VERBS[number // 10 % 10], PLACES[number // 100]
@@ -116,7 +119,10 @@ def one_round(checkout: Path, work: Path, note: Callable[[str], None]) -> dict[s
 
 
 def table(names: Sequence[str], rounds: Sequence[Sequence[dict[str, Taken]]]) -> str:
-    """Return a Markdown table of medians; ``rounds`` has the rounds of each checkout."""
+    """Return a Markdown table of medians.
+
+    ``rounds`` has the rounds of each checkout.
+    """
     head = ["step", *(f"{name}: {kind}" for name in names for kind in ("wall s", "CPU s"))]
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     for step in rounds[0][0]:
@@ -138,7 +144,7 @@ def main(before: Path | None, rounds: int, out: Path | None) -> None:
     checkouts["now"] = ROOT
     found: dict[str, list[dict[str, Taken]]] = {name: [] for name in checkouts}
     with TemporaryDirectory(prefix="semroute-bench-") as folder:
-        for checkout in checkouts.values():  # the graph goes into the user's cache, bytecode beside the sources
+        for checkout in checkouts.values():  # the graph goes into the user's cache, bytecode next to the sources
             few = write_few(Path(folder) / "warm")
             ran(checkout, "build-index", str(few), "--out", str(Path(folder) / "warm-index"))
             shutil.rmtree(few)

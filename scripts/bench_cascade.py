@@ -1,10 +1,12 @@
-"""A cascade of two models with a learned check of the first answer, on RouteLLM's GSM8K responses.
+"""Compare cascades of two models on RouteLLM's GSM8K responses.
+
+A learned check of the first answer decides on escalation:
 
     python scripts/bench_cascade.py --data DIR [--out results.md] [--plot cascade.png] [--folds 5]
 
 DIR holds ``routellm/gsm8k.jsonl`` (github.com/lm-sys/RouteLLM, Apache-2.0) and ``prices.yaml``, in semroute's format
-for outcomes. Whatever is learned is judged on folds that it was not fitted on, and its settings are chosen inside the
-other folds. Costs rest on tokens that are counted with the built-in encoder's tokenizer. About five minutes.
+for outcomes. Whatever is learned is evaluated out-of-fold, and its settings are chosen inside the other folds. Costs
+rest on tokens that are counted with the built-in encoder's tokenizer. About five minutes.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""The classifier of queries: how long training and a decision take, and what each block of features is worth.
+"""Measure the classifier of queries: training, decisions, features.
 
     python scripts/bench_classifier.py --data DIR [--vectors DIR] [--out classifier.md]
 
-DIR is that of ``scripts/bench_policy.py``, which says where the data comes from. Training: ``semroute train`` on 5,000
-rows of MMLU, from text to the folder, in a process of its own. Decision: ``Router.route`` of short queries, one after
-the other, with that classifier as the only strategy; and the whole of the steps beside the encoder. Worth: the forest
-alone on MMLU, 5 folds and whole subjects left out in 5 groups, without each block, with the paired difference of APGR
-to all of them. A new model: one of nine is known for 300 queries only; error of its predictions beside that where all
-are known. About ten minutes on two cores; ``--vectors`` keeps the vectors.
+DIR is that of ``scripts/bench_policy.py``, which documents its sources. Training: ``semroute train`` on 5,000 rows of
+MMLU, from text to the folder, in a process of its own. Decision: ``Router.route`` of short queries, one after the
+other, with that classifier as the only strategy; and all steps except the encoder. Worth: the forest alone on MMLU, 5
+folds and whole subjects left out in 5 groups, without each block, with the paired difference of APGR to all of them. A
+new model: one of nine is known for 300 queries only; its prediction error is compared with that where all are known.
+About ten minutes on two cores; ``--vectors`` keeps the vectors.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ def _speed(data: Path, rounds: int) -> Iterator[str]:
 
 
 def _decisions(router: Router, rounds: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of whole decisions, and of the classifier's step."""
+    """Return milliseconds of whole decisions, and of the classifier's step."""
     whole, own = [], []
     for number in range(-5, rounds):
         for query in QUERIES:
-            # A query that was never seen: the router remembers vectors.
+            # New queries, since the router caches vectors.
             decision = router.route(f"{query} {number}")
             if number >= 0:
                 whole.append(decision.elapsed_ms)
@@ -118,7 +118,10 @@ def _worth(data: Path, vectors: Path | None) -> Iterator[str]:
 
 
 def _without(inputs: QueryInputs, *blocks: str) -> QueryInputs:
-    """The same with features that say nothing; they stay in place, as a share of columns is drawn for each split."""
+    """Return the inputs with uninformative features.
+
+    They keep their columns, since a share of columns is drawn for each split.
+    """
     features, vectors = inputs.features.copy(), inputs.vectors
     for column, name in enumerate(FEATURES):
         if name.split(":")[0] in blocks:

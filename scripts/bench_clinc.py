@@ -1,11 +1,13 @@
-"""Accuracy, out-of-scope detection and calibration on CLINC150; writes the table that the README quotes.
+"""Measure accuracy, out-of-scope detection and calibration on CLINC150.
+
+Writes the table that the README quotes:
 
     python scripts/bench_clinc.py --data DIR [--tune-encoder] [--first-stage] [--labels domains|intents] [--out FILE]
 
 DIR holds ``train``, ``val``, ``test``, ``oos_train``, ``oos_val`` and ``oos_test`` as JSON Lines with ``query``,
-``intent`` and ``category``, made from the public data of Larson et al. 2019 (https://github.com/clinc/oos-eval,
-CC BY 3.0). Indexes are built from ``train``; thresholds and calibration come from ``val``, ``oos_train`` and
-``oos_val``; ``test`` and ``oos_test`` are only for the figures. Nothing is set for the data: it is any user's command.
+``intent`` and ``category``, made from the public data of Larson et al. 2019 (https://github.com/clinc/oos-eval, CC BY
+3.0). Indexes are built from ``train``; thresholds and calibration come from ``val``, ``oos_train`` and ``oos_val``;
+``test`` and ``oos_test`` are only for the figures. No setting is specific to the data: any user can run it.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Figures of one set of labels; intervals are 95% bootstrap intervals over the test rows."""
+    """Figures of one set of labels.
+
+    Intervals are 95% bootstrap intervals over the test rows.
+    """
 
     labels: str
     encoder_tuned: bool
@@ -65,7 +70,10 @@ def main(data: Path, labels: str, tune_encoder: bool, first_stage: bool, out: Pa
 
 
 def measure(data: Path, labels: str, tune_encoder: bool, first_stage: bool) -> Result:
-    """Build an index for one set of labels in a temporary folder, and test it."""
+    """Build an index for one set of labels, and test it.
+
+    The index lies in a temporary folder.
+    """
     with TemporaryDirectory(prefix="semroute-bench-") as work:
         source = Path(work) / "categories"
         write_categories(rows(data, ["train"], labels), source)
@@ -108,7 +116,10 @@ def _result(
 
 
 def bootstrap(scored: ScoredQueries) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """In-scope accuracy and AUROC of resampled test rows, in-scope and out-of-scope rows drawn apart."""
+    """Return in-scope accuracy and AUROC of resampled test rows.
+
+    In-scope and out-of-scope rows are resampled separately.
+    """
     random = np.random.default_rng(0)
     inside, outside = np.flatnonzero(scored.in_scope), np.flatnonzero(~scored.in_scope)
     best = scored.scores.max(axis=1)
@@ -121,14 +132,14 @@ def bootstrap(scored: ScoredQueries) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 def rows(data: Path, splits: list[str], labels: str) -> list[LabelledQuery]:
-    """The rows of some splits with the wanted label."""
+    """Return the rows of some splits with the wanted label."""
     lines = [line for split in splits for line in (data / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
     values = [json.loads(line) for line in lines]
     return [LabelledQuery(value["query"], value[KEYS[labels]]) for value in values]
 
 
 def write_categories(examples: list[LabelledQuery], folder: Path) -> None:
-    """One ``<category>.jsonl`` for each label."""
+    """Write one ``<category>.jsonl`` for each label."""
     folder.mkdir()
     for name in sorted({row.category for row in examples if row.category is not None}):
         lines = [json.dumps({"query": row.query}) + "\n" for row in examples if row.category == name]
@@ -136,7 +147,7 @@ def write_categories(examples: list[LabelledQuery], folder: Path) -> None:
 
 
 def table(results: list[Result]) -> str:
-    """The results as a Markdown table."""
+    """Return the results as a Markdown table."""
     head = "| labels | encoder | in-scope accuracy | OOS AUROC | OOS recall | false rejection | ECE | build |"
     lines = [head, "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for r in results:

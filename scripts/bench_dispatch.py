@@ -1,18 +1,18 @@
-"""Failover, shared limits, overhead and latency shifts of semroute's dispatch, beside LiteLLM's Router.
+"""Measure semroute's dispatch against LiteLLM's Router.
 
     python scripts/bench_dispatch.py [--only a,b,c,d] [--peer peer/bin/python] [--out results.md]
 
-(a) two providers, one of which starts to fail at 5 s of 20 s; (b) four processes and a Redis against one limit, with
-requests or tokens in short supply, and with Redis killed and started again in mid-run; (c) the cost of choosing and of
-the gates; (d) one of two providers becomes four times slower. Providers are :class:`semroute.testing.FakeProvider` in
-processes of their own, the same for both contenders. ``--peer`` is the interpreter of LiteLLM's environment, for a, b
-and c, made so:
+(a) Failover: two providers, one of which starts to fail at 5 s of 20 s. (b) Shared limits: four processes and a Redis
+against one limit, with requests or tokens in short supply, and with Redis killed and restarted during the run. (c)
+Overhead: the cost of scheduling and of admission control. (d) Latency shift: one of two providers becomes four times
+slower. Providers are :class:`semroute.testing.FakeProvider` in processes of their own, the same for both contenders.
+``--peer`` is the interpreter of LiteLLM's environment, for a, b and c, created so:
 
     python -m venv peer
     peer/bin/pip install "litellm==1.102.0" redis
 
-``scripts/peer_litellm.py`` says how its Router is configured; in (b) it is run as usage-based-routing-v2, and as
-simple-shuffle with the check ``enforce_model_rate_limits``. Needs the extra "redis", a ``redis-server`` on the path,
+``scripts/peer_litellm.py`` documents the configuration of its Router; in (b) it is run as usage-based-routing-v2, and
+as simple-shuffle with the check ``enforce_model_rate_limits``. Needs the extra "redis", a ``redis-server`` on the path,
 Linux, and an idle machine; about 25 minutes on 2 cores, most of them in (b).
 """
 
@@ -37,7 +37,7 @@ from dispatch_bench.workers import OURS, PEER, ours, theirs
 
 SCENARIOS = ("a", "b", "c", "d")
 RUNS = (("requests", "requests", False), ("tokens", "tokens", False), ("Redis away", "requests", True))
-"""Of b: what is new in it, which limit binds, and whether Redis is killed."""
+"""Variants of (b): title, which limit binds, and whether Redis is killed."""
 Command = Callable[[Setup], list[str]]
 
 
@@ -82,7 +82,10 @@ def main(only: tuple[str, ...], peer: Path | None, seconds: float | None, rounds
 
 
 def _limits(commands: dict[str, Command], seconds: float) -> dict[str, Limited]:
-    """Every contender with requests and with tokens in short supply, and requests again with Redis away for a while."""
+    """Run every contender with each limit binding, and with Redis away.
+
+    Requests and tokens are in short supply in turn; Redis is killed for a while with requests in short supply.
+    """
     if seconds <= 60:
         raise click.UsageError("b looks at windows of 60 s: --seconds must be above 60")
     setups = {OURS: (OURS, Setup({}))}

@@ -1,14 +1,16 @@
-"""Speed of the built-in encoder beside sentence-transformers, and beside itself at an earlier commit.
+"""Measure the built-in encoder against sentence-transformers.
+
+With ``--before`` it is compared with itself at an earlier commit:
 
     python scripts/bench_encoder.py [--before CHECKOUT] [--seconds 30] [--cores 2]
 
 Each contender runs in a process of its own on the same cores, one at a time: semroute's int8 graph, the fp32
 ``SentenceTransformer.encode`` on the CPU (batches of 32), and with ``--before`` the int8 graph of another checkout.
 They take turns on one text of 10, 33 and 126 tokens and on every shipped example at once; a turn is a few calls after
-one that is not counted, and gives their median. Printed are medians over the turns, and the median over the turns of
-each contender's time divided by semroute's, with a 95% bootstrap interval; the fastest turns beside them, which a busy
-machine disturbs less. Where the load, printed below, is above 1 or 2, sentence-transformers' two threads suffer more
-than semroute's one, and the ratios flatter semroute. Needs the extras "build" and "torch".
+one warm-up call, and gives their median. Printed are medians over the turns, and the median over the turns of each
+contender's time divided by semroute's, with a 95% bootstrap interval; and the fastest turns, which a busy machine
+disturbs less. Where the load, printed below, is above 1 or 2, sentence-transformers' two threads suffer more than
+semroute's one, and the ratios flatter semroute. Needs the extras "build" and "torch".
 """
 
 from __future__ import annotations
@@ -39,7 +41,10 @@ OURS, PEER, BEFORE = "semroute", "sentence-transformers", "before"
 
 
 def serve(name: str) -> None:
-    """Answer each line of standard input, a list of texts and a number of calls, with the seconds of every call."""
+    """Answer each line of standard input with the seconds of every call.
+
+    A line is a list of texts and a number of calls.
+    """
     with TemporaryDirectory() as folder:
         encode = _encode(name, Path(folder))
         for line in sys.stdin:
@@ -64,7 +69,7 @@ def _encode(name: str, folder: Path) -> Callable[[list[str]], Any]:
 
 
 class Contender:
-    """A process that encodes on demand, with the code of one checkout."""
+    """Process that encodes on demand, with the code of one checkout."""
 
     def __init__(self, name: str, checkout: Path) -> None:
         program = (
@@ -77,7 +82,7 @@ class Contender:
         )
 
     def seconds(self, texts: list[str], calls: int) -> list[float]:
-        """Encode ``texts`` so many times."""
+        """Encode ``texts`` so many times, and return the seconds of each call."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([texts, calls]) + "\n")

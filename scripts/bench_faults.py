@@ -1,4 +1,6 @@
-"""Answers, times and cents under faults of providers, clients, names and Redis, beside an older checkout.
+"""Measure answers, latency and cost under faults, by checkout.
+
+Faults are those of providers, clients, names and Redis:
 
     python scripts/bench_faults.py --index DIR [--before CHECKOUT] [--only outage,silence,...] [--out results.md]
 
@@ -8,13 +10,14 @@ in one run. ``--index`` is any index, such as that of ``semroute build-index cat
 
 - ``outage``: two providers behind one key, 1,000 requests at 100 a second; from a quarter to three quarters of the run
   one of them answers 307, hangs, or answers 403 or 413, in three wire formats, whole and streamed;
-- ``silence``: a place, a judge and a first tier that hang, with requests whose own limit is shorter than the
+- ``silence``: an endpoint, a judge and a first tier that hang, with requests whose own limit is shorter than the
   deployment's ``timeout_s``;
-- ``readers``: five readers that pause for longer than ``timeout_s``, and a loop of this process that stands still;
+- ``readers``: five readers that pause for longer than ``timeout_s``, and a blocked event loop of this process;
 - ``names``: look-ups of one provider's name that hang while other queries are decided;
-- ``single``: one endpoint for a model, of whose calls a share fails at random, with the breaker and without;
+- ``single``: a model with one endpoint, a share of whose calls fails at random, with the breaker and without;
 - ``cents``: the log's dollars against the provider's own count;
-- ``redis``: bursts of calls over gates in Redis; needs the extra "redis" and a ``redis-server`` on the path.
+- ``redis``: bursts of calls through admission control in Redis; needs the extra "redis" and a ``redis-server`` on the
+  path.
 
 About 15 minutes on 2 cores.
 """
@@ -45,18 +48,18 @@ OUTAGES = ("307", "hang", "403", "413")
 RATE, REQUESTS = 100.0, 1000
 BURSTS, BURST_SIZES = 5, (200, 1000)
 NEVER = {"in_a_row": 10**6, "least_calls": 10**6}
-"""Rules under which a breaker never opens: what no breaker would give."""
+"""Settings under which a breaker never opens: the baseline without a breaker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The checkouts to measure, and the index that they route by."""
+    """Checkouts to measure, and the index that they route by."""
 
     checkouts: dict[str, Path]
     index: Path
 
     def ask(self, checkout: str, scenario: str, config: dict[str, Any], **arguments: Any) -> Any:
-        """Run a scenario of :mod:`fault_bench.contender` with one checkout's semroute."""
+        """Run a scenario of :mod:`fault_bench.contender` on a checkout."""
         environment = os.environ | {"PYTHONPATH": str(self.checkouts[checkout]), KEY: "bench", "HF_HUB_OFFLINE": "1"}
         done = subprocess.run(
             [sys.executable, str(SCRIPTS / "fault_bench" / "contender.py")],
@@ -70,7 +73,7 @@ class Bench:
 
 
 Row = tuple[str, dict[str, str]]
-"""A measured quantity and its value by checkout."""
+"""Measured quantity and its value by checkout."""
 
 
 def outage(bench: Bench) -> Iterator[Row]:
@@ -106,7 +109,7 @@ def _endings(found: dict[str, int]) -> str:
 
 
 def silence(bench: Bench) -> Iterator[Row]:
-    """Measure what a hanging place, judge and first tier cost."""
+    """Measure the cost of a hanging endpoint, judge and first tier."""
 
     def place(checkout: str) -> str:
         with _hanging() as (bad, good):
@@ -145,11 +148,11 @@ def _both(bench: Bench, measure: Callable[[str], str]) -> dict[str, str]:
 
 
 def readers(bench: Bench) -> Iterator[Row]:
-    """Measure what pauses of readers and stalls of this process do to healthy places."""
+    """Measure healthy endpoints with paused readers and a blocked loop."""
 
     def slow(checkout: str) -> str:
         with FakeProvider(token_s=0.005) as provider:
-            provider.always(answer("word " * 80))  # 0.4 s of tokens, which a pause must not find all delivered
+            provider.always(answer("word " * 80))  # 0.4 s of tokens, which must not all be delivered before a pause
             config = config_of(deployment("healthy", provider.base_url, timeout_s=1.0))
             found = bench.ask(checkout, "slow_readers", config, readers=5, pause_s=1.5, requests=10)
             return f"{_endings(found['slow'])} of 5 readers, then {_endings(found['others'])} of 10"
@@ -183,7 +186,10 @@ def names(bench: Bench) -> Iterator[Row]:
 
 
 def single(bench: Bench) -> Iterator[Row]:
-    """Measure what is answered where one endpoint fails at random, and its calls where it is down."""
+    """Measure answers and calls with one endpoint that fails.
+
+    Answers are counted where it fails at random, calls where it is down.
+    """
     for share in (0.2, 0.4, 0.6, 1.0):
         for label, breaker in (("", {}), (", without a breaker", NEVER)):
             found = {name: _single(bench, name, share, breaker) for name in bench.checkouts}
@@ -235,7 +241,7 @@ def _sometimes_failing() -> Callable[[RecordedRequest], Reply | None]:
 
 
 def redis(bench: Bench) -> Iterator[Row]:
-    """Measure bursts of calls over gates in Redis."""
+    """Measure bursts of calls through admission control in Redis."""
     for size in BURST_SIZES:
         found = {}
         for checkout in bench.checkouts:

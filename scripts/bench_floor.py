@@ -1,15 +1,15 @@
-"""Whether the floor holds: a policy tuned on one half of the outcomes, and looked at on the other, over and over.
+"""Measure how often a tuned policy keeps its floor on unseen queries.
 
     python scripts/bench_floor.py --data DIR [--file mmlu] [--splits 200] [--plot floor.png] [--out floor.md]
 
-DIR is that of ``scripts/bench_policy.py``, which says where the data comes from. For every split half of the queries is
-drawn at random. On them ``semroute tune-policy --min-quality 0.95`` does what it does for a user: it trains the
-classifier on a part, orders policies by that part, and tests the floor on the rest, for as many queries to come as the
-other half has. The policy is then replayed on the other half, which nothing of this has seen: the floor is kept where
-its mean quality is at least 0.95 times that of the strongest model there. At 95% confidence 190 of 200 are promised;
-the splits share their rows, so that the count is not a binomial one. GSM8K has answers, so that cascades with a trained
-check are among the policies there. About a quarter of an hour on two cores, most of it training (``--heads`` trains
-fewer kinds). The plot has a point for each split.
+DIR is that of ``scripts/bench_policy.py``, which documents its sources. For every split half of the queries is drawn at
+random. On them ``semroute tune-policy --min-quality 0.95`` does what it does for a user: it trains the classifier on a
+part, orders policies by that part, and tests the floor on the rest, for as many queries to come as the other half has.
+The policy is then replayed on the other half, which nothing of this has seen: the floor is kept where its mean quality
+is at least 0.95 times that of the strongest model there. At 95% confidence 190 of 200 are promised; the splits share
+their rows, so that the count is not a binomial one. GSM8K has answers, so that cascades with a trained check are among
+the policies there. About a quarter of an hour on two cores, most of it training (``--heads`` trains fewer kinds). The
+plot has a point for each split.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from semroute.predictors.query_features import QueryInputs
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One split.
+    """Result of one split.
 
     Attributes:
         ratio: quality on the unseen half, as a fraction of the strongest model's there.
         saved: share of the strongest model's cost there.
-        family: kind of the policy.
+        family: family of the policy.
     """
 
     ratio: float

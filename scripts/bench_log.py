@@ -1,11 +1,12 @@
-"""What the log of outcomes takes, and what it costs those who answer queries.
+"""Measure the throughput of the outcome log and its cost for routing.
 
     python scripts/bench_log.py [--index INDEX] [--postgres URL] [--rate 10000] [--seconds 30] [--rounds 5]
 
 Three parts, as Markdown: (a) the writer alone, fed at a rate and as fast as it goes; an outcome is one query with one
 tier, one call and one check, so four rows, and its decision names twelve categories. (b) A process is killed (SIGKILL)
-while it records: how much is missing, against what its writer may hold. (c) ``Router.route`` with and without the log,
-in turns; needs --index. ``--postgres`` names an empty database, such as ``postgresql://postgres@127.0.0.1/bench``.
+while it records: the number of missing outcomes, against the limit of its writer's queue. (c) ``Router.route`` with and
+without the log, in turns; needs --index. ``--postgres`` names an empty database, such as
+``postgresql://postgres@127.0.0.1/bench``.
 """
 
 from __future__ import annotations
@@ -99,7 +100,10 @@ def _killed(url: str) -> str:
 
 
 def _routed(index: Path, url: str, rounds: int) -> str:
-    """Short blocks in turns, since the speed of the machine drifts by more than what is measured."""
+    """Measure in short alternating blocks, since the machine's speed drifts.
+
+    The drift exceeds the difference to measure.
+    """
     with open_log(Log(url=url, keep_days="forever"), {}) as log:
         routers = {"without": Router.load(index, log=False), "with": Router.load(index, log=log)}
         queries, spent = _queries(), dict[str, list[float]](without=[], **{"with": []})
@@ -108,7 +112,7 @@ def _routed(index: Path, url: str, rounds: int) -> str:
                 start = time.perf_counter()
                 for _ in range(BLOCK):
                     routers[name].route(next(queries))
-                log.flush()  # what a block has recorded is written in its own time
+                log.flush()  # outcomes of a block are written in its own time
                 if number:  # the first warms up
                     spent[name].append((time.perf_counter() - start) / BLOCK)
         ratios = sorted(b / a for a, b in zip(spent["without"], spent["with"], strict=True))
@@ -118,7 +122,7 @@ def _routed(index: Path, url: str, rounds: int) -> str:
 
 
 def _queries() -> Iterator[str]:
-    """Each another text, so that none has its vector in the cache."""
+    """Yield new texts, which have no cached vector."""
     number = 0
     while True:
         yield f"{QUERIES[number % len(QUERIES)]} {number}"

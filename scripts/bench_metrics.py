@@ -1,9 +1,11 @@
-"""How long the metrics of quality against cost take, with their paired bootstrap intervals.
+"""Time the metrics of quality against cost, with bootstrap intervals.
+
+The intervals are paired.
 
     python scripts/bench_metrics.py [--queries 100000] [--resamples 1000] [--rounds 5]
 
-Made-up outcomes of two models and of nine; the median of the rounds, in seconds. "Exact" is the figure alone, on every
-threshold that tells queries apart. Nothing is read or written.
+Synthetic outcomes of two models and of nine; the median of the rounds, in seconds. "Exact" is the figure alone, on
+every threshold that separates queries. Nothing is read or written.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
-"""Policies over the public outcomes: RouteLLM's pair on MMLU and GSM8K, and nine open models over 14 tasks.
+"""Compare policies over public outcomes.
+
+These are RouteLLM's pair on MMLU and GSM8K, and nine open models over 14 tasks.
 
     python scripts/bench_policy.py --data DIR [--out results.md] [--only mmlu] [--folds 5] [--vectors DIR]
 
 DIR holds ``routellm/mmlu.jsonl`` and ``routellm/gsm8k.jsonl`` (github.com/lm-sys/RouteLLM, Apache-2.0),
 ``llmrouter/nine_models.jsonl`` (github.com/ulab-uiuc/LLMRouter, MIT) and ``prices.yaml``, in semroute's format for
-outcomes. Everything that is fitted is judged on folds that it was not fitted on, and on whole tasks that were left out.
-The classifier is trained anew on every fold. Costs rest on tokens that are counted with the built-in encoder's
-tokenizer, or where a file holds no responses on the same length for every model. About ten minutes on two
-cores, most of it training; ``--vectors`` keeps the vectors.
+outcomes. Everything that is fitted is evaluated out-of-fold, and on whole tasks that were left out. The classifier is
+trained anew on every fold. Costs rest on tokens that are counted with the built-in encoder's tokenizer, or where a file
+holds no responses on the same length for every model. About ten minutes on two cores, most of it training;
+``--vectors`` keeps the vectors.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ from semroute.types import Matrix, QualityPredictor
 
 
 def _classifier(queries: Sequence[str], vectors: Matrix, quality: Matrix) -> QualityPredictor:
-    """What ``semroute train`` makes, of models that have numbers for names."""
+    """Return a classifier as ``semroute train`` makes it.
+
+    Models have numbers for names.
+    """
     models = tuple(map(str, range(quality.shape[1])))
     nothing = CallCosts(models, (), np.zeros((2, len(models))), np.ones(len(models)), *np.zeros((2, 1, len(models))))
     setting = Setting("", nothing, np.zeros((0, vectors.shape[1]), np.float32))
@@ -43,11 +48,11 @@ def _classifier(queries: Sequence[str], vectors: Matrix, quality: Matrix) -> Qua
 
 
 CONTENDERS: dict[str, BaselinePredictor] = {"classifier": fitted(_classifier)}
-"""Trained policies by name, each fitted anew on the training rows of every fold."""
+"""Trained policies by name, each fitted on the training rows of every fold."""
 
 FILES = {"mmlu": "routellm/mmlu.jsonl", "gsm8k": "routellm/gsm8k.jsonl", "nine": "llmrouter/nine_models.jsonl"}
 ALONE = {"nine": 14}
-"""Files whose tasks are left out one by one; those of the other files in as many groups as there are folds."""
+"""Files whose tasks are left out one by one; those of the other files form as many groups as there are folds."""
 
 PUBLISHED = {"mmlu": 0.603, "gsm8k": 0.622}
 """Best APGR of RouteLLM's own routers (https://arxiv.org/abs/2406.18665), which were trained on other queries."""

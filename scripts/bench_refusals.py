@@ -1,4 +1,4 @@
-"""How often the detector of refusals is right, on labelled answers.
+"""Measure the accuracy of the refusal detector on labelled answers.
 
     python scripts/bench_refusals.py [FILE] [--part test]
 

@@ -1,10 +1,10 @@
-"""How long ``semroute evaluate-policy`` takes over a million outcomes, and how much memory.
+"""Measure time and memory of ``evaluate-policy`` on a million outcomes.
 
     python scripts/bench_replay.py [--queries 500000] [--models 2] [--out replay.md]
 
-Made-up queries, answers of known quality, costs and predictions, written as JSON Lines before the clock starts. The
-command runs in a process of its own, with all its baselines that need no vectors, 1,000 resamples and the check for
-near-duplicates. Two models and half a million queries are a million outcomes.
+Synthetic queries, answers of known quality, costs and predictions, written as JSON Lines before the clock starts.
+``semroute evaluate-policy`` runs in a process of its own, with all its baselines that need no vectors, 1,000 resamples
+and the check for near-duplicates. Two models and half a million queries are a million outcomes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ def main(queries: int, models: int, out: Path | None) -> None:
 
 
 def _write(outcomes: Path, predictions: Path, queries: int, models: int) -> None:
-    """Dearer models are better; how hard a query is shows in the predictions, with noise."""
+    """Write synthetic files: more expensive models are better.
+
+    Predictions show the difficulty of a query, with noise.
+    """
     random = np.random.default_rng(0)
     names = [f"model-{number}" for number in range(models)]
     with outcomes.open("w") as rows, predictions.open("w") as guesses:

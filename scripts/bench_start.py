@@ -1,11 +1,11 @@
-"""Cold starts: what a fresh process takes to import, to load an index and to decide for the first time.
+"""Measure cold starts: import, loading an index, first decision.
 
     python scripts/bench_start.py --index .semroute/index [--before CHECKOUT] [--peer] [--rounds 9] [--json]
 
 ``--before`` is another checkout of semroute, such as ``git worktree add ../before HEAD~1`` makes, and ``--peer`` adds
 sentence-transformers, which has to embed one text with the weights of the built-in encoder. Every figure comes from
-processes of their own, which run one after another in turns, so that a busy machine slows all of them alike; figures
-are medians, and CPU time stands beside wall time. Byte code is compiled in a first round that does not count, as an
+processes of their own, which run one after another in turns, so that a busy machine slows all of them equally; figures
+are medians, of wall time and of CPU time. Byte code is compiled in a first round that does not count, as an
 installation has it. ``route`` p50 is that of a warm process, on texts that it has not seen. Needs Linux or macOS.
 """
 
@@ -69,14 +69,14 @@ TOLD = "\nprint(json.dumps({'marks': marks, 'hot_ms': globals().get('hot_ms')}))
 
 @dataclass
 class Contender:
-    """What is started, and what its processes took, by figure.
+    """Programs to start, and their measurements.
 
     Attributes:
         name: for the table.
-        program: what the process does.
-        source: checkout that it imports; None is the installed packages alone.
+        program: the program of the process.
+        source: checkout that it imports; None is the installed packages only.
         figures: ``(wall seconds, CPU seconds)`` of each round, by figure.
-        hot_ms: median of a warm process's decisions, of each round.
+        hot_ms: median of a warm process's decisions, by round.
     """
 
     name: str
@@ -86,11 +86,11 @@ class Contender:
     hot_ms: list[float] = field(default_factory=list)
 
     def note(self, figure: str, wall_s: float, cpu_s: float) -> None:
-        """Keep what one process took."""
+        """Add the measurement of one process."""
         self.figures.setdefault(figure, []).append((wall_s, cpu_s))
 
     def middle(self, figure: str) -> tuple[float, float] | None:
-        """Medians of wall and CPU time, seconds."""
+        """Return the medians of wall and CPU time, seconds."""
         found = self.figures.get(figure)
         return None if found is None else (median(wall for wall, _ in found), median(cpu for _, cpu in found))
 
@@ -164,7 +164,10 @@ def run(contender: Contender, folder: Path, words: Sequence[str]) -> tuple[Any, 
 
 
 def table(contenders: Sequence[Contender]) -> list[str]:
-    """Lines of Markdown: a row for each figure, wall time and in brackets CPU time, milliseconds."""
+    """Return a Markdown row for each figure.
+
+    Wall time in milliseconds, with CPU time in brackets.
+    """
     names = [one.name for one in contenders]
     lines = [f"| ms, wall (CPU) | {' | '.join(names)} |", "| --- |" + " --: |" * len(names)]
     for figure in contenders[0].figures:
@@ -174,7 +177,7 @@ def table(contenders: Sequence[Contender]) -> list[str]:
 
 
 def cell(found: tuple[float, float] | None) -> str:
-    """A figure in the table; empty where there is none."""
+    """Return a figure as a cell; empty if there is none."""
     return "" if found is None else f"{found[0] * 1000:.0f} ({found[1] * 1000:.0f})"
 
 

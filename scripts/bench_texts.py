@@ -1,9 +1,11 @@
-"""Compare how two versions take hard texts: near twins, small categories, empty texts, NFKC, chats, pasted documents.
+"""Compare two versions on hard texts.
+
+These are near twins, small categories, empty texts, NFKC, chats and pasted documents.
 
     python scripts/bench_texts.py --before CHECKOUT [--rows development] [--set pasted] [--misses]
 
 CHECKOUT is a working tree of the earlier version (``git worktree add CHECKOUT 2b43013``). The rows were written by hand
-(``tests/data/texts/held_out/README.md``). Each version runs in a process of its own. Needs what building an index needs
+(``tests/data/texts/held_out/README.md``). Each version runs in a process of its own. Needs the requirements of a build
 in either version; about 5 minutes.
 """
 
@@ -74,7 +76,7 @@ def main(
 
 
 def measured(checkout: Path, folder: Path, index: Path, sets: Sequence[str]) -> Rows:
-    """Run the rows against the semroute of a checkout, in a process of its own."""
+    """Measure the semroute of a checkout on the rows, in a separate process."""
     path = os.pathsep.join([str(checkout.resolve()), str(ROOT / "scripts")])
     command = [sys.executable, "-P", "-m", "texts_bench.measure", str(folder), str(index.resolve()), *sets]
     done = subprocess.run(
@@ -84,7 +86,7 @@ def measured(checkout: Path, folder: Path, index: Path, sets: Sequence[str]) -> 
 
 
 def table(found: Sequence[Rows], sets: Sequence[str]) -> list[str]:
-    """Return the lines of a Markdown table, one for each set and for each of its parts that has a name."""
+    """Return the lines of a Markdown table: sets, and their named parts."""
     versions = ["before", "after"][-len(found) :]
     lines = ["| rows | n | " + " | ".join(versions) + " |", "| --- | ---: |" + " --- |" * len(found)]
     for name in sets:
@@ -115,7 +117,10 @@ def _line(label: str, parts: Sequence[Rows]) -> str:
 
 
 def _share(rows: Rows) -> str:
-    """Return a share with its interval: Wilson's, or over the queries where each was asked several times."""
+    """Return a share with its interval.
+
+    It is Wilson's, or over the queries if each was asked several times.
+    """
     if not rows:
         return "-"
     rate = Rate.of(sum(row["ok"] for row in rows), len(rows))

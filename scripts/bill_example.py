@@ -1,4 +1,4 @@
-"""A month's bill before and after: change the numbers for your own.
+"""Compute a month's bill before and after routing, for given numbers.
 
     python scripts/bill_example.py [--queries 500000] [--simple 0.75] [--tokens 6000] [--strong-price 5]
                                    [--weak-price 0.15] [--escalated 0.25] [--plot bill.png]

@@ -1,10 +1,10 @@
-"""Print the shape of the code: sizes, circles, repeated names, and how many modules a call enters.
+"""Print the shape of the code: sizes, import cycles, traced modules.
 
     python scripts/house.py [--index INDEX]
 
-Without an index, the calls are not traced. A module counts as entered where one of its functions runs during a call
-that was made before, so that nothing is counted which is loaded once. The test double runs in the same process and is
-not counted.
+Without an index, the calls are not traced. A module counts as entered if one of its functions runs during a call. The
+call is made once before, so that one-time loading is not counted; nor is the test double, which runs in the same
+process.
 """
 
 from __future__ import annotations
@@ -62,7 +62,10 @@ def main(index: Path | None) -> None:
 
 
 def import_circles(trees: Mapping[str, ast.Module]) -> list[list[str]]:
-    """Return the strongly connected groups of modules, by imports that run when a module is loaded (Tarjan, 1972)."""
+    """Return the strongly connected groups of modules (Tarjan, 1972).
+
+    Edges are imports that run when a module is loaded.
+    """
     graph = {name: sorted(set(_imported(tree, trees)) - {name}) for name, tree in trees.items()}
     number: dict[str, int] = {}
     low: dict[str, int] = {}
@@ -103,13 +106,16 @@ def _imported(tree: ast.Module, known: Mapping[str, ast.Module]) -> Iterator[str
 
 
 def repeated_classes(trees: Mapping[Path, ast.Module]) -> list[str]:
-    """Return the names that more than one class of the package bears."""
+    """Return class names that occur more than once in the package."""
     counts = Counter(node.name for tree in trees.values() for node in tree.body if isinstance(node, ast.ClassDef))
     return sorted(name for name, count in counts.items() if count > 1)
 
 
 def traced_calls(index: Path) -> dict[str, set[str]]:
-    """Return the modules that a decision, a call and a call through a cascade enter, by the call's name."""
+    """Return the modules that each traced call enters, by the call's name.
+
+    The calls are a decision, a call, and a call through a cascade.
+    """
     from semroute import Router
     from semroute.testing import FakeProvider
 

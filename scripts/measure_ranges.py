@@ -1,11 +1,12 @@
-"""Measure the built-in encoder's activation ranges, and write ``semroute/encoders/minilm_ranges.npz``.
+"""Measure the built-in encoder's activation ranges.
+
+Writes ``semroute/encoders/minilm_ranges.npz``:
 
     python scripts/measure_ranges.py [CATEGORIES]
 
-Runs the fp32 graph over every example of the category files (by default the shipped ones), and keeps the least and the
-largest value of each channel wherever :mod:`semroute.encoders.minilm` quantises by a fixed range. Needs running only
-when the weights, the shipped examples or the places of quantising change: ranges are a part of the encoder's
-fingerprint.
+Runs the fp32 graph over every example of the category files (by default the shipped ones), and keeps the minimum and
+the maximum of each channel wherever :mod:`semroute.encoders.minilm` quantises by a fixed range. It must run again only
+when the weights, the shipped examples or the quantised nodes change: ranges are a part of the encoder's fingerprint.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def main(categories: Path) -> None:
             low, high = values.min(axis=0), values.max(axis=0)
             ranges[f"{name}.low"] = np.minimum(ranges.get(f"{name}.low", low), low)
             ranges[f"{name}.high"] = np.maximum(ranges.get(f"{name}.high", high), high)
-    # Two bytes are more than enough, and hide what the last digits of fp32 owe to the processor.
+    # Two bytes are more than enough, and hide the differences of the last fp32 digits between processors.
     stored: dict[str, Any] = {name: values.astype(np.float16) for name, values in ranges.items()}
     np.savez_compressed(OUT, **stored)
     click.echo(f"{OUT.name}: {len(names)} ranges from {len(texts):,} texts, {OUT.stat().st_size:,} bytes")

@@ -1,13 +1,16 @@
-"""LiteLLM's Router as a contender; ``scripts/bench_dispatch.py --peer`` runs it in the peer's own environment.
+"""LiteLLM's Router as a contender, in its own environment.
+
+``scripts/bench_dispatch.py --peer`` runs it:
 
     python -m venv peer
     peer/bin/pip install "litellm==1.102.0" redis
     peer/bin/python scripts/peer_litellm.py SETUP
 
-SETUP is the text of a :class:`~dispatch_bench.protocol.Setup`. Set beside the Router's defaults: ``num_retries=5``, so
-that it may call six times, as semroute may, and 0 against a limit, where it would hold each refused request for up to
-five minutes; Redis, as its documentation has it where processes share a limit. Cooldowns are at their default: 5 s for
-a deployment with more than half of a minute's calls failed. Its price table comes from its package, without a network.
+SETUP is the text of a :class:`~dispatch_bench.protocol.Setup`. Differences to the Router's defaults: ``num_retries=5``,
+so that it may call six times, as semroute may, and 0 against a limit, where it would hold each rejected request for up
+to five minutes; Redis, as its documentation has it where processes share a limit. Cooldowns are at their default: 5 s
+for a deployment with more than half of a minute's calls failed. Its price table comes from its package, without a
+network.
 """
 
 from __future__ import annotations
@@ -22,25 +25,25 @@ from dispatch_bench.load import RefusedError, Sample, one_by_one, open_loop
 from dispatch_bench.protocol import MODEL, Setup, answer_channel, serve
 
 REFUSALS = ("RouterRateLimitError", "RouterRateLimitErrorBasic", "RateLimitError")
-"""Errors with which the Router says that no place may be called now; the test server itself never answers 429."""
+"""Errors by which the Router rejects a request without an available endpoint; the test server never answers 429."""
 
 
 class Contender:
-    """A Router over the places of the setup."""
+    """Router over the setup's endpoints."""
 
     def __init__(self, setup: Setup) -> None:
         self._router = make_router(setup)
 
     async def load(self, **how: Any) -> list[Sample]:
-        """Requests at a given rate."""
+        """Send requests at a given rate."""
         return await open_loop(self._complete, **how)
 
     async def calls(self, **how: Any) -> dict[str, object]:
-        """``Router.acompletion`` again and again."""
+        """Call ``Router.acompletion`` repeatedly."""
         return await one_by_one(self._complete, **how)
 
     async def admissions(self) -> list[object]:
-        """Nothing: it keeps no note of when it let a call through."""
+        """Return no permits: the Router does not record them."""
         return []
 
     async def _complete(self, prompt: str, max_tokens: int) -> str:
@@ -56,14 +59,14 @@ class Contender:
 
 
 def make_router(setup: Setup) -> Any:
-    """The peer's router, one deployment a place."""
+    """Return the peer's router, one deployment per endpoint."""
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # read at import: no look-up on a network
     import litellm  # type: ignore[import-not-found]
 
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     for name in ("LiteLLM", "LiteLLM Router"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # it logs each refusal, which costs it time
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # it logs each rejection, which costs it time
     limits = {name: value for name, value in (("rpm", setup.rpm), ("tpm", setup.tpm)) if value is not None}
     models = [
         {
@@ -84,7 +87,7 @@ def make_router(setup: Setup) -> Any:
 
 
 async def main(setup: Setup) -> None:
-    """Serve the benchmark's questions."""
+    """Serve the benchmark's actions."""
     answers = answer_channel()
     contender = Contender(setup)
     actions = {name: getattr(contender, name) for name in ("load", "calls", "admissions")}

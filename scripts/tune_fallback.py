@@ -1,4 +1,6 @@
-"""Sweep the fallback threshold on a labelled file: table, curve, recommendation.
+"""Sweep the fallback threshold on a labelled file.
+
+Prints a table and a recommendation, and plots the curve:
 
 python scripts/tune_fallback.py labelled.jsonl --plot curve.png
 """
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from semroute.evaluate.routing import SweepPoint
 
 TABLE_STEP = 5
-"""The table shows thresholds that are multiples of so many hundredths; ``--json`` has all."""
+"""Step of the thresholds in the table, in hundredths; ``--json`` has all."""
 
 
 @click.command()
@@ -61,7 +63,7 @@ def tune_fallback(
     rows = read_labelled(labelled)
     router = open_router(index, config_path)
     if write:
-        own_artifact(index, router.config)  # refuses the shared index before the work
+        own_artifact(index, router.config)  # rejects the shared index before the work
     with progress_bars() as progress:
         scored = score_rows(router.live, rows, path=labelled, progress=progress)
     points = sweep(scored, threshold_grid(scored))

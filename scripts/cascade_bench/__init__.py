@@ -1,1 +1,1 @@
-"""Parts of ``bench_cascade.py``."""
+"""Parts of ``scripts/bench_cascade.py``."""

@@ -1,4 +1,4 @@
-"""Ways to decide which answers of the weak model are kept."""
+"""Baselines that decide which answers of the weak model are kept."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One way.
+    """Baseline of escalation.
 
     Attributes:
         name: for the table.
-        score: ``(n,)``; the weak model's answer is kept where it is high. None: at random.
-        asks_first: whether the weak model is called for every query, as in a cascade; a router calls one model.
+        score: ``(n,)``; the weak model's answer is kept where it is high. None keeps at random.
+        asks_first: True if the weak model is called for every query, as in a cascade; a router calls one model.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Contender:
 def contenders(
     table: OutcomeTable, weak: int, strong: int, *, folds: int, seed: int, progress: Progress
 ) -> Iterator[Contender]:
-    """All of them, the learned ones fitted on folds that leave the query out."""
+    """Yield all baselines, the learned ones out-of-fold."""
     rows = judged_answers(table, [table.models[weak]], 0.5)
     assert len(rows) == len(table), "an answer of the weak model is missing"
     unseen = [replace(rows, answers=[""] * len(rows))]
@@ -59,7 +59,10 @@ def contenders(
 
 
 def learned(rows: JudgedAnswers, blocks: tuple[str, ...], folds: int, seed: int) -> Vector:
-    """``(n,)`` probabilities by a classifier that never saw the query; its settings are chosen on the other folds."""
+    """Return ``(n,)`` out-of-fold probabilities of a trained classifier.
+
+    Its settings are chosen on the other folds.
+    """
     said = np.empty(len(rows))
     for fold in k_folds(rows.group, folds, seed=seed):
         classifier = train(rows.take(fold.train), blocks, folds=folds, seed=seed).classifier

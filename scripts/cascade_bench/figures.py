@@ -1,4 +1,7 @@
-"""Quality and cost of a contender at every share of escalated queries, on all rows and on every resample."""
+"""Quality and cost of a contender at every escalation rate.
+
+Computed on all rows and on every resample.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ LEVELS = (0.95, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What two models did: ``(n,)`` each."""
+    """Outcomes of two models, ``(n,)`` each."""
 
     weak_quality: Floats
     strong_quality: Floats
@@ -28,15 +31,15 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of one contender.
+    """Figures of one contender.
 
     Attributes:
         name: its name.
-        auroc: of its score, for the weak model's answer being right; None of one without a score.
+        auroc: of its score, for the weak model's answer being right; None without a score.
         area: mean quality over all shares of escalated queries (deferral curve).
         cost_area: mean quality over all costs between the weak and the strong model alone.
-        over_random: ``cost_area`` less that of mixing the two models at random, query by query the same resamples.
-        cost_at: cost at which a share of the strong model's quality is reached, relative to the strong model's cost.
+        over_random: ``cost_area`` less that of random mixing of the two models, paired by resample.
+        cost_at: relative to the strong model's cost, the cost of reaching a share of its quality.
         share, quality, cost: ``(points,)`` the curve on all rows.
     """
 
@@ -52,7 +55,7 @@ class Figures:
 
 
 def figures(contender: Contender, pair: Pair, resampling: Resampling) -> Figures:
-    """Its figures."""
+    """Return the figures of a contender."""
     shares = np.linspace(0, 1, POINTS)
     up = np.column_stack([_escalated(contender.score, share, len(pair.weak_quality)) for share in shares])
     kept = 1.0 - up
@@ -80,7 +83,10 @@ def figures(contender: Contender, pair: Pair, resampling: Resampling) -> Figures
 
 
 def _escalated(score: Floats | None, share: float, n: int) -> Floats:
-    """``(n,)`` probability that a query is escalated: those of the lowest scores; of equal ones each as likely."""
+    """Return ``(n,)`` probabilities of escalation, lowest scores first.
+
+    Equal scores have equal probabilities.
+    """
     if score is None:
         return np.full(n, share)
     wanted = share * n
@@ -91,9 +97,9 @@ def _escalated(score: Floats | None, share: float, n: int) -> Floats:
 
 
 def _cost_area(cost: Floats, quality: Floats, low: Floats, high: Floats) -> Floats:
-    """Mean quality over the costs from ``low`` to ``high`` of each row; what costs more than ``high`` is cut off.
+    """Return each row's mean quality over costs from ``low`` to ``high``.
 
-    Below its first point a curve has no quality to show but the weak model's own, which is that point.
+    Costs above ``high`` are cut off. Below its first point a curve has the weak model's quality, that of the point.
     """
     areas = np.empty(len(cost))
     for row in range(len(cost)):

@@ -1,1 +1,1 @@
-"""The parts of ``scripts/bench_dispatch.py``."""
+"""Parts of ``scripts/bench_dispatch.py``."""

@@ -1,4 +1,7 @@
-"""semroute as a contender, in a process of its own: ``python -m dispatch_bench.contender SETUP``."""
+"""semroute as a contender, in a process of its own.
+
+``python -m dispatch_bench.contender SETUP`` starts it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from semroute.types import AdmissionControl, CallResult, Endpoint, EndpointStatu
 
 
 class _Watched:
-    """Shared gates, with a note of what they let through and when."""
+    """Shared admission control that records permits with their time."""
 
     def __init__(self, gates: FailoverGates) -> None:
         self._gates = gates
@@ -80,7 +83,7 @@ class _Watched:
 
 
 class Contender:
-    """A dispatcher over the places of the setup, with semroute's defaults."""
+    """Dispatcher over the setup's endpoints, with semroute's defaults."""
 
     def __init__(self, setup: Setup) -> None:
         self.config = config_of(setup)
@@ -97,15 +100,15 @@ class Contender:
         return made
 
     async def load(self, **how: Any) -> list[Sample]:
-        """Requests at a given rate."""
+        """Send requests at a given rate."""
         return await open_loop(self._complete, **how)
 
     async def calls(self, **how: Any) -> dict[str, object]:
-        """``Dispatcher.complete`` again and again."""
+        """Call ``Dispatcher.complete`` repeatedly."""
         return await one_by_one(self._complete, **how)
 
     async def bare(self, **how: Any) -> dict[str, object]:
-        """The same calls of the first place with httpx alone."""
+        """Send the same calls to the first endpoint with httpx alone."""
         async with httpx.AsyncClient() as client:
 
             async def post(prompt: str, max_tokens: int) -> str:
@@ -123,11 +126,11 @@ class Contender:
             return await one_by_one(post, **how)
 
     async def own_work(self, **how: Any) -> dict[str, list[float]]:
-        """Time of the dispatcher's own work, by part."""
+        """Measure the dispatcher's own work, by part."""
         return await own_work(self._dispatcher(open_gates(self.config, os.environ)), **how)
 
     async def admissions(self) -> list[dict[str, object]]:
-        """What shared gates let through so far, each with the tokens that it took."""
+        """Return the permits of shared admission control, with their tokens."""
         assert self.gates is not None
         return [asdict(admission) for admission in self.gates.admitted.values()]
 
@@ -136,14 +139,14 @@ class Contender:
         try:
             return (await self.dispatcher.complete(request, [MODEL])).deployment
         except AllClosedError as error:
-            # With attempts behind it, it is the end of a request that went wrong: that counts as lost.
+            # With attempts behind it, it is the end of a failed request, which counts as lost.
             if error.attempts:
                 raise
             raise RefusedError from error
 
 
 def config_of(setup: Setup) -> Config:
-    """What a user would write for these places; all else is left at its default."""
+    """Return a user's configuration of these endpoints, otherwise of defaults."""
     places = [
         {"name": name, "model": MODEL, "base_url": url, "limits": {"rpm": setup.rpm, "tpm": setup.tpm}}
         for name, url in setup.places.items()
@@ -158,7 +161,7 @@ def config_of(setup: Setup) -> Config:
 
 
 async def main(setup: Setup) -> None:
-    """Serve the benchmark's questions."""
+    """Serve the benchmark's actions."""
     answers = answer_channel()
     contender = Contender(setup)
     actions = {name: getattr(contender, name) for name in ("load", "calls", "bare", "own_work", "admissions")}

@@ -1,4 +1,7 @@
-"""What choosing and the gates cost a call: the dispatcher's own work alone, and whole calls beside a bare one."""
+"""Overhead of scheduling and admission control per call.
+
+Measured are the dispatcher's own work alone, and whole calls compared with a bare one.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,17 @@ OWN_CALLS, CALLS, WARM_UP = 1_000, 200, 30
 DEPLOYMENTS = 3
 WORDS, MAX_TOKENS = 20, 20
 RPM, TPM = 1_000_000, 1_000_000_000
-"""Limits that count every call and are never met."""
+"""Limits that count every call and are never reached."""
 BARE = "httpx alone"
 WITH_REDIS = f"{OURS}, state in Redis"
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Microseconds of the dispatcher's own work a call: medians over rounds of each part's p50, and the whole's p99."""
+    """Microseconds of the dispatcher's own work per call.
+
+    Medians over rounds of each part's p50, and of the whole's p99.
+    """
 
     plan: float
     turn: float
@@ -36,8 +42,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A whole call over HTTP, milliseconds: medians over rounds; ``beyond_bare`` are medians of the rounds' differences
-    from the bare call."""
+    """Duration of a whole call over HTTP, in milliseconds.
+
+    Medians over rounds; ``beyond_bare`` are medians of the rounds' differences from the bare call.
+    """
 
     p50_ms: float
     p99_ms: float
@@ -47,7 +55,7 @@ class Whole:
 
 
 def own_work(command: Callable[[Setup], list[str]], rounds: int) -> dict[str, Work]:
-    """In process and with Redis, three deployments with limits."""
+    """Measure in process and with Redis, on three deployments with limits."""
     with Redis() as redis, ExitStack() as stack:
         setup = Setup({f"place-{n}": f"http://127.0.0.1:{n}/v1" for n in range(1, DEPLOYMENTS + 1)}, RPM, TPM)
         workers = {
@@ -70,11 +78,13 @@ def _work(rounds: list[dict[str, list[float]]]) -> Work:
 
 
 def whole_calls(commands: Mapping[str, Callable[[Setup], list[str]]], rounds: int) -> dict[str, Whole]:
-    """Calls one after the other against a provider that answers at once; rounds alternate between the contenders.
+    """Measure sequential calls to a provider that answers at once.
+
+    Rounds alternate between the contenders.
 
     Args:
-        commands: what starts each contender, semroute's under :data:`~dispatch_bench.workers.OURS`.
-        rounds: of :data:`CALLS` calls each.
+        commands: command of each contender, semroute's under :data:`~dispatch_bench.workers.OURS`.
+        rounds: rounds of :data:`CALLS` calls each.
     """
     with Redis() as redis, Double() as double, ExitStack() as stack:
         setup = Setup({f"place-{n}": double.url for n in range(DEPLOYMENTS)}, RPM, TPM)

@@ -1,6 +1,8 @@
-"""A provider of the benchmark: the test double in a process of its own, ``python -m dispatch_bench.doubles``.
+"""Provider of the benchmark: the test double in a separate process.
 
-It is steered over standard input and output and not by ``/_control``, because that does not tell when calls arrived.
+``python -m dispatch_bench.doubles`` starts it.
+
+It is controlled over standard input and output and not by ``/_control``, which does not report when calls arrived.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ from semroute.testing import FakeProvider, fail
 
 
 class Double:
-    """A provider's process as a context manager; it answers with the prompt, cut to the longest answer, at once."""
+    """Provider's process as a context manager.
+
+    It answers at once with the prompt, cut to the maximum length.
+    """
 
     def __enter__(self) -> Self:
         self._worker = Worker([sys.executable, "-m", "dispatch_bench.doubles"])
@@ -31,11 +36,17 @@ class Double:
         self._worker.__exit__(kind, error, trace)
 
     def behave(self, *, delay_s: float = 0.0, status: int | None = None) -> None:
-        """From the next call on: answer after ``delay_s``; with an error ``status`` fail instead, at once."""
+        """Set the behaviour of later calls.
+
+        They are answered after ``delay_s``, or fail at once with ``status``.
+        """
         self._worker.ask("behave", delay_s=delay_s, status=status)
 
     def arrivals(self) -> list[Admission]:
-        """Every call so far: when it arrived, by ``time.monotonic``, and its tokens where it was answered."""
+        """Return the calls so far.
+
+        Each has its arrival, by ``time.monotonic``, and its tokens if it was answered.
+        """
         return [Admission(at, at, tokens) for at, tokens in self._worker.ask("arrivals")]
 
 
@@ -56,7 +67,10 @@ class _Steered:
 
 
 def _tokens(body: object) -> int:
-    """What the double counts for a call of this benchmark: the words of the prompt, and of its echo."""
+    """Return the double's token count for a call of this benchmark.
+
+    It is the words of the prompt, and of its echo.
+    """
     assert isinstance(body, dict)
     words = sum(len(message["content"].split()) for message in body["messages"])
     return words + min(words, int(body["max_tokens"]))

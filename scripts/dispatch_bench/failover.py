@@ -1,4 +1,4 @@
-"""One of two providers starts to fail in mid-run."""
+"""Failover: one of two providers starts to fail during the run."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from dispatch_bench.workers import Worker
 
 RATE, SECONDS = 50.0, 20.0
 FAILS_AFTER = 0.25
-"""Of the run: 5 s of 20 s."""
+"""Start of the failures, as a share of the run: 5 s of 20 s."""
 ANSWER_S = 0.05
 WORDS, MAX_TOKENS = 20, 20
 
 
 @dataclass(frozen=True, slots=True)
 class Failover:
-    """How a contender got over it.
+    """Answered requests and extra calls of a contender.
 
-    ``extra_calls`` are calls that the providers saw beyond one a request; latencies are of answered requests, in
-    milliseconds from when they were due; ``endings`` counts how requests ended.
+    ``extra_calls`` are provider calls beyond one per request; latencies are of answered requests, in milliseconds from
+    their due time; ``endings`` counts the results of requests.
     """
 
     requests: int
@@ -41,7 +41,10 @@ class Failover:
 
 
 def failover(command: Callable[[Setup], list[str]], seconds: float) -> Failover:
-    """Two equal providers at :data:`RATE` requests a second; after a quarter of the time one answers 500 at once."""
+    """Run two equal providers at :data:`RATE` requests a second.
+
+    After a quarter of the time one answers 500 at once.
+    """
     with Double() as first, Double() as second:
         doubles = (first, second)
         for double in doubles:

@@ -1,4 +1,7 @@
-"""Four processes and a Redis against one limit, with more load than it lets through."""
+"""Enforcement of a limit shared by four processes through Redis.
+
+The load exceeds the limit.
+"""
 
 from __future__ import annotations
 
@@ -18,31 +21,31 @@ from dispatch_bench.workers import Redis, started
 RPM, TPM = 600, 60_000
 PROCESSES = 4
 RATE = 20.0
-"""Requests a second of each process: together eight times what the limit lets through."""
+"""Requests a second of each process: together eight times the limit."""
 SECONDS = 130.0
 ANSWER_S = 0.02
 WARM_UP = 3
-"""Calls of each process before the run, which count like all others: how a process starts is no subject here."""
+"""Calls of each process before the run, which count against the limit: the start of a process is not measured."""
 WORDS = {"requests": 12, "tokens": 60}
-"""Words of the prompt, and of the answer, by what binds: 600 calls of 24 tokens, or 500 calls of 120."""
+"""Words of the prompt, and of the answer, by the binding limit: 600 calls of 24 tokens, or 500 calls of 120."""
 AWAY = (1 / 3, 2 / 3)
-"""From when to when Redis is away, of the run."""
+"""Start and end of Redis's absence, as shares of the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """What came through.
+    """Answered requests and the use of the limit.
 
     Attributes:
-        binds: ``requests`` or ``tokens``: which limit the calls meet first.
-        away_s: from when to when Redis was away, seconds; None where it was never.
+        binds: the limit that calls reach first, ``requests`` or ``tokens``.
+        away_s: start and end of Redis's absence, seconds; None without one.
         offered, answered: requests.
-        lost: requests that ended in anything but an answer or a refusal, by the name of the error.
-        at_double: the fullest 60 s as the provider saw calls arrive.
-        at_double_less: the fullest window at the provider that is ``GUARD_S`` shorter, which calls that overtake each
-            other on their way do not blur.
-        at_gate: the fullest 60 s as the gates let calls through; None of a contender that cannot tell.
-        calendar_minute: the most requests that the provider saw in a minute of the wall clock.
+        lost: requests that were neither answered nor rejected, by the name of the error.
+        at_double: the fullest 60 s of calls arriving at the provider.
+        at_double_less: the fullest window at the provider that is ``GUARD_S`` shorter, which calls overtaking each
+            other on their way do not distort.
+        at_gate: the fullest 60 s of permitted calls; None for a contender that does not record them.
+        calendar_minute: maximum requests at the provider in a minute of the wall clock.
         used_mean, used_least: share of the binding limit in use, over all 60 s windows of the run.
     """
 
@@ -65,14 +68,14 @@ GUARD_S = 0.25
 def limit(
     command: Callable[[Setup], list[str]], setup: Setup, binds: str, seconds: float, *, outage: bool = False
 ) -> Limited:
-    """Load from :data:`PROCESSES` processes for ``seconds`` against :data:`RPM` and :data:`TPM`.
+    """Load :data:`RPM` and :data:`TPM` from :data:`PROCESSES` processes.
 
     Args:
-        command: what starts a contender.
-        setup: what is particular to the contender; places, limits and Redis are filled in.
-        binds: ``requests`` or ``tokens``.
+        command: command that starts a contender.
+        setup: options of the contender; endpoints, limits and Redis are filled in.
+        binds: the binding limit, ``requests`` or ``tokens``.
         seconds: length of the run; longer than a minute.
-        outage: whether Redis is killed after a third of the run, and started again, empty, after two thirds.
+        outage: whether Redis is killed after a third of the run, and restarted, empty, after two thirds.
     """
     words = WORDS[binds]
     with Redis() as redis, Double() as double:

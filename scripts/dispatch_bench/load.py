@@ -1,4 +1,6 @@
-"""Calls of a contender: at a given rate whatever becomes of them, or one after the other.
+"""Load on a contender: at a given rate, or sequential calls.
+
+At a given rate a call does not wait for earlier ones.
 
 Standard library alone, since it also runs in LiteLLM's own environment.
 """
@@ -11,35 +13,35 @@ from collections.abc import Awaitable, Callable
 
 ANSWERED, REFUSED = "answered", "refused"
 WORD = "alpha"
-"""Prompts are made of this: a test server that counts words and a tokenizer agree about it, roughly."""
+"""Word of the prompts: a test server that counts words and a tokenizer roughly agree about it."""
 
 Call = Callable[[str, int], Awaitable[str]]
-"""Asks a prompt with a longest answer in tokens; the name of the place that answered."""
+"""Call with a prompt and a maximum of output tokens; returns the name of the endpoint that answered."""
 
 
 class RefusedError(Exception):
-    """The contender let the request through to no place, and said so."""
+    """Rejection of a request by the contender, with every endpoint closed."""
 
 
 Sample = tuple[float, float, str, str]
-"""One request: when it was due (seconds after the start), milliseconds until its end, how it ended (:data:`ANSWERED`,
-:data:`REFUSED` or the name of the error), and the place that answered."""
+"""One request: due time (seconds after the start), milliseconds until its end, result (:data:`ANSWERED`,
+:data:`REFUSED` or the name of the error), and the endpoint that answered."""
 
 
 async def open_loop(call: Call, *, rate: float, seconds: float, at: float, words: int, max_tokens: int) -> list[Sample]:
-    """Send ``rate`` requests a second for ``seconds``, each at its own time however long the others take.
+    """Send ``rate`` requests a second for ``seconds``, each at its due time.
 
     Args:
-        call: what is measured.
+        call: the call to measure.
         rate: requests a second.
-        seconds: how long.
-        at: when the first is due, by ``time.monotonic``, which all processes of a Linux machine share.
-        words: length of the prompt.
-        max_tokens: longest answer.
+        seconds: length of the load.
+        at: due time of the first, by ``time.monotonic``, which all processes of a Linux machine share.
+        words: words of the prompt.
+        max_tokens: maximum output tokens.
 
     Returns:
-        The requests in the order in which they were due. Latencies count from when they were due, so that a contender
-        that keeps its own process busy cannot hide it.
+        The requests in the order of their due times. Latencies count from the due time, so that a contender that keeps
+        its own process busy cannot hide it.
     """
     prompt = " ".join([WORD] * words)
 
@@ -63,7 +65,7 @@ async def open_loop(call: Call, *, rate: float, seconds: float, at: float, words
 
 
 async def one_by_one(call: Call, *, calls: int, words: int, max_tokens: int) -> dict[str, object]:
-    """Wall time of each call, milliseconds, and processor time of this process a call."""
+    """Measure wall time per call, milliseconds, and CPU time of this process."""
     prompt = " ".join([WORD] * words)
     times = []
     busy = time.process_time()

@@ -1,4 +1,4 @@
-"""What the dispatcher itself does for a call, without the call."""
+"""Overhead of the dispatcher for a call, without the call itself."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from semroute.types import CallResult, Request, Usage
 
 
 async def own_work(dispatcher: Dispatcher, *, calls: int, words: int, max_tokens: int) -> dict[str, list[float]]:
-    """Time of each part of ``calls`` calls, microseconds.
+    """Measure each part of ``calls`` calls, in microseconds.
 
-    ``plan`` lays out who may answer; ``turn`` asks for the standings, scores, draws and enters; ``end`` reckons the
-    cost, leaves the gates and takes in the latency; ``whole`` is their sum. The dispatcher runs the same functions
-    around each HTTP call.
+    ``plan`` orders the candidates; ``turn`` reads the statuses, scores, samples and acquires a permit; ``end`` computes
+    the cost, releases the permit and records the latency; ``whole`` is their sum. The dispatcher runs the same
+    functions around each HTTP call.
     """
     config, gates, latencies, random = dispatcher.config, dispatcher.gates, dispatcher.latencies, Random(0)
     request = Request(({"role": "user", "content": " ".join([WORD] * words)},), max_tokens=max_tokens)
@@ -39,10 +39,10 @@ async def own_work(dispatcher: Dispatcher, *, calls: int, words: int, max_tokens
         turns = EndpointScheduler(plan, config, gates, latencies, budget, random, streaming=False)
         budget.request()
         turn = await turns.next(AttemptLog(), deadline_s=60.0)
-        assert turn is not None  # no limit of the setup is near
+        assert turn is not None  # no limit of the setup is reached
         entered = time.perf_counter()
         cost = cost_of(turn.option.deployment, config, usage)
-        assert cost is not None  # the setup gives a price
+        assert cost is not None  # the setup has a price
         await gates.release(
             turn.leave, CallResult.SUCCESS, tokens=usage.input_tokens + usage.output_tokens, usd=cost.usd
         )

@@ -1,4 +1,4 @@
-"""What a contender's process and the benchmark say to each other: a line of JSON each way.
+"""Protocol between a contender's process and the benchmark: JSON lines.
 
 Standard library alone, since it also runs in LiteLLM's own environment.
 """
@@ -14,20 +14,20 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self, TextIO
 
 Action = Callable[..., Awaitable[object]]
-"""What a contender does when asked, with the arguments of the question; the result is JSON-ready."""
+"""Action of a contender, with its arguments; the result is JSON-ready."""
 
 MODEL = "bench"
-"""The logical model that all places serve."""
+"""The logical model that all endpoints serve."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a contender calls, and how; the same for all.
+    """Endpoints and options of a contender; the same for all.
 
     Attributes:
-        places: base URL by name of the place, all serving :data:`MODEL`.
-        rpm, tpm: limits of each place; None is no limit.
-        redis_port: of the Redis on this machine that several processes share; None is state in process.
+        places: base URL by name of the endpoint, all serving :data:`MODEL`.
+        rpm, tpm: limits of each endpoint; None is no limit.
+        redis_port: of the Redis on this machine that several processes share; None keeps state in process.
         window_s: seconds that a latency counts (semroute); None takes the default.
         strategy: LiteLLM's ``routing_strategy``.
         checks: LiteLLM's ``optional_pre_call_checks``.
@@ -45,23 +45,29 @@ class Setup:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From :meth:`text`."""
+        """Parse the result of :meth:`text`."""
         return cls(**json.loads(text))
 
     def text(self) -> str:
-        """As one argument of a command line."""
+        """Return the setup as one argument of a command line."""
         return json.dumps(asdict(self))
 
 
 def answer_channel() -> TextIO:
-    """Standard output for answers alone; whatever a library prints goes to standard error from here on."""
+    """Return the original standard output, reserved for answers.
+
+    From here on, text that a library prints goes to standard error.
+    """
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return channel
 
 
 async def serve(actions: Mapping[str, Action], answers: TextIO) -> None:
-    """Say that the contender is ready, then do what each line of standard input asks, until it ends."""
+    """Run the contender's action for each line of standard input.
+
+    It announces first that the contender is ready, and ends with the input.
+    """
     _say(answers, "ready")
     while line := await asyncio.to_thread(sys.stdin.readline):
         asked: dict[str, Any] = json.loads(line)

@@ -1,4 +1,4 @@
-"""The results as Markdown."""
+"""Results of the dispatch benchmark as Markdown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAD = ["| figure | contender | value | goal | |", "| --- | --- | --- | --- | --
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Return the hardware and the versions of the measurement."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
     return {
@@ -33,7 +33,7 @@ def machine() -> dict[str, Any]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Figures against their goals, a section for each scenario that was run."""
+    """Return figures against their goals, with a section per scenario."""
     host = results["machine"]
     packages = ", ".join(f"{name} {number}" for name, number in host["packages"].items())
     lines = [

@@ -1,4 +1,7 @@
-"""One of two equal providers becomes four times slower: how its share of the calls follows."""
+"""Adaptation to a latency shift: one of two providers becomes slower.
+
+It becomes four times slower; measured is how its share of the calls changes.
+"""
 
 from __future__ import annotations
 
@@ -13,30 +16,30 @@ from dispatch_bench.protocol import Setup
 from dispatch_bench.workers import Worker
 
 WINDOW_S = 60.0
-"""The dispatcher's default window of latencies."""
+"""The dispatcher's default latency window."""
 RATE = 40.0
 ANSWER_S, SLOWER = 0.05, 4.0
 BEFORE, AFTER = 0.5, 2.0
 """Length of the run before and after the shift, in windows."""
 SMOOTH_S = 5
-"""The share of one second rests on 40 draws; moving means over so many seconds are compared."""
+"""Window of the moving mean, in seconds: the share of one second has only 40 samples."""
 WORDS, MAX_TOKENS = 20, 20
 SETTLED = 0.1
-"""Of the way from the share before to the final one: nearer than this is settled."""
+"""Distance to the final share, relative to the whole change, that counts as settled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """How the share of the slower provider moved.
+    """Share of the slower provider over time.
 
     Attributes:
-        window_s: the window of latencies.
+        window_s: the latency window.
         at_s: when it became slower, seconds after the start.
         shares: its share of the calls in each second.
         before, final: its share before the shift, and in the last half window.
-        settled_after_s: seconds from the shift until the moving mean was within :data:`SETTLED` of the way of its final
-            value; None if never.
-        other_than_answered: requests that were not answered.
+        settled_after_s: seconds from the shift until the moving mean came within :data:`SETTLED` of the way of its
+            final value; None if never.
+        other_than_answered: requests without an answer.
     """
 
     window_s: float
@@ -49,7 +52,10 @@ class Shift:
 
 
 def shift(command: Callable[[Setup], list[str]], window_s: float) -> Shift:
-    """Run with latencies that count for ``window_s``; the first provider becomes slower after half a window."""
+    """Run with latency windows of ``window_s``.
+
+    The first provider becomes slower after half a window.
+    """
     at_s, seconds = BEFORE * window_s, (BEFORE + AFTER) * window_s
     with Double() as first, Double() as second:
         for double in (first, second):
@@ -77,16 +83,17 @@ def shift(command: Callable[[Setup], list[str]], window_s: float) -> Shift:
 
 
 def by_second(drawn: Sequence[tuple[float, bool]], seconds: int) -> list[float]:
-    """Share of True in each second; a second without any has NaN."""
+    """Return the share of True in each second; NaN for an empty one."""
     moments = np.array([moment for moment, _ in drawn])
     hits = np.array([hit for _, hit in drawn], dtype=float)
     return [float(np.mean(hits[(moments >= n) & (moments < n + 1)])) for n in range(seconds)]
 
 
 def settled(shares: Sequence[float], at_s: int, before: float, final: float) -> float | None:
-    """Seconds from ``at_s`` until the first :data:`SMOOTH_S` seconds whose mean share is as good as final.
+    """Return the seconds from ``at_s`` until the share has settled.
 
-    As good as final: within :data:`SETTLED` of the way from ``before`` to ``final``, or beyond.
+    The mean of :data:`SMOOTH_S` seconds is then within :data:`SETTLED` of the way from ``before`` to ``final``, or
+    beyond.
     """
     bar = final + SETTLED * (before - final)
     for end in range(at_s + SMOOTH_S, len(shares) + 1):

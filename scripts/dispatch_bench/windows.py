@@ -1,4 +1,4 @@
-"""What was let through, by sliding windows."""
+"""Admitted requests and tokens by sliding window."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MINUTE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """One call that a gate let through.
+    """Call that admission control permitted.
 
-    The gate decided at some moment from ``asked`` to ``told``, seconds by one clock. Of a call that was seen at one
+    It was decided at some moment from ``asked`` to ``told``, seconds by one clock. For a call that was observed at one
     moment, such as its arrival, the two are equal.
     """
 
@@ -25,17 +25,17 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Most:
-    """The fullest window: requests, tokens; not necessarily the same window."""
+    """Maxima of requests and tokens, not necessarily of the same window."""
 
     requests: int
     tokens: int
 
 
 def fullest(admissions: Sequence[Admission], window_s: float = MINUTE_S) -> Most:
-    """The most requests and tokens that were certainly let through within less than ``window_s``, in any window.
+    """Return the maximum requests and tokens certainly admitted in any window.
 
-    A window begins with the question of one call; in it are all that were asked for later and told before its end. So
-    the bound is never too high, and too low by no more than what was under way at the window's end.
+    A window is shorter than ``window_s`` and begins with the request for one permit; it contains all calls asked for
+    later and permitted before its end. So the bound is never too high, and at most too low by the calls in flight then.
     """
     if not admissions:
         return Most(0, 0)
@@ -53,9 +53,9 @@ def fullest(admissions: Sequence[Admission], window_s: float = MINUTE_S) -> Most
 
 
 def used(admissions: Sequence[Admission], start: float, end: float, window_s: float = MINUTE_S) -> list[Most]:
-    """What each window of the run held, one window ending every tenth of a second; by the times told.
+    """Return the use of each window, one ending every tenth of a second.
 
-    Windows lie wholly between ``start`` and ``end``.
+    Calls count by the time told. Windows lie wholly between ``start`` and ``end``.
     """
     told = np.sort([row.told for row in admissions])
     order = np.argsort([row.told for row in admissions], kind="stable")
@@ -68,7 +68,10 @@ def used(admissions: Sequence[Admission], start: float, end: float, window_s: fl
 
 
 def by_calendar_minute(moments: Sequence[float], offset_s: float) -> int:
-    """The most requests in one minute of the wall clock; ``offset_s`` leads from the moments' clock to Unix time."""
+    """Return the maximum requests in one minute of the wall clock.
+
+    ``offset_s`` converts the moments' clock to Unix time.
+    """
     if not moments:
         return 0
     minutes = ((np.array(moments) + offset_s) // MINUTE_S).astype(int)

@@ -1,4 +1,4 @@
-"""The processes that a measurement needs: contenders, and a Redis."""
+"""Processes of a measurement: contenders, and a Redis."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from dispatch_bench.protocol import Setup
 SCRIPTS = Path(__file__).resolve().parent.parent
 OURS, PEER = "semroute", "LiteLLM Router 1.102.0"
 LOCAL = {"HF_HUB_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-"""Nothing may be looked up on a network."""
+"""Environment that forbids look-ups on a network."""
 
 
 class Worker:
-    """A contender's process, ready when this returns."""
+    """Contender's process; it is ready when the constructor returns."""
 
     def __init__(self, command: list[str]) -> None:
         paths = [str(SCRIPTS), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -48,7 +48,7 @@ class Worker:
         self._process.communicate()
 
     def ask(self, do: str, **arguments: object) -> Any:
-        """What the contender answers to an action."""
+        """Return the contender's answer to an action."""
         self.tell(do, **arguments)
         return self.answer()
 
@@ -59,7 +59,7 @@ class Worker:
         self._process.stdin.flush()
 
     def answer(self) -> Any:
-        """The answer to the oldest action that has none."""
+        """Return the answer to the oldest pending action."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -68,24 +68,26 @@ class Worker:
 
 
 def ours(setup: Setup) -> list[str]:
-    """Starts semroute."""
+    """Return the command that starts semroute."""
     return [sys.executable, "-m", "dispatch_bench.contender", setup.text()]
 
 
 def theirs(peer: Path, setup: Setup) -> list[str]:
-    """Starts LiteLLM's Router with the interpreter ``peer``."""
+    """Return the command that starts LiteLLM's Router with ``peer``."""
     return [str(peer), str(SCRIPTS / "peer_litellm.py"), setup.text()]
 
 
 @contextmanager
 def started(commands: list[list[str]]) -> Iterator[list[Worker]]:
-    """Several contenders side by side."""
+    """Start several contenders at once."""
     with ExitStack() as stack:
         yield [stack.enter_context(Worker(command)) for command in commands]
 
 
 class Redis:
-    """A ``redis-server`` of its own on a free port, with nothing written to disk; it can be killed and started again.
+    """Private ``redis-server`` on a free port, without data on disk.
+
+    It can be killed and restarted.
 
     Raises:
         UsageError: there is no ``redis-server`` on the path.
@@ -119,7 +121,7 @@ class Redis:
             time.sleep(0.02)
 
     def kill(self) -> None:
-        """End it at once, as a crash does."""
+        """Kill it at once, as a crash would."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -136,7 +138,7 @@ def _answers(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Return a port without a listener."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -1,1 +1,1 @@
-"""The parts of ``scripts/bench_faults.py``."""
+"""Parts of ``scripts/bench_faults.py``."""

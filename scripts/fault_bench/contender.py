@@ -1,4 +1,6 @@
-"""Run one scenario with the semroute on the import path: a JSON line in, a JSON line out.
+"""Run one scenario with the semroute on the import path.
+
+The arguments are a JSON line on standard input, the result is one on standard output.
 
 Only names that have been public since the first release are used, so that older checkouts can be measured too.
 """
@@ -33,11 +35,11 @@ def _request(number: int = 0) -> Request:
 
 
 async def _end(call: Awaitable[object]) -> str:
-    """How a call ended: :data:`ANSWERED`, or the name of its error."""
+    """Return a call's result: :data:`ANSWERED`, or the name of its error."""
     try:
         await call
     except Exception as error:
-        # What is not our own error is a finding too, and must show in the table.
+        # A foreign exception is a finding too, and must show in the table.
         return type(error).__name__ if isinstance(error, SemrouteError) else f"foreign {type(error).__name__}"
     return ANSWERED
 
@@ -49,7 +51,7 @@ async def _read(dispatcher: Dispatcher, request: Request, models: list[str], lim
 
 
 async def outage(config: Config, *, requests: int, rate: float, streaming: bool, deadline_s: float) -> Any:
-    """Count how requests at a given rate end."""
+    """Count the results of requests at a given rate."""
     dispatcher, limits = Dispatcher(config), Constraints(deadline_s=deadline_s)
     call = _read if streaming else Dispatcher.complete
     start, tasks = time.monotonic() + 0.2, []
@@ -62,7 +64,7 @@ async def outage(config: Config, *, requests: int, rate: float, streaming: bool,
 
 
 async def one_by_one(config: Config, *, requests: int, deadline_s: float) -> Any:
-    """Count how requests end that come one after the other."""
+    """Count the results of sequential requests."""
     dispatcher, limits = Dispatcher(config), Constraints(deadline_s=deadline_s)
     endings = Counter([await _end(dispatcher.complete(_request(n), ["bench"], limits)) for n in range(requests)])
     await dispatcher.close()
@@ -70,7 +72,10 @@ async def one_by_one(config: Config, *, requests: int, deadline_s: float) -> Any
 
 
 async def routed(config: Config, *, requests: int, deadline_s: float, index: str) -> Any:
-    """Count how routed requests end one after the other, and the median time of the later half, seconds."""
+    """Count the results of sequential routed requests, and time them.
+
+    The time is the median of the later half, seconds.
+    """
     router = Router.load(index, config=config)
     limits, endings, times = Constraints(deadline_s=deadline_s), Counter[str](), []
     for number in range(requests):
@@ -81,7 +86,7 @@ async def routed(config: Config, *, requests: int, deadline_s: float, index: str
 
 
 async def slow_readers(config: Config, *, readers: int, pause_s: float, requests: int) -> Any:
-    """Let readers stop in mid-answer, then count how others' requests end."""
+    """Pause readers during an answer, then count other requests' results."""
     dispatcher = Dispatcher(config)
 
     async def slowly() -> None:
@@ -98,7 +103,10 @@ async def slow_readers(config: Config, *, readers: int, pause_s: float, requests
 
 
 async def stalled(config: Config, *, stall_s: float, calls: int, requests: int) -> Any:
-    """Block this process's own loop while calls are under way, then count how others end."""
+    """Block this process's event loop during calls, then count results.
+
+    Results are those of other requests.
+    """
     dispatcher = Dispatcher(config)
     running = [asyncio.create_task(_end(dispatcher.complete(_request(n), ["bench"]))) for n in range(calls)]
     await asyncio.sleep(0.1)
@@ -110,7 +118,10 @@ async def stalled(config: Config, *, stall_s: float, calls: int, requests: int) 
 
 
 async def hanging_names(config: Config, *, calls: int, queries: int, hang_s: float, index: str) -> Any:
-    """Decide while look-ups of one provider's name hang: median and longest time, milliseconds."""
+    """Decide while look-ups of one provider's name hang.
+
+    Returns the median and the longest time, milliseconds.
+    """
     look_up = socket.getaddrinfo
 
     def hanging(host: Any, *args: Any, **more: Any) -> Any:
@@ -143,7 +154,7 @@ async def hanging_names(config: Config, *, calls: int, queries: int, hang_s: flo
 
 
 class _Kept:
-    """A log in a list."""
+    """Log in a list."""
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
@@ -153,7 +164,10 @@ class _Kept:
 
 
 async def charged(config: Config, *, queries: int, leave_after: int | None, index: str) -> Any:
-    """Sum what the log holds of queries that are answered whole, or left after some pieces; USD."""
+    """Return the logged USD of whole and of abandoned answers.
+
+    An answer is abandoned after some pieces.
+    """
     log = _Kept()
     router = Router.load(index, config=config, log=log)
 
@@ -176,7 +190,7 @@ async def charged(config: Config, *, queries: int, leave_after: int | None, inde
 
 
 class _Heard(logging.Handler):
-    """Counts warnings."""
+    """Handler that counts warnings."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -187,7 +201,10 @@ class _Heard(logging.Handler):
 
 
 async def burst(config: Config, *, calls: int) -> Any:
-    """Start many calls at once over gates in Redis: how they end, and whether Redis was taken for away."""
+    """Start many calls at once through admission control in Redis.
+
+    Counts their results, and how often Redis was taken for unavailable.
+    """
     heard = _Heard()
     logging.getLogger("semroute").addHandler(heard)
     dispatcher = Dispatcher(config)
@@ -212,7 +229,7 @@ def main() -> None:
     found = asyncio.run(_bounded(SCENARIOS[asked.pop("scenario")](config, **asked)))
     answers.write(json.dumps(found) + "\n")
     answers.flush()
-    os._exit(0)  # a thread that hangs in a look-up would hold up an orderly end
+    os._exit(0)  # a thread that hangs in a look-up would delay an orderly end
 
 
 async def _bounded(work: Awaitable[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The providers of the scenarios, and the configurations that call them."""
+"""Providers of the scenarios, and the configurations that call them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from semroute.testing import FakeProvider, Reply, hang
 
 KEY = "FAULT_BENCH_KEY"
-"""One key for both providers: what refuses it at one must not take it from the other."""
+"""One key for both providers: a rejection by one must not disable it for the other."""
 FORMATS = ("openai", "anthropic", "gemini")
 PRICE = {"input": 1.0, "output": 2.0}
 _REDIRECT = {"location": "http://127.0.0.1:9/elsewhere", "content-type": "text/html"}
 
 _ERRORS: Mapping[tuple[str, str], Mapping[str, object]] = {
-    # The key may not use this model: https://platform.openai.com/docs/guides/error-codes
+    # The key has no access to this model: https://platform.openai.com/docs/guides/error-codes
     ("403", "openai"): {"code": "model_not_found", "type": "invalid_request_error", "message": "no access to bench"},
     ("403", "anthropic"): {"type": "permission_error", "message": "no access to bench"},
     ("403", "gemini"): {"code": 403, "status": "PERMISSION_DENIED", "message": "no access to bench"},
@@ -27,7 +27,10 @@ _ERRORS: Mapping[tuple[str, str], Mapping[str, object]] = {
 
 
 def outage_reply(fault: str, wire: str) -> Reply:
-    """Make the reply of a provider during an outage by ``307``, ``hang``, ``403`` or ``413``."""
+    """Return the reply of a provider during an outage.
+
+    ``fault`` is ``307``, ``hang``, ``403`` or ``413``.
+    """
     if fault == "hang":
         return hang()
     if fault == "307":
@@ -43,11 +46,14 @@ def base_url(provider: FakeProvider, wire: str = "openai") -> str:
 
 
 def deployment(name: str, url: str, *, wire: str = "openai", model: str = "bench", **more: object) -> dict[str, Any]:
-    """Describe one deployment as ``semroute.yaml`` would."""
+    """Return one deployment as in ``semroute.yaml``."""
     return {"name": name, "model": model, "format": wire, "base_url": url, "api_key_env": KEY, **more}
 
 
 def config_of(*deployments: Mapping[str, Any], **sections: Any) -> dict[str, Any]:
-    """Describe a configuration: a price for every model, and otherwise what the sections say."""
+    """Return a configuration of deployments and sections.
+
+    Every model has a price.
+    """
     models = {str(one["model"]): {"price": PRICE, "capabilities": ["logprobs"]} for one in deployments}
     return {"models": models, "fallback": {"models": list(models)[:1]}, "deployments": list(deployments), **sections}

@@ -1,4 +1,4 @@
-"""The splits as a picture: what was kept, and what was saved."""
+"""Plot of the splits: quality kept, and cost saved."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from semroute.render.plots import BLUE, ORANGE, new_figure, percent_axis, withou
 
 
 def plot(ratios: Sequence[float], saved: Sequence[float], floor: float, path: Path) -> None:
-    """A point for each split, orange where it is below the floor."""
+    """Draw a point for each split, orange where it is below the floor."""
     figure = new_figure(7, 4.5)
     axes = figure.subplots()
     colours = [BLUE if ratio >= floor else ORANGE for ratio in ratios]

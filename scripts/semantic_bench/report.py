@@ -1,4 +1,4 @@
-"""The results as Markdown."""
+"""Results of the semantic benchmark as Markdown."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from semroute.encoders.onnx import available_cores
 
 PACKAGES = ("semroute-router", "onnxruntime", "faiss-cpu", "numpy", "sentence-transformers", "torch")
 SMALL = 1_000
-"""Prototypes up to which the goal for the cost beside the encoder holds."""
+"""Maximum number of prototypes for the goal of the overhead without the encoder."""
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Return the hardware and the versions of the measurement."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
     return {
@@ -30,7 +30,7 @@ def machine() -> dict[str, Any]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Figures against their goals, then costs beside the encoder."""
+    """Return figures against their goals, then overheads without the encoder."""
     host = results["machine"]
     packages = ", ".join(f"{name} {number}" for name, number in host["packages"].items())
     lines = [

@@ -1,4 +1,7 @@
-"""What a decision costs beside the encoder, against the number of prototypes and of categories."""
+"""Overhead of a decision by the number of prototypes and categories.
+
+Measured without the encoder.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,10 @@ PROTOTYPES = (10, 30, 100, 300, 1_000, 3_000, 9_999, 10_000, 100_000)
 LARGEST = 1_000_000
 CATEGORIES = (2, 5, 10, 20, 50, 100, 200, 500, 1_000)
 FIXED_CATEGORIES, FIXED_PROTOTYPES = 10, 1_000
-"""The number that stays while the other one changes."""
+"""The fixed number while the other one changes."""
 
 GOAL_MS = 0.1
-"""What a decision may cost beside the encoder with up to 1,000 prototypes."""
+"""Maximum overhead of a decision without the encoder, up to 1,000 prototypes."""
 
 TEXTS = 200
 ROUNDS = 5
@@ -30,7 +33,10 @@ ROUNDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Wall time of ``Router.route`` for a text whose vector is in the cache, milliseconds."""
+    """Wall time of ``Router.route`` for a text with a cached vector.
+
+    In milliseconds.
+    """
 
     prototypes: int
     categories: int
@@ -41,7 +47,10 @@ class Cost:
 
 
 def measure_all(router: Router, texts: Sequence[str], *, largest: bool) -> dict[str, list[Cost]]:
-    """Costs by what changes: ``prototypes`` without a head, ``categories`` without and with one, ``built`` as it is."""
+    """Return overheads by the varied quantity.
+
+    They are ``prototypes`` without a head, ``categories`` without and with one, and ``built`` as it is.
+    """
     numbers = [*PROTOTYPES, *([LARGEST] if largest else [])]
     chosen = list(dict.fromkeys(texts))[:TEXTS]
     return {
@@ -55,7 +64,10 @@ def measure_all(router: Router, texts: Sequence[str], *, largest: bool) -> dict[
 
 
 def with_random(router: Router, prototypes: int, categories: int, *, head: bool = False) -> Router:
-    """The router with its encoder as it is, over random prototypes and, if wanted, a random head."""
+    """Return the router over random prototypes, with its own encoder.
+
+    ``head`` adds a random head.
+    """
     random = np.random.default_rng(0)
     dimensions = router.live.encoder.dimensions
     groups = np.diff(np.linspace(0, prototypes, categories + 1).astype(int))
@@ -73,14 +85,14 @@ def with_random(router: Router, prototypes: int, categories: int, *, head: bool 
 
 
 def random_units(random: np.random.Generator, count: int, dimensions: int) -> Matrix:
-    """``(count, dimensions)`` unit rows in random directions."""
+    """Return ``(count, dimensions)`` unit rows in random directions."""
     vectors = random.standard_normal((count, dimensions), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors
 
 
 def random_head(random: np.random.Generator, dimensions: int, categories: int) -> MlpHead:
-    """A head of the size that a build trains."""
+    """Return a head of the size that a build trains."""
     hidden = HeadPlan().hidden
 
     def weights(*shape: int) -> Matrix:
@@ -96,7 +108,7 @@ def random_head(random: np.random.Generator, dimensions: int, categories: int) -
 
 
 def time_router(router: Router, texts: Sequence[str]) -> Cost:
-    """Median of the rounds' p50 and p99."""
+    """Return the medians of the rounds' p50 and p99."""
     scorer = router.live.scorer
     assert isinstance(scorer, Scorer)
     router.route_many(list(texts))

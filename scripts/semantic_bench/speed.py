@@ -1,4 +1,7 @@
-"""Contenders against each other: single queries, batches, start and memory. Rounds alternate between the contenders."""
+"""Latency, throughput, start and memory of the contenders.
+
+Rounds alternate between the contenders.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,14 @@ ROUTES_BEFORE_MEMORY = 1_000
 
 
 def latency(workers: Mapping[str, Worker], rounds: Sequence[list[str]], warm_up: list[str]) -> Figures:
-    """Wall time of one call for one query, milliseconds: by contender the median of the rounds' p50 and p99.
+    """Measure single-query latency, milliseconds, by contender.
+
+    Figures are medians over the rounds of p50 and p99.
 
     Args:
-        workers: the contenders; the first one is what the others are compared with.
-        rounds: queries of each round, none of them twice.
-        warm_up: queries that are routed before, and not counted.
+        workers: the contenders; the first one is the reference.
+        rounds: distinct queries of each round.
+        warm_up: queries that are routed before, without being counted.
     """
     found: dict[str, list[list[float]]] = {name: [] for name in workers}
     for worker in workers.values():
@@ -43,7 +48,10 @@ def latency(workers: Mapping[str, Worker], rounds: Sequence[list[str]], warm_up:
 def batch(
     ours: Worker, theirs: Worker, action: str, rounds: Sequence[list[str]], warm_up: list[str]
 ) -> dict[str, float]:
-    """Queries per second of semroute's ``action`` and of sentence-transformers' ``encode`` on the same texts."""
+    """Measure queries per second of semroute and of sentence-transformers.
+
+    They are semroute's ``action`` and ``encode`` on the same texts.
+    """
     ours.ask("embed", warm_up)
     theirs.ask("embed", warm_up)
     speeds = []
@@ -61,12 +69,14 @@ def batch(
 
 
 def start(command: Callable[[str], list[str]], queries: list[str], times: int) -> Figures:
-    """Fresh processes: seconds to the first decision, and memory in MB after a thousand routes; medians.
+    """Measure fresh processes: start and memory, as medians.
+
+    Seconds to the first decision, and memory in MB after a thousand routes.
 
     Args:
-        command: what starts the contender with its first query.
-        queries: different queries, more than :data:`ROUTES_BEFORE_MEMORY`.
-        times: processes, one after the other.
+        command: command that starts the contender with its first query.
+        queries: distinct queries, more than :data:`ROUTES_BEFORE_MEMORY`.
+        times: number of processes, one after the other.
     """
     seconds, now, peak = [], [], []
     for _ in range(times):
@@ -80,7 +90,7 @@ def start(command: Callable[[str], list[str]], queries: list[str], times: int) -
 
 
 def once(worker: Worker) -> Figures:
-    """The same of a process that has been at work already."""
+    """Return the same figures of a process that has run already."""
     memory = worker.ask("memory", [])
     return {
         "start_s": worker.start_s,
@@ -91,7 +101,7 @@ def once(worker: Worker) -> Figures:
 
 
 def _rotated(names: list[str], number: int) -> list[str]:
-    """Whoever goes first in one round does not in the next."""
+    """Return the names rotated, so that the first changes with each round."""
     place = number % len(names)
     return names[place:] + names[:place]
 

@@ -1,4 +1,4 @@
-"""The benchmark's side of a contender's process."""
+"""Client side of a contender's process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCRIPTS = Path(__file__).resolve().parent.parent
 
 
 class Worker:
-    """A contender's process, started at once; it has made its first decision when this returns.
+    """Contender's process, ready after its first decision.
 
     Attributes:
         start_s: wall time from the start of the process to its first decision, seconds.
@@ -28,7 +28,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
-            # Nothing may be looked up on a network, and nobody reads progress bars.
+            # No look-up on a network, and no progress bars.
             env=os.environ | {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "PYTHONPATH": str(SCRIPTS)},
         )
         self._answer()
@@ -43,7 +43,7 @@ class Worker:
         self._process.communicate()
 
     def ask(self, do: str, texts: list[str]) -> Any:
-        """What the contender answers to an action with texts."""
+        """Return the contender's answer to an action on texts."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": do, "texts": texts}) + "\n")
         self._process.stdin.flush()
@@ -58,15 +58,15 @@ class Worker:
 
 
 def semroute_command(index: Path, query: str) -> list[str]:
-    """Starts semroute from an artifact."""
+    """Return the command that starts semroute from an artifact."""
     return [sys.executable, "-m", "semantic_bench.contenders", "semroute", str(index), query]
 
 
 def plain_command(examples: Path, vectors: Path, query: str) -> list[str]:
-    """Starts the plain sentence-transformers loop."""
+    """Return the command that starts the sentence-transformers loop."""
     return [sys.executable, "-m", "semantic_bench.contenders", "plain", str(examples), str(vectors), query]
 
 
 def peer_command(peer: Path, examples: Path, vectors: Path, query: str) -> list[str]:
-    """Starts semantic-router with the interpreter ``peer``."""
+    """Return the command that starts semantic-router with ``peer``."""
     return [str(peer), str(SCRIPTS / "peer_semantic_router.py"), str(examples), str(vectors), query]

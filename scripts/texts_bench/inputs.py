@@ -1,4 +1,7 @@
-"""Hand-written rows and the texts that are put together from them; needs nothing of semroute."""
+"""Hand-written rows and the texts composed of them.
+
+Needs nothing of semroute.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ FORMS = ("alone", "after", "before", "code", "vague")
 
 @dataclass(frozen=True, slots=True)
 class Pasted:
-    """A query with the category that is right, and its form: one of :data:`FORMS`."""
+    """Query with its true category, and its form: one of :data:`FORMS`."""
 
     form: str
     text: str
@@ -40,7 +43,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def pasted_rows(path: Path) -> Iterator[Pasted]:
-    """Put each question alone, after and before a document of another category, and beside code."""
+    """Yield each question alone, with a document, and with code.
+
+    The document is of another category, and stands before or after the question.
+    """
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
     documents, code = data["documents"], data["code"]
     for number, (category, question) in enumerate(data["questions"]):
@@ -61,7 +67,7 @@ def pasted_rows(path: Path) -> Iterator[Pasted]:
 
 
 def twins_of(text: str, number: int, forms: Sequence[str]) -> list[str]:
-    """Fill each form with ``text``; what varies from example to example is drawn by ``number``."""
+    """Fill each form with ``text``; its variations are drawn by ``number``."""
     found = []
     for place, form in enumerate(forms):
         draw = random.Random(1000 * place + number)
@@ -83,7 +89,7 @@ def twins_of(text: str, number: int, forms: Sequence[str]) -> list[str]:
 
 
 def combinations(large: dict[str, Any]) -> list[str]:
-    """Return the texts that fill the patterns of a big, templated category, each once."""
+    """Return each filled pattern of a big, templated category once."""
     fields = ("a", "b", "c", "d")
     filled = (
         pattern.format(**dict(zip(fields, values, strict=True)))

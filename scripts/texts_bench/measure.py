@@ -1,8 +1,10 @@
-"""Try the rows on the semroute that is on the path, an earlier one included, and print what came out as JSON lines.
+"""Measure the semroute on the import path on the rows; print JSON lines.
+
+It may be an earlier version:
 
 python -m texts_bench.measure FOLDER INDEX SETS
 
-FOLDER holds the rows, INDEX an index of the shipped categories, which is built where it is missing.
+FOLDER holds the rows, INDEX an index of the shipped categories, which is built if missing.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ Row = dict[str, Any]
 
 
 def main(folder: Path, index: Path, sets: Sequence[str]) -> None:
-    """Print a row for each case of ``sets``: its set, its kind, whether it came out right, and what came out."""
+    """Print set, kind, correctness and result of each case of ``sets``."""
     tried: dict[str, Callable[[Path], Iterator[Row]]] = {
         "twins": _twins,
         "small_beside_large": _small_beside_large,
@@ -67,7 +69,10 @@ def _twins(path: Path) -> Iterator[Row]:
 
 
 def _doubled(text: str, number: int, forms: Sequence[str], arrangement: str) -> list[str]:
-    """Return an example with its twins, or twins alone, which differ where the forms have something that varies."""
+    """Return an example with its twins, or twins alone.
+
+    Twins alone differ if their forms have a variation.
+    """
     if arrangement == "beside":
         return [text, *twins_of(text, number, forms)]
     return [*twins_of(text, number, forms), *twins_of(text, number + 500, forms)]
@@ -100,7 +105,10 @@ def _tried(examples: Mapping[str, Sequence[str]], queries: Mapping[str, Sequence
 
 @lru_cache(maxsize=1)
 def _encoder() -> tuple[Encoder, TemporaryDirectory[str]]:
-    """Return the encoder with the folder of its files, which goes when the process ends."""
+    """Return the encoder with the folder of its files.
+
+    The folder is removed when the process ends.
+    """
     folder = TemporaryDirectory()
     return export_onnx(DEFAULT_MODEL, Path(folder.name)).load(), folder
 
@@ -136,7 +144,7 @@ def _routed(router: Router, query: Any) -> str:
         decision = router.route(query)
     except QueryError as error:
         return "blank" if "is empty" in str(error) else f"refused: {error}"
-    # Any error is what came out of the row, whatever the earlier version raises.
+    # Any error is a result of the row, whatever the earlier version raises.
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return "fallback" if decision.category is None else decision.category

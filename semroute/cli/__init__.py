@@ -1,1 +1,1 @@
-"""The command line: parse, call the library, render."""
+"""Command line: parse arguments, call the library, render results."""

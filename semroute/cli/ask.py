@@ -92,7 +92,7 @@ def ask(
 
 @dataclass(frozen=True)
 class _Asked:
-    """A query and the manner in which it is asked; ``echo`` takes the pieces of its answer."""
+    """Query with its options; ``echo`` takes the pieces of its answer."""
 
     text: str
     constraints: Constraints
@@ -101,7 +101,7 @@ class _Asked:
     echo: AnswerPrinter | None
 
     def answer(self, config: Config, index: Path | None, config_path: Path | None) -> Completion:
-        """Return the answer of what is pinned, or of where the query is routed."""
+        """Return the answer of the pinned model, or of the routed one."""
         from semroute import _sync
         from semroute.cli.encoding import command_log, logging_router
         from semroute.dispatch.status import STATE_FILE
@@ -115,18 +115,18 @@ class _Asked:
 
 
 def tier_count(config: Config, completion: Completion) -> int | None:
-    """Return the number of tiers of the cascade that a completion went through; None without one."""
+    """Return the number of tiers of a completion's cascade; None without one."""
     if not completion.tiers:
         return None
     category = None if completion.decision is None else completion.decision.category
     own = config.categories.get(category or "")
     cascade = config.cascade if own is None or own.cascade is None else own.cascade
     highest = max(trial.tier for trial in completion.tiers) + 1
-    return max(len(cascade.tiers), highest)  # a policy on trial may have more
+    return max(len(cascade.tiers), highest)  # a policy under test may have more
 
 
 def as_dict(completion: Completion) -> dict[str, object]:
-    """A completion as JSON-ready values."""
+    """Return a completion as JSON-ready values."""
     return {
         "text": completion.text,
         "model": completion.model,
@@ -162,7 +162,10 @@ def _trial(trial: TierResult) -> dict[str, object]:
 
 
 def summary(completion: Completion, tiers: int | None = None) -> str:
-    """One line for a person: category, tier of so many, model, deployment, tokens, time."""
+    """Return a one-line summary of a completion.
+
+    It has category, tier of how many, model, deployment, tokens and time.
+    """
     decision, usage = completion.decision, completion.usage
     routed = [] if decision is None else [_routed_by(decision)]
     tokens = "tokens not counted" if usage is None else f"{usage.input_tokens} + {usage.output_tokens} tokens"
@@ -178,7 +181,7 @@ def summary(completion: Completion, tiers: int | None = None) -> str:
 
 
 def _routed_by(decision: Decision) -> str:
-    """Its category, or what has decided without one."""
+    """Return the category, or else the strategy that decided."""
     if decision.category is not None:
         return decision.category
     return "no category (fallback)" if decision.is_fallback else f"by {decision.strategy}"
@@ -199,7 +202,7 @@ def _standard_input() -> str:
 
 
 async def _last(events: AsyncIterator[Delta | Completion], echo: AnswerPrinter | None) -> Completion:
-    """Read to the end; pieces of the answer are printed as they come."""
+    """Read a stream to its end, printing the answer's pieces as they come."""
     from semroute.types import Delta
 
     completion: Completion | None = None
@@ -228,7 +231,7 @@ async def _routed(
 async def _direct(
     text: str, config: Config, constraints: Constraints, stream: bool, log: OutcomeLog | None
 ) -> AsyncIterator[Delta | Completion]:
-    """Call what is pinned: no index is opened, and nothing is decided."""
+    """Call the pinned model; no index is opened, and no decision is made."""
     from semroute.dispatch import Dispatcher
     from semroute.dispatch.status import STATE_FILE
     from semroute.router.complete import Recorder, dispatched, pinned_decision

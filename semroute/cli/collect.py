@@ -1,4 +1,4 @@
-"""``semroute collect``: ask every model a sample of queries, within a budget."""
+"""``semroute collect``: answers of every model, within a budget."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _from_log(log_url: str | None, config_path: Path | None) -> Iterator[Asked]:
 
 
 def _drawn(found: Sequence[Asked], sample: int, seed: int) -> list[Asked]:
-    """A sample without repeats, in random order; the same for the same queries and seed."""
+    """Return a sample without repeats, in an order that the seed fixes."""
     from random import Random
 
     once = list({one.text: one for one in found}.values())
@@ -136,7 +136,7 @@ def _drawn(found: Sequence[Asked], sample: int, seed: int) -> list[Asked]:
 def _lacking(
     chosen: Sequence[Asked], models: Sequence[str], known: Mapping[tuple[str, str], frozenset[str]]
 ) -> list[Asked]:
-    """The queries that lack answers, each with the models that lack.
+    """Return the queries without stored answers, each with the models to ask.
 
     An answer does not depend on the task, which for a query of the log is its category and may be another by now. New
     answers go to the task under which the file knows most of the others, so that they make one row.
@@ -159,7 +159,11 @@ def _lacking(
 async def _collect(
     collector: Collector, queries: Sequence[Asked], out: Path
 ) -> tuple[int, int, dict[str, tuple[int, str]]]:
-    """Write every row as it comes; how many queries and answers, and by model how often and why it did not answer."""
+    """Write every row as it arrives, and count the results.
+
+    Returns:
+        Numbers of queries and of answers, and by model the number of failures with a reason.
+    """
     from contextlib import aclosing
 
     from semroute.cli.console import progress_bars

@@ -1,4 +1,4 @@
-"""``semroute config``: validate ``semroute.yaml`` and say what is missing."""
+"""``semroute config`` and ``init``: check or write ``semroute.yaml``."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _problems(path: Path, index: Path | None, *, is_named: bool) -> Sequence[Pro
 
 
 def _compared(config: Config, index: Path | None) -> list[Problem]:
-    """Compare the configuration with the index, the environment and the price list."""
+    """Compare the configuration with index, environment and price list."""
     from semroute.catalog.capabilities import check_catalog
     from semroute.config import Problem
     from semroute.config.check import check_config, check_routing
@@ -96,7 +96,10 @@ def _compared(config: Config, index: Path | None) -> list[Problem]:
 
 
 def _not_shipped(config: Config) -> list[Problem]:
-    """Find categories that there are not, where no index is there and the shipped categories serve."""
+    """Find unknown categories where no index exists.
+
+    The categories are then those that are shipped.
+    """
     from semroute.config.check import unknown_categories
     from semroute.data.categories import shipped_folder
 
@@ -113,7 +116,10 @@ def _classifiers(config: Config) -> list[Problem]:
 
 
 def _trial(config: Config, models: Mapping[str, Sequence[str]] | None) -> Iterator[Problem]:
-    """Lay the policy on trial over the configuration, and read what it names, as a router does."""
+    """Yield problems of the policy under test.
+
+    Applies it to the configuration and loads the files that it names, as a router does.
+    """
     from semroute.config import Problem
     from semroute.config.check import NO_CATEGORY, unknown_categories
     from semroute.config.load import overlaid
@@ -139,7 +145,10 @@ def _trial(config: Config, models: Mapping[str, Sequence[str]] | None) -> Iterat
 
 
 def _unnamed_encoder(config: Config, manifest: Path) -> Iterator[Problem]:
-    """An error where the index asks for a remote or torch encoder that the configuration does not name."""
+    """Yield an error if the index needs an encoder that is not configured.
+
+    That is a remote or torch encoder.
+    """
     from semroute.config import Problem
     from semroute.encoders.registry import config_line, is_named
     from semroute.storage import read_json
@@ -150,16 +159,16 @@ def _unnamed_encoder(config: Config, manifest: Path) -> Iterator[Problem]:
         if line is None or is_named(described, config.encoder):
             return
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return  # it is told of already
+        return  # already reported
     what = "a remote encoder" if described["kind"] == "remote" else "a model on torch"
     yield Problem("error", "encoder", f"the index asks for {what} that is not named here", f"if you trust it: {line}")
 
 
 def _category_models(manifest: Path) -> dict[str, list[str]] | None:
-    """Each category of an index with its models; None where there is no index.
+    """Return each category of an index with its models; None without an index.
 
     Raises:
-        OSError, ValueError: there is a manifest, but it cannot be read.
+        OSError, ValueError: the manifest exists, but cannot be read.
     """
     from semroute.storage import read_json
 
@@ -232,7 +241,7 @@ def init(force: bool, path: Path) -> None:
 
 def _write(path: Path, text: str, force: bool) -> None:
     content = text.encode("utf-8")
-    if force:  # what is there stays, should the disk be full
+    if force:  # an existing file survives a full disk
         with atomic_write(path) as part:
             part.write_bytes(content)
     else:

@@ -1,11 +1,12 @@
-"""Where the command line writes: rich text for people, plain lines for programs.
+"""Console output: rich text for people, plain lines for programs.
 
 Colour is rich's decision: none when the output is not a terminal or ``NO_COLOR`` is set (https://no-color.org).
 
 A terminal obeys control characters, whoever wrote them: a query, an answer or a provider's error may set the clipboard
 (OSC 52), the title or the cursor (https://invisible-island.net/xterm/ctlseqs/ctlseqs.html). All that is printed for
-people passes :func:`visible`, in a pipe as well, whose other end is often a terminal. Programs get the bytes as they
-are: JSON, which escapes them, and an answer that does not go to a terminal.
+(OSC 52), the title or the cursor (https://invisible-island.net/xterm/ctlseqs/ctlseqs.html). All text for people goes
+through :func:`visible`, in a pipe as well, whose other end is often a terminal. Programs get the bytes unchanged: JSON,
+which escapes them, and an answer that does not go to a terminal.
 """
 
 from __future__ import annotations
@@ -38,18 +39,18 @@ if TYPE_CHECKING:
 
 
 _BIDI = "\u202a-\u202e\u2066-\u2069"
-"""Overrides and isolates of writing direction: what is read is not what is there (https://trojansource.codes)."""
+"""Overrides and isolates of writing direction, which can disguise a text (https://trojansource.codes)."""
 _OBEYED = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_BIDI}]")
 """Control characters (ECMA-48: C0 but for tab and newline, DEL, C1) and those of writing direction."""
 _UNESCAPED = re.compile(f"[\x7f-\x9f{_BIDI}]")
-"""Those among them that JSON may hold as they are."""
+"""The control characters that JSON may hold unescaped."""
 _HALF = re.compile("[\ud800-\udfff]")
 
 
 def visible(text: str) -> str:
-    """Return the text with each control character shown instead of obeyed; newlines and tabs stay.
+    """Escape the control characters of a text; newlines and tabs stay.
 
-    ``^[`` stands for escape, in the notation of cat and less; ``<U+202E>`` for what has none.
+    ``^[`` stands for escape, in the notation of cat and less; ``<U+202E>`` for a character without such a notation.
     """
     if _HALF.search(text):
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -62,9 +63,9 @@ def _shown(found: re.Match[str]) -> str:
 
 
 class _SafeConsole(Console):
-    """A console that reads no markup, and sends no control characters but its own.
+    """Console without markup, and without foreign control characters.
 
-    Where it is no terminal a line is as long as what it says, unless ``COLUMNS`` asks for a width.
+    On anything but a terminal a line is as long as its text, unless ``COLUMNS`` asks for a width.
     """
 
     def __init__(self, *, stderr: bool = False) -> None:
@@ -73,41 +74,44 @@ class _SafeConsole(Console):
             return
         if not self.is_terminal:
             self.width = UNBOUNDED
-        elif self.is_dumb_terminal:  # rich takes each of them to have 80 columns
+        elif self.is_dumb_terminal:  # rich takes anything but a terminal to have 80 columns
             with suppress(OSError, ValueError):
                 self.width = os.get_terminal_size(self.file.fileno()).columns or self.width
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Render as rich does, text by text made visible."""
+        """Render as rich does, with all text made visible."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
 
 
 def stdout() -> Console:
-    """The console for results."""
+    """Return the console for results."""
     _write_what_can_be_written(sys.stdout)
     return _SafeConsole()
 
 
 def stderr() -> Console:
-    """The console for progress, notes and errors."""
+    """Return the console for progress, notes and errors."""
     _write_what_can_be_written(sys.stderr)
     return _SafeConsole(stderr=True)
 
 
 def _write_what_can_be_written(stream: object) -> None:
-    """Lone surrogates, or other scripts on an ASCII terminal, become ``?`` and no exception."""
+    """Replace unencodable characters by ``?``.
+
+    These are lone surrogates, or other scripts on an ASCII terminal.
+    """
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")
 
 
 def print_words(console: Console, text: Text, indent: int = 0) -> None:
-    """Print a sentence: at a terminal broken between words, elsewhere in one line.
+    """Print a sentence, wrapped between words at a terminal only.
 
-    A path or a command's word that is longer than a line stays whole, so that it can be copied. All lines but the
+    A path or a word of a command that is longer than a line stays whole, so that it can be copied. All lines but the
     first begin with ``indent`` spaces.
     """
-    # Made visible first: what stands for a control character takes room.
+    # Made visible first: the notation of a control character takes room.
     if visible(text.plain) != text.plain:
         text = Text(visible(text.plain), style=text.style)
     lines = wrapped(text, console.width - indent, whole_words=True) if console.is_terminal else [text]
@@ -116,17 +120,20 @@ def print_words(console: Console, text: Text, indent: int = 0) -> None:
 
 
 def print_error(message: str) -> None:
-    """One red sentence on standard error; a message of several lines keeps them. Never read as markup."""
+    """Print an error in red on standard error, line breaks included.
+
+    It is never read as markup.
+    """
     _print_to_stderr(f"error: {message}", "red")
 
 
 def print_warning(message: str) -> None:
-    """One yellow sentence on standard error."""
+    """Print a warning in yellow on standard error."""
     _print_to_stderr(f"warning: {message}", "yellow")
 
 
 def print_note(message: str) -> None:
-    """One dim sentence on standard error."""
+    """Print a note in dim text on standard error."""
     _print_to_stderr(message, "dim")
 
 
@@ -135,15 +142,18 @@ def _print_to_stderr(message: str, style: str) -> None:
 
 
 def print_line(text: str) -> None:
-    """Plain text for people on standard output, made visible; what the output's encoding cannot write becomes ``?``."""
+    """Print plain text for people on standard output.
+
+    Control characters are made visible; a character that the output's encoding cannot write becomes ``?``.
+    """
     click.echo(_writable(visible(text)))
 
 
 class AnswerPrinter:
-    """Prints a model's answer in pieces as they come: to a terminal made visible, elsewhere as it is.
+    """Printer of a streamed answer: visible on a terminal, else unchanged.
 
-    A character may be split between pieces, so that the end of one may wait for the next. As a context it ends the line
-    of an answer that breaks off, so that the error which follows begins one of its own.
+    A character may be split between pieces, so that the end of one may wait for the next. As a context manager it ends
+    the line of an answer that breaks off, so that the error which follows begins one of its own.
     """
 
     def __init__(self) -> None:
@@ -158,18 +168,18 @@ class AnswerPrinter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None and self._is_open:
-            with suppress(OSError):  # nobody may be there any more to read it
+            with suppress(OSError):  # the reader may have gone already
                 self.end()
 
     def write(self, piece: str) -> None:
-        """Print a piece, but for a half character or a carriage return at its end."""
+        """Print a piece, except a half character or a carriage return at its end."""
         text = self._held + piece
         self._held = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" or text[-1:] == "\r" else ""
         self._is_open = self._is_open or bool(text)
         self._print(text[: len(text) - len(self._held)])
 
     def end(self) -> None:
-        """Print what is left, and the end of the line."""
+        """Print the rest, and the end of the line."""
         held, self._held = self._held, ""
         self._is_open = False
         self._print(f"{held}\n")
@@ -179,24 +189,27 @@ class AnswerPrinter:
             text = visible(text)
         elif _HALF.search(text):
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        click.echo(_writable(text), nl=False, color=True)  # else click takes some of its sequences out
+        click.echo(_writable(text), nl=False, color=True)  # click would strip some of its sequences
 
 
 def print_text(text: str) -> None:
-    """An answer on standard output, as :class:`AnswerPrinter` prints it, and the end of the line."""
+    """Print an answer as :class:`AnswerPrinter` does, and end the line."""
     printer = AnswerPrinter()
     printer.write(text)
     printer.end()
 
 
 def _writable(text: str) -> str:
-    """Return the text with ``?`` for what the encoding of standard output cannot write."""
+    """Replace characters that standard output cannot encode by ``?``."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
 
 
 def print_json(value: object) -> None:
-    """A value as one line of JSON on standard output; escapes control characters and what its encoding cannot write."""
+    """Print a value as one line of JSON on standard output.
+
+    Control characters are escaped, and so are those that the output's encoding cannot write.
+    """
     line = _UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", json_line(value))
     try:
         line.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
@@ -205,14 +218,17 @@ def print_json(value: object) -> None:
     click.echo(line)
 
 
-# The log that a command reads.
+# Opening the log that a command reads.
 
 
 def read_log(log_url: str | None, config_path: Path | None) -> tuple[OutcomeLog, Config]:
-    """The log that ``--log`` and ``--config`` name, which must be there, and the configuration.
+    """Open the existing log of ``--log`` and ``--config``.
+
+    Returns:
+        The log and the configuration.
 
     Raises:
-        StateError: there is none, or it cannot be opened.
+        StateError: there is no log, or it cannot be opened.
         ConfigError: the configuration, or the address, cannot be used.
     """
     from pydantic import ValidationError
@@ -233,16 +249,16 @@ def read_log(log_url: str | None, config_path: Path | None) -> tuple[OutcomeLog,
     return open_log(section, os.environ, must_exist=True), config
 
 
-# Options that several commands share, so that they are spelt and explained alike.
+# Options that several commands share, so that they have the same spelling and help.
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class NumberRange(click.FloatRange):
-    """A range of numbers, and "nan" is none."""
+    """Range of numbers that rejects "nan"."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number."""
+        """Return the number."""
         found: float = super().convert(value, param, ctx)
         if math.isnan(found):
             self.fail(f"{value!r} is no number", param, ctx)
@@ -250,10 +266,10 @@ class NumberRange(click.FloatRange):
 
 
 class NameChoice(click.Choice[str]):
-    """A choice among names; an unknown one gets the one that was meant."""
+    """Choice among names; an unknown name gets a suggestion."""
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
-        """Name the choices, and the nearest."""
+        """Return the message with the choices and the nearest name."""
         from semroute.text.names import did_you_mean
 
         said = super().get_invalid_choice_message(value, ctx)
@@ -326,7 +342,7 @@ def _names(context: click.Context, parameter: click.Parameter, value: str | None
 
 
 def names_option(flag: str, help: str) -> Callable[[Function], Function]:
-    """An option of names with commas between them: ``tuple[str, ...] | None``."""
+    """Return an option for comma-separated names: ``tuple[str, ...] | None``."""
     return click.option(flag, metavar="A,B", callback=_names, help=help)
 
 
@@ -352,11 +368,14 @@ seed_option = click.option(
 """``seed: int``."""
 
 HEADS = ("linear", "neighbours", "clusters", "boosting", "forest")
-"""Names of :func:`semroute.learn.query_quality.estimators`, which imports too much to be asked for a help text."""
+"""Names of :func:`semroute.learn.query_quality.estimators`; importing that is too slow for a help text."""
 
 
 def choose_heads(*more: str) -> Callable[[Function], Function]:
-    """``heads: tuple[str, ...]``; empty for all. ``more`` are names beside :data:`HEADS`."""
+    """Return the option ``heads: tuple[str, ...]``; empty means all.
+
+    ``more`` are names besides :data:`HEADS`.
+    """
     return click.option(
         "--head",
         "heads",
@@ -373,12 +392,12 @@ no_log_option = click.option(
 )
 
 
-# A bar for each step of long work, on standard error; nothing where that is not a terminal.
+# Progress bars of long work on standard error; none unless that is a terminal.
 
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Hand out a function of step, done and total that draws the steps, one line each."""
+    """Yield a function of step, done and total that draws a bar for each step."""
     console = stderr()
     columns = (
         TextColumn("{task.description:<18}", markup=False),
@@ -392,7 +411,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         def show(step: str, done: int, total: int) -> None:
             if step not in tasks:
                 tasks[step] = bars.add_task(step, total=None, count="")
-            # Without a total the bar pulses: what has only one part shows that it is alive.
+            # Without a total the bar pulses: a step of one part still shows progress.
             count = f"{done:,}/{total:,}" if total > 1 else ""
             bars.update(tasks[step], completed=done, total=total if done or total > 1 else None, count=count)
 
@@ -411,12 +430,12 @@ else:  # generic only in newer releases of click
 
 
 class Moment(_Base):
-    """``7d`` (seven days ago; also s, m, h, w), or an ISO 8601 date or time; one without a zone is UTC."""
+    """Point in time: ``7d`` ago (also s, m, h, w) or ISO 8601; default UTC."""
 
     name = "time"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """A time with its zone."""
+        """Return a time with its zone."""
         if isinstance(value, datetime):
             return value
         words = str(value).strip()

@@ -1,4 +1,4 @@
-"""What ``semroute report --policy`` adds: whether the policy still fits what comes."""
+"""Drift of the traffic from a tuned policy, for ``semroute report``."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from semroute.types import LoggedOutcome
 
 MOST = 2_000
-"""Newest queries that are embedded."""
+"""Number of the newest queries that are embedded."""
 
 
 def read_baseline(folder: Path) -> DriftBaseline:
-    """What a policy was tuned on.
+    """Return the baseline of drift stored with a policy.
 
     Raises:
         ArtifactError: the folder holds no policy.
@@ -46,11 +46,11 @@ def read_baseline(folder: Path) -> DriftBaseline:
 
 @dataclass(slots=True)
 class Recent:
-    """What drift is told by, kept while a log is read for something else.
+    """Recent queries, feedback and costs for drift, collected from a log.
 
     Attributes:
-        after: when the policy was tuned: what was logged before tells nothing of it; None takes all.
-        texts: newest different queries, by normalised text, of those whose text the log keeps.
+        after: when the policy was tuned; earlier outcomes are ignored. None takes all.
+        texts: newest different queries, by normalised text, of those with a logged text.
         feedback: judgements of answers, by query: their sum and how many they are.
         costs: USD of queries.
     """
@@ -61,7 +61,7 @@ class Recent:
     costs: array[float] = field(default_factory=lambda: array("d"))
 
     def seen(self, outcomes: Iterable[LoggedOutcome]) -> Iterator[LoggedOutcome]:
-        """Hand outcomes on as they come."""
+        """Collect outcomes while yielding them unchanged."""
         for outcome in outcomes:
             if self.after is None or outcome.at >= self.after:
                 self._take(outcome)
@@ -84,7 +84,10 @@ class Recent:
 
 
 def measure(baseline: DriftBaseline, recent: Recent, index: Path | None, config_path: Path | None) -> Drift:
-    """The drift of what came lately; queries are embedded where the log keeps their text and the index is the same."""
+    """Return the drift of recent queries.
+
+    Queries are embedded where the log has their text and the index is the same.
+    """
     import numpy as np
 
     from semroute.cli.encoding import Encoding
@@ -97,18 +100,18 @@ def measure(baseline: DriftBaseline, recent: Recent, index: Path | None, config_
     own = encoding.index_fingerprint
     if recent.texts and own == baseline.index:
         names, _ = encoding.thresholds
-        # The policy may have moved the thresholds: what fits is told by those of then.
+        # The policy may have moved the thresholds: the fit is measured by those of its tuning.
         thresholds = np.array([baseline.thresholds[name] for name in names])
         found = encoding.scores(encoding.encoder.encode(list(recent.texts.values())))
         scores, below = encoding.best_of(found, thresholds)
-    # Ten judgements of one query are one draw.
+    # Ten ratings of one query are one sample.
     feedback = [total / count for total, count in recent.feedback.values()]
     prices = {model: (price.input, price.output) for model, price in known_prices(None, config_path).items()}
     return drift(baseline, scores, below, feedback, recent.costs, prices, index=own)
 
 
 def drift_dict(found: Drift) -> dict[str, Any]:
-    """JSON-ready."""
+    """Return drift as JSON-ready values."""
     from semroute.evaluate.metrics import finite
 
     told = finite(asdict(found))
@@ -117,7 +120,7 @@ def drift_dict(found: Drift) -> dict[str, Any]:
 
 
 def drift_table(compared: Compared) -> DataTable:
-    """Then and now."""
+    """Return a table of the figures at tuning and now."""
     from rich.text import Text
 
     from semroute.cli.tables import plain_table

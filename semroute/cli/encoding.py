@@ -1,4 +1,7 @@
-"""Vectors and token counts for commands that read outcomes; the encoder is opened when it is first needed."""
+"""Encoder, router and artifacts of a command, and training inputs.
+
+The encoder is opened when it is first needed.
+"""
 
 from __future__ import annotations
 
@@ -34,19 +37,18 @@ if TYPE_CHECKING:
 
 
 _NO_SCORES = ("examples", "fit", "vectors")
-"""Files of an index that a score does not follow from."""
+"""Files of an index that do not affect a score."""
 
 
 class Encoding:
-    """The encoder and the categories that ``--index`` and ``--config`` name.
+    """Encoder and categories of ``--index`` and ``--config``, opened lazily.
 
-    Without an index the encoder is the one that an index would be built with, and there are no categories: nothing is
-    built to embed.
+    Without an index the encoder is that of a new index, and there are no categories: nothing is built to embed.
 
     Args:
         index: folder of the index artifact.
         config_path: the configuration.
-        shipped: whether the index of the shipped categories counts where it was built already.
+        shipped: whether an index of the shipped categories counts, if it is built already.
     """
 
     def __init__(self, index: Path | None, config_path: Path | None, *, shipped: bool = False) -> None:
@@ -77,7 +79,7 @@ class Encoding:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder, opened once."""
+        """Return the encoder, opened once."""
         from semroute.router.load import open_encoder
 
         if self._artifact is not None:
@@ -88,21 +90,24 @@ class Encoding:
 
     @cached_property
     def _work(self) -> Path:
-        """A folder for the files of an encoder that no index holds; it goes with this object."""
+        """Return a temporary folder for encoder files, removed with this object."""
         folder = mkdtemp(prefix="semroute-")
         finalize(self, rmtree, folder, ignore_errors=True)
         return Path(folder)
 
     @cached_property
     def categories(self) -> Matrix:
-        """``(c, d)`` unit rows, the middle of each category of the index; none where there is no index."""
+        """Return ``(c, d)`` unit rows: category centroids; none without an index."""
         if self._scorer is None:
             return np.zeros((0, self.encoder.dimensions), np.float32)
         return self._scorer.prototypes.centroids()
 
     @cached_property
     def thresholds(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-        """The categories of the index, and ``(c,)`` their thresholds; the configuration's go over the index's."""
+        """Return the categories, and ``(c,)`` their thresholds.
+
+        Thresholds of the configuration override those of the index.
+        """
         if self._artifact is None:
             return (), np.zeros(0)
         entries, own = self._artifact.manifest.categories, self._config.categories
@@ -112,7 +117,10 @@ class Encoding:
 
     @property
     def index_fingerprint(self) -> str:
-        """SHA-256, in hex, of what scores follow from: categories, encoder, prototypes and head."""
+        """Return the SHA-256, in hex, of all that determines scores.
+
+        These are categories, encoder, prototypes and head.
+        """
         if self._artifact is None:
             return digest_of(["no index"])
         manifest = self._artifact.manifest
@@ -120,13 +128,16 @@ class Encoding:
         return digest_of([*manifest.categories, *kept, repr(manifest.weight)])
 
     def scores(self, vectors: Matrix) -> Matrix:
-        """``(n, c)`` scores of the index's categories for ``(n, d)`` vectors of its encoder."""
+        """Return ``(n, c)`` category scores of ``(n, d)`` vectors."""
         if self._scorer is None:
             return np.zeros((len(vectors), 0), np.float32)
         return self._scorer.scores(vectors)
 
     def both_scores(self, queries: Sequence[str], vectors: Matrix) -> BothScores:
-        """Scores of ``n`` queries, of which the ``(n, d)`` vectors are, by each stage of the index."""
+        """Return scores of ``n`` queries by each stage of the index.
+
+        ``vectors`` are their ``(n, d)`` vectors.
+        """
         from semroute.index import BothScores
 
         first = None if self._first is None else self._first.scorer.scores(self._first.encoder.encode(queries))
@@ -134,7 +145,7 @@ class Encoding:
 
     @property
     def bar(self) -> float:
-        """The sureness from which on the first stage answers; out of reach where the index has none."""
+        """Return the first stage's accept threshold; unreachable without a stage."""
         return float("inf") if self._first is None else self._first.bar
 
     @cached_property
@@ -150,9 +161,9 @@ class Encoding:
         return None if self._artifact is None else open_scorer(self._artifact)
 
     def best_of(self, scores: Matrix, thresholds: NDArray[np.float64]) -> tuple[Matrix, NDArray[np.bool_]]:
-        """``(n,)`` the best category's score of each row, and whether it stays below the ``(c,)`` thresholds.
+        """Return ``(n,)`` best scores, and whether each is below its threshold.
 
-        Without any category the score is 0, and below.
+        ``thresholds`` are ``(c,)``. Without any category the score is 0, and below.
         """
         if not len(thresholds):
             return np.zeros(len(scores), np.float32), np.ones(len(scores), np.bool_)
@@ -162,11 +173,11 @@ class Encoding:
 
     @cached_property
     def tokenizer(self) -> str:
-        """What counts tokens, for people."""
+        """Return the name of the token counter, for people."""
         return f"the tokenizer of {self.encoder.name}" if self._tokens is not None else "a rough estimate by characters"
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """The tokens of each text, by the encoder's tokenizer; of an encoder that has none here, roughly."""
+        """Return each text's tokens; an estimate for encoders without a tokenizer."""
         if self._tokens is not None:
             return [len(ids) for ids in self._tokens(texts)]
         from semroute.catalog.tokens import estimate_text_tokens
@@ -178,23 +189,25 @@ class Encoding:
         from semroute.encoders.onnx import Tokens
 
         path = getattr(getattr(self.encoder, "encoder", self.encoder), "tokenizer_path", None)
-        # Counted to the end, however long the text is.
+        # Counted without truncation, however long the text is.
         return None if path is None else Tokens(path, max_tokens=1 << 30, special=False)
 
     def vectors(self, queries: Sequence[str], store: Path | None, progress: Progress) -> Matrix:
-        """``(n, d)`` vectors, from ``store`` where it holds those of these queries; else made, and kept there.
+        """Return ``(n, d)`` vectors, from ``store`` if it has them, else computed.
+
+        Computed vectors are saved to ``store``.
 
         Args:
             queries: ``n`` texts.
             store: a ``.npz`` file; None keeps nothing.
-            progress: called with what is done and how many of how many are.
+            progress: called with a step's name, the number done and the total.
 
         Raises:
             InputError: ``store`` cannot be read or written.
         """
         from semroute.learn.artifact import embed
 
-        # Of these queries and of this encoder: another index has other vectors for the same queries.
+        # The key covers queries and encoder: another index has other vectors for the same queries.
         print_of = digest_of([self.encoder.fingerprint, *queries])
         if store is not None and store.exists():
             found = _stored(store, print_of)
@@ -225,7 +238,7 @@ def _keep(store: Path, print_of: str, vectors: Matrix) -> None:
         raise InputError(f"{store}: the vectors cannot be written ({error.strerror or error})") from error
 
 
-# The artifact that a command works on, with a bar where it has to be built first.
+# The artifact that a command works on, with a progress bar if it must be built first.
 
 
 def open_router(
@@ -235,7 +248,10 @@ def open_router(
     state_file: Path | None = None,
     log: OutcomeLog | Literal[False] = False,
 ) -> Router:
-    """The router that ``--index`` and ``--config`` name; the shipped categories' where there is none."""
+    """Open the router of ``--index`` and ``--config``.
+
+    Without an index it is that of the shipped categories.
+    """
     from semroute.cli.console import progress_bars
     from semroute.router import Router
 
@@ -247,9 +263,9 @@ def open_router(
 def logging_router(
     index: Path | None, config_path: Path | None, *, state_file: Path | None = None, is_wanted: bool = True
 ) -> Iterator[Router]:
-    """The router of a command that answers queries: their outcomes are kept unless the configuration says otherwise.
+    """Open a router that logs outcomes, unless configured otherwise.
 
-    ``is_wanted`` is False where the command's user says that nothing is to be kept, which goes over the configuration.
+    ``is_wanted`` is False where the command's user disables the log, which overrides the configuration.
     """
     from semroute.config import load_config
 
@@ -259,7 +275,10 @@ def logging_router(
 
 @contextmanager
 def command_log(config: Config, *, is_wanted: bool = True) -> Iterator[OutcomeLog | None]:
-    """The log of a command that answers queries; one that cannot be opened is reported, and stops nobody."""
+    """Open the log of a command that answers queries.
+
+    A log that cannot be opened is reported, and does not stop the command.
+    """
     from semroute.cli.console import print_warning
     from semroute.errors import MissingExtraError, StateError
 
@@ -279,7 +298,7 @@ def command_log(config: Config, *, is_wanted: bool = True) -> Iterator[OutcomeLo
 
 
 def own_artifact(index: Path | None, config: Config) -> Artifact:
-    """The user's artifact, for a command that changes it; never the shared one of the shipped categories.
+    """Open the user's artifact for a change; never the shared shipped one.
 
     Raises:
         ArtifactError: there is none, or it cannot be used.
@@ -291,7 +310,7 @@ def own_artifact(index: Path | None, config: Config) -> Artifact:
 
 
 def any_artifact(index: Path | None, config_path: Path | None) -> Artifact:
-    """The artifact that would serve, for a command that only looks; the shipped categories' where there is none.
+    """Open the serving artifact for reading; by default the shipped one.
 
     Raises:
         ArtifactError: it cannot be used.
@@ -305,20 +324,20 @@ def any_artifact(index: Path | None, config_path: Path | None) -> Artifact:
         return open_artifact(locate_index(index, load_config(config_path)) or shipped_index(progress))
 
 
-# What ``semroute train`` reads, made ready to be trained on.
+# Training inputs of ``semroute train``.
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSource:
-    """What the command was told.
+    """Inputs and options of ``semroute train``.
 
     Attributes:
         outcomes: files of outcomes.
         prices: file of prices; None takes those of the configuration.
         models: names; None takes all.
-        most: queries to train on; a sample is drawn of more.
+        most: maximum number of queries to train on; of more, a sample is drawn.
         seed: of the sample.
-        store: where vectors are kept.
+        store: file of cached vectors.
     """
 
     outcomes: Sequence[Path]
@@ -331,13 +350,13 @@ class TrainSource:
 
 @dataclass(frozen=True, slots=True)
 class TrainInputs:
-    """What is trained on.
+    """Training data, and what was left out of it.
 
     Attributes:
         rows: queries, vectors and quality.
         setting: encoder, categories and expected costs.
-        costs: what the rows did cost.
-        left_out: rows of the files that are not among them.
+        costs: costs of the rows.
+        left_out: number of rows in the files that are not used.
     """
 
     rows: TrainingRows
@@ -346,12 +365,15 @@ class TrainInputs:
     left_out: int
 
     def worth(self, trained: TrainedQueries) -> Worth | None:
-        """The value at which the classifier's choices are as good as the best single model, on left-out rows."""
+        """Return the value at which the classifier matches the best single model.
+
+        It is measured on out-of-fold rows.
+        """
         from semroute.evaluate.replay import asked_tokens
         from semroute.learn.query_quality import matching_value
 
         table, judged = self.costs.table, trained.judged
-        # Without tasks: who routes a query does not know its task.
+        # Without tasks: at routing time a query's task is unknown.
         expected = self.setting.costs.expected(asked_tokens(table.queries))[judged]
         quality, paid = self.rows.quality[judged], table.cost[judged].astype("float64")
         return matching_value(trained.left_out, quality, paid, expected)

@@ -1,4 +1,4 @@
-"""``semroute estimate``: a month's bill from requests, before any model was called."""
+"""``semroute estimate``: a month's bill, before any model is called."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 SHOWN_ERRORS = 5
-"""Rows that are named of those that cannot be read; the rest is counted."""
+"""Unreadable rows that are named; the rest is counted."""
 
 
 @click.command()
@@ -124,7 +124,7 @@ def pool_of(router: Router, config: Config, prices: Mapping[str, Price]) -> Pric
 
 
 def print_bill(console: Console, made: Estimate, pool: PricedPool, source: str, assumed: Iterable[str]) -> None:
-    """Print the tables, what they rest on, and what is missing."""
+    """Print the tables, their assumptions and their gaps."""
     from semroute.cli.console import print_warning
     from semroute.workflows.assumptions import gaps
 
@@ -137,14 +137,14 @@ def print_bill(console: Console, made: Estimate, pool: PricedPool, source: str, 
 
 
 class _Failed:
-    """Rows that cannot be read: the first ones, and the number of all."""
+    """Unreadable rows: the first ones, and the number of all."""
 
     def __init__(self) -> None:
         self.rows = 0
         self.first: list[SemrouteError] = []
 
     def count_all(self, tally: EstimateTally, router: Router, rows: Iterable[RequestRow | SemrouteError]) -> None:
-        """Add all requests to the tally; a bar shows on a terminal that it is at work."""
+        """Add all requests to the tally, with a progress bar at a terminal."""
         from semroute.cli.console import progress_bars
         from semroute.errors import SemrouteError
         from semroute.workflows.estimate import tally_requests
@@ -165,7 +165,7 @@ class _Failed:
 
 
 def _prices(given: Sequence[str], path: Path | None) -> dict[str, Price]:
-    """Return the prices of the file, and over them those of the options.
+    """Return the prices of the file, overridden by those of the options.
 
     Raises:
         DataError: the file cannot be used.
@@ -193,7 +193,7 @@ def _price(text: str) -> tuple[str, Price]:
 
 
 def escalation_of(tally: EstimateTally, config: Config) -> Escalation:
-    """Return the rate of the log, where it has one for these tiers; else the assumption."""
+    """Return the log's escalation rate for these tiers; else the default."""
     from semroute.workflows.escalation import ASSUMED, logged_escalation
 
     if not tally.has_cascade or config.log.enabled is False:
@@ -213,7 +213,7 @@ def _unused(prices: Mapping[str, Price], made: Estimate, pool: PricedPool) -> li
 
 
 def _left_out(config: Config, tally: EstimateTally) -> list[str]:
-    """Return what of the configuration has no part in the figures."""
+    """Return the parts of the configuration that the figures ignore."""
     found = [] if config.judge.model is None else ["the judge is not asked, since that calls a model"]
     if config.trial.policy is not None:
         found.append("the policy on trial has no say")
@@ -231,7 +231,7 @@ def _shown(requests: Path) -> str:
 # The tables of ``semroute estimate``, within 80 columns.
 
 MOST = 12
-"""Models of a table; --json has all."""
+"""Models shown in a table; --json has all."""
 
 
 def estimate_parts(estimate: Estimate, source: str) -> Iterator[RenderableType]:
@@ -245,7 +245,7 @@ def estimate_parts(estimate: Estimate, source: str) -> Iterator[RenderableType]:
 
 
 def headline(estimate: Estimate, source: str) -> DataTable:
-    """Show the requests, their tokens and the share without a category."""
+    """Return requests, their tokens, and the share without a category."""
     rows = "" if estimate.rows == estimate.requests else f" in {estimate.rows:,} rows"
     month = "" if estimate.month is None else f"; {estimate.month.requests:,.0f} a month ({estimate.month.source})"
     return figures(
@@ -256,7 +256,7 @@ def headline(estimate: Estimate, source: str) -> DataTable:
 
 
 def shares_table(estimate: Estimate, shares: Sequence[ModelShare], first: str) -> DataTable:
-    """Show requests, price and cost by model."""
+    """Return requests, price and cost by model."""
     table = plain_table("share", "requests", "$/M in", "out", _unit(estimate), first=first)
     for share in shares[:MOST]:
         table.add_row(
@@ -273,7 +273,7 @@ def shares_table(estimate: Estimate, shares: Sequence[ModelShare], first: str) -
 
 
 def bills_table(estimate: Estimate) -> DataTable:
-    """Show the bill now, routed and with a cascade."""
+    """Return the bill now, routed and with a cascade."""
     table = plain_table(_unit(estimate), "saved", first="bill")
     table.add_row(f"now: {_now(estimate)}", _usd(estimate, estimate.now_usd), "")
     table.add_row("routed", _usd(estimate, estimate.routed_usd), percent(estimate.saved(estimate.routed_usd)))
@@ -289,7 +289,7 @@ def bills_table(estimate: Estimate) -> DataTable:
 
 
 def sentences(said: Iterable[str]) -> Table:
-    """Show what figures rest on, a sentence each."""
+    """Return a table of assumptions, a sentence each."""
     table = Table.grid(padding=(0, 1))
     for sentence in said:
         table.add_row(Text("*", style="dim"), Text(sentence, style="dim"))

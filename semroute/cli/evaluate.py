@@ -1,4 +1,4 @@
-"""``semroute evaluate``: an index against labelled queries."""
+"""``semroute evaluate`` and ``tune``: an index on labelled queries."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from semroute.workflows.measure import Measurement
 
 
-# List wrongly decided queries in a file, in JSON and on the terminal.
+# Misrouted queries in a file, in JSON and on the terminal.
 
 SHOWN = 10
-"""On a terminal; --errors and --json have all."""
+"""Misrouted queries shown on a terminal; --errors and --json have all."""
 
 
 def _writable(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
-    """Refuse an unwritable file before minutes are spent."""
+    """Reject an unwritable file before minutes are spent."""
     if value is not None and (value.is_dir() or not value.absolute().parent.is_dir()):
         raise click.BadParameter(
             f"{value} cannot be written: name a file in a folder that is there", context, parameter
@@ -61,7 +61,7 @@ errors_option = click.option(
 def mistake_dicts(
     mistakes: Sequence[Mistake], rows: Sequence[LabelledQuery], artifact: Artifact, encoder: Encoder
 ) -> list[dict[str, Any]]:
-    """Convert wrong queries to JSON-ready values with nearest examples.
+    """Convert misrouted queries to JSON-ready values with nearest examples.
 
     None stands for out of scope.
 
@@ -86,10 +86,10 @@ def mistake_dicts(
 
 
 def write_errors(path: Path, errors: Sequence[Mapping[str, Any]]) -> None:
-    """Write wrong queries atomically, one a line.
+    """Write misrouted queries atomically, one per line.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the file cannot be written.
     """
     from semroute.cli.console import print_note
     from semroute.errors import InputError
@@ -104,11 +104,11 @@ def write_errors(path: Path, errors: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_errors(errors: Sequence[Mapping[str, Any]], count: int) -> None:
-    """Print the first wrong queries with their nearest examples.
+    """Print the first misrouted queries with their nearest examples.
 
     Args:
         errors: the first of them, :data:`SHOWN` at most are printed.
-        count: how many there are.
+        count: number of all misrouted queries.
     """
     from rich.text import Text
 
@@ -181,7 +181,7 @@ def evaluate(
 
 
 def as_dict(measured: Measurement) -> dict[str, object]:
-    """A measurement as JSON-ready values."""
+    """Return a measurement as JSON-ready values."""
     latency = measured.latency
     return {
         **evaluation_dict(measured.evaluation),
@@ -191,7 +191,10 @@ def as_dict(measured: Measurement) -> dict[str, object]:
 
 
 def evaluation_dict(evaluation: Evaluation) -> dict[str, object]:
-    """An evaluation as JSON-ready values; ``confusion`` has a last row and column for out of scope."""
+    """Return an evaluation as JSON-ready values.
+
+    ``confusion`` has a last row and column for out of scope.
+    """
     return {
         "n": evaluation.n,
         "accuracy": evaluation.accuracy,
@@ -220,13 +223,13 @@ def _print_measurement(measured: Measurement) -> None:
 # The tables of ``semroute evaluate``.
 
 MOST_COLUMNS = 15
-"""Categories up to which a confusion matrix fits a terminal; beyond, its worst cells are listed."""
+"""Categories up to which a confusion matrix fits a terminal; with more, its worst cells are listed."""
 WORST = 15
 REJECTED = "out of scope"
 
 
 def category_figures(evaluation: Evaluation) -> DataTable:
-    """Precision, recall and F1 of each category, thresholds applied."""
+    """Return precision, recall and F1 by category, thresholds applied."""
     table = plain_table("precision", "recall", "F1", "queries")
     for name, row in evaluation.per_category.items():
         shares = (percent(row[key]) if row["n"] else "-" for key in ("precision", "recall", "f1"))
@@ -235,7 +238,7 @@ def category_figures(evaluation: Evaluation) -> DataTable:
 
 
 def confusion_table(evaluation: Evaluation) -> RenderableType:
-    """The confusion matrix, or where it is too wide for a terminal the most frequent mistakes."""
+    """Return the confusion matrix, or its worst cells if it is too wide."""
     if len(evaluation.per_category) > MOST_COLUMNS:
         return _worst(evaluation)
     names = [*evaluation.per_category, REJECTED]
@@ -248,7 +251,7 @@ def confusion_table(evaluation: Evaluation) -> RenderableType:
 
 
 def headline(measured: Measurement) -> DataTable:
-    """The figures for all queries together."""
+    """Return the figures for all queries together."""
     evaluation, latency = measured.evaluation, measured.latency
     low, high = evaluation.accuracy_interval
     answered = measured.answered_first
@@ -363,7 +366,7 @@ def tune(
 
 
 def report_dict(report: TuneReport) -> dict[str, object]:
-    """A tuning as JSON-ready values; ``after`` is cross-fitted."""
+    """Return a tuning as JSON-ready values; ``after`` is cross-fitted."""
 
     return {
         "before": evaluation_dict(report.before),
@@ -378,7 +381,7 @@ CROSS_FITTED = "* cross-fitted: each query judged by thresholds chosen without i
 
 
 def figures_table(report: TuneReport) -> DataTable:
-    """What tuning does to the figures; :data:`CROSS_FITTED` explains it."""
+    """Return the figures before and after tuning; see :data:`CROSS_FITTED`."""
     from semroute.cli.tables import number, percent, plain_table
 
     table = plain_table("before", "after*", first="figure")
@@ -393,7 +396,7 @@ def figures_table(report: TuneReport) -> DataTable:
 
 
 def thresholds_table(report: TuneReport) -> DataTable:
-    """Each category's threshold, old and new."""
+    """Return each category's threshold, old and new."""
     from rich.text import Text
 
     from semroute.cli.tables import number, plain_table

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from semroute.data.importing.writing import Gathered, Written
 
 MOST_SHOWN = 30
-"""Categories in the table; --json has all."""
+"""Categories shown in the table; --json has all."""
 
 
 @click.command("import")
@@ -95,7 +95,7 @@ def import_data(
 
 
 def as_dict(gathered: Gathered, written: Written) -> dict[str, object]:
-    """Convert an import to JSON-ready values."""
+    """Return an import as JSON-ready values."""
 
     def findings(found: tuple[Finding, ...]) -> list[dict[str, object]]:
         return [{"message": one.message, "path": str(one.path), "line": one.line} for one in found]

@@ -1,4 +1,8 @@
-"""``semroute add`` and ``semroute remove``: change an index without embedding what it holds."""
+"""Commands that build, change and inspect an index.
+
+``semroute build-index``, ``semroute inspect``, and ``semroute add`` and ``semroute remove``, which change an index
+without embedding its examples again.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +88,7 @@ def remove(
 
 
 def _texts(word: str, category: str) -> Sequence[str]:
-    """The examples of a file, or the word itself."""
+    """Return the examples of a file, or the argument itself as an example."""
     from semroute.data.categories import READERS, read_category_file
     from semroute.data.examples import Notes, combined, way_on
     from semroute.errors import DataError
@@ -92,7 +96,7 @@ def _texts(word: str, category: str) -> Sequence[str]:
     path = Path(word)
     if path.suffix.lower() not in READERS and len(word.split()) == 1 and path.suffix and _exists(path):
         raise DataError(f"a file of examples is one of {', '.join(READERS)}; {way_on(path)}", path=path)
-    # "fix my main.txt" is an example; a lone word that ends like a file is one, there or not.
+    # "fix my main.txt" is an example; a single word with a file's suffix is a file, whether it exists or not.
     if path.suffix.lower() not in READERS or (len(word.split()) > 1 and not _exists(path)):
         return [word]
     notes = Notes(path)
@@ -155,7 +159,7 @@ def _as_dict(changed: Changed) -> dict[str, object]:
     }
 
 
-# ``semroute inspect``: what an index holds, and which of its categories overlap.
+# ``semroute inspect``: contents of an index, and its overlapping categories.
 
 SHOWN = 5
 """Pairs shown on a terminal; --json has all."""
@@ -183,7 +187,7 @@ def inspect(index: Path | None, config_path: Path | None, as_json: bool) -> None
 
 
 def overlap_dict(pair: NamedOverlap) -> dict[str, object]:
-    """A pair of overlapping categories as JSON-ready values."""
+    """Return a pair of overlapping categories as JSON-ready values."""
     worst = [{"query": w.query, "own_similarity": w.own, "similarity": w.other, "nearest": w.rival} for w in pair.worst]
     return {
         "category": pair.category,
@@ -228,7 +232,7 @@ def _facts(artifact: Artifact) -> RenderableType:
 
 
 def first_stage(entry: FirstStageEntry) -> str:
-    """The first stage's encoder, scores and figures."""
+    """Return the first stage's encoder, scores and figures as text."""
 
     encoder = f"{entry.encoder.get('name')} ({entry.encoder.get('kind')}, {entry.dimensions} dimensions)"
     scores = f"{1 - entry.weight:.0%} similarity, {entry.weight:.0%} {entry.head or 'no'} head"
@@ -236,7 +240,7 @@ def first_stage(entry: FirstStageEntry) -> str:
 
 
 def held_out(manifest: Manifest) -> str:
-    """The figures that the build measured on held-out examples."""
+    """Return the build's figures on held-out examples as text."""
     from semroute.cli.tables import number, percent
 
     report = manifest.validation
@@ -277,11 +281,11 @@ def _worst(pair: NamedOverlap) -> RenderableType:
     return table
 
 
-# A manifest as JSON-ready values, and in words.
+# A manifest as JSON-ready values, and as sentences.
 
 
 def manifest_dict(artifact: Artifact) -> dict[str, object]:
-    """What an artifact holds, without probes and hashes."""
+    """Return the contents of an artifact, without probes and hashes."""
     manifest = artifact.manifest
     return {
         "path": str(artifact.folder),
@@ -299,7 +303,7 @@ def manifest_dict(artifact: Artifact) -> dict[str, object]:
 
 
 def first_stage_dict(entry: FirstStageEntry) -> dict[str, object]:
-    """A first stage, without probes."""
+    """Return a first stage as JSON-ready values, without probes."""
     return {
         "encoder": dict(entry.encoder),
         "dimensions": entry.dimensions,
@@ -313,7 +317,7 @@ def first_stage_dict(entry: FirstStageEntry) -> dict[str, object]:
 
 
 def first_stage_figures(entry: FirstStageEntry) -> str:
-    """What a first stage does on the queries that its bar was chosen on."""
+    """Return a first stage's figures on its validation queries as text."""
     report = entry.validation
     slips = report.get("slips")
     return (
@@ -324,7 +328,7 @@ def first_stage_figures(entry: FirstStageEntry) -> str:
 
 
 def left_out(manifest: Manifest) -> str:
-    """Why an index has no first stage although it was asked for."""
+    """Return the reason why a requested first stage was left out."""
     report = manifest.validation.get("first_stage_left_out", {})
     if not report.get("queries"):
         return "too few examples to choose the bar of a first stage on: it was left out"
@@ -339,12 +343,12 @@ def _chosen_on(report: Mapping[str, object]) -> str:
 
 
 def bytes_of(artifact: Artifact) -> int:
-    """Bytes of the artifact's files on disk."""
+    """Return the size of the artifact's files on disk, in bytes."""
     return sum(path.stat().st_size for path in set(artifact.files.values()))
 
 
 def validated(manifest: Manifest) -> str:
-    """How the build chose, in one sentence."""
+    """Return the validation method of the build, in one sentence."""
     report = manifest.validation
     held = report.get("held_out")
     if not held:
@@ -359,17 +363,20 @@ def validated(manifest: Manifest) -> str:
 
 
 def changed(manifest: Manifest) -> str:
-    """How many examples changed since all were fitted together; empty where none did."""
+    """Return the number of examples changed since the last full fit as text.
+
+    Empty if there are none.
+    """
     count = manifest.validation.get("changed_since_full_fit")
     if not isinstance(count, int) or count == 0:
         return ""
     return f'; {count:,} examples changed since the last full fit, "semroute build-index" makes one'
 
 
-# ``semroute build-index``: from a folder of category files to an index.
+# ``semroute build-index``: an index from a folder of category files.
 
 OF_A_KIND = 10
-"""Warnings of one kind that are printed: a thousand categories of four examples have a thousand."""
+"""Warnings printed of one kind: a thousand categories of four examples have a thousand."""
 
 
 @click.command()
@@ -484,7 +491,7 @@ def _warn(built: Built, config: Config, *, first_stage: bool) -> None:
 
 
 def as_dict(built: Built, source: Path, seconds: float) -> dict[str, object]:
-    """A finished build as JSON-ready values."""
+    """Return a finished build as JSON-ready values."""
     from semroute.cli.evaluate import report_dict
 
     return {
@@ -497,7 +504,10 @@ def as_dict(built: Built, source: Path, seconds: float) -> dict[str, object]:
 
 
 def capped(findings: Sequence[Finding]) -> list[str]:
-    """The findings as lines, at most :data:`OF_A_KIND` of those that differ only in names, quotations and numbers."""
+    """Return the findings as lines, at most :data:`OF_A_KIND` of one kind.
+
+    Findings are of one kind if they differ only in names, quotations and numbers.
+    """
     from semroute.learn.near_twins import template_key
 
     kinds: dict[str, list[str]] = {}
@@ -544,7 +554,10 @@ def _source(categories: Path | None, *, quiet: bool) -> Path:
 
 
 def _validation(path: Path, source: Path) -> list[LabelledQuery]:
-    """The labelled queries; a label that no category file bears is refused now, not after the build."""
+    """Read the validation queries.
+
+    A label without a category file is rejected now, not after the build.
+    """
     from semroute.cli.console import print_warning
     from semroute.data.importing.writing import read_queries, read_source
     from semroute.learn.tune import label_numbers

@@ -1,4 +1,4 @@
-"""``semroute label``: judge answers, by hand or by a model, and say how far the two agree."""
+"""``semroute label``: human and LLM-judge labels, and their agreement."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _by_hand(
     *,
     as_json: bool,
 ) -> None:
-    """Let a person judge, and say what came of it."""
+    """Let a person label answers, and print the result."""
     from semroute.cli.console import print_json, print_note, print_warning
 
     judged, out = judge_by_hand(sheet, limit, classifier, index, config_path, seed), sheet.out
@@ -112,10 +112,10 @@ def _by_model(
     *,
     as_json: bool,
 ) -> None:
-    """Let a model judge, and say what came of it.
+    """Let a model judge answers, and print the result.
 
     Raises:
-        InputError: nothing was judged, though there was something to judge; or a file cannot be used.
+        InputError: nothing was judged, though there were answers to judge; or a file cannot be used.
     """
     from semroute.cli.console import print_json, print_note, print_warning, stdout
     from semroute.cli.label_rows import agreement_dict, agreement_shown, check_golden, judge_all
@@ -141,7 +141,7 @@ def _by_model(
         print_warning(f"{judge} judged none of the answers in {golden} yet, so that there is nothing to compare")
 
 
-# Judging by hand: one query after the other, at a terminal.
+# Labelling by hand: one query after the other, at a terminal.
 
 
 def judge_by_hand(
@@ -152,10 +152,10 @@ def judge_by_hand(
     config_path: Path | None,
     seed: int,
 ) -> int:
-    """Show one query after the other; how many were judged.
+    """Show one query after the other, and return the number labelled.
 
     Raises:
-        InputError: there is no terminal, or the sheet cannot be put in order.
+        InputError: there is no terminal, or the rows cannot be ordered.
     """
     from random import Random
 
@@ -185,11 +185,11 @@ def judge_by_hand(
 
 
 def _asked(judging: Judging, done: int, wanted: int, reason: str) -> tuple[Judging, Action]:
-    """Show a query until a key ends it; the marks by then, and the key's action."""
+    """Show a query until a key ends it; return its marks and the action."""
     from semroute.cli.console import stdout
 
     while True:
-        console = stdout()  # anew, since a terminal may change its size
+        console = stdout()  # measured again, since a terminal may change its size
         console.clear()
         console.print(shown(judging, console, done=done, wanted=wanted, reason=reason))
         judging, action = judging.press(_key())
@@ -200,7 +200,7 @@ def _asked(judging: Judging, done: int, wanted: int, reason: str) -> tuple[Judgi
 
 
 def _check_terminal() -> None:
-    """Say that there is no terminal before anything is read or drawn.
+    """Reject a missing terminal before anything is read or drawn.
 
     Raises:
         InputError: there is none to press keys at.
@@ -208,17 +208,17 @@ def _check_terminal() -> None:
     try:
         number = sys.stdin.fileno()
     except (AttributeError, OSError, ValueError):
-        return  # no real standard input: keys come from elsewhere, or reading them says that there are none
+        return  # no real standard input: keys come from elsewhere, or reading them fails with an error
     if sys.platform == "win32" or os.isatty(number):
         return
-    try:  # where click looks for keys then
+    try:  # where click reads keys in that case
         Path("/dev/tty").open("rb").close()
     except OSError as error:
         raise _no_terminal() from error
 
 
 def _key() -> str:
-    """The next key.
+    """Return the next key.
 
     Raises:
         InputError: there is no terminal to press keys at.
@@ -240,15 +240,15 @@ def _marks(marks: Sequence[float | None]) -> list[float]:
 # Texts that share the lines of a terminal.
 
 CUT = "[…]"
-"""Where something was left out."""
+"""Mark of omitted text."""
 
 
 def shares(needs: Sequence[int], room: int) -> list[int]:
-    """Lines for each of several texts: the short ones are whole, and the others share what is left alike.
+    """Return the lines for each text: short ones whole, the rest split evenly.
 
     Args:
         needs: lines of each, at least 1.
-        room: lines that there are; where they are fewer than the texts, each has 1 all the same.
+        room: lines available; with fewer than the texts, each still gets 1.
     """
     given, left = [0] * len(needs), room
     for rank, place in enumerate(sorted(range(len(needs)), key=needs.__getitem__)):
@@ -258,15 +258,18 @@ def shares(needs: Sequence[int], room: int) -> list[int]:
 
 
 def wrapped(text: str, console: Console, width: int) -> list[Text]:
-    """The lines of a text; the middle of one that is larger than the terminal is left out."""
-    # Wrapping takes long for what cannot be seen.
+    """Wrap a text; the middle of one larger than the terminal is left out."""
+    # Wrapping text beyond the screen would be slow and unseen.
     half = console.width * console.height // 2
     seen = text if len(text) <= 2 * half else f"{text[:half]}\n{CUT}\n{text[-half:]}"
     return list(Text(seen).wrap(console, width)) or [Text()]
 
 
 def fitted(lines: Sequence[Text], most: int, width: int) -> Text:
-    """The first and the last lines of a text, as many as there is room for: what an answer ends in tells most."""
+    """Return the first and last lines of a text that fit.
+
+    The last lines stay because the end of an answer is the most informative.
+    """
     if len(lines) <= most:
         return Text("\n").join(lines)
     if most == 1:
@@ -277,21 +280,21 @@ def fitted(lines: Sequence[Text], most: int, width: int) -> Text:
     return Text("\n").join([*lines[:head], Text(CUT), *lines[len(lines) - tail :]])
 
 
-# One query and its answers, to be judged by keys.
+# One query and its answers, labelled by keys.
 
 MARKS = {None: "?", 0.0: "bad", 0.5: "half", 1.0: "good"}
 _STYLES = {None: "dim", 0.0: "red", 0.5: "yellow", 1.0: "green"}
 _NEXT = {None: 1.0, 1.0: 0.0, 0.0: 0.5, 0.5: 1.0}
 LEAST_WIDTH = 36
-"""Columns below which answers do not stand side by side."""
+"""Columns below which answers are stacked, not side by side."""
 MOST_ANSWERS = 9
 
-_FRAME = 4  # columns that a frame and the space in it take
+_FRAME = 4  # columns of a frame and its padding
 _KEYS = "1-9 good/bad/half  a all good  n none  Enter save  v view  s skip  u undo  q end"
 
 
 class Action(Enum):
-    """What a key asks for, beyond a change of marks."""
+    """Action of a key that is not a change of marks."""
 
     SAVE = "save"
     VIEW = "view"
@@ -305,13 +308,13 @@ _ACTIONS = {"s": Action.SKIP, "u": Action.UNDO, "q": Action.QUIT, "v": Action.VI
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """A query that is being judged.
+    """Query that is being labelled.
 
     Attributes:
         query: its text.
         answers: in the order in which they are shown, without the names of their models.
         marks: of each answer; None where it has none yet.
-        said: what is amiss with the last key; the empty string where nothing is.
+        said: error of the last key; empty if there is none.
     """
 
     query: str
@@ -321,13 +324,15 @@ class Judging:
 
     @classmethod
     def of(cls, query: str, answers: Sequence[str]) -> Judging:
-        """Nothing is marked yet."""
+        """Return a query without any marks."""
         return cls(query, tuple(answers), (None,) * len(answers))
 
     def press(self, key: str) -> tuple[Judging, Action | None]:
-        """What a key does: a digit changes the mark of an answer (good, bad, half), ``a`` and ``n`` mark all or none
-        as good, Enter saves when every answer has a mark, ``v`` shows all texts whole, ``s`` skips, ``u`` takes the
-        last one back, ``q`` ends."""
+        """Apply a key, and return the new state and the action.
+
+        A digit changes the mark of an answer (good, bad, half), ``a`` and ``n`` mark all or none as good, Enter saves
+        when every answer has a mark, ``v`` shows all texts whole, ``s`` skips, ``u`` undoes the last one, ``q`` ends.
+        """
         if key in ("\r", "\n"):
             return self._saved()
         if key in _ACTIONS:
@@ -348,15 +353,15 @@ class Judging:
         return self, Action.SAVE
 
     def whole(self) -> str:
-        """Query and answers as plain text, with nothing left out."""
+        """Return query and answers as plain text, in full."""
         parts = [("query", self.query), *((f"answer {place}", text) for place, text in enumerate(self.answers, 1))]
         return visible("\n\n".join(f"--- {name} ---\n{text}" for name, text in parts)) + "\n"
 
 
 def shown(judging: Judging, console: Console, *, done: int, wanted: int, reason: str) -> RenderableType:
-    """The screen: where one is, the query, the answers side by side where there is room, what is amiss, and the keys.
+    """Return the screen: progress, query, answers, error and keys.
 
-    Long texts are shortened, so that all of it fits the terminal.
+    Answers stand side by side where there is room. Long texts are shortened, so that all of it fits the terminal.
     """
     head = Text(f"{done + 1} of {wanted}   picked as {reason}", style="dim")
     count = len(judging.answers)
@@ -369,7 +374,7 @@ def shown(judging: Judging, console: Console, *, done: int, wanted: int, reason:
         [Text(judging.said, style="yellow"), Text(_KEYS, style="dim")] if judging.said else [Text(_KEYS, style="dim")]
     )
     below = sum(len(line.wrap(console, console.width)) for line in foot)
-    # The last line of the terminal is the cursor's; the first one is the head's; each frame takes two.
+    # The last line of the terminal is the cursor's, the first one is the header's; each frame takes two.
     room = console.height - 2 - 2 * (1 + len(bands)) - below
     first, *others = shares([len(query), *(max(len(answers[place]) for place in band) for band in bands)], room)
     grid = Table.grid(padding=0)

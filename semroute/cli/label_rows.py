@@ -1,4 +1,4 @@
-"""The answers that are judged, and the file that the judgements go to."""
+"""Rows to label, LLM-judge runs, and agreement with a golden set."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class LabelingSession:
-    """What is left to judge.
+    """Answers that are not labelled yet, and the file for their labels.
 
     Args:
         table: outcomes with responses.
-        out: where judged rows go.
-        written: the rows that are there already.
-        most: answers of a query that are judged, if not all.
+        out: file that labelled rows are appended to.
+        written: the rows that are already in it.
+        most: maximum number of answers labelled per query; None for all.
     """
 
     def __init__(
@@ -42,17 +42,17 @@ class LabelingSession:
         self._sizes: list[int] = []
 
     def query(self, row: int) -> str:
-        """The text of a query."""
+        """Return the text of a query."""
         return self.table.queries[row]
 
     def models_of(self, row: int) -> list[str]:
-        """The models whose answer is known, and was not judged when the sheet was read."""
+        """Return the models whose answers were unlabelled when the session began."""
         answers, done = (self.table.responses or [])[row], self._judged(row)
         told = zip(self.table.models, answers, strict=True)
         return [model for model, answer in told if answer is not None and model not in done]
 
     def room(self, row: int) -> int:
-        """How many of them are to be judged."""
+        """Return the number of those answers that are to be labelled."""
         left = len(self.models_of(row))
         return left if self._most is None else min(left, max(0, self._most - len(self._judged(row))))
 
@@ -60,15 +60,15 @@ class LabelingSession:
         return self._done.get((self.table.queries[row], self.table.tasks[row]), frozenset())
 
     def answer(self, row: int, model: str) -> str:
-        """The answer of a model."""
+        """Return the answer of a model."""
         return (self.table.responses or [])[row][self.table.models.index(model)] or ""
 
     def has_rows_of(self, judged_by: str) -> bool:
-        """Whether somebody's judgements are in the file already."""
+        """True if the file already holds labels of this judge."""
         return any(row.get("judged_by") == judged_by for row in self._written)
 
     def answers(self) -> Iterator[Answer]:
-        """All answers that are known, judged or not: of the outcomes, and of the file."""
+        """Yield all known answers, labelled or not, of outcomes and file."""
         table = self.table
         for query, task, told in zip(table.queries, table.tasks, table.responses or [], strict=True):
             yield from (
@@ -78,10 +78,10 @@ class LabelingSession:
             yield from ((query, task, model) for model in models)
 
     def picks(self, classifier: Path | None, index: Path | None, config_path: Path | None, seed: int) -> list[Pick]:
-        """The rows that are left, in the order in which they should be judged.
+        """Return the rows that are left, in the order of labelling.
 
         Raises:
-            InputError: what is judged already was drawn by another seed, or from other outcomes.
+            InputError: the labelled rows were drawn by another seed, or from other outcomes.
         """
         import numpy as np
 
@@ -128,7 +128,10 @@ class LabelingSession:
         return fingerprint(zip(table.queries, table.tasks, models, strict=True))
 
     def append(self, row: int, marks: Mapping[str, float], *, judged_by: str, pick: Pick | None = None) -> None:
-        """Add a judged row to the file; ``pick`` is why a person was asked."""
+        """Append a labelled row to the file.
+
+        ``pick`` is why a person was asked.
+        """
         from semroute.outcomes.files import append_row
 
         table = self.table
@@ -147,7 +150,7 @@ class LabelingSession:
         append_row(self.out, {"query": self.query(row), **task, "judged_by": judged_by, **reason, "outcomes": cells})
 
     def sampled(self) -> int | None:
-        """How many of the judged queries are a random sample of all; None where the file does not tell which."""
+        """Return how many labelled queries are a random sample; None if unknown."""
         from semroute.learn.labelling import random_sample
         from semroute.outcomes.files import written_rows
 
@@ -161,12 +164,12 @@ class LabelingSession:
 
 
 def read_sheet(outcomes: Sequence[Path], out: Path, most: int | None = None) -> LabelingSession:
-    """Read the answers, and what is judged already.
+    """Read the answers and their existing labels.
 
     Args:
         outcomes: files with responses.
-        out: where judged rows go.
-        most: answers of a query that are judged, if not all.
+        out: file that labelled rows are appended to.
+        most: maximum number of answers labelled per query; None for all.
 
     Raises:
         InputError: a file cannot be used, or holds no answers.
@@ -185,13 +188,16 @@ def read_sheet(outcomes: Sequence[Path], out: Path, most: int | None = None) -> 
 
 
 def _plain(value: np.float32) -> int | float:
-    """The shortest number that is this one in 32 bits: as it was told, where that was in six digits or fewer."""
+    """Return the shortest number equal to this one in 32 bits.
+
+    It is the original number, if that had six digits or fewer.
+    """
     number = float(str(value))
     return int(number) if number.is_integer() else number
 
 
 def _judged_models(written: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], frozenset[str]]:
-    """The models whose answers are judged, by query and task."""
+    """Return the models with labelled answers, by query and task."""
     from semroute.outcomes.files import known_cells
 
     return {
@@ -200,29 +206,29 @@ def _judged_models(written: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str]
     }
 
 
-# What a judge has done, and what there is to say of it.
+# Progress and result of an LLM-judge run.
 
 Stop: TypeAlias = Literal["budget", "no readable grade"]
 
 LEAST_TRIED = 5
-"""Replies without a grade, before the first with one, after which a judge is given up."""
+"""Initial replies without any grade after which a judge is given up."""
 
 
 @dataclass
 class JudgeRun:
-    """The account of a judge.
+    """Accounting of an LLM-judge run.
 
     Attributes:
         judge: the model.
-        as_json: whether its replies are held to a schema.
-        wanted: answers that there were to judge.
+        as_json: whether its replies are constrained to a schema.
+        wanted: answers to judge.
         max_usd: the budget; None for none.
-        has_graded: whether the file holds grades of it already, of an earlier run.
+        has_graded: whether the file already holds its grades, of an earlier run.
         judged: answers that it graded.
-        without_grade: replies that hold no grade that can be read.
+        without_grade: replies without a readable grade.
         spent: USD so far.
-        needed: USD of the longest grades of the query that the budget kept from being judged.
-        stopped_by: why it ended before all were judged; None where it did not.
+        needed: USD of the longest grades of the query that exceeded the budget.
+        stopped_by: why it ended before all were judged; None if it did not.
         example: the first reply without a grade.
     """
 
@@ -240,18 +246,21 @@ class JudgeRun:
 
     @property
     def asked(self) -> int:
-        """Replies that it gave."""
+        """Return the number of its replies."""
         return self.judged + self.without_grade
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether it was tried often enough to say that it gives no grades."""
-        # What an earlier run could not read comes first in the next one, and must not keep the rest from being judged.
+        """True if enough replies were without a grade to give the judge up."""
+        # Unreadable answers of an earlier run come first in the next one, and must not keep the rest from being judged.
         return not self.judged and not self.has_graded and self.without_grade >= LEAST_TRIED
 
     @property
     def has_failed(self) -> bool:
-        """Whether there was something to judge, and nothing was; a few leftovers of an earlier run apart."""
+        """True if nothing was judged, although answers were left to judge.
+
+        A few leftovers of an earlier run do not count.
+        """
         is_leftover = self.has_graded and self.stopped_by is None and self.without_grade < LEAST_TRIED
         return bool(self.wanted) and not self.judged and not is_leftover
 
@@ -265,21 +274,27 @@ class JudgeRun:
             self.judged += 1
 
     def allows(self, ahead: float) -> bool:
-        """Whether grades that cost so much, USD, at most can be asked for; notes where not."""
+        """True if the budget allows grades of at most so many USD.
+
+        Otherwise the run is marked as stopped.
+        """
         if self.max_usd is None or self.spent + ahead <= self.max_usd:
             return True
         self.stopped_by, self.needed = "budget", ahead
         return False
 
     def plain(self) -> dict[str, Any]:
-        """The account for JSON."""
+        """Return the accounting as JSON-ready values."""
         return {
             "judge": self.judge, "judged": self.judged, "without_grade": self.without_grade,
             "spent_usd": self.spent, "stopped_by": self.stopped_by,
         }  # fmt: skip
 
     def problems(self) -> list[str]:
-        """What the user must know, a sentence each; where nothing was judged, why."""
+        """Return problems for the user, a sentence each.
+
+        Where nothing was judged, they include the reason.
+        """
         found = [self._unreadable()] if self.without_grade else []
         return [*found, self._short_of_money()] if self.stopped_by == "budget" else found
 
@@ -318,14 +333,14 @@ class JudgeRun:
         return f"{why}: {self.wanted - self.asked:,} answers were not judged; give more with --max-usd to go on"
 
 
-# How far a model that judged agrees with a person: on the random sample, and on all that both judged.
+# Agreement of an LLM judge with a person: on the random sample, and on all answers that both labelled.
 
 
 def check_golden(golden: Path, sheet: LabelingSession) -> None:
-    """Refuse, before a judge is paid, what its judgements could not be compared with.
+    """Reject an unusable golden set before paying for a judge.
 
     Raises:
-        InputError: the file cannot be used, is that of the judge, or shares no answer with what is judged.
+        InputError: the file cannot be used, is that of the judge, or shares no answer with the rows to judge.
     """
     from semroute.outcomes.files import read_outcomes
 
@@ -341,10 +356,10 @@ def check_golden(golden: Path, sheet: LabelingSession) -> None:
 
 
 def agreement_dict(judged: Path, golden: Path) -> dict[str, Any] | None:
-    """How far the judge agrees with a person on the answers that both have judged: of the same query, task and model.
+    """Return the agreement of judge and person on answers both labelled.
 
-    ``random_sample`` is the same on those of the random sample alone, which tells of all queries; None where the file
-    tells none. The whole is None where the two share no answer yet.
+    Answers match by query, task and model. ``random_sample`` is the agreement on the random sample alone, which
+    represents all queries; None where the file has none. The whole is None where the two share no answer yet.
 
     Raises:
         InputError: a file cannot be used.
@@ -372,7 +387,7 @@ def agreement_dict(judged: Path, golden: Path) -> dict[str, Any] | None:
 
 
 def _marks(table: OutcomeTable) -> dict[Answer, float]:
-    """The quality of every judged answer."""
+    """Return the quality of every labelled answer."""
     keys = zip(table.queries, table.tasks, table.quality.tolist(), strict=True)
     return {
         (query, task, model): quality
@@ -383,7 +398,7 @@ def _marks(table: OutcomeTable) -> dict[Answer, float]:
 
 
 def _sample(golden: Path) -> frozenset[Answer]:
-    """The answers of the random sample; none where the file does not tell it."""
+    """Return the answers of the random sample; none if it is unknown."""
     from semroute.data.examples import stop_at_first
     from semroute.data.rows import file_lines, json_rows
     from semroute.learn.labelling import random_sample
@@ -395,7 +410,7 @@ def _sample(golden: Path) -> frozenset[Answer]:
 
 
 def agreement_shown(compared: dict[str, Any]) -> Group:
-    """The agreement for people, of the random sample first."""
+    """Return the agreement for people, of the random sample first."""
     from rich.console import Group
     from rich.text import Text
 
@@ -427,19 +442,19 @@ def _agreement_table(compared: dict[str, Any]) -> DataTable:
     )
 
 
-# A model that judges everything.
+# An LLM-judge run over all rows.
 
 
 def judge_all(
     sheet: LabelingSession, judge: str, limit: int | None, max_usd: float | None, config_path: Path | None
 ) -> JudgeRun:
-    """Let a model grade the answers of every query that is left, row by row.
+    """Let a model grade the answers of every row that is left.
 
     It ends early where the budget does, and where none of the first replies holds a grade.
 
     Raises:
         InputError: the judge cannot be called.
-        DispatchError: it stopped answering; what it judged is kept.
+        DispatchError: it stopped answering; its grades so far are saved.
     """
     from semroute import _sync
     from semroute.config import load_config
@@ -485,7 +500,7 @@ async def _judge(sheet: LabelingSession, rows: Sequence[int], told: JudgeRun, di
 
 
 async def _judge_row(sheet: LabelingSession, row: int, told: JudgeRun, caller: ModelClient) -> None:
-    """Have the answers of a row graded, and keep the grades."""
+    """Grade the answers of a row, and save the grades."""
     import asyncio
 
     from semroute.learn.labelling import grade
@@ -501,12 +516,12 @@ async def _judge_row(sheet: LabelingSession, row: int, told: JudgeRun, caller: M
 
 
 def _name(judge: str) -> str:
-    """How the file names a judge."""
+    """Return the name of a judge in the file."""
     return f"model: {judge}"
 
 
 async def _ahead(sheet: LabelingSession, row: int, told: JudgeRun, caller: ModelClient) -> float:
-    """USD that judging a row is expected to cost at most.
+    """Return the maximum expected cost of judging a row, in USD.
 
     Raises:
         InputError: the judge's price is not known.

@@ -1,4 +1,7 @@
-"""Widths of a table's columns: headers give way first, then texts, names at their parts, and numbers never."""
+"""Widths of a table's columns, and text wrapped to a width.
+
+In a narrow terminal headers shrink first, then texts, then names at their parts; numbers never do.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from typing import Literal
 from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
-# Text in so many cells: broken between words, names between their parts, and anywhere only where neither is left.
+# Text wrapped to a width: between words, in names between their parts, and within a word only as a last resort.
 
 INDENT = 2
-"""Cells before what goes on of a name."""
+"""Indent of a name's continuation lines, in cells."""
 _IDEOGRAPHS = "\u2e80-\u303e\u3041-\ua4cf\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\U00020000-\U0003fffd"
 """Scripts that are written without spaces and may be broken after any character."""
 _PARTS = re.compile(f"[{_IDEOGRAPHS}][-_./:,; 、。]*|[^-_./: {_IDEOGRAPHS}]*[-_./: ]*")
@@ -21,7 +24,7 @@ _WORDS = re.compile(r"\s+|\S+\s*")
 
 
 def parts(name: str) -> list[str]:
-    """Return the parts that a name may be broken between; each keeps the separators at its end."""
+    """Return the parts of a name; each keeps the separators at its end."""
     return [part for part in _PARTS.findall(name) if part]
 
 
@@ -36,9 +39,9 @@ def longest_word(text: str) -> int:
 
 
 def folded(name: str, width: int) -> list[str]:
-    """Return the lines of a name, each at most ``width`` cells; all but the first are indented.
+    """Wrap a name into lines of at most ``width`` cells.
 
-    A part that is longer than a line is cut anywhere.
+    All lines but the first are indented. A part that is longer than a line is cut anywhere.
     """
     if cell_len(name) <= width or width <= INDENT + 1:
         return chop_cells(name, max(1, width)) or [""]
@@ -56,12 +59,14 @@ def folded(name: str, width: int) -> list[str]:
 
 
 def wrapped(text: Text, width: int, *, whole_words: bool = False) -> list[Text]:
-    """Return the lines of a text, each at most ``width`` cells, broken between words where words fit a line.
+    """Wrap a text into lines of at most ``width`` cells, between words.
+
+    A word longer than a line is cut, unless ``whole_words``.
 
     Args:
         text: of one line or several.
         width: cells.
-        whole_words: whether a word that is longer than a line stays whole all the same.
+        whole_words: whether a word that is longer than a line stays whole.
     """
     lines: list[Text] = []
     for paragraph in text.split("\n", allow_blank=True):
@@ -73,7 +78,7 @@ def wrapped(text: Text, width: int, *, whole_words: bool = False) -> list[Text]:
 
 
 def excerpt(text: str, width: int) -> str:
-    """Return the beginning of a line of text in at most ``width`` cells, cut between words and marked by ``...``."""
+    """Cut a line of text to ``width`` cells, between words, with ``...``."""
     if cell_len(text) <= width:
         return text
     quote = '"' if text.endswith('"') else ""
@@ -100,7 +105,10 @@ def _spans(text: str, width: int, whole_words: bool) -> Iterator[tuple[int, int]
 
 
 def _units(text: str, width: int, whole_words: bool = False) -> Iterator[tuple[int, int]]:
-    """Yield the ends between which a line may be broken: words, parts of words that are longer, pieces of those."""
+    """Yield the ends of unbreakable units of a text.
+
+    Units are words, parts of words that are longer than a line, and pieces of those.
+    """
     place = 0
     for word in _WORDS.findall(text):
         pieces = [word]
@@ -122,23 +130,23 @@ Kind = Literal["name", "number", "words", "label", "excerpt"]
 broken between words; ``label``: never broken; ``excerpt``: the beginning of a text, in one line."""
 
 GAP = 2
-"""Cells between columns."""
+"""Gap between columns, in cells."""
 UNBOUNDED = 100_000
-"""Width of what is no terminal: a row is a line there."""
+"""Width of output that is no terminal: a row is a line there."""
 READABLE = 24
-"""Cells below which a text is not worth its column, unless it is shorter."""
+"""Cells below which a text column is useless, unless the text is shorter."""
 _SHORT = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table.
+    """Column of a table.
 
     Attributes:
-        header: with the unit of its figures.
-        kind: how its cells give way.
-        style: of rich, for its cells.
-        most: cells that it takes at most, at a terminal.
+        header: name, with the unit of its figures.
+        kind: how its cells shrink.
+        style: rich style of its cells.
+        most: maximum number of cells at a terminal.
     """
 
     header: str
@@ -164,7 +172,7 @@ class Extent:
     part: int = 0
 
     def include(self, cell: str) -> None:
-        """Take a cell's lines into account."""
+        """Include a cell's lines in the extent."""
         for line in cell.split("\n"):
             self.natural = max(self.natural, cell_len(line))
         self.joined = max(self.joined, cell_len(cell.replace("\n", " ")))
@@ -174,11 +182,11 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the cells of a row go.
+    """Column widths of a table.
 
     Attributes:
-        widths: cells of each column; 0 for one that stands below.
-        below: number of the excerpt that has a line of its own; None where it is a column like the others.
+        widths: cells of each column; 0 for one on a line of its own.
+        below: index of the excerpt on a line of its own; None if it is an ordinary column.
     """
 
     widths: tuple[int, ...]
@@ -186,7 +194,7 @@ class Layout:
 
 
 def laid_out(columns: Sequence[Column], extents: Sequence[Extent], room: int) -> Layout | None:
-    """Return the widths that fit ``room``; None where no width of columns side by side does."""
+    """Return widths that fit ``room``; None if no widths do."""
     below = next((place for place, column in enumerate(columns) if column.kind == "excerpt"), None)
     widths = _narrowed(columns, extents, room, (0, 1))
     if widths is not None:
@@ -223,12 +231,12 @@ def _widest(column: Column, extent: Extent, room: int) -> int:
     widest = max(extent.natural if room < UNBOUNDED else extent.joined, cell_len(column.header))
     if column.most is not None and room < UNBOUNDED:
         widest = min(widest, max(column.most, longest_word(column.header)))
-    # Wider than the line is no use, and each cell that is taken away costs a step.
+    # A width beyond the line is useless, and each removed cell costs a step.
     return min(widest, max(room, 1)) if column.kind in ("words", "excerpt") else widest
 
 
 def _least(column: Column, extent: Extent, stage: int) -> int:
-    """Return the least cells of a column; from stage to stage it gives way more."""
+    """Return the minimum cells of a column at a stage of shrinking."""
     header, natural = longest_word(column.header), extent.natural
     by_kind: dict[Kind, tuple[int, int, int, int]] = {
         "label": (natural, natural, natural, natural),

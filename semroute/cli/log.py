@@ -1,4 +1,4 @@
-"""``semroute log``: look at the log of outcomes, export it, keep it small."""
+"""``semroute log`` and ``semroute feedback``: read, export, prune, rate."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 FOLLOW_S = 0.5
-"""How often ``--follow`` looks for new outcomes."""
+"""Seconds between two reads of ``--follow``."""
 
 FORMATS = (".jsonl", ".parquet")
-"""Endings of the names of exports."""
+"""File suffixes of exports."""
 
 SHOWN = 16
-"""Digits of an id that are shown: time and counter, by which one process never names two outcomes alike."""
+"""Digits of an id that are shown: time and counter, which are unique within a process."""
 
 
 @click.group(cls=SuggestingGroup)
@@ -115,7 +115,7 @@ def export(
 
 
 def _format(out: Path) -> str:
-    """What the name of a file ends in, without the dot."""
+    """Return the suffix of a file's name, without the dot."""
     from semroute.errors import InputError
 
     if out.suffix.lower() not in FORMATS:
@@ -182,7 +182,10 @@ def _rows() -> RowPrinter:
 
 
 def cells(outcome: LoggedOutcome, rows: RowPrinter) -> list[str]:
-    """Return the cells of an outcome: the beginning of its id is enough for a person, the whole is in --json."""
+    """Return the cells of an outcome.
+
+    The id is cut, which is enough for a person; --json has the whole.
+    """
     what = outcome.error_kind or outcome.model or f"({outcome.candidates[0] if outcome.candidates else '-'})"
     tier = "" if outcome.tier is None else f"^{outcome.tier + 1}"
     return [
@@ -198,7 +201,7 @@ def cells(outcome: LoggedOutcome, rows: RowPrinter) -> list[str]:
 
 
 def _later(opened: OutcomeLog, shown: Sequence[LoggedOutcome]) -> Iterator[LoggedOutcome]:
-    """Yield the outcomes that come after those that are shown."""
+    """Yield outcomes newer than those already shown."""
     seen = {outcome.id for outcome in shown}
     last = shown[-1].at if shown else datetime.now(UTC)
     while True:
@@ -214,7 +217,7 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-# ``semroute feedback``: say how good an answer was.
+# ``semroute feedback``: quality of an answer.
 
 WORDS = {"good": 1.0, "bad": 0.0}
 

@@ -1,4 +1,4 @@
-"""The command ``semroute``, and what becomes of errors at its edge."""
+"""Entry point ``semroute``: command groups, signals and error exits."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ import click
 from semroute import __version__
 from semroute.errors import SemrouteError
 
-# Signals that end a command: none gets lost, and each lets the log be written.
+# Signals that end a command: none gets lost, and the log is flushed for each.
 
 AGAIN_S = 0.05
-"""How long after an interrupt was lost it is raised again, seconds."""
+"""Delay until a lost interrupt is raised again, in seconds."""
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Signals that ask a process to end, besides Ctrl-C; left to their default they end it where it stands."""
+"""Signals besides Ctrl-C that end a process; by default they would end it at once."""
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal of :data:`ENDING` asks this process to end: a Ctrl-C to all that handles one.
+    """Termination of this process by a signal of :data:`ENDING`.
+
+    A subclass of KeyboardInterrupt, so that code which handles Ctrl-C handles it.
 
     Attributes:
         signal: its number.
@@ -41,9 +43,11 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def orderly_end() -> Iterator[None]:
-    """Raise :class:`Terminated` in the main thread for the first signal that asks for the end; others wait for it.
+    """Raise :class:`Terminated` in the main thread on the first signal.
 
-    What a shell or another program has set is left alone: nohup has SIGHUP ignored. Outside the main thread, where no
+    Later signals wait for it.
+
+    A handler set by a shell or another program stays: nohup has SIGHUP ignored. Outside the main thread, where no
     handler can be set, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -61,7 +65,7 @@ def orderly_end() -> Iterator[None]:
 
 
 _raised: set[int] = set()
-"""The signal that has ended the command, if one has."""
+"""Signal that ended the command, if any."""
 
 
 def _end(number: int, _: object) -> None:
@@ -72,11 +76,11 @@ def _end(number: int, _: object) -> None:
 
 @contextmanager
 def not_lost() -> Iterator[None]:
-    """Raise an interrupt again that fell into a destructor.
+    """Raise an interrupt again that was dropped in a destructor.
 
-    Python raises :class:`KeyboardInterrupt` wherever the main thread stands, and drops what a ``__del__`` raises
+    Python raises :class:`KeyboardInterrupt` wherever the main thread is, and drops errors raised in a ``__del__``
     (``sys.unraisablehook``). Some libraries free hundreds of such objects while they are imported: without this, a
-    Ctrl-C of that moment changes nothing, and the command goes on to its end.
+    Ctrl-C at that moment changes nothing, and the command continues to its end.
     """
     passed_on, again = sys.unraisablehook, list[threading.Timer]()
 
@@ -84,7 +88,7 @@ def not_lost() -> Iterator[None]:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             passed_on(unraisable)
             return
-        # Not from here: what this function raises is dropped as well.
+        # Not raised here: errors raised in this function are dropped as well.
         lost = unraisable.exc_value
         _raised.clear()
         timer = threading.Timer(AGAIN_S, _press, (lost.signal if isinstance(lost, Terminated) else signal.SIGINT,))
@@ -103,11 +107,11 @@ def not_lost() -> Iterator[None]:
 def _press(number: int) -> None:
     if sys.platform == "win32":
         signal.raise_signal(number)
-    else:  # a signal to the thread itself also ends what it waits for
+    else:  # a signal to the thread itself also interrupts a blocking call
         signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
-# Click groups that import commands lazily and suggest near names.
+# Click groups that import commands lazily and suggest similar names.
 
 
 class SuggestingGroup(click.Group):
@@ -116,7 +120,7 @@ class SuggestingGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Resolve a command, or suggest the one that was meant."""
+        """Resolve a command, or suggest the nearest one."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
             import difflib
@@ -128,7 +132,7 @@ class SuggestingGroup(click.Group):
 
 
 class LazyGroup(SuggestingGroup):
-    """A group of commands named by where they are.
+    """Group of commands that are imported on first use.
 
     Args:
         targets: command name to ``("module:attribute", short help)``.
@@ -215,7 +219,7 @@ _SECTIONS = {
         "train-checks",
     ),
 }
-"""How help groups the commands; those that stand in none come last."""
+"""Sections of the help; commands in none of them come last."""
 
 
 def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -245,7 +249,7 @@ def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli
 
     Args:
         arguments: the words after the program's name; None takes those of the process.
-        command: what to run; the scripts bring their own.
+        command: the command to run; scripts pass their own.
         program: the program's name in its help.
 
     Returns:
@@ -261,14 +265,14 @@ def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli
         print_error(str(error))
         return error.exit_code
     except click.Abort as error:
-        # click makes one of every KeyboardInterrupt; those of signals have a number.
+        # click converts every KeyboardInterrupt to Abort; those of signals have a number
         ended_by = error.__cause__
         if isinstance(ended_by, Terminated):
             click.echo(f"ended by {ended_by}", err=True)
             return 128 + ended_by.signal
         click.echo("interrupted", err=True)
         return 130
-    except Terminated as error:  # between click's end and ours
+    except Terminated as error:  # between click's end and this line
         return 128 + error.signal
     except click.ClickException as error:
         _show(error)
@@ -276,7 +280,7 @@ def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli
     except BrokenPipeError:
         _silence_stdout()
         return 1
-    except OSError as error:  # a full disk under the temporary folder, say
+    except OSError as error:  # a full disk under the temporary folder, for instance
         from semroute.cli.console import print_error
 
         print_error(f"{error.filename or 'the operating system'}: {error.strerror or error}")
@@ -285,7 +289,7 @@ def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli
 
 
 def _show(error: click.ClickException) -> None:
-    """Print an error of usage, whose words may quote an argument that another program has made."""
+    """Print a usage error, which may quote another program's argument."""
     from semroute.cli.console import visible
 
     said = io.StringIO()
@@ -294,7 +298,10 @@ def _show(error: click.ClickException) -> None:
 
 
 class _Warnings(logging.Handler):
-    """Prints what the library warns of like a command's own warnings: it may quote a provider."""
+    """Handler that prints library warnings like a command's own.
+
+    A warning may quote a provider.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record as one yellow line."""
@@ -305,7 +312,7 @@ class _Warnings(logging.Handler):
 
 @contextmanager
 def _warnings_shown() -> Iterator[None]:
-    """Print warnings of the library, unless the program that runs this command has set its own logging up."""
+    """Print library warnings, unless the host program has configured logging."""
     log, handler = logging.getLogger("semroute"), _Warnings(logging.WARNING)
     if log.hasHandlers():
         yield
@@ -318,7 +325,10 @@ def _warnings_shown() -> Iterator[None]:
 
 
 def _silence_stdout() -> None:
-    """Whoever read our output has gone: keep Python's last flush from complaining."""
+    """Silence standard output after a broken pipe.
+
+    Python's last flush would complain otherwise.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

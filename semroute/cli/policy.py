@@ -1,4 +1,8 @@
-"""``semroute tune-policy``: the cheapest policy that keeps a floor of quality, with stated confidence."""
+"""``semroute tune-policy`` and ``semroute evaluate-policy``.
+
+The first searches for the cheapest policy that keeps a floor of quality at a stated confidence; the second replays
+policies over outcomes, against the baselines.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(path_type=Path)
 _MOST_QUALITY = 2.0
-"""Of the strongest model's; above it a percentage was meant."""
+"""Maximum floor, relative to the strongest model; a larger value was meant as a percentage."""
 
 
 @click.command("tune-policy")
@@ -117,7 +121,7 @@ def tune_policy(
 
 
 def _write_policy(found: Tuning, out: Path, plot: Path | None) -> None:
-    """Write policy and picture.
+    """Write policy and plot.
 
     Raises:
         InputError: the goal cannot be reached, or a file cannot be written.

@@ -1,4 +1,4 @@
-"""What ``semroute evaluate-policy`` reads, made ready for a comparison, with what there is to say of it."""
+"""Inputs of ``semroute evaluate-policy`` and ``semroute tune-policy``."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 
 
 MOST_ENCODED = 20_000
-"""Queries that are encoded for the baselines alone, some three minutes; more must come with their vectors."""
+"""Queries that are encoded only for the baselines, about three minutes; more need their vectors in a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonInputs:
-    """What is compared, and on what.
+    """Inputs of a comparison of policies.
 
     Attributes:
         title: of plots and pages.
-        costs: the outcomes that can be used.
-        selected: how they were picked.
-        policies: what is compared.
+        costs: usable outcomes with their costs.
+        selected: how they were selected.
+        policies: policies to compare.
         vectors: ``(n, d)``; None where there are none.
-        notes: what a reader of the figures must know.
-        findings: what is remarkable in the files.
+        notes: caveats for a reader of the figures.
+        findings: notable findings in the files.
         predictions: those of the file, if there is one.
-        warnings: what makes the figures mean something else than they seem to.
+        warnings: problems that change the meaning of the figures.
     """
 
     title: str
@@ -58,7 +58,7 @@ class ComparisonInputs:
     warnings: tuple[str, ...] = ()
 
     def study(self, plan: ComparisonPlan, progress: Progress, *, leave_tasks_out: bool = False) -> Study:
-        """The comparison, cut by queries or by whole tasks."""
+        """Run the comparison, split by queries or by whole tasks."""
         from semroute.evaluate.comparison import run_study
 
         plan = replace(plan, leave_tasks_out=leave_tasks_out)
@@ -68,16 +68,16 @@ class ComparisonInputs:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonSource:
-    """What the command was told.
+    """Files and options of a comparison.
 
     Attributes:
         outcomes: files of outcomes.
         prices: file of prices; None takes those of the configuration.
         predictions: file of predicted quality, if there is one.
         models: names; None takes all.
-        baselines: names of those to compare with; None takes all that can be had.
-        store: where vectors are kept.
-        index: folder of the index artifact whose encoder is taken.
+        baselines: names of baselines; None takes all that are available.
+        store: file of cached vectors.
+        index: folder of the index artifact whose encoder is used.
         config_path: the configuration.
     """
 
@@ -92,12 +92,12 @@ class ComparisonSource:
 
     @property
     def wants_vectors(self) -> bool:
-        """Whether anything is compared that looks at vectors."""
+        """True if any policy to compare needs vectors."""
         return self.baselines is None or "cluster table" in self.baselines
 
 
 def gather(source: ComparisonSource, progress: Progress) -> ComparisonInputs:
-    """Read the files and make them ready.
+    """Read the files and prepare them for a comparison.
 
     Raises:
         InputError: a file cannot be used, a model has neither price nor cost, or no row is complete.
@@ -136,7 +136,7 @@ def gather(source: ComparisonSource, progress: Progress) -> ComparisonInputs:
 
 
 def known_prices(path: Path | None, config_path: Path | None) -> dict[str, Price]:
-    """The prices of the file; without one those of the configuration.
+    """Return the prices of the file, or else those of the configuration.
 
     Raises:
         InputError: either cannot be used.
@@ -212,7 +212,7 @@ def _rows_note(selected: Selected) -> str:
 
 
 def check_targets(html: Path | None, plot: Path | None) -> None:
-    """Refuse what could not be written before the work is done."""
+    """Reject unwritable output files before the work is done."""
     from semroute.errors import InputError
     from semroute.render.plots import check_format
 
@@ -223,14 +223,14 @@ def check_targets(html: Path | None, plot: Path | None) -> None:
             raise InputError(f"{path}: there is no folder {path.parent}; make it first")
 
 
-# What ``semroute tune-policy`` reads and finds.
+# Inputs and result of ``semroute tune-policy``.
 
 Spot = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class TuneSource:
-    """What the command was told; names as its options."""
+    """Files and options of ``semroute tune-policy``, named as its options."""
 
     outcomes: Sequence[Path]
     prices: Path | None
@@ -247,20 +247,20 @@ class TuneSource:
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What came of it.
+    """Result of tuning a policy.
 
     Attributes:
-        title: of the picture.
+        title: of the plot.
         models: names.
-        goal: what was wanted.
-        promise: how sure one is.
-        prepared: both parts, and the classifiers.
-        tuned: the choice.
+        goal: floor of quality, budget or value.
+        promise: confidence and number of queries to come.
+        prepared: both splits, and the classifiers.
+        tuned: the chosen policy.
         summary: its figures.
-        left_out: queries that lack the quality of a model.
-        baseline: what drift is told by; None without a choice.
-        generation: name of the folder of its classifiers.
-        costs: what they rest on where they were estimated.
+        left_out: queries without the quality of a model.
+        baseline: baseline of drift; None without a choice.
+        generation: name of its classifiers' folder.
+        costs: basis of costs that were estimated.
     """
 
     title: str
@@ -277,16 +277,16 @@ class Tuning:
 
     @property
     def floor(self) -> float | None:
-        """Quality that must be kept, on the rows that test it."""
+        """Return the required quality on the test rows."""
         if self.goal.min_quality is None:
             return None
         return self.goal.min_quality * self.summary.strongest.quality.value
 
     def curves(self) -> dict[str, list[Spot]]:
-        """Return the points that were tried by family, on the rows that test the promise.
+        """Return the tried points by family, measured on the test rows.
 
-        Floor and choice are measured there. On the rows that policies were tuned on the strongest model has another
-        quality, so that a choice that keeps its floor would seem to miss it.
+        Floor and choice are measured there. On the training rows the strongest model has another quality, so that a
+        choice that keeps its floor would seem to miss it.
         """
         found: dict[str, list[Spot]] = {}
         for point in self.tuned.points:
@@ -295,7 +295,10 @@ class Tuning:
         return found
 
     def marks(self) -> dict[str, Spot]:
-        """Return the choice, the strongest model and the point of most quality per dollar, on the same rows."""
+        """Return the marked points, measured on the test rows.
+
+        They are the choice, the strongest model, and the point of most quality per dollar.
+        """
         of = self.summary
         chosen = {} if of.chosen is None else {"chosen": of.chosen}
         always = f"always {self.models[self.tuned.strongest]}"
@@ -303,7 +306,7 @@ class Tuning:
         return {name: (figures.cost.value, figures.quality.value) for name, figures in marks.items()}
 
     def not_reachable(self) -> InputError:
-        """Why there is no choice."""
+        """Return the error that explains why no policy was chosen."""
         confidence = f"{self.promise.confidence:.0%} confidence"
         if self.goal.max_cost is not None:
             least = min(point.cost for point in self.tuned.points)
@@ -319,10 +322,10 @@ class Tuning:
 
 
 def tuning(source: TuneSource, goal: Goal, index: Path | None, config_path: Path | None, progress: Progress) -> Tuning:
-    """Read, train, search and test.
+    """Read the files, train, search and test.
 
     Raises:
-        InputError: a file cannot be used, or there is too little.
+        InputError: a file cannot be used, or there is too little data.
     """
     import semroute
     from semroute.evaluate.risk import Promise

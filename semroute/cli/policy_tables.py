@@ -1,4 +1,7 @@
-"""The tables of ``semroute evaluate-policy``, within 80 columns."""
+"""Tables, sentences and JSON of ``evaluate-policy`` and ``tune-policy``.
+
+Tables fit 80 columns.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,11 @@ if TYPE_CHECKING:
     from semroute.learn.policy.search import Figures, Point
 
 
-# The lines above and below the tables of ``semroute evaluate-policy``: what was compared, and what the figures are.
+# Text around the tables of ``semroute evaluate-policy``: the comparison, and the meaning of its figures.
 
 
 def study_headline(study: Study) -> DataTable:
-    """What was compared, on what, and how many outcomes the wanted interval takes."""
+    """Return policies and data compared, and the sample size needed."""
     from semroute.evaluate.replay import NEAR
 
     found = study.duplicates
@@ -41,12 +44,12 @@ def study_headline(study: Study) -> DataTable:
 
 
 def usd(value: float) -> str:
-    """USD of 1,000 queries, with digits enough to tell models apart."""
+    """Return USD per 1,000 queries, with enough digits to tell models apart."""
     return f"{value * 1000:,.4f}"
 
 
 def legend(study: Study) -> Iterator[Text]:
-    """What the figures are, in a few lines."""
+    """Yield a short explanation of the figures."""
     words = "AIQ: mean quality over the range of costs; arena: quality and cheapness in one"
     if study.roles.pair is not None:
         words += (
@@ -58,7 +61,10 @@ def legend(study: Study) -> Iterator[Text]:
 
 
 def _best_single(study: Study) -> str:
-    """Its figures, and why they may be none of the table of models: it is chosen without the rows it is judged on."""
+    """Return the best single model's figures.
+
+    They may differ from all in the table of models: it is chosen out-of-fold.
+    """
     figures = f"quality {number(study.best_quality.value)}, USD {usd(study.best_cost.value)} for 1,000"
     shares = study.best_shares
     if len(shares) == 1:
@@ -88,7 +94,7 @@ _DASH = Text("-", style="dim")
 def comparison(
     study: Study, unseen: Study | None, notes: Sequence[str], warnings: Sequence[str] = ()
 ) -> Iterator[RenderableType]:
-    """Every part of what is shown, in order."""
+    """Yield every part of a comparison, in order."""
     if warnings:
         yield Group(*(Text(f"warning: {warning}", style="yellow") for warning in warnings))
     yield study_headline(study)
@@ -106,7 +112,7 @@ def comparison(
 
 
 def models_table(study: Study) -> DataTable:
-    """Each model's quality and cost, and what it is called here."""
+    """Return each model's quality and cost, and its label in the tables."""
     table = plain_table("quality", "95% interval", "USD for 1,000", first="model")
     table.add_column("role", style="dim")
     columns = {"cheapest": study.roles.cheapest, "strongest": study.roles.strongest}
@@ -135,7 +141,7 @@ def _policies(study: Study, on: str) -> Iterator[RenderableType]:
 
 
 def policies_table(study: Study) -> Group:
-    """The curve of each policy against the single models."""
+    """Return the curve of each policy against the single models."""
     table = _intervals("AIQ", "over zero*", "best point**", "cost saved**", "arena")
     for policy in study.policies:
         of = policy.figures
@@ -153,7 +159,7 @@ def policies_table(study: Study) -> Group:
 
 
 def pair_table(study: Study) -> DataTable:
-    """The figures of RouteLLM."""
+    """Return RouteLLM's figures for a pair of models."""
     table = _intervals("APGR", "over length", "CPT 20%", "CPT 50%", "CPT 80%")
     for policy in study.policies:
         pair = policy.pair
@@ -164,7 +170,7 @@ def pair_table(study: Study) -> DataTable:
 
 
 def predictions_table(policy: PolicyResult) -> DataTable:
-    """How good a policy's predictions are for each model."""
+    """Return the accuracy of a policy's predictions for each model."""
     table = plain_table("AUROC", "95% interval", "ECE", "95% interval", first="model")
     for model, of in policy.predictions.items():
         cells = [text for figure in (of.auroc, of.ece) for text in (_number(figure), _span(figure))]
@@ -173,7 +179,7 @@ def predictions_table(policy: PolicyResult) -> DataTable:
 
 
 def tasks_table(policy: PolicyResult) -> RenderableType:
-    """A policy's figures by task, at the point that is as good as the best single model."""
+    """Return a policy's figures by task, matched to the best single model."""
     table = plain_table("queries", "quality", "best single", "difference", "+-95%", "cost, %", first="task")
     for of in policy.tasks[:MOST_TASKS]:
         cost = percent(of.cost / of.best_cost) if of.best_cost > 0 else "-"
@@ -187,7 +193,7 @@ def tasks_table(policy: PolicyResult) -> RenderableType:
 
 
 def estimates_table(policy: PolicyResult) -> RenderableType:
-    """The off-policy estimates of a policy's quality."""
+    """Return the off-policy estimates of a policy's quality."""
     table = plain_table("quality", "standard error", "queries matched", "mean weight", first="estimate")
     for name, of in policy.estimates.items():
         table.add_row(name, number(of.value), number(of.error), f"{of.matched:,}", number(of.mean_weight, 2))
@@ -196,7 +202,7 @@ def estimates_table(policy: PolicyResult) -> RenderableType:
 
 
 def _intervals(*columns: str) -> DataTable:
-    """Where an interval has no room in a line, it is cut at its comma."""
+    """Return a table whose intervals wrap at their comma."""
     return plain_table(*columns, first="policy")
 
 
@@ -205,7 +211,7 @@ def _name(policy: PolicyResult) -> Text:
 
 
 def _cell(figure: Interval, *, sign: bool = False, share: bool = False) -> Text:
-    """A figure above its interval."""
+    """Return a figure above its interval."""
     if figure.value != figure.value:
         return _DASH
     value = Text(_number(figure, sign=sign, share=share))
@@ -220,7 +226,10 @@ def _number(figure: Interval, *, sign: bool = False, share: bool = False) -> str
 
 
 def _span(figure: Interval, *, sign: bool = False, share: bool = False) -> str:
-    """The interval as short as can be, to stand below its figure: ``.742, .778``, or ``73.5, 80.5`` in percent."""
+    """Return an interval in its shortest form: ``.742, .778``.
+
+    In per cent it is ``73.5, 80.5``.
+    """
     if figure.value != figure.value:
         return "-"
     plus = "+" if sign else ""
@@ -234,7 +243,7 @@ def _span(figure: Interval, *, sign: bool = False, share: bool = False) -> str:
 
 
 def comparison_dict(study: Study, unseen: Study | None, inputs: ComparisonInputs) -> dict[str, object]:
-    """The whole comparison; what is not defined is null."""
+    """Return the whole comparison; undefined values are null."""
     return {
         "outcomes": inputs.title,
         "notes": list(inputs.notes),
@@ -254,7 +263,7 @@ def comparison_dict(study: Study, unseen: Study | None, inputs: ComparisonInputs
 
 
 def study_dict(study: Study) -> dict[str, object]:
-    """One comparison."""
+    """Return one comparison as JSON-ready values."""
     roles = study.roles
     return {
         "n": study.n,
@@ -280,7 +289,7 @@ def study_dict(study: Study) -> dict[str, object]:
 
 
 def policy_dict(policy: PolicyResult, models: tuple[str, ...]) -> dict[str, object]:
-    """One policy, with every point of its curve."""
+    """Return one policy with every point of its curve."""
     figures, curve = policy.figures, policy.curve
     names = ("aiq", "aiq_gain", "perf_gain", "full_gain", "cost_save", "pareto_distance", "arena")
     points = zip(curve.parameters, curve.quality[0], curve.cost[0], curve.shares, strict=True)
@@ -318,30 +327,30 @@ def policy_dict(policy: PolicyResult, models: tuple[str, ...]) -> dict[str, obje
 
 
 def interval_dict(figure: Interval) -> dict[str, object]:
-    """A figure with its interval."""
+    """Return a figure with its interval."""
     return {"value": finite(figure.value), "low": finite(figure.low), "high": finite(figure.high)}
 
 
-# What came of a tuning, for people and as JSON.
+# Result of tuning a policy, for people and as JSON.
 
 _BOUND = (
     "fixed sequence testing on the held-out rows (Learn then Test), each test by betting for the long run and by "
     "Student's prediction bound for the queries ahead; queries that say the same count as one"
 )
 _MOST_ALIKE = 0.02
-"""Share of one group of queries that say the same above which the promise says so."""
+"""Share of one group of near-duplicate queries above which the promise warns of it."""
 _BUDGET = "approximate: no query is taken to cost more than the dearest of these outcomes"
 
 
 def bound_words(found: Tuning) -> str | None:
-    """What the promise rests on; None where none is made."""
+    """Return the basis of the promise; None without a promise."""
     if found.goal.value is not None:
         return None
     return f"{_BOUND}; {_BUDGET}" if found.goal.max_cost is not None else _BOUND
 
 
 def tuning_headline(found: Tuning) -> str:
-    """What the policy is, in a line or two."""
+    """Return the chosen policy, in a line or two."""
     said = goal_words(found)
     chosen = found.tuned.chosen
     assert chosen is not None
@@ -349,7 +358,7 @@ def tuning_headline(found: Tuning) -> str:
 
 
 def goal_words(found: Tuning) -> str:
-    """What was wanted, and how sure one is of it."""
+    """Return the goal, and its confidence, in words."""
     goal, promise = found.goal, found.promise
     sure = f"with {promise.confidence:.0%} confidence over the next {promise.ahead:,} queries"
     if goal.min_quality is not None:
@@ -360,7 +369,7 @@ def goal_words(found: Tuning) -> str:
 
 
 def point_words(point: Point, models: tuple[str, ...]) -> str:
-    """A policy in words."""
+    """Return a policy in words."""
     from semroute.learn.policy.families import ByCategory, ByClassifier, ByClassifierAndCascade, SingleModels
 
     if isinstance(point.family, SingleModels):
@@ -382,7 +391,7 @@ def _worth(value: float) -> str:
 
 
 def tuning_tables(found: Tuning) -> Iterator[DataTable | Text]:
-    """The choice, what each part adds, and how it was found."""
+    """Yield the choice, the effect of each part, and the search."""
     summary, chosen = found.summary, found.tuned.chosen
     assert chosen is not None
     assert summary.chosen is not None
@@ -451,12 +460,12 @@ def _share(figure: Interval) -> str:
 
 
 def _saved(figure: Interval) -> str:
-    """A share of what the strongest model costs; it is NaN where that is nothing."""
+    """Return a share of the strongest model's cost; NaN if that cost is 0."""
     return "nothing, for it costs nothing" if math.isnan(figure.value) else f"{_share(figure)} of its cost"
 
 
 def tuning_dict(found: Tuning) -> dict[str, Any]:
-    """JSON-ready."""
+    """Return a tuning as JSON-ready values."""
     summary, chosen = found.summary, found.tuned.chosen
     part = found.prepared.tuning
     return {

@@ -1,4 +1,4 @@
-"""``semroute providers``: are the deployments there, and how do they stand?"""
+"""``semroute providers``: reachability and status of the deployments."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _print_probes(probes: Sequence[Probe]) -> None:
         )
     console = stdout()
     console.print(table)
-    # A reason that several share is said once.
+    # A reason that several share is printed once.
     reasons: dict[str, list[str]] = {}
     for probe in probes:
         if probe.error is not None:
@@ -160,7 +160,7 @@ def _print_status(found: Mapping[str, Any]) -> None:
 
 
 def milliseconds(seconds: object) -> str:
-    """Seconds as milliseconds; a dash for what was not measured."""
+    """Return seconds as milliseconds; a dash if not measured."""
     from semroute.cli.tables import number
 
     return number(seconds * 1000 if isinstance(seconds, float | int) else None, 1)

@@ -1,4 +1,4 @@
-"""``semroute report``: what the log says was paid, saved and waited for."""
+"""``semroute report``, ``advise`` and ``trial``: figures from the log."""
 
 from __future__ import annotations
 
@@ -127,12 +127,12 @@ def _print_report(made: LogReport, place: str) -> None:
 # The tables of ``semroute report``, within 80 columns.
 
 MOST = 20
-"""Rows of a table; --json and --html have all."""
+"""Maximum rows of a table; --json and --html have all."""
 NO_CATEGORY = "(no category)"
 
 
 def whole(report: LogReport) -> Iterator[RenderableType]:
-    """Every part of what is shown, in order."""
+    """Yield every part of a report, in order."""
     yield headline(report)
     yield _titled("time of answers", latency_table(report))
     if report.models:
@@ -147,7 +147,7 @@ def whole(report: LogReport) -> Iterator[RenderableType]:
 
 
 def headline(report: LogReport) -> DataTable:
-    """The bill, the saving, and how much escalated."""
+    """Return the bill, the saving, and the escalation rate."""
     saving = report.saving
     rows = {"queries": f"{report.queries:,}, {saving.answered:,} answered{_span(report)}"}
     strongest = ", ".join(saving.baseline_models) or "strongest model"
@@ -169,7 +169,7 @@ def headline(report: LogReport) -> DataTable:
 
 
 def latency_table(report: LogReport) -> DataTable:
-    """Quantiles, with the escalated apart from the others."""
+    """Return latency quantiles, with escalated queries separate."""
     table = plain_table("queries", "p50, ms", "p90, ms", "p99, ms", first="answers")
     of = report.latency
     for name, times in (
@@ -185,7 +185,7 @@ def latency_table(report: LogReport) -> DataTable:
 
 
 def models_table(report: LogReport) -> DataTable:
-    """Who was paid."""
+    """Return cost by model."""
     table = plain_table("calls", "tokens in", "tokens out", "USD", "share of USD", "feedback, 0 to 1", first="model")
     for group in report.models[:MOST]:
         judged = "-" if group.feedback is None else f"{group.feedback.value:.2f} ({group.judged:,})"
@@ -196,7 +196,7 @@ def models_table(report: LogReport) -> DataTable:
 
 
 def categories_table(report: LogReport) -> DataTable:
-    """Where the queries went."""
+    """Return queries by category."""
     table = plain_table("queries", "USD", "share of USD", "escalated", "95% interval")
     for group in report.categories[:MOST]:
         up = group.escalation
@@ -207,7 +207,7 @@ def categories_table(report: LogReport) -> DataTable:
 
 
 def purposes_table(report: LogReport) -> DataTable:
-    """What calls were for, and what became of them."""
+    """Return calls by purpose and result."""
     table = plain_table("calls", "USD", "share of USD", first="paid for")
     for group in report.purposes:
         table.add_row(group.name, f"{group.spent.calls:,}", usd(group.spent.usd), percent(group.share))
@@ -215,7 +215,7 @@ def purposes_table(report: LogReport) -> DataTable:
 
 
 def checks_table(report: LogReport) -> DataTable:
-    """How often each check let an answer through."""
+    """Return the pass rate of each check."""
     table = plain_table("answers", "accepted", "95% interval", first="check")
     for name, of in report.checks.items():
         table.add_row(name, f"{of.n:,}", f"{of.value:.1%}", f"{of.low:.1%} to {of.high:.1%}")
@@ -223,7 +223,7 @@ def checks_table(report: LogReport) -> DataTable:
 
 
 def counts_table(counts: Mapping[str, int], first: str) -> DataTable:
-    """Names and how often each was there."""
+    """Return a table of names and their counts."""
     table = plain_table("queries", first=first)
     for name, count in counts.items():
         table.add_row(Text(name), f"{count:,}")
@@ -231,12 +231,12 @@ def counts_table(counts: Mapping[str, int], first: str) -> DataTable:
 
 
 def rate(of: Rate) -> str:
-    """A share with its interval."""
+    """Return a share with its interval."""
     return f"{of.value:.1%}{interval(of.low, of.high)}"
 
 
 def interval(low: float, high: float) -> str:
-    """An interval in brackets; nothing where there is none."""
+    """Return an interval in brackets; empty if undefined."""
     return "" if low != low else f" ({low:.1%} to {high:.1%})"
 
 
@@ -263,7 +263,10 @@ _THOUSAND = 1000
 
 
 def advice_table(advices: Sequence[Advice]) -> DataTable:
-    """A row for each category: how much is escalated, how much may be, and what 1,000 queries cost either way."""
+    """Return escalation, break-even and cost by category.
+
+    Costs are those of 1,000 queries.
+    """
     table = plain_table("queries", "escalated", "pays below", "cascade*", "last tier*", "advice")
     for advice in advices:
         table.add_row(
@@ -280,7 +283,7 @@ def advice_table(advices: Sequence[Advice]) -> DataTable:
 
 
 def tiers_table(advices: Sequence[Advice]) -> DataTable:
-    """What each tier costs and how long it takes, beside the cascade."""
+    """Return cost and latency of each tier, next to those of the cascade."""
     table = plain_table(first="category")
     table.add_column("tier", "name")
     for name in ("accepted", "USD for 1,000", "p50, ms", "p99, ms"):
@@ -296,12 +299,12 @@ def tiers_table(advices: Sequence[Advice]) -> DataTable:
 
 
 def sentences(advices: Sequence[Advice]) -> Group:
-    """The advice in words."""
+    """Return the advice as sentences."""
     return Group(*(Text.assemble(_name(advice), ": ", sentence(advice)) for advice in advices))
 
 
 def sentence(advice: Advice) -> str:
-    """Why a category is advised as it is."""
+    """Return the reason for a category's advice."""
     last = advice.tiers[-1].name
     rest = f" ({advice.others:,} outcomes of other tiers are left out)" if advice.others else ""
     if advice.verdict == "few":
@@ -399,7 +402,7 @@ def _print_advice(advices: tuple[Advice, ...]) -> None:
         print_line(yaml.safe_dump({"categories": found}, sort_keys=False, allow_unicode=True).rstrip())
 
 
-# ``semroute trial``: how a policy on trial does, and what share of the queries it decides.
+# ``semroute trial``: results of a policy under test, and its share of the queries.
 
 
 @click.group(cls=SuggestingGroup)

@@ -1,4 +1,4 @@
-"""``semroute route``: which category and model a query goes to, and why."""
+"""``semroute route`` and ``semroute rules``: a decision, and its reasons."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 NEAREST = 5
-"""Examples shown with a decision."""
+"""Nearest examples shown with a decision."""
 
 
 @click.command()
@@ -94,7 +94,7 @@ def route(
 
 
 def _refuse_empty(query: str) -> None:
-    """Say so before an index is opened, or even built."""
+    """Reject an empty query before an index is opened, or even built."""
     from semroute.router.query import routable_text
 
     routable_text(query)
@@ -119,7 +119,7 @@ def _route_file(
         bill = _Bill(router, file) if summary else None
         try:
             rows = _print_rows(router, file, metadata, as_json, failed, bill)
-        except DataError as error:  # what follows in the file cannot be read
+        except DataError as error:  # the rest of the file cannot be read
             rows, failed = 0, [error]
     if bill is None or not bill.rows:
         if failed:
@@ -174,11 +174,11 @@ def _failure(failed: list[DataError], rows: int) -> DataError:
 
 
 class _Bill:
-    """The share by model and the cost of the rows, added up as they pass.
+    """Running share by model, and cost, of the routed rows.
 
     Args:
-        router: decides.
-        file: where the rows are from.
+        router: the router that decides.
+        file: source of the rows.
     """
 
     def __init__(self, router: Router, file: Path) -> None:
@@ -189,15 +189,15 @@ class _Bill:
 
     @property
     def rows(self) -> int:
-        """Number of rows that were added."""
+        """Return the number of rows that were added."""
         return 0 if self._held is None else self._held[1].rows
 
     def add(self, query: Query, decision: Decision) -> None:
-        """Add a row that was routed."""
+        """Add a routed row."""
         from semroute.dispatch.validation import valid_request
         from semroute.workflows.requests import RequestRow
 
-        # Not before the first line is out: the price list takes a third of a second.
+        # Loaded after the first line is printed: the price list takes a third of a second.
         if self._held is None:
             from semroute.cli.estimate import pool_of
             from semroute.workflows.estimate import EstimateTally
@@ -207,7 +207,7 @@ class _Bill:
         self._held[1].add(RequestRow(valid_request(query)), decision)
 
     def print(self) -> None:
-        """Print the bill on standard error, apart from the decisions."""
+        """Print the bill on standard error, separate from the decisions."""
         from semroute.cli.console import stderr
         from semroute.cli.estimate import escalation_of, print_bill
         from semroute.workflows.assumptions import summarized
@@ -228,7 +228,10 @@ def _error_dict(error: DataError) -> dict[str, object]:
 def _decisions(
     router: Router, file: Path, metadata: dict[str, str], asked: deque[Query | None]
 ) -> Iterator[Decision | DataError]:
-    """Yield what becomes of each row; ``asked`` takes the queries of the rows that were read, None for an error."""
+    """Yield the decision or error of each row.
+
+    ``asked`` receives the queries of the rows that were read, None for an error.
+    """
     from semroute.data.queries import ArrivingLines, iter_queries_or_errors
     from semroute.errors import DataError
     from semroute.workflows.stream import route_rows
@@ -248,26 +251,28 @@ def _decisions(
 # A decision on the terminal: a panel for one, a line for each of many.
 
 WIDEST = 110
-"""Columns that the panel takes at most: longer lines are hard to read."""
+"""Maximum columns of the panel: longer lines are hard to read."""
 
 
 def decision_panel(decision: Decision, nearest: Sequence[NearestExample]) -> RenderableType:
-    """Everything of a decision that a person wants to see."""
+    """Return a panel with all of a decision."""
     colour = "yellow" if decision.is_fallback else "green"
     title = Text(decision.category or _uncategorised(decision), style=f"bold {colour}")
     body: list[RenderableType] = [_facts(decision, colour)]
-    if nearest and decision.categories:  # else the examples had no part in it
+    if nearest and decision.categories:  # else the examples had no influence
         best = decision.categories[0].category
         body += [Text(), Text("nearest examples", style="bold"), _examples(nearest, best)]
     return Panel(Group(*body), title=title, title_align="left", border_style=colour, width=None, expand=False)
 
 
 def decision_rows(categories: Iterable[str], models: Iterable[str]) -> RowPrinter:
-    """Return what prints a decision a row: category, model, score, confidence and the start of the query.
+    """Return a printer of decisions, one per row.
+
+    A row has category, model, score, confidence and the start of the query.
 
     Args:
-        categories: names that may come.
-        models: names that may come.
+        categories: names that may occur.
+        models: names that may occur.
     """
     columns = (
         Column("category", "name"),
@@ -300,7 +305,7 @@ def _facts(decision: Decision, colour: str) -> DataTable:
         table.add_row("cascade", Text.assemble(", then ".join(tiers), ("  where an answer is not accepted", "dim")))
     if decision.categories:
         _add_scores(table, decision, colour)
-    # Where semantic routing alone was asked, the lines above say it all.
+    # With semantic routing as the only strategy, the lines above are enough.
     for opinion in decision.opinions if [said.strategy for said in decision.opinions] != ["semantic"] else ():
         table.add_row(opinion.strategy, _said(opinion))
     steps = ", ".join(f"{step} {spent:.2f}" for step, spent in decision.steps_ms.items())
@@ -344,7 +349,7 @@ def _examples(nearest: Sequence[NearestExample], best: str) -> DataTable:
     return table
 
 
-# ``semroute rules``: which rule of ``semroute.yaml`` a query meets, and why those before it do not.
+# ``semroute rules``: which rule of ``semroute.yaml`` matches a query, and why earlier ones do not.
 
 
 @click.group(cls=SuggestingGroup)
@@ -399,7 +404,7 @@ def test(
     for line, asked in _queries(query, file):
         try:
             text = _text(asked, file, line)
-        except DataError as error:  # of a row: the others are looked at all the same
+        except DataError as error:  # of a row: later rows are still routed
             print_warning(str(error))
             if as_json:
                 print_json({"line": line, "error": str(error)})
@@ -414,7 +419,7 @@ def test(
 
 
 def outcome(traces: list[RuleTrace]) -> str:
-    """What the rules together do with a query: one sentence for a person."""
+    """Return the combined outcome of the rules, in one sentence."""
     if not traces:
         return "there are no rules"
     last = traces[-1]

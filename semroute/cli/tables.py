@@ -1,7 +1,7 @@
-"""Tables and numbers that all commands show in one manner.
+"""Tables and numbers in the common format of all commands.
 
-At a terminal a table keeps to its width: nothing is cut but an excerpt, which ends between words. Elsewhere a row is a
-line, however long, so that what reads it finds one record in each.
+At a terminal a table keeps to its width: nothing is cut but an excerpt, which ends between words. Elsewhere a row is
+one line of any length, so that a program reads one record per line.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 SOURCES = {"file": "category file", "out-of-scope": "out-of-scope queries", "in-scope": "held-out examples"}
-"""What ``threshold_from`` means, for people."""
+"""Meaning of ``threshold_from``, for people."""
 
 Cell = str | Text
 MOST_SHOWN, MOST_PIPED = 200, 60
@@ -44,12 +44,12 @@ MOST_SHOWN, MOST_PIPED = 200, 60
 
 
 def percent(share: object) -> str:
-    """A share as ``97.2%``; a dash for what could not be measured, None or NaN."""
+    """Return a share as ``97.2%``; a dash for None or NaN."""
     return f"{share:.1%}" if _is_number(share) else "-"
 
 
 def number(value: object, digits: int = 3) -> str:
-    """A number with so many decimals; a dash for what could not be measured, None or NaN."""
+    """Return a number with so many decimals; a dash for None or NaN."""
     return f"{value:.{digits}f}" if _is_number(value) else "-"
 
 
@@ -58,7 +58,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def size(count: int) -> str:
-    """Bytes for people, such as ``23.4 MB``; decimal units."""
+    """Return bytes for people, such as ``23.4 MB``; decimal units."""
     amount, unit = float(count), "B"
     for larger in ("kB", "MB", "GB"):
         if amount < 1000:
@@ -68,13 +68,13 @@ def size(count: int) -> str:
 
 
 class DataTable:
-    """A table without frame.
+    """Table without a frame.
 
     Args:
         columns: from left to right.
-        caption: a line below it.
-        has_header: whether the columns' names are shown.
-        narrow: shown in its place where the columns do not fit side by side; None shows a block for each row.
+        caption: line below the table.
+        has_header: whether the names of columns are shown.
+        narrow: alternative shown if the columns do not fit side by side; None shows a block for each row.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class DataTable:
         self._extents.append(Extent())
 
     def add_row(self, *cells: Cell, style: str | None = None) -> None:
-        """Add a row; cells that are left out at its end are empty."""
+        """Add a row; omitted cells at its end are empty."""
         self._rows.append(self.prepared(cells, style or ""))
 
     def prepared(self, cells: Sequence[Cell], style: str = "") -> list[Text]:
-        """Return cells as they are shown, and take the room that they need into account."""
+        """Return formatted cells, and include them in the columns' extents."""
         row = []
         for place, column in enumerate(self.columns):
             text = _text(cells[place] if place < len(cells) else "", style or column.style)
@@ -106,7 +106,7 @@ class DataTable:
         return row
 
     def layout(self, room: int) -> Layout | None:
-        """Return the widths of the columns in so much room; None where they do not fit."""
+        """Return column widths for a line; None if they do not fit."""
         columns = self.columns if self._has_header else [Column("", c.kind, c.style, c.most) for c in self.columns]
         return laid_out(columns, self._extents, room)
 
@@ -121,7 +121,7 @@ class DataTable:
         yield from _lines(self.columns, row, layout)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        """Measure for panels and the like: as wide as its rows, or as there is room."""
+        """Return the width for panels and the like, limited to the line."""
         layout = self.layout(options.max_width)
         if layout is None or layout.below is not None:
             return Measurement(options.max_width, options.max_width)
@@ -145,7 +145,7 @@ class DataTable:
             yield from wrapped(Text(visible(self.caption), style="dim italic"), options.max_width)
 
     def _blocks(self, room: int) -> Iterator[Text]:
-        """Yield a block for each row: a line, or several, for each of its cells."""
+        """Yield a block of lines for each row, a cell after the other."""
         for place, row in enumerate(self._rows):
             if place and len(self.columns) > 1:
                 yield Text()
@@ -167,7 +167,7 @@ def _text(cell: Cell, style: str) -> Text:
 
 
 def _joined(row: list[Text], room: int) -> list[Text]:
-    """Return the row with cells of several lines made one where a row is a line."""
+    """Return the row with multi-line cells joined, where a row is a line."""
     if room < UNBOUNDED:
         return row
     return [Text(" ").join(cell.split("\n")) if "\n" in cell.plain else cell for cell in row]
@@ -181,7 +181,7 @@ def _indented(lines: Sequence[Text]) -> Iterator[Text]:
 def _lines(
     columns: Sequence[Column], row: Sequence[Text], layout: Layout, *, from_below: bool = False
 ) -> Iterator[Text]:
-    """Yield the lines of a row, each ending with its last word."""
+    """Yield the lines of a row, without trailing spaces."""
     shown = [place for place in range(len(columns)) if place != layout.below]
     cells = [_cell_lines(columns[place], row[place], layout.widths[place]) for place in shown]
     height = max(map(len, cells), default=0)
@@ -217,17 +217,19 @@ def _cell_lines(column: Column, cell: Text, width: int) -> list[Text]:
 
 
 def _style_of(cell: Text) -> str:
-    """Return the style of all of a name."""
+    """Return the style of a whole name."""
     own = [span.style for span in cell.spans if span.start == 0 and span.end == len(cell)]
     return " ".join(str(style) for style in (*own, cell.style) if style)
 
 
 class RowPrinter:
-    """Prints rows as they come; at a terminal below a header, elsewhere a line for each and nothing more.
+    """Printer of rows as they arrive.
+
+    At a terminal a header stands above them; elsewhere each is a line, without a header.
 
     Args:
         columns: from left to right.
-        likely: for each column, cells that may come: room is kept for them.
+        likely: for each column, expected cells: room is reserved for them.
     """
 
     def __init__(self, *columns: Column, likely: Sequence[Iterable[Cell]] = ()) -> None:
@@ -240,25 +242,28 @@ class RowPrinter:
             for cell in cells:
                 self._table.prepared([*[""] * place, cell])
         for place, column in enumerate(columns):
-            if column.kind == "excerpt":  # else the first long one would move it to another place
+            if column.kind == "excerpt":  # else the first long one would move it to another line
                 self._table.prepared([*[""] * place, "-" * READABLE])
         self._is_headed = False
 
     def excerpt(self, text: str) -> str:
-        """Return the beginning of a text in quotes: what a terminal may have room for, and elsewhere always as much."""
+        """Return the start of a text in quotes.
+
+        Its length depends on the room at a terminal; elsewhere it is constant.
+        """
         return shortened(text, MOST_SHOWN if self._is_terminal else MOST_PIPED)
 
     def print_all(self, rows: Sequence[Sequence[Cell]]) -> None:
-        """Print rows that are all there: their columns have the room that any of them needs."""
+        """Print rows that are all available: columns fit the widest cell."""
         for prepared in [self._table.prepared(row) for row in rows]:
             self._print(prepared)
 
     def print(self, *cells: Cell) -> None:
-        """Print a row; one that needs more room than those before it takes it."""
+        """Print a row; columns grow if it needs more room."""
         self._print(self._table.prepared(cells))
 
     def print_words(self, first: Cell, words: str) -> None:
-        """Print a row that has words in place of its figures."""
+        """Print a row with words in place of its figures."""
         row = self._table.prepared([first])
         layout = self._table.layout(self._room)
         width = layout.widths[0] if layout is not None else row[0].cell_len
@@ -284,17 +289,17 @@ class RowPrinter:
         for line in lines:
             if self._is_terminal:
                 self._console.print(line, soft_wrap=True)
-            else:  # there may be a million of them, and they have no styles
+            else:  # there may be a million lines, and they have no styles
                 print_line(line.plain)
 
 
 def plain_table(*numeric: str, first: str = "category") -> DataTable:
-    """A column of names, then columns of numbers."""
+    """Return a table of a column of names, then columns of numbers."""
     return DataTable(Column(first, "name"), *(Column(name) for name in numeric))
 
 
 def figures(**rows: str) -> DataTable:
-    """Two columns, name and value; an underscore in a name is shown as a space."""
+    """Return a table of name and value; underscores are shown as spaces."""
     table = DataTable(Column("", "name", "dim"), Column("", "words"), has_header=False)
     for name, value in rows.items():
         table.add_row(name.replace("_", " "), value)
@@ -302,7 +307,7 @@ def figures(**rows: str) -> DataTable:
 
 
 def category_table(manifest: Manifest) -> DataTable:
-    """What an artifact holds of each category."""
+    """Return a table of an artifact's categories."""
     table = plain_table("examples", "prototypes", "threshold")
     table.add_column("from", style="dim")
     table.add_column("models")

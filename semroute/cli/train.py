@@ -1,4 +1,7 @@
-"""``semroute train``: a classifier of queries, from outcomes."""
+"""``semroute train``, ``predict`` and ``train-checks``: classifiers.
+
+Classifiers of queries predict the quality of each model's answer; classifiers of answers serve cascade checks.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +118,7 @@ def train(
 
 @dataclass(frozen=True)
 class _Training:
-    """What is trained on, and how."""
+    """Options and inputs of a training run."""
 
     source: TrainSource
     encoding: Encoding
@@ -127,7 +130,11 @@ class _Training:
     def run(
         self, tuned_part: Callable[[TrainInputs, Progress], TunedPart | None]
     ) -> tuple[TrainedQueries, TrainInputs, Worth | None]:
-        """Read, embed and train; return the classifier, what it was trained on, and what quality is worth."""
+        """Read the files, embed the queries, and train.
+
+        Returns:
+            The classifier, its training inputs, and the value of quality.
+        """
         from semroute.cli.console import print_warning, progress_bars
         from semroute.cli.encoding import gather
         from semroute.learn.query_quality import estimators, train_queries
@@ -154,7 +161,7 @@ def _written(
     origin: Mapping[str, Any],
     costs: str | None,
 ) -> dict[str, object]:
-    """Write the classifier, and return the report that lies beside it."""
+    """Write the classifier and its report; return the report."""
     from dataclasses import replace
 
     from semroute.learn.query_quality import training_report
@@ -169,7 +176,10 @@ def _written(
 def _tuned(
     backbone: str | None, inputs: TrainInputs, epochs: int, seed: int, until_written: ExitStack, progress: Progress
 ) -> TunedPart | None:
-    """The tuned encoder, where one is wanted; its files are gone when ``until_written`` ends."""
+    """Return the fine-tuned encoder, if requested.
+
+    Its files are removed when ``until_written`` ends.
+    """
     if backbone is None:
         return None
     from tempfile import TemporaryDirectory
@@ -181,7 +191,7 @@ def _tuned(
     return tune_part(backbone, inputs.rows, folder, plan, lambda done, total: progress("tuning", done, total))
 
 
-# ``semroute predict``: each model's predicted quality, and the choice that follows from it.
+# ``semroute predict``: each model's predicted quality, and the resulting choice.
 
 
 @click.command()
@@ -236,7 +246,7 @@ def predict(
 
 
 def _read(queries: Path) -> tuple[list[QueryRow], list[str]]:
-    """Return the rows that can be routed, and their texts.
+    """Return the routable rows, and their texts.
 
     Raises:
         DataError: there is none.
@@ -260,7 +270,10 @@ def _read(queries: Path) -> tuple[list[QueryRow], list[str]]:
 
 
 def _predicted(classifier: QueryClassifier, texts: list[str], encoding: Encoding) -> Matrix:
-    """Return ``(n, models)`` predicted quality; texts are embedded only for a classifier that looks at vectors."""
+    """Return ``(n, models)`` predicted quality.
+
+    Texts are embedded only for a classifier that uses vectors.
+    """
     import numpy as np
 
     from semroute.cli.console import progress_bars
@@ -300,7 +313,7 @@ def _columns(classifier: QueryClassifier, models: tuple[str, ...] | None) -> lis
 def _value(
     classifier: QueryClassifier, value: float | None, max_cost: float | None, predicted: Matrix, expected: Matrix
 ) -> float:
-    """What quality is worth.
+    """Return the value of quality, in USD.
 
     Raises:
         InputError: even the cheapest choices cost more than ``max_cost``.
@@ -343,7 +356,7 @@ def _print(
             printed.print(models[column], f"{quality[column]:.3f}", f"{cost[column]:.6f}", text)
 
 
-# ``semroute train-checks``: a classifier of answers, from judged ones.
+# ``semroute train-checks``: a classifier of answers, from labelled ones.
 
 BLOCKS = ("shape", "words", "tokens")
 
@@ -471,11 +484,11 @@ def _thresholds(trained: Trained, validation: Validation) -> DataTable:
     return table
 
 
-# What came of a training, for people.
+# Result of a training run, for people.
 
 
 def show_training(trained: TrainedQueries, inputs: TrainInputs, worth: Worth | None, costs: str | None) -> None:
-    """Print it all; ``costs`` is what these rest on where they were estimated."""
+    """Print all tables; ``costs`` is the basis of estimated costs."""
     from semroute.cli.console import print_note, stdout
 
     for part in _training_tables(trained, inputs.rows, worth, inputs.left_out):
@@ -488,7 +501,7 @@ def show_training(trained: TrainedQueries, inputs: TrainInputs, worth: Worth | N
 def _training_tables(
     trained: TrainedQueries, rows: TrainingRows, worth: Worth | None, left_out: int
 ) -> Iterator[DataTable | Text]:
-    """Heads, models, and what the choices are worth; all on queries that were left out."""
+    """Yield heads, models, and the value of the choices; all out-of-fold."""
     yield _heads(trained, len(rows.queries))
     yield _models(trained, rows)
     if worth is not None:

@@ -1,1 +1,1 @@
-"""Pages and plots of what was measured."""
+"""HTML pages and plots of reports."""

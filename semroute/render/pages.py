@@ -1,4 +1,7 @@
-"""What the figures of a comparison of policies mean, a line each, with where they come from."""
+"""HTML pages of the log report and of a comparison of policies.
+
+A page holds its style and its plots, and needs no network.
+"""
 
 from __future__ import annotations
 
@@ -86,14 +89,14 @@ MEANINGS = (
     ),
     ("-", "not defined here, such as a saving where no point is as good as the best single model", ""),
 )
-"""Name, meaning and source."""
+"""Name, meaning and source of each figure."""
 
 
-# From a template to a file; a page holds its style and its plots, and asks nothing of the network.
+# Rendering a template to a file.
 
 
 def render(template: str, filters: Mapping[str, Callable[..., str]], **values: object) -> str:
-    """A template of this folder, filled; all values are escaped.
+    """Render a template of this folder, with all values escaped.
 
     Raises:
         MissingExtraError: the extra "report" is not installed.
@@ -111,12 +114,15 @@ def render(template: str, filters: Mapping[str, Callable[..., str]], **values: o
 
 
 def drawn(svg: str) -> Any:
-    """A drawing for a template: matplotlib escapes text itself, and its markup must not be escaped again."""
+    """Mark an SVG drawing as safe for a template.
+
+    matplotlib escapes text itself, and its markup must not be escaped again.
+    """
     return require("markupsafe", what="writing a page", extra="report").Markup(svg)
 
 
 def write(page: str, path: Path) -> None:
-    """Write a page, whole or not at all.
+    """Write a page atomically.
 
     Raises:
         InputError: the file cannot be written.
@@ -128,17 +134,17 @@ def write(page: str, path: Path) -> None:
         raise InputError(f"{path}: the page cannot be written ({error.strerror or error})") from error
 
 
-# The report of a log as one page.
+# The log report as one page.
 
 
 def write_report_page(report: LogReport, path: Path, *, title: str, drift: Compared | None = None) -> None:
-    """Write the page, whole or not at all.
+    """Write the page of a log report atomically.
 
     Args:
-        report: what the log says.
+        report: figures of the log.
         path: the file.
-        title: which queries these are.
-        drift: whether a tuned policy still fits; None where none was named.
+        title: description of the queries.
+        drift: fit of a tuned policy; None if no policy was named.
 
     Raises:
         MissingExtraError: the extra "report" is not installed.
@@ -148,7 +154,7 @@ def write_report_page(report: LogReport, path: Path, *, title: str, drift: Compa
 
 
 def report_page(report: LogReport, *, title: str, drift: Compared | None = None) -> str:
-    """The page's text; arguments as of :func:`write_page`."""
+    """Return the page's HTML; arguments as of :func:`write_report_page`."""
     has_bill = report.saving.share is not None
     has_answers = report.latency.total.n > 0
     drawings = {
@@ -177,15 +183,15 @@ def report_page(report: LogReport, *, title: str, drift: Compared | None = None)
 def write_policy_page(
     study: Study, unseen: Study | None, path: Path, *, title: str, notes: Sequence[str], warnings: Sequence[str] = ()
 ) -> None:
-    """Write the page; it holds its style and its plots, and asks nothing of the network.
+    """Write the page of a comparison; it needs no network.
 
     Args:
         study: the comparison.
-        unseen: the one with whole tasks left out, if it was made.
+        unseen: the comparison with whole tasks left out, if it was made.
         path: the file.
-        title: what was compared.
-        notes: what a reader of the figures must know.
-        warnings: what makes the figures mean something else than they seem to.
+        title: description of the comparison.
+        notes: caveats for a reader of the figures.
+        warnings: problems that change the meaning of the figures.
 
     Raises:
         MissingExtraError: an extra is not installed.
@@ -197,7 +203,7 @@ def write_policy_page(
 def policy_page(
     study: Study, unseen: Study | None, *, title: str, notes: Sequence[str], warnings: Sequence[str] = ()
 ) -> str:
-    """The page's text; arguments as of :func:`write_page`."""
+    """Return the page's HTML; arguments as of :func:`write_policy_page`."""
     parts = [("Queries that were not fitted on", study)]
     if unseen is not None:
         parts.append(("Tasks that were never seen", unseen))
@@ -215,7 +221,7 @@ def policy_page(
 
 
 def figure(of: Interval, *, sign: bool = False, share: bool = False) -> str:
-    """A figure as text; a dash where it is not defined."""
+    """Return a figure as text; a dash if undefined."""
     if of.value != of.value:
         return "-"
     plus = "+" if sign else ""
@@ -223,7 +229,7 @@ def figure(of: Interval, *, sign: bool = False, share: bool = False) -> str:
 
 
 def span(of: Interval, *, sign: bool = False, share: bool = False) -> str:
-    """Its interval as text; nothing where it is not defined."""
+    """Return a figure's interval as text; empty if undefined."""
     if of.value != of.value:
         return ""
     plus = "+" if sign else ""
@@ -232,10 +238,10 @@ def span(of: Interval, *, sign: bool = False, share: bool = False) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number with so many decimals; a dash where it is not defined."""
+    """Return a number with so many decimals; a dash if undefined."""
     return "-" if value != value else f"{value:.{digits}f}"
 
 
 def usd_per_thousand(value: float) -> str:
-    """USD of 1,000 queries."""
+    """Return USD per 1,000 queries as text."""
     return f"{value * 1000:,.4f}"

@@ -1,4 +1,7 @@
-"""A month's bill over the escalation rate, as a picture."""
+"""Plots of bills, log reports, threshold sweeps and policies.
+
+Needs the extra "plot"; draws figures that were computed elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,18 @@ from semroute.evaluate.routing import SweepPoint
 from semroute.storage import atomic_write
 from semroute.types.protocols import Doubles
 
-# What all pictures share: matplotlib without a screen, colours, and the ways out to a file or a page.
+# Shared by all plots: matplotlib without a screen, colours, and output to a file or a page.
 
 FORMATS = (".png", ".svg")
 WHAT = "drawing a curve"
 
-# Okabe and Ito's palette, which the colour-blind can tell apart: https://jfly.uni-koeln.de/color/
+# Okabe and Ito's palette, which colour-blind readers can tell apart: https://jfly.uni-koeln.de/color/
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7f7f7f"
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty figure, inches wide and high.
+    """Return an empty figure, with width and height in inches.
 
     Raises:
         MissingExtraError: the extra "plot" is not installed.
@@ -43,19 +46,19 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def percent_axis() -> Any:
-    """A formatter of shares as per cent."""
+    """Return a formatter of shares as per cent."""
     return require("matplotlib.ticker", what=WHAT, extra="plot").PercentFormatter(1)
 
 
 def without_frame(axes: Any) -> None:
-    """A light grid, and no box around it."""
+    """Draw a light grid, and no box around it."""
     axes.set_axisbelow(True)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def check_format(path: Path) -> None:
-    """Raise InputError for a file that is neither PNG nor SVG by its name."""
+    """Raise InputError unless a file's name is that of a PNG or an SVG."""
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path}: a plot is one of {', '.join(FORMATS)}; name it so")
 
@@ -71,10 +74,10 @@ def write(figure: Any, path: Path) -> None:
 
 
 def save(figure: Any, path: Path, kind: str) -> None:
-    """Write a figure in the format ``kind``, whatever the file is called.
+    """Write a figure in the format ``kind``, whatever its file's suffix.
 
     Raises:
-        InputError: the file cannot be written; one that was there is as it was.
+        InputError: the file cannot be written; an existing one is unchanged.
     """
     try:
         with atomic_write(path) as part:
@@ -84,7 +87,10 @@ def save(figure: Any, path: Path, kind: str) -> None:
 
 
 def svg_element(figure: Any) -> str:
-    """A figure as an ``<svg>`` element, to be put into a page; the same figure gives the same text."""
+    """Return a figure as an ``<svg>`` element for a page.
+
+    The same figure gives the same text.
+    """
     matplotlib = require("matplotlib", what=WHAT, extra="plot")
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "semroute"}):
@@ -94,11 +100,13 @@ def svg_element(figure: Any) -> str:
 
 
 def plot_bill(bill: Bill, escalated: float, path: Path) -> None:
-    """Draw what a cascade costs as more of its queries go on, beside the strong model alone and beside routing.
+    """Draw a cascade's bill over its escalation rate.
+
+    The bills of the strong model alone and of routing are drawn for comparison.
 
     Args:
-        bill: a month.
-        escalated: the share that is marked, 0 to 1.
+        bill: bill of a month.
+        escalated: escalation rate that is marked, 0 to 1.
         path: a PNG or SVG file.
 
     Raises:
@@ -124,45 +132,48 @@ def plot_bill(bill: Bill, escalated: float, path: Path) -> None:
     write(figure, path)
 
 
-# Lines as they are seen: by their way, whatever the points are that they were drawn through.
+# Visual equality of lines: compared by their path, whatever points they were drawn through.
 
 Line = NDArray[np.float64]
-"""``(k, 2)`` places that straight lines lead through."""
+"""``(k, 2)`` points of a polyline."""
 
 _SAMPLES = 400
 _SEEN = 2e-3
-"""Of a picture's width or height: what lies closer together looks the same."""
+"""Tolerance, as a share of a plot's width or height, within which lines look the same."""
 
 
 def along(path: Line, samples: int = _SAMPLES) -> Line:
-    """``(samples, 2)`` places at equal distances along a path, from its first to its last."""
+    """Return ``(samples, 2)`` equidistant points along a path.
+
+    The first and the last are its ends.
+    """
     way = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
     steps = np.linspace(0, way[-1], samples)
     return np.column_stack([np.interp(steps, way, path[:, 0]), np.interp(steps, way, path[:, 1])])
 
 
 def look_the_same(one: Line, other: Line) -> bool:
-    """Whether one path hides the other, when both are drawn over the range of the two."""
+    """Return True if one path hides the other, both drawn over their range."""
     both = np.concatenate([one, other])
     low, high = both.min(axis=0), both.max(axis=0)
     scale = np.where(high > low, high - low, 1.0)
     return bool(np.abs(along((one - low) / scale) - along((other - low) / scale)).max() < _SEEN)
 
 
-# Names beside points, where they cover neither one another nor the curves if there is any such place.
+# Labels of points, placed to cover neither one another nor the curves, if possible.
 
 SIZE = 7.5
-"""Points of type."""
+"""Size of a label's type, in points."""
 
 _DISTANCES = (5.0, 16.0, 30.0)
-"""Points from the spot to its name; from the second on a thin line leads there."""
+"""Distances from a point to its label, in points; from the second on a thin line connects them."""
 _SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 _COVERS, _OUTSIDE, _CROSSES = 1000.0, 10_000.0, 10.0
 _SPOT = 5.0
 
 
 class Box(NamedTuple):
-    """A rectangle in pixels."""
+    """Rectangle in pixels."""
 
     left: float
     bottom: float
@@ -170,31 +181,31 @@ class Box(NamedTuple):
     top: float
 
     def meets(self, other: Box) -> bool:
-        """Whether the two overlap."""
+        """Return True if the two overlap."""
         return (
             self.left < other.right and other.left < self.right and self.bottom < other.top and other.bottom < self.top
         )
 
     def holds(self, points: Doubles) -> int:
-        """How many of ``(k, 2)`` points lie within."""
+        """Return the number of ``(k, 2)`` points inside."""
         inside = (points > (self.left, self.bottom)) & (points < (self.right, self.top))
         return int(inside.all(axis=1).sum())
 
 
 def label_points(figure: Any, axes: Any, names: Sequence[str], x: Doubles, y: Doubles) -> None:
-    """Write a name beside each point.
+    """Write a label next to each point.
 
-    Call it when all else is drawn. Each name in turn takes the place of :data:`_SIDES` and :data:`_DISTANCES` that
-    covers the fewest names and spots, then the least of the curves; of equal places the nearer.
+    Call it when everything else is drawn. Each label in turn takes the position of :data:`_SIDES` and
+    :data:`_DISTANCES` that covers the fewest labels and points, then the least of the curves; on ties the nearer one.
 
     Args:
-        figure: of matplotlib.
-        axes: of the figure, with curves and points.
-        names: ``m`` of them.
+        figure: matplotlib's figure.
+        axes: axes of the figure, with curves and points.
+        names: ``m`` labels.
         x: ``(m,)`` of the points, in the data's units.
-        y: the same, upwards.
+        y: ``(m,)`` of the points, upwards.
     """
-    figure.draw_without_rendering()  # the layout is made here, and pixels mean nothing before
+    figure.draw_without_rendering()  # the layout is computed here; pixels mean nothing before
     spots = axes.transData.transform(np.column_stack([x, y]))
     pixels = figure.dpi / 72
     frame = Box(*axes.bbox.extents)
@@ -215,7 +226,7 @@ def label_points(figure: Any, axes: Any, names: Sequence[str], x: Doubles, y: Do
 
 
 def _drawn_curves(axes: Any) -> Doubles:
-    """``(k, 2)`` pixels along all lines that are drawn, close to one another."""
+    """Return ``(k, 2)`` pixels, densely along all drawn lines."""
     found = [np.zeros((0, 2))]
     for line in axes.lines:
         path = line.get_transform().transform(np.column_stack(line.get_data()).astype(np.float64))
@@ -225,7 +236,7 @@ def _drawn_curves(axes: Any) -> Doubles:
 
 
 def _measured(figure: Any, name: str) -> tuple[float, float]:
-    """Width and height of a name, in pixels."""
+    """Return width and height of a label, in pixels."""
     text = figure.text(0, 0, name, fontsize=SIZE)
     extent = text.get_window_extent()
     text.remove()
@@ -262,16 +273,19 @@ def _write(axes: Any, name: str, spot: Doubles, side: tuple[int, int], distance:
     )
 
 
-# The report of a log, as pictures.
+# Plots of the log report.
 
 MOST_POINTS = 1000
-"""Points of a curve; a page need not carry one for each of a million queries."""
+"""Maximum points of a curve; a page need not have one for each of a million queries."""
 MOST_BARS = 25
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def spending(report: LogReport) -> str:
-    """What was paid as time went by, against the strongest model alone; an ``<svg>`` element."""
+    """Return an ``<svg>`` of spending over time.
+
+    It is compared with the strongest model alone.
+    """
     of = report.columns
     figure = new_figure(9, 3.8)
     axes = figure.subplots()
@@ -291,7 +305,10 @@ def spending(report: LogReport) -> str:
 
 
 def by_day(report: LogReport) -> str | None:
-    """USD of each day by model, and what the strongest would have charged; None for less than two days."""
+    """Return an ``<svg>`` of USD per day by model; None for under two days.
+
+    It shows what the strongest model would have cost, too.
+    """
     of = report.columns
     days = sorted({day for day, _ in of.by_day})
     if len(days) < 2:
@@ -315,7 +332,7 @@ def by_day(report: LogReport) -> str | None:
 
 
 def times(report: LogReport) -> str:
-    """Share of answers that took at most so long, escalated ones apart; an ``<svg>`` element."""
+    """Return an ``<svg>`` of the latency distribution, escalated or not."""
     of = report.columns
     figure = new_figure(9, 4)
     axes = figure.subplots()
@@ -340,7 +357,10 @@ def times(report: LogReport) -> str:
 
 
 def escalation(report: LogReport) -> str | None:
-    """Share of escalated queries by category with its interval; None where nothing went up a cascade."""
+    """Return an ``<svg>`` of escalation rates by category with intervals.
+
+    None if no query went through a cascade.
+    """
     rows = [(group.name or "(no category)", group.escalation) for group in report.categories if group.escalation]
     if not rows:
         return None
@@ -368,17 +388,19 @@ def _finish(figure: Any, axes: Any, *, columns: int) -> str:
 
 
 def _thinned(values: np.ndarray) -> np.ndarray:
-    """At most so many of the values, the first and the last among them."""
+    """Return at most so many of the values, with the first and the last."""
     if len(values) <= MOST_POINTS:
         return values
     return values[np.linspace(0, len(values) - 1, MOST_POINTS).round().astype(np.int64)]
 
 
-# The sweep of a threshold, as a picture.
+# Plot of a threshold sweep.
 
 
 def plot_sweep(points: Sequence[SweepPoint], recommended: SweepPoint, path: Path, *, title: str) -> None:
-    """Draw coverage, accuracy and out-of-scope queries caught over the threshold, the recommended one marked.
+    """Draw coverage, accuracy and out-of-scope recall over the threshold.
+
+    The recommended threshold is marked.
 
     Args:
         points: the sweep, thresholds ascending.
@@ -440,12 +462,12 @@ def _curve(
     axes.plot(recommended.threshold, at, "o", color=colour, markersize=7, markeredgecolor="white", zorder=3)
 
 
-# A tuned policy on the curve of all that was tried.
+# Plot of a tuned policy on the curves of all tried policies.
 
 _THOUSAND = 1000
 _MARKERS = "*PsD"
 Spot = tuple[float, float]
-"""Mean USD a query, and mean quality."""
+"""Mean USD per query, and mean quality."""
 
 
 def plot_tuned(
@@ -457,16 +479,18 @@ def plot_tuned(
     floor: float | None = None,
     budget: float | None = None,
 ) -> None:
-    """Write the picture; all in it is measured on the same rows.
+    """Draw a tuned policy among all that were tried.
+
+    All points are measured on the same rows.
 
     Args:
-        curves: by family, the points that were tried.
-        marks: by name, at most four single points: the choice, the strongest model, the point of most quality per
+        curves: tried points by family.
+        marks: at most four single points by name: the choice, the strongest model, the point of most quality per
             dollar.
-        path: ``.png`` or ``.svg``.
-        title: above the picture.
-        floor: quality that must be kept; None draws none.
-        budget: USD a query that must be kept; None draws none.
+        path: a PNG or SVG file.
+        title: title of the plot.
+        floor: required quality; None draws none.
+        budget: required USD per query; None draws none.
 
     Raises:
         MissingExtraError: the extra "plot" is not installed.
@@ -498,11 +522,11 @@ def plot_tuned(
     write(figure, path)
 
 
-# Policies as curves of quality over cost, in PNG or SVG; needs the extra "plot". Draws what others computed.
+# Plot of policies as curves of quality over cost.
 
 
 def plot_study(study: Study, path: Path, *, title: str) -> None:
-    """Write the curves of a comparison to a file.
+    """Draw the curves of a comparison.
 
     Raises:
         MissingExtraError: the extra "plot" is not installed.
@@ -513,7 +537,9 @@ def plot_study(study: Study, path: Path, *, title: str) -> None:
 
 
 def svg(study: Study, *, title: str) -> str:
-    """The curves as an ``<svg>`` element, to be put into a page; the same comparison gives the same text.
+    """Return the curves as an ``<svg>`` element for a page.
+
+    The same comparison gives the same text.
 
     Raises:
         MissingExtraError: the extra "plot" is not installed.
@@ -522,7 +548,7 @@ def svg(study: Study, *, title: str) -> str:
 
 
 def drawn(study: Study, title: str) -> Any:
-    """The curves as a figure of matplotlib.
+    """Return the curves as a matplotlib figure.
 
     Raises:
         MissingExtraError: the extra "plot" is not installed.
@@ -555,7 +581,10 @@ def _cost_axes(axes: Any, study: Study, costs: Doubles, qualities: Doubles) -> N
 
 
 def _curves(axes: Any, policies: Sequence[PolicyResult], lines: Sequence[Line], names: Sequence[str]) -> None:
-    """The curve of each policy; those that look the same are drawn once, with all their names."""
+    """Draw the curve of each policy.
+
+    Curves that look the same are drawn once, with all their names.
+    """
     hidden: set[int] = set()
     for place, (policy, own) in enumerate(zip(policies, lines, strict=True)):
         if place in hidden:
@@ -563,7 +592,7 @@ def _curves(axes: Any, policies: Sequence[PolicyResult], lines: Sequence[Line], 
         alike = [other for other in range(place, len(lines)) if look_the_same(own, lines[other])]
         hidden.update(alike)
         style = ":" if policy.name == ORACLE else "-"
-        # A policy that always chooses alike is a spot, which no line shows.
+        # A policy that always chooses the same model is a point, which no line shows.
         marker = "s" if (np.ptp(own, axis=0) == 0).all() else None
         axes.plot(
             *own.T, style, marker=marker, color=COLOURS[place % len(COLOURS)],
@@ -572,7 +601,7 @@ def _curves(axes: Any, policies: Sequence[PolicyResult], lines: Sequence[Line], 
 
 
 def _band(axes: Any, study: Study) -> None:
-    """The interval of what the comparison is about."""
+    """Draw the interval of the policy under comparison."""
     for place, policy in enumerate(study.policies):
         if policy.is_subject:
             low, high = np.quantile(policy.curve.quality[1:], [0.025, 0.975], axis=0)
@@ -581,7 +610,10 @@ def _band(axes: Any, study: Study) -> None:
 
 
 def _mixtures(axes: Any, study: Study, costs: Doubles, qualities: Doubles) -> None:
-    """What models mixed at random give; once, where the two best mixed are the cheapest and the strongest."""
+    """Draw random mixtures of models.
+
+    They are drawn once if the best mixture is that of the cheapest and the strongest.
+    """
     zero = np.column_stack(hull(costs, qualities))
     ends = np.column_stack(mixing(study)) * (_THOUSAND, 1)
     is_same = look_the_same(zero, ends)

@@ -1,1 +1,1 @@
-"""Operations that a person asks for, for the command line and other faces to call."""
+"""Operations for the command line and other interfaces."""

@@ -1,4 +1,4 @@
-"""Assumptions of an estimate, and its gaps, as sentences."""
+"""Sentences about an estimate's assumptions and gaps."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from semroute.workflows.estimate import OTHERS, UNKNOWN, Estimate, Source
 from semroute.workflows.pool import PricedPool
 
 _NO_RATE = 0.0005
-"""Escalation rate that is shown as 0.0%."""
+"""Escalation rate below which it is shown as 0.0%."""
 _LISTED = 5
-"""Names that are listed; --json has all."""
+"""Maximum names listed; --json has all."""
 
 
 def assumptions(estimate: Estimate, pool: PricedPool, *, now_is_given: bool = False) -> Iterator[str]:
-    """Yield what the figures rest on, a sentence each.
+    """Yield the assumptions behind the figures, a sentence each.
 
     Args:
         estimate: the figures.
-        pool: what priced them.
-        now_is_given: whether the caller named the model of today.
+        pool: the models with their prices.
+        now_is_given: whether the caller named the model in use today.
     """
     if estimate.assumed_now not in (None, UNKNOWN):
         whose = "all requests" if not estimate.named else f"the {1 - estimate.named:.1%} that name no model"
@@ -68,7 +68,7 @@ def summarized(estimate: Estimate, source: str) -> Iterator[str]:
 
 
 def gaps(estimate: Estimate, pool: PricedPool) -> Iterator[str]:
-    """Yield which requests are not in the bills, and what to add, a sentence each."""
+    """Yield requests missing from the bills, and remedies, a sentence each."""
     for name, requests in list(estimate.unpriced.items())[:_LISTED]:
         if name == UNKNOWN:
             yield "no model of the pool has a price: nothing to compare with; name one with --now and --price"
@@ -90,7 +90,7 @@ def gaps(estimate: Estimate, pool: PricedPool) -> Iterator[str]:
 
 
 def _prices(estimate: Estimate, pool: PricedPool) -> Iterator[str]:
-    """Yield whose prices are assumed for logical names without one."""
+    """Yield the assumed prices of logical names without their own."""
     examples = {
         share.model: share.priced_as for share in (*estimate.routed, *estimate.now) if share.priced_as is not None
     }

@@ -1,4 +1,7 @@
-"""What a budget that ended a run is said to have done, in the same words everywhere."""
+"""Answers of every model to the same queries, collected within a budget.
+
+A log has one model's answer per query, so that models cannot be compared by it.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from semroute.types import Attempt, Completion, Query, Request, total_cost
 
 
 def ended_by(budget: float, spent: float, needed: float, what: str) -> str:
-    """Why a run that keeps to a budget did not go on.
+    """Return the reason why a run stopped at its budget.
 
     Args:
         budget: USD that may be spent.
-        spent: USD that were.
-        needed: USD that the next step may cost at most.
-        what: that step costs, for people, such as "the longest answers to the next query".
+        spent: USD that were spent.
+        needed: maximum USD of the next step.
+        what: name of that step's cost, for people, such as "the longest answers to the next query".
     """
     rest = budget - spent
     if rest <= 0:
@@ -28,21 +31,21 @@ def ended_by(budget: float, spent: float, needed: float, what: str) -> str:
     return f"of the budget of USD {budget:g}, the rest of USD {rest:.4g} would not cover {what} (USD {needed:.4g})"
 
 
-# Ask every model the same queries, within a budget: what a log of one answer a query cannot tell.
+# The collector of answers.
 
 CLOSED_S = 60.0
-"""Longest wait for places that are closed for now, before a model's answer is given up."""
+"""Maximum wait for closed endpoints before a model's answer is given up, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A query to be asked.
+    """Query to send to the models.
 
     Attributes:
-        text: the routed text, which names the row.
-        query: what is sent.
+        text: the routed text, which identifies the row.
+        query: the query as it is sent.
         task: category or task; the empty string for none.
-        models: whom to ask; None for all that the collector asks.
+        models: models to call; None for all of the collector.
     """
 
     text: str
@@ -53,13 +56,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """A query with the answers of all models that were asked.
+    """Query with the answers of all models that were called.
 
     Attributes:
         asked: the query.
-        completions: by model; those that failed are missing.
-        failures: by model, why.
-        usd: what its calls cost.
+        completions: by model; failed ones are missing.
+        failures: reason by model.
+        usd: cost of its calls.
     """
 
     asked: Asked
@@ -68,7 +71,10 @@ class Collected:
     usd: float
 
     def row(self) -> dict[str, Any]:
-        """The row of a file of outcomes; a quality of null says that nobody has judged the answer."""
+        """Return the row of a file of outcomes.
+
+        Its quality is null, since nobody has judged the answer.
+        """
         outcomes = {model: _cell(completion) for model, completion in self.completions.items()}
         task = {"task": self.asked.task} if self.asked.task else {}
         return {"query": self.asked.text, **task, "outcomes": outcomes}
@@ -76,20 +82,20 @@ class Collected:
 
 @dataclass
 class Collector:
-    """Asks, and keeps account.
+    """Collector of answers that keeps to a budget.
 
     Args:
         dispatcher: calls the models, with its limits, retries and breakers.
-        models: whom to ask, unless a query says otherwise.
-        max_usd: the budget. A query is begun only where the longest answers to it would still be paid by what is left;
-            while others are being asked, what their longest answers would cost is held back, and it waits for them.
+        models: models to call, unless a query names others.
+        max_usd: the budget. A query starts only if the rest of the budget covers its longest answers; those of
+            queries in flight are reserved, and it waits for them.
         max_tokens: longest answer.
-        together: queries that are asked at the same time.
+        together: maximum queries in flight.
 
     Attributes:
         spent: USD so far.
         is_spent: whether the budget kept a query from being asked.
-        needed: USD of the longest answers to that query.
+        needed: maximum USD of the longest answers to that query.
     """
 
     dispatcher: Dispatcher
@@ -103,10 +109,12 @@ class Collector:
     _running: dict[asyncio.Task[Collected], float] = field(default_factory=dict, init=False)
 
     async def collect(self, queries: Iterable[Asked]) -> AsyncGenerator[Collected]:
-        """Every query with its answers, each as soon as it has them; ends when the budget does.
+        """Yield every query with its answers as soon as it has them.
+
+        It ends when the budget does.
 
         Raises:
-            InputError: a model cannot be called, or its price is not known, so that no budget can be kept.
+            InputError: a model cannot be called, or its price is unknown, so that no budget can be kept.
         """
         waiting, running = iter(queries), self._running
         next_one = next(waiting, None)
@@ -127,22 +135,25 @@ class Collector:
             running.clear()
 
     async def _begin(self, asked: Asked) -> bool:
-        """Begin with a query where the budget allows it now; notes where it never will."""
+        """Start a query if the budget allows it now.
+
+        A query that it can never allow marks the budget as spent.
+        """
         if self.is_spent:
             return False
         ahead = await self._ahead(asked)
         if self.spent + ahead > self.max_usd:
             self.is_spent, self.needed = True, ahead
             return False
-        # What the others hold back comes free when they are answered, for less than that as a rule: then it is tried
-        # again, and the same queries are asked as if one waited for the other.
+        # Other reservations are released when they are answered, usually for less. The query is tried again then, and
+        # the same queries are asked as one at a time would be.
         if self.spent + sum(self._running.values()) + ahead > self.max_usd:
             return False
         self._running[asyncio.create_task(self._ask(asked))] = ahead
         return True
 
     async def _ahead(self, asked: Asked) -> float:
-        """USD of the longest answers to a query."""
+        """Return USD of the longest answers to a query."""
         total = 0.0
         for model in self._models(asked):
             outlook = await self.dispatcher.outlook(self._request(asked), (model,))
@@ -175,7 +186,7 @@ class Collector:
         return Collected(asked, in_order, failures, usd)
 
     async def _complete(self, asked: Asked, model: str, attempts: list[Attempt]) -> Completion:
-        """The answer; waits once where every place is closed for a while."""
+        """Return the answer, waiting once if all endpoints are closed for a while."""
         request = self._request(asked)
         try:
             return await self.dispatcher.complete(request, (model,), Constraints(model=model), attempts=attempts)

@@ -1,4 +1,4 @@
-"""Assumed escalation rate of a cascade: the caller's, the log's, or a default."""
+"""Escalation rate for an estimate: the caller's, the log's, or a default."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from semroute.errors import InputError, MissingExtraError, StateError
 from semroute.workflows.estimate import Escalation
 
 LEAST_LOGGED = 30
-"""Queries that went up the cascade below which the log says too little."""
+"""Minimum number of queries through the cascade for a rate from the log."""
 MOST_LOGGED = 2000
-"""Outcomes that are read from the log, the newest."""
+"""Maximum outcomes read from the log, the newest."""
 ASSUMED = Escalation(0.1, 0.2, 0.4, "assumed")
 _SHAPE = "write a share such as 20% or 0.2, or a range such as 10%-40%"
 
 
 def parse_escalation(text: str) -> Escalation:
-    """Parse a rate, whose range is then from half of it to twice as much, or a range.
+    """Parse a rate or a range; a rate's range is half to twice the rate.
 
     Raises:
-        InputError: it is neither.
+        InputError: the text is neither.
     """
     low, dash, high = text.strip().replace("..", "-").replace("\u2013", "-").partition("-")
     if not dash:
@@ -33,15 +33,15 @@ def parse_escalation(text: str) -> Escalation:
 
 
 def logged_escalation(log: Log, env: Mapping[str, str], first: Collection[str]) -> Escalation | None:
-    """Return the escalation rate of the log's newest outcomes with its 95% interval.
+    """Return the log's escalation rate with its 95% interval.
 
-    None without a log, and where fewer than :data:`LEAST_LOGGED` of them began with these tiers. What would have come
-    after an answer that was accepted is not in the log, and does not matter to how often it is.
+    It is that of the newest outcomes. None without a log, and if fewer than :data:`LEAST_LOGGED` began with these
+    tiers. The log has no results of tiers after an accepted answer, which do not affect the rate.
 
     Args:
-        log: the database.
-        env: where its password is read.
-        first: models and groups of the cascade's first tier; outcomes that began with others do not count.
+        log: configuration of the database.
+        env: environment with its password.
+        first: models and groups of the cascade's first tier; outcomes that began with others are ignored.
     """
     from semroute.evaluate.metrics import Rate
     from semroute.outcomes.log import open_log

@@ -1,4 +1,7 @@
-"""Estimate of a month's bill from an application's requests, before any model was called."""
+"""Estimate of a month's bill from an application's requests.
+
+No model is called.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +22,24 @@ from semroute.workflows.requests import NOT_COUNTED, RequestRow
 from semroute.workflows.stream import CHUNK
 
 OUTPUT_TOKENS = 300
-"""Tokens of an answer of which nothing is known."""
+"""Default output tokens of an answer of unknown length."""
 MOST_NAMES = 1000
-"""Different names that are counted one by one; a file may have another one in each row."""
+"""Maximum names that are counted separately; a file may have a new one in each row."""
 OTHERS = "(others)"
 UNKNOWN = "(unknown)"
 
 Source: TypeAlias = Literal["counted", "recorded", "limited", "assumed"]
-"""Where the tokens of an answer are from: ``usage``, a recorded answer's text, ``max_tokens`` below the assumption, or
+"""Source of an answer's tokens: ``usage``, a recorded answer's text, ``max_tokens`` below the assumption, or
 the assumption."""
 
 
 @dataclass(frozen=True, slots=True)
 class Escalation:
-    """Assumed share of answers of a tier that are not accepted, so that the next tier is called.
+    """Assumed share of a tier's answers that escalate to the next tier.
 
     Attributes:
         low, expected, high: 0 to 1.
-        source: where they are from, for people.
+        source: origin of the rate, for people.
     """
 
     low: float
@@ -47,7 +50,7 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """Number of requests a month, and where it is from: ``--per-month``, ``counts`` or ``timestamps``.
+    """Requests per month, from ``--per-month``, ``counts`` or ``timestamps``.
 
     ``days`` is the span of the timestamps.
     """
@@ -58,21 +61,21 @@ class Month:
 
     @property
     def is_short(self) -> bool:
-        """True if less than a day was seen."""
+        """True if the timestamps span less than a day."""
         return self.days is not None and self.days < 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShare:
-    """Requests that go to one model.
+    """Requests routed to one model.
 
     Attributes:
         model: its name.
-        requests: how many.
+        requests: number of requests.
         share: of all requests, 0 to 1.
-        usd: cost of those that have a price.
-        input_price, output_price: USD per million tokens; None where no price is known.
-        priced_as: vendor's model whose price is assumed for it; None where it has its own.
+        usd: cost of requests with a price.
+        input_price, output_price: USD per million tokens; None if unknown.
+        priced_as: vendor's model whose price is assumed for it; None if it has its own.
     """
 
     model: str
@@ -93,10 +96,10 @@ class CascadeBill:
     """Bill with a cascade, as a polynomial of the escalation rate.
 
     Attributes:
-        tiers: models of each tier, joined by "then"; of the most frequent cascade where there are several.
-        requests: compared requests that go up a cascade; the others are charged as routed.
+        tiers: models of each tier, joined by "then"; of several cascades, those of the most frequent one.
+        requests: compared requests that go through a cascade; the others are charged as routed.
         by_tier: USD of calling each tier for every request that has it; tier ``k`` is called for a share ``r ** k``.
-        escalation: the assumption.
+        escalation: the assumed rate.
     """
 
     tiers: tuple[str, ...]
@@ -109,9 +112,9 @@ class CascadeBill:
         return sum(usd * rate**tier for tier, usd in enumerate(self.by_tier))
 
     def break_even(self, usd: float) -> float | None:
-        """Return the escalation rate at which the cascade costs ``usd``; None where it costs more at any rate.
+        """Return the escalation rate at which the cascade costs ``usd``.
 
-        1 where it is cheaper at any rate.
+        None if it costs more at any rate, 1 if it is cheaper at any rate.
         """
         if self.usd(0.0) > usd:
             return None
@@ -130,21 +133,21 @@ class Estimate:
 
     Attributes:
         rows: rows that were read.
-        requests: requests that they stand for.
+        requests: number of requests in the rows.
         compared: requests whose cost now and routed are both known; the others are in neither sum.
-        routed: where requests would go, most first.
-        now: where they go today, most first.
+        routed: share by model as routed, most frequent first.
+        now: share by model today, most frequent first.
         now_usd, routed_usd: cost of the compared requests.
-        cascade: the bill with a cascade; None where there is none, or a tier has no price.
-        month: requests a month; None where that is not known.
-        fallback: share of requests that fit no category.
+        cascade: bill with a cascade; None without one, or if a tier has no price.
+        month: requests a month; None if unknown.
+        fallback: share of requests without a category.
         named: share of requests that name their model.
-        assumed_now: model that the others are taken to use; None where it has no price or is not needed.
+        assumed_now: model assumed for the others; None if it has no price or is not needed.
         input_tokens, output_tokens: mean of a request.
-        counted_inputs: share of requests whose input was counted by a provider.
-        outputs: share of requests by where the length of the answer is from.
-        output_tokens_assumed: of an answer of which nothing is known.
-        unpriced: requests by model without a known price, most first.
+        counted_inputs: share of requests whose input tokens a provider counted.
+        outputs: share of requests by source of the output tokens.
+        output_tokens_assumed: output tokens of an answer of unknown length.
+        unpriced: requests by model without a known price, most frequent first.
     """
 
     rows: int
@@ -168,15 +171,15 @@ class Estimate:
 
     @property
     def scale(self) -> float | None:
-        """Factor from the requests to a month; None where that is not known."""
+        """Return the factor from the requests to a month; None if unknown."""
         return None if self.month is None or not self.requests else self.month.requests / self.requests
 
     def monthly(self, usd: float) -> float | None:
-        """Return the USD a month; None where that is not known."""
+        """Return the USD a month; None if unknown."""
         return None if self.scale is None else usd * self.scale
 
     def saved(self, usd: float) -> float | None:
-        """Return the share of the bill of now that another one saves; None where that is 0."""
+        """Return the share of today's bill that another saves; None if it is 0."""
         return 1.0 - usd / self.now_usd if self.now_usd > 0 else None
 
     def to_dict(self) -> dict[str, object]:
@@ -230,14 +233,14 @@ class _Group:
 
 
 class EstimateTally:
-    """Sums over requests, in memory that does not grow with their number.
+    """Running sums over requests, in constant memory.
 
     Args:
-        config: as it is written; its cascades say where a second answer is drawn.
-        pool: models and prices.
-        now: the model that requests use which name none; None takes the strongest of the pool.
-        output_tokens: of an answer of which nothing is known.
-        tiers: models of a cascade that every request goes up; empty takes the decision's.
+        config: the configuration; its cascades determine where a second sample is drawn.
+        pool: models with their prices.
+        now: model of requests that name none; None takes the strongest of the pool.
+        output_tokens: default for an answer of unknown length.
+        tiers: models of a cascade for every request; empty takes that of the decision.
     """
 
     def __init__(
@@ -265,7 +268,7 @@ class EstimateTally:
         self._timed, self._first, self._last, self._has_times_of_day = 0, float("inf"), float("-inf"), False
 
     def add(self, row: RequestRow, decision: Decision) -> None:
-        """Add a request and where it would go."""
+        """Add a request with its decision."""
         self.rows += 1
         self._note_time(row)
         needs = needs_of(row.request)
@@ -290,11 +293,11 @@ class EstimateTally:
         self._climb(row, decision, needs, usage, routed)
 
     def estimate(self, *, per_month: float | None = None, escalation: Escalation | None = None) -> Estimate:
-        """Return the bills.
+        """Return the estimate.
 
         Args:
-            per_month: requests a month; None measures them by counts or timestamps, where every row has them.
-            escalation: of cascades; None leaves these out.
+            per_month: requests a month; None derives them from counts or timestamps, if every row has them.
+            escalation: rate of cascades; None omits these.
         """
         total = self._requests or 1.0
         needs_default = self._named < self._requests
@@ -328,16 +331,19 @@ class EstimateTally:
 
     @property
     def has_cascade(self) -> bool:
-        """True if any request goes up a cascade."""
+        """True if any request goes through a cascade."""
         return bool(self._cascades)
 
     @property
     def first_tiers(self) -> frozenset[str]:
-        """Names of models and groups that cascades begin with."""
+        """Return the models and groups of first tiers."""
         return frozenset(name for tiers, _ in self._cascades.values() for name in tiers[0])
 
     def _default(self) -> str:
-        """Return the model that requests use which name none; known once the pool is, and asked when it is needed."""
+        """Return the model of requests that name none.
+
+        It needs the pool, and is looked up on first use.
+        """
         if self._now is not None:
             return self._now
         if self._strongest is None:
@@ -345,7 +351,7 @@ class EstimateTally:
         return self._strongest
 
     def _tokens(self, row: RequestRow, needs: Needs) -> Usage:
-        """Return the tokens of a request and its answer, counted where the row has them."""
+        """Return the tokens of a request and its answer, as counted if possible."""
         usage = row.usage or Usage(NOT_COUNTED, NOT_COUNTED)
         sent = needs.input_tokens if usage.input_tokens == NOT_COUNTED else usage.input_tokens
         source, received = self._answer(row, needs, usage)
@@ -360,13 +366,16 @@ class EstimateTally:
             return "counted", usage.output_tokens
         if row.answer is not None:
             return "recorded", estimate_text_tokens(row.answer)
-        # A limit is what an answer may have at most, and most end long before it.
+        # A limit is the maximum length, and most answers end long before it.
         if needs.output_is_set and needs.max_output_tokens < self._output_tokens:
             return "limited", needs.output_tokens
         return "assumed", self._output_tokens * needs.answers
 
     def _climb(self, row: RequestRow, decision: Decision, needs: Needs, usage: Usage, routed: float) -> None:
-        """Add a compared request's cost by tier; without a cascade that of the routed call stands alone."""
+        """Add the cost by tier of a compared request.
+
+        Without a cascade the cost of the routed call is all.
+        """
         tiers = self._tiers or decision.cascade
         if not tiers:
             self._add_tier(0, row.count * routed)
@@ -380,12 +389,12 @@ class EstimateTally:
                 self._unknown_cascades += row.count
                 _grouped(self._unpriced, name).requests += row.count
                 continue
-            # The last tier's answer is given whatever it is like, and so no second one is compared with it.
+            # The last tier's answer is always accepted, so that no second sample is compared with it.
             answers = 1 + (place < len(costs) - 1 and self._draws_samples(decision, tiers[place]))
             self._add_tier(place, row.count * cost * answers)
 
     def _draws_samples(self, decision: Decision, tier: Sequence[str]) -> bool:
-        """Return whether the configuration compares a second answer of a tier with its first."""
+        """Return True if the configuration compares two samples of a tier."""
         if self._tiers:
             return False
         override = self._config.categories.get(decision.category or "")
@@ -413,7 +422,7 @@ class EstimateTally:
             return Month(self._requests, "counts")
         if not self.rows or self._timed < self.rows or self._last < self._first:
             return None
-        # A last day without a time is a whole one.
+        # A last day without a time counts as a whole day.
         days = (self._last - self._first) / DAY_S + (not self._has_times_of_day)
         return Month(self._requests / days * MONTH_DAYS, "timestamps", days) if days > 0 else None
 
@@ -438,12 +447,14 @@ class EstimateTally:
 def tally_requests(
     tally: EstimateTally, router: Router, rows: Iterable[RequestRow | SemrouteError]
 ) -> Iterator[SemrouteError | int]:
-    """Route requests and add them; yield the errors of rows, and after each chunk the number of rows that were added.
+    """Route requests and add them to a tally.
+
+    Yields the errors of rows, and after each chunk the number of rows added.
 
     Args:
-        tally: takes the requests.
-        router: decides; :func:`without_calls` keeps it from calling a model.
-        rows: as :func:`semroute.workflows.requests.read_requests` yields them.
+        tally: receives the requests.
+        router: the router that decides; :func:`without_calls` keeps it from calling a model.
+        rows: requests and errors of :func:`semroute.workflows.requests.read_requests`.
     """
     waiting = iter(rows)
     while chunk := list(islice(waiting, CHUNK)):
@@ -455,12 +466,12 @@ def tally_requests(
 
 
 def without_calls(config: Config) -> Config:
-    """Return a configuration that decides without asking a model, and by one policy alone."""
+    """Return a configuration that decides by one policy, without a model call."""
     return config.model_copy(update={"judge": Judge(), "trial": ExperimentConfig()})
 
 
 def _whole(count: float) -> float:
-    """Return a number of requests, as an integer where it is one."""
+    """Return a number of requests, as an integer if it is whole."""
     return int(count) if count.is_integer() else count
 
 

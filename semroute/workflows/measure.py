@@ -1,4 +1,4 @@
-"""A router against labelled queries: how right it is, and how fast."""
+"""Accuracy and latency of a router on labelled queries."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ from semroute.types import Encoder
 from semroute.types.progress import Progress
 
 LATENCY_QUERIES = 500
-"""Enough for a p99 that rests on five queries."""
+"""Queries to time: enough for a p99 that rests on five of them."""
 WARM_UP = 5
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionLatency:
-    """Wall time of ``route()`` for single queries that were not seen before, milliseconds; over ``n`` queries."""
+    """Wall time of ``route()`` for single new queries.
+
+    Milliseconds, over ``n`` queries.
+    """
 
     p50: float
     p99: float
@@ -38,10 +41,10 @@ class DecisionLatency:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What ``semroute evaluate`` shows: the figures against the labels, and the time a query takes.
+    """Accuracy and latency, as ``semroute evaluate`` reports them.
 
-    ``answered_first`` is the share of the queries that the first stage answers; None where the index has none.
-    ``mistakes`` are the queries that went elsewhere than their labels say.
+    ``answered_first`` is the share of queries that the first stage answers; None if the index has none. ``mistakes``
+    are the misrouted queries.
     """
 
     evaluation: Evaluation
@@ -57,7 +60,7 @@ def score_rows(
     path: Path | None = None,
     progress: Progress = lambda step, done, total: None,
 ) -> ScoredQueries:
-    """:func:`score_by_stage` without the stages."""
+    """Return the scores of :func:`score_by_stage`."""
     return score_by_stage(live, rows, path=path, progress=progress)[0]
 
 
@@ -68,16 +71,18 @@ def score_by_stage(
     path: Path | None = None,
     progress: Progress = lambda step, done, total: None,
 ) -> tuple[ScoredQueries, NDArray[np.bool_]]:
-    """Score labelled queries by the artifact that serves; the scores, and ``(n,)`` whether the first stage answers.
+    """Score labelled queries by the loaded index.
+
+    The second result is ``(n,)``, True where the first stage answers.
 
     Args:
-        live: the artifact in memory.
+        live: the loaded index.
         rows: labelled queries.
         path: their file, for messages.
-        progress: called with a step's name, what is done and the total.
+        progress: called with a step's name, the number done and the total.
 
     Raises:
-        DataError: no rows, or a label that the index lacks.
+        DataError: there are no rows, or a label is not in the index.
     """
     if not rows:
         raise DataError("no labelled queries", path=path)
@@ -102,10 +107,12 @@ def measure(
     latency_queries: int = LATENCY_QUERIES,
     progress: Progress = lambda step, done, total: None,
 ) -> Measurement:
-    """Evaluate a router, thresholds of its configuration included, and time it on up to ``latency_queries`` rows.
+    """Evaluate a router with its configured thresholds, and time it.
+
+    Up to ``latency_queries`` rows are timed.
 
     Raises:
-        DataError: no rows, or a label that the index lacks.
+        DataError: there are no rows, or a label is not in the index.
     """
     scored, first = score_by_stage(router.live, rows, path=path, progress=progress)
     thresholds = router.live.semantic.thresholds
@@ -120,7 +127,10 @@ def time_queries(
     most: int = LATENCY_QUERIES,
     progress: Progress = lambda step, done, total: None,
 ) -> DecisionLatency:
-    """Route up to ``most`` of ``queries``, evenly spread, one at a time and without the cache of vectors."""
+    """Route up to ``most`` queries one at a time, without the vector cache.
+
+    They are evenly spread over ``queries``.
+    """
     live = router.live
     first = None if live.first is None else replace(live.first, encoder=_uncached(live.first.encoder))
     uncached = Router(replace(live, encoder=_uncached(live.encoder), first=first), router.config)

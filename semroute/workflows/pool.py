@@ -1,4 +1,7 @@
-"""Models that requests may go to, with their prices: of the configuration, the caller, and the vendors' lists."""
+"""Candidate models with their prices.
+
+Prices are the caller's, those of the configuration, or the vendors' list prices.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ from semroute.text.names import nearest
 from semroute.types import Usage
 
 MOST_NAMES = 1000
-"""Names whose deployments are remembered."""
+"""Maximum names whose deployments are cached."""
 _TYPICAL = Usage(1000, 1000)
-"""By its cost models are compared: input and output count alike, and no price for long inputs is met."""
+"""Usage by whose cost models are compared: input and output weigh the same, below any long-input price."""
 
 
 class PricedPool:
-    """The models of a configuration, each with a price where one is known.
+    """Models of a configuration, each with its price if known.
 
     A price is the caller's, else that of the cheapest deployment, else the model's own, else the vendor's list price of
     a model of that name. Where the configuration names no deployments, a logical name of the shipped categories that
@@ -27,7 +30,7 @@ class PricedPool:
 
     Args:
         config: models, groups and deployments.
-        prices: USD per million tokens by name; they go over all others.
+        prices: USD per million tokens by name; they override all others.
         names: models of the categories and the fallback.
     """
 
@@ -44,13 +47,13 @@ class PricedPool:
         self._served = lru_cache(MOST_NAMES)(priced.deployments_of)
         self._places = lru_cache(MOST_NAMES)(self._meant_places)
         self._own = frozenset((*names, *(place.model for place in config.deployments), *config.models, *config.groups))
-        # Where there are deployments, what has none is never called.
+        # If there are deployments, a model without one is never called.
         self._callable = frozenset({place.model for place in config.deployments} or names)
 
     def call(self, candidates: Sequence[str], needs: Needs, usage: Usage) -> tuple[str, float | None]:
-        """Return the candidate that would be called and what that costs in USD; None where no price is known.
+        """Return the candidate to call and its cost in USD; None without a price.
 
-        It is the first one with a deployment that can take the request, where there are deployments.
+        If there are deployments, it is the first candidate with one that supports the request.
         """
         for name in candidates if self.has_deployments else ():
             places = [place for place in self._served(name) if not fits(place, self._config, needs)]
@@ -60,7 +63,10 @@ class PricedPool:
         return candidates[0], self.cost(candidates[0], usage)
 
     def cost(self, name: str, usage: Usage) -> float | None:
-        """Return the USD of a call of a model, group or deployment, or of a vendor's model; None without a price."""
+        """Return the USD of a call; None without a price.
+
+        ``name`` is a model, group or deployment, or a vendor's model.
+        """
         places = self._places(name)
         if places:
             costs = [cost.usd for place in places if (cost := cost_of(place, self._config, usage)) is not None]
@@ -69,37 +75,46 @@ class PricedPool:
         return None if price is None else charge(price, usage)
 
     def price(self, name: str) -> Price | None:
-        """Return the price of a call with a short input, USD per million tokens."""
+        """Return the short-input price of a model, USD per million tokens."""
         prices = [price for place in self._places(name) if (price := price_of(place, self._config)) is not None]
         if prices:
             return min(prices, key=lambda price: price.input + price.output)
         return None if self._places(name) else self._list_price(name, 0)
 
     def example(self, name: str) -> str | None:
-        """Return the vendor's model whose price is assumed for a logical name; None where nothing is assumed."""
+        """Return the vendor's model whose price is assumed; None if none is."""
         place = self._examples.get(name)
         return None if place is None else place.upstream
 
     def strongest(self) -> str | None:
-        """Return the baseline of the configuration, else the model that costs most; None where no price is known."""
+        """Return the configured baseline, or else the most expensive model.
+
+        None if no price is known.
+        """
         if self._config.baseline is not None:
             return self._config.baseline
         costs = {name: cost for name in self._callable if (cost := self.cost(name, _TYPICAL)) is not None}
         return max(costs, key=lambda name: (costs[name], name), default=None)
 
     def knows(self, name: str) -> bool:
-        """Return whether a name is one of the pool or a vendor's, and not only of a price."""
+        """Return True if a name is in the pool or a vendor's.
+
+        A name that has only a price does not count.
+        """
         return name in self._own or listed_by_name(name) is not None
 
     def meant(self, name: str) -> str | None:
-        """Return the known name that an unknown one was probably meant to be."""
+        """Return the known name nearest to an unknown one."""
         known = {*self._own, *listed_names()}
         known |= {word for place in self._config.deployments for word in (place.name, place.upstream)}
         known -= {name, f"price of {name}"}
         return nearest(name, known) or nearest(name.rpartition("/")[2], known)
 
     def _meant_places(self, name: str) -> tuple[Deployment, ...]:
-        """Return the deployments that a name means: of a model or group, else of that name, or of a vendor's model."""
+        """Return the deployments of a name.
+
+        These are those of a model or group, else of that name, or of a vendor's model.
+        """
         found = self._served(name)
         if found:
             return found
@@ -115,7 +130,10 @@ class PricedPool:
 
 
 def _with_prices(config: Config, prices: Mapping[str, Price]) -> Config:
-    """Return the configuration with prices over those of its deployments; a name without one gets one."""
+    """Return the configuration with prices overriding its deployments'.
+
+    A name without a deployment gets one.
+    """
     wanted = {member: price for name, price in prices.items() for member in config.members(name)}
     served = {place.model for place in config.deployments}
     places = tuple(
@@ -132,7 +150,10 @@ def _with_prices(config: Config, prices: Mapping[str, Price]) -> Config:
 
 @cache
 def _example_places() -> dict[str, Deployment]:
-    """Return the deployment of each logical model in the file that ``semroute init`` writes."""
+    """Return the deployments in the file that ``semroute init`` writes.
+
+    They are keyed by logical model.
+    """
     config, _ = validate(template())
-    assert config is not None  # a test holds it
+    assert config is not None  # a test ensures that it exists
     return {place.model: place for place in config.deployments}

@@ -1,4 +1,4 @@
-"""Requests of an application, read from rows in the shapes that applications and vendors write."""
+"""Reader of an application's requests, in the formats of vendors and logs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from semroute.router.query import as_messages, routable_text
 from semroute.types import Message, Query, Request, Tool, Usage
 
 QUERIES = ("messages", "query", "prompt", "input", "text", "question", "message", "utterance", "request")
-"""Keys that hold what is asked, the first that is there counts."""
+"""Keys of the query, in order of precedence."""
 _ENVELOPES = ("body", "request", "kwargs", "payload")
-"""Keys under which batch files and logs keep a whole request."""
+"""Keys under which batch files and logs hold a whole request."""
 _TIMES = ("timestamp", "created_at", "created", "at", "time", "datetime", "date", "start_time", "starttime", "ts")
 _ANSWERS = ("response", "answer", "completion", "output", "assistant")
 _INPUT_TOKENS = ("prompt_tokens", "input_tokens")
@@ -39,16 +39,16 @@ KNOWN = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RequestRow:
-    """A request of an application, with what its row says of it.
+    """Request of an application, with the other data of its row.
 
     Attributes:
-        request: what is asked.
-        model: the model that the application names; None where it names none.
-        usage: tokens that were counted; a number below 0 was not.
-        answer: text of the recorded answer; None where there is none.
+        request: the request.
+        model: the model that the row names; None if it names none.
+        usage: counted tokens; a number below 0 is unknown.
+        answer: text of the recorded answer; None if there is none.
         at: time of the request, seconds since the epoch.
         whole_day: True if ``at`` is a day without a time.
-        count: number of requests that the row stands for.
+        count: number of requests that the row represents.
         monthly: True if ``count`` is a number a month.
         line: 1-based line, of Parquet the row.
     """
@@ -65,19 +65,19 @@ class RequestRow:
 
 
 NOT_COUNTED = -1
-"""In ``usage``: tokens of which the row says nothing."""
+"""Tokens in ``usage`` that the row does not have."""
 
 
 def read_requests(
     source: Path | str, stdin: BinaryIO, *, text: str | None = None, encoding: str | None = None
 ) -> Iterator[RequestRow | SemrouteError]:
-    """Yield the requests of a file, and an error in place of a row that holds none.
+    """Yield the requests of a file, and an error for each row without one.
 
     Args:
         source: the file; ``-`` is standard input.
         stdin: standard input.
-        text: key or column of what is asked; None takes the first of :data:`QUERIES`.
-        encoding: of the file; None takes UTF-8, or UTF-16 with its mark.
+        text: key or column of the query; None takes the first of :data:`QUERIES`.
+        encoding: encoding of the file; None takes UTF-8, or UTF-16 with a byte order mark.
     """
     columns = TableColumns(KNOWN, text or "query", encoding)
     shown = SHOWN_STDIN if str(source) == STDIN else Path(source)
@@ -96,7 +96,7 @@ def parse_row(row: Row, line: int = 0, text: str | None = None) -> RequestRow:
     """Parse one row.
 
     Raises:
-        InputError: it asks nothing, or a value in it cannot be used.
+        InputError: the row has no query, or a value in it cannot be used.
     """
     outer = {column_key(key): value for key, value in row.items() if not _is_missing(value)}
     envelope = next((found for key in _ENVELOPES if (found := _object(outer.get(key))) is not None), None)
@@ -134,7 +134,7 @@ def parse_row(row: Row, line: int = 0, text: str | None = None) -> RequestRow:
 
 
 def _messages(row: Row, inner: Mapping[str, object], text: str | None) -> tuple[Message, ...]:
-    """Return what is asked as messages, the system's first."""
+    """Return the query as messages, the system message first."""
     if text is not None:
         key, value = text, row.get(text, inner.get(column_key(text)))
         if value is None:
@@ -159,7 +159,10 @@ def _messages(row: Row, inner: Mapping[str, object], text: str | None) -> tuple[
 
 
 def _as_message(item: object) -> object:
-    """Return an item of a list of messages; those of OpenAI's Responses that have no role get one."""
+    """Return an item of a list of messages, with a role.
+
+    Items of OpenAI's Responses API without a role get one.
+    """
     if isinstance(item, str):
         return {"role": "user", "content": item}
     if isinstance(item, Mapping) and "role" not in item and isinstance(item.get("type"), str):
@@ -170,7 +173,7 @@ def _as_message(item: object) -> object:
 
 
 def _decoded(key: str, value: str) -> object:
-    """Decode messages that a table holds as JSON text."""
+    """Decode messages stored as JSON text in a table."""
     try:
         return json.loads(value)
     except RecursionError:
@@ -221,7 +224,7 @@ def _model(inner: Mapping[str, object]) -> str | None:
 
 
 def _response(outer: Mapping[str, object]) -> Mapping[str, object] | None:
-    """Return the recorded response, in OpenAI's shape or inside of the row of a batch."""
+    """Return the recorded response, in OpenAI's shape or from a batch row."""
     found = next((held for key in _ANSWERS if (held := _object(outer.get(key))) is not None), None)
     body = None if found is None else _object(found.get("body"))
     return found if body is None else body
@@ -238,7 +241,7 @@ def _answer(outer: Mapping[str, object], response: Mapping[str, object] | None) 
 
 
 def _text_of(message: Mapping[str, object]) -> str | None:
-    """Return the text of an answer: its content, or what it calls tools with."""
+    """Return the text of an answer: its content, or its tool calls."""
     content = message.get("content")
     if isinstance(content, list):
         content = "".join(str(part["text"]) for part in content if isinstance(part, Mapping) and "text" in part)
@@ -248,7 +251,7 @@ def _text_of(message: Mapping[str, object]) -> str | None:
 
 
 def _usage(outer: Mapping[str, object], response: Mapping[str, object] | None) -> Usage | None:
-    """Return the tokens that were counted, from ``usage`` or columns of their own."""
+    """Return the counted tokens, from ``usage`` or from separate columns."""
     found = _object(outer.get("usage"))
     if found is None and response is not None:
         found = _object(response.get("usage"))
@@ -258,7 +261,7 @@ def _usage(outer: Mapping[str, object], response: Mapping[str, object] | None) -
         return None
     details = _object(said.get("prompt_tokens_details") or said.get("input_tokens_details")) or {}
     cached = _integer("cached_tokens", details.get("cached_tokens")) or 0
-    # Anthropic counts what was read from and written to a cache beside the input.
+    # Anthropic counts tokens read from and written to a cache apart from the input.
     read = _integer("cache_read_input_tokens", said.get("cache_read_input_tokens")) or 0
     written = _integer("cache_creation_input_tokens", said.get("cache_creation_input_tokens")) or 0
     if sent is None:
@@ -267,7 +270,10 @@ def _usage(outer: Mapping[str, object], response: Mapping[str, object] | None) -
 
 
 def _time(outer: Mapping[str, object]) -> tuple[float | None, bool]:
-    """Return the time in seconds since the epoch, and whether it is a day alone; (None, False) without one."""
+    """Return the time since the epoch, and whether it is a day without a time.
+
+    In seconds; (None, False) if there is none.
+    """
     for key in _TIMES:
         value = outer.get(key)
         if isinstance(value, str):
@@ -277,7 +283,7 @@ def _time(outer: Mapping[str, object]) -> tuple[float | None, bool]:
         if isinstance(value, date):
             return datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp(), True
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 1e8:
-            # Seconds, or their thousandths, millionths or billionths: up to the year 5138.
+            # Seconds, milliseconds, microseconds or nanoseconds: up to the year 5138.
             return next((value / scale for scale in (1, 1e3, 1e6, 1e9) if value / scale < 1e11), None), False
     return None, False
 
@@ -312,7 +318,7 @@ def _first_integer(values: Mapping[str, object], keys: tuple[str, ...]) -> int |
 
 
 def _integer(key: str, value: object) -> int | None:
-    """Return a whole number that is not negative; None for nothing."""
+    """Return a non-negative integer; None for an empty value."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
@@ -325,7 +331,7 @@ def _integer(key: str, value: object) -> int | None:
 
 
 def _object(value: object) -> Mapping[str, object] | None:
-    """Return a mapping, also where a table holds it as JSON text; None for anything else."""
+    """Return a mapping, decoded from JSON text if need be; None otherwise."""
     found = _object_or_list(value)
     return found if isinstance(found, Mapping) else None
 

@@ -1,4 +1,4 @@
-"""Routing a stream of queries: in order, in chunks of what is there."""
+"""Routing of a stream of queries, in order and in chunks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def route_stream(
     ready: Callable[[], bool] = lambda: True,
     metadata: Mapping[str, str] = NOTHING,
 ) -> Iterator[Decision]:
-    """Yield the decisions of :func:`route_rows`, up to the first row that cannot be routed.
+    """Yield the decisions of :func:`route_rows` until the first error.
 
     Raises:
         DataError: a line is malformed or, without ``skip``, holds nothing to route, with file and line; the decisions
@@ -45,20 +45,20 @@ def route_rows(
     ready: Callable[[], bool] = lambda: True,
     metadata: Mapping[str, str] = NOTHING,
 ) -> Iterator[Decision | DataError]:
-    """Yield for each row, in their order, its decision, or the error that says why it cannot be routed.
+    """Yield the decision or the error of each row, in order.
 
-    Up to :data:`CHUNK` queries are embedded together, but none waits for one that is not there yet.
+    Up to :data:`CHUNK` available queries are embedded together; none waits for later ones.
 
     Args:
-        router: decides.
+        router: the router that decides.
         queries: line numbers and queries, as :func:`semroute.data.iter_queries` yields them, and errors in place
             of malformed rows.
-        source: where they come from, for messages.
+        source: their file, for messages.
         ready: whether the next query can be had without waiting.
-        metadata: what is known of the caller, for rules.
+        metadata: metadata of the caller, for rules.
 
     Raises:
-        DataError: as ``queries``; what was read before has been yielded.
+        DataError: as ``queries``; decisions on earlier rows have been yielded.
     """
     rows = iter(queries)
     ended = False
