@@ -308,10 +308,8 @@ def threshold_grid(scored: ScoredQueries, step: float = 0.01) -> NDArray[np.floa
 def recommend(points: list[SweepPoint], oos_target: float) -> SweepPoint:
     """Return the lowest threshold that rejects enough out-of-scope queries.
 
-    Enough is a share of ``oos_target``.
-
-    Where no threshold of the sweep reaches the target, the one that catches most; without any such queries, the most
-    accurate one.
+    Enough is a share of ``oos_target``. Where no threshold of the sweep reaches the target, the one
+    that catches most; without any such queries, the most accurate one.
     """
     if points[0].oos_caught is None:
         return max(points, key=lambda point: (point.accuracy, -point.threshold))

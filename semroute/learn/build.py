@@ -114,7 +114,7 @@ def build_index(
             decides queries that it is confident of; it is left out where that does not pay.
         validation: labelled queries, out-of-scope ones among them, to set thresholds and calibration from.
         target: target of the thresholds with ``validation``.
-        config: supplies models of categories whose files name none.
+        config: its models of categories take precedence over those of the category files.
         seed: of everything drawn; the same input and seed give the same artifact on one machine.
         fresh: reuse nothing of the index that is replaced.
         progress: called with a step's name, the number done and the total.
@@ -175,7 +175,7 @@ def _head_findings(artifact: Artifact, source: Path) -> list[Finding]:
 def collect(read: CategorySet, config: Config) -> Examples:
     """Collect the examples of all categories in alphabetical order.
 
-    Models come from the category files, or else from the configuration.
+    Models of the configuration take precedence over those of the category files.
     """
     categories = sorted(read.categories, key=lambda category: category.name)
     models = {}

@@ -113,11 +113,9 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Held-out scores.
+    """Held-out scores by group of near-duplicate examples.
 
-    Each group of near-duplicate examples is one row, its mean.
-
-    The models were fitted without the held-out groups.
+    Each group is one row, the mean of its examples. The models were fitted without the held-out groups.
 
     Attributes:
         labels: ``(m,)`` true category of each held-out group.

@@ -124,7 +124,7 @@ def _stripped(texts: Sequence[str], rows: Sequence[int], at_end: bool) -> list[t
 def _tokens(text: str, at_end: bool) -> list[tuple[str, int, int]]:
     """Return the tokens from one end inwards, with their positions.
 
-    Blank lines at the ends are none.
+    Blank lines at the ends are no tokens.
     """
     shift = max(0, len(text.rstrip()) - SEEN) if at_end else 0
     seen = text[shift:].rstrip() if at_end else text[:SEEN]

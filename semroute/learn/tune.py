@@ -69,7 +69,7 @@ def label_numbers(
 def known_categories(name: str, categories: Sequence[str]) -> str:
     """Return a hint at known categories, for a message about an unknown one.
 
-    It is the most similar name, or some of the names.
+    It lists some of the names, and suggests a similar one if there is any.
     """
     return known_names(name, categories, "it has")
 

@@ -328,7 +328,7 @@ class ByClassifierAndCascade:
                 yield (value, threshold), self.play((value, threshold), tuning)
 
     def play(self, parameter: tuple[float, float], part: PolicyData) -> PolicyOutcomes:
-        """Replay.
+        """Replay on some rows.
 
         A second tier that is worth its price is called at once, else on escalation.
         """

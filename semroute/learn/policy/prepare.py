@@ -188,7 +188,8 @@ def _checks(
 ) -> tuple[dict[int, AnswerClassifier], _Acceptance]:
     """Train classifiers of the answers of all models but the most expensive.
 
-    Models without recorded or enough judged answers are skipped. Returns the classifiers and their out-of-fold probabilities.
+    Models without recorded or enough judged answers are skipped. Returns the classifiers and their out-of-fold
+    probabilities.
     """
     table = material.costs.table
     if table.responses is None:
