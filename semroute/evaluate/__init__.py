@@ -1,1 +1,1 @@
-"""How good routing is: metrics as pure functions, and what ``semroute evaluate`` and the sweep of thresholds show."""
+"""Evaluation of routing: metrics, replay, off-policy estimates, reports."""

@@ -1,4 +1,4 @@
-"""What the outcomes of a category tell of its cascade, in columns."""
+"""Advise from the log whether a category's cascade pays for itself."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from semroute.evaluate.metrics import Interval, Rate, finite, mean_interval
 from semroute.types import LoggedOutcome, Usage
 
 PriceOf: TypeAlias = Callable[[str, Usage], float | None]
-"""USD of a call of a model or group with these tokens; None where no price is known."""
+"""USD of a call of a model or group with these tokens; None if no price is known."""
 
 
 @dataclass(slots=True)
 class AdviceTally:
-    """Outcomes that went up one cascade.
+    """Per-query columns of the outcomes that one cascade served.
 
     Attributes:
-        tiers: what the tiers call, cheapest first.
-        usd: of each query, the answer's calls and samples alone; NaN where a call's price is not known.
-        first_usd: the part of it that the first tier took.
-        straight_usd: by tier, what the query would have cost there alone; NaN where that is not known.
+        tiers: model or group of each tier, cheapest first.
+        usd: cost of the calls and samples behind each answer; NaN where the price of a call is not known.
+        first_usd: the first tier's part of ``usd``.
+        straight_usd: by tier, the query's cost if it were sent there alone; NaN where that is not known.
         latency_ms: to the end of the answer.
-        tier_ms: by tier, of the queries that it was called for, to the end of its answer, deciding included.
-        accepted: by tier, how many of its answers were accepted, of the queries that it was called for.
-        escalated: whether more than one tier was called.
+        tier_ms: by tier, over the queries that it was called for, to the end of its answer, deciding included.
+        accepted: by tier, number of its accepted answers, over the queries that it was called for.
+        escalated: True where more than one tier was called.
     """
 
     tiers: tuple[str, ...]
@@ -47,7 +47,7 @@ class AdviceTally:
         self.accepted = [0 for _ in self.tiers]
 
     def takes(self, outcome: LoggedOutcome) -> bool:
-        """Whether an outcome is an answer of this cascade, as far as its trials tell."""
+        """Return True if the tiers that an outcome called belong to this cascade."""
         position = -1
         for trial in outcome.trials:
             if trial.candidate not in self.tiers[position + 1 :]:
@@ -56,7 +56,7 @@ class AdviceTally:
         return outcome.model is not None and any(trial.called for trial in outcome.trials)
 
     def add(self, outcome: LoggedOutcome, price_of: PriceOf) -> None:
-        """Count in an outcome that :meth:`takes` has let through."""
+        """Add an outcome that :meth:`takes` accepted."""
         spent = {
             trial.candidate: sum(
                 _usd(call.cost_usd) for call in outcome.calls if call.tier == trial.tier and call.role != "judge"
@@ -82,7 +82,7 @@ class AdviceTally:
 
 
 def _answered(outcome: LoggedOutcome, tier: int) -> float | None:
-    """What a tier's own calls cost without the samples that checked them; None where that is not known."""
+    """Return the cost of a tier's calls without check samples, or None."""
     costs = [call.cost_usd for call in outcome.calls if call.tier == tier and call.role == "answer"]
     known = [cost for cost in costs if cost is not None]
     return sum(known) if known and len(known) == len(costs) else None
@@ -92,25 +92,25 @@ def _usd(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-# For each category: go on with its cascade, or send its queries straight to one tier.
+# Recommend for each category its cascade, or one tier for all of its queries.
 
 Verdict: TypeAlias = Literal["cascade", "straight", "unclear", "few"]
 
 LEAST = 30
-"""Queries below which nothing is advised: the normal interval of a mean of costs is no good with fewer."""
+"""Minimum number of queries for advice: below it the normal interval of a mean cost is not reliable."""
 
 
 @dataclass(frozen=True, slots=True)
 class TierFigures:
-    """One tier of a category.
+    """Acceptance, cost and latency of one tier of a category.
 
     Attributes:
         name: model or group.
         accepted: share of accepted answers among the queries that it was called for.
-        usd: mean of a query if all were sent there and nowhere else; None where no price is known. A query that never
-            got there is priced by the tokens of the answer that it was given.
-        latency: of the queries that it was called for, as if it had been called at once, milliseconds. Higher tiers
-            are called for the queries that lower ones failed at, so that is no fair sample of all.
+        usd: mean cost per query if all were sent there and nowhere else; None where no price is known. A query that
+            never reached the tier is priced by the tokens of the answer that it got.
+        latency: over the queries that it was called for, as if it had been called first, milliseconds. Higher tiers are
+            called for the queries that lower ones failed at, so these are not a fair sample of all.
     """
 
     name: str
@@ -121,16 +121,17 @@ class TierFigures:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What the log says of a category's cascade.
+    """Recommendation for the cascade of a category, with its figures.
 
     Attributes:
         category: its name; "" for queries without one.
-        tiers: cheapest first, as they are configured now.
-        queries: outcomes that went up this cascade.
-        others: outcomes with tiers that are not configured any more; they are not counted.
+        tiers: as configured now, cheapest first.
+        queries: outcomes of this cascade.
+        others: outcomes with tiers that are no longer configured; they are not counted.
         escalation: share of queries for which more than one tier was called.
-        usd: mean of a query, samples and rejected answers included; None where no price is known.
-        saved: USD a query, the last tier alone less the cascade, with a normal 95% interval of the paired difference.
+        usd: mean cost per query, samples and rejected answers included; None where no price is known.
+        saved: USD per query, the last tier alone minus the cascade, with a normal 95% interval of the paired
+            difference.
         break_even: share of escalated queries at which the cascade costs as much as the last tier alone.
         latency: to the whole answer, milliseconds.
         verdict: ``cascade`` or ``straight`` to the last tier where the interval of ``saved`` lies on one side of zero.
@@ -151,12 +152,12 @@ class Advice:
 def advise(
     outcomes: Iterable[LoggedOutcome], tiers_of: Callable[[str | None], tuple[str, ...]], price_of: PriceOf
 ) -> tuple[Advice, ...]:
-    """Advise on every category that has a cascade, those with most queries first.
+    """Advise on every category that has a cascade, most queries first.
 
     Args:
         outcomes: read once.
-        tiers_of: what the tiers of a category call now; none where it has no cascade.
-        price_of: what a call costs.
+        tiers_of: returns the configured tiers of a category; none where it has no cascade.
+        price_of: returns the cost of a call.
     """
     tallies: dict[str, AdviceTally] = {}
     others: dict[str, int] = {}
@@ -200,11 +201,12 @@ def _advice(name: str, tally: AdviceTally, others: int) -> Advice:
 
 
 def break_even(straight: np.ndarray, first: np.ndarray, rest: np.ndarray, escalated: np.ndarray) -> float | None:
-    """Share of escalated queries at which a cascade costs as much as its last tier alone.
+    """Return the escalation rate at which a cascade costs its last tier alone.
 
-    A cascade costs ``a + r e`` a query: the first tier with its samples, and with rate ``r`` what follows. It pays
-    while that is less than ``s``, the last tier alone: ``r < (s - a) / e``; with two tiers ``e = s`` and that is the
-    well-known ``1 - c_small / c_big``. Where no query was escalated, ``e`` is taken to be ``s``.
+    A cascade costs ``a + r e`` a query: ``a`` for the first tier with its samples, and ``e`` for all later tiers at the
+    escalation rate ``r``. It pays while that is less than ``s``, the last tier alone: ``r < (s - a) / e``; with two
+    tiers ``e = s``, which is the well-known ``1 - c_small / c_big``. Where no query was escalated, ``e`` is taken to be
+    ``s``.
 
     Args:
         straight: ``(n,)`` USD of each query at the last tier alone.
@@ -225,7 +227,7 @@ def break_even(straight: np.ndarray, first: np.ndarray, rest: np.ndarray, escala
 
 
 def _filled(column: np.ndarray) -> np.ndarray:
-    """A column whose gaps hold the mean of the rest."""
+    """Fill the gaps of a column with the mean of the rest."""
     known = np.isfinite(column)
     return np.where(known, column, column[known].mean()) if known.any() else column
 
@@ -244,8 +246,9 @@ def _verdict(queries: int, saved: Interval | None) -> Verdict:
 
 
 def overrides(advices: Iterable[Advice]) -> Mapping[str, Mapping[str, object]]:
-    """What to write under ``categories`` of ``semroute.yaml`` to follow the advice; queries without a category are
-    not in it, since they have no section of their own.
+    """Return a section ``categories`` of ``semroute.yaml`` by the advice.
+
+    Queries without a category are left out, since they have no section of their own.
     """
     return {
         advice.category: {"models": [advice.tiers[-1].name], "cascade": False}
@@ -255,5 +258,5 @@ def overrides(advices: Iterable[Advice]) -> Mapping[str, Mapping[str, object]]:
 
 
 def as_dict(advice: Advice) -> dict[str, object]:
-    """JSON-ready values; what is not defined is None."""
+    """Return JSON-ready values; undefined figures are None."""
     return {name: finite(value) for name, value in asdict(advice).items()}

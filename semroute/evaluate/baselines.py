@@ -1,4 +1,4 @@
-"""What predicts quality in a comparison: the baselines that every policy must be held against, and trained predictors.
+"""Baseline quality predictors for comparisons, and out-of-fold prediction.
 
 Each is fitted on the training rows of a split and predicts the test rows; see :func:`out_of_fold`.
 """
@@ -19,7 +19,7 @@ from semroute.types import Matrix, QualityPredictor
 from semroute.types.protocols import Indices
 
 PRIOR = 10.0
-"""Indices of the overall mean that a task's or a cluster's mean is mixed with, so that few rows do not decide."""
+"""Weight, in rows, of the overall mean in the mean of a task or cluster, so that few rows do not decide."""
 
 ROWS_PER_CLUSTER = 30
 MOST_CLUSTERS = 150
@@ -27,14 +27,14 @@ MOST_CLUSTERS = 150
 
 @dataclass(frozen=True, slots=True)
 class EvaluationData:
-    """What is known of the queries, and of the answers to those that may be fitted on.
+    """Queries of a comparison, and the quality of the answers to fit on.
 
     Attributes:
         queries: ``n`` texts.
         tasks: ``n`` names.
         vectors: ``(n, d)`` unit rows; None where there are none.
-        quality: ``(n, m)`` of every model, of all rows; a contender looks at its training rows only.
-        seed: of whatever is drawn.
+        quality: ``(n, m)`` of every model, of all rows; a predictor reads its training rows only.
+        seed: of all random draws.
     """
 
     queries: Sequence[str]
@@ -45,15 +45,19 @@ class EvaluationData:
 
 
 class BaselinePredictor(Protocol):
-    """Predicts the quality of every model's answer to the test rows, from the training rows."""
+    """Predictor of the quality of every model's answer to the test rows."""
 
     def __call__(self, known: EvaluationData, train: Indices, test: Indices) -> Matrix:
-        """``(len(test), m)`` float32 predicted quality."""
+        """Return ``(len(test), m)`` float32 predicted quality."""
         ...
 
 
 def out_of_fold(contender: BaselinePredictor, known: EvaluationData, folds: Sequence[Fold]) -> Matrix:
-    """``(n, m)`` float32: each row predicted by what was fitted without it; NaN for rows that no fold tests."""
+    """Predict each row by a fit without it.
+
+    Returns:
+        ``(n, m)`` float32; NaN for rows that are in no test part.
+    """
     predicted = np.full(known.quality.shape, np.nan, np.float32)
     for fold in folds:
         predicted[fold.test] = contender(known, fold.train, fold.test)
@@ -61,16 +65,19 @@ def out_of_fold(contender: BaselinePredictor, known: EvaluationData, folds: Sequ
 
 
 def mean_quality(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
-    """The models' mean quality, the same for every query: the best single model, or the cheapest that is worth it."""
+    """Predict the models' mean quality, the same for every query.
+
+    It chooses the best single model, or the cheapest that is worth its price.
+    """
     means = np.asarray(np.nanmean(known.quality[train], axis=0, dtype=np.float64))
     return np.repeat(means[None, :], len(test), axis=0).astype(np.float32)
 
 
 def prompt_length(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
-    """A straight line for each model over the logarithm of the query's length in characters, by least squares.
+    """Predict by least squares on the logarithm of the query's length.
 
-    With two models the predicted gap is a line too, so within a fold queries are ordered by length alone, in the
-    direction that the training rows show.
+    One straight line for each model, over characters. With two models the predicted gap is a line too, so within a fold
+    queries are ordered by length alone, in the direction of the training rows.
     """
     length = np.log1p(lengths(known.queries))
     features = np.column_stack([np.ones(len(length)), length])
@@ -79,23 +86,25 @@ def prompt_length(known: EvaluationData, train: Indices, test: Indices) -> Matri
 
 
 def lengths(queries: Sequence[str]) -> NDArray[np.float64]:
-    """``(n,)`` characters of each query."""
+    """Return ``(n,)`` characters of each query."""
     return np.fromiter(map(len, queries), np.float64, len(queries))
 
 
 def task_table(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
-    """The models' mean quality in the query's task, mixed with :data:`PRIOR` rows of the overall mean.
+    """Predict the models' mean quality in the query's task.
 
-    A task without training rows has the overall mean, and a model that none of them knows that of all models.
+    It is mixed with :data:`PRIOR` rows of the overall mean. A task without training rows gets the overall mean, and a
+    model without training rows the mean of all models.
     """
     names, task = numbered(known.tasks)
     return _table(known, train, task[train], task[test], len(names))
 
 
 def cluster_table(known: EvaluationData, train: Indices, test: Indices) -> Matrix:
-    """The models' mean quality in the query's cluster of vectors (k-means), mixed as in :func:`task_table`.
+    """Predict the models' mean quality in the query's cluster of vectors.
 
-    One cluster for :data:`ROWS_PER_CLUSTER` training rows, at most :data:`MOST_CLUSTERS`.
+    Clusters are from k-means, one for :data:`ROWS_PER_CLUSTER` training rows, at most :data:`MOST_CLUSTERS`; the means
+    are mixed as in :func:`task_table`.
 
     Raises:
         InputError: there are no vectors.
@@ -116,10 +125,11 @@ def cluster_table(known: EvaluationData, train: Indices, test: Indices) -> Matri
 
 
 def fitted(fit: Callable[[Sequence[str], Matrix, Matrix], QualityPredictor]) -> BaselinePredictor:
-    """A trainer as a contender: it is fitted on the training rows of every split.
+    """Wrap a trainer as a predictor fitted on the training rows of each split.
 
     Args:
-        fit: texts, ``(n, d)`` unit vectors and ``(n, m)`` quality to a predictor of the same models in the same order.
+        fit: takes texts, ``(n, d)`` unit vectors and ``(n, m)`` quality, and returns a predictor of the same models in
+            the same order.
     """
 
     def contender(known: EvaluationData, train: Indices, test: Indices) -> Matrix:

@@ -1,4 +1,4 @@
-"""Policies compared over outcomes: fitted on some folds, replayed on the others, held against the baselines."""
+"""Compare routing policies with the baselines by cross-validated replay."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def run_study(
     """Compare policies over outcomes.
 
     Args:
-        costs: the outcomes that can be used, as :func:`~semroute.evaluate.offpolicy.select` picks them.
-        policies: what is compared.
-        plan: how.
-        vectors: ``(n, d)`` unit rows; without them there is no cluster table and near-duplicates are told by text.
+        costs: usable outcomes, from :func:`~semroute.evaluate.offpolicy.select`.
+        policies: policies to compare.
+        plan: settings of the comparison.
+        vectors: ``(n, d)`` unit rows; without them there is no cluster table and near-duplicates are found by text.
         method: as of :func:`~semroute.evaluate.offpolicy.select`.
-        progress: called with what is done and how many of how many are.
+        progress: called with the step, the number done and the total.
 
     Raises:
         InputError: too few queries or tasks for the folds, or no model of the name ``plan.strongest``.
@@ -84,7 +84,7 @@ def run_study(
 
 
 class _Studying:
-    """One comparison while it is made."""
+    """State of one comparison while it runs."""
 
     def __init__(
         self,
@@ -190,14 +190,14 @@ class _Studying:
         }
 
     def _predictions(self) -> dict[str, Matrix]:
-        """Every policy's predictions, the subjects' first."""
+        """Return every policy's predictions, the subjects' first."""
         found = dict(self.policies.predictions)
         contenders = dict(self.policies.contenders) | self._baselines()
         for done, (name, contender) in enumerate(contenders.items()):
             self.progress("fitting", done, len(contenders))
             found[name] = out_of_fold(contender, self.known, self.folds)
         self.progress("fitting", len(contenders), len(contenders))
-        # With completed cells the best of a row is mostly the one with the largest error.
+        # With imputed cells the best of a row is mostly the one with the largest error.
         if self.method == "complete rows" and self._is_wanted(ORACLE):
             found[ORACLE] = self.quality
         return found
@@ -221,6 +221,9 @@ def _folds(table: OutcomeTable, group: Indices, plan: ComparisonPlan) -> list[Fo
 
 
 def mixing(study: Study) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Cost and quality of the two ends of mixing the cheapest and the strongest model at random."""
+    """Return cost and quality of the cheapest and of the strongest model.
+
+    These are the two ends of mixing both at random.
+    """
     ends = [study.models[study.roles.cheapest], study.models[study.roles.strongest]]
     return np.array([study.cost[end].value for end in ends]), np.array([study.quality[end].value for end in ends])

@@ -1,4 +1,4 @@
-"""The figures of one policy against the models themselves, each with its paired bootstrap interval."""
+"""Figures of a policy comparison, with paired bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ from semroute.types.protocols import Doubles
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The single models on all rows and on every resample; what policies are held against.
+    """Single-model results that policies are compared with.
 
     Attributes:
-        quality: ``(1 + resamples, m)`` mean quality of each model.
+        quality: ``(1 + resamples, m)`` mean quality of each model, on all rows and on every resample.
         cost: ``(1 + resamples, m)`` mean USD a query.
         best: ``(1 + resamples, 2)`` quality and cost of the best single model, chosen on the training rows of folds.
         zero: ``(1 + resamples,)`` AIQ of the zero router: the hull of the single models.
@@ -59,28 +59,31 @@ class Reference:
 
     @classmethod
     def of(cls, quality: Doubles, cost: Doubles, best: Doubles) -> Reference:
-        """The reference of these means; arguments as the attributes."""
+        """Create the reference from these means; arguments as the attributes."""
         low, high = cost.min(axis=1), cost.max(axis=1)
         return cls(quality, cost, best, _aiqs(cost, quality, low, high))
 
     def aiqs(self, cost: Doubles, quality: Doubles) -> Doubles:
-        """``(1 + resamples,)`` AIQ of ``(1 + resamples, k)`` points, between the cheapest and the dearest cost."""
+        """Return ``(1 + resamples,)`` AIQ of ``(1 + resamples, k)`` points.
+
+        The range is from the cost of the cheapest to that of the most expensive model.
+        """
         return _aiqs(cost, quality, self.cost.min(axis=1), self.cost.max(axis=1))
 
 
 @dataclass(frozen=True, slots=True)
 class CurveFigures:
-    """What a policy's curve is worth.
+    """Summary figures of a policy's quality-cost curve.
 
     Attributes:
-        aiq: average improvement in quality, from the cheapest model's cost to the dearest's.
-        aiq_gain: ``aiq`` less the zero router's.
-        perf_gain: best point's quality relative to the best single model's, less 1.
+        aiq: average improvement in quality, from the cost of the cheapest to that of the most expensive model.
+        aiq_gain: ``aiq`` minus the zero router's.
+        perf_gain: best point's quality relative to the best single model's, minus 1.
         full_gain: the same for the end of the curve at which only quality counts: no point is chosen with the outcomes.
-        cost_save: share of the best single model's cost that is saved by the cheapest point that is as good.
+        cost_save: share of the best single model's cost saved by the cheapest point of at least its quality.
         pareto_distance: mean distance of its points from the frontier of all policies but the oracle.
         arena: best arena score of its points.
-        matching: number of the cheapest point that is as good as the best single model, else of the best point.
+        matching: number of the cheapest point of at least the best single model's quality, else of the best point.
     """
 
     aiq: Interval
@@ -94,10 +97,10 @@ class CurveFigures:
 
 
 def curve_figures(curve: Curve, reference: Reference, frontier: tuple[Doubles, Doubles]) -> CurveFigures:
-    """The figures of a curve.
+    """Return the summary figures of a curve.
 
     Args:
-        curve: the policy's.
+        curve: the policy's curve.
         reference: the single models on the same resamples.
         frontier: ``(1 + resamples, p)`` cost and quality of the points that make the frontier.
     """
@@ -122,7 +125,10 @@ def _aiqs(cost: Doubles, quality: Doubles, low: Doubles, high: Doubles) -> Doubl
 
 
 def matching(curve: Curve, quality: float) -> int:
-    """Number of the cheapest point that reaches ``quality``, else of the best (of equally good ones the cheapest)."""
+    """Return the number of the cheapest point that reaches ``quality``.
+
+    If none does, of the best point; of equally good ones the cheapest.
+    """
     points, costs = curve.quality[0], curve.cost[0]
     enough: NDArray[np.bool_] = points >= quality
     if not enough.any():
@@ -130,27 +136,28 @@ def matching(curve: Curve, quality: float) -> int:
     return int(np.where(enough, costs, np.inf).argmin())
 
 
-# How many outcomes a comparison with the best single model takes.
+# Sample size of a comparison with the best single model.
 
 LEAST = 30
-"""Independent queries below which the spread of a difference is itself not known."""
+"""Independent queries below which the spread of a difference cannot be estimated."""
 
 _NO_SPREAD = 1e-9
-"""Below it a deviation is rounding."""
+"""Standard deviations below it are rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """Outcomes needed.
+    """Sample size for a given precision of a quality difference.
 
     Attributes:
         half_width: of the 95% interval of the mean difference in quality.
-        for_interval: outcomes for that interval; None where they cannot be told: of fewer than :data:`LEAST`
+        for_interval: outcomes for that interval; None where it cannot be computed: with fewer than :data:`LEAST`
             independent queries, or where the difference never varies.
-        to_detect: outcomes with which a true difference of ``half_width`` is found four times out of five; None alike.
-        deviation: standard deviation of the difference, query by query; of independent queries where some say the
-            same (the square root of the design effect times that of the rows).
-        queries: independent ones that this is told from.
+        to_detect: outcomes that detect a true difference of ``half_width`` with power 0.8; None as for
+            ``for_interval``.
+        deviation: standard deviation of the per-query difference; with duplicates, of independent queries (the square
+            root of the design effect times that of the rows).
+        queries: independent queries that the estimate is from.
     """
 
     half_width: float
@@ -161,22 +168,22 @@ class Needed:
 
     @property
     def unknown(self) -> str | None:
-        """Why the numbers cannot be told; None where they are."""
+        """Return why the sample size is unknown; None where it is known."""
         if self.for_interval is not None:
             return None
         return "too few rows to tell" if self.queries < LEAST else "-; the difference is the same on every query"
 
 
 def needed(difference: NDArray[np.float64], half_width: float, group: NDArray[np.int64] | None = None) -> Needed:
-    """From the ``(n,)`` differences in quality, query by query (:mod:`semroute.evaluate.metrics`).
+    """Estimate the sample size (:mod:`semroute.evaluate.metrics`).
 
     Args:
-        difference: in quality.
+        difference: ``(n,)`` per-query differences in quality.
         half_width: of the interval.
-        group: ``(n,)`` of each query: as many more are needed as say the same; None where none do.
+        group: ``(n,)`` duplicate group of each query, which raises the number; None without duplicates.
     """
     totals = Totals.of(difference, group)
-    # Of a mean over g groups of n rows the variance is that of the totals over g: of n rows, n / g times as much each.
+    # The variance of a mean over g groups of n rows is that of the group totals over g, n / g times as much per row.
     spread = totals.residual * math.sqrt(len(difference) / max(1, len(totals.value)))
     deviation = float(np.std(spread, ddof=1)) if len(spread) > 1 else 0.0
     if deviation < _NO_SPREAD or len(spread) < LEAST:
@@ -185,18 +192,18 @@ def needed(difference: NDArray[np.float64], half_width: float, group: NDArray[np
     return Needed(half_width, *found, deviation, len(spread))
 
 
-# The figures of RouteLLM for two models: how well predictions tell the queries that call for the stronger one.
+# RouteLLM's figures for two models: how well predictions find the queries that need the stronger one.
 
 RECOVERED = (0.2, 0.5, 0.8)
 
 
 @dataclass(frozen=True, slots=True)
 class PairFigures:
-    """Two models ordered by the predicted gap between them.
+    """RouteLLM figures of two models, ordered by their predicted quality gap.
 
     Attributes:
         apgr: average performance gap recovered.
-        apgr_gain: ``apgr`` less that of prompt length alone, paired; None for prompt length itself.
+        apgr_gain: ``apgr`` minus that of prompt length alone, paired; None for prompt length itself.
         cpt: by share of the gap recovered, the smallest share of calls of the stronger model.
         area: area under the curve of quality over the share of calls of the stronger model.
         share: ``(k,)`` of that curve.
@@ -212,21 +219,21 @@ class PairFigures:
 
 
 def gap(predicted: Matrix, weak: int, strong: int) -> Doubles:
-    """``(n,)`` by how much the stronger model's answer is predicted to be better, from ``(n, m)`` predictions."""
+    """Return the ``(n,)`` gap, strong minus weak, of ``(n, m)`` predictions."""
     return predicted[:, strong].astype(np.float64) - predicted[:, weak]
 
 
 def pair_figures(
     score: Doubles, weak: Matrix, strong: Matrix, resampling: Resampling, length: Doubles | None
 ) -> PairFigures:
-    """The figures of an order of queries for two models.
+    """Return RouteLLM's figures for a score that orders queries.
 
     Args:
-        score: ``(n,)`` how much a query calls for the stronger model.
+        score: ``(n,)`` predicted need of the stronger model.
         weak: ``(n,)`` quality of the weaker one.
         strong: ``(n,)`` quality of the stronger one.
         resampling: of the ``n`` rows.
-        length: ``(n,)`` lengths of the queries to hold it against, the longest to the stronger model; None for none.
+        length: ``(n,)`` query lengths as a baseline, the longest to the stronger model; None for no baseline.
     """
     share, quality = strong_share_curves(resampling, score, weak, strong)
     recovered = apgr(share, quality)
@@ -243,16 +250,16 @@ def pair_figures(
     )
 
 
-# How good predicted qualities are in themselves, whatever is decided with them.
+# Quality of the predictions themselves, whatever is decided with them.
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionFigures:
-    """Predictions for one model.
+    """Discrimination and calibration of the predictions for one model.
 
     Attributes:
         auroc: probability that an answer of quality 0.5 or more was predicted better than one below; NaN where there is
-            one kind only.
+            only one class.
         ece: calibration error over 15 bins.
     """
 
@@ -263,7 +270,7 @@ class PredictionFigures:
 def prediction_figures(
     predicted: Matrix, quality: Matrix, models: Sequence[str], resampling: Resampling
 ) -> dict[str, PredictionFigures]:
-    """The figures of every model, from ``(n, m)`` predictions and qualities."""
+    """Return the figures of every model from ``(n, m)`` predictions, quality."""
     found = {}
     for column, model in enumerate(models):
         guess, truth = np.clip(predicted[:, column], 0, 1), quality[:, column]
@@ -274,16 +281,16 @@ def prediction_figures(
     return found
 
 
-# Which of the models a comparison calls the cheapest, the strongest, the best single one, and a pair.
+# Model roles: the cheapest, the strongest, the best single one, and the pair.
 
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """Columns of models.
+    """Columns of the models with a role in a comparison.
 
     Attributes:
         cheapest: lowest mean cost; of equally cheap ones the better.
-        strongest: the one that is named, else that of the highest mean cost; of equally dear ones the better.
+        strongest: the named one, else that of the highest mean cost; of equally expensive ones the better.
         pair: of two models the worse and the better by mean quality; None with another number of models.
     """
 
@@ -293,7 +300,7 @@ class Roles:
 
 
 def roles(models: Sequence[str], quality: Matrix, cost: Matrix, strongest: str | None = None) -> Roles:
-    """The roles that the models have.
+    """Assign the model roles.
 
     Args:
         models: ``m`` names.
@@ -318,9 +325,10 @@ def roles(models: Sequence[str], quality: Matrix, cost: Matrix, strongest: str |
 
 
 def best_single(quality: Matrix, cost: Matrix, folds: Sequence[Fold]) -> NDArray[np.int64]:
-    """``(n,)`` the model that was best on the training rows of each row's fold; of equally good ones the cheaper.
+    """Return ``(n,)`` the best model on the training rows of each row's fold.
 
-    Chosen without the rows that it is judged on, so that it is a policy one could have had.
+    Of equally good ones the cheaper. It is chosen without the rows that it is evaluated on, so the policy is one that
+    could have been used.
     """
     choice = np.zeros(len(quality), np.int64)
     for fold in folds:
@@ -331,19 +339,22 @@ def best_single(quality: Matrix, cost: Matrix, folds: Sequence[Fold]) -> NDArray
 
 
 def chosen_shares(models: Sequence[str], choice: NDArray[np.int64]) -> dict[str, float]:
-    """By model, the share of the ``(n,)`` choices that fall on it, most first; only those that any falls on."""
+    """Return the share of the ``(n,)`` choices by model, largest first.
+
+    Only models chosen at least once.
+    """
     counts = np.bincount(choice, minlength=len(models))
     return {
         models[column]: counts[column] / len(choice) for column in np.argsort(-counts, kind="stable") if counts[column]
     }
 
 
-# A policy's figures by task.
+# Figures of a policy by task.
 
 
 @dataclass(frozen=True, slots=True)
 class TaskFigures:
-    """A task.
+    """Quality and cost of one task, for the policy and the best single model.
 
     Attributes:
         task: its name; the empty string for queries without one.
@@ -352,8 +363,7 @@ class TaskFigures:
         cost: its mean USD a query.
         best_quality: the best single model's mean quality.
         best_cost: its mean USD a query.
-        error: standard error of the difference in quality, query by query, with those that say the same counted as
-            one; NaN for one query.
+        error: standard error of the per-query difference in quality, with duplicates counted as one; NaN for one query.
     """
 
     task: str
@@ -371,13 +381,13 @@ def task_figures(
     single: Sequence[NDArray[np.float64]],
     group: NDArray[np.int64] | None = None,
 ) -> tuple[TaskFigures, ...]:
-    """The figures of every task, most queries first.
+    """Return the figures of every task, most queries first.
 
     Args:
         tasks: ``n`` names.
         policy: ``(n,)`` quality and ``(n,)`` USD of the policy.
         single: the same of the best single model.
-        group: ``(n,)`` of each query; None where every query is its own.
+        group: ``(n,)`` duplicate group of each query; None where every query is its own.
     """
     names, task = numbered(tasks)
     counts = np.bincount(task, minlength=len(names))
@@ -390,22 +400,22 @@ def task_figures(
     return tuple(sorted(found, key=lambda figures: (-figures.n, figures.task)))
 
 
-# A comparison of policies as values: how it is made, what is compared, and what came out.
+# Settings, inputs and results of a comparison.
 
 LENGTH, TASKS, CLUSTERS, ORACLE = "prompt length", "task table", "cluster table", "oracle"
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonPlan:
-    """How policies are compared.
+    """Settings of a policy comparison.
 
     Attributes:
-        folds: parts that the queries are cut into; each is judged by what was fitted on the others.
-        leave_tasks_out: cut by whole tasks, which tells what happens to tasks that were never seen.
+        folds: number of folds; each is evaluated with fits on the others.
+        leave_tasks_out: cut by whole tasks, which measures generalisation to unseen tasks.
         seed: of folds, resamples and clusters.
         resamples: of the bootstrap.
-        strongest: the model that would be called without a router; None takes the dearest.
-        half_width: of the interval that :class:`~semroute.evaluate.comparison_results.Needed` is told for.
+        strongest: the model that would be called without a router; None takes the most expensive one.
+        half_width: of the interval of :class:`~semroute.evaluate.comparison_results.Needed`.
         points: values on a curve.
     """
 
@@ -420,17 +430,17 @@ class ComparisonPlan:
 
 @dataclass(frozen=True, slots=True)
 class PolicyResult:
-    """A policy that draws a curve.
+    """Results of one policy.
 
     Attributes:
-        name: for people.
-        is_subject: whether it is what the comparison is about, and not a baseline.
+        name: for display.
+        is_subject: True for a policy under comparison, False for a baseline.
         curve: its points.
-        figures: what the curve is worth.
+        figures: summary of the curve.
         pair: with two models, the figures of RouteLLM.
-        predictions: by model, how good its predictions are; empty for the oracle.
+        predictions: by model, the accuracy of its predictions; empty for the oracle.
         tasks: by task, at the matching point.
-        needed: outcomes for an interval of the wanted width, at the matching point against the best single model.
+        needed: sample size for an interval of the wanted width, at the matching point against the best single model.
         estimates: of the quality at the matching point by "IPS", "SNIPS" and "DR"; empty where rows are complete.
     """
 
@@ -447,22 +457,23 @@ class PolicyResult:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A comparison.
+    """Results of a policy comparison.
 
     Attributes:
-        plan: how it was made.
+        plan: its settings.
         n: queries.
         models: in the order of the table.
-        method: how incomplete rows were dealt with.
-        roles: which models are the cheapest, the strongest and the two of a pair.
+        method: treatment of incomplete rows.
+        roles: the cheapest model, the strongest and the two of a pair.
         quality, cost: by model, mean and interval; USD a query.
         best_quality, best_cost: of the best single model, chosen on the training rows of each fold.
-        best_shares: by model, the share of the queries for which it was chosen as that; only those that were.
+        best_shares: by model, the share of the queries for which it was chosen as that; only models chosen at least
+            once.
         zero_aiq: AIQ of the zero router.
         mixing_aiq: AIQ of the cheapest and the strongest model mixed at random.
         policies: curves, the subject first, then baselines.
-        duplicates: queries that say the same; none of them is in both parts of a split.
-        dropped: training rows left out because they say the same as a test row of another task, over all folds.
+        duplicates: duplicate queries; no group of them is in both parts of a split.
+        dropped: training rows left out as duplicates of a test row of another task, over all folds.
     """
 
     plan: ComparisonPlan
@@ -483,7 +494,10 @@ class Study:
 
     @property
     def subject(self) -> PolicyResult:
-        """What the comparison is about; where nothing was given, the baseline of the highest AIQ but the oracle."""
+        """Return the policy under comparison.
+
+        Without one, the baseline of the highest AIQ but the oracle.
+        """
         given = [policy for policy in self.policies if policy.is_subject]
         if given:
             return given[0]
@@ -493,12 +507,12 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """What is compared beside the baselines.
+    """Policies to compare with the baselines.
 
     Attributes:
         contenders: fitted anew on the training rows of every fold.
-        predictions: ``(n, m)`` each, made elsewhere by what must not have seen these outcomes.
-        baselines: names of the baselines to compare with; None takes all that can be had.
+        predictions: ``(n, m)`` each, made elsewhere by a model that must not have seen these outcomes.
+        baselines: names of the baselines to compare with; None takes all available ones.
     """
 
     contenders: Mapping[str, BaselinePredictor] = field(default_factory=dict)

@@ -1,6 +1,7 @@
-"""One number for quality and cost together: the arena score.
+"""Quality-cost curves and their metrics: arena score, AIQ, APGR, deferral.
 
-"RouterArena: An Open Platform for Comprehensive Comparison of LLM Routers", 2025, https://arxiv.org/abs/2510.00202.
+The arena score is from "RouterArena: An Open Platform for Comprehensive Comparison of LLM Routers", 2025,
+https://arxiv.org/abs/2510.00202; the other sections name their sources.
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ from semroute.evaluate.metrics import Resampling, first_reaching, ratio, trapezo
 from semroute.types.protocols import Doubles
 
 BETA = 0.1
-"""Weight of cost against accuracy; the arena's."""
+"""Weight of cost against accuracy in the arena score; RouterArena's value."""
 LOWEST, HIGHEST = 0.0044, 200.0
-"""USD for 1,000 queries between which the arena scales costs."""
+"""Range of USD per 1,000 queries over which the arena score scales costs."""
 
 
 def arena_score(quality: Doubles | float, cost: Doubles | float, *, beta: float = BETA) -> Doubles:
-    """``(1 + beta) * quality * cheapness / (beta * quality + cheapness)``, in 0..1.
+    """Return the arena score, in 0..1.
 
-    A weighted harmonic mean of the quality and of the cheapness ``(log2 HIGHEST - log2 c) / (log2 HIGHEST - log2
-    LOWEST)``, where ``c`` is the cost of 1,000 queries. Costs outside of the arena's range count as its ends, so that a
-    free model scores too; the arena's own program refuses them.
+    ``(1 + beta) * quality * cheapness / (beta * quality + cheapness)``: a weighted harmonic mean of the quality and of
+    the cheapness ``(log2 HIGHEST - log2 c) / (log2 HIGHEST - log2 LOWEST)``, where ``c`` is the cost of 1,000 queries.
+    Costs outside of the arena's range are clipped to it, so that a free model scores too; the arena's own program
+    refuses them.
 
     Args:
         quality: mean quality, 0..1.
@@ -36,7 +38,7 @@ def arena_score(quality: Doubles | float, cost: Doubles | float, *, beta: float 
     return np.nan_to_num(ratio((1 + beta) * good * cheap, below))
 
 
-# Cascades: how quality rises with the share of queries that go on to the larger model.
+# Cascades: quality over the share of queries deferred to the larger model.
 #
 # Gupta et al., "Language Model Cascades: Token-level uncertainty and beyond", ICLR 2024,
 # https://arxiv.org/abs/2404.10136; Jitkrittum et al., "When Does Confidence-Based Cascade Deferral Suffice?",
@@ -44,7 +46,9 @@ def arena_score(quality: Doubles | float, cost: Doubles | float, *, beta: float 
 
 
 def deferral_area(deferred: Doubles, quality: Doubles) -> Doubles:
-    """Area under the deferral curve: the mean quality over all shares of queries deferred, from 0 to 1.
+    """Return the area under the deferral curve.
+
+    It is the mean quality over all shares of queries deferred, from 0 to 1.
 
     Args:
         deferred: ``(..., k)`` share of queries deferred, ascending from 0 to 1.
@@ -55,9 +59,10 @@ def deferral_area(deferred: Doubles, quality: Doubles) -> Doubles:
 
 
 def deferral_gain(deferred: Doubles, quality: Doubles) -> Doubles:
-    """:func:`deferral_area` relative to deferring at random, whose curve is the straight line: ``area / random - 1``.
+    """Return ``area / random - 1``, the gain over random deferral.
 
-    NaN where random deferral has no quality at all.
+    The area is that of :func:`deferral_area`; the curve of random deferral is the straight line. NaN where random
+    deferral has no quality at all.
     """
     random = (quality[..., 0] + quality[..., -1]) / 2
     return ratio(deferral_area(deferred, quality), random) - 1
@@ -69,8 +74,9 @@ def deferral_gain(deferred: Doubles, quality: Doubles) -> Doubles:
 
 
 def pareto(cost: Doubles, quality: Doubles) -> NDArray[np.int64]:
-    """Numbers of the ``(k,)`` points that no other beats, costs ascending: none is as cheap and better, or cheaper and
-    as good. Of equal points the first is kept.
+    """Return the numbers of ``(k,)`` Pareto-optimal points, costs ascending.
+
+    No other point is as cheap and better, or cheaper and as good. Of equal points the first is kept.
     """
     order = np.lexsort((np.arange(len(cost)), -quality, cost))
     best = np.maximum.accumulate(quality[order])
@@ -79,7 +85,9 @@ def pareto(cost: Doubles, quality: Doubles) -> NDArray[np.int64]:
 
 
 def hull(cost: Doubles, quality: Doubles) -> tuple[Doubles, Doubles]:
-    """The non-decreasing convex hull of ``(k,)`` points: the best quality that mixing them gives for each cost.
+    """Return the non-decreasing convex hull of ``(k,)`` points.
+
+    It is the best quality that mixing them gives for each cost.
 
     Choosing at random between two policies gives every point of the straight line between theirs (RouterBench,
     definition of interpolation), and spending more than a policy costs is no gain (extrapolation), so the hull starts
@@ -95,18 +103,22 @@ def hull(cost: Doubles, quality: Doubles) -> tuple[Doubles, Doubles]:
 
 
 def quality_at(hull_cost: Doubles, hull_quality: Doubles, budget: Doubles | float) -> Doubles:
-    """Quality that a hull gives for a mean cost of ``budget``; NaN below its cheapest point."""
+    """Return the hull's quality at a mean cost of ``budget``.
+
+    NaN below its cheapest point.
+    """
     inside = np.interp(budget, hull_cost, hull_quality)
     return np.where(np.asarray(budget) < hull_cost[0], np.nan, inside)
 
 
 def aiq(cost: Doubles, quality: Doubles, low: float, high: float) -> float:
-    """Average improvement in quality: the mean height of the hull of ``(k,)`` points over costs ``low`` to ``high``.
+    """Return the average improvement in quality (AIQ).
 
-    ``1 / (high - low) * integral of the hull``. Beyond its last point the hull goes on level. Below its first point a
-    router has no answer, and the height is 0: give all routers that are compared the same range, from the cheapest
-    model's cost. (The authors' program starts at the router's own first point and divides by ``high``, not by
-    ``high - low``.) NaN where ``high`` is not above ``low``.
+    The mean height of the hull of ``(k,)`` points over costs ``low`` to ``high``, ``1 / (high - low) * integral of the
+    hull``. Beyond its last point the hull is extended level. Below its first point a router has no answer, and the
+    height is 0: give all routers that are compared the same range, from the cheapest model's cost. (The authors'
+    program starts at the router's own first point and divides by ``high``, not by ``high - low``.) NaN where ``high``
+    is not above ``low``.
     """
     if not high > low:
         return float("nan")
@@ -120,7 +132,7 @@ def aiq(cost: Doubles, quality: Doubles, low: float, high: float) -> float:
 
 
 def _is_below(cost: Doubles, quality: Doubles, left: int, middle: int, right: int) -> bool:
-    """Whether ``middle`` is not above the straight line from ``left`` to ``right``."""
+    """Return True if ``middle`` is not above the line ``left`` to ``right``."""
     rise = (quality[middle] - quality[left]) * (cost[right] - cost[left])
     return bool(rise <= (quality[right] - quality[left]) * (cost[middle] - cost[left]))
 
@@ -132,20 +144,20 @@ def _is_below(cost: Doubles, quality: Doubles, left: int, middle: int, right: in
 
 
 def perf_gain(quality: Doubles, best_single: Doubles | float) -> Doubles:
-    """PerfGain: ``max over the curve's (..., k) points of quality / best_single - 1``.
+    """Return PerfGain: ``max of quality / best_single - 1`` over the points.
 
-    The best point is chosen with the outcomes that it is measured on, which flatters it; name it so. NaN where the best
-    single model's quality is 0.
+    The curve has ``(..., k)`` points. The best one is chosen with the outcomes that it is measured on, so the figure is
+    optimistic; name it so. NaN where the best single model's quality is 0.
     """
     return ratio(np.asarray(quality, np.float64).max(axis=-1), best_single) - 1
 
 
 def cost_save(cost: Doubles, quality: Doubles, best_cost: Doubles | float, best_quality: Doubles | float) -> Doubles:
-    """CostSave: ``1 - cost / best_cost`` at the cheapest of the curve's ``(..., k)`` points that is as good as the best
-    single model.
+    """Return CostSave: ``1 - cost / best_cost`` at the best model's quality.
 
-    Only the points themselves count, nothing between them. Negative where being as good costs more than the model; NaN
-    where no point is as good, or the model costs nothing.
+    It is taken at the cheapest of the curve's ``(..., k)`` points of at least that quality. Only the points themselves
+    count, without interpolation. Negative where that quality costs more than the model; NaN where no point reaches it,
+    or the model costs nothing.
     """
     enough = quality >= np.asarray(best_quality)[..., None]
     cheapest = np.where(enough, cost, np.inf).min(axis=-1)
@@ -154,11 +166,11 @@ def cost_save(cost: Doubles, quality: Doubles, best_cost: Doubles | float, best_
 
 
 def pareto_distance(cost: Doubles, quality: Doubles, all_cost: Doubles, all_quality: Doubles) -> float:
-    """ParetoDist: the mean distance of a policy's ``(k,)`` points from the Pareto frontier of all points compared.
+    """Return ParetoDist: mean distance of ``(k,)`` points from the frontier.
 
-    The distance is Euclidean, to the nearest point of the frontier, with both axes scaled so that all points lie
-    between 0 and 1 (the paper's axes have no common unit either; this scale is ours). 0 for a policy that is the
-    frontier.
+    The frontier is that of all points compared. The distance is Euclidean, to the nearest point of the frontier, with
+    both axes scaled so that all points lie between 0 and 1 (the paper's axes have no common unit either; this scale is
+    ours). 0 for a policy that is the frontier.
     """
     frontier = pareto(all_cost, all_quality)
     scale = [max(float(np.ptp(axis)), np.finfo(np.float64).tiny) for axis in (all_cost, all_quality)]
@@ -167,25 +179,25 @@ def pareto_distance(cost: Doubles, quality: Doubles, all_cost: Doubles, all_qual
     return float(np.sqrt(across**2 + up**2).min(axis=1).mean())
 
 
-# Two models, one strong and one weak: what share of queries goes to the strong one, and what quality that gives.
+# Two models, one strong and one weak: quality over the share of queries that go to the strong one.
 #
 # Ong et al., "RouteLLM: Learning to Route LLMs with Preference Data", 2024, https://arxiv.org/abs/2406.18665.
 
 _NO_GAP = 1e-12
-"""Below it the difference of two means is rounding."""
+"""Differences of two means below it are rounding."""
 
 
 def strong_share_curve(
     score: NDArray[np.floating], weak: NDArray[np.floating], strong: NDArray[np.floating]
 ) -> tuple[Doubles, Doubles]:
-    """Mean quality over the share of queries that go to the strong model, those of the highest score first.
+    """Return mean quality over the share of queries sent to the strong model.
 
-    The curve runs from all queries at the weak model to all at the strong one, exactly: a point for each threshold that
-    tells queries apart. Queries of equal score cannot be told apart: a share of them is taken at random, which is the
+    The highest scores go first. The curve runs from all queries at the weak model to all at the strong one, with a
+    point for each threshold that separates queries. Of queries of equal score a share is taken at random, which is the
     straight line between the points on either side.
 
     Args:
-        score: ``(n,)`` how much a query calls for the strong model.
+        score: ``(n,)`` predicted need of the strong model.
         weak: ``(n,)`` quality of the weak model's answers.
         strong: ``(n,)`` quality of the strong model's answers.
 
@@ -203,16 +215,18 @@ def strong_share_curve(
 
 
 def pgr(quality: Doubles, weak: Doubles | float, strong: Doubles | float) -> Doubles:
-    """Performance gap recovered: ``(quality - weak) / (strong - weak)``; 0 as good as the weak model, 1 as the strong.
+    """Return ``(quality - weak) / (strong - weak)``, the gap recovered (PGR).
 
-    NaN where the strong model is not better than the weak one: there is no gap to recover.
+    0 is as good as the weak model, 1 as the strong one. NaN where the strong model is not better: there is no gap.
     """
     gap = np.asarray(strong, np.float64) - weak
     return ratio(np.asarray(quality, np.float64) - weak, np.where(gap > _NO_GAP, gap, 0.0))
 
 
 def apgr(share: Doubles, quality: Doubles) -> Doubles:
-    """Average performance gap recovered: the mean of :func:`pgr` over all shares from 0 to 1.
+    """Return the average performance gap recovered (APGR).
+
+    It is the mean of :func:`pgr` over all shares from 0 to 1.
 
     RouteLLM's measure as the exact area under the piecewise linear curve; the authors' program takes the trapezoids
     of ten thresholds at equal numbers of queries. 0.5 is what random routing gives; NaN where there is no gap.
@@ -225,11 +239,12 @@ def apgr(share: Doubles, quality: Doubles) -> Doubles:
 
 
 def cpt(share: Doubles, quality: Doubles, recovered: float) -> Doubles:
-    """Call-performance threshold: the smallest share of strong calls with which :func:`pgr` is ``recovered``.
+    """Return the call-performance threshold (CPT).
 
-    CPT(50%) is ``cpt(share, quality, 0.5)``. Between points of the curve it is interpolated, and
-    where the curve passes the level more than once, the first time counts. (The authors' program interpolates share
-    over quality, which takes the quality to ascend.) NaN where there is no gap or the level is not reached.
+    It is the smallest share of strong calls with which :func:`pgr` is ``recovered``: CPT(50%) is ``cpt(share, quality,
+    0.5)``. Between points of the curve it is interpolated, and where the curve passes the level more than once, the
+    first time counts. (The authors' program interpolates share over quality, which takes the quality to ascend.) NaN
+    where there is no gap or the level is not reached.
     """
     gaps = pgr(quality, quality[..., :1], quality[..., -1:])
     reached = first_reaching(share, gaps, recovered)
@@ -238,16 +253,18 @@ def cpt(share: Doubles, quality: Doubles, recovered: float) -> Doubles:
 
 # The metrics of two models and of predictions on every resample at once.
 #
-# A curve over all queries would need all of them again for each resample. Its points are merged into at most
-# :data:`MOST_KNOTS` steps of equal numbers of queries first, queries of equal score together; the figure for the rows
-# as
-# they are is computed on the same steps. On 100,000 queries that moves an APGR by a millionth or two.
+# A curve over all queries would need all of them again for each resample. Its points are therefore merged into at most
+# :data:`MOST_KNOTS` steps of equal numbers of queries first, queries of equal score together; the figure on the
+# original rows is computed on the same steps. On 100,000 queries that moves an APGR by a millionth or two.
 
 MOST_KNOTS = 1000
 
 
 def steps(score: NDArray[np.floating], most: int = MOST_KNOTS) -> NDArray[np.int64]:
-    """``(n,)`` number of the step of each row, the highest scores in step 0; equal scores are in the same step."""
+    """Return the ``(n,)`` step of each row, the highest scores in step 0.
+
+    Equal scores share a step.
+    """
     order = np.argsort(-score, kind="stable")
     ordered = score[order]
     is_new = np.append(False, ordered[1:] != ordered[:-1])
@@ -262,7 +279,10 @@ def steps(score: NDArray[np.floating], most: int = MOST_KNOTS) -> NDArray[np.int
 
 
 def by_step(resampling: Resampling, step: NDArray[np.int64], values: NDArray[np.floating]) -> Doubles:
-    """``(1 + resamples, steps, k)`` sums of ``(n, k)`` values in each step, over all rows and over every resample."""
+    """Return ``(1 + resamples, steps, k)`` sums of ``(n, k)`` values by step.
+
+    The first are over all rows, the others over every resample.
+    """
     batches, count = resampling.weights.shape[1], int(step.max()) + 1
     place = resampling.batch * count + step
     tables = [
@@ -278,7 +298,9 @@ def strong_share_curves(
     weak: NDArray[np.floating],
     strong: NDArray[np.floating],
 ) -> tuple[Doubles, Doubles]:
-    """:func:`~semroute.evaluate.curves.strong_share_curve` on all rows and on every resample.
+    """Return the strong-share curve on all rows and on every resample.
+
+    See :func:`~semroute.evaluate.curves.strong_share_curve`.
 
     Returns:
         ``(1 + resamples, k)`` share and quality, for :func:`~semroute.evaluate.curves.apgr` and
@@ -295,9 +317,9 @@ def strong_share_curves(
 
 
 def aurocs(resampling: Resampling, score: NDArray[np.floating], is_positive: NDArray[np.bool_]) -> Doubles:
-    """``(1 + resamples,)`` AUROC (:func:`~semroute.evaluate.metrics.auroc`); scores of one step count as ties.
+    """Return ``(1 + resamples,)`` AUROC; scores of one step count as ties.
 
-    NaN where a resample has only one class.
+    See :func:`~semroute.evaluate.metrics.auroc`. NaN where a resample has only one class.
     """
     sums = by_step(resampling, steps(score), np.column_stack([is_positive, ~is_positive]))
     positive, negative = sums[..., 0], sums[..., 1]
@@ -310,7 +332,10 @@ def aurocs(resampling: Resampling, score: NDArray[np.floating], is_positive: NDA
 def calibration_errors(
     resampling: Resampling, predicted: NDArray[np.floating], quality: NDArray[np.floating], bins: int = 15
 ) -> Doubles:
-    """``(1 + resamples,)`` ECE (:func:`~semroute.evaluate.metrics.expected_calibration_error`) of predicted quality."""
+    """Return ``(1 + resamples,)`` ECE of predicted quality.
+
+    See :func:`~semroute.evaluate.metrics.expected_calibration_error`.
+    """
     place = np.clip((predicted * bins).astype(np.int64), 0, bins - 1)
     values = np.column_stack([np.ones(len(predicted)), quality - predicted])
     sums = by_step(resampling, place, values)

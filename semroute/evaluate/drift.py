@@ -1,4 +1,4 @@
-"""Whether the world is still the one that a policy was tuned on: its queries, its quality, its prices."""
+"""Detect drift of queries, quality and prices since a policy was tuned."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from semroute.errors import ArtifactError
 from semroute.evaluate.log_report import percent
 from semroute.evaluate.metrics import Interval, Rate, mean_interval
 
-# What a policy was tuned on, as drift is told by it.
+# Baseline of drift detection: queries, quality and prices when the policy was tuned.
 
 Numbers = NDArray[np.float64] | NDArray[np.float32]
 Prices = Mapping[str, tuple[float, float]]
 
 BINS = 10
-"""At most: where many scores are equal there are fewer cuts between them."""
+"""Maximum number of bins: where many scores are equal there are fewer cuts between them."""
 
 _FOREIGN = "not what semroute tune-policy keeps of its tuning; tune the policy again"
 _NUMBERS = ("below", "quality", "quality_low", "cost_usd", "cost_high")
@@ -29,22 +29,22 @@ _NUMBERS = ("below", "quality", "quality_low", "cost_usd", "cost_high")
 
 @dataclass(frozen=True, slots=True)
 class DriftBaseline:
-    """What a policy was tuned on.
+    """Scores, quality, cost and prices on which a policy was tuned.
 
     Attributes:
-        cuts: ascending scores that cut the different queries, by their best category, in parts of about equal size.
-        shares: of the queries in each part, one more than there are cuts: equal scores stay together, so that the
-            parts are not of quite equal size.
-        thresholds: of the categories when it was tuned, by name; the policy may have moved them since.
-        below: share of the different queries that fit no category by these.
+        cuts: ascending scores of the best category that cut the distinct queries into bins of about equal size.
+        shares: of the queries in each bin, one more than there are cuts: equal scores stay together, so that the bins
+            are not of quite equal size.
+        thresholds: of the categories at tuning time, by name; the policy may have moved them since.
+        below: share of the distinct queries that fit no category by these.
         quality: mean of the policy's answers on held-out queries.
         quality_low: lower end of its 95% interval.
         cost_usd: mean cost of a held-out query.
         cost_high: upper end of its 95% interval.
         prices: of models, USD per million input and output tokens.
-        rows: different queries.
+        rows: distinct queries.
         index: fingerprint of the index that gave the scores: those of another one cannot be compared.
-        at: when it was tuned, with a zone.
+        at: time of tuning, with a zone.
     """
 
     cuts: tuple[float, ...]
@@ -73,7 +73,10 @@ class DriftBaseline:
         index: str,
         at: datetime,
     ) -> Self:
-        """From the ``(n,)`` best scores of the different tuning queries, and whether each is below its threshold."""
+        """Create the baseline from ``(n,)`` best scores of distinct queries.
+
+        ``below`` is True where the score is below its category's threshold.
+        """
         cuts = np.unique(np.quantile(scores, np.linspace(0, 1, BINS + 1)[1:-1]))
         shares = parts_of(cuts, scores) / max(1, len(scores))
         return cls(
@@ -92,15 +95,15 @@ class DriftBaseline:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return JSON-ready values."""
         return {**asdict(self), "at": self.at.isoformat()}
 
     @classmethod
     def from_dict(cls, told: object) -> Self:
-        """What :meth:`to_dict` gave.
+        """Parse the output of :meth:`to_dict`.
 
         Raises:
-            ArtifactError: it is no baseline.
+            ArtifactError: it is not a baseline.
         """
         if not isinstance(told, dict):
             raise ArtifactError(_FOREIGN)
@@ -123,37 +126,40 @@ class DriftBaseline:
 
 
 def parts_of(cuts: Numbers, scores: Numbers) -> NDArray[np.int64]:
-    """``(len(cuts) + 1,)`` how many of the scores lie in each part; one that is equal to a cut lies above it."""
+    """Return ``(len(cuts) + 1,)`` counts of the scores in each bin.
+
+    A score equal to a cut lies above it.
+    """
     return np.bincount(np.searchsorted(cuts, scores, side="right"), minlength=len(cuts) + 1)
 
 
 MUCH = 0.2
 """Population stability index from which distributions count as different (Siddiqi, "Credit Risk Scorecards", 2006)."""
 LEAST = 100
-"""Queries below which nothing is said of their distribution, or of what they cost."""
+"""Minimum number of queries to compare their distribution or their cost."""
 _BEYOND = 0.999
 LEAST_JUDGED = 30
 SHIFT = 0.05
-"""By how much the share below the threshold, or a price (of itself), may move."""
+"""Tolerated change of the share below the threshold, and relative change of a price."""
 DEARER = 1.25
-"""Mean cost of a query, of what it was, from which it counts; what lies within chance of it does not."""
+"""Relative mean cost of a query from which a rise counts, if it is also significant."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What has changed.
+    """Changes since a policy was tuned.
 
     Attributes:
-        queries: how many different ones were looked at.
+        queries: number of distinct queries compared.
         stability: population stability index of their best scores; None for too few.
         below: share of them that fits no category; None where scores are not known.
-        same_index: whether the index is the one that the policy was tuned with; else queries are not compared.
+        same_index: True if the index is the one that the policy was tuned with; else queries are not compared.
         quality: mean feedback with its interval; None without any.
         judged: answers with feedback.
         cost_usd: mean cost of a query with its interval; None where none is known.
         costed: queries whose cost is known.
-        prices: models whose price has moved, with the price then and now.
-        reasons: why the policy should be tuned again; none where it need not.
+        prices: models whose price has changed, with the price then and now.
+        reasons: reasons to tune the policy again; empty where there are none.
     """
 
     queries: int
@@ -178,12 +184,12 @@ def drift(
     *,
     index: str,
 ) -> Drift:
-    """Compare what came lately with what a policy was tuned on.
+    """Compare recent queries, feedback and prices with a policy's baseline.
 
     Args:
-        baseline: then.
-        scores: ``(n,)`` best scores of the different queries now; None where they are not known.
-        below: ``(n,)`` whether each is below its threshold.
+        baseline: at tuning time.
+        scores: ``(n,)`` best scores of the distinct queries now; None where they are not known.
+        below: ``(n,)`` True where a score is below its threshold.
         feedback: judgements of answers, 0..1.
         costs: USD of queries.
         prices: now.
@@ -214,12 +220,12 @@ def drift(
 
 
 def stability(baseline: DriftBaseline, scores: Numbers) -> float:
-    """Population stability index: ``sum over bins of (now - then) * ln(now / then)``, less what chance alone may give.
+    """Return the population stability index (PSI), corrected for chance.
 
-    Without any drift it is about ``chi2 * (1 / n + 1 / rows)``, with one degree of freedom less than there are bins
-    (Yurdakul and Naranjo, "Statistical properties of the population stability index", Journal of Risk Model Validation
-    14, 2020). What one comparison in a thousand exceeds is taken off, so that few queries do not look like other ones.
-    Empty bins count as half a query.
+    ``sum over bins of (now - then) * ln(now / then)``. Without any drift it is about ``chi2 * (1 / n + 1 / rows)``,
+    with one degree of freedom less than there are bins (Yurdakul and Naranjo, "Statistical properties of the population
+    stability index", Journal of Risk Model Validation 14, 2020). Its 99.9% quantile is subtracted, so that a small
+    sample is not taken for drift. Empty bins count as half a query.
     """
     counts = parts_of(np.array(baseline.cuts), scores)
     now = np.maximum(counts, 0.5) / max(1, len(scores))
@@ -229,13 +235,19 @@ def stability(baseline: DriftBaseline, scores: Numbers) -> float:
 
 
 def _chi_square(freedom: int) -> float:
-    """What one draw in a thousand exceeds (Wilson and Hilferty, PNAS 17, 1931), to some per cent; scipy is an extra."""
+    """Return the 99.9% quantile of chi-square, to some per cent.
+
+    Wilson and Hilferty, PNAS 17, 1931; scipy is an optional dependency.
+    """
     spread = 2.0 / (9.0 * freedom)
     return freedom * float(1.0 - spread + NormalDist().inv_cdf(_BEYOND) * spread**0.5) ** 3
 
 
 def _reasons(then: DriftBaseline, found: Drift) -> Iterator[str]:
-    """Each needs rows enough, and a change that is both large and beyond chance."""
+    """Yield reasons to tune again.
+
+    Each needs enough rows, and a large and significant change.
+    """
     if not found.same_index:
         yield "the index is another than the one that it was tuned with, and scores queries otherwise"
     if found.stability is not None and found.stability > MUCH:
@@ -264,25 +276,28 @@ def _moved(then: tuple[float, float], now: tuple[float, float]) -> bool:
     return any(abs(new - old) > SHIFT * max(old, 1e-9) for old, new in zip(then, now, strict=True))
 
 
-# Drift as words, the same in a terminal and on a page.
+# Drift in words, the same in a terminal and on a page.
 
 FITS = "the policy fits: nothing that is known has moved far from what it was tuned on"
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What a policy was tuned on, and what has changed since.
+    """A drift baseline with the changes since.
 
     Attributes:
-        then: what it was tuned on.
-        found: what has changed.
+        then: the baseline.
+        found: the changes.
     """
 
     then: DriftBaseline
     found: Drift
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
-        """What is compared, what it was then and what it is now; a dash for what is not known."""
+        """Yield name, value then and value now of each comparison.
+
+        A dash for an unknown value.
+        """
         then, now = self.then, self.found
         yield "different queries", f"{then.rows:,}", f"{now.queries:,}"
         yield "their stability index", "", "-" if now.stability is None else f"{now.stability:.2f}"
@@ -295,6 +310,6 @@ class Compared:
             yield f"price of {model}", f"{old[0]:g}, {old[1]:g}", f"{new[0]:g}, {new[1]:g}"
 
     def warnings(self) -> Iterator[str]:
-        """Why the policy should be tuned again, a sentence each."""
+        """Yield the reasons to tune the policy again, a sentence each."""
         for reason in self.found.reasons:
             yield f"tune the policy again: {reason}"

@@ -1,4 +1,4 @@
-"""How a policy on trial does beside the one that serves, from the log."""
+"""Report a shadow or A/B test: the policy on trial and the serving one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from semroute.types import TRIAL, LoggedOutcome
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """The queries that one of the two has decided.
+    """Figures of the queries decided by one of the two policies.
 
     Attributes:
-        queries: how many.
+        queries: number of queries.
         cost: mean USD of a query; None where no cost is known.
         feedback: mean judgement; None without any.
         judged: answers with feedback.
-        escalated: of queries that went up a cascade.
+        escalated: share among queries of cascades.
     """
 
     queries: int
@@ -30,10 +30,10 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class ShareReport:
-    """Both policies while the trial had one share.
+    """Figures of both policies while the trial had one traffic share.
 
     Attributes:
-        share: of the queries that the policy on trial decided.
+        share: traffic share of the policy on trial.
         serving: queries that the serving policy decided.
         trying: queries that the policy on trial decided.
     """
@@ -45,15 +45,15 @@ class ShareReport:
 
 @dataclass(frozen=True, slots=True)
 class TrialReport:
-    """Both policies.
+    """Results of a trial of a policy.
 
     Attributes:
-        shares: the shares that the trial has had, the last first. Only within one are the two comparable: over all, the
-            policy on trial has more of the days on which its share was larger.
+        shares: results by traffic share, the last first. The two policies are comparable only within one share: over
+            all, the policy on trial has more of the days on which its share was larger.
         agreement: queries for which both name the same model first.
         others: queries of trials of other policies, which are left out.
-        failed: queries on which the policy on trial failed. They stand in neither arm: the serving policy has answered
-            those that were the trial's too, and would have more of what the trial finds hard.
+        failed: queries on which the policy on trial failed. They are in neither arm: the serving policy answered those
+            assigned to the trial too, and would have more of the queries that the trial finds hard.
     """
 
     shares: tuple[ShareReport, ...]
@@ -62,7 +62,7 @@ class TrialReport:
     failed: int
 
     def to_dict(self) -> dict[str, object]:
-        """JSON-ready."""
+        """Return JSON-ready values."""
         told = finite(asdict(self))
         assert isinstance(told, dict)
         return told
@@ -98,7 +98,7 @@ class _Gathered:
 
 
 def trial_report(outcomes: Iterable[LoggedOutcome], policy: str) -> TrialReport:
-    """Of the outcomes on which both policies were asked, in the order in which they came.
+    """Report on the outcomes that both policies decided, in order of arrival.
 
     Args:
         outcomes: of the log.

@@ -1,4 +1,4 @@
-"""What a month costs before and after routing, from five numbers."""
+"""Report cost, savings and latency of routing from a log of outcomes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from semroute.types import LoggedCall, LoggedOutcome
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """A month of queries, input tokens alone.
+    """Monthly bill before and after routing, for input tokens alone.
 
     Attributes:
         queries: a month.
@@ -35,21 +35,27 @@ class Bill:
 
     @property
     def before(self) -> float:
-        """USD: every query at the strong model."""
+        """Return USD with every query at the strong model."""
         return self._usd(1.0, self.strong_price)
 
     @property
     def routed(self) -> float:
-        """USD: simple queries at the weak model, the others at the strong one, and no mistake."""
+        """Return USD of perfect routing.
+
+        Simple queries go to the weak model, the others to the strong one.
+        """
         return self._usd(self.simple, self.weak_price) + self._usd(1.0 - self.simple, self.strong_price)
 
     def cascaded(self, escalated: float) -> float:
-        """USD: every query at the weak model first, a share of them at the strong one as well."""
+        """Return USD of a cascade that escalates the share ``escalated``.
+
+        Every query goes to the weak model first, and that share to the strong one as well.
+        """
         return self._usd(1.0, self.weak_price) + self._usd(escalated, self.strong_price)
 
     @property
     def break_even(self) -> float:
-        """Share of escalated queries at which a cascade costs as much as the strong model alone.
+        """Return the escalation rate of equal cost with the strong model alone.
 
         ``w + r s = s`` at ``r = 1 - w / s``. Where the weak model is not cheaper, a cascade never pays: 0.
         """
@@ -57,29 +63,35 @@ class Bill:
 
     @property
     def routing_even(self) -> float:
-        """Share of escalated queries from which a cascade costs more than routing that makes no mistake."""
+        """Return the escalation rate of equal cost with perfect routing.
+
+        Above it a cascade costs more.
+        """
         return max(0.0, (self.routed - self.cascaded(0.0)) / self._usd(1.0, self.strong_price)) if self.before else 0.0
 
     def _usd(self, share: float, price: float) -> float:
         return self.queries * share * self.tokens * price / 1e6
 
 
-# Outcomes of a log as columns: what a report needs of each, in a few bytes.
+# Outcomes of a log as columns: the figures that a report needs of each, in a few bytes.
 
 NOTHING = math.nan
-"""For what is not known of an outcome."""
+"""Value for an unknown figure of an outcome."""
 
 PURPOSES = ("answers", "rejected answers", "failed calls", "calls given up", "samples", "judge")
-"""What money was spent on, in the order in which it is shown."""
+"""Purposes of spending, in the order in which they are shown."""
 
 
 ABANDONED = "Abandoned"
-"""Kind of the error of a call that nobody waited for any more."""
+"""Error kind of a call whose caller had stopped waiting."""
 
 
 @dataclass(slots=True)
 class Spent:
-    """Calls of one kind together. ``unpriced`` have no known price, ``estimated`` were reckoned from text."""
+    """Cost of calls of one kind.
+
+    ``unpriced`` have no known price, ``estimated`` have token counts estimated from text.
+    """
 
     calls: int = 0
     input_tokens: int = 0
@@ -89,7 +101,7 @@ class Spent:
     estimated: int = 0
 
     def add(self, call: LoggedCall) -> None:
-        """Count a call in."""
+        """Add a call."""
         self.calls += 1
         self.input_tokens += call.input_tokens or 0
         self.output_tokens += call.output_tokens or 0
@@ -100,22 +112,24 @@ class Spent:
 
 @dataclass(slots=True)
 class LogColumns:
-    """A row for each outcome, and sums over their calls; about a hundred bytes an outcome.
+    """One row per outcome, and sums over their calls.
+
+    About a hundred bytes an outcome.
 
     Attributes:
         at: arrival, seconds since the epoch.
-        category: number of the category, as ``categories`` names them.
+        category: number of the category in ``categories``.
         cost, baseline: USD; NaN where it is not known.
         latency, first_token, decide: milliseconds; NaN where there was none.
         answered, escalated, cascaded: 0 or 1.
         categories: names by number; an outcome without a category has the name "".
-        by_model, by_category, by_purpose: what calls took.
+        by_model, by_category, by_purpose: cost of the calls.
         by_day: USD by day (number of days since the epoch) and model.
-        checks: verdicts by check: accepted, rejected.
+        checks: check results by check: accepted, rejected.
         judged: feedback by model.
         strategies, errors: counts by name.
         fallbacks: outcomes that went to the fallback.
-        baseline_models: counts of the models that were held to be the strongest.
+        baseline_models: counts of the models taken as the strongest.
     """
 
     at: array[float] = field(default_factory=lambda: array("d"))
@@ -144,7 +158,7 @@ class LogColumns:
         return len(self.at)
 
     def add(self, outcome: LoggedOutcome) -> None:
-        """Count an outcome in."""
+        """Add an outcome."""
         name = outcome.category or ""
         self.at.append(outcome.at.timestamp())
         self.category.append(self.categories.setdefault(name, len(self.categories)))
@@ -173,12 +187,12 @@ class LogColumns:
             self.baseline_models[outcome.baseline_model] += 1
 
     def array(self, name: str) -> NDArray[np.float64]:
-        """A column as ``(n,)`` float64."""
+        """Return a column as ``(n,)`` float64."""
         return np.array(getattr(self, name), dtype=np.float64)
 
 
 def columns(outcomes: Iterable[LoggedOutcome]) -> LogColumns:
-    """The columns of outcomes, read once."""
+    """Collect the columns of outcomes, which are read once."""
     made = LogColumns()
     for outcome in outcomes:
         made.add(outcome)
@@ -186,10 +200,10 @@ def columns(outcomes: Iterable[LoggedOutcome]) -> LogColumns:
 
 
 def purpose(call: LoggedCall, outcome: LoggedOutcome) -> str:
-    """What a call was for, and what became of it: one of :data:`PURPOSES`."""
+    """Return the purpose of a call, one of :data:`PURPOSES`."""
     if call.role == "judge":
         return "judge"
-    # Hedges that lost, what was under way when the caller left, and answers that nobody waited for any more.
+    # Hedged calls that lost, calls under way when the caller left, and answers that nobody waited for any more.
     if call.error_kind == ABANDONED or (call.error_kind is None and outcome.model is None):
         return "calls given up"
     if call.error_kind is not None:
@@ -203,19 +217,22 @@ def _known(value: float | None) -> float:
     return NOTHING if value is None else value
 
 
-# How long answers took, with the escalated ones apart.
+# Latency of answers, with the escalated ones apart.
 #
 # The split is the point: a cascade that answers nine queries of ten at the cheap tier has a better median than before,
 # and the tenth waits for two models. A median alone hides it.
 
 QUANTILES = (0.5, 0.9, 0.99)
 HIDDEN = 1.5
-"""So many times the p99 of queries that did not escalate, the p99 of all is worth a warning."""
+"""Ratio of the p99 of all queries to that of queries without escalation from which the report warns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Quantiles of some times, milliseconds; None where there were none. ``n``: how many."""
+    """Latency quantiles in milliseconds, None without values.
+
+    ``n`` is the number of values.
+    """
 
     n: int
     p50: float | None = None
@@ -224,7 +241,7 @@ class Times:
 
     @classmethod
     def of(cls, values: NDArray[np.float64]) -> Times:
-        """Of the values that are known (linear between neighbours, as NumPy's default)."""
+        """Compute quantiles of the known values, by NumPy's linear interpolation."""
         known = values[np.isfinite(values)]
         if not len(known):
             return cls(0)
@@ -233,7 +250,10 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class LogLatency:
-    """Times of answered queries: to the whole answer in three parts, to the first piece, and of deciding."""
+    """Latency of answered queries.
+
+    To the whole answer in three parts, to the first token, and of deciding.
+    """
 
     total: Times
     not_escalated: Times
@@ -243,13 +263,13 @@ class LogLatency:
 
     @property
     def hides(self) -> bool:
-        """Whether escalated queries wait so much longer that the p99 of all tells of them and the median does not."""
+        """Return True if only the p99, not the median, shows slow escalations."""
         plain = self.not_escalated.p99
         return plain is not None and self.total.p99 is not None and self.total.p99 > HIDDEN * plain
 
 
 def latency(columns: LogColumns) -> LogLatency:
-    """The times of a log."""
+    """Return the latency of a log."""
     took, answered = columns.array("latency"), columns.array("answered") > 0
     escalated = columns.array("escalated") > 0
     return LogLatency(
@@ -261,7 +281,7 @@ def latency(columns: LogColumns) -> LogLatency:
     )
 
 
-# The bill against what the strongest model alone would have charged.
+# The bill against the cost of the strongest model alone.
 
 MONTH_DAYS = 30.44
 """Mean length of a month, days."""
@@ -270,17 +290,17 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """What routing saved.
+    """Savings of routing against the strongest model alone.
 
     Attributes:
-        compared: outcomes whose cost and comparison are both known; the rest is in neither sum.
+        compared: outcomes whose cost and baseline cost are both known; the rest is in neither sum.
         answered: outcomes that were answered.
-        usd: what they cost, every call counted.
-        baseline_usd: what the strongest model would have charged for their answers.
-        baseline_models: who that was.
+        usd: their cost, every call counted.
+        baseline_usd: cost of their answers at the strongest model's price.
+        baseline_models: the models taken as the strongest.
         share: part of the bill that was saved, 0 to 1; negative where routing cost more.
         days: from the first outcome to the last.
-        monthly_usd, monthly_baseline_usd: both sums for a month of such days; None where all came in one moment.
+        monthly_usd, monthly_baseline_usd: both sums for a month of such days; None where all came at one moment.
     """
 
     compared: int
@@ -295,17 +315,17 @@ class Saving:
 
     @property
     def saved_usd(self) -> float:
-        """The difference of the two sums."""
+        """Return the difference of the two sums."""
         return self.baseline_usd - self.usd
 
     @property
     def is_short(self) -> bool:
-        """Whether less than a day was seen, so that a month is a guess."""
+        """Return True if the log covers under a day, so that a month is a guess."""
         return self.days < 1.0
 
 
 def saving(columns: LogColumns) -> Saving:
-    """Compare the two bills.
+    """Compare the bill with that of the strongest model.
 
     The interval is that of a ratio of sums: with ``r = C / B`` the variance of ``r`` is about
     ``n var(c - r b) / B^2`` (Cochran, Sampling Techniques, 1977, 6.4), queries taken as independent.
@@ -341,7 +361,10 @@ def _share_saved(cost: np.ndarray, baseline: np.ndarray) -> Interval:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Outcomes or calls of one name. ``queries`` is None where calls are counted, which are not a query each."""
+    """Outcomes or calls of one name.
+
+    ``queries`` is None where calls are counted, which are not a query each.
+    """
 
     name: str
     spent: Spent
@@ -354,23 +377,23 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class LogReport:
-    """What a log says.
+    """Figures of a log of outcomes.
 
     Attributes:
         queries: outcomes in all.
         first, last: seconds since the epoch; None without outcomes.
         saving: the bill against the strongest model's.
-        models, categories, purposes: who and what the money went to, dearest first.
-        escalation: among queries that went up a cascade.
+        models, categories, purposes: cost by model, category and purpose, most expensive first.
+        escalation: among queries of cascades.
         checks: share of accepted answers by check.
-        latency: times.
-        strategies: who decided, most first.
+        latency: quantiles.
+        strategies: number of decisions by strategy, most first.
         errors: failed queries by kind.
         fallbacks: queries that went to the fallback.
         unanswered: queries that were charged and got no answer: they failed, or their caller left.
-        unanswered_usd: what those cost; in no sum of ``saving``.
-        unpriced_calls, estimated_calls: calls that no price is known of, and those whose tokens were not counted.
-        columns: what it was made of, for plots.
+        unanswered_usd: their cost; in no sum of ``saving``.
+        unpriced_calls, estimated_calls: calls without a known price, and calls with estimated token counts.
+        columns: the underlying columns, for plots.
     """
 
     queries: int
@@ -393,7 +416,7 @@ class LogReport:
     columns: LogColumns
 
     def to_dict(self) -> dict[str, object]:
-        """JSON-ready values; what is not defined is None."""
+        """Return JSON-ready values; undefined figures are None."""
         told = {name: plain(getattr(self, name)) for name in self.__slots__ if name != "columns"}
         told["saving"] = {**asdict(self.saving), "saved_usd": self.saving.saved_usd, "is_short": self.saving.is_short}
         told["latency"] = {**asdict(self.latency), "hides": self.latency.hides}
@@ -470,11 +493,11 @@ def _share(part: float, whole: float) -> float:
     return part / whole if whole > 0 else math.nan
 
 
-# What a reader of a report must know, in words.
+# Caveats of a report, in words.
 
 
 def warnings(report: LogReport) -> Iterator[str]:
-    """What the figures would otherwise hide."""
+    """Yield warnings about facts that the figures would otherwise hide."""
     of = report.latency
     if of.hides and of.total.p99 is not None and of.not_escalated.p99 is not None:
         yield (
@@ -492,7 +515,7 @@ def warnings(report: LogReport) -> Iterator[str]:
 
 
 def notes(report: LogReport) -> Iterator[str]:
-    """How the figures were come by."""
+    """Yield notes on how the figures were computed."""
     saving = report.saving
     if saving.compared < saving.answered:
         yield (
@@ -509,7 +532,10 @@ def notes(report: LogReport) -> Iterator[str]:
 
 
 def usd(value: float | None) -> str:
-    """USD: cents from a dollar on, else as many digits as say something; a dash for what is not known."""
+    """Format USD: cents from a dollar on, else significant digits.
+
+    A dash if unknown.
+    """
     if value is None:
         return "-"
     if value == 0 or abs(value) >= 1:
@@ -518,17 +544,17 @@ def usd(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share; a dash where it is not defined."""
+    """Format a share; a dash if undefined."""
     return "-" if value is None or value != value else f"{value:.1%}"
 
 
 def ms(value: float | None) -> str:
-    """Milliseconds; a dash where there were none."""
+    """Format milliseconds; a dash without a value."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def moment(seconds: float) -> str:
-    """A time, UTC."""
+    """Format a time, UTC."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"

@@ -1,4 +1,4 @@
-"""Metrics over arrays, each with its formula and source."""
+"""Metrics, bootstrap intervals and sample sizes over arrays, with sources."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from semroute.types.protocols import Doubles
 
-# Bootstrap intervals, paired: one resample of the queries is the same for every policy that is compared.
+# Paired bootstrap intervals: one resample of the queries is the same for every policy that is compared.
 #
 # Every figure here is a function of sums over queries, so a resample needs no copy of the rows: it is a weight for each
 # of up to :data:`MOST_BATCHES` random batches of rows, and the sums of a thousand resamples are one matrix product.
@@ -28,10 +28,12 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A figure with its bootstrap percentile interval; all NaN where the figure is not defined.
+    """A figure with its bootstrap percentile interval.
+
+    All NaN where undefined.
 
     Attributes:
-        value: the figure on the rows as they are.
+        value: the figure on the original rows.
         low, high: ends of the interval.
     """
 
@@ -41,13 +43,13 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether 0 lies outside, as for the difference of two policies that are not equally good."""
+        """Return True if 0 lies outside, as for a significant difference."""
         return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
-    """Resamples of ``n`` rows.
+    """Bootstrap resamples of ``n`` rows, drawn in batches.
 
     Attributes:
         batch: ``(n,)`` int64, the batch of each row; rows of one group are in the same.
@@ -67,14 +69,14 @@ class Resampling:
         batches: int = MOST_BATCHES,
         group: NDArray[np.int64] | None = None,
     ) -> Resampling:
-        """Put ``n`` rows into batches at random, and draw batches with replacement ``resamples`` times.
+        """Draw resamples: random batches of ``n`` rows, drawn with replacement.
 
         Args:
             n: rows.
             seed: of the draw.
-            resamples: how many.
-            batches: at most.
-            group: ``(n,)`` of each row; rows of one group say the same, and are drawn together (Davison and Hinkley,
+            resamples: number of resamples.
+            batches: maximum number of batches.
+            group: ``(n,)`` duplicate group of each row; rows of one group are drawn together (Davison and Hinkley,
                 "Bootstrap Methods and their Application", 1997, section 3.8). None where every row is its own.
         """
         random = np.random.default_rng(seed)
@@ -89,34 +91,44 @@ class Resampling:
 
     @property
     def batch_counts(self) -> Doubles:
-        """``(batches,)`` rows in each batch."""
+        """Return ``(batches,)`` rows in each batch."""
         return np.bincount(self.batch, minlength=self.weights.shape[1]).astype(np.float64)
 
     def batch_sums(self, values: NDArray[np.floating]) -> Doubles:
-        """``(batches, k)`` sums of ``(n, k)`` values."""
+        """Return ``(batches, k)`` sums of ``(n, k)`` values."""
         sums = np.empty((self.weights.shape[1], values.shape[1]))
         for column in range(values.shape[1]):
             sums[:, column] = np.bincount(self.batch, weights=values[:, column], minlength=len(sums))
         return sums
 
     def sums(self, values: NDArray[np.floating]) -> Doubles:
-        """``(1 + resamples, k)`` sums of ``(n, k)`` values: over all rows, then over every resample."""
+        """Return ``(1 + resamples, k)`` sums of ``(n, k)`` values.
+
+        The first are over all rows, the others over every resample.
+        """
         return self.resampled(self.batch_sums(values))
 
     def means(self, values: NDArray[np.floating]) -> Doubles:
-        """``(1 + resamples, k)`` means of ``(n, k)`` values: over all rows, then over every resample."""
+        """Return ``(1 + resamples, k)`` means of ``(n, k)`` values.
+
+        The first are over all rows, the others over every resample.
+        """
         return self.sums(values) / self.resampled(self.batch_counts[:, None])
 
     def resampled(self, batch_sums: NDArray[Any]) -> Doubles:
-        """``(1 + resamples, k)`` totals of ``(batches, k)`` sums: over all batches, then over every resample."""
+        """Return ``(1 + resamples, k)`` totals of ``(batches, k)`` sums.
+
+        The first are over all batches, the others over every resample.
+        """
         return np.vstack([batch_sums.sum(axis=0, keepdims=True), self.weights @ batch_sums])
 
 
 def interval(figures: Doubles, *, level: float = LEVEL) -> Interval:
-    """The interval of a figure from its ``(1 + resamples,)`` values, the first of them on the rows as they are.
+    """Return the percentile interval of a figure from its resampled values.
 
-    Percentiles over the resamples in which the figure is defined. Resamples in which it is not (no gap between two
-    models, say) are left out; where they are more than half, the figure is not defined.
+    The ``(1 + resamples,)`` values start with that on the original rows. Percentiles are over the resamples in which
+    the figure is defined. Those in which it is not (no gap between two models, say) are left out; where they are more
+    than half, the figure is undefined.
     """
     value, resampled = float(figures[0]), figures[1:]
     known = resampled[np.isfinite(resampled)]
@@ -129,27 +141,29 @@ def interval(figures: Doubles, *, level: float = LEVEL) -> Interval:
 def bootstrap(
     figure: Callable[[NDArray[np.int64]], float], n: int, *, seed: int, resamples: int = RESAMPLES
 ) -> Interval:
-    """The interval of any figure of ``n`` rows, by calling it with the row numbers of every resample.
+    """Return the bootstrap interval of any function of row numbers.
 
-    For figures that are no function of sums; slow, and the yardstick of the others.
+    For figures of ``n`` rows that are not functions of sums. Slow, and the reference for the faster intervals.
     """
     random = np.random.default_rng(seed)
     values = [figure(np.arange(n)), *(figure(random.integers(0, n, n)) for _ in range(resamples))]
     return interval(np.array(values))
 
 
-# How many queries an interval of the wanted width takes.
+# Sample size for an interval of a given width.
 
 
 def outcomes_needed(difference: NDArray[np.floating], half_width: float, *, level: float = 0.95) -> int:
-    """Queries for an interval of ``+- half_width`` around the mean difference of two policies.
+    """Return the sample size for an interval of ``+- half_width``.
 
-    ``n = (z * s / half_width)^2`` with ``s`` the standard deviation of the difference query by query, which is smaller
+    The interval is that of the mean difference of two policies.
+
+    ``n = (z * s / half_width)^2`` with ``s`` the standard deviation of the per-query difference, which is smaller
     than that of two separate samples where the policies mostly agree (Cochran, "Sampling Techniques",
     1977, chapter 4). At least 1.
 
     Args:
-        difference: ``(n,)`` quality of one policy less that of the other on the same query.
+        difference: ``(n,)`` quality of one policy minus that of the other on the same query.
         half_width: of the interval, in the unit of quality; above 0.
         level: confidence.
     """
@@ -160,7 +174,9 @@ def outcomes_needed(difference: NDArray[np.floating], half_width: float, *, leve
 def outcomes_to_detect(
     difference: NDArray[np.floating], effect: float, *, level: float = 0.95, power: float = 0.8
 ) -> int:
-    """Queries with which a true mean difference of ``effect`` is told from 0 with probability ``power``.
+    """Return the sample size that detects a mean difference of ``effect``.
+
+    The probability of detection is ``power``.
 
     ``n = ((z_level + z_power) * s / effect)^2``, for a two-sided test (Cohen, "Statistical Power Analysis for the
     Behavioral Sciences", 1988, chapter 2, for paired observations).
@@ -173,23 +189,28 @@ def _deviation(difference: NDArray[np.floating]) -> float:
     return float(np.std(difference, ddof=1)) if len(difference) > 1 else 0.0
 
 
-# What the metrics of curves have in common.
+# Helpers that the metrics of curves share.
 
 
 def ratio(part: Doubles | float, whole: Doubles | float) -> Doubles:
-    """``part / whole`` with NaN where ``whole`` is not above 0; the two are broadcast."""
+    """Return ``part / whole``, broadcast; NaN where ``whole`` is not above 0."""
     above, below = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     shape = np.broadcast_shapes(above.shape, below.shape)
     return np.asarray(np.divide(above, below, out=np.full(shape, np.nan), where=below > 0))
 
 
 def trapezoid(x: Doubles, y: Doubles) -> Doubles:
-    """Area under the straight lines through ``(..., k)`` points, x ascending along the last axis."""
+    """Return the area under the lines through ``(..., k)`` points.
+
+    x ascends along the last axis.
+    """
     return np.asarray((np.diff(x, axis=-1) * (y[..., 1:] + y[..., :-1])).sum(axis=-1) / 2)
 
 
 def first_reaching(x: Doubles, y: Doubles, level: float) -> Doubles:
-    """The smallest x at which the straight lines through ``(..., k)`` points reach ``level``; NaN where they do not.
+    """Return the smallest x at which ``(..., k)`` points reach ``level``.
+
+    The points are joined by straight lines. NaN where they do not reach it.
 
     x ascends along the last axis; y need not. Where the first point is at or above ``level``, its x.
     """
@@ -208,9 +229,9 @@ def first_reaching(x: Doubles, y: Doubles, level: float) -> Doubles:
 
 
 def mean_interval(values: Iterable[float], *, low: float = -math.inf, high: float = math.inf) -> Interval | None:
-    """A mean with its 95% normal interval, cut to what the values can be.
+    """Return a mean and its 95% normal interval within ``low`` and ``high``.
 
-    None without values; of one alone the ends are NaN: it says nothing of how far others lie apart.
+    None without values; for a single value the ends are NaN, as its spread is unknown.
     """
     known = list(values)
     if not known:
@@ -222,11 +243,11 @@ def mean_interval(values: Iterable[float], *, low: float = -math.inf, high: floa
     return Interval(mean, max(low, mean - half), min(high, mean + half))
 
 
-# Results as values that JSON knows.
+# Results as JSON-ready values.
 
 
 def plain(value: object) -> object:
-    """Tuples as lists, dataclasses as dicts, all the way down."""
+    """Convert tuples to lists and dataclasses to dicts, recursively."""
     if isinstance(value, tuple | list):
         return [plain(one) for one in value]
     if isinstance(value, Mapping):
@@ -237,7 +258,7 @@ def plain(value: object) -> object:
 
 
 def finite(value: object) -> object:
-    """The same with None in place of NaN and infinity, which are no JSON."""
+    """Replace NaN and infinity, which JSON has not, by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -249,14 +270,18 @@ Floats = NDArray[np.float64] | NDArray[np.float32]
 
 
 def accuracy(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Share of rows whose best category is the labelled one; 0 for no rows."""
+    """Return the share of rows whose best category is the label.
+
+    0 for no rows.
+    """
     return float(np.mean(scores.argmax(axis=1) == labels)) if len(labels) else 0.0
 
 
 def auroc(positive: Floats, negative: Floats) -> float | None:
-    """Area under the ROC curve: the probability that a positive scores above a negative, ties counting half.
+    """Return the area under the ROC curve (AUROC).
 
-    The Mann-Whitney statistic, ``U / (n+ * n-)``; Hanley and McNeil, Radiology, 1982. None when either side is empty.
+    The probability that a positive scores above a negative, ties counting half. The Mann-Whitney statistic, ``U / (n+ *
+    n-)``; Hanley and McNeil, Radiology, 1982. None when either side is empty.
     """
     if len(positive) == 0 or len(negative) == 0:
         return None
@@ -268,9 +293,10 @@ def auroc(positive: Floats, negative: Floats) -> float | None:
 
 
 def expected_calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_], bins: int = 15) -> float:
-    """ECE over equal-width bins: ``sum over bins of |accuracy - mean confidence| * share of rows``; 0 for no rows.
+    """Return the expected calibration error (ECE) over equal-width bins.
 
-    Naeini et al., AAAI 2015, with the bins of Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+    ``sum over bins of |accuracy - mean confidence| * share of rows``; 0 for no rows. Naeini et al., AAAI 2015, with the
+    bins of Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """
     if len(confidence) == 0:
         return 0.0
@@ -280,13 +306,16 @@ def expected_calibration_error(confidence: NDArray[np.float64], right: NDArray[n
 
 
 def confusion(true: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """``(classes, classes)`` counts, rows the truth, columns the prediction."""
+    """Return ``(classes, classes)`` counts; rows are true, columns predicted."""
     flat = np.bincount(true * classes + predicted, minlength=classes * classes)
     return flat.reshape(classes, classes).astype(np.int64)
 
 
 def precision_recall_f1(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """``(classes, 3)`` precision, recall and F1 of a confusion matrix; 0 where a denominator is 0."""
+    """Return ``(classes, 3)`` precision, recall and F1 of a confusion matrix.
+
+    0 where a denominator is 0.
+    """
     hit = np.diag(matrix).astype(np.float64)
 
     def share(parts: NDArray[np.float64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -299,7 +328,10 @@ def precision_recall_f1(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def wilson_interval(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95% interval of a proportion; Wilson, JASA, 1927. ``(0, 1)`` for no rows."""
+    """Return the 95% interval of a proportion; Wilson, JASA, 1927.
+
+    ``(0, 1)`` for no rows.
+    """
     if n == 0:
         return 0.0, 1.0
     share, shift = hits / n, z * z / n
@@ -308,12 +340,12 @@ def wilson_interval(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-# A share of cases, with its interval.
+# A proportion with its interval.
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A share of some cases with its 95% interval (Wilson)."""
+    """A proportion with its 95% interval (Wilson)."""
 
     hits: int
     n: int
@@ -323,18 +355,18 @@ class Rate:
 
     @classmethod
     def of(cls, hits: int, n: int) -> Rate:
-        """The rate of ``hits`` among ``n``; NaN among none."""
+        """Return the rate of ``hits`` among ``n``; NaN for ``n`` = 0."""
         return cls(hits, n, hits / n if n else math.nan, *wilson_interval(hits, n))
 
 
-# Rows that say the same are one draw, not many: what a test or an interval may count.
+# Duplicate rows are one draw, not many: the independent rows of a test or an interval.
 
 Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Values of rows, put together by group; the groups stand in the order in which they come first.
+    """Values of rows aggregated by group, in order of first appearance.
 
     Attributes:
         value: ``(g,)`` sum over each group, over the mean number of rows in a group: their mean is that of the rows.
@@ -346,7 +378,10 @@ class Totals:
 
     @classmethod
     def of(cls, values: NDArray[np.floating], group: NDArray[np.int64] | None) -> Totals:
-        """From ``(n,)`` values and the group of each; None where every row is its own."""
+        """Aggregate ``(n,)`` values by the group of each.
+
+        None where every row is its own.
+        """
         if group is None or not len(group):
             return cls(np.asarray(values, np.float64), np.ones(len(values)))
         _, first, inverse = np.unique(group, return_index=True, return_inverse=True)
@@ -358,19 +393,22 @@ class Totals:
 
     @property
     def mean(self) -> Numbers:
-        """``(g,)`` mean of each group."""
+        """Return the ``(g,)`` mean of each group."""
         return self.value / self.size
 
     @property
     def residual(self) -> Numbers:
-        """``(g,)`` each value less what its size alone lets expect: the spread of the mean is that of these.
+        """Return ``(g,)`` residuals of the ratio estimate.
 
-        The mean of the rows is a ratio of two sums over groups (Cochran, "Sampling Techniques", 1977, section 9A.2).
+        Each is the value minus its expectation by size.
+
+        Their spread is that of the mean of the rows, a ratio of two sums over groups (Cochran, "Sampling Techniques",
+        1977, section 9A.2).
         """
         return self.value - float(self.value.mean()) * self.size
 
     @property
     def error(self) -> float:
-        """Standard error of the mean of the rows; NaN of one group."""
+        """Return the standard error of the mean of the rows; NaN for one group."""
         residual = self.residual
         return float(residual.std(ddof=1) / np.sqrt(len(residual))) if len(residual) > 1 else float("nan")

@@ -1,16 +1,15 @@
-"""What a policy would have done, from outcomes that know only the models that another policy tried.
+"""Off-policy evaluation: estimate a policy from another policy's outcomes.
 
-Replaying such a log as if it knew all is biased: the model that was asked was chosen for that query. With the
-probability with which each known answer came to be known, the estimates here are unbiased:
-
+Replaying a log with one model a query as if it were complete is biased: the model was chosen for that query. With the
+propensity of each known answer, the estimates here are unbiased:
 * IPS, inverse propensity score: Horvitz and Thompson, JASA, 1952; for policies Strehl et al., "Learning from Logged
   Implicit Exploration Data", NeurIPS 2010, https://arxiv.org/abs/1003.0120.
 * SNIPS, self-normalised: Swaminathan and Joachims, NeurIPS 2015. A little biased in small samples, less variance.
 * DR, doubly robust: Dudík, Langford and Li, "Doubly Robust Policy Evaluation and Learning", ICML 2011,
   https://arxiv.org/abs/1103.4601. Unbiased if the probabilities or the predictions are right; least variance.
 
-The probability of an answer is that it is known at all (of a log with one model a query, that the model was chosen); it
-must be above 0 for every model that the judged policy may choose.
+The propensity of an answer is the probability that it is known at all (of a log with one model a query, that the model
+was chosen); it must be above 0 for every model that the evaluated policy may choose.
 """
 
 from __future__ import annotations
@@ -32,40 +31,38 @@ from semroute.outcomes.table import OutcomeTable, numbered
 from semroute.types import Matrix
 from semroute.types.protocols import Doubles
 
-# Whether a log can tell what models would have done that it did not ask: what its probabilities must add up to.
+# Propensity checks: whether a log's propensities can support estimates for models that it did not ask.
 #
 # A row weighs ``1 / probability`` for a model whose answer is known, and 0 for any other. Where the model was drawn
-# with
-# the probabilities that are told, these weights are 1 on average, whatever the queries and the answers are (Swaminathan
-# and Joachims, "The Self-Normalized Estimator for Counterfactual Learning", NeurIPS 2015, section 3); where they are
-# not,
-# the estimates of :mod:`semroute.evaluate.offpolicy` are of nothing.
+# with the logged propensities, these weights are 1 on average, whatever the queries and the answers are (Swaminathan
+# and Joachims, "The Self-Normalized Estimator for Counterfactual Learning", NeurIPS 2015, section 3); where they were
+# not, the estimates of :mod:`semroute.evaluate.offpolicy` are meaningless.
 
 FAR = 3.0
-"""Standard errors from 1 at which a mean weight is no accident: one in 370 is as far."""
+"""Standard errors from 1 at which a mean weight is significantly off: by chance, one in 370 is as far."""
 
 MOST_OFF = 1.5
-"""A mean weight that far is above this, or below its inverse, leaves nothing to estimate from. Of models that a fixed
-rule chose between, one has a mean weight of 1/2 at most."""
+"""A significantly off mean weight above this, or below its inverse, rules out estimates. Of models that a fixed rule
+chose between, one has a mean weight of 1/2 at most."""
 
 MOST_SETTLED = 0.05
-"""Share of the rows on which a model may have had no chance. Of what it would do there the others tell nothing, so that
-the whole is off by up to as much."""
+"""Share of the rows on which a model may have had no chance. The other rows hold no information on these, so the
+estimate is off by up to as much."""
 
 FEW = 30
-"""Different queries with a known answer below which the spread of so skewed a mean is itself not known."""
+"""Distinct queries with a known answer below which the spread of so skewed a mean cannot be estimated."""
 
 _ROUNDING = 1e-5
-"""Probabilities are float32."""
+"""Tolerance of probabilities, which are float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class Doubts:
-    """What speaks against estimates, a sentence each.
+    """Results of the propensity checks, a sentence each.
 
     Attributes:
-        refused: why there can be none.
-        warned: why they are less certain than they seem.
+        refused: reasons why no estimate is possible.
+        warned: reasons why estimates are less certain than they seem.
     """
 
     refused: tuple[str, ...]
@@ -73,14 +70,14 @@ class Doubts:
 
 
 def doubts(table: OutcomeTable, probability: Matrix) -> Doubts:
-    """What speaks against estimates from rows that lack models.
+    """Check the propensities of incomplete rows.
 
     Args:
         table: ``n`` rows and ``m`` models; a model is known where its quality is.
-        probability: ``(n, m)`` in (0, 1], with which a model came to be known; only read where it is.
+        probability: ``(n, m)`` in (0, 1], the propensity of a known model; only read where it is known.
     """
     names, query = numbered(table.queries)
-    # Where a model is known for certain and others are not known at all, these had no chance.
+    # Where a model is known with certainty and others are not known at all, these had no chance.
     sure = np.isfinite(table.quality) & (probability >= 1)
     settled = sure.any(axis=1) & ~table.is_complete
     refused: list[str] = []
@@ -110,7 +107,10 @@ def doubts(table: OutcomeTable, probability: Matrix) -> Doubts:
 
 
 def _fault(known: NDArray[np.bool_], probability: Matrix, asked: int, queries: int) -> str | None:
-    """What needs no statistics to be seen; a few rows of it would leave a standard error of 0, or a wide one."""
+    """Return a fault that needs no statistics.
+
+    A few such rows leave a standard error of 0, or a wide one.
+    """
     if asked < 2:
         return f"is known for {asked} of {queries:,} queries"
     if not known.all() and (probability >= 1).all():
@@ -123,7 +123,10 @@ def _fault(known: NDArray[np.bool_], probability: Matrix, asked: int, queries: i
 
 
 def _mean_weight(weight: NDArray[np.floating], query: NDArray[np.int64]) -> tuple[float, float]:
-    """The mean over rows and its standard error; rows of the same query may share a draw, and count as one."""
+    """Return the mean over rows and its standard error.
+
+    Rows of one query may share a draw, and count as one.
+    """
     mean = float(weight.mean(dtype=np.float64))
     sums = np.bincount(query, weights=weight - mean)
     count = len(sums)
@@ -136,13 +139,13 @@ Group = NDArray[np.int64] | None
 
 @dataclass(frozen=True, slots=True)
 class OffPolicyEstimate:
-    """A policy's mean quality (or cost) and how sure it is.
+    """Estimate of a policy's mean quality (or cost) with its standard error.
 
     Attributes:
         value: the estimate.
         error: its standard error, with queries of one group counted as one.
         matched: queries whose chosen model's answer is known.
-        mean_weight: mean of the weights; near 1 where the probabilities are right.
+        mean_weight: mean of the weights; near 1 where the propensities are right.
     """
 
     value: float
@@ -152,28 +155,28 @@ class OffPolicyEstimate:
 
 
 def ips(reward: Matrix, probability: Matrix, choice: NDArray[np.int64], group: Group = None) -> OffPolicyEstimate:
-    """``mean of known * reward / probability`` over the chosen cells.
+    """Return the IPS estimate, ``mean of known * reward / probability``.
 
     Args:
         reward: ``(n, m)`` quality or cost, NaN where it is not known.
         probability: ``(n, m)`` in (0, 1], that the cell is known; only read where it is.
-        choice: ``(n,)`` the models that the judged policy chooses.
-        group: ``(n,)`` of each query: those that say the same are one draw; None where every query is its own.
+        choice: ``(n,)`` the models that the evaluated policy chooses.
+        group: ``(n,)`` duplicate group of each query, which is one draw; None where every query is its own.
     """
     weight, chosen = _chosen(reward, probability, choice)
     return _estimate(weight * chosen, weight, group)
 
 
 def snips(reward: Matrix, probability: Matrix, choice: NDArray[np.int64], group: Group = None) -> OffPolicyEstimate:
-    """``sum of weight * reward / sum of weights``, with ``weight = known / probability``; arguments as of :func:`ips`.
+    """Return the SNIPS estimate, ``sum of weight * reward / sum of weights``.
 
-    NaN where no chosen cell is known.
+    ``weight = known / probability``; arguments as of :func:`ips`. NaN where no chosen cell is known.
     """
     weight, chosen = _chosen(reward, probability, choice)
     if not weight.any():
         return OffPolicyEstimate(float("nan"), float("nan"), 0, 0.0)
     value = float((weight * chosen).sum() / weight.sum())
-    # The ratio's linearisation: Owen, "Monte Carlo theory, methods and examples", 2013, section 9.2.
+    # Linearisation of the ratio: Owen, "Monte Carlo theory, methods and examples", 2013, section 9.2.
     part = weight * (chosen - value) / weight.mean()
     return OffPolicyEstimate(value, Totals.of(part, group).error, int((weight > 0).sum()), float(weight.mean()))
 
@@ -181,13 +184,15 @@ def snips(reward: Matrix, probability: Matrix, choice: NDArray[np.int64], group:
 def doubly_robust(
     reward: Matrix, probability: Matrix, choice: NDArray[np.int64], predicted: Matrix, group: Group = None
 ) -> OffPolicyEstimate:
-    """``mean of predicted + known * (reward - predicted) / probability`` over the chosen cells.
+    """Return the doubly robust estimate over the chosen cells.
+
+    ``mean of predicted + known * (reward - predicted) / probability``.
 
     Args:
         reward: as of :func:`ips`.
         probability: as of :func:`ips`.
         choice: as of :func:`ips`.
-        predicted: ``(n, m)`` of every cell, from what was not fitted on the row itself.
+        predicted: ``(n, m)`` of every cell, by a model that was not fitted on the row itself.
         group: as of :func:`ips`.
     """
     weight, _ = _chosen(reward, probability, choice)
@@ -196,10 +201,11 @@ def doubly_robust(
 
 
 def completed_by_prediction(reward: Matrix, probability: Matrix, predicted: Matrix) -> Matrix:
-    """``(n, m)`` float32 with every cell filled, so that the mean over any policy's choices is its doubly robust value.
+    """Impute every cell by the doubly robust estimate.
 
-    ``predicted + known * (reward - predicted) / probability``; single cells may lie outside of 0..1. The arguments are
-    those of :func:`doubly_robust`.
+    ``predicted + known * (reward - predicted) / probability``, ``(n, m)`` float32: the mean over any policy's choices
+    is its doubly robust value, but single cells may lie outside of 0..1. The arguments are those of
+    :func:`doubly_robust`.
     """
     known = np.isfinite(reward)
     weight = np.where(known, 1 / np.where(known, probability, 1), 0)
@@ -207,7 +213,10 @@ def completed_by_prediction(reward: Matrix, probability: Matrix, predicted: Matr
 
 
 def _chosen(reward: Matrix, probability: Matrix, choice: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
-    """``(n,)`` weight of each row, 0 where its chosen cell is not known, and ``(n,)`` reward, 0 there."""
+    """Return ``(n,)`` weight and ``(n,)`` reward of the chosen cells.
+
+    Both are 0 where the cell is not known.
+    """
     picked, chance = _pick(reward, choice), _pick(probability, choice)
     known = np.isfinite(picked)
     return np.where(known, 1 / np.where(known, chance, 1), 0), np.where(known, picked, 0)
@@ -223,21 +232,21 @@ def _estimate(parts: Doubles, weight: Doubles, group: Group) -> OffPolicyEstimat
     return OffPolicyEstimate(value, Totals.of(parts, group).error, int((weight > 0).sum()), mean_weight)
 
 
-# Rows that do not know every model: left out, or completed by the doubly robust estimate, and which of the two.
+# Incomplete rows: left out, or imputed by the doubly robust estimate, and the choice between the two.
 
 Method: TypeAlias = Literal["complete rows", "doubly robust"]
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """The rows that a comparison is made on.
+    """Rows selected for a comparison.
 
     Attributes:
         table: those rows.
         rows: ``(len(table),)`` their numbers in the table they come from.
         method: "complete rows" where each of them knows every model.
         left_out: rows that were left out.
-        warnings: why the figures mean less than they seem to, a sentence each.
+        warnings: limits of the figures, a sentence each.
     """
 
     table: OutcomeTable
@@ -248,13 +257,13 @@ class Selected:
 
 
 def select(table: OutcomeTable) -> Selected:
-    """The complete rows and, where there are some, those that tell the probability of each answer that they know.
+    """Select the complete rows, and incomplete ones with known propensities.
 
-    Where the probabilities cannot be those of the log (:func:`~semroute.evaluate.offpolicy.doubts`), there are no
-    estimates either, and the complete rows are taken, with a warning.
+    Where the propensities cannot be those of the log (:func:`~semroute.evaluate.offpolicy.doubts`), there are no
+    estimates, and only the complete rows are taken, with a warning.
 
     Raises:
-        InputError: no row can be used, or nobody has judged the answers.
+        InputError: no row can be used, or no answer was judged.
     """
     check_judged(table)
     complete = table.is_complete
@@ -276,7 +285,9 @@ def select(table: OutcomeTable) -> Selected:
 
 
 def _estimable(table: OutcomeTable, rows: NDArray[np.int64]) -> Selected:
-    """The rows, where estimates can be made from them; else the complete ones.
+    """Return the rows if estimates are possible from them.
+
+    Else the complete ones.
 
     Raises:
         InputError: neither can be used.
@@ -301,10 +312,11 @@ def _estimable(table: OutcomeTable, rows: NDArray[np.int64]) -> Selected:
 
 
 def complete(costs: Costs, method: Method, folds: Sequence[Fold]) -> tuple[Matrix, Matrix]:
-    """``(n, m)`` quality and cost with which a replay is exact, or in the mean over queries unbiased.
+    """Return ``(n, m)`` quality and cost for replay, missing cells imputed.
 
-    Of the doubly robust estimate the predictions are the model's mean quality and mean cost in the task, over what is
-    known in other folds. A cost that the outcomes tell of every call stays as it is: nothing of it has to be estimated.
+    Replay is exact on them, or unbiased in the mean over queries. Predictions of the doubly robust estimate are the
+    model's mean quality and mean cost in the task, over the known cells of other folds. A cost that is recorded for
+    every call is kept: nothing of it has to be estimated.
     """
     table = costs.table
     if method == "complete rows":
@@ -313,23 +325,29 @@ def complete(costs: Costs, method: Method, folds: Sequence[Fold]) -> tuple[Matri
     quality = _estimated(table, table.quality, folds)
     if costs.told == table.cost.size:
         return quality, table.cost
-    # Only what was paid. A cost that was reckoned for an answer that nobody has is a guess from those that were asked
-    # for, and a prediction that knows the row's own cost would leave nothing to correct: the estimate would be that of
-    # the queries that the model was asked, and biased where these are the short ones.
+    # Only costs that were paid. A cost computed for a missing answer is a guess from the queries that the model was
+    # asked, and a prediction that knows the row's own cost would leave nothing to correct: the estimate would be that
+    # of these queries, and biased where they are the short ones.
     return quality, _estimated(table, np.where(known, table.cost, np.nan).astype(np.float32), folds)
 
 
 def _estimated(table: OutcomeTable, cells: Matrix, folds: Sequence[Fold]) -> Matrix:
-    """``(n, m)`` cells of which some are NaN, completed by the doubly robust estimate."""
+    """Impute the NaN cells of ``(n, m)`` by the doubly robust estimate."""
     predicted = out_of_fold(task_table, EvaluationData(table.queries, table.tasks, None, cells), folds)
     return completed_by_prediction(cells, probabilities(table), predicted)
 
 
 def probabilities(table: OutcomeTable) -> Matrix:
-    """``(n, m)`` probability that a cell is known; 1 in a complete row that tells none."""
+    """Return the ``(n, m)`` probability that a cell is known.
+
+    1 in a complete row without propensities.
+    """
     return np.where(np.isfinite(table.probability), table.probability, 1).astype(np.float32)
 
 
 def on_rows(costs: Costs, table: OutcomeTable) -> Costs:
-    """The costs for another table of the same models, such as some of the rows."""
+    """Return the costs for another table of the same models.
+
+    Such a table may be a subset of the rows.
+    """
     return replace(costs, table=table)

@@ -1,4 +1,4 @@
-"""A cascade replayed: models in order, each answer accepted where its score is high enough, every attempt paid for."""
+"""Replay policies and cascades over outcomes; folds and expected costs."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from semroute.text.normalise import normalize
 from semroute.types import Matrix
 from semroute.types.protocols import Doubles, Indices
 
-# A policy as choices: for each query a model, from predicted quality, expected cost and what quality is worth.
+# A policy as choices: a model for each query, from predicted quality, expected cost and the value of quality.
 #
 # With quality worth ``value`` USD per +1.0, the model with the highest ``value * quality - cost`` is chosen (Hu et al.,
 # RouterBench, 2024: willingness to pay). From 0, where only cost counts, to infinity, where only quality does, the
-# value
-# draws the policy's curve.
+# value draws the policy's curve.
 
 CostMatrix = NDArray[np.float32] | NDArray[np.float64]
 POINTS = 41
-"""Values on a curve; the two ends among them."""
+"""Number of values on a curve, including both ends."""
 
 _SAMPLE = 20_000
 _CHUNK = 65_536
@@ -35,7 +34,7 @@ _HALVINGS = 40
 
 
 def choose(predicted: Matrix, expected_cost: CostMatrix, value: float) -> NDArray[np.int64]:
-    """``(n,)`` the chosen model of each query.
+    """Choose a model for each query, ``(n,)``.
 
     Of models whose worth is equal, the cheaper is chosen, then the first.
 
@@ -58,9 +57,10 @@ def _choose(predicted: NDArray[np.float64], cost: NDArray[np.float64], value: fl
 
 
 def value_within(predicted: Matrix, expected_cost: CostMatrix, budget: float) -> float | None:
-    """The highest value whose choices are expected to cost at most ``budget`` USD a query, on average.
+    """Return the highest value whose expected mean cost is within ``budget``.
 
-    Higher values never choose cheaper models, so it is found by halving. None where even the cheapest are too dear.
+    The budget is in USD a query. Higher values never choose cheaper models, so it is found by bisection. None where
+    even the cheapest models are too expensive.
     """
 
     def spent(value: float) -> float:
@@ -82,11 +82,11 @@ def value_within(predicted: Matrix, expected_cost: CostMatrix, budget: float) ->
 
 
 def values(predicted: Matrix, expected_cost: CostMatrix, points: int = POINTS, *, seed: int = 0) -> NDArray[np.float64]:
-    """``(points,)`` values from 0 to infinity at which equally many queries change their model.
+    """Return ``(points,)`` values at which equally many choices change.
 
-    A query changes from one model to a better and dearer one at ``(difference of cost) / (difference of quality)``; the
-    values are quantiles of these over a sample of queries and all pairs of models. Where no query ever changes, the two
-    ends alone.
+    They run from 0 to infinity. A query changes from one model to a better, more expensive one at
+    ``(difference of cost) / (difference of quality)``; the values are quantiles of these over a sample of queries and
+    all pairs of models. Where no query ever changes, only the two ends are returned.
     """
     rows = np.random.default_rng(seed).permutation(len(predicted))[:_SAMPLE]
     quality, cost = predicted[rows].astype(np.float64), expected_cost[rows].astype(np.float64)
@@ -103,15 +103,17 @@ def values(predicted: Matrix, expected_cost: CostMatrix, points: int = POINTS, *
     return np.concatenate([[0.0], inner[inner > 0], [np.inf]])
 
 
-# The curve of a policy: mean quality and cost at each of its parameters, on all rows and on every resample.
+# Quality-cost curve of a policy: mean quality and cost at each of its parameters, on all rows and on every resample.
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A policy's points; the first row of ``quality`` and ``cost`` is for all queries, then one for each resample.
+    """Points of a policy's quality-cost curve.
+
+    The first row of ``quality`` and ``cost`` is for all queries, then one for each resample.
 
     Attributes:
-        parameters: ``(k,)`` what draws the curve; of a policy that has none, one NaN.
+        parameters: ``(k,)`` parameter of each point; of a policy that has none, one NaN.
         quality: ``(1 + resamples, k)`` mean quality.
         cost: ``(1 + resamples, k)`` mean USD a query.
         shares: ``(k, m)`` share of queries that each model answers.
@@ -124,7 +126,7 @@ class Curve:
 
 
 def replay(table: Doubles | Matrix, choice: NDArray[np.int64]) -> NDArray[np.float64]:
-    """``(n,)`` the chosen cell of each row of ``(n, m)``."""
+    """Return ``(n,)`` the chosen cell of each row of ``(n, m)``."""
     return np.take_along_axis(table, choice[:, None], axis=1)[:, 0].astype(np.float64)
 
 
@@ -134,12 +136,12 @@ def replayed_curve(
     choices: Iterable[tuple[float, NDArray[np.int64]]],
     resampling: Resampling,
 ) -> Curve:
-    """Replay a policy's choices, one parameter after the other, so that no more than one is held.
+    """Replay a policy's choices, one parameter at a time to save memory.
 
     Args:
         quality: ``(n, m)`` of every model's answer to every query.
         cost: ``(n, m)`` USD.
-        choices: each parameter with the ``(n,)`` choices that it leads to.
+        choices: each parameter with its ``(n,)`` choices.
         resampling: of the ``n`` rows.
     """
     parameters, sums, shares = [], [], []
@@ -166,13 +168,13 @@ def tradeoff_curve(
     grid: NDArray[np.float64],
     resampling: Resampling,
 ) -> Curve:
-    """The curve that :func:`~semroute.evaluate.replay.choose` draws over a grid of values."""
+    """Replay the choices of :func:`choose` over a grid of values."""
     choices = ((float(value), choose(predicted, expected_cost, float(value))) for value in grid)
     return replayed_curve(quality, cost, choices, resampling)
 
 
 def stops(scores: Matrix, thresholds: Sequence[float]) -> NDArray[np.int64]:
-    """``(n,)`` position of the tier whose answer is given.
+    """Return ``(n,)`` the tier whose answer is accepted.
 
     Args:
         scores: ``(n, tiers - 1)`` score of the answer of each tier but the last, which is always accepted.
@@ -185,7 +187,10 @@ def stops(scores: Matrix, thresholds: Sequence[float]) -> NDArray[np.int64]:
 def replay_cascade(
     quality: Matrix, cost: Matrix, tiers: Sequence[int], stop: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """``(n,)`` quality of the answer that is given, and ``(n,)`` USD of it and of all rejected ones before it.
+    """Replay a cascade.
+
+    Returns:
+        ``(n,)`` quality of the accepted answer, and ``(n,)`` USD of it and of all rejected ones before it.
 
     Args:
         quality: ``(n, m)`` of every model.
@@ -207,7 +212,9 @@ def cascade_curve(
     thresholds: Sequence[float],
     resampling: Resampling,
 ) -> Curve:
-    """The curve over one threshold for all tiers; ``parameters`` are the thresholds.
+    """Replay a cascade over thresholds that all tiers share.
+
+    The ``parameters`` of the curve are the thresholds.
 
     Args:
         quality: ``(n, m)`` of every model.
@@ -233,28 +240,28 @@ def cascade_curve(
     )
 
 
-# Queries that say the same: by their normalised text, and by vectors that all but coincide.
+# Duplicate queries: by their normalised text, and by nearly identical vectors.
 #
 # A policy that was fitted on one of them knows the answer to the other, so they belong on the same side of every split.
 
 NEAR = 0.98
-"""Cosine from which two queries count as the same; at 0.95 questions from one template begin to."""
+"""Cosine from which two queries count as duplicates; at 0.95 questions from one template begin to."""
 
 MOST_COMPARED = 50_000
-"""Rows whose vectors are compared all with all, half a minute on two cores; beyond, texts alone are."""
+"""Maximum number of rows whose vectors are compared pairwise (half a minute on two cores); beyond, texts alone are."""
 
 _CELLS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Groups of queries that say the same.
+    """Groups of duplicate queries.
 
     Attributes:
         group: ``(n,)`` number of each row's group; most groups have one row.
         same_text: rows whose normalised text another row has too.
-        near: rows that have a vector within :data:`NEAR` of another row's, those of the same text among them; None
-            where vectors were not compared.
+        near: rows with a vector within :data:`NEAR` of another row's, those of the same text included; None where
+            vectors were not compared.
     """
 
     group: NDArray[np.int64]
@@ -263,7 +270,9 @@ class Duplicates:
 
 
 def duplicates(queries: Sequence[str], vectors: Matrix | None = None) -> Duplicates:
-    """Group queries by normalised text and, where there are vectors and not too many of them, by cosine.
+    """Group queries by normalised text and, if given, by cosine of vectors.
+
+    Vectors are compared up to :data:`MOST_COMPARED` rows.
 
     Args:
         queries: ``n`` texts.
@@ -279,12 +288,15 @@ def duplicates(queries: Sequence[str], vectors: Matrix | None = None) -> Duplica
 
 
 def shared(group: NDArray[np.int64], train: NDArray[np.int64], test: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """``(len(train),)`` whether a training row is in a group that the test rows ``test`` have a part in."""
+    """Return ``(len(train),)`` True where a row shares a group with ``test``."""
     return np.isin(group[train], group[test])
 
 
 def near_pairs(vectors: Matrix, near: float = NEAR) -> NDArray[np.int64]:
-    """``(p, 2)`` rows whose cosine is at least ``near``, the lower number first."""
+    """Return ``(p, 2)`` rows with a cosine of at least ``near``.
+
+    The lower number is first.
+    """
     found = [np.zeros((0, 2), np.int64)]
     block = max(1, _CELLS // max(1, len(vectors)))
     for start in range(0, len(vectors), block):
@@ -295,7 +307,7 @@ def near_pairs(vectors: Matrix, near: float = NEAR) -> NDArray[np.int64]:
 
 
 def _joined(group: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Groups that a pair connects made one (union by the lowest number)."""
+    """Merge groups that a pair connects (union by the lowest number)."""
     parent = np.arange(int(group.max()) + 1 if len(group) else 0)
 
     def root(place: int) -> int:
@@ -311,16 +323,16 @@ def _joined(group: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.in
     return np.unique(roots[group], return_inverse=True)[1] if len(group) else group
 
 
-# Splits of queries into what a policy is fitted on and what it is judged on.
+# Splits of queries into rows to fit on and rows to evaluate on.
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One split.
+    """One split into training and test rows.
 
     Attributes:
-        train: row numbers to fit on; none of them says the same as a test row.
-        test: row numbers to judge on.
+        train: row numbers to fit on; none of them duplicates a test row.
+        test: row numbers to evaluate on.
     """
 
     train: Indices
@@ -328,9 +340,10 @@ class Fold:
 
 
 def k_folds(group: Indices, k: int, *, seed: int) -> list[Fold]:
-    """``k`` splits, each row in one test part; rows of one group are in the same, so that none is in both parts.
+    """Split the rows into ``k`` folds, each row in one test part.
 
-    Groups stand in random order and are cut into ``k`` parts of equal numbers of rows, to within a group.
+    Rows of one group are in the same part. Groups are shuffled and cut into ``k`` parts of equal numbers of rows, to
+    within a group.
 
     Raises:
         InputError: fewer groups than folds.
@@ -345,10 +358,10 @@ def k_folds(group: Indices, k: int, *, seed: int) -> list[Fold]:
 
 
 def task_folds(tasks: Sequence[str], group: Indices, k: int, *, seed: int) -> list[Fold]:
-    """At most ``k`` splits that leave whole tasks out: some tasks are the test part, the others are fitted on.
+    """Split into at most ``k`` folds that leave whole tasks out.
 
-    Training rows that say the same as a test row, under another task, are left out. Tasks are dealt out in turn, in an
-    order that ``seed`` draws.
+    Training rows that duplicate a test row of another task are left out. Tasks are dealt out in turn, in an order drawn
+    with ``seed``.
 
     Raises:
         InputError: fewer than two tasks.
@@ -366,26 +379,26 @@ def _folds(number: Indices, k: int) -> list[Fold]:
     return [fold for fold in folds if len(fold.test)]
 
 
-# What calls are expected to cost, from what they did cost.
+# Expected costs of calls, from past costs.
 
 Tokens = NDArray[np.int64]
 
 
 def asked_tokens(queries: Sequence[str]) -> Tokens:
-    """``(n,)`` input tokens of each query as the router estimates them when it decides."""
+    """Return ``(n,)`` input tokens of each query as the router estimates them."""
     return np.fromiter(map(estimate_query_tokens, queries), np.int64, len(queries))
 
 
 def call_costs(costs: Costs, asked: Tokens | None = None, rows: Tokens | None = None) -> CallCosts:
-    """Expected costs whose mean over the rows is what these did cost, by model and task.
+    """Estimate costs by model and task whose mean is that of the rows.
 
-    That holds whoever counted the tokens, and where costs are told without any: what the calls cost beyond their
-    input, at the price of output, is what counts as mean output. Costs follow from there when prices change.
+    That holds however the tokens were counted, and where costs have no token counts: the cost of the calls beyond their
+    input, at the price of output, is taken as mean output. Costs follow from there when prices change.
 
     Args:
         costs: of ``n`` rows.
         asked: ``(n,)`` :func:`asked_tokens` of their queries; None estimates them.
-        rows: numbers of those to train on; None for all.
+        rows: numbers of the rows to train on; None for all.
     """
     table, own = costs.table, slice(None) if rows is None else rows
     asked = asked_tokens(table.queries)[own] if asked is None else asked[own]
@@ -401,7 +414,10 @@ def call_costs(costs: Costs, asked: Tokens | None = None, rows: Tokens | None = 
 
 
 def _scale(told: Floats, asked: Tokens) -> Numbers:
-    """``(m,)`` told over estimated tokens in the rows that tell them; over all models for one without, else 1."""
+    """Return ``(m,)`` ratios of counted to estimated tokens.
+
+    A model without counted tokens gets the ratio over all models, and without any it is 1.
+    """
     is_known = np.isfinite(told)
     sums = np.where(is_known, told, 0).sum(axis=0, dtype=np.float64)
     estimated = np.where(is_known, asked[:, None], 0).sum(axis=0, dtype=np.float64)
@@ -410,18 +426,19 @@ def _scale(told: Floats, asked: Tokens) -> Numbers:
 
 
 def _means(values: NDArray[np.floating], task: NDArray[np.int64], count: int) -> Numbers:
-    """``(1 + t, m)`` means over all tasks and in each."""
+    """Return ``(1 + t, m)`` means over all tasks and in each."""
     whole = np.zeros(len(task), np.int64)
     return np.vstack([group_means(values, whole, 1), group_means(values, task, count)])
 
 
-# What a call is expected to cost before it is made: the decision must not know the length of the answer.
+# Expected cost of a call before it is made: the decision must not know the length of the answer.
 
 
 def expected_costs(costs: Costs, folds: Sequence[Fold]) -> Matrix:
-    """``(n, m)`` float32 USD: each row from the training rows of its fold; NaN for rows that no fold tests.
+    """Return ``(n, m)`` float32 USD, estimated out of fold.
 
-    As a trained classifier expects them (:func:`~semroute.evaluate.replay.call_costs`), by model and task.
+    NaN for rows that are in no test part. By model and task, as a trained classifier expects them
+    (:func:`~semroute.evaluate.replay.call_costs`).
     """
     table = costs.table
     asked = asked_tokens(table.queries)

@@ -1,4 +1,6 @@
-"""A test of a mean that is exact for any number of rows and any distribution within bounds.
+"""Tests that a policy keeps a promise, exact for any number of rows.
+
+The test of a mean holds for any distribution within bounds:
 
 Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", Journal of the Royal Statistical
 Society B 86, 2024, https://arxiv.org/abs/2010.09686.
@@ -18,15 +20,15 @@ from semroute._optional import require
 from semroute.evaluate.metrics import Totals
 
 _MOST = 0.9
-"""Of the capital that may be lost in one bet."""
+"""Largest part of the capital that one bet may lose."""
 
 
 def mean_is_below(values: NDArray[np.floating], bound: float, low: float, high: float, risk: float) -> bool:
-    """Whether the mean of what ``values`` were drawn from is shown to be below ``bound``.
+    """Return True if the mean is shown to be below ``bound``.
 
-    A gambler bets against "the mean is ``bound`` or more", row after row; under that hypothesis his capital exceeds
-    ``1 / risk`` times what he began with at most ``risk`` of the time (Ville's inequality). How much he stakes follows
-    from the rows before (predictable plug-in, section 3.3 of the paper).
+    The mean is that of the distribution of ``values``. A gambler bets against "the mean is ``bound`` or more", row
+    after row; under that hypothesis the capital exceeds ``1 / risk`` times its start with probability at most ``risk``
+    (Ville's inequality). The stake follows from the rows before (predictable plug-in, section 3.3 of the paper).
 
     Args:
         values: ``(n,)`` independent rows in random order.
@@ -52,18 +54,18 @@ def mean_is_below(values: NDArray[np.floating], bound: float, low: float, high: 
     return bool(capital.max() >= math.log(1.0 / risk))
 
 
-# Whether a policy keeps a promise, in the long run and over the next so many queries.
+# Test a promise in the long run and over the next ``ahead`` queries.
 
 Named = TypeVar("Named")
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """How sure one must be.
+    """Confidence and horizon of a promise.
 
     Attributes:
-        confidence: that the promise is kept, in 0..1.
-        ahead: queries over whose mean it is to be kept; None: in the long run alone.
+        confidence: probability that the promise is kept, in 0..1.
+        ahead: queries over whose mean it is to be kept; None for the long run alone.
     """
 
     confidence: float = 0.95
@@ -72,17 +74,17 @@ class Promise:
     def is_kept(
         self, shortfall: NDArray[np.floating], low: float, high: float, group: NDArray[np.int64] | None = None
     ) -> bool:
-        """Whether the mean shortfall is shown to be at most 0.
+        """Return True if the mean shortfall is shown to be at most 0.
 
-        Two bounds must both say so: betting (exact, of the long run), and Student's prediction bound for the mean of
-        the next ``ahead`` rows, ``mean + t * s * sqrt(1 / n + 1 / ahead)`` (Hahn and Meeker, "Statistical Intervals",
-        1991, section 4.7): what is seen next is drawn too, and twice as uncertain as the long run where as many are
-        seen. Rows of one group are one draw. Betting looks at the mean of each group, whatever its size: one that has
-        many rows would widen the bounds of all, and leave nothing to bet on. Student's bound weighs it by its rows.
+        Two bounds must both hold: betting (exact, of the long run), and Student's prediction bound for the mean of the
+        next ``ahead`` rows, ``mean + t * s * sqrt(1 / n + 1 / ahead)`` (Hahn and Meeker, "Statistical Intervals", 1991,
+        section 4.7): the next rows are drawn too, and their mean is twice as uncertain as the long run if as many are
+        seen. Rows of one group are one draw. Betting uses the mean of each group, whatever its size: one with many rows
+        would widen the bounds of all, and leave nothing to bet on. Student's bound weighs it by its rows.
 
         Args:
-            shortfall: ``(n,)`` rows; their groups are independent and stand in random order. That none of a few falls
-                short proves little.
+            shortfall: ``(n,)`` rows; their groups are independent and in random order. That none of a few falls short
+                proves little.
             low: no value is lower.
             high: no value is higher.
             group: ``(n,)`` of each row; None where every row is its own.
@@ -92,7 +94,10 @@ class Promise:
         return self.upper(shortfall, group) <= 0
 
     def upper(self, values: NDArray[np.floating], group: NDArray[np.int64] | None = None) -> float:
-        """Student's upper bound of the mean, of the next ``ahead`` rows or of the long run."""
+        """Return Student's upper bound of the mean.
+
+        It is that of the next ``ahead`` rows or of the long run.
+        """
         t = require("scipy.stats", what="testing a promise", extra="build").t
         totals = Totals.of(values, group)
         count = len(totals.value)
@@ -104,11 +109,11 @@ class Promise:
 
 
 def last_kept(tests: Iterable[tuple[Named, bool]]) -> Named | None:
-    """The last of a sequence that passes before the first that fails; None where the first fails.
+    """Return the last item that passes before the first failure, or None.
 
-    Fixed sequence testing: where the order was set without the rows that test, the error of the whole sequence is that
-    of a single test (Angelopoulos et al., "Learn then Test", 2021, https://arxiv.org/abs/2110.01052). Tests after the
-    first failure are not made.
+    Fixed sequence testing: where the order was set without the test rows, the error of the whole sequence is that of a
+    single test (Angelopoulos et al., "Learn then Test", 2021, https://arxiv.org/abs/2110.01052). Tests after the first
+    failure are not made.
     """
     found = None
     for name, is_kept in tests:

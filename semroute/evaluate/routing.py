@@ -1,4 +1,4 @@
-"""Categories that overlap, and the examples that make them do so."""
+"""Evaluate semantic routing: category overlap, accuracy, threshold sweeps."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from semroute.evaluate.metrics import auroc, confusion, expected_calibration_err
 from semroute.types import Matrix
 
 CELLS = 4_000_000
-"""Similarities held at once, some 16 MB: all pairs of 100,000 examples would be 40 GB."""
+"""Similarities held in memory at once, some 16 MB: all pairs of 100,000 examples would be 40 GB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stray:
-    """An example that lies nearer to another category than to its own.
+    """Example that lies nearer to another category than to its own.
 
     Attributes:
         row: the example.
@@ -34,13 +34,13 @@ class Stray:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Examples of one category that lie in another.
+    """Examples of one category that are nearest to another.
 
     Attributes:
         category: number of the category that the examples belong to.
         other: number of the category that they are nearest to.
         share: of the examples of ``category``.
-        count: how many they are.
+        count: number of such examples.
         worst: those that lie deepest in ``other``, worst first.
     """
 
@@ -52,7 +52,7 @@ class Overlap:
 
 
 def overlaps(vectors: Matrix, labels: NDArray[np.int64], *, worst: int = 3) -> list[Overlap]:
-    """Pairs of categories by the share of examples whose nearest neighbour is of the other category.
+    """List pairs of categories by share of examples nearest to the other one.
 
     An example is compared with every other one: with its own category's nearest, itself left out, and with the nearest
     of any other category. The only example of a category has nothing to be compared with and is not counted.
@@ -96,7 +96,7 @@ def _strays(vectors: Matrix, labels: NDArray[np.int64]) -> Sequence[Stray]:
     return found
 
 
-# Semantic routing against labels: what ``semroute evaluate`` prints.
+# Evaluation of semantic routing against labels, as ``semroute evaluate`` prints it.
 
 OUT_OF_SCOPE = -1
 """Label of a query that belongs to no category."""
@@ -120,19 +120,21 @@ class ScoredQueries:
 
     @property
     def in_scope(self) -> NDArray[np.bool_]:
-        """``(n,)`` whether a query belongs to a category."""
+        """Return ``(n,)`` True where a query belongs to a category."""
         return np.not_equal(self.labels, OUT_OF_SCOPE)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The figures of :func:`evaluate`; shares are between 0 and 1, None where there are no rows to tell.
+    """Figures of :func:`evaluate`.
+
+    Shares are between 0 and 1, None without rows.
 
     Attributes:
         n: queries.
-        accuracy: share decided rightly, thresholds applied; an out-of-scope query is right when it is rejected.
+        accuracy: share decided correctly, thresholds applied; an out-of-scope query is correct when it is rejected.
         accuracy_in_scope: share of in-scope queries whose best category is right, before any threshold.
-        oos_auroc: how well the best score tells in-scope from out-of-scope queries.
+        oos_auroc: AUROC of the best score, in-scope against out-of-scope queries.
         oos_recall: share of out-of-scope queries rejected.
         false_rejection: share of in-scope queries rejected.
         ece: calibration error of the confidence over in-scope queries.
@@ -155,10 +157,10 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A query that was decided wrongly.
+    """Query that was decided wrongly.
 
     Attributes:
-        row: its 0-based place among the queries.
+        row: its 0-based number among the queries.
         true: its category; None where it is out of scope.
         decided: the category that it got; None where it was rejected.
         score: of the best category.
@@ -225,9 +227,9 @@ def evaluate(scored: ScoredQueries, thresholds: NDArray[np.float64]) -> Evaluati
 
 
 def decide(scores: NDArray[np.float32], thresholds: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Best category of each row, and whether its score reaches its own threshold.
+    """Return each row's best category, and if its score reaches the threshold.
 
-    A rejected winner is not replaced by another category with a lower threshold: that one fits worse still.
+    A rejected winner is not replaced by another category with a lower threshold: that one fits even less.
     """
     top = scores.argmax(axis=1)
     rows = np.arange(len(top))
@@ -251,12 +253,12 @@ def _mean(values: NDArray[np.bool_]) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-# The fallback threshold against what it accepts and what it catches.
+# Sweep of the fallback threshold: coverage against out-of-scope queries caught.
 
 
 @dataclass(frozen=True, slots=True)
 class SweepPoint:
-    """One threshold for all categories, and what it does.
+    """One threshold for all categories, with its results.
 
     Attributes:
         threshold: the minimum score.
@@ -274,7 +276,7 @@ class SweepPoint:
 
 
 def sweep(scored: ScoredQueries, thresholds: NDArray[np.float64]) -> list[SweepPoint]:
-    """Try each of ``thresholds`` for all categories at once."""
+    """Evaluate each of ``thresholds`` for all categories at once."""
     best = scored.scores.max(axis=1).astype(np.float64)
     right = scored.scores.argmax(axis=1) == scored.labels
     outside = scored.labels == OUT_OF_SCOPE
@@ -294,16 +296,20 @@ def sweep(scored: ScoredQueries, thresholds: NDArray[np.float64]) -> list[SweepP
 
 
 def threshold_grid(scored: ScoredQueries, step: float = 0.01) -> NDArray[np.float64]:
-    """Multiples of ``step`` from where every query is accepted to where none is."""
+    """Return the thresholds to sweep.
+
+    These are multiples of ``step`` from where every query is accepted to where none is.
+    """
     best = scored.scores.max(axis=1).astype(np.float64)
     first, last = int(np.floor(best.min() / step)), int(np.floor(best.max() / step)) + 1
     return np.arange(first, last + 1, dtype=np.float64) * np.float64(step)
 
 
 def recommend(points: list[SweepPoint], oos_target: float) -> SweepPoint:
-    """The lowest threshold that catches ``oos_target`` of the out-of-scope queries; the most accurate one without any.
+    """Return the lowest threshold that rejects enough out-of-scope queries.
 
-    Where no threshold of the sweep reaches the target, the one that catches most.
+    Enough is a share of ``oos_target``. Where no threshold of the sweep reaches the target, the one
+    that catches most; without any such queries, the most accurate one.
     """
     if points[0].oos_caught is None:
         return max(points, key=lambda point: (point.accuracy, -point.threshold))

@@ -1,1 +1,4 @@
-"""Training and building: from labelled examples to an artifact. Serving imports nothing of this."""
+"""Training: from labelled examples and outcomes to an artifact.
+
+Serving imports nothing of this package.
+"""

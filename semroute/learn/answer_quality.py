@@ -1,4 +1,4 @@
-"""Answers as a matrix of features."""
+"""Train and validate the classifier of answer quality."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from semroute.outcomes.table import OutcomeTable, numbered
 from semroute.predictors.answer_quality import BUCKETS, CUT, AnswerClassifier, dense, feature_names, hashed, no_words
 from semroute.types.protocols import Indices
 
-# Judged answers, as they are trained on.
+# Judged answers as training data.
 
 LEAST = 20
-"""Answers of each kind, acceptable and not, below which nothing is trained."""
+"""Minimum number of answers of each kind, acceptable and not, to train on."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedAnswers:
-    """``n`` answers.
+    """``n`` judged answers.
 
     Attributes:
         queries, answers: texts.
@@ -46,7 +46,7 @@ class JudgedAnswers:
         return len(self.queries)
 
     def take(self, rows: NDArray[np.int64]) -> JudgedAnswers:
-        """Some of them, by row number."""
+        """Return the answers of some rows, by number."""
         kept = rows.tolist()
         return JudgedAnswers(
             [self.queries[row] for row in kept],
@@ -58,10 +58,12 @@ class JudgedAnswers:
 
 
 def judged_answers(table: OutcomeTable, models: Sequence[str], accept: float) -> JudgedAnswers:
-    """The answers of some models whose text and quality are known; acceptable from a quality of ``accept`` on.
+    """Return the judged answers of some models, with text and quality.
+
+    An answer is acceptable from a quality of ``accept`` on.
 
     Raises:
-        InputError: a model is unknown, or there are too few answers of a kind, or nobody has judged them.
+        InputError: a model is unknown, there are too few answers of a kind, or no answer was judged.
     """
     chosen = table.with_models(models)
     check_judged(chosen)
@@ -94,10 +96,10 @@ MATRIX_NEEDS = "training a classifier of answers"
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Of ``n`` answers.
+    """Feature matrix of ``n`` answers.
 
     Attributes:
-        blocks: which blocks these are.
+        blocks: names of the feature blocks.
         dense: ``(n, f)`` float64, NaN where a feature is not known.
         words: ``(n, 2 * buckets)`` sparse, those of the answer first; None without the block ``words``.
     """
@@ -108,7 +110,7 @@ class Features:
 
     @classmethod
     def of(cls, rows: JudgedAnswers, blocks: Sequence[str]) -> Features:
-        """The features of some answers."""
+        """Compute the features of answers."""
         told = zip(rows.queries, rows.answers, rows.logprobs, strict=True)
         width = len(feature_names(blocks))
         matrix = np.array([dense(blocks, *one) for one in told], np.float64).reshape(len(rows), width)
@@ -117,14 +119,17 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Means and standard deviations of the dense features of training rows; 0 and 1 where none is known."""
+    """Means and standard deviations of dense training features.
+
+    0 and 1 if unknown.
+    """
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
 
     @classmethod
     def of(cls, matrix: NDArray[np.float64]) -> Scaling:
-        """Of ``(n, f)`` features, those that are not known left out."""
+        """Compute the scaling of ``(n, f)`` features, ignoring unknown ones."""
         known = np.isfinite(matrix)
         counts = np.maximum(known.sum(axis=0), 1)
         mean = np.where(known, matrix, 0.0).sum(axis=0) / counts
@@ -132,7 +137,7 @@ class Scaling:
         return cls(mean, np.where(deviation > 1e-9, deviation, 1.0))
 
     def inputs(self, features: Features, rows: NDArray[np.int64], word_weight: float) -> Any:
-        """``(len(rows), f + 2 * buckets)`` sparse inputs of the regression."""
+        """Return ``(len(rows), f + 2 * buckets)`` sparse inputs of the regression."""
         sparse = require("scipy.sparse", what=MATRIX_NEEDS, extra="build")
         scaled = np.clip((features.dense[rows] - self.mean) / self.scale, -CUT, CUT)
         plain = sparse.csr_matrix(np.nan_to_num(scaled, nan=0.0))
@@ -151,19 +156,19 @@ def _words(rows: JudgedAnswers) -> Any:
     return csr_matrix((np.concatenate(values), np.concatenate(columns), starts), shape=(len(rows), 2 * BUCKETS))
 
 
-# Fit the classifier: the settings by cross-validation, the probabilities calibrated on rows that were left out.
+# Fit the classifier: settings by cross-validation, probabilities calibrated out of fold.
 
 
 PENALTIES = (0.02, 0.05, 0.2, 1.0)
 """Inverse strengths of the L2 penalty, as scikit-learn's ``C``."""
 WORD_WEIGHTS = (2.0, 5.0)
-"""What the hashed words count beside the dense features: the larger, the less the penalty keeps them down."""
+"""Weights of the hashed words against the dense features: the larger, the less the penalty shrinks them."""
 WHAT = "training a classifier"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Chosen by cross-validation."""
+    """Hyperparameters chosen by cross-validation."""
 
     penalty: float
     word_weight: float
@@ -171,13 +176,13 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A classifier, and what it says of each training row when that row was left out.
+    """A trained classifier with its out-of-fold probabilities.
 
     Attributes:
         classifier: fitted on all rows.
-        settings: what was chosen.
-        left_out: ``(n,)`` float64 probabilities; settings and the two numbers of the calibration were chosen on the
-            same rows, so figures made of them are a little too good.
+        settings: the chosen hyperparameters.
+        left_out: ``(n,)`` float64 out-of-fold probabilities; settings and the two numbers of the calibration were
+            chosen on the same rows, so figures computed from them are slightly optimistic.
     """
 
     classifier: AnswerClassifier
@@ -187,7 +192,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """A regression before it becomes arrays of a classifier."""
+    """A fitted regression, before its conversion to arrays of a classifier."""
 
     scaling: Scaling
     coefficients: Vector
@@ -237,7 +242,7 @@ def train(
 
 
 def with_threshold(trained: Trained, threshold: float) -> Trained:
-    """The same with another threshold."""
+    """Return the same classifier with another threshold."""
     return replace(trained, classifier=replace(trained.classifier, threshold=threshold))
 
 
@@ -258,12 +263,13 @@ def _fit(features: Features, labels: NDArray[np.int64], rows: Indices, settings:
 
 
 def _calibration(scores: Vector, labels: NDArray[np.int64]) -> tuple[float, float]:
-    """Slope and shift (Platt, 1999) of scores that were made without the row; a penalty makes scores too timid.
+    """Return Platt slope and shift (1999) of out-of-fold scores.
 
-    The slope is kept above 0, so that a better score is never a lower probability.
+    A penalty shrinks scores towards the middle. The slope is kept above 0, so that a better score is never a lower
+    probability.
     """
     linear = require("sklearn.linear_model", what=WHAT, extra="build")
-    # Nearly no penalty: two numbers from hundreds of rows need none.
+    # Almost no penalty: two parameters from hundreds of rows need none.
     model = linear.LogisticRegression(C=1e6).fit(scores[:, None], labels)
     slope = float(model.coef_[0, 0])
     return (slope, float(model.intercept_[0])) if slope > 0 else (1.0, 0.0)
@@ -283,7 +289,7 @@ def _classifier(fit: _Fit, blocks: tuple[str, ...], settings: Settings, slope: f
     )
 
 
-# How good a classifier of answers is, on rows that it was not fitted on.
+# Out-of-fold validation of a classifier of answers.
 
 Vector = NDArray[np.float64]
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -291,13 +297,13 @@ THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 @dataclass(frozen=True, slots=True)
 class AtThreshold:
-    """What a threshold does.
+    """Acceptance figures at one threshold.
 
     Attributes:
         threshold: probability from which answers are accepted.
         accepted: share of all answers.
-        right: share of acceptable ones among the accepted.
-        caught: share of those that are not acceptable that are rejected.
+        right: precision: share of acceptable ones among the accepted.
+        caught: share of the unacceptable answers that are rejected.
     """
 
     threshold: float
@@ -308,14 +314,14 @@ class AtThreshold:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Figures on left-out rows.
+    """Out-of-fold figures of a classifier of answers.
 
     Attributes:
         n: answers.
         acceptable: share of acceptable ones.
-        auroc: probability that an acceptable answer is given more than one that is not.
+        auroc: probability that an acceptable answer gets a higher probability than an unacceptable one.
         ece: calibration error, 15 bins.
-        thresholds: what several thresholds do.
+        thresholds: acceptance figures at several thresholds.
     """
 
     n: int
@@ -326,7 +332,7 @@ class Validation:
 
     @classmethod
     def of(cls, trained: Trained, rows: JudgedAnswers) -> Validation:
-        """The figures of what was trained on some rows."""
+        """Compute the figures of a training on its rows."""
         said, good = trained.left_out, rows.acceptable
         area = auroc(said[good], said[~good])
         levels = sorted({*THRESHOLDS, trained.classifier.threshold})
@@ -340,7 +346,10 @@ class Validation:
 
 
 def at_threshold(said: Vector, good: NDArray[np.bool_], threshold: float) -> AtThreshold:
-    """What a threshold does to answers of which ``said`` is the probability and ``good`` the truth, both ``(n,)``."""
+    """Return the acceptance figures at a threshold.
+
+    ``said`` are ``(n,)`` probabilities, and ``good`` the labels.
+    """
     taken = said >= threshold
     return AtThreshold(
         threshold,
@@ -351,15 +360,16 @@ def at_threshold(said: Vector, good: NDArray[np.bool_], threshold: float) -> AtT
 
 
 def threshold_for(said: Vector, good: NDArray[np.bool_], right: float) -> float | None:
-    """The lowest threshold at which the share of acceptable answers among the accepted is at least ``right``.
+    """Return the lowest threshold with a precision of at least ``right``.
 
-    Lower thresholds accept more answers, so this is the cheapest; None where no threshold reaches it. At least 20
-    answers must be accepted, for a share of fewer says nothing.
+    The precision is the share of acceptable answers among the accepted. Lower thresholds accept more answers, so this
+    is the cheapest; None where no threshold reaches it. At least 20 answers must be accepted: a share of fewer is not
+    reliable.
     """
     order = np.argsort(-said, kind="stable")
     ordered, hits = said[order], np.cumsum(good[order])
     counts = np.arange(1, len(said) + 1)
-    # A threshold takes all answers of equal probability, or none of them.
+    # A threshold accepts all answers of equal probability, or none of them.
     is_last = np.append(ordered[1:] != ordered[:-1], True)
     reached = np.flatnonzero((hits / counts >= right) & (counts >= 20) & is_last)
     return float(ordered[reached[-1]]) if len(reached) else None
@@ -368,7 +378,7 @@ def threshold_for(said: Vector, good: NDArray[np.bool_], right: float) -> float 
 def training_report(
     trained: Trained, rows: JudgedAnswers, validation: Validation, *, models: Sequence[str], accept: float, seed: int
 ) -> dict[str, object]:
-    """What the artifact keeps of its making, JSON-ready."""
+    """Return the training report that the artifact stores, JSON-ready."""
     import semroute
 
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Building and changing an index artifact: the whole way from examples to files."""
+"""Fit, build and write an index artifact from labelled examples."""
 
 from __future__ import annotations
 
@@ -36,18 +36,17 @@ PROBES = (
 CHUNK = 256
 
 RECORDED_FROM = 500
-"""Examples from which on the evidence of a fit is stored, so that it can be taken over or continued: fewer are fitted
-in a second."""
+"""Number of examples from which the evidence of a fit is stored for reuse: fewer are fitted in a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Labelled examples with what belongs to their categories.
+    """Labelled examples with the settings of their categories.
 
     Attributes:
         texts: the examples.
         owners: category of each.
-        descriptions, models, pinned: by category; ``pinned`` holds the thresholds that the category files name.
+        descriptions, models, pinned: by category; ``pinned`` holds the thresholds that the category files set.
     """
 
     texts: tuple[str, ...]
@@ -58,12 +57,12 @@ class Examples:
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Names in alphabetical order, which is the order of all arrays."""
+        """Return names in alphabetical order, which is the order of all arrays."""
         return tuple(sorted(self.descriptions))
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """``(n,)`` category number of each example."""
+        """Return the ``(n,)`` category number of each example."""
         number = {name: index for index, name in enumerate(self.categories)}
         return np.array([number[owner] for owner in self.owners], dtype=np.int64)
 
@@ -75,13 +74,16 @@ def embed(
     *,
     known: Mapping[str, Matrix] = MappingProxyType({}),
 ) -> Matrix:
-    """``(n, d)`` vectors of ``texts``, in chunks so that progress can be shown; each text is embedded once.
+    """Embed texts in chunks, each distinct text once.
 
     Args:
-        encoder: makes the vectors.
-        texts: what is embedded.
-        progress: called with "embedding", the texts done and their total.
-        known: vectors by text that the encoder has made before.
+        encoder: computes the vectors.
+        texts: texts to embed.
+        progress: called after each chunk with "embedding", the texts done and their total.
+        known: vectors by text that the encoder has computed before.
+
+    Returns:
+        ``(n, d)`` vectors.
     """
     found = dict(known)
     missing = [text for text in dict.fromkeys(texts) if text not in found]
@@ -111,23 +113,26 @@ def build_artifact(
     previous: Artifact | None = None,
     progress: Progress = lambda step, done, total: None,
 ) -> tuple[Artifact, Scorer, FirstStage | None]:
-    """Fit on ``vectors``, write everything to ``folder``; the artifact, and the scorer and first stage that it holds.
+    """Fit on ``vectors`` and write everything to ``folder``.
 
     Args:
         folder: the artifact's folder.
         examples: the labelled examples.
         vectors: ``(n, d)`` their vectors.
         encoder: the encoder that made them; it goes into the artifact.
-        groups: ``(n,)`` what says nearly the same; None finds out (:func:`~semroute.learn.near_twins.near_twins`).
+        groups: ``(n,)`` near-duplicate groups; None computes them (:func:`~semroute.learn.near_twins.near_twins`).
         head: whether validation may choose a head.
-        plan: what to hold out; see :func:`semroute.learn.fit.fit`.
-        first: a first stage to fit beside it; it is left out where it does not pay.
+        plan: splits to hold out; see :func:`semroute.learn.fit.fit`.
+        first: a first stage to fit as well; it is left out where it does not pay.
         seed: of everything drawn.
         notes: further entries of the validation report.
-        replaces: the index that the examples and the encoder come from, where they do; another one that took its place
-            in ``folder`` meanwhile is not overwritten.
-        previous: an index from which the fit is taken over if it was made from the same.
-        progress: called with a step's name, what is done and the total.
+        replaces: the index that the examples and the encoder come from, if any; another one that replaced it in
+            ``folder`` meanwhile is not overwritten.
+        previous: an index from which the fit is reused if it was made from the same data.
+        progress: called with a step's name, the number done and the total.
+
+    Returns:
+        The artifact, and the scorer and first stage that it holds.
 
     Raises:
         ArtifactError: the folder cannot be written, or holds something else.
@@ -164,7 +169,7 @@ def build_artifact(
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What goes into an artifact beside scorers and encoders.
+    """Contents of an artifact besides scorers and encoders.
 
     Attributes:
         examples: the labelled examples.
@@ -180,7 +185,10 @@ class Material:
 
 
 def fit_record(fitted: Fitted, digest: str, groups: NDArray[np.int64]) -> FitRecord | None:
-    """The evidence of a full fit of examples in ``groups`` ``(n,)``; None where a fit is quick, or held nothing out."""
+    """Return the evidence of a full fit, or None.
+
+    It is None where a fit is quick or nothing was held out. ``groups`` is ``(n,)``.
+    """
     held = fitted.held
     if held is None or fitted.groups is None or len(groups) < RECORDED_FROM:
         return None
@@ -198,13 +206,13 @@ def write_index(
     notes: Mapping[str, Any],
     replaces: Artifact | None = None,
 ) -> Artifact:
-    """Write a finished fit with its encoders and examples.
+    """Write a finished fit with its encoders and examples to a folder.
 
     Args:
         folder: the artifact's folder.
         material: examples, vectors, thresholds and evidence.
         staged: the scorers.
-        encoder: goes into the artifact.
+        encoder: encoder to store.
         ask_bar: see :class:`~semroute.index.Manifest`.
         notes: further entries of the validation report.
         replaces: an index of the same encoder, whose files stay; see :func:`build_artifact`.
@@ -262,9 +270,9 @@ def fit_examples(
     seed: int = 0,
     progress: Progress = lambda step, done, total: None,
 ) -> Fitted:
-    """Fit on the examples, and on those with boilerplate around them in both forms, since queries come in both.
+    """Fit on the examples, both with and without boilerplate around them.
 
-    Both forms are one group, so that neither weights nor folds change.
+    Queries come in both forms. Both forms of an example are one group, so that neither weights nor folds change.
     """
     labels = examples.labels
     bare = without_boilerplate(examples.texts, labels)
@@ -291,14 +299,18 @@ def fit_examples(
 
 
 def _save(encoder: Encoder, folder: Path, prefix: str = "") -> tuple[Mapping[str, Any], dict[str, Path]]:
-    """The description of an encoder without its files, and those by role."""
+    """Save an encoder; return its description and its files by role."""
     described = save_encoder(encoder, folder)
     files = {f"{prefix}encoder_{role}": folder / name for role, name in described["files"].items()}
     return {key: value for key, value in described.items() if key != "files"}, files
 
 
 def write_scorer(scorer: Scorer, staging: Path, prefix: str = "") -> dict[str, Path]:
-    """Write prototypes and head into ``staging``; their paths by role, ``prefix`` before each."""
+    """Write prototypes and head into ``staging``.
+
+    Returns:
+        Their paths by role, with ``prefix`` before each role.
+    """
     prototypes = staging / f"{prefix}prototypes.faiss"
     scorer.prototypes.write(prototypes)
     files = {f"{prefix}prototypes": prototypes}
@@ -310,12 +322,12 @@ def write_scorer(scorer: Scorer, staging: Path, prefix: str = "") -> dict[str, P
 
 
 def with_thresholds(artifact: Artifact, thresholds: Mapping[str, float], source: str, **changes: Any) -> Artifact:
-    """Write other thresholds (and other fields of the manifest) into an artifact; its files stay.
+    """Write new thresholds (and manifest fields) into an artifact; files stay.
 
     Args:
-        artifact: what is changed, in place on disk.
-        thresholds: new minimum score by category; a category that is not named keeps its own.
-        source: what ``threshold_from`` says of the changed ones.
+        artifact: the artifact to change, in place on disk.
+        thresholds: new minimum score by category; the other categories keep theirs.
+        source: value of ``threshold_from`` for the changed ones.
         changes: other fields of :class:`~semroute.index.Manifest`.
     """
     categories = {
@@ -327,9 +339,12 @@ def with_thresholds(artifact: Artifact, thresholds: Mapping[str, float], source:
 
 
 def given_thresholds(examples: Examples, fitted: Fitted) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """``(categories,)`` minimum scores, and which of them the category files name."""
+    """Return ``(categories,)`` minimum scores, and a mask of the pinned ones.
+
+    Pinned thresholds are those that the category files set.
+    """
     pinned = [examples.pinned.get(name) for name in examples.categories]
-    # A threshold of 0.0 is a threshold: only None means that the file names none.
+    # A threshold of 0.0 is a threshold: only None means that the file sets none.
     rows = zip(pinned, fitted.thresholds, strict=True)
     values = [float(own) if given is None else given for given, own in rows]
     return np.array(values), np.array([given is not None for given in pinned])

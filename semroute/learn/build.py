@@ -1,4 +1,4 @@
-"""``build-index`` as a function: a folder of category files, or a labelled file, to an artifact."""
+"""Build an index from category files or a labelled file (``build-index``)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 REMEMBERED = 32
-"""Vectors remembered beside those of the validation rows: the probes' and those of vague questions."""
+"""Cache size beyond the validation rows: vectors of probes and of vague questions."""
 
 HEAD_LEFT_OUT = "no head was trained and scores are those of prototypes alone"
 
@@ -46,7 +46,7 @@ EncoderKind = Literal["onnx", "torch", "static", "remote"]
 
 @dataclass(frozen=True, slots=True)
 class EncoderChoice:
-    """Which encoder an index is built with.
+    """Encoder to build an index with.
 
     Attributes:
         kind: ``onnx`` (int8, exported here), ``torch``, ``static`` (distilled here) or ``remote``.
@@ -62,7 +62,10 @@ class EncoderChoice:
 
     @classmethod
     def of(cls, config: Config | None) -> EncoderChoice:
-        """The encoder that a configuration names for its index; the built-in one as int8 ONNX where it names none."""
+        """Return the encoder that a configuration names.
+
+        By default the built-in one as int8 ONNX.
+        """
         named = None if config is None else config.encoder
         if named is None:
             return cls()
@@ -71,7 +74,10 @@ class EncoderChoice:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A finished build: the artifact, what is odd in the files and examples, and the tuning with labelled queries."""
+    """A finished build: artifact, findings, and tuning with labelled queries.
+
+    The findings are on the files and examples.
+    """
 
     artifact: Artifact
     findings: Sequence[Finding]
@@ -93,10 +99,10 @@ def build_index(
     fresh: bool = False,
     progress: Progress = lambda step, done, total: None,
 ) -> Built:
-    """Read category files, embed their examples, validate, fit, and write the artifact.
+    """Build an artifact: read category files, embed, validate, fit and write.
 
-    Where ``folder`` holds an index of the same encoder, vectors of texts that it knows are taken over, and so is its
-    fit if examples and settings are the same: the new index is the one that a build into an empty folder would give.
+    Where ``folder`` holds an index of the same encoder, its vectors of known texts are reused, and so is its fit if
+    examples and settings are the same: the result is that of a build into an empty folder.
 
     Args:
         source: folder of category files, or one labelled file in any format that is imported.
@@ -105,13 +111,13 @@ def build_index(
         tune: settings for contrastive tuning of the encoder on the examples; None leaves the encoder as it is.
         head: whether validation may choose a trained head.
         first_stage: also distil a static encoder from the model (from the built-in one for a remote encoder), which
-            answers what it is sure of; it is left out where that does not pay.
-        validation: labelled queries, out-of-scope ones among them, from which thresholds and calibration are set.
-        target: what the thresholds aim at with ``validation``.
-        config: supplies models of categories whose files name none.
+            decides queries that it is confident of; it is left out where that does not pay.
+        validation: labelled queries, out-of-scope ones among them, to set thresholds and calibration from.
+        target: target of the thresholds with ``validation``.
+        config: its models of categories take precedence over those of the category files.
         seed: of everything drawn; the same input and seed give the same artifact on one machine.
-        fresh: take nothing over from the index that is replaced.
-        progress: called with a step's name, what is done and the total.
+        fresh: reuse nothing of the index that is replaced.
+        progress: called with a step's name, the number done and the total.
 
     Raises:
         DataError: a category file cannot be used; every problem is named with file and line.
@@ -125,8 +131,8 @@ def build_index(
         _check_first_stage(encoder)
     read = read_source(source)
     examples = collect(read, config or Config())
-    # From the start: a folder that is taken or cannot be written is refused before minutes are spent on it. Work goes
-    # here, and not among the system's temporary files: the next build removes what a killed one leaves.
+    # From the start: a folder that is taken or cannot be written is refused before minutes are spent on it. Temporary
+    # files go here, and not to the system's folder for them: the next build removes what a killed one leaves.
     with exclusive(folder), TemporaryDirectory(prefix=STAGING, dir=folder) as work, ExitStack() as stack:
         progress("encoder", 0, 1)
         made = _make(encoder, tune, examples, Path(work), seed, progress)
@@ -136,7 +142,7 @@ def build_index(
         previous = None if fresh else previous_artifact(folder)
         vectors = embed(made.encoder, examples.texts, progress, known=known_vectors(previous, made.encoder))
         groups = near_twins(examples.texts, examples.labels, vectors)
-        # The validation rows are needed twice, for the bar and for the thresholds.
+        # The validation rows are needed twice, for the bar and for the thresholds, so their vectors are cached.
         remembering = CachedEncoder(made.encoder, REMEMBERED + len(validation or ()))
         stage = _first_stage(made.source, Path(work), examples, validation, target, progress) if first_stage else None
         artifact, scorer, first = build_artifact(
@@ -167,7 +173,10 @@ def _head_findings(artifact: Artifact, source: Path) -> list[Finding]:
 
 
 def collect(read: CategorySet, config: Config) -> Examples:
-    """The examples of all categories in alphabetical order, with the configuration's models where it names some."""
+    """Collect the examples of all categories in alphabetical order.
+
+    Models of the configuration take precedence over those of the category files.
+    """
     categories = sorted(read.categories, key=lambda category: category.name)
     models = {}
     for category in categories:
@@ -184,7 +193,10 @@ def collect(read: CategorySet, config: Config) -> Examples:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """The encoder, the model behind it, the split that its tuning left out (None untuned), and notes for the report."""
+    """An encoder with its model, held-out split and notes for the report.
+
+    The split is that of its tuning; None untuned.
+    """
 
     encoder: Encoder
     source: str | SentenceTransformer
@@ -202,7 +214,7 @@ def _make(
 
 
 def _check_first_stage(choice: EncoderChoice) -> None:
-    """Refuse what cannot become a first stage before minutes are spent."""
+    """Refuse an encoder that cannot have a first stage, before long work."""
     if choice.kind == "static":
         raise EncoderError("a static encoder needs no first stage, it is one; leave out --first-stage or --encoder")
     require("model2vec.distill", what="distilling a first stage", extra="static")
@@ -228,7 +240,7 @@ def _first_stage(
 
 
 def make_encoder(choice: EncoderChoice, work: Path) -> Encoder:
-    """An encoder of the wanted kind; files that it needs are written to ``work``."""
+    """Create an encoder of the wanted kind; its files are written to ``work``."""
     if choice.kind == "onnx":
         from semroute.encoders.export import export_onnx
 
@@ -256,7 +268,7 @@ def _tuned(
     if choice.kind != "onnx":
         raise EncoderError(f"only an onnx encoder can be tuned, not a {choice.kind} one; leave out --encoder")
     labels = examples.labels
-    # What the encoder was tuned on tells nothing about new queries: a tenth stays out of it, and validates.
+    # The tuned encoder has seen its examples, so these cannot validate it: a tenth is held out of tuning.
     held = held_tenth(labels, seed, near_twins(examples.texts, labels))
     rows = np.setdiff1d(np.arange(len(labels)), held)
     sentence = load(choice.model, what="tuning the encoder")
@@ -271,7 +283,10 @@ def _tuned(
 
 
 def held_tenth(labels: NDArray[np.int64], seed: int, groups: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-    """Rows of a stratified tenth: half of the first fifth that :func:`~semroute.learn.fit.splits` holds out."""
+    """Return rows of a stratified tenth to hold out.
+
+    It is half of the first fifth that :func:`~semroute.learn.fit.splits` holds out.
+    """
     first = splits(labels, groups, seed=seed)
     if not first:
         return np.zeros(0, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The learning rate over the steps of a training."""
+"""Train the classification head of categories, in NumPy (extra "build")."""
 
 from __future__ import annotations
 
@@ -18,45 +18,47 @@ from semroute.types import Matrix
 
 
 def warmed_up(step: int, steps: int) -> float:
-    """Factor of the peak rate at ``step`` (from 0): up over a tenth of ``steps``, then down in a straight line to 0."""
+    """Return the learning-rate factor at ``step``, linear warm-up and decay.
+
+    Steps count from 0. The factor rises over a tenth of ``steps``, then falls to 0.
+    """
     warm_up = max(1, steps // 10)
     return (step + 1) / warm_up if step < warm_up else max(0.0, (steps - step) / max(1, steps - warm_up))
 
 
-# Train the logistic head with a hidden layer, in NumPy (extra "build").
-#
-# A head has a few hundred thousand weights: its gradient is a handful of matrix products, written out below.
+# A head is a logistic regression with a hidden layer. It has a few hundred thousand weights: its gradient is a handful
+# of matrix products, written out below.
 
 SCALE = 8.0
 """Entries of a unit vector of some hundred dimensions are near 0.05; the layers are initialised for inputs near 1."""
 
 NOISE_DRAWN = 1 << 19
-"""Normal numbers that are drawn for a head's noise. Each step takes a run of them from a place of its own: drawing
-them anew would take a quarter of the training."""
+"""Normal numbers drawn in advance for a head's noise. Each step reads a run of them from its own offset: drawing them
+anew would take a quarter of the training."""
 
 CONTINUED_EPOCHS = 2
 FEWEST_CONTINUED = 20
-"""Passes over all examples, and optimizer steps at the least, when a trained head is trained on."""
+"""Passes over all examples, and minimum optimizer steps, when the training of a head is continued."""
 
 BLOCK = 1 << 15
-"""Weights that Adam updates at a time. Its dozen passes over 200,000 would each go to memory, those over so many stay
-in a core's own cache."""
+"""Weights per block of an Adam update. Its dozen passes over all 200,000 weights would go to memory; a block stays in a
+core's own cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadPlan:
-    """How the head is trained.
+    """Hyperparameters of the head's training.
 
     Label smoothing (Szegedy et al., "Rethinking the Inception Architecture", 2016) keeps the probabilities of queries
-    far from every example low, which is what tells out-of-scope queries apart; noise on the vectors stands in for the
-    paraphrases that a few examples do not hold.
+    far from every example low, which separates out-of-scope queries; noise on the vectors substitutes for the
+    paraphrases that are missing among few examples.
 
     Attributes:
         hidden: hidden units.
         dropout: share of hidden units dropped in training.
         smoothing: mass of the label spread over all categories.
         noise: length of the random vector that is added to each unit vector.
-        epochs: passes over the examples, as far as ``fewest_steps`` and ``most_steps`` allow.
+        epochs: passes over the examples, within ``fewest_steps`` and ``most_steps``.
         seed: of initialisation, order, dropout and noise.
     """
 
@@ -73,7 +75,7 @@ class HeadPlan:
     seed: int = 0
 
     def steps_for(self, examples: int) -> int:
-        """The number of optimizer steps for so many examples."""
+        """Return the number of optimizer steps for a number of examples."""
         return int(np.clip(self.epochs * examples / self.batch, self.fewest_steps, self.most_steps))
 
 
@@ -83,7 +85,7 @@ def train_heads(
     plan: HeadPlan,
     done: Callable[[int], None] = lambda count: None,
 ) -> list[MlpHead]:
-    """:func:`train_head` for several sets of vectors and labels, side by side, each on one thread.
+    """Run :func:`train_head` on several data sets, each on one thread.
 
     The steps are small: a second thread for one of them costs more than it gains, and on a busy machine makes it many
     times slower.
@@ -107,7 +109,7 @@ def train_heads(
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Keep each product of matrices to the thread that asks for it, in the whole process.
+    """Limit BLAS to the calling thread, in the whole process.
 
     Raises:
         MissingExtraError: the extra "build" is not installed.
@@ -144,7 +146,7 @@ def train_head(vectors: Matrix, labels: NDArray[np.int64], categories: int, plan
 def continue_head(
     head: MlpHead, vectors: Matrix, labels: NDArray[np.int64], fresh: NDArray[np.int64], plan: HeadPlan
 ) -> MlpHead:
-    """Train a head on, after a few examples have come or gone, instead of anew.
+    """Continue the training of a head after a few examples have changed.
 
     It passes over all examples :data:`CONTINUED_EPOCHS` times at a low rate, so that it forgets none of them, and meets
     each new one as often as a training from the start would.
@@ -153,7 +155,7 @@ def continue_head(
         head: trained on most of the examples.
         vectors: ``(n, d)`` unit rows, all that there are now.
         labels: ``(n,)`` category numbers.
-        fresh: rows that the head does not know.
+        fresh: rows that the head was not trained on.
         plan: the settings that it was trained with.
 
     Raises:
@@ -182,10 +184,10 @@ class _Noise:
     """Random vectors for the rows of each batch.
 
     Args:
-        noise: their length, beside that of a row.
+        noise: their length, relative to that of a row.
         rows: of a batch.
         width: of a row.
-        random: draws them.
+        random: generator.
     """
 
     def __init__(self, noise: float, rows: int, width: int, random: np.random.Generator) -> None:
@@ -195,7 +197,10 @@ class _Noise:
         self._drawn *= np.float32(SCALE * noise / width**0.5)
 
     def added(self, inputs: Matrix) -> Matrix:
-        """Move rows of length :data:`SCALE` by a random vector each, and give them their length again."""
+        """Add a random vector to each row, and restore the row's length.
+
+        The length is :data:`SCALE`.
+        """
         start = int(self._random.integers(len(self._drawn) - self._taken))
         moved: Matrix = inputs + self._drawn[start : start + self._taken].reshape(inputs.shape)
         moved *= np.float32(SCALE) / np.sqrt(np.einsum("ij,ij->i", moved, moved))[:, None]
@@ -222,14 +227,14 @@ def _along_cosine(start: float, end: float, share: float) -> float:
 
 
 class _Network:
-    """The weights of a head in training, in one flat array that Adam updates at once.
+    """Weights of a head in training, in one flat array for Adam.
 
     Args:
         width: of the inputs.
         categories: outputs.
         hidden: units of the hidden layer.
         random: draws the first weights, uniform within ``1 / sqrt(inputs)`` as ``torch.nn.Linear`` does.
-        head: has the first weights instead; None draws them.
+        head: source of the first weights; None draws them.
     """
 
     def __init__(
@@ -254,7 +259,7 @@ class _Network:
         self._decays = [1.0, 1.0]  # products of Adam's two decays so far
 
     def descend(self, inputs: Matrix, labels: NDArray[np.int64], plan: HeadPlan, random: np.random.Generator) -> None:
-        """Find the slope of the smoothed cross-entropy of a batch; dropout is drawn anew."""
+        """Compute the gradient of a batch's smoothed cross-entropy, with dropout."""
         hidden, hidden_bias, direct, output, output_bias = self._weights
         rows, categories = len(inputs), len(output_bias)
         # A byte for each unit: its 256 values are fine enough, and four of them cost what one float does.
@@ -265,7 +270,7 @@ class _Network:
         active += hidden_bias
         kept *= active > 0
         active *= kept
-        excess = active @ output  # becomes the probabilities less what they should be
+        excess = active @ output  # becomes the probabilities minus their targets
         excess += inputs @ direct
         excess += output_bias
         excess -= excess.max(axis=1, keepdims=True)
@@ -284,12 +289,14 @@ class _Network:
         np.sum(back, axis=0, out=to_hidden_bias)
 
     def update(self, rate: float, first: float, decay: float, second: float = 0.999, epsilon: float = 1e-8) -> None:
-        """Take one step of AdamW (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101).
+        """Take one step of AdamW.
+
+        Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101.
 
         Args:
-            rate: of learning.
-            first: decay of the mean of the slopes.
-            decay: of the weights, as a share of ``rate``.
+            rate: learning rate.
+            first: decay of the mean of the gradients.
+            decay: weight decay, as a share of ``rate``.
             second: decay of the mean of their squares.
             epsilon: added to the root of the latter.
         """
@@ -318,7 +325,7 @@ class _Network:
             flat -= room
 
     def head(self) -> MlpHead:
-        """Return the head as it serves, with the scale of the inputs folded in."""
+        """Return the head for serving, with the scale of the inputs folded in."""
         hidden, hidden_bias, direct, output, output_bias = (part.copy() for part in self._weights)
         hidden *= np.float32(SCALE)
         direct *= np.float32(SCALE)

@@ -1,12 +1,11 @@
-"""Contrastive tuning of a sentence encoder on the labelled examples (extra "torch").
+"""Contrastive tuning of an encoder on labelled examples (extra "torch").
 
 Supervised contrastive loss: Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, equation 2. A broad
 category is not one point on the sphere, so its examples are pulled together only within clusters of the untuned
-vectors, and pushed away only from the other categories; clusters of one category leave each other alone.
+vectors, and pushed away only from the other categories; clusters of one category are not pushed apart.
 
-The tuned weights are then averaged with the old ones: what the encoder knew of everything else is what tells
-out-of-scope queries apart, and tuning alone wears it off. Wortsman et al., "Robust fine-tuning of zero-shot models",
-CVPR 2022.
+The tuned weights are then averaged with the old ones: tuning alone wears off the encoder's general knowledge, which
+separates out-of-scope queries. Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ if TYPE_CHECKING:
 
 
 PART = 24
-"""Texts that go through the encoder together in a step."""
+"""Texts per forward pass of the encoder within a step."""
 
 
 @dataclass(frozen=True, slots=True)
 class TuningPlan:
-    """How an encoder is tuned.
+    """Hyperparameters of contrastive tuning.
 
     Attributes:
         steps: optimizer steps; None takes three passes over the examples, within 150 and 420.
@@ -59,7 +58,7 @@ class TuningPlan:
     seed: int = 0
 
     def steps_for(self, examples: int) -> int:
-        """The number of steps for so many examples."""
+        """Return the number of steps for a number of examples."""
         return self.steps if self.steps is not None else int(np.clip(3 * examples / (2 * self.groups), 150, 420))
 
 
@@ -71,7 +70,7 @@ def tune_encoder(
     plan: TuningPlan,
     progress: StepProgress = lambda done, total: None,
 ) -> SentenceTransformer:
-    """A tuned copy of ``model``.
+    """Return a tuned copy of ``model``.
 
     Args:
         model: the encoder; it is left as it is.
@@ -117,7 +116,10 @@ def tune_encoder(
 
 
 def _average(tuned: SentenceTransformer, model: SentenceTransformer, share: float) -> None:
-    """Move every weight of ``tuned`` back towards ``model``'s; ``share`` 1 leaves it as it is."""
+    """Move every weight of ``tuned`` back towards ``model``'s.
+
+    ``share`` 1 leaves it as it is.
+    """
     import torch
 
     with torch.no_grad():
@@ -126,7 +128,10 @@ def _average(tuned: SentenceTransformer, model: SentenceTransformer, share: floa
 
 
 def fine_groups(vectors: Matrix, labels: NDArray[np.int64], cluster_size: int, seed: int) -> list[NDArray[np.int64]]:
-    """Rows of each cluster within a category; a category has one cluster per ``cluster_size`` examples."""
+    """Return the rows of each cluster within a category.
+
+    A category has one cluster per ``cluster_size`` examples.
+    """
     groups: list[NDArray[np.int64]] = []
     for category in range(int(labels.max()) + 1):
         rows = np.flatnonzero(labels == category)
@@ -140,7 +145,9 @@ def fine_groups(vectors: Matrix, labels: NDArray[np.int64], cluster_size: int, s
 def contrastive_loss(
     embedded: torch.Tensor, fine: NDArray[np.int64], category: NDArray[np.int64], temperature: float
 ) -> torch.Tensor:
-    """Mean over anchors of ``-log`` of the share of their positives among positives and negatives.
+    """Return the supervised contrastive loss, a mean over anchors.
+
+    It is ``-log`` of the share of an anchor's positives among positives and negatives.
 
     Args:
         embedded: ``(n, d)`` unit rows.
@@ -166,7 +173,10 @@ def _pair(members: NDArray[np.int64], random: np.random.Generator) -> NDArray[np
 
 
 def _embed(model: SentenceTransformer, texts: list[str], max_tokens: int) -> torch.Tensor:
-    """Unit vectors in the order of ``texts``, computed in parts of similar length: padding is half of the work else."""
+    """Return unit vectors in the order of ``texts``.
+
+    They are computed in batches of similar length, as padding would be half of the work.
+    """
     import torch
 
     tokenize: Any = model.tokenizer

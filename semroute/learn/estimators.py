@@ -1,4 +1,7 @@
-"""Gradient boosting (Friedman, "Stochastic gradient boosting", 2002), a sequence of small trees for each model."""
+"""Estimators of answer quality from a query: trees, ridge, clusters, k-NN.
+
+Gradient boosting is that of Friedman, "Stochastic gradient boosting", 2002: a sequence of small trees for each model.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +31,14 @@ from semroute.predictors.quality_heads import (
 from semroute.predictors.query_features import QueryInputs
 from semroute.types import Matrix
 
-# From trees that scikit-learn has grown to the arrays of a head.
+# Conversion of scikit-learn's trees to the arrays of a head.
 
 
 class TreeEnsembleBuilder:
-    """Gathers trees.
+    """Builder of a tree head from trees of scikit-learn.
 
     Args:
-        models: how many models a leaf speaks of.
+        models: number of models that the head predicts.
     """
 
     def __init__(self, models: int) -> None:
@@ -46,7 +49,10 @@ class TreeEnsembleBuilder:
         self._nodes = 0
 
     def add(self, tree: Any, models: NDArray[np.int64], factor: float) -> None:
-        """Add a tree of scikit-learn (``tree_``) that predicts some of the models; its values are times ``factor``."""
+        """Add a tree of scikit-learn (``tree_``) that predicts some models.
+
+        Its values are multiplied by ``factor``.
+        """
         is_leaf = tree.children_left == -1
         own = np.arange(tree.node_count)
         for name, values in (
@@ -63,7 +69,7 @@ class TreeEnsembleBuilder:
         self._nodes += tree.node_count
 
     def head(self, directions: Matrix, bias: NDArray[np.float64]) -> TreesHead:
-        """The head of all trees."""
+        """Return the head of all trees."""
         whole = {name: np.concatenate(parts) for name, parts in self._parts.items()}
         return TreesHead(
             directions=directions,
@@ -78,7 +84,10 @@ class TreeEnsembleBuilder:
 
 
 def main_directions(inputs: QueryInputs, count: int, seed: int) -> Matrix:
-    """``(d, count)`` principal directions of the vectors, at most as many as there are rows and dimensions."""
+    """Return ``(d, count)`` principal directions of the vectors.
+
+    At most as many as there are rows and dimensions.
+    """
     decomposition = require("sklearn.decomposition", what="training a classifier", extra="build")
     count = min(count, *inputs.vectors.shape)
     found = decomposition.PCA(count, svd_solver="randomized", random_state=seed).fit(inputs.vectors)
@@ -86,42 +95,45 @@ def main_directions(inputs: QueryInputs, count: int, seed: int) -> Matrix:
 
 
 def _down(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The greatest float32 that is not above: for a float32 x, ``x <= threshold`` stays what it is."""
+    """Round thresholds down to float32.
+
+    For a float32 x, ``x <= threshold`` is unchanged.
+    """
     near = threshold.astype(np.float32)
     return np.where(near.astype(np.float64) > threshold, np.nextafter(near, np.float32(-np.inf)), near)
 
 
-# What trains a head, by the conventions of scikit-learn: the constructor stores, ``fit`` returns self, ``head_`` is
-# what came of it.
+# Estimators follow the conventions of scikit-learn: the constructor stores, ``fit`` returns self, ``head_`` is the
+# result.
 
 Known = NDArray[np.float64]
-"""``(n, m)`` quality, NaN where it is not known; each model is known somewhere."""
+"""``(n, m)`` quality, NaN where it is not known; each model is known in some row."""
 
 
 class Estimator(Protocol):
-    """Trains one head."""
+    """Trainer of one head."""
 
     @property
     def head_(self) -> QueryHead:
-        """What was trained last."""
+        """Return the head of the last fit."""
         ...
 
     def fit(self, inputs: QueryInputs, quality: Known) -> Self:
-        """Train on ``n`` queries and the ``(n, m)`` quality of the answers to them."""
+        """Train on ``n`` queries and the ``(n, m)`` quality of their answers."""
         ...
 
 
 def out_of_fold(
     make: Estimator, inputs: QueryInputs, quality: Known, train: NDArray[np.int64], test: NDArray[np.int64]
 ) -> Quality:
-    """``(len(test), m)`` predictions by what was fitted on other rows."""
+    """Return ``(len(test), m)`` out-of-fold predictions."""
     return make.fit(inputs.take(train), quality[train]).head_.predict(inputs.take(test))
 
 
 def group_by_missingness(quality: Known) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Columns that are known in the same rows, with these rows: they can be fitted at once.
+    """Group the columns that are known in the same rows, to fit them at once.
 
-    In complete outcomes these are all models; a model that joined later stands alone.
+    Yields columns and their rows. In complete outcomes all models are one group; a model that joined later is alone.
     """
     known = np.isfinite(quality)
     patterns, group = np.unique(known.T, axis=0, return_inverse=True)
@@ -130,16 +142,16 @@ def group_by_missingness(quality: Known) -> Iterator[tuple[NDArray[np.int64], ND
 
 
 class BoostingEstimator:
-    """Boosted regression of each model's quality on its own.
+    """Gradient-boosted regression of each model's quality.
 
     Args:
-        trees: of each model.
-        rate: what each tree counts.
+        trees: per model.
+        rate: learning rate (shrinkage) of each tree.
         depth: of a tree.
-        leaf: least rows of a leaf.
-        columns: that a split chooses from.
-        directions: main directions of vectors.
-        seed: of all that is drawn.
+        leaf: minimum rows of a leaf.
+        columns: number of candidate columns of a split.
+        directions: principal directions of the vectors.
+        seed: of all random draws.
     """
 
     def __init__(
@@ -161,13 +173,13 @@ class BoostingEstimator:
         self.seed = seed
 
     def fit(self, inputs: QueryInputs, quality: Known) -> Self:
-        """Train on ``n`` queries and the ``(n, m)`` quality of the answers to them."""
+        """Train on ``n`` queries and the ``(n, m)`` quality of their answers."""
         ensemble = require("sklearn.ensemble", what="training a classifier", extra="build")
         joblib = require("joblib", what="training a classifier", extra="build")
         directions = main_directions(inputs, self.directions, self.seed)
         columns = tree_columns(inputs, directions)
         bias = np.nanmean(quality, axis=0)
-        # Growing a tree holds no lock of Python's, so that threads are enough.
+        # Growing a tree releases Python's lock (GIL), so threads are enough.
         grow = joblib.delayed(self._grown)
         found = joblib.Parallel(n_jobs=-1, prefer="threads")(
             grow(ensemble, columns, known - mean) for known, mean in zip(quality.T, bias, strict=True)
@@ -180,7 +192,7 @@ class BoostingEstimator:
         return self
 
     def _grown(self, ensemble: Any, columns: Matrix, target: NDArray[np.float64]) -> list[Any]:
-        """The trees of one model, on the rows where it is known."""
+        """Return the trees of one model, on the rows where it is known."""
         rows = np.flatnonzero(np.isfinite(target))
         boosting = ensemble.GradientBoostingRegressor(
             n_estimators=self.trees, learning_rate=self.rate, max_depth=self.depth, min_samples_leaf=self.leaf,
@@ -189,16 +201,16 @@ class BoostingEstimator:
         return list(boosting.fit(columns[rows], target[rows]).estimators_[:, 0])
 
 
-# Tables of quality by cluster, over k-means in FAISS.
+# Tables of mean quality by cluster, over k-means in FAISS.
 
 
 class ClusterEstimator:
-    """Several tables, each over clusters that were begun elsewhere.
+    """Tables of mean quality by cluster, each with its own k-means seed.
 
     Args:
-        tables: how many.
+        tables: number of tables.
         rows_per_cluster: training rows for each cluster.
-        most: clusters of a table.
+        most: maximum clusters of a table.
         prior: rows of the overall mean that each cluster's mean is mixed with.
         seed: of the first table; the others take the numbers after it.
     """
@@ -213,7 +225,7 @@ class ClusterEstimator:
         self.seed = seed
 
     def fit(self, inputs: QueryInputs, quality: Known) -> Self:
-        """Train on ``n`` queries and the ``(n, m)`` quality of the answers to them."""
+        """Train on ``n`` queries and the ``(n, m)`` quality of their answers."""
         count = int(np.clip(len(inputs) // self.rows_per_cluster, 1, self.most))
         overall = np.nanmean(quality, axis=0)
         centroids, tables = [], []
@@ -228,7 +240,7 @@ class ClusterEstimator:
 
 
 def _centroids(inputs: QueryInputs, count: int, seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    # Spherical, as vectors are compared by cosine; FAISS warns of clusters with few points, and those are mixed.
+    # Spherical, as vectors are compared by cosine; FAISS warns of clusters with few points, which the prior handles.
     clusters = faiss.Kmeans(
         inputs.vectors.shape[1], count, niter=15, seed=seed, spherical=True, min_points_per_centroid=1
     )
@@ -236,18 +248,20 @@ def _centroids(inputs: QueryInputs, count: int, seed: int) -> np.ndarray[tuple[i
     return np.asarray(clusters.centroids, np.float32).reshape(count, -1)
 
 
-# A forest of extremely randomised trees (Geurts et al., Machine Learning 63, 2006).
+# Forest of extremely randomised trees (Geurts et al., Machine Learning 63, 2006).
 
 
 class ForestEstimator:
-    """Trees that predict all models at once, over features and the main directions of vectors.
+    """Forest that predicts all models at once, from features and vectors.
+
+    The vectors enter by their principal directions.
 
     Args:
-        trees: how many.
-        leaf: least rows of a leaf.
-        directions: main directions of vectors.
-        share: of the columns that a split chooses from.
-        seed: of all that is drawn.
+        trees: number of trees.
+        leaf: minimum rows of a leaf.
+        directions: principal directions of the vectors.
+        share: of the columns that are candidates of a split.
+        seed: of all random draws.
     """
 
     def __init__(
@@ -260,7 +274,7 @@ class ForestEstimator:
         self.seed = seed
 
     def fit(self, inputs: QueryInputs, quality: Known) -> Self:
-        """Train on ``n`` queries and the ``(n, m)`` quality of the answers to them."""
+        """Train on ``n`` queries and the ``(n, m)`` quality of their answers."""
         ensemble = require("sklearn.ensemble", what="training a classifier", extra="build")
         directions = main_directions(inputs, self.directions, self.seed)
         columns = tree_columns(inputs, directions)
@@ -281,12 +295,14 @@ class ForestEstimator:
 # Ridge regression over vector and features.
 
 LEAST = 5
-"""Rows below which a model has its mean in place of a line."""
+"""Rows below which a model gets its mean in place of a regression."""
 PENALTIES = (300.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0)
 
 
 class LinearEstimator:
-    """Ridge regression of each model's quality; the penalty by generalised cross-validation (scikit-learn's RidgeCV).
+    """Ridge regression of each model's quality.
+
+    The penalty is chosen by generalised cross-validation (scikit-learn's RidgeCV).
 
     Args:
         penalties: L2 penalties to choose from.
@@ -296,7 +312,7 @@ class LinearEstimator:
         self.penalties = penalties
 
     def fit(self, inputs: QueryInputs, quality: Known) -> Self:
-        """Train on ``n`` queries and the ``(n, m)`` quality of the answers to them."""
+        """Train on ``n`` queries and the ``(n, m)`` quality of their answers."""
         linear = require("sklearn.linear_model", what="training a classifier", extra="build")
         features = inputs.features.astype(np.float64)
         mean, deviation = features.mean(axis=0), features.std(axis=0)
@@ -314,15 +330,15 @@ class LinearEstimator:
         return self
 
 
-# Nearest neighbours: nothing is fitted, the rows are kept.
+# Nearest neighbours: nothing is fitted, the rows are stored.
 
 
 class NeighbourEstimator:
-    """k nearest neighbours by cosine.
+    """k-nearest-neighbour regression by cosine.
 
     Args:
-        k: neighbours that count.
-        most: rows that are kept, drawn at random where there are more.
+        k: number of neighbours.
+        most: maximum rows stored, drawn at random where there are more.
         seed: of the draw.
     """
 
@@ -332,7 +348,7 @@ class NeighbourEstimator:
         self.seed = seed
 
     def fit(self, inputs: QueryInputs, quality: Known) -> Self:
-        """Train on ``n`` queries and the ``(n, m)`` quality of the answers to them."""
+        """Train on ``n`` queries and the ``(n, m)`` quality of their answers."""
         rows = np.sort(np.random.default_rng(self.seed).permutation(len(inputs))[: self.most])
         self.head_ = NeighbourHead(
             inputs.vectors[rows].astype(np.float16),
@@ -343,22 +359,22 @@ class NeighbourEstimator:
         return self
 
 
-# The rows that a classifier of queries is trained on.
+# Training rows of a classifier of queries.
 
 LEAST_QUERIES = 50
-"""Queries below which nothing is trained."""
+"""Minimum number of queries to train on."""
 LEAST_KNOWN = 30
-"""Answers of a model below which it is not trained on."""
+"""Minimum number of known answers of a model to train on."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
-    """What is trained on.
+    """Training data of a classifier of queries.
 
     Attributes:
         queries: ``n`` texts.
         inputs: their vectors and features.
-        quality: ``(n, m)``, NaN where it is not known; every row and every model is known somewhere.
+        quality: ``(n, m)``, NaN where it is not known; every row and every model has a known cell.
         models: ``m`` names.
     """
 
@@ -371,17 +387,20 @@ class TrainingRows:
     def of(
         cls, queries: Sequence[str], vectors: Matrix, quality: Known, models: tuple[str, ...], categories: Matrix
     ) -> TrainingRows:
-        """The rows of ``n`` texts and their ``(n, d)`` unit vectors; ``categories`` as of :class:`Setting`."""
+        """Create the rows from ``n`` texts and their ``(n, d)`` unit vectors.
+
+        ``categories`` is as of :class:`Setting`.
+        """
         return cls(queries, QueryInputs.of(queries, vectors, categories), quality, models)
 
 
 @dataclass(frozen=True, slots=True)
 class Usable:
-    """Which rows can be trained on.
+    """Selection of the rows that can be trained on.
 
     Attributes:
         rows: their numbers in the table.
-        left_out: rows that were left out: those that know no quality, and those beyond the most.
+        left_out: number of rows left out: without known quality, or beyond the maximum.
     """
 
     rows: NDArray[np.int64]
@@ -389,10 +408,10 @@ class Usable:
 
 
 def usable_rows(table: OutcomeTable, *, most: int, seed: int) -> Usable:
-    """The rows that know the quality of a model; a sample of them where there are more than ``most``.
+    """Select the rows with known quality, sampled down to ``most``.
 
     Raises:
-        InputError: too few, or a model with too few answers, or nobody has judged them.
+        InputError: there are too few, a model has too few answers, or no answer was judged.
     """
     check_judged(table)
     known = np.isfinite(table.quality)

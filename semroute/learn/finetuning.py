@@ -1,4 +1,7 @@
-"""A sentence encoder with a line for each model on top: as a torch module, and as the int8 graph that serves."""
+"""Fine-tune a sentence encoder to predict answer quality, and export it.
+
+The encoder gets a linear layer per model on top. It is a torch module in training and an int8 ONNX graph in service.
+"""
 
 from __future__ import annotations
 
@@ -38,19 +41,19 @@ if TYPE_CHECKING:
 
 WHAT = "tuning an encoder"
 FURTHEST = 0.05
-"""Mean difference of predictions beyond which an export has failed; int8 costs about 0.005."""
+"""Mean difference of predictions from which an export has failed; int8 costs about 0.005."""
 
 PART = 32
 
 
 class QualityModel:
-    """From token ids to a logit of each model's quality; to be trained.
+    """Trainable model from token ids to a quality logit of each model.
 
     Args:
-        backbone: a sentence-transformers model, its name or folder; a plain transformer gets mean pooling. It is left
-            as it is.
+        backbone: a sentence-transformers model, its name or folder; a plain transformer gets mean pooling. It is not
+            changed.
         prior: ``(m,)`` quality to start from, in 0..1.
-        max_tokens: of a text; a backbone that takes fewer keeps its own limit.
+        max_tokens: of a text; a backbone with a lower limit keeps its own.
         folder: for the tokenizer's file and the export.
 
     Attributes:
@@ -77,17 +80,17 @@ class QualityModel:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         save_tokenizer(sentence, self._tokenizer_path)
-        # The very tokens that will be seen in service.
+        # Tokenised exactly as in service.
         self.tokens = Tokens(self._tokenizer_path, self.max_tokens)
 
     @property
     def transformer(self) -> Any:
-        """The transformer itself, without pooling and lines."""
+        """Return the transformer alone, without pooling and linear layers."""
         pipeline: Any = self.module.pipeline
         return pipeline[0].auto_model
 
     def logits(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
-        """``(n, m)`` for the tokens of ``n`` texts."""
+        """Return ``(n, m)`` logits for the tokens of ``n`` texts."""
         import torch
 
         input_ids, mask = padded(ids)
@@ -95,7 +98,7 @@ class QualityModel:
         return found
 
     def predict(self, queries: Sequence[str]) -> Quality:
-        """``(n, m)`` predicted quality, in fp32."""
+        """Return ``(n, m)`` predicted quality, in fp32."""
         import torch
 
         self.module.eval()
@@ -110,10 +113,10 @@ class QualityModel:
         return whole
 
     def export(self, probes: Sequence[str]) -> TunedHead:
-        """The int8 graph, held against this model on some queries.
+        """Export the int8 graph, compared with this model on probe queries.
 
         Raises:
-            EncoderError: the graph says something else.
+            EncoderError: the predictions of the graph differ too much.
         """
         onnx = require("onnx", what=WHAT, extra="torch")
         graph = traced(_serving(self.module), output="quality", name=self.name)
@@ -143,7 +146,8 @@ def _module(sentence: SentenceTransformer, width: int, prior: NDArray[np.float64
             parts: list[Any] = [part for part in copy.deepcopy(sentence) if type(part).__name__ != "Normalize"]
             self.pipeline = torch.nn.Sequential(*parts).to("cpu").float()
             self.lines = torch.nn.Linear(width, len(prior))
-            # What is predicted at first is the prior: no large step is taken away from what the backbone knows.
+            # The first predictions are the prior: no large step is spent on it, which would damage what the backbone
+            # has learnt.
             torch.nn.init.zeros_(self.lines.weight)
             sure = np.clip(prior, 0.01, 0.99)
             self.lines.bias.data = torch.tensor(np.log(sure / (1.0 - sure)), dtype=torch.float32)
@@ -157,7 +161,7 @@ def _module(sentence: SentenceTransformer, width: int, prior: NDArray[np.float64
 
 
 def _serving(module: Any) -> Any:
-    """A copy that ends in probabilities, ready to be traced."""
+    """Return a copy that ends in probabilities, ready to be traced."""
     import torch
 
     class Probabilities(torch.nn.Module):
@@ -172,29 +176,28 @@ def _serving(module: Any) -> Any:
     return Probabilities().eval()
 
 
-# Tuning of a whole encoder to predict quality (extra "torch").
+# Fine-tuning of a whole encoder to predict quality (extra "torch").
 #
-# Devlin et al., "BERT", NAACL 2019: every weight follows a line on top of the pooled output for a few passes. The loss
-# is
-# the cross entropy of each model's quality, which may lie between 0 and 1, over the models that are known.
+# Devlin et al., "BERT", NAACL 2019: all weights are tuned with a linear layer on top of the pooled output for a few
+# epochs. The loss is the cross entropy of each model's quality, which may lie between 0 and 1, over the known models.
 
 PROBES = 64
-"""Queries on which the exported graph is held against the model."""
+"""Queries on which the exported graph is compared with the model."""
 
 WINDOW = 16
-"""Batches that are sorted by length together: little padding, and still other batches in every pass."""
+"""Batches that are sorted by length together: little padding, yet different batches in every epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class FineTuning:
-    """How an encoder is tuned.
+    """Hyperparameters of fine-tuning.
 
     Attributes:
         epochs: passes over the rows.
         batch: rows of a step.
         rate: peak learning rate of the encoder at a width of 384, after a warm-up over a tenth of the steps, falling
             linearly to 0. A wider encoder takes less, in proportion (Yang et al., "Tensor Programs V", 2022).
-        line_rate: that of the lines on top.
+        line_rate: learning rate of the linear layers on top.
         max_tokens: longer queries keep head and tail, here and in service.
         seed: of batches and dropout.
     """
@@ -215,13 +218,13 @@ def fine_tune(
     plan: FineTuning | None = None,
     progress: StepProgress = lambda done, total: None,
 ) -> TunedHead:
-    """A head that is a tuned copy of ``backbone``, int8.
+    """Fine-tune an int8 copy of ``backbone`` as a head.
 
     Args:
         backbone: a sentence-transformers model, its name or folder.
         queries: ``n`` texts to tune on.
         quality: ``(n, m)``, NaN where it is not known.
-        folder: for the files of the head, which must stay there as long as it is used.
+        folder: for the files of the head, which must stay as long as it is used.
         plan: the settings.
         progress: called after each step with the steps done and their total.
 
@@ -233,7 +236,7 @@ def fine_tune(
     plan = plan or FineTuning()
     known = np.isfinite(quality)
     counts = known.sum(axis=0)
-    # A model of which nothing is known here starts, and stays, in the middle.
+    # A model without known quality here starts, and stays, in the middle.
     prior = np.where(counts > 0, np.where(known, quality, 0.0).sum(axis=0) / np.maximum(counts, 1), 0.5)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
@@ -282,7 +285,10 @@ def _loss(logits: Any, quality: Known) -> Any:
 
 
 def _batches(lengths: Sequence[int], plan: FineTuning) -> Iterator[NDArray[np.int64]]:
-    """Row numbers of each step: every row once a pass, rows of similar length together."""
+    """Yield the row numbers of each step.
+
+    Every row comes once an epoch, and rows of similar length are together.
+    """
     random = np.random.default_rng(plan.seed)
     length = np.asarray(lengths)
     for _ in range(plan.epochs):
@@ -297,34 +303,36 @@ def _batches(lengths: Sequence[int], plan: FineTuning) -> Iterator[NDArray[np.in
 
 
 def _half() -> AbstractContextManager[Any]:
-    """bfloat16 in matrix products where the processor computes with it, twice as fast; weights stay float32."""
+    """Use bfloat16 matrix products where the processor supports them.
+
+    They are twice as fast; weights stay float32.
+    """
     import torch
 
-    # Older releases of torch do not tell.
+    # Older releases of torch have no such query.
     features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     if features.get("avx512_bf16") or features.get("amx_bf16"):
         return torch.autocast("cpu", dtype=torch.bfloat16)
     return nullcontext()
 
 
-# An encoder tuned on a part of the rows, so that the rest can judge it.
+# An encoder tuned on a part of the rows, so that the rest can validate it.
 #
-# To leave rows out in turn, as for the other heads, would tune it once more for each part; a fifth of the rows is
-# enough
-# to weigh it against them, and what was judged is what serves.
+# Cross-validation, as for the other heads, would tune it once more for each fold; a fifth of the rows is enough to
+# weigh it against them, and the head that was validated is the one that serves.
 
 PARTS = 5
-"""One of so many parts of the rows is left out."""
+"""Number of folds, one of which is left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class TunedPart:
-    """A tuned encoder, and the rows that it has not seen.
+    """A tuned encoder with its predictions for the rows left out of tuning.
 
     Attributes:
-        head: as it serves.
+        head: for serving.
         judged: ``(k,)`` numbers of the rows that were left out.
-        predicted: ``(k, m)`` what the head says of them.
+        predicted: ``(k, m)`` predictions of the head for them.
     """
 
     head: TunedHead
@@ -339,18 +347,18 @@ def tune_part(
     plan: FineTuning | None = None,
     progress: StepProgress = lambda done, total: None,
 ) -> TunedPart:
-    """Tune on four fifths of the rows; what says the same as a left-out row is left out too.
+    """Tune on four fifths of the rows, without duplicates of left-out rows.
 
     Args:
         backbone: a sentence-transformers model, its name or folder.
         rows: all of them.
-        folder: for the files of the head, which must stay there as long as it is used.
+        folder: for the files of the head, which must stay as long as it is used.
         plan: the settings.
         progress: called after each step with the steps done and their total.
 
     Raises:
         EncoderError: no such backbone, or one that cannot be exported faithfully.
-        InputError: too few different queries.
+        InputError: too few distinct queries.
         MissingExtraError: the extra "torch" is not installed.
     """
     plan = plan or FineTuning()

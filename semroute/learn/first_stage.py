@@ -1,7 +1,8 @@
-"""A first stage for an index: fitted like the index itself, with the lowest bar at which it does no harm.
+"""Fit a first stage for an index, with the lowest harmless acceptance bar.
 
-The bar is chosen on queries that neither stage was fitted on. Where out-of-scope queries are among them they bound what
-may slip past; where there are none, the least sure fifth, in which such queries would lie, is left to the second stage.
+The stage is fitted like the index itself, and the bar is chosen on queries that neither stage was fitted on.
+Out-of-scope queries among them limit wrong acceptances; without any, the least confident fifth, in which such queries
+would lie, is left to the second stage.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from semroute.types.progress import Progress
 from semroute.types.protocols import Doubles
 
 LEAST_ANSWERED = 0.2
-"""Share of the in-scope queries that a first stage must answer to be worth its place."""
+"""Minimum share of the in-scope queries that a useful first stage answers."""
 MOST_ANSWERED = 0.8
-"""Share that it may answer where no out-of-scope query tells what slips past it."""
+"""Maximum share that it may answer without out-of-scope queries to measure wrong acceptances."""
 ALLOWED_SLIPS = 0.01
 """Share of the out-of-scope queries that it may accept although the second stage rejects them."""
 
@@ -36,7 +37,7 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class ValidationRows:
-    """Labelled queries from outside the examples, and what their thresholds will aim at.
+    """Labelled queries outside the examples, and the target of thresholds.
 
     ``labels`` are ``(n,)`` category numbers, :data:`~semroute.evaluate.routing.OUT_OF_SCOPE` for none.
     """
@@ -48,12 +49,12 @@ class ValidationRows:
 
 @dataclass(frozen=True, slots=True)
 class FirstStagePlan:
-    """What a first stage is made of.
+    """Encoder and validation data of a first stage.
 
     Attributes:
         encoder: the cheap encoder.
-        rows: what the bar is chosen on; None takes the held-out examples.
-        floor: the bar does not go below it: one that was chosen against out-of-scope queries, which are gone since.
+        rows: queries to choose the bar on; None takes the held-out examples.
+        floor: minimum of the bar, from an earlier choice against out-of-scope queries that are no longer available.
             None sets no such limit.
     """
 
@@ -68,8 +69,8 @@ class FirstStageFit:
 
     Attributes:
         stage: None where it does not pay.
-        index: the index's own fit; its calibration is now that of the queries that are left to it.
-        report: what the bar was chosen on and what it does there (JSON-ready).
+        index: the index's own fit, with the calibration refitted on the queries that are left to it.
+        report: rows that the bar was chosen on, and its effect there (JSON-ready).
         floor: the lowest bar that later choices without out-of-scope queries are allowed; None sets no limit.
     """
 
@@ -94,21 +95,21 @@ def fit_first_stage(
     seed: int = 0,
     progress: Progress = lambda step, done, total: None,
 ) -> FirstStageFit:
-    """Fit a first stage beside an index's own encoder, and choose its bar.
+    """Fit a first stage and choose its bar.
 
     Args:
-        plan: its encoder, and what the bar is chosen on.
+        plan: its encoder, and the rows to choose the bar on.
         texts: the examples.
         labels: ``(n,)`` their categories.
         index: the index's own fit on them.
-        encoder: the index's own; it is asked only for the rows of ``plan``.
+        encoder: the index's own; it embeds only the rows of ``plan``.
         thresholds: ``(categories,)`` minimum scores of the index.
-        pinned: ``(categories,)`` which of them stay whatever the rows of ``plan`` say.
+        pinned: ``(categories,)`` True for thresholds that stay whatever the rows of ``plan``.
         groups: ``(n,)`` the groups of examples that ``index`` was fitted with.
         head: whether validation may choose a head for it.
-        splits: what was held out for ``index``, its ``plan``.
+        splits: the splits held out for ``index``, its ``plan``.
         seed: of everything drawn, the same as for ``index``.
-        progress: called with a step's name, what is done and the total.
+        progress: called with a step's name, the number done and the total.
     """
     vectors = plan.encoder.encode(texts)
     own = fit(vectors, labels, groups=groups, head=head, plan=splits, seed=seed, progress=progress)
@@ -139,13 +140,15 @@ def fit_first_stage(
 
 
 def lowest_bar(both: BothScores, labels: Labels, thresholds: Doubles, floor: float | None = None) -> float:
-    """The lowest bar with which both stages together are as often right in scope as the second alone.
+    """Return the lowest bar at which two stages are as accurate as the second.
+
+    In-scope accuracy of both stages together is compared with that of the second alone.
 
     Args:
         both: scores of ``n`` labelled queries that neither stage was fitted on.
         labels: ``(n,)`` category numbers, :data:`~semroute.evaluate.routing.OUT_OF_SCOPE` for none.
         thresholds: ``(categories,)`` minimum scores.
-        floor: the bar is not below it; None leaves that to the queries.
+        floor: minimum of the bar; None sets none.
 
     Returns:
         The bar; infinite where none is harmless.
@@ -162,14 +165,14 @@ def lowest_bar(both: BothScores, labels: Labels, thresholds: Doubles, floor: flo
         floor = _least(slipping, int(ALLOWED_SLIPS * np.count_nonzero(~inside)))
     elif floor is None:
         floor = float(ranked[max(0, int(MOST_ANSWERED * len(ranked)) - 1)])
-    # A bar lets all queries of its sureness in: only the last of equal ones can be where it lies.
+    # A bar lets in all queries of equal margin score: only the last of equal ones can be its position.
     last = np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)]
     harmless = np.flatnonzero(last & (balance >= 0) & (ranked >= floor) & np.isfinite(ranked))
     return float(ranked[harmless[-1]]) if len(harmless) else math.inf
 
 
 def _least(slipping: Doubles, allowed: int) -> float:
-    """The lowest bar that no more than ``allowed`` of these reach."""
+    """Return the lowest bar that no more than ``allowed`` of these reach."""
     ranked = np.sort(slipping)[::-1]
     return float(np.nextafter(ranked[allowed], np.inf)) if len(ranked) > allowed else -math.inf
 

@@ -1,4 +1,4 @@
-"""From vectors and labels to everything that scores a query."""
+"""Fit the scorer of an index by validation: prototypes, head, calibration."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ from semroute.types.progress import Progress
 # Prototypes of each category: spherical k-means within the category.
 
 PER_PROTOTYPE = 3
-"""A category gets no more prototypes than one per so many examples."""
+"""Minimum number of examples per prototype of a category."""
 
 
 def spherical_kmeans(vectors: Matrix, count: int, *, seed: int) -> Matrix:
-    """``count`` unit centroids of unit ``vectors`` ``(n, d)``, by k-means under the cosine.
+    """Return ``count`` unit centroids of unit ``vectors`` ``(n, d)``.
 
-    Dhillon and Modha, "Concept decompositions for large sparse text data using clustering", Machine Learning, 2001.
+    They are those of k-means under the cosine: Dhillon and Modha, "Concept decompositions for large sparse text data
+    using clustering", Machine Learning, 2001.
     """
     count = min(count, len(vectors))
     if count == 1:
@@ -50,10 +51,10 @@ def spherical_kmeans(vectors: Matrix, count: int, *, seed: int) -> Matrix:
 def category_prototypes(
     vectors: Matrix, labels: NDArray[np.int64], per_category: int, *, seed: int
 ) -> tuple[Matrix, list[int]]:
-    """Prototypes of all categories and how many each has, on the caller's thread alone.
+    """Fit the prototypes of all categories, on the caller's thread alone.
 
     A category has some hundred examples: a second thread costs more than it gains, and where other work keeps the cores
-    busy, those that wait for it awake cost forty times as much.
+    busy, threads that spin while they wait make it forty times slower.
 
     Args:
         vectors: ``(n, d)`` unit rows.
@@ -76,7 +77,10 @@ def category_prototypes(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep FAISS to the caller's thread; other threads keep their own setting."""
+    """Limit FAISS to the caller's thread.
+
+    Other threads keep their own setting.
+    """
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
@@ -90,7 +94,7 @@ def _unit(rows: Matrix) -> Matrix:
     return np.asarray(rows / np.where(norms == 0, 1, norms), dtype=np.float32)
 
 
-# Held-out scores: how a build knows what its choices are worth before it makes them on all examples.
+# Held-out scores: a build validates its choices before it fits them on all examples.
 
 FOLDS = 5
 ONE_SPLIT_FROM = 6_000
@@ -109,14 +113,16 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Scores of held-out groups of examples, by models that were fitted without them; a group has one row, its mean.
+    """Held-out scores by group of near-duplicate examples.
+
+    Each group is one row, the mean of its examples. The models were fitted without the held-out groups.
 
     Attributes:
         labels: ``(m,)`` true category of each held-out group.
         similarities: per number of prototypes, ``(m, categories)``.
         probabilities: ``(m, categories)`` of the head; None when no head is trained.
         groups: ``(m,)`` number of each held-out group.
-        head: a head that was trained beside the others, on all groups; None when no head is trained.
+        head: a head that was trained with the others, on all groups; None when no head is trained.
     """
 
     labels: NDArray[np.int64]
@@ -127,13 +133,14 @@ class HeldOut:
 
 
 def splits(labels: NDArray[np.int64], groups: NDArray[np.int64] | None = None, *, seed: int) -> list[Split]:
-    """Stratified folds; the only group of a category is never held out, since nothing else stands for it.
+    """Return stratified folds of groups.
 
-    Five folds, or one held-out fifth from :data:`ONE_SPLIT_FROM` groups on.
+    Five folds, or one held-out fifth from :data:`ONE_SPLIT_FROM` groups on. The only group of a category is never held
+    out, since nothing else represents it.
 
     Args:
         labels: ``(n,)`` category numbers from 0.
-        groups: ``(n,)`` group of each example, held out together; None takes every example for itself.
+        groups: ``(n,)`` group of each example, held out together; None makes each example its own group.
         seed: of the order.
     """
     random = np.random.default_rng(seed)
@@ -141,7 +148,7 @@ def splits(labels: NDArray[np.int64], groups: NDArray[np.int64] | None = None, *
     _, first, own = np.unique(groups, return_index=True, return_inverse=True)
     fold = np.full(len(first), -1, dtype=np.int64)
     for category in range(int(labels.max()) + 1):
-        # In the order of their first examples, so that without twins the folds are those of the examples.
+        # In the order of their first examples, so that without near-duplicates the folds are those of the examples.
         members = np.flatnonzero(labels[first] == category)
         members = random.permutation(members[np.argsort(first[members])])
         if len(members) > 1:
@@ -162,7 +169,9 @@ def held_out_scores(
     seed: int,
     progress: Progress = lambda step, done, total: None,
 ) -> HeldOut:
-    """Fit prototypes of every choice, and the head, on each split, and score what it held out.
+    """Fit prototypes and head on each split, and score its held-out rows.
+
+    Every number of prototypes is tried.
 
     The head of all examples is trained with those of the splits, so that no core waits for the last of them.
 
@@ -170,7 +179,7 @@ def held_out_scores(
         vectors: ``(n, d)`` unit rows.
         labels: ``(n,)`` category numbers from 0.
         plan: the splits.
-        groups: ``(n,)`` group of each example, which counts as one; None takes every example for itself.
+        groups: ``(n,)`` group of each example, which counts as one; None makes each example its own group.
         head: settings of the head, or None for none.
         seed: of k-means.
         progress: called with the splits done and their total.
@@ -215,7 +224,10 @@ def held_out_scores(
 
 
 def mean_by_group(scores: Matrix, groups: NDArray[np.int64]) -> Matrix:
-    """Mean scores of each group, in ascending order of the groups; those of its mean vector would be too high."""
+    """Return mean scores of each group, groups ascending.
+
+    The scores of a group's mean vector would be too high.
+    """
     _, own, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(sizes) == len(scores):
         return scores[np.argsort(own)]
@@ -229,35 +241,41 @@ def _first_of_each(labels: NDArray[np.int64], groups: NDArray[np.int64]) -> NDAr
 
 
 def prototype_choices(labels: NDArray[np.int64]) -> list[int]:
-    """Numbers of prototypes worth trying: those that the largest category can fill with three examples each."""
+    """Return the numbers of prototypes to try.
+
+    They are limited to three examples per prototype in the largest category.
+    """
     largest = int(np.bincount(labels).max())
     return [choice for choice in PROTOTYPE_CHOICES if choice == 1 or choice * 3 <= largest]
 
 
-# What validation chooses: prototypes per category, the share of the head, and the calibrations.
+# Chosen by validation: prototypes per category, the weight of the head, and the calibrations.
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-"""Shares of the head that are tried. Above a half the score says more about which category than about whether any."""
+"""Weights of the head to try. Above a half the score separates the categories better than it rejects queries."""
 
 FEWEST_FOR_CALIBRATION = 100
-"""In-scope queries below which a calibration that is there already is the better one."""
+"""In-scope queries below which an existing calibration is kept."""
 
 STRENGTH = 100.0
-"""Weight of the data beside the pull towards zero in a calibration."""
+"""Weight of the data against the regularisation of a calibration."""
 MOST_STEPS = 100
 
 USUAL_WEIGHT = 0.5
 USUAL_CLUSTER = 10
-"""Share of the head, and examples per prototype, that did well on the validation rows of CLINC150 with 10 and with 150
-categories alike."""
+"""Default weight of the head, and examples per prototype: both did well on the validation rows of CLINC150 with 10 and
+with 150 categories."""
 
 USUAL_ASK_BAR = 0.8
-"""Bar of a question beside a pasted text where nothing was held out, and the value that equals are drawn to."""
+"""Default bar of a question with a pasted text where nothing was held out, and the value that ties are resolved to."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringChoice:
-    """Prototypes per category, share of the head, and the held-out scores ``(m, categories)`` that they give."""
+    """Chosen prototypes per category and weight of the head.
+
+    ``scores`` are the held-out ones ``(m, categories)``.
+    """
 
     prototypes: int
     weight: float
@@ -265,10 +283,11 @@ class ScoringChoice:
 
 
 def choose(held: HeldOut, examples_per_category: float) -> ScoringChoice:
-    """The usual choice among those whose accuracy is within half a standard error of the best one's.
+    """Choose the nearly best settings that are nearest to the defaults.
 
-    Where several are alike, accuracy would leave it to chance, and the number of prototypes and the similarity's share
-    still matter for telling out-of-scope queries apart. The head gets no share only where it does harm.
+    Nearly best is an accuracy within half a standard error of the best one. Among these, accuracy would leave the
+    choice to chance, but the number of prototypes and the weight of the similarity still matter for separating
+    out-of-scope queries. The head gets no weight only where it does harm.
 
     Args:
         held: held-out scores of every number of prototypes, and of the head.
@@ -287,10 +306,10 @@ def choose(held: HeldOut, examples_per_category: float) -> ScoringChoice:
 
 
 def ask_bar(held: Matrix, labels: NDArray[np.int64], vague: Matrix) -> float:
-    """Choose the sureness from which a question decides in place of the text that was pasted beside it.
+    """Choose the margin score from which a question outranks the pasted text.
 
-    The bar is where the share of held-out examples that decide, rightly, is furthest above the share of questions that
-    say nothing of their own and would decide all the same.
+    The bar maximises the share of held-out examples that decide correctly minus the share of vague questions that would
+    decide as well.
 
     Args:
         held: ``(m, categories)`` held-out scores of examples.
@@ -315,9 +334,9 @@ def _scores(held: HeldOut, count: int, weight: float) -> Matrix:
 
 
 def calibrate(scores: Matrix, labels: NDArray[np.int64]) -> Calibration:
-    """Fit the probability that the best category is right, on scores of examples that the model did not see.
+    """Fit the probability that the best category is right, on held-out scores.
 
-    Targets are smoothed as Platt does, ``(n+ + 1) / (n+ + 2)`` and ``1 / (n- + 2)``, so that a set without a single
+    Targets are smoothed as in Platt, ``(n+ + 1) / (n+ + 2)`` and ``1 / (n- + 2)``, so that a set without a single
     mistake does not give certainty.
     """
     best, margin = best_and_margin(scores)
@@ -328,10 +347,10 @@ def calibrate(scores: Matrix, labels: NDArray[np.int64]) -> Calibration:
 
 
 def _logistic(inputs: NDArray[np.float64], target: NDArray[np.float64]) -> list[float]:
-    """Fit a logistic regression by Newton's method; the first column is that of the bias.
+    """Fit a logistic regression by Newton's method; column 0 is the bias.
 
-    Minimises ``STRENGTH * cross-entropy + |weights|² / 2``, the bias free, as scikit-learn does, whose import alone
-    takes longer than a small index.
+    Minimises ``STRENGTH * cross-entropy + |weights|² / 2``, the bias free, as scikit-learn does; the import of
+    scikit-learn alone takes longer than a small index.
     """
     free = np.ones(inputs.shape[1])
     free[0] = 0.0
@@ -361,22 +380,25 @@ def _logistic(inputs: NDArray[np.float64], target: NDArray[np.float64]) -> list[
 
 @dataclass(frozen=True, slots=True)
 class Calibrations:
-    """The calibration of each stage; ``first`` is None where the index has no first stage."""
+    """Calibration of each stage; ``first`` is None without a first stage."""
 
     first: Calibration | None
     second: Calibration
 
     def confidence(self, both: BothScores, answered: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """``(n,)`` confidence in the scores of the stage that answers; ``answered`` says where it is the first."""
+        """Return the ``(n,)`` confidence of the answering stage.
+
+        It is the first stage where ``answered`` is True.
+        """
         confidence = self.second.confidence(both.second)
         if self.first is None or both.first is None:
             return confidence
         return np.where(answered, self.first.confidence(both.first), confidence)
 
     def refitted(self, both: BothScores, labels: NDArray[np.int64], answered: NDArray[np.bool_]) -> Calibrations:
-        """Each fitted anew on the in-scope queries that its stage answers, where they are enough.
+        """Refit each on the in-scope queries that its stage answers, if enough.
 
-        What is left to the second stage is harder than queries at large: fitted on all, it would be too confident.
+        The queries left to the second stage are harder than average: fitted on all, it would be overconfident.
         """
         first, second = self.first, self.second
         if np.count_nonzero(~answered) >= FEWEST_FOR_CALIBRATION:
@@ -389,18 +411,21 @@ class Calibrations:
 UNVALIDATED_THRESHOLD = 0.4
 MANY_CATEGORIES = 100
 FEW_EXAMPLES = 10
-"""Categories from which on, and examples of the typical one below which, no head is trained: its time grows with the
-categories, and with 4 or 8 examples of each of the 150 intents of CLINC150 it cost a point of accuracy on test rows."""
+"""Number of categories from which, and examples of the typical one below which, no head is trained: its time grows with
+the categories, and with 4 or 8 examples of each of the 150 intents of CLINC150 it cost a point of accuracy on test
+rows."""
 
 UNVALIDATED_CALIBRATION = Calibration(bias=-3.0, score=6.0, margin=6.0)
-"""For indexes so small that no example can be held out: typical values of MiniLM on short questions."""
+"""Calibration of indexes too small to hold out examples: typical values of MiniLM on short questions."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOutScores:
-    """Held-out scores ``(m, categories)`` of the choice that was made, and the true categories ``(m,)``.
+    """Held-out scores ``(m, categories)`` and true categories ``(m,)``.
 
-    A row is a group of examples that say nearly the same.
+    The scores are those of the choice that was made.
+
+    A row is a group of near-duplicate examples.
     """
 
     scores: Matrix
@@ -409,10 +434,10 @@ class HeldOutScores:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A scorer with thresholds ``(categories,)`` and the report of how they came about (JSON-ready).
+    """Fitted scorer with thresholds ``(categories,)`` and JSON-ready report.
 
-    ``held`` is None where too few examples allowed to hold any out; its rows are those of the plan's splits in order,
-    whatever the vectors. ``groups`` names the group of examples that each of them stands for.
+    ``held`` is None where there are too few examples to hold any out; its rows are those of the plan's splits in order,
+    whatever the vectors. ``groups`` holds the group of examples that each of them represents.
     """
 
     scorer: Scorer
@@ -437,13 +462,13 @@ def fit(
     Args:
         vectors: ``(n, d)`` unit rows.
         labels: ``(n,)`` category numbers from 0, each present.
-        groups: ``(n,)`` the group of each example (:func:`~semroute.learn.near_twins.near_twins`): held out as one,
-            and of one weight. None takes every example for itself.
-        head: whether a head may be used; validation may still give it no share.
-        plan: what to hold out; None splits by :func:`~semroute.learn.fit.splits`. An encoder that was tuned on
+        groups: ``(n,)`` the group of each example (:func:`~semroute.learn.near_twins.near_twins`): held out together,
+            with the weight of one. None makes each example its own group.
+        head: whether a head may be used; validation may still give it no weight.
+        plan: splits to hold out; None splits by :func:`~semroute.learn.fit.splits`. An encoder that was tuned on
             a part of the examples names the other part here. A group that lies in both parts is not held out.
         seed: of everything drawn.
-        progress: called with a step's name, what is done and the total.
+        progress: called with a step's name, the number done and the total.
     """
     groups = np.arange(len(labels)) if groups is None else groups
     plan = splits(labels, groups, seed=seed) if plan is None else _whole_groups(plan, groups)
@@ -475,13 +500,13 @@ def fit(
 
 
 def concluded(scorer: Scorer, report: dict[str, Any], held: HeldOutScores, groups: NDArray[np.int64] | None) -> Fitted:
-    """Complete a fit by what follows from held-out scores: thresholds, calibration, and the report's figures.
+    """Complete a fit with thresholds, calibration and held-out figures.
 
     Args:
         scorer: its calibration is replaced.
-        report: what is known without the scores.
+        report: entries that do not depend on the scores.
         held: held-out scores of the scorer's kind.
-        groups: ``(m,)`` what the rows of ``held`` stand for.
+        groups: ``(m,)`` groups that the rows of ``held`` represent.
     """
     calibration = calibrate(held.scores, held.labels)
     thresholds = thresholds_for_false_rejection(held.scores, FALSE_REJECTION, held.labels)
@@ -491,7 +516,7 @@ def concluded(scorer: Scorer, report: dict[str, Any], held: HeldOutScores, group
 
 
 def _head_left_out(owners: NDArray[np.int64]) -> str | None:
-    """Say why no head is trained; None where one is."""
+    """Return why no head is trained; None where one is."""
     sizes = np.bincount(owners)
     typical = float(np.median(sizes))
     if len(sizes) < MANY_CATEGORIES or typical >= FEW_EXAMPLES:
@@ -500,15 +525,16 @@ def _head_left_out(owners: NDArray[np.int64]) -> str | None:
 
 
 def _whole_groups(plan: Sequence[Split], groups: NDArray[np.int64]) -> list[Split]:
-    """Leave out of each held-out part what also stands in the fitted part, by a near twin."""
+    """Remove held-out rows with a near-duplicate in the fitted part."""
     found = [Split(split.fit, split.held[~np.isin(groups[split.held], groups[split.fit])]) for split in plan]
     return [split for split in found if len(split.held)]
 
 
 def _capped_unseen(thresholds: NDArray[np.float64], labels: NDArray[np.int64], weight: float) -> NDArray[np.float64]:
-    """Cap the thresholds of categories of which nothing was held out: other categories' scores prove nothing of them.
+    """Cap the thresholds of categories without held-out examples.
 
-    The cap is the typical cosine with a head's share of probability at the level of chance.
+    Other categories' scores are no evidence for them. The cap is the typical cosine, with the head's probability at the
+    level of chance.
     """
     cap = (1 - weight) * UNVALIDATED_THRESHOLD + weight / len(thresholds)
     unseen = np.bincount(labels, minlength=len(thresholds)) == 0

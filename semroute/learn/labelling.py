@@ -1,4 +1,4 @@
-"""How far two judges of the same answers agree."""
+"""Label answers: sample queries, grade by LLM judge, measure agreement."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ GOOD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Of one judge with another.
+    """Agreement of one judge with another on the same answers.
 
     Attributes:
         same: answers that both call good, or both not.
-        kappa: Cohen's (Educational and Psychological Measurement 20, 1960): agreement beyond chance, 1 at most; None
-            where one of them never says anything else.
-        too_kind: share of what the second calls bad that the first calls good.
-        too_strict: share of what the second calls good that the first calls bad.
+        kappa: Cohen's kappa (Educational and Psychological Measurement 20, 1960): agreement beyond chance, 1 at most;
+            None where one of them gives the same label to all.
+        too_kind: share of the answers that the second calls bad and the first good.
+        too_strict: share of the answers that the second calls good and the first bad.
     """
 
     same: Rate
@@ -40,7 +40,10 @@ class Agreement:
 
 
 def agreement(first: NDArray[np.float64], second: NDArray[np.float64]) -> Agreement:
-    """Of two judgements ``(n,)`` of the same answers, each 0..1; good from 0.5 on."""
+    """Compare two judgements ``(n,)`` of the same answers, each 0..1.
+
+    Good from 0.5 on.
+    """
     one, other = first >= GOOD, second >= GOOD
     count, same = len(one), int((one == other).sum())
     chance = float(one.mean() * other.mean() + (1 - one.mean()) * (1 - other.mean())) if count else 1.0
@@ -52,13 +55,13 @@ def agreement(first: NDArray[np.float64], second: NDArray[np.float64]) -> Agreem
     )
 
 
-# A model as a judge of answers: what it is asked, and how its grade is read.
+# LLM judge: the grading request, and the parsing of its reply.
 
 MOST_CHARACTERS = 12_000
-"""Of a query and of an answer that the judge is shown."""
+"""Maximum length of a query and of an answer in the judge's prompt."""
 TOP = 10
 MOST_TOKENS = 64
-"""Longest reply of the judge."""
+"""Maximum length of the judge's reply."""
 
 _GRADE = re.compile(r"\s*(10|[0-9])\s*", re.ASCII)
 _SCHEMA = {
@@ -70,12 +73,14 @@ _SCHEMA = {
 
 
 def grading_request(query: str, answer: str, *, as_json: bool) -> Request:
-    """Ask for a grade of 0 to 10; query and answer stand between lines that they cannot contain.
+    """Build a request for a grade of 0 to 10.
+
+    Query and answer are between delimiter lines that they cannot contain.
 
     Args:
         query: the routed text.
-        answer: a model's; which model's is not said.
-        as_json: whether the provider can hold the answer to a schema.
+        answer: a model's answer; the model is not named.
+        as_json: True if the provider can constrain the reply to a schema.
     """
     fence = f"<<{hashlib.sha256((query + chr(0) + answer).encode('utf-8', 'replace')).hexdigest()[:24]}>>"
     how = 'the JSON object {"grade": NUMBER}' if as_json else "the number alone, without any other word"
@@ -95,12 +100,12 @@ def grading_request(query: str, answer: str, *, as_json: bool) -> Request:
         max_tokens=MOST_TOKENS,
         temperature=0.0,
         json_schema=_SCHEMA if as_json else None,
-        droppable=frozenset({"temperature"}),  # models that take none grade without
+        droppable=frozenset({"temperature"}),  # models without this parameter grade without it
     )
 
 
 def read_grade(text: str) -> float | None:
-    """The grade as 0..1; None where the text is none."""
+    """Parse a grade as 0..1; None where the text is not a grade."""
     found = _GRADE.fullmatch(text)
     if found is not None:
         return int(found[1]) / TOP
@@ -116,13 +121,13 @@ def read_grade(text: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """What a judge said of an answer.
+    """Result of a judge for an answer.
 
     Attributes:
         value: 0..1; None where no grade could be read.
-        reply: what it said.
-        is_cut: whether the reply ended at the most tokens that are asked for.
-        usd: what it cost, USD.
+        reply: the judge's text.
+        is_cut: True if the reply was cut at the maximum tokens.
+        usd: cost, USD.
     """
 
     value: float | None
@@ -132,10 +137,10 @@ class Grade:
 
 
 async def grade(query: str, answer: str, model: str, caller: ModelClient, *, as_json: bool) -> Grade:
-    """Have an answer graded.
+    """Grade an answer with a judge model.
 
     Raises:
-        DispatchError: the judge could not be asked.
+        DispatchError: the call of the judge failed.
     """
     completion = await caller.complete(grading_request(query, answer, as_json=as_json), (model,))
     cost, reply = completion.total_cost, completion.text or completion.refusal or ""
@@ -148,13 +153,11 @@ def _cut(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:half]}\n[cut]\n{text[-half:]}"
 
 
-# Which queries are worth a person's time: those whose answers disagree, that are rare, or that nobody is sure of.
+# Active selection of queries to label: those whose answers disagree, that are rare, or whose prediction is uncertain.
 #
-# Every other one comes at random all the same. What is chosen for being hard says nothing of the rest: figures that are
-# to hold for all queries must be taken on a random sample (:mod:`semroute.learn.labelling`). The random order is
-# one of all queries and fixed before anything is judged; it passes over those that were judged for being hard, which
-# are
-# in the sample all the same.
+# Every other query is a random one. A selection of hard queries is not representative: figures for all queries need a
+# random sample (:mod:`semroute.learn.labelling`). The random order covers all queries and is fixed before anything is
+# judged; it skips queries that were already judged for being hard, which are in the sample all the same.
 
 NEIGHBOURS = 5
 RANDOM = "random"
@@ -164,12 +167,12 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """A query to be judged.
+    """A query selected for judging.
 
     Attributes:
         row: its number.
-        reason: :data:`RANDOM`, or what is remarkable about it: ``disagreeing``, ``rare`` or ``uncertain``.
-        draw: its place in the random order, 0 to 1; whether the sample holds it does not depend on the reason.
+        reason: :data:`RANDOM`, or why it was selected: ``disagreeing``, ``rare`` or ``uncertain``.
+        draw: its position in the random order, 0 to 1; membership of the sample does not depend on the reason.
     """
 
     row: int
@@ -180,13 +183,13 @@ class Pick:
 def picks(
     answers: Sequence[Sequence[str]], vectors: Matrix | None, predicted: Matrix | None, *, draws: Numbers
 ) -> list[Pick]:
-    """All queries in the order in which they should be judged.
+    """Return all queries in the order in which to judge them.
 
     Args:
         answers: of ``n`` queries, the answers of its models.
         vectors: ``(n, d)`` unit rows; None where rarity is not known.
         predicted: ``(n, m)`` predicted quality; None where uncertainty is not known.
-        draws: ``(n,)`` float64: the queries come at random in the order of these.
+        draws: ``(n,)`` float64 keys of the random order, ascending.
     """
     count = len(answers)
     signals = {"disagreeing": np.array([disagreement(one) for one in answers])}
@@ -210,14 +213,17 @@ def picks(
 
 
 def disagreement(answers: Sequence[str]) -> float:
-    """One less the mean share of words that two answers have in common (Jaccard); 0 for fewer than two."""
+    """Return one minus the mean Jaccard similarity of words between answers.
+
+    0 for fewer than two.
+    """
     sets = [frozenset(answer.casefold().split()) for answer in answers]
     pairs = [len(one & other) / max(1, len(one | other)) for one, other in combinations(sets, 2)]
     return 1.0 - sum(pairs) / len(pairs) if pairs else 0.0
 
 
 def rarity(vectors: Matrix) -> Numbers:
-    """``(n,)`` one less the mean cosine to the nearest others."""
+    """Return ``(n,)`` one minus the mean cosine to the nearest neighbours."""
     import faiss
 
     index = faiss.IndexFlatIP(vectors.shape[1])
@@ -227,48 +233,52 @@ def rarity(vectors: Matrix) -> Numbers:
 
 
 def _ranks(values: Numbers) -> Numbers:
-    """Ranks from 0 to 1; equal values share theirs."""
+    """Return ranks from 0 to 1; equal values share theirs."""
     rankdata = require("scipy.stats", what="ordering queries to label", extra="build").rankdata
     return np.asarray((rankdata(values) - 1.0) / max(1, len(values) - 1))
 
 
-# The random sample among the queries that are judged, which alone tells of all queries.
+# The random sample among the judged queries, which alone represents all queries.
 #
-# Every query has a number of its own, as if drawn at random, that neither its difficulty nor what is judged before can
-# change (permanent random numbers: Ohlsson, "Coordination of Samples Using Permanent Random Numbers", in Business
-# Survey
-# Methods, 1995). Those with the smallest numbers are the sample, as far as judging has come. A query that was judged
-# for
-# being hard is among them where its number is: a sample that leaves it out holds too many easy ones. One that a person
-# skips lacks, whatever its number.
+# Every query has a permanent pseudo-random number, independent of its difficulty and of earlier judgements (permanent
+# random numbers: Ohlsson, "Coordination of Samples Using Permanent Random Numbers", in Business Survey Methods, 1995).
+# The queries with the smallest numbers are the sample, as far as judging has come. A query that was judged for being
+# hard belongs to it by its number: a sample without it would hold too many easy ones. One that a person skips is
+# missing, whatever its number.
 
 Answer = tuple[str, str, str]
 """Query, task and model."""
 
 
 def draw(query: str, task: str, seed: int) -> float:
-    """The number of a query, 0 to below 1; the same whenever, and beside whichever other queries, it is asked for."""
+    """Return the permanent random number of a query in [0, 1).
+
+    It does not depend on when it is computed, or on other queries.
+    """
     # Lengths keep "a" of task "bc" apart from "ab" of task "c".
     return hash_fraction(f"{seed} {len(task)} {task}{query}")
 
 
 def fingerprint(queries: Iterable[tuple[str, str, Sequence[str]]]) -> str:
-    """What a sample is drawn from, as 16 hex digits: queries, tasks and the models that answered, in any order."""
+    """Return a fingerprint of the sampled population, 16 hex digits.
+
+    It covers queries, tasks and the models that answered, in any order.
+    """
     return digest_of(sorted(json.dumps([query, task, sorted(models)]) for query, task, models in queries))[:16]
 
 
 def random_sample(rows: Sequence[Mapping[str, Any]]) -> frozenset[Answer] | None:
-    """The judged answers that are in the random sample.
+    """Return the judged answers that are in the random sample.
 
     These are the answers to queries whose ``draw`` is at most the largest of those that were ``picked`` at random,
-    whatever they were picked for themselves. What was picked before the outcomes grew says nothing of how far the
-    order of those that are there now was followed: only rows with the last ``drawn_from`` tell that.
+    whatever they were picked for themselves. Queries picked before the outcomes grew do not show how far the order of
+    the current ones was followed: only rows with the last ``drawn_from`` count for that.
 
     Args:
-        rows: what a person judged, as ``semroute label`` writes it.
+        rows: a person's judgements, as ``semroute label`` writes them.
 
     Returns:
-        None where it cannot be told, since a row lacks its draw; empty where none was picked at random yet.
+        None where it is unknown, since a row has no draw; empty where none was picked at random yet.
     """
     reached = -1.0
     for row in rows:

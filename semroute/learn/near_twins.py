@@ -1,7 +1,8 @@
-"""Groups of examples that say nearly the same: spellings, filled templates, and paraphrases that the encoder equates.
+"""Group near-duplicate examples: spellings, templates and paraphrases.
 
-A fold holds a group whole, and a group weighs like one example. Otherwise an example is judged by its own twin:
-validation is perfect, and thresholds lie where no new query comes.
+Spellings, filled templates, and paraphrases with nearly the same vector are one group. A fold holds a group whole, and
+a group weighs like one example. Otherwise an example is validated by its own near-duplicate: validation is perfect, and
+thresholds are too high for any new query.
 """
 
 from __future__ import annotations
@@ -20,36 +21,35 @@ from numpy.typing import NDArray
 from semroute.data.examples import Category, Finding, shortened
 from semroute.types import Matrix
 
-# Boilerplate around examples: what many of them have at one end, such as ticket numbers, signatures and bullets.
+# Boilerplate around examples: text that many of them share at one end, such as ticket numbers, signatures and bullets.
 #
-# It says nothing of what is asked, but it moves vectors: examples that share it are near each other and far from
-# queries
-# without it, so that thresholds would lie where no plain query comes.
+# It has no meaning for the query, but it moves vectors: examples that share it are near each other and far from queries
+# without it, so that thresholds would be too high for plain queries.
 
 SHARE = 0.2
 WORDS_SHARE = 0.5
 FEWEST = 4
-"""Share of the examples, and their number at the least, that have in common what is taken for boilerplate. More must
-have it where no punctuation parts it from the rest, as after "how do I"."""
+"""Minimum share of the examples, and minimum number, that share boilerplate. A larger share is needed where no
+punctuation separates it from the rest, as after "how do I"."""
 
 LONGEST = 20
-"""Tokens of the longest boilerplate."""
+"""Maximum tokens of boilerplate."""
 
 SEEN = 160
-"""Characters at each end that are looked at."""
+"""Characters at each end that are examined."""
 
 MOST_NAMES = 3
-"""Words in a row that may be different in each example, such as a name."""
+"""Maximum consecutive words that may differ in each example, such as a name."""
 
 FEWEST_LEFT = 2
-"""Words that must be left."""
+"""Minimum words that must be left."""
 
 _TOKENS = re.compile(r"\w+(?:['\u2019]\w+)*|\n|[^\w\s]")
 _WEAK = frozenset(".,;?!'\"\u2019\u201c\u201d-\u2026")
-"""Punctuation of any sentence, which alone shows no boilerplate."""
+"""Punctuation of ordinary sentences, which alone is no evidence of boilerplate."""
 
 _BRACKETS = frozenset(("Ps", "Pe", "Pi", "Pf", "Sm", "So", "Po"))
-"""Unicode's categories of what may touch the text: brackets, quotation marks, "<", emoji, bullets."""
+"""Unicode categories of characters that may touch the text: brackets, quotation marks, "<", emoji, bullets."""
 
 _NAME, _NUMBER = "\0name", "\0number"
 
@@ -59,8 +59,8 @@ class Bare:
     """Examples without their boilerplate.
 
     Attributes:
-        texts: ``n`` texts without what is boilerplate in their category.
-        rows: of the examples whose boilerplate means nothing: it has no words of its own, or is in most categories.
+        texts: ``n`` texts without the boilerplate of their category.
+        rows: of the examples whose boilerplate is meaningless: it has no words, or occurs in most categories.
     """
 
     texts: list[str]
@@ -68,7 +68,7 @@ class Bare:
 
 
 def without_boilerplate(texts: Sequence[str], labels: NDArray[np.int64]) -> Bare:
-    """Return examples without what many of their category begin or end with.
+    """Remove text that many examples of a category begin or end with.
 
     Args:
         texts: the examples.
@@ -83,14 +83,17 @@ def without_boilerplate(texts: Sequence[str], labels: NDArray[np.int64]) -> Bare
             is_usual = owners[shape] > 1 and 2 * owners[shape] >= len(categories)
             if is_usual or _is_parted(shape):
                 bare[row] = rest
-                # Words that only one category has around its examples tell it from the others.
+                # Words around the examples of only one category distinguish it from the others, so they are kept.
                 own[row] &= is_usual or not _has_words(shape)
     changed = np.array([one != other for one, other in zip(texts, bare, strict=True)], np.bool_)
     return Bare(bare, np.flatnonzero(changed & own))
 
 
 def _stripped(texts: Sequence[str], rows: Sequence[int], at_end: bool) -> list[tuple[int, tuple[str, ...], str]]:
-    """Return row, boilerplate's shape and the rest, of the texts that have one at this end."""
+    """Return row, boilerplate shape and rest of texts with boilerplate.
+
+    Only boilerplate at this end counts.
+    """
     tokens = [_tokens(text, at_end) for text in texts]
     counts = Counter(word for some in tokens for word in {text.casefold() for text, _, _ in some})
     least = max(FEWEST, SHARE * len(texts))
@@ -119,7 +122,10 @@ def _stripped(texts: Sequence[str], rows: Sequence[int], at_end: bool) -> list[t
 
 
 def _tokens(text: str, at_end: bool) -> list[tuple[str, int, int]]:
-    """Return the tokens from one end inwards, with their places; blank lines at the ends are none."""
+    """Return the tokens from one end inwards, with their positions.
+
+    Blank lines at the ends are no tokens.
+    """
     shift = max(0, len(text.rstrip()) - SEEN) if at_end else 0
     seen = text[shift:].rstrip() if at_end else text[:SEEN]
     found = [(token[0], token.start() + shift, token.end() + shift) for token in _TOKENS.finditer(seen)]
@@ -151,29 +157,29 @@ def _has_words(shape: tuple[str, ...]) -> bool:
 
 
 def _is_parted(shape: Sequence[str]) -> bool:
-    """Tell whether punctuation that no plain sentence has parts it from the rest."""
+    """Return True if punctuation unusual in sentences separates it."""
     marks = [token for token in shape if not token[0].isalpha() and token not in (_NUMBER, _NAME)]
     return shape[-1] in marks and not _WEAK.issuperset(marks)
 
 
 SAME = 0.97
-"""Cosine from which two texts say the same to the encoder, whatever their words."""
+"""Cosine from which two texts are near-duplicates, whatever their words."""
 
 NEAR = 0.9
-"""Cosine that, with nearly the same words, makes twins of two texts."""
+"""Cosine from which two texts with nearly the same words are near-duplicates."""
 
 COMMON_WORDS = 0.75
 """Jaccard similarity of the word sets of such two texts."""
 
 CONTAINED = 0.7
 CONTAINED_WORDS = 0.4
-"""Cosine, and share of the longer one's words, from which a text and the same text with words around it are twins."""
+"""Cosine, and share of the longer one's words, from which a text and its extension by words around it are twins."""
 
 TEMPLATE_FROM = 3
-"""Texts that share all but one run of words before the run counts as the slot of a template."""
+"""Number of texts equal but for one run of words from which the run is the slot of a template."""
 
 LITERAL = 0.7
-"""Share of its words that a template must keep when a slot is cut out, and that number at the least:"""
+"""Share of its words that a template must keep when a slot is cut out, and their minimum number:"""
 FEWEST_LITERALS = 3
 LONGEST_SLOT = 3
 LONGEST_TEMPLATE = 40
@@ -182,9 +188,9 @@ ROUNDS = 4
 LONG_WORD = 5
 """Letters from which a word may be misspelt in a text of fewer words than a template must keep."""
 MOST_SPELLINGS = 32
-"""Texts that are the same but for one word, beyond which the word is a slot."""
+"""Number of texts equal but for one word beyond which the word is a slot, not a spelling."""
 MOST_COMPARED = 20_000
-"""Examples of one category beyond which vectors are no longer compared, a matter of minutes."""
+"""Examples of one category beyond which vectors are no longer compared, which would take minutes."""
 
 _QUOTED = re.compile(
     r"\"[^\"\n]{1,80}\"|“[^”\n]{1,80}”|«[^»\n]{1,80}»|„[^“”\n]{1,80}[“”]|`[^`\n]{1,80}`|\{[^{}\n]{1,80}\}"
@@ -215,17 +221,17 @@ _COURTESY = frozenset(
 
 
 def template_key(text: str) -> str:
-    """Return ``text`` without what does not make another example of it.
+    """Return the template of ``text``, equal for trivial variants.
 
-    Compatibility characters, case, punctuation and white space are made alike; numbers, identifiers, links and quoted
-    words become a slot; words of courtesy at either end go.
+    Compatibility characters, case, punctuation and white space are normalised; numbers, identifiers, links and quoted
+    words become a slot; words of courtesy at either end are removed.
     """
     plain = text = unicodedata.normalize("NFKC", text).casefold()
     for pattern in (_QUOTED, _LINKS, _NUMBERS) if len(text) <= LONGEST_MASKED else ():
         masked = pattern.sub(f" {_SLOT} ", text)
-        # What stands whole in quotation marks is no slot of anything.
+        # A text that is quoted as a whole is not a slot.
         text = masked if any(character.isalnum() for character in masked) else text
-    # Apostrophes join ("what's"), other punctuation separates; symbols stay, for an emoji may be all that there is.
+    # Apostrophes join ("what's"), other punctuation separates; symbols stay, as an emoji may be the whole text.
     text = text.replace("'", "").replace("\u2019", "")
     text = "".join(" " if unicodedata.category(c)[0] == "P" else c for c in text)
     words = [word for word, before in pairwise([*text.split(), ""]) if word != before]  # "my my order"
@@ -238,12 +244,15 @@ def template_key(text: str) -> str:
 
 
 def near_twins(texts: Sequence[str], labels: NDArray[np.int64], vectors: Matrix | None = None) -> NDArray[np.int64]:
-    """Group examples that say nearly the same; ``(n,)`` group numbers from 0, each within one category.
+    """Group near-duplicate examples.
 
     Args:
         texts: the examples.
         labels: ``(n,)`` category numbers from 0.
-        vectors: ``(n, d)`` unit rows; None goes by the texts alone.
+        vectors: ``(n, d)`` unit rows; None compares the texts alone.
+
+    Returns:
+        ``(n,)`` group numbers from 0, each group within one category.
     """
     bare = without_boilerplate(texts, labels).texts
     labelled = [f"{label} {template_key(text)}" for label, text in zip(labels.tolist(), bare, strict=True)]
@@ -257,7 +266,7 @@ def near_twins(texts: Sequence[str], labels: NDArray[np.int64], vectors: Matrix 
             own = _joined(names, _means(vectors[rows], own))[own]
         groups[rows] = count + own
         count += int(own.max(initial=-1)) + 1
-    # In the order of their first examples: where nothing has a twin, the groups are the examples.
+    # In the order of their first examples: without near-duplicates, the groups are the examples.
     _, first, own = np.unique(groups, return_index=True, return_inverse=True)
     return np.asarray(np.argsort(np.argsort(first)), dtype=np.int64)[own]
 
@@ -265,7 +274,10 @@ def near_twins(texts: Sequence[str], labels: NDArray[np.int64], vectors: Matrix 
 def group_means(
     vectors: Matrix, labels: NDArray[np.int64], groups: NDArray[np.int64]
 ) -> tuple[Matrix, NDArray[np.int64]]:
-    """Return one unit row and one label for each group, in the order of the groups' numbers."""
+    """Return one unit row and one label for each group.
+
+    They are in the order of the groups' numbers.
+    """
     _, first, own = np.unique(groups, return_index=True, return_inverse=True)
     if len(first) == len(vectors):
         return vectors[first], labels[first]
@@ -280,9 +292,10 @@ def _means(vectors: Matrix, own: NDArray[np.int64]) -> Matrix:
 
 
 def _respelled(keys: list[str]) -> list[str]:
-    """Replace texts with a word that no other text has, and another text has in nearly the same letters, by that one.
+    """Replace keys with a unique misspelt word by the correctly spelt key.
 
-    Keys begin with their category's number.
+    Such a word is in no other text, and another text has it in nearly the same letters. Keys begin with their
+    category's number.
     """
     distinct = {key: key.split(" ") for key in dict.fromkeys(keys)}
     counts = Counter(chain.from_iterable(dict.fromkeys(words) for words in distinct.values()))
@@ -306,7 +319,10 @@ def _root(own: dict[str, str], key: str) -> str:
 
 
 def _is_misspelt(one: str, other: str) -> bool:
-    """Tell whether one letter was changed, left out or put in, or two in a row changed places."""
+    """Return True if two words differ by one edit.
+
+    An edit is a letter changed, left out or put in, or two adjacent letters swapped.
+    """
     if abs(len(one) - len(other)) > 1 or _SLOT in (one, other):
         return False
     short, long = sorted((one, other), key=len)
@@ -318,9 +334,12 @@ def _is_misspelt(one: str, other: str) -> bool:
 
 
 def _templates(keys: list[str]) -> list[str]:
-    """Replace runs of words in which several texts of a category differ, and nowhere else, by slots."""
+    """Replace runs of words that vary between texts of a category by slots.
+
+    The texts must differ nowhere else.
+    """
     for _ in range(ROUNDS):
-        # Each distinct key has each of its frames once, so that a frame's count is that of the keys that share it.
+        # Each distinct key has each of its frames once, so a frame's count is the number of keys that share it.
         frames = {key: list(_frames(key)) for key in dict.fromkeys(keys)}
         counts = Counter(chain.from_iterable(frames.values()))
         best = {key: max(((counts[frame], frame) for frame in found), default=(0, "")) for key, found in frames.items()}
@@ -348,7 +367,10 @@ def _frames(key: str) -> Iterator[str]:
 
 
 def _joined(names: NDArray[np.object_], vectors: Matrix) -> NDArray[np.int64]:
-    """Join rows by complete linkage: each row of a group is a twin of each other; ``(rows,)`` group numbers from 0."""
+    """Cluster rows by complete linkage into ``(rows,)`` group numbers from 0.
+
+    Each row of a group is a twin of each other.
+    """
     links = _links(names, vectors)
     groups: list[list[int]] = []
     of: dict[int, int] = {}
@@ -389,7 +411,7 @@ def _links(names: NDArray[np.object_], vectors: Matrix) -> list[set[int]]:
 
 
 def _inner_runs(words: list[str]) -> Iterator[str]:
-    """Runs of a text's words that may be the text itself without what was put before or after it."""
+    """Yield runs of words that may be the text without words around it."""
     if len(words) > LONGEST_TEMPLATE:
         return
     fewest = max(FEWEST_LITERALS, math.ceil(CONTAINED_WORDS * len(words)))
@@ -402,13 +424,13 @@ def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
     return len(one & other) / max(1, len(one | other))
 
 
-# Findings on the examples of a build that only their groups and vectors show.
+# Findings on the examples of a build that need their groups and vectors.
 
 TWINS_FROM = 0.05
-"""Share of a category's examples that near twins must be beyond the first of each, to be worth a word."""
+"""Share of near-duplicates, beyond the first of each group, from which a category is reported."""
 
 SAME_VECTOR = 0.9995
-"""Cosine from which an encoder sees no difference; rounding alone takes less."""
+"""Cosine from which an encoder does not distinguish two texts; rounding alone costs less."""
 
 NAMED = 3
 
@@ -416,7 +438,7 @@ NAMED = 3
 def example_findings(
     categories: Sequence[Category], labels: NDArray[np.int64], groups: NDArray[np.int64], vectors: Matrix
 ) -> list[Finding]:
-    """Name categories with near twins, and examples that the encoder cannot tell apart.
+    """Report categories with near-duplicates, and indistinguishable examples.
 
     Args:
         categories: in the order of their numbers.
@@ -456,7 +478,10 @@ def _twins(
 
 
 def _indistinct(texts: Sequence[str], labels: NDArray[np.int64], vectors: Matrix) -> list[NDArray[np.int64]]:
-    """Sets of rows that are different texts with one vector, in several categories or at least three in one."""
+    """Return sets of different texts with one vector.
+
+    They are in several categories or at least three in one.
+    """
     found = []
     for rows in _same_vectors(vectors):
         different = len({_plain(texts[row]) for row in rows})
@@ -469,7 +494,7 @@ def _told(
     rows: NDArray[np.int64], categories: Sequence[Category], texts: Sequence[str], labels: NDArray[np.int64]
 ) -> Finding:
     owners = list(dict.fromkeys(labels[rows].tolist()))
-    # One of each category first, for that is where it matters.
+    # One of each category first, as duplicates across categories do most harm.
     first = [int(rows[labels[rows] == owner][0]) for owner in owners]
     named = ", ".join(shortened(texts[row]) for row in [*first, *(r for r in rows.tolist() if r not in first)][:NAMED])
     names = " and ".join(f'"{categories[number].name}"' for number in owners[:NAMED])
@@ -481,11 +506,14 @@ def _told(
 
 
 def _same_vectors(vectors: Matrix) -> list[NDArray[np.int64]]:
-    """Rows of equal vectors, each set in ascending order; found by their order along a fixed direction."""
+    """Return sets of rows of equal vectors, each in ascending order.
+
+    They are found by sorting along a fixed direction.
+    """
     direction = np.random.default_rng(0).standard_normal(vectors.shape[1], dtype=np.float32)
     along = vectors @ (direction / np.linalg.norm(direction))
     order = np.argsort(along, kind="stable")
-    # Vectors of that cosine are no further apart than this, and so are their places along any direction.
+    # Vectors of that cosine are no further apart than this, nor are their projections on any direction.
     reach = (2 - 2 * SAME_VECTOR) ** 0.5
     seen = np.zeros(len(vectors), dtype=np.bool_)
     ends = np.searchsorted(along[order], along[order] + reach, side="right")
@@ -502,6 +530,9 @@ def _same_vectors(vectors: Matrix) -> list[NDArray[np.int64]]:
 
 
 def _plain(text: str) -> str:
-    """Return a text as most encoders read it: without case, accents, punctuation and courtesy."""
+    """Normalise a text as most encoders do.
+
+    Case, accents, punctuation and courtesy are removed.
+    """
     apart = unicodedata.normalize("NFKD", template_key(text))
     return "".join(character for character in apart if not unicodedata.combining(character))

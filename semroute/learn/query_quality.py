@@ -1,4 +1,4 @@
-"""What an artifact keeps of its making: what it was trained on, and how good it is on rows that were left out."""
+"""Train the classifier of queries that predicts answer quality."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from semroute.text.normalise import digest_of
 from semroute.types import Matrix
 from semroute.types.progress import StepProgress
 
-# What quality must be worth for the choices to be as good as the best single model, as cheaply as can be.
+# Value of quality at which the choices match the best single model at the lowest cost.
 
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """A value of quality and what it leads to on rows that were left out.
+    """A value of quality with its out-of-fold results.
 
     Attributes:
         value: USD per +1.0 of quality; infinity where only quality counts.
         quality: mean of the chosen answers.
         cost: mean USD a query.
         single_quality, single_cost: of the best single model.
-        rows: complete rows that this was reckoned on.
+        rows: number of complete rows that the results are from.
     """
 
     value: float
@@ -60,13 +60,15 @@ def matching_value(
     cost: NDArray[np.float64],
     expected: NDArray[np.float64],
 ) -> Worth | None:
-    """The lowest value whose choices are as good as the best single model; the best one where none is.
+    """Return the lowest value that matches the best single model's quality.
+
+    The value of the best quality where none matches it.
 
     Args:
-        predicted: ``(n, m)`` of rows that were left out.
-        quality: ``(n, m)``, NaN where it is not known: rows that lack a model are not counted.
-        cost: ``(n, m)`` USD that calls did cost.
-        expected: ``(n, m)`` USD that they were expected to.
+        predicted: ``(n, m)`` out-of-fold predictions.
+        quality: ``(n, m)``, NaN where it is not known: incomplete rows are not counted.
+        cost: ``(n, m)`` USD of the calls.
+        expected: ``(n, m)`` USD expected before the calls.
 
     Returns:
         None where no row is complete.
@@ -91,14 +93,14 @@ def matching_value(
     return best
 
 
-# Train the classifier of queries: fit the heads, weigh them, calibrate.
+# Training of the classifier of queries: fit the heads, weigh them, calibrate.
 
 FOLDS = 3
-"""Parts that heads are left out with; a third fewer rows tell enough of how the heads compare."""
+"""Number of folds; with a third fewer rows the heads compare nearly as with all."""
 
 
 def estimators(seed: int = 0) -> dict[str, Estimator]:
-    """What is tried unless a caller says otherwise, by name."""
+    """Return the estimators that are tried by default, by name."""
     return {
         "linear": LinearEstimator(),
         "neighbours": NeighbourEstimator(seed=seed),
@@ -110,11 +112,11 @@ def estimators(seed: int = 0) -> dict[str, Estimator]:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a classifier knows beside the rows.
+    """Settings of a classifier besides the rows.
 
     Attributes:
         encoder: fingerprint of the encoder that made the vectors.
-        costs: what calls are expected to cost.
+        costs: expected costs of calls.
         categories: ``(c, d)`` unit rows whose similarity is a feature; may have no rows.
     """
 
@@ -125,15 +127,16 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class TrainedQueries:
-    """A classifier, and what it says of training rows when they were left out.
+    """A trained classifier with its out-of-fold predictions.
 
     Attributes:
-        classifier: fitted on all rows, but for a tuned encoder.
-        stack: what was chosen.
-        judged: ``(k,)`` numbers of the rows that it was judged on: all, or, where a tuned encoder is among its heads,
-            those that this has not seen.
+        classifier: fitted on all rows, except a tuned encoder.
+        stack: the chosen heads.
+        judged: ``(k,)`` numbers of the validation rows: all, or, where a tuned encoder is among its heads, those that
+            it was not tuned on.
         left_out: ``(k, m)`` calibrated; heads, weights and calibration were fitted on other rows.
-        compared: rows that the heads' losses are means over: all, or those that a tuned encoder has not seen.
+        compared: number of rows that the heads' losses are means over: all, or those that a tuned encoder was not tuned
+            on.
     """
 
     classifier: QueryClassifier
@@ -153,21 +156,21 @@ def train_queries(
     seed: int = 0,
     progress: StepProgress = lambda done, total: None,
 ) -> TrainedQueries:
-    """Train on outcomes. The same rows, setting and seed give the same classifier.
+    """Train a classifier of queries on outcomes.
 
-    Queries that say the same are left out together.
+    The same rows, setting and seed give the same classifier. Duplicate queries are in the same fold.
 
     Args:
-        rows: what is trained on.
-        setting: what is known beside them.
-        heads: what is tried, by name; all that there are when None.
-        tuned: an encoder that was tuned on a part of these rows, one head more.
-        folds: parts to leave out in turn.
-        seed: of the parts.
+        rows: training rows.
+        setting: encoder, costs and categories.
+        heads: estimators to try, by name; None tries all.
+        tuned: an encoder that was tuned on a part of these rows, as one more head.
+        folds: number of folds.
+        seed: of the folds.
         progress: called with the fits done and their total.
 
     Raises:
-        InputError: fewer different queries than folds.
+        InputError: fewer distinct queries than folds.
         MissingExtraError: the extra "build" is not installed.
     """
     tried = dict(estimators(seed) if heads is None else heads)
@@ -208,11 +211,11 @@ def train_queries(
 def _left_out_by_each(
     tried: Mapping[str, Estimator], inputs: QueryInputs, quality: Known, parts: Sequence[Fold], step: Callable[[], None]
 ) -> dict[str, Quality]:
-    """By head, ``(n, m)`` what it says of each row when it was fitted on the other parts."""
+    """Return the ``(n, m)`` out-of-fold predictions of each head."""
     prior = np.asarray(np.nanmean(quality, axis=0))
     predictions: dict[str, Quality] = {name: np.empty(quality.shape) for name in tried}
     for (name, estimator), part in product(tried.items(), parts):
-        # A model that is not known in the other parts is predicted by its prior.
+        # A model that is not known in the other folds is predicted by its prior.
         filled = _with_known(quality, part.train, prior)
         predictions[name][part.test] = out_of_fold(estimator, inputs, filled, part.train, part.test)
         step()
@@ -220,7 +223,10 @@ def _left_out_by_each(
 
 
 def _with_known(quality: Known, train: NDArray[np.int64], prior: NDArray[np.float64]) -> Known:
-    """The same, where a model of which no training row knows anything has its prior in the first of them."""
+    """Fill in the prior of models without a known training row.
+
+    It is set in the first training row.
+    """
     lacking = ~np.isfinite(quality[train]).any(axis=0)
     if not lacking.any():
         return quality
@@ -235,12 +241,12 @@ GOOD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class ModelFigures:
-    """How well one model's quality is predicted, on rows that were left out.
+    """Out-of-fold accuracy of the predictions for one model.
 
     Attributes:
         known: rows where its quality is known.
         mean: mean quality; NaN where none is known.
-        auroc: probability that a good answer was predicted better than a bad one; None where there is one kind only.
+        auroc: probability that a good answer was predicted better than a bad one; None where there is only one class.
         ece: calibration error, 15 bins.
     """
 
@@ -251,7 +257,7 @@ class ModelFigures:
 
 
 def model_figures(trained: TrainedQueries, rows: TrainingRows) -> dict[str, ModelFigures]:
-    """The figures of every model."""
+    """Return the figures of every model."""
     found = {}
     for column, model in enumerate(rows.models):
         quality = rows.quality[trained.judged, column]
@@ -270,7 +276,10 @@ def model_figures(trained: TrainedQueries, rows: TrainingRows) -> dict[str, Mode
 def training_report(
     trained: TrainedQueries, rows: TrainingRows, worth: Worth | None, *, backbone: str | None = None, seed: int
 ) -> dict[str, object]:
-    """JSON-ready; what is infinite is null. ``backbone`` names the encoder that was tuned, if any."""
+    """Return the JSON-ready training report; infinity is null.
+
+    ``backbone`` names the encoder that was tuned, if any.
+    """
     import semroute
 
     return {
@@ -294,5 +303,5 @@ def training_report(
 
 
 def data_fingerprint(rows: TrainingRows) -> str:
-    """SHA-256 of queries, models and quality, in hex."""
+    """Return the SHA-256 of queries, models and quality, in hex."""
     return digest_of((*rows.models, *rows.queries), np.ascontiguousarray(rows.quality, np.float32).tobytes())

@@ -1,4 +1,4 @@
-"""What a build takes over from the index that it replaces: vectors of known texts, and a fit of the same examples."""
+"""Reuse vectors and fits of the index that a build replaces."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from semroute.learn.fit import Fitted, HeldOutScores, Split, concluded
 from semroute.predictors.category_head import MlpHead
 from semroute.types import Encoder, Matrix
 
-# The evidence of a fit, stored in the index: a rebuild takes the fit over from it, and a small change continues it.
+# The evidence of a fit, stored in the index: a rebuild reuses the fit, and a small change continues it.
 
 ROLE = "fit"
 """Role of the record's file in an index."""
 
 UNKNOWN_SCORE = np.float32(-1e6)
-"""Stands for the scores of a held-out row that are neither its best two nor that of its own category."""
+"""Score of a held-out row's other categories, which are neither its best two nor its own."""
 
 Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOutRows:
-    """Held-out scores, of each row those that thresholds and calibration follow from.
+    """Held-out scores, reduced to those that thresholds and calibration need.
 
     Attributes:
-        groups: ``(m,)`` group of examples that a row stands for.
+        groups: ``(m,)`` group of examples that a row represents.
         labels: ``(m,)`` its category.
         first, second: ``(m,)`` the categories of its two best scores.
         scores: ``(m, 3)`` its best score, its second best, and that of its own category.
@@ -51,7 +51,7 @@ class HeldOutRows:
 
     @classmethod
     def of(cls, scores: Matrix, labels: Numbers, groups: Numbers) -> HeldOutRows:
-        """Keep what matters of ``(m, categories)`` scores."""
+        """Reduce ``(m, categories)`` scores to the best two and the own ones."""
         rows, first = np.arange(len(scores)), scores.argmax(axis=1)
         others = scores.copy()
         others[rows, first] = -np.inf
@@ -60,7 +60,7 @@ class HeldOutRows:
         return cls(groups, labels, first, second, kept.astype(np.float32))
 
     def matrix(self, categories: int) -> Matrix:
-        """Return ``(m, categories)`` scores with the same best ones and own ones as those of :meth:`of`."""
+        """Return ``(m, categories)`` scores, with the best and own ones restored."""
         found = np.full((len(self.labels), categories), UNKNOWN_SCORE)
         rows = np.arange(len(found))
         for column, place in ((self.second, 1), (self.labels, 2), (self.first, 0)):
@@ -68,7 +68,7 @@ class HeldOutRows:
         return found
 
     def only(self, kept: NDArray[np.bool_]) -> HeldOutRows:
-        """Return the rows that ``kept`` ``(m,)`` names."""
+        """Return the rows where ``kept`` ``(m,)`` is True."""
         return HeldOutRows(*(getattr(self, field.name)[kept] for field in fields(self)))
 
     def joined(self, other: HeldOutRows) -> HeldOutRows:
@@ -79,14 +79,14 @@ class HeldOutRows:
 
 @dataclass(frozen=True, slots=True)
 class FitRecord:
-    """What a fit was made from and what it found on held-out examples.
+    """Inputs and held-out results of a fit, stored for reuse.
 
     Attributes:
-        digest: of all that the fit follows from; empty once examples have changed without a full fit.
+        digest: of all inputs of the fit; empty once examples have changed without a full fit.
         groups: ``(n,)`` group of each example.
         held: the held-out rows.
         report: the report of the fit (JSON-ready).
-        changed: how many examples came or went since the last full fit, by category.
+        changed: number of examples added or removed since the last full fit, by category.
     """
 
     digest: str
@@ -96,7 +96,10 @@ class FitRecord:
     changed: Mapping[str, int]
 
     def write(self, path: Path) -> None:
-        """Write an uncompressed ``.npz`` without pickle; the same record gives the same bytes."""
+        """Write a reproducible, uncompressed ``.npz`` without pickle.
+
+        The same record gives the same bytes.
+        """
         words = {"digest": self.digest, "report": dict(self.report), "changed": dict(self.changed)}
         arrays: dict[str, Any] = {field.name: _small(getattr(self.held, field.name)) for field in fields(HeldOutRows)}
         arrays["example_groups"] = _small(self.groups)
@@ -106,7 +109,10 @@ class FitRecord:
 
     @classmethod
     def read(cls, artifact: Artifact) -> FitRecord | None:
-        """Read the record of an index; None where it has none that fits it, so that everything is fitted anew."""
+        """Read the record of an index.
+
+        None where there is no matching one, so that everything is fitted anew.
+        """
         path, entries = artifact.files.get(ROLE), artifact.manifest.categories
         if path is None:
             return None
@@ -127,7 +133,7 @@ class FitRecord:
         return cls(str(words["digest"]), groups, held, dict(words["report"]), changed)
 
     def _check(self, examples: int, categories: int) -> None:
-        """Raise ValueError where the record is not one of so many examples and categories."""
+        """Raise ValueError unless the record matches the examples and categories."""
         held, rows = self.held, len(self.held.labels)
         numbers = (held.labels, held.first, held.second)
         seed, prototypes = self.report["seed"], self.report["prototypes_per_category"]
@@ -153,16 +159,16 @@ def _small(array: NDArray[Any]) -> NDArray[Any]:
 
 
 RECIPE = "1"
-"""Changes whenever the same examples, settings and vectors would give another fit."""
+"""Version of the fit, raised when the same examples, settings and vectors would give another result."""
 
 SAME_ARITHMETIC = 1e-4
-"""Most that a number of a probe's vector may differ for the stored vectors to be those that the encoder would make."""
+"""Maximum difference in a component of a probe's vector at which stored vectors are still reused."""
 
 UNIT_TOLERANCE = 1e-2
 
 
 def previous_artifact(folder: Path) -> Artifact | None:
-    """The index that lies in ``folder``; None where there is none that is whole."""
+    """Return the index in ``folder``; None where there is no valid one."""
     try:
         return open_artifact(folder)
     except ArtifactError:
@@ -170,10 +176,10 @@ def previous_artifact(folder: Path) -> Artifact | None:
 
 
 def known_vectors(previous: Artifact | None, encoder: Encoder) -> Mapping[str, Matrix]:
-    """Vectors by text that an index holds and ``encoder`` would make; none where that is in doubt.
+    """Return the vectors of an index that ``encoder`` would compute, by text.
 
-    The index must have been built with an encoder of the same fingerprint, and its probes must still get the vectors
-    that they got then: another processor, or another model behind the same address, gives others.
+    Empty where that is uncertain. The index must have been built with an encoder of the same fingerprint, and its
+    probes must still get the same vectors: another processor, or another model behind the same address, gives others.
     """
     if previous is None or not _is_same(previous, encoder):
         return {}
@@ -184,7 +190,7 @@ def known_vectors(previous: Artifact | None, encoder: Encoder) -> Mapping[str, M
         return {}
     if vectors.shape != (len(texts), encoder.dimensions) or vectors.dtype != np.float32:
         return {}
-    if not np.all(np.abs(np.linalg.norm(vectors, axis=1) - 1) <= UNIT_TOLERANCE):  # false of what is not finite, too
+    if not np.all(np.abs(np.linalg.norm(vectors, axis=1) - 1) <= UNIT_TOLERANCE):  # also false for NaN and infinity
         return {}
     return dict(zip(texts, vectors, strict=True))
 
@@ -211,7 +217,7 @@ def fit_digest(
     plan: Sequence[Split] | None,
     seed: int,
 ) -> str:
-    """SHA-256, in hex, of all that a fit follows from."""
+    """Return the SHA-256, in hex, of all inputs of a fit."""
     arrays: dict[str, NDArray[Any]] = {"vectors": vectors, "labels": labels, "groups": groups}
     for number, split in enumerate(plan or ()):
         arrays |= {f"fit{number}": split.fit, f"held{number}": split.held}
@@ -220,7 +226,10 @@ def fit_digest(
 
 
 def known_fit(previous: Artifact | None, digest: str) -> Fitted | None:
-    """The fit of an index whose record has this digest; thresholds and calibration are made from its held-out rows."""
+    """Return the fit of an index whose record has this digest.
+
+    Thresholds and calibration are computed from its held-out rows.
+    """
     record = None if previous is None else FitRecord.read(previous)
     if previous is None or record is None or record.digest != digest:
         return None
@@ -232,7 +241,10 @@ def known_fit(previous: Artifact | None, digest: str) -> Fitted | None:
 
 
 def stored_scorer(artifact: Artifact) -> Scorer | None:
-    """The scorer that an index holds; None where its parts do not fit together."""
+    """Return the scorer that an index holds.
+
+    None where its parts do not match.
+    """
     manifest, parts = artifact.manifest, artifact.main
     try:
         prototypes = PrototypeIndex.read(parts.files["prototypes"], parts.prototypes)

@@ -1,4 +1,4 @@
-"""Two numbers for each model that make its predictions probabilities."""
+"""Calibrate and stack the heads of the classifier of queries."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from semroute.types.protocols import Indices
 
 
 def calibration(raw: Quality, quality: Known) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Slope and shift of each model (Platt scaling; a quality between 0 and 1 counts in part as good and in part as
-    bad).
+    """Return slope and shift of each model by Platt scaling.
 
-    The slope is above 0, so that the order of queries stays. A model that is always as good, or whose order would turn,
-    keeps slope 1 and shift 0.
+    A quality between 0 and 1 counts in part as good and in part as bad. The slope is above 0, so that the order of
+    queries is kept. A model with constant quality, or whose order would be reversed, keeps slope 1 and shift 0.
 
     Args:
-        raw: ``(n, m)`` predictions for rows that were left out.
+        raw: ``(n, m)`` out-of-fold predictions.
         quality: ``(n, m)``, NaN where it is not known.
 
     Returns:
@@ -40,7 +39,7 @@ def calibration(raw: Quality, quality: Known) -> tuple[NDArray[np.float64], NDAr
         good = known[rows]
         if not len(good) or np.ptp(good) == 0:
             continue
-        # Nearly no penalty: two numbers from many rows need none.
+        # Almost no penalty: two parameters from many rows need none.
         column = np.tile(score[rows, model], 2)[:, None]
         label = np.repeat([1, 0], len(good))
         fitted = linear.LogisticRegression(C=1e6).fit(column, label, sample_weight=np.concatenate([good, 1.0 - good]))
@@ -50,7 +49,7 @@ def calibration(raw: Quality, quality: Known) -> tuple[NDArray[np.float64], NDAr
 
 
 def cross_calibrated(raw: Quality, quality: Known, fold: NDArray[np.int64]) -> Quality:
-    """``(n, m)`` probabilities, each by slope and shift that were fitted on the other parts."""
+    """Return ``(n, m)`` probabilities, calibrated out of fold."""
     found = np.empty_like(raw)
     for number in np.unique(fold):
         own, others = fold == number, fold != number
@@ -58,28 +57,28 @@ def cross_calibrated(raw: Quality, quality: Known, fold: NDArray[np.int64]) -> Q
     return found
 
 
-# The heads weighed against each other by what they say of rows that they were not fitted on.
+# Stacking: the heads are weighted by their out-of-fold predictions.
 #
-# Wolpert, "Stacked generalization", Neural Networks 5, 1992; weights of at least 0 as Breiman, "Stacked regressions",
-# Machine Learning 24, 1996, found best.
+# Wolpert, "Stacked generalization", Neural Networks 5, 1992; weights of at least 0, which Breiman, "Stacked
+# regressions", Machine Learning 24, 1996, found best.
 
 STACK = "stack"
 
 NEGLIGIBLE = 0.05
-"""Share of all weight below which a head is dropped: it would cost time in every decision. (To drop whatever the
-cross-validated error can spare was tried, and cost accuracy on new queries: that error cannot tell so finely.)
+"""Share of all weight below which a head is dropped: it would cost time in every decision. (Dropping as many heads as
+the cross-validated error allows was tried, and cost accuracy on new queries: that error is too coarse for it.)
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What was chosen.
+    """A stack of heads, or a single head, with its out-of-fold predictions.
 
     Attributes:
         chosen: the stack, or the name of the one head that did as well.
-        weights: by head, of those that are kept; one of 1 and no other where a single head was chosen.
-        losses: mean squared error on left-out rows, of each head and of the stack.
-        left_out: ``(n, m)`` what the choice says of rows that neither heads nor weights were fitted on.
+        weights: by kept head; one of 1 and no other where a single head was chosen.
+        losses: out-of-fold mean squared error, of each head and of the stack.
+        left_out: ``(n, m)`` predictions for rows that neither heads nor weights were fitted on.
     """
 
     chosen: str
@@ -91,14 +90,16 @@ class Stack:
 def choose_stack(
     predictions: Mapping[str, Quality], quality: Known, prior: NDArray[np.float64], fold: NDArray[np.int64]
 ) -> Stack:
-    """Weigh the heads, or choose one of them where the stack is no better; heads that add next to nothing are dropped.
+    """Choose the weights of the heads, or one head that is as good.
+
+    Heads of negligible weight are dropped.
 
     Args:
-        predictions: by head, ``(n, m)`` what it says of rows that it was not fitted on.
+        predictions: by head, its ``(n, m)`` out-of-fold predictions.
         quality: ``(n, m)``, NaN where it is not known.
         prior: ``(m,)`` mean quality.
-        fold: ``(n,)`` number of the part that a row was left out with; the weights that judge the stack on a part are
-            fitted on the others.
+        fold: ``(n,)`` number of the fold that a row was left out with; the weights that evaluate the stack on a fold
+            are fitted on the others.
     """
     losses = {name: squared_error(guess, quality) for name, guess in predictions.items()}
     best = min(losses, key=lambda name: losses[name])
@@ -107,7 +108,7 @@ def choose_stack(
 
     weights = _weights(list(predictions.values()), quality, prior)
     least = NEGLIGIBLE * weights.sum()
-    # Where no head tells anything, all weights are 0 and none is dropped.
+    # Where no head predicts better than the prior, all weights are 0 and none is dropped.
     kept = [name for name, weight in zip(predictions, weights, strict=True) if weight > least] or list(predictions)
     guesses = [predictions[name] for name in kept]
     whole = _crossed(guesses, quality, prior, fold)
@@ -121,20 +122,22 @@ def choose_stack(
 def join(
     stack: Stack, name: str, guess: Quality, quality: Known, prior: NDArray[np.float64], fold: NDArray[np.int64]
 ) -> Stack:
-    """Weigh one head more against all the others, as few of whose rows can judge it: their weights among themselves,
-    from all rows, stay, and only how much the new head counts beside them is fitted.
+    """Add a head that can be validated on few rows only to a stack.
+
+    The weights of the others among themselves, from all rows, stay, and only the weight of the new head against them is
+    fitted.
 
     Args:
         stack: of the others; ``left_out`` holds the ``k`` rows that the new head was not fitted on.
         name: of the new head.
-        guess: ``(k, m)`` what it says.
+        guess: ``(k, m)`` its predictions.
         quality: ``(k, m)``, NaN where it is not known.
         prior: ``(m,)`` mean quality.
         fold: ``(k,)`` as of ``choose_stack``.
 
     Returns:
-        ``stack`` itself where the new head adds next to nothing, or the error with it is no smaller. The new head alone
-        is never preferred for its smaller error: on few rows that is often luck. Losses are not filled in.
+        ``stack`` itself where the weight of the new head is negligible, or the error with it is no smaller. The new
+        head alone is never preferred for its smaller error: on few rows that is often luck. Losses are not filled in.
     """
     guesses = [stack.left_out, guess]
     beside, own = _weights(guesses, quality, prior).tolist()
@@ -150,7 +153,7 @@ def join(
 def _crossed(
     guesses: Sequence[Quality], quality: Known, prior: NDArray[np.float64], fold: NDArray[np.int64]
 ) -> Quality:
-    """``(n, m)`` what the stack of some heads says of each part, with weights that were fitted on the others."""
+    """Return ``(n, m)`` stack predictions with out-of-fold weights."""
     whole = np.empty(quality.shape)
     for number in np.unique(fold):
         own, others = fold == number, fold != number
@@ -160,33 +163,34 @@ def _crossed(
 
 
 def squared_error(predicted: Quality, quality: Known) -> float:
-    """The mean over known cells (of good or bad alone: the Brier score)."""
+    """Return the mean over known cells (the Brier score of binary quality)."""
     return float(np.nanmean((predicted - quality) ** 2))
 
 
 def _weights(guesses: Sequence[Quality], quality: Known, prior: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``(h,)`` least squares with weights of at least 0, over all known cells at once.
+    """Return ``(h,)`` non-negative least squares weights.
 
-    The models share the weights: few rows of a new model then take nothing from it.
+    They are fitted over all known cells at once. The models share the weights, so that few rows of a new model do no
+    harm.
     """
     optimize = require("scipy.optimize", what="training a classifier", extra="build")
     known = np.isfinite(quality)
     columns = np.column_stack([(guess - prior)[known] for guess in guesses])
     found, _ = optimize.nnls(columns, (quality - prior)[known])
-    # All zero where no head tells anything: what is left is the prior.
+    # All zero where no head predicts anything: the prediction is then the prior.
     return np.asarray(found, np.float64)
 
 
-# Which heads a classifier gets, with what weights, and on which rows this was judged.
+# Choice of the heads and weights of a classifier, and of the rows that it is validated on.
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """How rows are parted.
+    """Folds over groups of duplicate queries.
 
     Attributes:
-        group: ``(n,)`` rows of one group say the same, and lie in one part.
-        folds: parts.
+        group: ``(n,)`` duplicates are in one group, and in one fold.
+        folds: number of folds.
         seed: of the draw.
     """
 
@@ -196,16 +200,16 @@ class Grouping:
 
     @cached_property
     def parts(self) -> list[Fold]:
-        """All rows in parts."""
+        """Return the folds of all rows."""
         return k_folds(self.group, self.folds, seed=self.seed)
 
     @property
     def fold(self) -> Indices:
-        """``(n,)`` the number of each row's part."""
+        """Return the ``(n,)`` fold number of each row."""
         return _numbers(self.parts, len(self.group))
 
     def of_some(self, rows: Indices) -> Indices:
-        """``(k,)`` the number of the part of each of some rows, where these alone are parted."""
+        """Return the ``(k,)`` fold numbers of some rows, split on their own."""
         _, own = np.unique(self.group[rows], return_inverse=True)
         return _numbers(k_folds(own, self.folds, seed=self.seed), len(rows))
 
@@ -219,13 +223,13 @@ def _numbers(parts: Sequence[Fold], count: int) -> Indices:
 
 @dataclass(frozen=True, slots=True)
 class HeadChoice:
-    """The heads that were chosen.
+    """The chosen heads.
 
     Attributes:
-        stack: the heads and their weights; ``left_out`` speaks of the judged rows.
-        judged: ``(k,)`` numbers of the rows that it was judged on: all, unless a tuned encoder is among the heads.
-        fold: ``(k,)`` the part of each.
-        compared: rows that the losses are means over.
+        stack: the heads and their weights; ``left_out`` is of the judged rows.
+        judged: ``(k,)`` numbers of the validation rows: all, unless a tuned encoder is among the heads.
+        fold: ``(k,)`` the fold of each.
+        compared: number of rows that the losses are means over.
     """
 
     stack: Stack
@@ -241,17 +245,17 @@ def choose_heads(
     prior: NDArray[np.float64],
     grouping: Grouping,
 ) -> HeadChoice:
-    """Weigh the heads on all rows; and a tuned encoder against what came of it, on the rows that it has not seen.
+    """Choose and weigh the heads, on all rows.
 
-    Where the tuned encoder adds next to nothing the choice is what it were without it: few rows can judge it, and the
-    others keep the benefit of all.
+    A tuned encoder is weighed against their stack, on the rows that it was not tuned on. Where its weight is negligible
+    the choice is that without it: few rows can validate it, and the others keep the benefit of all.
 
     Args:
-        predictions: by head, ``(n, m)`` what it says of rows that it was not fitted on; may be empty with ``tuned``.
+        predictions: by head, its ``(n, m)`` out-of-fold predictions; may be empty with ``tuned``.
         tuned: an encoder tuned on a part of the rows.
         quality: ``(n, m)``, NaN where it is not known.
         prior: ``(m,)`` mean quality.
-        grouping: how rows are parted.
+        grouping: groups and folds.
 
     Raises:
         InputError: fewer groups than folds among the rows.

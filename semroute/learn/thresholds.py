@@ -1,4 +1,4 @@
-"""Minimum scores per category, for a stated target."""
+"""Fit minimum scores per category for a rejection target."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from semroute.evaluate.routing import OUT_OF_SCOPE
 from semroute.types import Matrix
 
 FALSE_REJECTION = 0.03
-"""Share of the held-out queries to reject where no out-of-scope examples are given. Real queries lie further from the
+"""Share of the held-out queries to reject where no out-of-scope examples are given. Real queries are further from the
 examples than examples from each other, so the share in use is higher."""
 
 ABOVE = 1e-9
-"""Far below what tells two scores apart, far above the rounding of their sums."""
+"""Margin above a score: far below any real difference of scores, far above the rounding of their sums."""
 
 PRIOR = 30
-"""Queries of one category that weigh as much as what all categories say together."""
+"""Weight of all categories together, in queries of one category."""
 
 LOCATION_PRIOR = 1
-"""Queries of one category whose mean score weighs as much as the mean over all categories, each of one weight."""
+"""Weight of the mean over all categories (each of one weight) in a category's mean score, in queries."""
 
 SLACK = 0.02
-"""Share of a category's own queries that may be rejected beyond the target, where other categories speak for it."""
+"""Share of a category's own queries that may be rejected beyond the target, where it is estimated from others."""
 
 
 @dataclass(frozen=True, slots=True)
 class RejectionTarget:
-    """What thresholds aim at.
+    """Target of the thresholds.
 
     Attributes:
         oos_recall: share of out-of-scope queries to reject, where there are labelled ones.
@@ -41,7 +41,10 @@ class RejectionTarget:
 
 
 def thresholds_for(scores: Matrix, labels: NDArray[np.int64], target: RejectionTarget) -> NDArray[np.float64]:
-    """Thresholds for ``target`` from ``(n, categories)`` scores: by the out-of-scope queries where there are any."""
+    """Return thresholds for ``target`` from ``(n, categories)`` scores.
+
+    They follow from the out-of-scope queries where there are any.
+    """
     outside = labels == OUT_OF_SCOPE
     if outside.any():
         return thresholds_for_recall(scores[outside], target.oos_recall)
@@ -49,10 +52,10 @@ def thresholds_for(scores: Matrix, labels: NDArray[np.int64], target: RejectionT
 
 
 def thresholds_for_recall(scores: Matrix, target: float) -> NDArray[np.float64]:
-    """Thresholds that reject a share ``target`` of out-of-scope queries.
+    """Return thresholds that reject a share of out-of-scope queries.
 
-    Each category takes the quantile of the scores of those queries that land in it, drawn towards the quantile of all
-    (by :data:`PRIOR`); all are then moved together until the target holds on the whole.
+    Each category takes the quantile of the scores of those queries that are assigned to it, shrunk towards the quantile
+    of all (by :data:`PRIOR`); all are then shifted together until the target holds over all categories.
 
     Args:
         scores: ``(m, categories)`` scores of out-of-scope queries.
@@ -60,7 +63,7 @@ def thresholds_for_recall(scores: Matrix, target: float) -> NDArray[np.float64]:
     """
     top, best = scores.argmax(axis=1), scores.max(axis=1).astype(np.float64)
     thresholds = _shrunk_quantiles(top, best, scores.shape[1], target)
-    # The least shift with which the target is met: each query needs `best - threshold` of its category.
+    # The smallest shift that meets the target: each query needs `best - threshold` of its category.
     needed = np.sort(best - thresholds[top])
     rejected = max(1, int(np.ceil(target * len(needed) - 1e-9)))
     # Just above the score itself, by more than float64 rounds away: a score that equals its threshold is accepted.
@@ -70,23 +73,24 @@ def thresholds_for_recall(scores: Matrix, target: float) -> NDArray[np.float64]:
 def thresholds_for_false_rejection(
     scores: Matrix, target: float, labels: NDArray[np.int64] | None = None
 ) -> NDArray[np.float64]:
-    """Thresholds that reject a share ``target`` of in-scope queries, where no out-of-scope ones are known.
+    """Return thresholds that reject a share of in-scope queries.
 
-    A category with many queries takes their quantile. One with few takes its mean, drawn towards the mean over the
-    categories (by :data:`LOCATION_PRIOR`), plus the quantile of all deviations from their category's mean. Categories
-    weigh alike in both, however many queries each has, and none gets a threshold that rejects more than a share
-    ``target`` + :data:`SLACK` of its own queries. Queries that land in another category than their own are rejected
-    more often: where the whole passes the target for them, all thresholds are lowered together until it does not.
+    For use where no out-of-scope queries are known. A category with many queries takes their quantile. One with few
+    takes its mean, shrunk towards the mean over the categories (by :data:`LOCATION_PRIOR`), plus the quantile of all
+    deviations from their category's mean. Categories weigh the same in both, however many queries each has, and none
+    gets a threshold that rejects more than a share ``target`` + :data:`SLACK` of its own queries. Queries that are
+    assigned to another category than their own are rejected more often: where the whole exceeds the target because of
+    them, all thresholds are lowered together until it does not.
 
     Args:
         scores: ``(m, categories)`` held-out scores of in-scope queries.
         target: share to reject, between 0 and 1.
-        labels: ``(m,)`` true categories; None takes the best ones for true.
+        labels: ``(m,)`` true categories; None takes the best ones as true.
     """
     own = _own_scores(scores, scores.argmax(axis=1) if labels is None else labels)
     known = [values for values in own if len(values)]
     centre = float(np.mean([values.mean() for values in known]))
-    # The deviations of n values from their own mean are too small, by this factor.
+    # The deviations of n values from their own mean are too small by this factor.
     deviations = [(values - values.mean()) * np.sqrt(len(values) / max(1, len(values) - 1)) for values in known]
     sizes = np.array([len(values) for values in known])
     deviation = _weighted_quantile(np.concatenate(deviations), np.repeat(1.0 / sizes, sizes), target)
@@ -102,7 +106,10 @@ def thresholds_for_false_rejection(
 
 
 def _margin(scores: Matrix, thresholds: NDArray[np.float64], labels: NDArray[np.int64], share: float) -> float:
-    """The quantile of how far queries lie above the threshold of the category they land in; categories weigh alike."""
+    """Return the quantile of scores minus thresholds of the assigned category.
+
+    Categories weigh the same.
+    """
     top = scores.argmax(axis=1)
     above = scores.max(axis=1).astype(np.float64) - thresholds[top]
     sizes = np.bincount(labels, minlength=scores.shape[1])
@@ -110,7 +117,10 @@ def _margin(scores: Matrix, thresholds: NDArray[np.float64], labels: NDArray[np.
 
 
 def _own_scores(scores: Matrix, labels: NDArray[np.int64]) -> list[NDArray[np.float64]]:
-    """Each category's scores of its own queries that land in it, or of all its own where none does."""
+    """Return each category's scores of its own queries assigned to it.
+
+    Of all its own where none is.
+    """
     top = scores.argmax(axis=1)
     found = []
     for category in range(scores.shape[1]):
@@ -121,7 +131,10 @@ def _own_scores(scores: Matrix, labels: NDArray[np.int64]) -> list[NDArray[np.fl
 
 
 def _weighted_quantile(values: NDArray[np.float64], weights: NDArray[np.float64], share: float) -> float:
-    """The quantile of weighted values, as ``numpy.quantile`` where the weights are equal."""
+    """Return the quantile of weighted values.
+
+    It is that of ``numpy.quantile`` where the weights are equal.
+    """
     order = np.argsort(values, kind="stable")
     middle = np.cumsum(weights[order]) - weights[order] / 2
     if middle[-1] <= middle[0]:

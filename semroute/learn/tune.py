@@ -1,4 +1,4 @@
-"""Thresholds and calibration of an existing artifact from labelled queries; ``semroute tune``."""
+"""Tune thresholds and calibration of an artifact (``semroute tune``)."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ FOLDS = 5
 
 @dataclass(frozen=True, slots=True)
 class TuneReport:
-    """What tuning changed.
+    """Result of tuning an artifact with labelled queries.
 
     Attributes:
         artifact: with the new thresholds, or as it was when nothing was written.
         before: the labelled queries under the old thresholds and calibration.
-        after: under new ones, each query judged by thresholds and calibration fitted without it (5 folds).
+        after: under new ones, each query evaluated out of fold (5 folds).
         thresholds: per category, the old and the new one.
-        pinned: categories whose threshold the category file names; they are left alone.
-        calibrated: whether a calibration was fitted anew.
+        pinned: categories whose threshold the category file sets; they are left alone.
+        calibrated: True if a calibration was refitted.
         mistakes: the queries that are wrong in ``after``.
     """
 
@@ -48,12 +48,13 @@ class TuneReport:
 def label_numbers(
     rows: Sequence[LabelledQuery], categories: Sequence[str], path: Path | None = None
 ) -> NDArray[np.int64]:
-    """``(n,)`` category numbers, :data:`~semroute.evaluate.routing.OUT_OF_SCOPE` for None.
+    """Return ``(n,)`` category numbers; None is out of scope.
 
-    A word for "out of scope" is a category where ``categories`` has one of that name.
+    That is :data:`~semroute.evaluate.routing.OUT_OF_SCOPE`. A word for "out of scope" is a category where
+    ``categories`` has one of that name.
 
     Raises:
-        DataError: a label that the index lacks.
+        DataError: a label is not in the index.
     """
     number = {name: index for index, name in enumerate(categories)}
     labels = [row.category or (row.written if row.written in number else None) for row in rows]
@@ -66,7 +67,10 @@ def label_numbers(
 
 
 def known_categories(name: str, categories: Sequence[str]) -> str:
-    """The end of a message about a category that the index lacks: the one that was meant, or some that there are."""
+    """Return a hint at known categories, for a message about an unknown one.
+
+    It lists some of the names, and suggests a similar one if there is any.
+    """
     return known_names(name, categories, "it has")
 
 
@@ -81,20 +85,22 @@ def tune_artifact(
     seed: int = 0,
     write: bool = True,
 ) -> TuneReport:
-    """Choose thresholds for ``target`` and write them into the artifact. The bar of a first stage stays.
+    """Choose thresholds for ``target`` and write them into the artifact.
+
+    The bar of a first stage stays.
 
     Args:
         artifact: the index.
         encoder: its encoder.
         scorer: its scorer.
         rows: labelled queries that are not among the examples.
-        target: what the thresholds aim at.
-        first: its first stage, where it has one.
+        target: target of the thresholds.
+        first: its first stage, if any.
         seed: of the folds in which the effect is measured.
         write: False only reports.
 
     Raises:
-        DataError: no rows, or a label that the index lacks.
+        DataError: no rows, or a label is not in the index.
         ArtifactError: it cannot be written.
         ValueError: ``first`` is missing, or the artifact has none.
     """
@@ -160,7 +166,7 @@ class _Fitter:
         thresholds: NDArray[np.float64],
         calibrations: Calibrations,
     ) -> ScoredQueries:
-        """What serving would say with these thresholds."""
+        """Return the queries as served with these thresholds."""
         confidence = calibrations.confidence(both, both.answered(thresholds, self.bar))
         return ScoredQueries(names, both.scores(thresholds, self.bar), confidence, labels)
 

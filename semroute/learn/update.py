@@ -1,4 +1,4 @@
-"""The overlaps of an artifact's categories, by name and text."""
+"""Update the examples of an index without embedding the rest again."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ from semroute.text.names import name_problem, normalize_name
 from semroute.types import Encoder, Matrix
 from semroute.types.progress import Progress
 
-# What an artifact keeps of the examples it was built from.
+# Stored examples of an artifact.
 
 
 def stored_examples(artifact: Artifact) -> tuple[Examples, Matrix]:
-    """The examples of an artifact and their ``(n, d)`` vectors, memory-mapped and read-only.
+    """Return the examples of an artifact and their ``(n, d)`` vectors.
+
+    The vectors are memory-mapped and read-only.
 
     Raises:
         ArtifactError: the two do not match, or the files are gone since the artifact was replaced.
@@ -60,12 +62,12 @@ def stored_examples(artifact: Artifact) -> tuple[Examples, Matrix]:
 
 
 def stored_first_stage(artifact: Artifact) -> FirstStagePlan | None:
-    """How to make the first stage of an artifact again; None where it has none.
+    """Return the plan of an artifact's first stage; None without one.
 
-    A bar that was chosen against out-of-scope queries stays the lowest that is allowed: those queries are not stored.
+    A bar that was chosen against out-of-scope queries stays the minimum: those queries are not stored.
 
     Raises:
-        ArtifactError: its parts do not fit together, or are damaged.
+        ArtifactError: its parts do not match, or are damaged.
     """
     parts, entry = artifact.first, artifact.manifest.first_stage
     if parts is None or entry is None:
@@ -81,7 +83,10 @@ def stored_first_stage(artifact: Artifact) -> FirstStagePlan | None:
 
 @dataclass(frozen=True, slots=True)
 class NamedStray:
-    """An example, its cosine to the nearest of its own category, and the example of the other that is nearer."""
+    """An example that is nearer to an example of another category.
+
+    With its cosine to the nearest of its own category, and the example of the other.
+    """
 
     query: str
     own: float
@@ -101,7 +106,7 @@ class NamedOverlap:
 
 
 def overlapping(artifact: Artifact, *, worst: int = 3) -> list[NamedOverlap]:
-    """Which categories of an artifact overlap most, and the ``worst`` examples of each pair.
+    """List the most overlapping categories, with ``worst`` examples per pair.
 
     Raises:
         ArtifactError: the stored examples are unusable.
@@ -116,34 +121,32 @@ def _named(pair: Overlap, examples: Examples) -> NamedOverlap:
     return NamedOverlap(names[pair.category], names[pair.other], pair.share, pair.count, worst)
 
 
-# Continue a fit after a small change, in place of a full one.
+# Continuation of a fit after a small change, in place of a full one.
 #
-# What depends on the changed category alone is made anew as a full fit would: its groups and its prototypes. The head
-# is
-# trained on for a few steps. Choices stay: the number of prototypes and the share of the head. Thresholds and
-# calibration
-# are fitted again on the held-out rows of the last full fit and on the new examples, as the index scored them before it
-# knew them.
+# What depends on the changed category alone is made anew as in a full fit: its groups and its prototypes. The training
+# of the head is continued for a few steps. Choices stay: the number of prototypes and the weight of the head.
+# Thresholds and calibration are refitted on the held-out rows of the last full fit and on the new examples, with their
+# scores by the index from before they were added.
 
 MOST_CHANGED = 0.02
-"""Share of an index's examples that may have changed since the last full fit. With 1 in 22 changed, a head that was
-trained on was over a point of accuracy behind one trained anew; with 3 of 3,650, not beyond what a seed does. The limit
-lies between, and was not measured itself."""
+"""Maximum share of an index's examples changed since the last full fit. With 1 in 22 changed, a head whose training was
+continued was over a point of accuracy behind one trained anew; with 3 of 3,650, within the variation of seeds. The
+limit lies between, and was not measured itself."""
 
 MOST_CHANGED_OF_CATEGORY = 0.1
-"""The same of each category's own examples."""
+"""The same for the examples of each category."""
 
 Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A change of examples: some stay, in their order, and new ones of one category follow.
+    """Change of one category's examples: removals, then additions at the end.
 
     Attributes:
-        category: that they came to or went from.
-        kept: numbers of the old examples that stay.
-        added: how many follow them.
+        category: the changed category.
+        kept: numbers of the old examples that stay, in their order.
+        added: number of new examples after them.
     """
 
     category: str
@@ -160,16 +163,18 @@ def continued_artifact(
     notes: Mapping[str, Any],
     progress: Progress,
 ) -> Artifact | None:
-    """Write a small change into an index; None, and nothing is written, where a full fit is needed.
+    """Write a small change into an index, or return None for a full fit.
+
+    Where a full fit is needed, nothing is written.
 
     Args:
         artifact: the index, as it was opened.
         encoder: its encoder.
-        examples: all that it will have.
+        examples: all examples after the change.
         vectors: ``(n, d)`` their vectors.
-        edit: how they came about.
+        edit: the change.
         notes: further entries of the validation report.
-        progress: called with a step's name, what is done and the total.
+        progress: called with a step's name, the number done and the total.
 
     Raises:
         ArtifactError: the artifact cannot be written, or was replaced in the meantime.
@@ -204,7 +209,10 @@ def _written(
 
 
 def _continued_fit(artifact: Artifact, examples: Examples, edit: Edit) -> tuple[FitRecord | None, Scorer | None]:
-    """Return what is continued; None where the change needs a full fit."""
+    """Return the record and scorer to continue.
+
+    None where a full fit is needed.
+    """
     entries = artifact.manifest.categories
     record = FitRecord.read(artifact) if artifact.manifest.first_stage is None else None
     if record is None or examples.categories != tuple(entries):
@@ -225,7 +233,10 @@ def _size(record: FitRecord, edit: Edit) -> int:
 def _regrouped(
     before: Numbers, examples: Examples, labels: Numbers, vectors: Matrix, edit: Edit, category: int
 ) -> Numbers:
-    """Group the examples of the changed category anew; the same numbers as :func:`near_twins` gives for all."""
+    """Regroup the examples of the changed category.
+
+    The numbers are those that :func:`near_twins` gives for all.
+    """
     groups = np.concatenate([before[edit.kept], np.zeros(edit.added, np.int64)])
     rows = np.flatnonzero(labels == category)
     own = near_twins([examples.texts[row] for row in rows], np.zeros(len(rows), np.int64), vectors[rows])
@@ -237,14 +248,17 @@ def _regrouped(
 def _held_rows(
     record: FitRecord, groups: Numbers, labels: Numbers, vectors: Matrix, edit: Edit, scorer: Scorer
 ) -> HeldOutRows:
-    """Return the held-out rows under the new groups' numbers, with one for each group of new examples alone."""
+    """Return the held-out rows by new group numbers.
+
+    Each group of only new examples gets one more row.
+    """
     now = {
         int(old): int(new)
         for old, new in zip(record.groups[edit.kept][::-1], groups[: len(edit.kept)][::-1], strict=True)
     }
     held = record.held
     numbers = np.array([now.get(int(group), -1) for group in held.groups], dtype=np.int64)
-    # Of groups that became one, the first stands for all.
+    # Of groups that were merged, the first represents all.
     kept = np.zeros(len(numbers), dtype=np.bool_)
     kept[np.unique(numbers, return_index=True)[1]] = True
     kept &= numbers >= 0
@@ -271,10 +285,10 @@ def _continued_scorer(
     return Scorer(PrototypeIndex.build(prototypes, counts), head, scorer.weight, scorer.calibration)
 
 
-# Examples and categories that come and go without embedding the rest again.
+# Adding and removing examples and categories without embedding the rest again.
 #
-# A small change of a large index continues its fit (:mod:`semroute.learn.update`). A new category, a category that
-# goes, a first stage, or many changes since the last full fit bring a full fit.
+# A small change of a large index continues its fit (:mod:`semroute.learn.update`). A new or removed category, a first
+# stage, or many changes since the last full fit need a full fit.
 
 _KEPT_NOTES = ("encoder_tuned", "tuning_steps", "tuned_on")
 TUNED_NOTE = "the encoder was tuned on most of these examples, so that the held-out figures are better than in use"
@@ -289,13 +303,13 @@ class Changed:
     """A changed artifact.
 
     Attributes:
-        artifact: as it is now, in the same folder.
-        added, removed: how many examples.
-        skipped: texts to add that the category held already.
-        elsewhere: texts added that another category holds too, with that category.
+        artifact: the new one, in the same folder.
+        added, removed: number of examples.
+        skipped: texts to add that the category already held.
+        elsewhere: added texts that another category holds too, with that category.
         untuned: categories whose threshold came from out-of-scope queries and is now that of held-out examples, since
             scores have changed; tune again.
-        first_stage_lost: whether the first stage is gone, since with these examples it does not pay.
+        first_stage_lost: True if the first stage was removed, since with these examples it does not pay.
     """
 
     artifact: Artifact
@@ -317,16 +331,18 @@ def add_examples(
     models: Sequence[str] | None = None,
     progress: Progress = _silent,
 ) -> Changed:
-    """Add examples to a category, which is made where the index lacks it; only their texts are embedded.
+    """Add examples to a category; only their texts are embedded.
+
+    A category that is not in the index is created.
 
     Args:
-        artifact: changed in place on disk; what serves goes on serving until the new one is complete.
+        artifact: changed in place on disk; a running server keeps the old one until the new one is complete.
         encoder: the artifact's.
         category: its name.
         texts: examples; surrounding whitespace is dropped.
-        description: of the category; None keeps what it has.
-        models: that serve the category, cheapest first; None keeps what it has.
-        progress: called with a step's name, what is done and the total.
+        description: of the category; None keeps the old one.
+        models: that serve the category, cheapest first; None keeps the old ones.
+        progress: called with a step's name, the number done and the total.
 
     Raises:
         DataError: a text is blank or no valid Unicode, or a new category has no examples or an unusable name.
@@ -423,7 +439,7 @@ def _rebuild(
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     new = continued_artifact(artifact, encoder, examples, vectors, edit, notes, progress)
     if new is None:
-        # A build without a head has no figure for one; so has one of a single category, for which there was no choice.
+        # A build without a head has no figure for one, and neither has one of a single category, without a choice.
         head = report.get("accuracy_of_head", 0.0) is not None or len(entries) == 1 or "head_left_out" in report
         new, *_ = build_artifact(
             artifact.folder,
@@ -459,7 +475,7 @@ def _with(values: Mapping[str, Any], category: str, value: Any, default: Any) ->
 
 
 def _known(examples: Examples, category: str) -> str:
-    """The category as the index writes it."""
+    """Return the category as the index spells it."""
     if category in examples.descriptions:
         return category
     name = normalize_name(category.strip())

@@ -1,1 +1,1 @@
-"""A whole policy tuned over outcomes: what could be done, and the cheapest of it that keeps a promise."""
+"""Tune a routing policy on outcomes: the cheapest that keeps a promise."""

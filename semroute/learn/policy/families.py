@@ -1,4 +1,4 @@
-"""Families of policies: each draws a curve, and says how ``semroute.yaml`` writes its points."""
+"""Policy families: parameters, replay, and sections of ``semroute.yaml``."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from semroute.index import BothScores
 from semroute.outcomes.table import group_means
 from semroute.types import Matrix
 
-# The rows that policies are replayed on, with all that a policy may look at.
+# Evaluation data: the rows that policies are replayed on, with all inputs of a policy.
 
 Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyData:
-    """``n`` rows and ``m`` models.
+    """Evaluation data of policies, ``n`` rows and ``m`` models.
 
     Attributes:
-        quality, cost: ``(n, m)`` float32, what came of asking each model.
-        predicted: ``(n, m)`` float32 predicted quality, by what was not fitted on the row.
-        expected: ``(n, m)`` float64 USD that a call was expected to cost, as the router reckons it.
+        quality, cost: ``(n, m)`` float32 results of asking each model.
+        predicted: ``(n, m)`` float32 out-of-fold predicted quality.
+        expected: ``(n, m)`` float64 USD that the router expects of a call.
         scores: ``(n, c)`` float32 of the categories, by each stage of the index.
-        acceptance: by model, ``(n,)`` probability that its answer is acceptable, told by a classifier of answers that
-            was not fitted on the row; models without answers are missing.
-        group: ``(n,)`` of each row: those of one group say the same, and count as one where it matters how many
-            independent rows there are.
+        acceptance: by model, ``(n,)`` probability that its answer is acceptable, by a classifier of answers that was
+            not fitted on the row; models without answers are missing.
+        group: ``(n,)`` duplicate group of each row: duplicates count as one where the number of independent rows
+            matters.
     """
 
     quality: Matrix
@@ -49,21 +49,21 @@ class PolicyData:
 
     @property
     def different(self) -> int:
-        """How many rows there are of which no two say the same."""
+        """Return the number of distinct rows."""
         return len(np.unique(self.group))
 
     @property
     def most_alike(self) -> float:
-        """Share of the rows that the largest group has."""
+        """Return the share of the rows in the largest duplicate group."""
         return float(np.bincount(self.group).max(initial=0)) / max(1, len(self))
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyOutcomes:
-    """What a policy gives on the rows of a part.
+    """Outcomes of a policy on evaluation data.
 
     Attributes:
-        quality: ``(n,)`` of the answers that are given.
+        quality: ``(n,)`` of the returned answers.
         cost: ``(n,)`` USD, rejected answers included.
     """
 
@@ -72,16 +72,16 @@ class PolicyOutcomes:
 
     @classmethod
     def of(cls, part: PolicyData, choice: NDArray[np.int64]) -> PolicyOutcomes:
-        """What choosing one model for each row gives."""
+        """Return the outcomes of one chosen model for each row."""
         return cls(replay(part.quality, choice), replay(part.cost, choice))
 
     @property
     def point(self) -> tuple[float, float]:
-        """Mean quality, and mean USD a query."""
+        """Return mean quality, and mean USD a query."""
         return float(self.quality.mean()), float(self.cost.mean())
 
 
-# Ways to answer a query once it is known what kind it is: one model, or two tiers with a check between them.
+# Answer plans for queries of one kind: one model, or a cascade of two tiers with a check.
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +89,10 @@ class AnswerPlan:
     """One model, or a cascade of two.
 
     Attributes:
-        first: number of the model that is asked.
-        second: number of the model that is asked where the first one's answer is not accepted; None for one model.
-        threshold: least probability that the first one's answer is acceptable, as the classifier of answers tells it.
+        first: number of the model of the first tier.
+        second: number of the model of the second tier, called where the first one's answer is rejected; None for one
+            model.
+        threshold: minimum probability, by the classifier of answers, that the first one's answer is acceptable.
     """
 
     first: int
@@ -99,7 +100,10 @@ class AnswerPlan:
     threshold: float = 0.0
 
     def play(self, part: PolicyData) -> PolicyOutcomes:
-        """What it gives on every row. Answers that are not accepted are paid for, and asked for again."""
+        """Replay the plan on every row.
+
+        Rejected answers are paid for, and escalated.
+        """
         if self.second is None:
             return PolicyOutcomes.of(part, np.full(len(part), self.first))
         rejected = part.acceptance[self.first] < self.threshold
@@ -108,80 +112,91 @@ class AnswerPlan:
         return PolicyOutcomes(quality.astype(np.float64), cost.astype(np.float64))
 
     def cascade(self, models: Sequence[str], folder: str) -> dict[str, Any] | Literal[False]:
-        """The section of ``semroute.yaml``; for one model false, so that none that stood there before stays.
+        """Return the cascade section of ``semroute.yaml``.
+
+        For one model it is false, which removes an earlier cascade.
 
         Args:
             models: names.
-            folder: of the policy, where the classifiers of answers lie.
+            folder: of the policy, which holds the classifiers of answers.
         """
         if self.second is None:
             return False
         quality = {"classifier": f"{folder}/checks-{self.first}", "threshold": self.threshold}
-        # The check is the first model's: what the second says is given as it is, as it was when the policy was tested.
+        # The check is on the first model: the second's answer is returned unchecked, as it was when the policy was
+        # tested.
         tiers = [models[self.first], {"use": models[self.second], "accept": {"format": False}}]
         return {"tiers": tiers, "accept": {"format": False, "quality": quality}}
 
     def words(self, models: Sequence[str]) -> str:
-        """For people."""
+        """Describe the plan for display."""
         if self.second is None:
             return models[self.first]
         return f"{models[self.first]} before {models[self.second]}, accepting from {self.threshold:.2f}"
 
 
 def tiers_of(part: PolicyData) -> Iterator[tuple[int, int]]:
-    """Pairs of models that a cascade can be made of: the first has a check, and the second costs more."""
+    """Yield pairs of models for a cascade.
+
+    The first has a check, and the second costs more.
+    """
     cost = part.cost.mean(axis=0, dtype=np.float64)
     for first, second in product(sorted(part.acceptance), range(len(cost))):
         if cost[first] < cost[second]:
             yield first, second
 
 
-# What a family of policies is.
+# Protocol of a policy family.
 
 POINTS = 41
-"""Values of quality that are tried along a curve."""
+"""Number of values of quality along a curve."""
 
 Config = Mapping[str, Any]
 
 
 class Family(Protocol):
-    """A kind of policy with one parameter or several."""
+    """A family of policies with one parameter or several."""
 
     @property
     def asks_classifier(self) -> bool:
-        """Whether the configuration names the classifier of queries."""
+        """True if the configuration uses the classifier of queries."""
         ...
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Return the name for display."""
         ...
 
     def tried(self, tuning: PolicyData) -> Iterator[tuple[Any, PolicyOutcomes]]:
-        """Every parameter with what it gives on the tuning rows, each row as if it had not been tuned on."""
+        """Yield every parameter with its outcomes on the tuning rows, out of fold."""
         ...
 
     def play(self, parameter: Any, part: PolicyData) -> PolicyOutcomes:
-        """What a parameter gives on some rows."""
+        """Return the outcomes of a parameter on some rows."""
         ...
 
     def config(self, parameter: Any) -> Config:
-        """Sections of ``semroute.yaml``; the cascade always among them, lest one from before be climbed still."""
+        """Return sections of ``semroute.yaml``.
+
+        The cascade is always among them, so that an earlier one does not stay active.
+        """
         ...
 
     def checks(self, parameter: Any) -> frozenset[int]:
-        """Numbers of the models whose answers are checked, by classifiers that the configuration names."""
+        """Return the models whose answers the configuration checks by classifiers."""
         ...
 
 
-# One cascade for everything.
+# One cascade for all queries.
 
 CASCADE_THRESHOLDS = tuple(np.round(np.arange(0.05, 1.0, 0.05), 2).tolist())
 
 
 @dataclass(frozen=True)
 class CascadeFamily:
-    """Two tiers, and the classifier of answers between them; the parameter is its threshold.
+    """Two tiers with a classifier of answers between.
+
+    The parameter is its threshold.
 
     Attributes:
         models: names.
@@ -197,33 +212,36 @@ class CascadeFamily:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Return the name for display."""
         return f"cascade {self.models[self.first]}, {self.models[self.second]}"
 
     def tried(self, tuning: PolicyData) -> Iterator[tuple[float, PolicyOutcomes]]:
-        """A grid of thresholds; what the check says of a row's answer was not fitted on it."""
+        """Yield a grid of thresholds; the check of an answer is out of fold."""
         for threshold in CASCADE_THRESHOLDS:
             yield threshold, self.play(threshold, tuning)
 
     def play(self, parameter: float, part: PolicyData) -> PolicyOutcomes:
-        """Answers below the threshold are paid for, and asked for again."""
+        """Replay; answers below the threshold are paid for, and escalated."""
         return self._way(parameter).play(part)
 
     def config(self, parameter: float) -> Config:
-        """All goes to the fallback, which is the cascade; its models bound the tiers."""
+        """Send all to the fallback, which is the cascade.
+
+        Its models limit the tiers.
+        """
         section = self._way(parameter).cascade(self.models, self.folder)
         both = {"models": [self.models[self.first], self.models[self.second]]}
         return {"strategies": ["rules"], "rules": [], "fallback": both, "cascade": section}
 
     def checks(self, parameter: float) -> frozenset[int]:
-        """The first tier's."""
+        """Return the first tier's model."""
         return frozenset({self.first})
 
     def _way(self, threshold: float) -> AnswerPlan:
         return AnswerPlan(self.first, self.second, threshold)
 
 
-# The classifier of queries, before any model is asked.
+# The classifier of queries, which decides before any model is called.
 
 
 @dataclass(frozen=True)
@@ -236,16 +254,19 @@ class ByClassifier:
     asks_classifier: bool = True
 
     def tried(self, tuning: PolicyData) -> Iterator[tuple[float, PolicyOutcomes]]:
-        """Values at which equally many queries change their model; no row's prediction was fitted on it."""
+        """Yield values at which equally many choices change.
+
+        Predictions are out of fold.
+        """
         for value in values(tuning.predicted, tuning.expected, POINTS).tolist():
             yield value, self.play(value, tuning)
 
     def play(self, parameter: float, part: PolicyData) -> PolicyOutcomes:
-        """Each query goes to the model that is worth most."""
+        """Replay; each query goes to the model of the highest value."""
         return PolicyOutcomes.of(part, choose(part.predicted, part.expected, parameter))
 
     def config(self, parameter: float) -> Config:
-        """The classifier decides on everything."""
+        """Let the classifier decide on all queries."""
         section = {"folder": self.folder, "value": value_in_yaml(parameter), "candidates": list(self.models)}
         return {
             "strategies": ["classifier"],
@@ -255,27 +276,29 @@ class ByClassifier:
         }
 
     def checks(self, parameter: float) -> frozenset[int]:
-        """None."""
+        """Return no model."""
         return frozenset()
 
 
 def value_in_yaml(value: float) -> float:
-    """Where quality alone counts, a value that no price outweighs stands for infinity, which YAML has not."""
+    """Return a finite value for YAML, which has no infinity.
+
+    Where quality alone counts, it is a value that no price outweighs.
+    """
     return value if math.isfinite(value) else 1e6
 
 
-# The classifier of queries before a cascade: what it holds to be hard skips the first tier.
+# The classifier of queries before a cascade: queries that it predicts to be hard skip the first tier.
 #
-# Dekoninck et al., "A Unified Approach to Routing and Cascading for LLMs", ICML 2025: to choose before and to check
-# after
-# tell different things, and each saves calls that the other would make.
+# Dekoninck et al., "A Unified Approach to Routing and Cascading for LLMs", ICML 2025: routing before and checking after
+# the first answer carry different information, and each saves calls that the other would make.
 
 BLEND_POINTS = 17
 
 
 @dataclass(frozen=True)
 class ByClassifierAndCascade:
-    """Two tiers; the parameter is the value of quality in USD, and the threshold of the check.
+    """Classifier and two tiers; the parameters are value (USD) and threshold.
 
     Attributes:
         models: names.
@@ -291,18 +314,24 @@ class ByClassifierAndCascade:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Return the name for display."""
         return f"classifier and cascade {self.models[self.first]}, {self.models[self.second]}"
 
     def tried(self, tuning: PolicyData) -> Iterator[tuple[tuple[float, float], PolicyOutcomes]]:
-        """Every value with every threshold; neither prediction nor check was fitted on the row."""
+        """Yield every value with every threshold.
+
+        Predictions and checks are out of fold.
+        """
         pair = [self.first, self.second]
         for value in values(tuning.predicted[:, pair], tuning.expected[:, pair], BLEND_POINTS).tolist():
             for threshold in CASCADE_THRESHOLDS[1::2]:
                 yield (value, threshold), self.play((value, threshold), tuning)
 
     def play(self, parameter: tuple[float, float], part: PolicyData) -> PolicyOutcomes:
-        """Where the second tier is worth its price it is asked at once; else after the first, if that must be."""
+        """Replay on some rows.
+
+        A second tier that is worth its price is called at once, else on escalation.
+        """
         value, threshold = parameter
         pair = [self.first, self.second]
         skips = choose(part.predicted[:, pair], part.expected[:, pair], value) == 1
@@ -310,7 +339,7 @@ class ByClassifierAndCascade:
         return PolicyOutcomes(np.where(skips, alone.quality, tiers.quality), np.where(skips, alone.cost, tiers.cost))
 
     def config(self, parameter: tuple[float, float]) -> Config:
-        """The cascade starts at the tier that the classifier has decided on."""
+        """Start the cascade at the tier that the classifier selects."""
         value, threshold = parameter
         cascade = AnswerPlan(self.first, self.second, threshold).cascade(self.models, self.folder)
         assert cascade is not False
@@ -323,20 +352,20 @@ class ByClassifierAndCascade:
         }
 
     def checks(self, parameter: tuple[float, float]) -> frozenset[int]:
-        """The first tier's."""
+        """Return the first tier's model."""
         return frozenset({self.first})
 
 
-# A way to answer for each category, and one for what fits none.
+# An answer plan for each category, and one for queries that fit none.
 
 OFFSETS = (0.0, -0.1, 0.1)
 """Added to the thresholds of all categories."""
 CATEGORY_THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
-"""Of a category's cascade. Few, as each category has few rows to choose by."""
+"""Thresholds of a category's cascade; few, as each category has few rows to choose by."""
 PARTS = 5
-"""Of the tuning rows, for tables that are fitted to them."""
+"""Folds of the tuning rows, for tables that are fitted to them."""
 PRIOR = 10.0
-"""Rows of the overall mean that a category's mean is mixed with."""
+"""Weight, in rows, of the overall mean in a category's mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +375,7 @@ class CategoryTable:
     Attributes:
         value: USD per +1.0 of quality.
         offset: added to the thresholds.
-        choice: ``c + 1`` ways, one for each category, and last that of the fallback.
+        choice: ``c + 1`` answer plans, one for each category, and last that of the fallback.
     """
 
     value: float
@@ -356,15 +385,15 @@ class CategoryTable:
 
 @dataclass(frozen=True)
 class ByCategory:
-    """A way for each category and for what fits none.
+    """An answer plan for each category and for queries that fit none.
 
     Attributes:
         models: names.
         categories: names, as the columns of scores.
         thresholds: ``(c,)`` as built.
-        bar: of the index's first stage; it says nothing where the index has none.
+        bar: of the index's first stage; unused where the index has none.
         folder: of the policy.
-        with_tiers: whether cascades are ways too.
+        with_tiers: True if cascades are among the answer plans.
     """
 
     models: Sequence[str]
@@ -377,14 +406,14 @@ class ByCategory:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Return the name for display."""
         return "categories with cascades" if self.with_tiers else "categories"
 
     def tried(self, tuning: PolicyData) -> Iterator[tuple[CategoryTable, PolicyOutcomes]]:
-        """For every offset the tables along the curve of values, each once.
+        """Yield the distinct tables along the curve of values, for every offset.
 
-        A row is played with the table that the rows of other parts give at the same value: the table of all has been
-        fitted to the row, and looks better on it than it is.
+        A row is replayed out of fold, with the table of the other folds at the same value: the table of all rows was
+        fitted to the row, and would be optimistic on it.
         """
         part = tuning.group % PARTS
         ways = self._ways(tuning)
@@ -403,14 +432,14 @@ class ByCategory:
                     yield CategoryTable(value, offset, tuple(ways[place] for place in choice)), PolicyOutcomes(*played)
 
     def play(self, parameter: CategoryTable, part: PolicyData) -> PolicyOutcomes:
-        """Each query is answered in its category's way."""
+        """Replay; each query is answered by its category's plan."""
         ways = list(dict.fromkeys(parameter.choice))
         place = np.array([ways.index(way) for way in parameter.choice])[self._category(part, parameter.offset)]
         quality, cost = (replay(of, place) for of in _cells(ways, part))
         return PolicyOutcomes(quality, cost)
 
     def config(self, parameter: CategoryTable) -> Config:
-        """Models, cascades and, where they are moved, thresholds of the categories."""
+        """Return models, cascades and changed thresholds of the categories."""
         *own, last = parameter.choice
         sections: dict[str, Any] = {}
         moved = self._moved(parameter.offset)
@@ -421,13 +450,13 @@ class ByCategory:
         return {
             "strategies": ["semantic"],
             "categories": sections,
-            # Unlike a category's own cascade, the general one is bounded by the fallback's models.
+            # Unlike a category's own cascade, the general one is limited to the fallback's models.
             "fallback": {"models": [self.models[number] for number in (last.first, last.second) if number is not None]},
             "cascade": last.cascade(self.models, self.folder),
         }
 
     def checks(self, parameter: CategoryTable) -> frozenset[int]:
-        """The first tiers'."""
+        """Return the first tiers' models."""
         return frozenset(way.first for way in parameter.choice if way.second is not None)
 
     def _ways(self, tuning: PolicyData) -> list[AnswerPlan]:
@@ -437,7 +466,10 @@ class ByCategory:
         return ways
 
     def _category(self, part: PolicyData, offset: float) -> NDArray[np.int64]:
-        """``(n,)`` number of the category; the number of categories where none fits."""
+        """Return the ``(n,)`` category number.
+
+        The number of categories where none fits.
+        """
         thresholds = self._moved(offset)
         scores = part.scores.scores(thresholds, self.bar)
         best = scores.argmax(axis=1)
@@ -445,13 +477,16 @@ class ByCategory:
         return np.where(fits, best, len(self.categories))
 
     def _moved(self, offset: float) -> NDArray[np.float64]:
-        """``(c,)`` thresholds, as they can be written."""
+        """Return ``(c,)`` shifted thresholds, as they can be written."""
         return self.thresholds if offset == 0 else np.clip(self.thresholds + offset, -1.0, 1.0).round(6)
 
     def _means(
         self, cells: tuple[Matrix, Matrix], group: NDArray[np.int64], rows: NDArray[np.bool_]
     ) -> tuple[Matrix, Matrix]:
-        """``(c + 1, w)`` mean quality and cost of each way in each category over some rows, mixed with those of all."""
+        """Return ``(c + 1, w)`` mean quality and cost of each plan by category.
+
+        They are over some rows, and mixed with those of all.
+        """
         count = len(self.categories) + 1
         sizes = np.bincount(group[rows], minlength=count)[:, None]
         mixed = []
@@ -463,39 +498,39 @@ class ByCategory:
 
 
 def _cells(ways: Sequence[AnswerPlan], part: PolicyData) -> tuple[Matrix, Matrix]:
-    """``(n, w)`` quality and cost of each way on each row."""
+    """Return ``(n, w)`` quality and cost of each plan on each row."""
     played = [way.play(part) for way in ways]
     quality = np.column_stack([one.quality for one in played]).astype(np.float32)
     return quality, np.column_stack([one.cost for one in played]).astype(np.float32)
 
 
-# One model for everything.
+# One model for all queries.
 
 
 @dataclass(frozen=True)
 class SingleModels:
-    """One model for everything; the parameter is its number."""
+    """One model for all queries; the parameter is its number."""
 
     models: Sequence[str]
     name: str = "one model"
     asks_classifier: bool = False
 
     def tried(self, tuning: PolicyData) -> Iterator[tuple[int, PolicyOutcomes]]:
-        """Every model."""
+        """Yield every model."""
         for number in range(len(self.models)):
             yield number, self.play(number, tuning)
 
     def play(self, parameter: int, part: PolicyData) -> PolicyOutcomes:
-        """Every query goes to that model."""
+        """Replay; every query goes to that model."""
         return PolicyOutcomes.of(part, np.full(len(part), parameter))
 
     def config(self, parameter: int) -> Config:
-        """No rule decides, so all goes to the fallback."""
+        """Configure no rule, so that all goes to the fallback."""
         only = {"models": [self.models[parameter]]}
         return {"strategies": ["rules"], "rules": [], "fallback": only, "cascade": False}
 
     def checks(self, parameter: int) -> frozenset[int]:
-        """None."""
+        """Return no model."""
         return frozenset()
 
 

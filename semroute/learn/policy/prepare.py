@@ -1,4 +1,4 @@
-"""From outcomes to the two parts of rows that a policy is tuned on and tested on."""
+"""Split outcomes into tuning and test rows, and train on the tuning rows."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 
 ACCEPTABLE = 0.5
-"""Quality from which an answer is one that a cascade should accept."""
+"""Quality from which a cascade should accept an answer."""
 _BLOCKS = ("shape", "words")
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyInputs:
-    """What policies are made of.
+    """Inputs of policy tuning.
 
     Attributes:
         costs: complete outcomes with their costs.
-        group: ``(n,)`` of each row: those of one group say the same.
+        group: ``(n,)`` duplicate group of each row.
         inputs: vectors and features of the queries.
         scores: ``(n, c)`` of the categories, by each stage of the index; no columns where there are none.
         prices: of models.
@@ -58,10 +58,10 @@ class PolicyInputs:
 
 @dataclass(frozen=True, slots=True)
 class PolicySplit:
-    """Both parts, and what was trained on the first.
+    """Tuning and held-out rows, with the classifiers trained on the first.
 
     Attributes:
-        tuning: rows that policies are made and ordered on.
+        tuning: rows that policies are created and ordered on.
         held: rows that promises are tested on, in random order.
         classifier: of queries.
         checks: classifiers of answers, by number of the model.
@@ -74,28 +74,28 @@ class PolicySplit:
 
 
 def split(group: Indices, share: float, seed: int) -> tuple[Indices, Indices]:
-    """Indices to tune on, and ``share`` of the rows at most to test on; queries that say the same are on one side.
+    """Split the rows into tuning rows and at most ``share`` held-out rows.
 
-    Groups of such queries are held in random order, each that still fits; one of more than ``share`` of the rows never
-    is, and the promise does not speak of it.
+    Duplicates are on one side. Groups of them are held out in random order, each that still fits; one of more than
+    ``share`` of the rows never is, and the promise does not cover it.
 
     Args:
-        group: ``(n,)`` of each row, as :func:`~semroute.evaluate.replay.duplicates` numbers them.
+        group: ``(n,)`` group of each row, from :func:`~semroute.evaluate.replay.duplicates`.
         share: of the rows, in 0..1.
         seed: of the draw.
 
     Returns:
-        Indices to tune on in their order, and rows to test on, group by group in random order.
+        Tuning rows in their order, and held-out rows, group by group in random order.
 
     Raises:
-        InputError: too few different queries for two parts.
+        InputError: too few distinct queries for two parts.
     """
     sizes = np.bincount(group)
     order = np.random.default_rng(seed).permutation(len(sizes))
     is_held = np.zeros(len(sizes), np.bool_)
     room = share * len(group)
     for group_number in order.tolist():
-        # One group that is too large must not keep the smaller ones behind it from being held.
+        # One group that is too large must not keep the smaller ones after it from being held out.
         if sizes[group_number] <= room:
             is_held[group_number] = True
             room -= sizes[group_number]
@@ -105,7 +105,7 @@ def split(group: Indices, share: float, seed: int) -> tuple[Indices, Indices]:
             f"{len(sizes)} different queries with the quality of every model give {len(sizes) - count} to tune on and "
             f"{count} to test on, and each part needs {LEAST_QUERIES}; give more outcomes"
         )
-    # In random order: the test by betting looks at one after the other.
+    # In random order: the betting test reads one after the other.
     place = np.random.default_rng(seed + 1).permutation(len(sizes))[group]
     held = np.flatnonzero(is_held[group])
     return np.flatnonzero(~is_held[group]), held[np.argsort(place[held], kind="stable")]
@@ -120,15 +120,15 @@ def prepare(
     seed: int = 0,
     progress: Progress = lambda step, done, total: None,
 ) -> PolicySplit:
-    """Train on the tuning rows, and predict both parts; each row by what was not fitted on it.
+    """Train on the tuning rows, and predict both parts, out of fold.
 
     Args:
-        material: of all rows.
+        material: inputs of all rows.
         tuning: row numbers.
         held: row numbers.
         heads: of the classifier of queries; None tries all.
-        seed: of all that is drawn.
-        progress: called with what is done and how many of how many are.
+        seed: of all random draws.
+        progress: called with the step, the number done and the total.
     """
     own = material.costs.table.take(tuning)
     calls = call_costs(_costs(material, tuning))
@@ -149,7 +149,7 @@ def prepare(
 def seen_anew(
     material: PolicyInputs, rows: Indices, classifier: QueryClassifier, checks: Mapping[int, AnswerClassifier]
 ) -> PolicyData:
-    """Indices that neither classifier was fitted on, with what these say of them."""
+    """Return rows that neither classifier was fitted on, with predictions."""
     table = material.costs.table
     predicted = classifier.predict_inputs(material.inputs.take(rows))
     acceptance = {}
@@ -174,7 +174,7 @@ def _part(
     acceptance: Mapping[int, NDArray[np.float64]],
 ) -> PolicyData:
     table = material.costs.table.take(rows)
-    # Without tasks: who routes a query does not know its task.
+    # Without tasks: the router does not know a query's task.
     expected = classifier.costs.expected(asked_tokens(table.queries))
     group = material.group[rows]
     return PolicyData(table.quality, table.cost, predicted, expected, material.scores[rows], acceptance, group)
@@ -186,8 +186,11 @@ _Acceptance: TypeAlias = dict[int, NDArray[np.float64]]
 def _checks(
     material: PolicyInputs, tuning: Indices, seed: int, progress: Progress
 ) -> tuple[dict[int, AnswerClassifier], _Acceptance]:
-    """Classifiers of the answers of all models but the dearest, where outcomes tell them; what they say of each row
-    when it was left out."""
+    """Train classifiers of the answers of all models but the most expensive.
+
+    Models without recorded or enough judged answers are skipped. Returns the classifiers and their out-of-fold
+    probabilities.
+    """
     table = material.costs.table
     if table.responses is None:
         return {}, {}
@@ -203,7 +206,7 @@ def _checks(
         progress("checks", done, len(told))
         try:
             rows = judged_answers(table.take(tuning), [table.models[number]], ACCEPTABLE)
-        except InputError:  # too few answers of a kind: there is no telling them apart
+        except InputError:  # too few answers of a kind to train on
             continue
         trained = train(rows, _BLOCKS, seed=seed)
         checks[number], said[number] = trained.classifier, trained.left_out

@@ -1,4 +1,7 @@
-"""The cheapest policy that keeps a promise: the order is set by the tuning rows, the promise tested on others."""
+"""Find the cheapest policy that keeps a promise on held-out rows.
+
+The tuning rows set the order of the policies, and other rows test the promise.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +31,13 @@ from semroute.learn.policy.prepare import PolicySplit
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A policy on the curve.
+    """A policy on the quality-cost curve.
 
     Attributes:
-        family: what kind it is.
-        parameter: which of them.
+        family: its family.
+        parameter: its parameter within the family.
         quality, cost: means on the tuning rows; USD a query.
-        tuned: what it gives on them, each row as if it had not been tuned on.
+        tuned: its out-of-fold outcomes on them.
     """
 
     family: Family
@@ -44,24 +47,24 @@ class Point:
     tuned: PolicyOutcomes = field(repr=False, compare=False)
 
     def play(self, part: PolicyData) -> PolicyOutcomes:
-        """What it gives on some rows."""
+        """Return the outcomes of the policy on some rows."""
         return self.family.play(self.parameter, part)
 
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """Quality that must be kept: ``fraction`` of the quality of the model ``strongest``, by number."""
+    """Minimum quality, a ``fraction`` of that of model number ``strongest``."""
 
     fraction: float
     strongest: int
 
     def shortfall(self, played: PolicyOutcomes, part: PolicyData) -> NDArray[np.float64]:
-        """``(n,)`` by how much each answer is below the floor; below 0 where it is above."""
+        """Return the ``(n,)`` shortfall of each answer; negative above the floor."""
         return self.fraction * part.quality[:, self.strongest].astype(np.float64) - played.quality
 
 
 def points(families: Sequence[Family], tuning: PolicyData) -> list[Point]:
-    """Every policy of the families, played on the tuning rows."""
+    """Replay every policy of the families on the tuning rows."""
     return [
         Point(family, parameter, *played.point, played)
         for family in families
@@ -70,9 +73,9 @@ def points(families: Sequence[Family], tuning: PolicyData) -> list[Point]:
 
 
 def frontier(found: Sequence[Point]) -> list[Point]:
-    """Those that none of the others outdoes in both, the best (and dearest) first.
+    """Return the Pareto frontier, the best (most expensive) point first.
 
-    Of equal points the first is kept: families stand in the order of their simplicity.
+    Of equal points the first is kept: families are ordered by simplicity.
     """
     kept: list[Point] = []
     for point in sorted(found, key=lambda point: (point.cost, -point.quality)):
@@ -82,20 +85,19 @@ def frontier(found: Sequence[Point]) -> list[Point]:
 
 
 Excess: TypeAlias = Callable[[PolicyOutcomes, PolicyData], NDArray[np.float64]]
-"""``(n,)`` by how much each row is beyond what is promised."""
+"""``(n,)`` by how much each row exceeds the promise."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromiseTest:
-    """Rows that a promise is tested on.
+    """Held-out rows that a promise is tested on.
 
     Attributes:
         part: the rows.
-        play: what a point gives on them.
-        beside: the rows that points were made on, with what they gave there: what is broken on both together is no
-            promise, whatever the test says. A query that comes often lies wholly in one part, and the other knows
-            nothing of it.
-        most: USD that no query is taken to exceed, for budgets: a call may cost anything, and betting needs a bound.
+        play: returns the outcomes of a point on them.
+        beside: the tuning rows, with the outcomes there: a promise that is broken on both together is not kept,
+            whatever the test. A frequent query lies wholly in one part, and the other has no information on it.
+        most: maximum USD assumed of a query, for budgets: a call may cost anything, and betting needs a bound.
     """
 
     part: PolicyData
@@ -104,7 +106,7 @@ class PromiseTest:
     most: float = math.inf
 
     def is_kept(self, point: Point, excess: Excess, low: float, high: float, promise: Promise) -> bool:
-        """Whether the mean of what ``excess`` tells of each row is shown to be at most 0, and is so on all rows."""
+        """Return True if mean(excess) ≤ 0 is shown, and holds on all rows."""
         own = excess(self.play(point), self.part)
         if not promise.is_kept(own, low, high, self.part.group):
             return False
@@ -115,11 +117,11 @@ class PromiseTest:
 
 
 def cheapest_above(found: Sequence[Point], test: PromiseTest, floor: Floor, promise: Promise) -> Point | None:
-    """The cheapest point of the frontier that keeps the floor.
+    """Return the cheapest point of the frontier that keeps the floor.
 
-    From the best point on, one after the other is tested until the first that fails. Points that are better than the
-    strongest model, or as good, come before it; where none passes and the floor is at most the strongest model, that
-    model alone is the answer, for it keeps its own floor by definition.
+    From the best point on, one after the other is tested until the first that fails. Points that are at least as good
+    as the strongest model come before it; where none passes and the floor is at most the strongest model, that model
+    alone is the answer, for it keeps its own floor by definition.
 
     Returns:
         None where the floor cannot be shown to be reachable.
@@ -139,12 +141,15 @@ def cheapest_above(found: Sequence[Point], test: PromiseTest, floor: Floor, prom
 
 
 def is_alone(point: Point, model: int) -> bool:
-    """Whether it is one model and nothing else."""
+    """Return True if the policy is one model and nothing else."""
     return point.family.name == "one model" and point.parameter == model
 
 
 def best_below(found: Sequence[Point], test: PromiseTest, budget: float, promise: Promise) -> Point | None:
-    """The best point whose mean cost is shown to be at most ``budget`` USD; from the cheapest on, as above."""
+    """Return the best point with a mean cost shown to be within ``budget``.
+
+    The budget is in USD. Points are tested from the cheapest on, as in :func:`cheapest_above`.
+    """
     rising = frontier(found)[::-1]
 
     def over(played: PolicyOutcomes, part: PolicyData) -> NDArray[np.float64]:
@@ -158,16 +163,16 @@ def best_below(found: Sequence[Point], test: PromiseTest, budget: float, promise
 
 
 def worth_most(found: Sequence[Point], value: float) -> Point:
-    """The point with the highest ``value * quality - cost`` on the tuning rows."""
+    """Return the point of the highest ``value * quality - cost`` in tuning."""
     return max(found, key=lambda point: (value * point.quality - point.cost, -point.cost))
 
 
-# The whole of tuning: families out of what was prepared, the point that keeps the goal, and what each part adds.
+# Tuning: families from the prepared rows, the point that reaches the goal, and the contribution of each family.
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is wanted; exactly one of the three.
+    """Goal of tuning; exactly one of the three is set.
 
     Attributes:
         min_quality: as a fraction of the strongest model's.
@@ -182,12 +187,12 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What came of it.
+    """Result of tuning.
 
     Attributes:
         chosen: the policy; None where the goal cannot be reached.
-        points: everything that was tried.
-        by_family: what would be chosen with one family alone (and single models), by its name; None where it cannot.
+        points: all policies tried.
+        by_family: by name, the choice with one family alone (and single models); None where it cannot reach the goal.
         strongest: number of the model that the floor is a fraction of.
     """
 
@@ -205,7 +210,7 @@ def families(
     bar: float,
     folder: str,
 ) -> list[Family]:
-    """Everything that can be tried, the simplest first.
+    """Return all families to try, the simplest first.
 
     Args:
         models: names.
@@ -213,7 +218,7 @@ def families(
         categories: names of those that are scored; may be none.
         thresholds: of the categories.
         bar: of the index's first stage.
-        folder: of the policy, where the classifiers will lie.
+        folder: of the policy, for the classifiers.
     """
     pairs = list(tiers_of(prepared.tuning))
     found: list[Family] = [SingleModels(models)]
@@ -228,18 +233,18 @@ def families(
 
 
 def tune(tried: Sequence[Family], prepared: PolicySplit, goal: Goal, strongest: int, promise: Promise) -> Tuned:
-    """Choose the policy.
+    """Choose the policy that reaches a goal.
 
-    The tuning rows choose a family: the one that would win if they tested the promise. Only its sequence of
-    points (with single models) then counts on the held-out rows, so that one test does not have to answer for several;
-    mixed in one sequence, the first family to fail would stop the others.
+    The tuning rows choose a family: the one that would win if they tested the promise. Only its sequence of points
+    (with single models) is then tested on the held-out rows, so that no correction for several tests is needed; in one
+    mixed sequence, the first family to fail would stop the others.
 
     Args:
         tried: the families, single models among them.
         prepared: both parts.
-        goal: what is wanted.
-        strongest: number of the model that quality is measured against.
-        promise: how sure one must be of a floor or a budget.
+        goal: the goal.
+        strongest: number of the model that quality is compared with.
+        promise: confidence of a floor or a budget.
     """
     found = points(tried, prepared.tuning)
     alone = [point for point in found if isinstance(point.family, SingleModels)]
@@ -254,18 +259,21 @@ def tune(tried: Sequence[Family], prepared: PolicySplit, goal: Goal, strongest: 
         ahead[family.name] = _chosen(some, by_tuning, goal, strongest, promise)
         by_family[family.name] = _chosen(some, by_others, goal, strongest, promise)
     reachable = [name for name, point in ahead.items() if point is not None]
-    # Where nothing seems to be within reach, the best that there is may still show that it is.
+    # Where nothing seems to reach the goal, the best policy may still do so.
     best = max(reachable or list(ahead), key=lambda name: _rank(ahead[name], goal))
     return Tuned(by_family[best], tuple(found), by_family, strongest)
 
 
 def _dearest(part: PolicyData) -> float:
-    """USD of the dearest query, where its two dearest models are both called, as tiers of a cascade."""
+    """Return USD of the most expensive query.
+
+    Its two most expensive models are both counted, as tiers of a cascade.
+    """
     return float(np.sort(part.cost, axis=1)[:, -2:].sum(axis=1, dtype=np.float64).max())
 
 
 def _rank(point: Point | None, goal: Goal) -> tuple[float, float]:
-    """The higher, the better for the goal."""
+    """Return a sort key, higher for better points by the goal."""
     if point is None:
         return -math.inf, -math.inf
     if goal.min_quality is not None:
@@ -284,21 +292,22 @@ def _chosen(found: Sequence[Point], test: PromiseTest, goal: Goal, strongest: in
 
 
 def strongest_model(part: PolicyData) -> int:
-    """The model of the best mean quality; of equals the cheaper."""
+    """Return the model of the best mean quality; of equals the cheaper."""
     quality, cost = (cells.mean(axis=0, dtype=np.float64) for cells in (part.quality, part.cost))
     return int(np.lexsort((cost, -quality))[0])
 
 
-# What a tuned policy is worth on the rows that it was tested on, beside the strongest model and its own parts.
+# Figures of a tuned policy on the held-out rows, with those of the strongest model and of its families.
 
 _HALVINGS = 17
 _MOST_PROMISED = 64.0
-"""Where the strongest model of the tuning rows is next to never right on the others."""
+"""Maximum promised fraction, reached where the strongest model of the tuning rows is almost never right on the
+others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A policy on the held-out rows.
+    """Figures of a policy on the held-out rows.
 
     Attributes:
         quality: mean, with its 95% bootstrap interval.
@@ -315,17 +324,17 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What came of a tuning.
+    """Summary of a tuning.
 
     Attributes:
-        tuning_rows, held_rows: how many.
+        tuning_rows, held_rows: number of rows.
         strongest: the strongest model alone.
         chosen: None where the goal cannot be reached.
-        promised: quality of the next rows, as a fraction of the strongest model's mean, from below at the confidence
-            asked for; None without a choice.
+        promised: lower bound of the quality of the next rows, as a fraction of the strongest model's mean, at the
+            wanted confidence; None without a choice.
         densest: the point of the frontier with most quality per dollar, by the tuning rows.
-        densest_figures: of it.
-        parts: by family, the figures of what would be chosen with that family and single models alone.
+        densest_figures: its figures.
+        parts: by family, the figures of the choice with that family and single models alone.
     """
 
     tuning_rows: int
@@ -339,7 +348,7 @@ class Summary:
 
 
 def summarise(tuned: Tuned, tuning: PolicyData, held: PolicyData, promise: Promise, *, seed: int = 0) -> Summary:
-    """The figures of a tuning."""
+    """Summarise a tuning on the held-out rows."""
     resampling = Resampling.draw(len(held), seed=seed, group=held.group)
     single = PolicyOutcomes.of(held, np.full(len(held), tuned.strongest))
 
@@ -360,7 +369,10 @@ def summarise(tuned: Tuned, tuning: PolicyData, held: PolicyData, promise: Promi
 
 
 def _promised(point: Point, strongest: int, tuning: PolicyData, held: PolicyData, promise: Promise) -> float:
-    """The highest floor that passes the test by which floors are chosen, to a thousandth of a per cent."""
+    """Return the highest floor that passes the test, to 0.001 per cent.
+
+    The test is that by which floors are chosen.
+    """
     if is_alone(point, strongest):
         return 1.0
     played = point.play(held)

@@ -1,7 +1,8 @@
-"""A tuned policy as a folder: ``policy.yaml`` to put into ``semroute.yaml``, what it names, and how it was tuned.
+"""Write a tuned policy: ``policy.yaml``, its classifiers and a report.
 
-The classifiers lie in a folder of their own, named by what they were trained on, and ``policy.yaml`` comes last: a
-policy that is there already keeps its own until then, and a ``semroute.yaml`` that took it over keeps them after.
+``policy.yaml`` is a fragment of ``semroute.yaml``. The classifiers are in a folder of their own, named by their
+training data, and ``policy.yaml`` is written last: an earlier policy keeps its own until then, and a ``semroute.yaml``
+that includes it keeps them after.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ _GENERATION = re.compile(r"[0-9a-f]{12}")
 
 
 def generation(table: OutcomeTable, settings: Iterable[object]) -> str:
-    """The name of the folder of classifiers that are trained on these outcomes with these settings; 12 hex digits."""
+    """Return the name of the folder of classifiers, 12 hex digits.
+
+    It identifies the outcomes and settings that they are trained on.
+    """
     texts = (*map(str, settings), *table.models, *table.queries, *table.tasks)
     return digest_of(texts, table.quality.tobytes(), table.cost.tobytes())[:12]
 
@@ -36,15 +40,15 @@ def generation(table: OutcomeTable, settings: Iterable[object]) -> str:
 def write_policy(
     point: Point, prepared: PolicySplit, folder: Path, own: str, *, head: str, report: Mapping[str, Any]
 ) -> None:
-    """Write a policy and the classifiers that it asks; a policy that is there already is replaced at the end.
+    """Write a policy and its classifiers, replacing an earlier policy last.
 
     Args:
         point: the policy.
         prepared: holds the classifiers.
-        folder: made where it is missing.
-        own: its :func:`generation`, which the families of policies were told.
-        head: what the policy is, for people; a line or several.
-        report: how it was tuned; JSON-ready.
+        folder: created where it is missing.
+        own: its :func:`generation`, which the families of policies were given.
+        head: description of the policy for display; a line or several.
+        report: the tuning report; JSON-ready.
 
     Raises:
         InputError: the folder cannot be written, or holds something else.
@@ -65,7 +69,7 @@ def write_policy(
 
 
 def check_policy_folder(folder: Path) -> None:
-    """Refuse a folder that could not be written to, before anything is tuned.
+    """Refuse an unusable folder before anything is tuned.
 
     Raises:
         InputError: it holds something else, or cannot be written.
@@ -78,5 +82,8 @@ def _is_ours(name: str) -> bool:
 
 
 def earlier(folder: Path, own: str) -> list[Path]:
-    """The classifiers of earlier policies: they stay, for a ``semroute.yaml`` may name them still."""
+    """Return the classifier folders of earlier policies.
+
+    They stay, for a ``semroute.yaml`` may name them still.
+    """
     return sorted(path for path in folder.iterdir() if _GENERATION.fullmatch(path.name) and path.name != own)
