@@ -1,7 +1,7 @@
 """Error tree of semroute.
 
 Every error that semroute raises on purpose is a :class:`SemrouteError`; the command line prints its message without a
-traceback and exits with :attr:`SemrouteError.exit_code`. A message says what is wrong, where, and what to do about it::
+traceback and exits with :attr:`SemrouteError.exit_code`. A message has the problem, its location and the remedy::
 
     SemrouteError
     ├── InputError            what the caller handed over cannot be used (also a ValueError)

@@ -188,9 +188,9 @@ def check_config(
 
     Returns:
         Errors first: a category, a rule, the judge or the fallback none of whose models can be called, a category that
-        the index lacks. Warnings: one model of several that cannot be called, a key that is not set, a deployment that
-        nothing uses, a rule that never applies, a time limit that the request's deadline overtakes. A group stands for
-        its members.
+        the index does not have. Warnings: one model of several that cannot be called, a key that is not set, a
+        deployment that nothing uses, a rule that never applies, a time limit that the request's deadline overtakes. A
+        group stands for its members.
     """
     users = _users(config, category_models or {})
     problems = [

@@ -139,7 +139,7 @@ def problems_of(
 
 
 def _beside_the_file(config: Config) -> Config:
-    """Find index, log and experiment state beside the file.
+    """Find index, log and experiment state in the file's folder.
 
     Only keys that the file leaves out are filled in. Without any file there the defaults are relative to the working
     folder, as they are without a configuration file.
@@ -542,7 +542,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 def overlaid(config: Config, path: Path) -> Config:
     """Overlay a file's sections on a configuration, categories by key.
 
-    Relative paths in the file begin at its folder; a missing path is looked up beside the configuration, as if the
+    Relative paths in the file begin at its folder; a missing path is looked up next to the configuration, as if the
     sections stood in it.
 
     Raises:

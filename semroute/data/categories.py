@@ -343,7 +343,7 @@ _HERE = Path(__file__).resolve().parent
 def shipped_folder() -> Path:
     """Return the folder of the shipped categories.
 
-    It is inside the package where that was installed, else beside it in a checkout.
+    It is inside the package where that was installed, else next to it in a checkout.
 
     Raises:
         DataError: neither exists.

@@ -25,7 +25,7 @@ from semroute.text.normalise import folded, is_blank
 # are recognised by the last part of their names.
 
 _OPENING = re.compile(r"<([A-Za-z][\w-]{1,60}(?: instructions)?)(?:[ \t][^<>\n]{0,400})?>")
-"""An opening tag. A name of one letter is HTML's or a type variable."""
+"""Opening tag of an element. A name of one letter is HTML's or a type variable."""
 
 _INDENT = 200
 """Characters before an element that are searched for the beginning of its line."""

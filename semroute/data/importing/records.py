@@ -144,7 +144,7 @@ _FOREIGN = {
 
 
 class ImportSource:
-    """A file to import.
+    """File to import.
 
     Attributes:
         path: its path.

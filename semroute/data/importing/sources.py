@@ -117,7 +117,7 @@ def _table_records(table: Table, source: ImportSource, options: ImportOptions, n
 def _label_names(
     label: str | None, table: Table, source: ImportSource, options: ImportOptions, notes: ImportNotes
 ) -> tuple[dict[int, str], Path | None]:
-    """Find names of numbered labels: ``--names``, the file, or beside it."""
+    """Find names of numbered labels: ``--names``, the file, or one next to it."""
     if label is None:
         return {}, None
     if options.names is not None:
@@ -141,7 +141,7 @@ def _label_names(
 
 
 def _described(path: Path, label: str) -> dict[int, str]:
-    """Read label names from a description beside the data, if there is one."""
+    """Read label names from a description next to the data, if there is one."""
     try:
         return read_names(path, label) if path.is_file() else {}
     except DataError:
