@@ -1,4 +1,4 @@
-"""semroute sends each query to the cheapest language model that can handle it.
+"""Route each query to the cheapest language model that can handle it.
 
 from semroute import Router, route
 

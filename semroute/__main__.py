@@ -1,4 +1,4 @@
-"""``python -m semroute``: run the command without its script."""
+"""Entry point of ``python -m semroute``."""
 
 from __future__ import annotations
 

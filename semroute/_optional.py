@@ -1,4 +1,4 @@
-"""Optional dependencies: imported where they are needed, and named with their pip command where they are missing."""
+"""Import of optional dependencies, with the pip command in the error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from semroute.errors import MissingExtraError
 
 
 def require(module: str, *, what: str, extra: str) -> ModuleType:
-    """Import ``module``, or say which extra of semroute brings it.
+    """Import ``module``, or name the extra of semroute that installs it.
 
     Args:
         module: dotted name of the module.

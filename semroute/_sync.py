@@ -1,4 +1,4 @@
-"""The one bridge from synchronous callers to asynchronous work.
+"""Bridge from synchronous callers to asynchronous code.
 
 A single event loop runs in a daemon thread, started on first use, and again on first use in a forked child. It works
 whether or not the caller is itself inside a running loop (a notebook, say), where :func:`asyncio.run` would refuse.
@@ -16,13 +16,13 @@ from semroute import forks
 T = TypeVar("T")
 
 CANCEL_S = 1.0
-"""How long an interrupted caller waits for the end of what it cancels, seconds."""
+"""Longest wait of an interrupted caller for the work that it cancels to end, seconds."""
 
 _THREAD_NAME = "semroute-bridge"
 
 
 class _Shared:
-    """The loop that all synchronous callers of this process share."""
+    """Event loop that all synchronous callers of this process share."""
 
     def __init__(self) -> None:
         self._lock = forks.lock()
@@ -30,7 +30,7 @@ class _Shared:
         forks.in_child(self, _Shared._reset)
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        """Return the loop, which runs."""
+        """Return the running loop; start it on first use."""
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -47,7 +47,9 @@ _shared = _Shared()
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work`` on the shared loop and wait; an interrupt of the caller cancels it.
+    """Run ``work`` on the shared loop and wait for its result.
+
+    An interrupt of the caller cancels it.
 
     Raises:
         RuntimeError: when called on the shared loop itself, which would wait for ever.

@@ -1,7 +1,8 @@
-"""NumPy's files read within bounds: what a header claims is held against the bytes that are there.
+"""Read NumPy files within memory bounds.
 
-``np.load`` allocates what a header of 128 bytes asks for. Formats: https://numpy.org/doc/stable/reference/generated/
-numpy.lib.format.html; an ``.npz`` is a ZIP archive of ``.npy`` files.
+``np.load`` allocates what a header of 128 bytes asks for, so each header is first compared with the bytes in the file.
+Formats: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html; an ``.npz`` is a ZIP archive of
+``.npy`` files.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 LEAST_BYTES = 64 << 20
-"""What any archive may unpack to."""
+"""Unpacked size that is allowed for any archive, bytes."""
 MOST_RATIO = 20
-"""What a larger one may unpack to, for each of its bytes: trained weights hardly compress."""
+"""Allowed compression ratio of a larger archive: trained weights hardly compress."""
 MOST_MEMBERS = 10_000
 _KINDS = "fiubU"
-"""Floating point, whole numbers, true and false, and text: everything that our files hold."""
+"""Dtype kinds that are read: floats, integers, booleans and text, which is all that our files hold."""
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -83,7 +84,9 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[A
 
 
 def _check_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, order and type of an ``.npy`` file of ``size`` bytes, the stream being at its start.
+    """Return shape, Fortran order and dtype from an ``.npy`` header.
+
+    The stream is at its start; the file has ``size`` bytes.
 
     Raises:
         ValueError: the header is malformed, or does not fit the size.
@@ -92,7 +95,7 @@ def _check_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, 
         shape, is_fortran, dtype = _HEADERS[npy.read_magic(stream)](stream)
         fits = dtype.kind in _KINDS and dtype.itemsize and min(shape, default=0) >= 0
         wanted = math.prod(shape) * dtype.itemsize + stream.tell()
-    # A header is a Python literal: what is malformed in it has many classes.
+    # A header is a Python literal: a malformed one raises exceptions of many classes.
     except Exception as error:
         raise ValueError(f"not an array of numbers ({type(error).__name__})") from error
     if dtype.hasobject:

@@ -1,7 +1,7 @@
-"""The one error tree of semroute.
+"""Error tree of semroute.
 
 Every error that semroute raises on purpose is a :class:`SemrouteError`; the command line prints its message without a
-traceback and exits with :attr:`SemrouteError.exit_code`. A message says what is wrong, where, and what to do about it::
+traceback and exits with :attr:`SemrouteError.exit_code`. A message has the problem, its location and the remedy::
 
     SemrouteError
     ├── InputError            what the caller handed over cannot be used (also a ValueError)
@@ -15,7 +15,7 @@ traceback and exits with :attr:`SemrouteError.exit_code`. A message says what is
     ├── StateError            state shared through Redis that cannot be reached or read
     └── DispatchError         a call to a model did not give an answer
         ├── NoDeploymentError   nothing can be called: no deployment, no key, or the request's own limits leave none
-        ├── AllClosedError      every place that could answer is closed for now; says when to come back
+        ├── AllClosedError      every endpoint that could answer is closed for now; ``wait_s`` hints when to retry
         ├── DeadlineError       the request's deadline passed (also a TimeoutError)
         ├── AuthenticationError the provider refused the credential (401, 403)
         ├── RequestError        the provider refused the request itself (400, 404, 413, 422)
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class SemrouteError(Exception):
-    """Base of all errors that semroute raises on purpose. Pickles and copies with all attributes."""
+    """Base of all errors raised on purpose; pickles and copies whole."""
 
     exit_code: ClassVar[int] = 1
 
@@ -53,17 +53,17 @@ class SemrouteError(Exception):
 
 
 class InputError(SemrouteError, ValueError):
-    """What the caller handed over cannot be used."""
+    """Unusable input from the caller."""
 
     exit_code = 2
 
 
 class QueryError(InputError):
-    """A query that is empty, or is neither text nor chat messages."""
+    """Empty query, or one that is neither text nor chat messages."""
 
 
 class DataError(InputError):
-    """A category file or labelled file that cannot be used.
+    """Unusable category file or labelled file.
 
     Args:
         message: what is wrong, and the fix.
@@ -78,7 +78,7 @@ class DataError(InputError):
 
 
 class ConfigError(InputError):
-    """A ``semroute.yaml`` that cannot be used.
+    """Unusable ``semroute.yaml``.
 
     Args:
         message: what is wrong, and the fix.
@@ -97,15 +97,15 @@ class ConfigError(InputError):
 
 
 class ArtifactError(SemrouteError):
-    """An index artifact that is missing, damaged, foreign, or of another version."""
+    """Missing, damaged or foreign index artifact, or one of another version."""
 
 
 class ArtifactBusyError(ArtifactError):
-    """Another process is writing this artifact."""
+    """Artifact that another process is writing."""
 
 
 class MissingExtraError(SemrouteError, ImportError):
-    """An optional dependency is not installed.
+    """Optional dependency that is not installed.
 
     Args:
         what: the feature that needs it.
@@ -118,17 +118,21 @@ class MissingExtraError(SemrouteError, ImportError):
 
 
 class EncoderError(SemrouteError):
-    """An encoder that is unknown, cannot be loaded, or did not give usable vectors."""
+    """Encoder that is unknown, cannot be loaded, or gave unusable vectors."""
 
 
 class StateError(SemrouteError):
-    """State shared through Redis that cannot be reached or read; never holds the password."""
+    """State shared through Redis that cannot be reached or read.
+
+    The message never holds the password.
+    """
 
 
 class Fault(StrEnum):
-    """Cause of a failed call: what it counts against, and whether another endpoint may do better.
+    """Cause of a failed call.
 
-    An endpoint is a deployment with one of its credentials. Which status and code has which cause is the table in
+    It decides what the failure counts against, and whether another endpoint may do better. An endpoint is a deployment
+    with one of its credentials. Status and code are mapped to a cause by the table in
     :mod:`semroute.providers.error_codes`.
     """
 
@@ -143,7 +147,7 @@ class Fault(StrEnum):
     DOUBT = "doubt"
     """A refusal that may be the credential's or this one request's: as ``ACCESS``, unless others are answered there."""
     KEY = "key"
-    """The key itself is invalid, and the provider's code says so: every endpoint of the account is closed."""
+    """The key itself is invalid by the provider's code: every endpoint of the account is closed."""
     MODEL = "model"
     """This endpoint cannot take this request, another may: counts against nobody."""
     TRANSIENT = "transient"
@@ -153,7 +157,7 @@ class Fault(StrEnum):
 
 
 class DispatchError(SemrouteError):
-    """A call to a model did not give an answer.
+    """Call to a model that did not give an answer.
 
     Args:
         message: what happened; never holds a secret.
@@ -202,91 +206,97 @@ class DispatchError(SemrouteError):
 
 
 class NoDeploymentError(DispatchError):
-    """No deployment can serve any model of the decision."""
+    """No deployment serves any model of the decision."""
 
 
 class AllClosedError(DispatchError):
-    """Every place that could answer is closed for now; ``wait_s`` is when the first may open, None when none will."""
+    """Every endpoint that could answer is closed for now.
+
+    ``wait_s`` is the time until the first may open, None when none will.
+    """
 
 
 class DeadlineError(DispatchError, TimeoutError):
-    """The deadline of the whole request passed."""
+    """Deadline of the whole request exceeded."""
 
 
 class AuthenticationError(DispatchError):
-    """The provider refused the credential (401, 403); ``fault`` says whether it is invalid or only closed here."""
+    """Credential refused by the provider (401, 403).
+
+    ``fault`` distinguishes an invalid key from one that is only closed here.
+    """
 
     usual_fault = Fault.ACCESS
 
 
 class RequestError(DispatchError):
-    """The provider refused the request itself (400, 404, 413, 422)."""
+    """Request refused by the provider (400, 404, 413, 422)."""
 
     usual_fault = Fault.REQUEST
 
 
 class ContextLengthError(RequestError):
-    """The request is longer than the model takes."""
+    """Request longer than the model's context window."""
 
     usual_fault = Fault.MODEL
 
 
 class ContentFilterError(RequestError):
-    """The provider's content filter stopped the request or its answer."""
+    """Request or answer stopped by the provider's content filter."""
 
 
 class CapabilityError(RequestError):
-    """The request asks for what the deployment, or its wire format, cannot do."""
+    """Request for what the deployment, or its wire format, cannot do."""
 
     usual_fault = Fault.MODEL
 
 
 class RateLimitError(DispatchError):
-    """The provider limits our rate (429); ``wait_s`` is its hint."""
+    """Rate limit of the provider (429); ``wait_s`` is its hint."""
 
     usual_fault = Fault.LIMIT
 
 
 class QuotaError(RateLimitError):
-    """The credential's quota or credit is used up: waiting alone does not refill it."""
+    """Exhausted quota or credit: waiting alone does not refill it."""
 
     usual_fault = Fault.ACCESS
 
 
 class UnavailableError(DispatchError):
-    """The provider failed (5xx) or could not be reached."""
+    """Failure of the provider (5xx), or no connection."""
 
 
 class OverloadedError(UnavailableError):
-    """The provider is overloaded (503, 529); ``wait_s`` is its hint."""
+    """Overload of the provider (503, 529); ``wait_s`` is its hint."""
 
 
 class BrokenStreamError(UnavailableError):
-    """A stream that ended, or reported an error, before its end."""
+    """Stream that ended, or reported an error, before its end."""
 
 
 class ProviderTimeoutError(DispatchError):
-    """The provider did not answer in time.
+    """No answer from the provider in time.
 
     Attributes:
-        is_cut_short: whether the time was up because the request had no more, and not by a limit of the deployment.
+        is_cut_short: whether the request's deadline cut the call short, and not a limit of the deployment.
     """
 
     is_cut_short = False
 
 
 class MalformedResponseError(DispatchError):
-    """The provider answered 200 with something that is not a completion."""
+    """Response with status 200 that is not a completion."""
 
 
 class EmptyAnswerError(MalformedResponseError):
-    """A completion without text, tool call or refusal; white space is no text.
+    """Completion without text, tool call or refusal; white space is no text.
 
     Attributes:
         finish_reason: why the model stopped, in semroute's vocabulary; ``length`` where reasoning used up
             ``max_tokens``.
         is_the_requests: whether the request itself may have made the model say nothing: it set ``max_tokens`` or a stop
-            text, or the model did write tokens, none of them visible. Then the place is not to blame.
+            text, or the model did write tokens, none of them visible. Then the endpoint is not at fault.
     """
 
     finish_reason: str | None = None
@@ -294,7 +304,10 @@ class EmptyAnswerError(MalformedResponseError):
 
 
 def _restored(kind: type[SemrouteError], args: tuple[Any, ...], state: dict[str, Any]) -> SemrouteError:
-    """Return an error as it was when it was pickled or copied; its own constructor is not called again."""
+    """Return an error as it was pickled or copied.
+
+    Its constructor is not called again.
+    """
     error = kind.__new__(kind, *args)
     super(SemrouteError, error).__init__(*args)  # of the built-in error beside ours: ImportError keeps its message
     error.__dict__.update(state)

@@ -1,7 +1,7 @@
-"""Event-loop services that asyncio lacks: stall measurement, worker threads of our own, host look-ups that hang alone.
+"""Event-loop stall measurement, worker threads and host look-ups.
 
-All of it serves one question: whose time passed? A loop that was blocked, a look-up that hangs for another host, or
-threads that wait for something else must not be charged to a provider or to another query.
+They attribute elapsed time: a blocked loop, a look-up that hangs for another host, or threads that wait for something
+else must not be charged to a provider or to another query. asyncio has none of these.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 BEAT_S = 0.05
-"""Interval of the stall meter's beats, seconds: shorter stalls are not seen."""
+"""Interval of the stall meter's beats, seconds: shorter stalls are not measured."""
 LATE_S = 0.02
-"""Lateness of a beat that is still the loop's ordinary work, seconds."""
+"""Lateness of a beat that still counts as the loop's ordinary work, seconds."""
 GRACE_S = 0.1
 """Time after a stall in which bytes that arrived meanwhile are read, seconds."""
 MOST_GRACES = 3
-"""Most such times of one wait: a loop that stalls on and on must not put off its end for ever."""
+"""Most grace periods of one wait: a loop that keeps stalling must not postpone its end for ever."""
 
 
 class StallMeter:
-    """Seconds in which this process kept a running event loop from its work, as far as somebody asked.
+    """Meter of the seconds in which this process blocked a running event loop.
 
     A beat that comes late measures the stall before it. It beats only while :meth:`start` was called more often than
     :meth:`stop`.
@@ -47,7 +47,7 @@ class StallMeter:
         self._stalled_s = 0.0
 
     def start(self) -> None:
-        """Measure from now on."""
+        """Start measuring."""
         self._users += 1
         if not self._is_beating:
             self._is_beating = True
@@ -58,7 +58,7 @@ class StallMeter:
         self._users -= 1
 
     def seconds(self) -> float:
-        """All stalls so far, the one that just ended among them; it only grows."""
+        """Return the total of all stalls so far, including the latest."""
         if not self._is_beating:
             return self._stalled_s
         late_s = asyncio.get_running_loop().time() - self._due
@@ -82,7 +82,7 @@ _meters: WeakKeyDictionary[asyncio.AbstractEventLoop, StallMeter] = WeakKeyDicti
 
 
 def stall_meter() -> StallMeter:
-    """The running loop's meter."""
+    """Return the running loop's meter."""
     loop = asyncio.get_running_loop()
     meter = _meters.get(loop)
     if meter is None:
@@ -91,10 +91,12 @@ def stall_meter() -> StallMeter:
 
 
 class bounded:  # noqa: N801  # a context manager like asyncio.timeout
-    """Bound what happens inside by a clock of the caller's own; raises TimeoutError when nothing is left of it.
+    """Bound a block by the caller's own clock, like :func:`asyncio.timeout`.
+
+    Raises TimeoutError when no time is left.
 
     Args:
-        left_s: seconds that are left now; asked again when they are over, because its clock may have stood still.
+        left_s: returns the seconds left; called again when they have elapsed, because its clock may have stood still.
     """
 
     def __init__(self, left_s: Callable[[], float]) -> None:
@@ -123,7 +125,7 @@ class bounded:  # noqa: N801  # a context manager like asyncio.timeout
 
 
 class Countdown:
-    """Seconds that are left of a wait; a stall of the loop buys time to read what arrived during it.
+    """Remaining seconds of a wait, with grace after a stall of the loop.
 
     Args:
         seconds: length of the wait.
@@ -137,12 +139,12 @@ class Countdown:
         self._graces = 0
 
     def left_s(self) -> float:
-        """Seconds left; after a stall a little more than that."""
+        """Return the seconds left; after a stall a little more than that."""
         left = self._ends_at - asyncio.get_running_loop().time()
         return left if left > 0.0 else self.grace_s()
 
     def grace_s(self) -> float:
-        """A little more time where the loop has stalled since the last time; else 0."""
+        """Return extra time if the loop has stalled since the last call, else 0."""
         stalled_s = self._meter.seconds()
         if stalled_s <= self._stalled_s or self._graces >= MOST_GRACES:
             return 0.0
@@ -153,7 +155,9 @@ class Countdown:
 
 @asynccontextmanager
 async def timeout(seconds: float) -> AsyncIterator[None]:
-    """:func:`asyncio.timeout` that reads what arrived during a stall of this process before it gives up.
+    """Bound a block as :func:`asyncio.timeout` does, with grace after a stall.
+
+    What arrived during a stall of this process is read before it gives up.
 
     Raises:
         TimeoutError: the time is over.
@@ -168,7 +172,9 @@ async def timeout(seconds: float) -> AsyncIterator[None]:
 
 
 class WorkerPool:
-    """Threads for work that must not wait for others, such as look-ups of hosts in asyncio's default executor.
+    """Thread pool for work that must not queue behind other work.
+
+    In asyncio's default executor it could wait for look-ups of hosts.
 
     Threads start with the first work. A forked child gets threads of its own; after :meth:`close` the next work starts
     new ones.
@@ -210,7 +216,7 @@ _lookups_owner = os.getpid()
 
 
 async def look_up(host: str, port: int) -> None:
-    """Wait until a host's name can be resolved, in a thread that only callers of the same host share.
+    """Wait until a host name resolves, in a thread shared per host.
 
     asyncio resolves names in its default executor, a handful of threads: one name server that hangs fills them and
     holds up every other host. A name that passes here has just been answered, so asyncio's own look-up after it does
@@ -232,7 +238,7 @@ def _lookup(host: str, port: int) -> Future[None]:
         found = _lookups.get((host, port))
         if found is None:
             found = _lookups[host, port] = Future()
-            found.set_running_or_notify_cancel()  # from here on nobody who leaves can cancel it for the others
+            found.set_running_or_notify_cancel()  # from here on no caller that gives up can cancel it for the others
             threading.Thread(
                 target=_resolve, args=(host, port, found), name=f"semroute-lookup-{host}", daemon=True
             ).start()

@@ -1,4 +1,4 @@
-"""What a forked child has to make anew: locks that another thread held, threads, event loops, connections.
+"""Fork safety: locks, threads, event loops and connections in a child.
 
 ``fork`` copies the memory of a process and of its threads only the one that forks. A lock that another thread held
 stays locked for ever in the child, a pool of threads has none, and a loop's selector and sockets are shared with the
@@ -19,7 +19,7 @@ from weakref import WeakSet, ref
 T = TypeVar("T")
 
 WAIT_S = 2.0
-"""The longest that a fork waits for the holder of a :class:`WaitedLock`, seconds since it took the lock."""
+"""Longest wait of a fork for the holder of a :class:`WaitedLock`, seconds since it took the lock."""
 
 _locks: WeakSet[threading.Lock] = WeakSet()
 _waited: WeakSet[WaitedLock] = WeakSet()
@@ -29,14 +29,17 @@ _numbers = itertools.count()
 
 
 def lock() -> threading.Lock:
-    """Return a lock that is open in a forked child, whoever held it in the parent."""
+    """Return a lock that is open in a forked child.
+
+    It does not matter who held it in the parent.
+    """
     made = threading.Lock()
     _locks.add(made)
     return made
 
 
 class WaitedLock:
-    """A context manager that locks as :func:`lock` does, and for whose holder a fork waits.
+    """Context manager that locks as :func:`lock`, and that forks wait for.
 
     For work within a library that has locks of its own which no child can open, such as SQLite: a child that was forked
     meanwhile could not even open another database. Hold it for the single step, and do not fork within. Whoever has had
@@ -57,20 +60,20 @@ class WaitedLock:
         self._lock.release()
 
     def locked(self) -> bool:
-        """Tell whether somebody holds it."""
+        """Return True if the lock is held."""
         return self._lock.locked()
 
     def acquire_for_fork(self) -> bool:
-        """Take it, unless its holder has had it, or keeps it, for too long."""
+        """Take the lock before a fork; False if its holder exceeds :data:`WAIT_S`."""
         return self._lock.acquire(timeout=min(max(self._since + WAIT_S - time.monotonic(), 0.0), WAIT_S))
 
     def release(self) -> None:
-        """Give it back after a fork."""
+        """Release the lock after a fork."""
         self._lock.release()
 
 
 def in_child(owner: T, reset: Callable[[T], None]) -> None:
-    """Call ``reset(owner)`` in every forked child for as long as the owner lives.
+    """Call ``reset(owner)`` in every forked child while the owner lives.
 
     Owners are reset in the order in which they were named, after all locks were opened. ``reset`` must not refer to the
     owner itself, which it would keep alive.
@@ -80,7 +83,7 @@ def in_child(owner: T, reset: Callable[[T], None]) -> None:
 
 
 def leave_behind(*parents: object) -> None:
-    """Keep the parent's loops, pools and connections from ever being destroyed in this child.
+    """Keep the parent's loops, pools and connections undestroyed in a child.
 
     Their destructors would wait for threads that are not here, or close what is the parent's; those of what a module
     holds run at the end of the interpreter. Hence a reference that nobody gives back.

@@ -1,8 +1,8 @@
-"""HTTP as a client: connections by way of the environment's proxies, and bodies read within bounds.
+"""HTTP client: proxies of the environment, response bodies within bounds.
 
-``httpx`` unpacks whatever ``content-encoding`` names, layer upon layer and without a bound: 8 kB that were packed twice
-become 8 GB, on the event loop. Here one layer is unpacked, in slices between which the loop gets its turn, and both the
-bytes on the wire and those that come out are counted.
+``httpx`` unpacks every ``content-encoding`` that is named, layer upon layer and without a bound: 8 kB that were packed
+twice become 8 GB, on the event loop. Here one layer is unpacked, in slices between which the loop runs, and both
+compressed and decompressed bytes are counted.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import httpx
 from semroute.errors import ConfigError
 
 ACCEPTED = "gzip"
-"""What requests say that they take."""
+"""``accept-encoding`` that requests send."""
 
 ENCODINGS = ("gzip", "x-gzip", "deflate")
-"""What is understood, where a server uses another than it was asked for; ``identity`` besides.
+"""Encodings that are read even where a server uses one that it was not asked for; ``identity`` too.
 
 Source: https://www.rfc-editor.org/rfc/rfc9110#name-content-encoding
 """
@@ -36,13 +36,15 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 def open_client(**options: Any) -> httpx.AsyncClient:
-    """Return a client that follows no redirect and goes by the proxies and certificates that the environment names.
+    """Return a client that uses the environment's proxies and certificates.
+
+    It follows no redirect.
 
     Args:
         options: further ones of :class:`httpx.AsyncClient`.
 
     Raises:
-        ConfigError: a variable cannot be used; the message names it, and not what it holds.
+        ConfigError: a variable cannot be used; the message names it without its value.
     """
     try:
         client = httpx.AsyncClient(follow_redirects=False, **options)
@@ -56,14 +58,14 @@ def open_client(**options: Any) -> httpx.AsyncClient:
 
 
 def _proxies() -> Iterator[tuple[str, str]]:
-    """Yield the variables that name a proxy, each with the address that it stands for."""
+    """Yield each proxy variable that is set, with its address."""
     for name in (spelt for proxy in PROXIES for spelt in (proxy, proxy.upper())):
         if value := os.environ.get(name, ""):
             yield name, value if "://" in value else f"http://{value}"
 
 
 def _environment_fault(error: Exception) -> str:
-    """Say which variable keeps a client from being made."""
+    """Return a message that names the faulty variable and the remedy."""
     for name, url in _proxies():
         try:
             httpx.AsyncClient(proxy=url, trust_env=False)
@@ -83,23 +85,23 @@ def _environment_fault(error: Exception) -> str:
 
 
 class BodyError(ValueError):
-    """A body that cannot be read; the message goes on after the server's name."""
+    """Unreadable body; the message continues after the server's name."""
 
 
 class BodyTooLongError(BodyError):
-    """A body of more bytes than were allowed."""
+    """Body of more bytes than allowed."""
 
 
 class BodyEncodingError(BodyError):
-    """A body in an encoding that is not understood, in several, or not in the one that is named."""
+    """Body with an unknown encoding, several, or another than it declares."""
 
 
 class BodyCutError(BodyError):
-    """A packed body that ended before its end."""
+    """Compressed body that ended before its end."""
 
 
 async def read_body(response: httpx.Response, most: int) -> bytes:
-    """Return the whole body, unpacked, if it has no more than ``most`` bytes.
+    """Return the whole decompressed body, of at most ``most`` bytes.
 
     Raises:
         BodyError: it is too long, or packed in a way that is not understood.
@@ -113,14 +115,16 @@ async def read_body(response: httpx.Response, most: int) -> bytes:
 
 
 async def body_pieces(response: httpx.Response, most: int) -> AsyncGenerator[bytes]:
-    """Yield the body, unpacked, in pieces of at most :data:`SLICE` bytes or as they arrive.
+    """Yield the decompressed body in pieces.
+
+    A piece has at most :data:`SLICE` bytes, or is what arrived.
 
     Raises:
         BodyError, httpx.RequestError: as :func:`read_body`.
     """
     encoding = _encoding(response)
     inflater = None if encoding is None else _Inflater(encoding)
-    # What is packed is counted too: gzip members without content would come for ever.
+    # Compressed bytes are counted too: gzip members without content could arrive for ever.
     received = given = 0
     async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_raw())) as arriving:
         async for raw in arriving:
@@ -139,7 +143,10 @@ async def body_pieces(response: httpx.Response, most: int) -> AsyncGenerator[byt
 
 
 class _Inflater:
-    """Unpacks gzip, of any number of members, or deflate, with zlib's header or without."""
+    """Streaming decompressor of gzip and deflate.
+
+    Gzip may have any number of members; deflate comes with or without zlib's header.
+    """
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding
@@ -148,7 +155,7 @@ class _Inflater:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is missing; nothing at all is an empty body."""
+        """True if no data is missing; an empty body is complete."""
         return self._stream.eof or not self._has_begun
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -183,7 +190,7 @@ class _Inflater:
 
 
 def _encoding(response: httpx.Response) -> str | None:
-    """Return the one encoding of a body; None where it comes as it is."""
+    """Return the one encoding of a body; None for an unencoded one."""
     named = [name.strip().lower() for name in response.headers.get_list("content-encoding", split_commas=True)]
     found = [name for name in named if name and name != "identity"]
     if not found:

@@ -1,6 +1,8 @@
-"""What is trained as a folder: a JSON manifest for people and checks, beside it the arrays, without pickle, and files
-that are no arrays. The manifest is replaced last; one process writes at a time, and what it replaces stays until the
-next write."""
+"""Atomic file writes, exclusive folders, and trained artifacts on disk.
+
+An artifact is a folder: a JSON manifest for people and checks, the arrays without pickle, and further files. The
+manifest is replaced last; one process writes at a time, and what it replaces stays until the next write.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 from semroute.arrays import read_npz
 from semroute.errors import ArtifactError, InputError
 
-# Files that appear whole or not at all, folders that are ours, and JSON files read within bounds.
+# Atomic writes, exclusive marked folders, and JSON files read within bounds.
 
 try:
     import fcntl
@@ -34,25 +36,26 @@ except ImportError:  # Windows
 
 LOCK = ".lock"
 WAIT_S = 60.0
-"""How long a writer waits for another; to write takes a second, and what is written may have taken an hour."""
+"""Longest wait of a writer for another: a write takes a second, and its content may have taken an hour."""
 _PART = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
 PART_AGE_S = 60.0
-"""Age from which a part without a lock is left from a writer that was killed; between making and locking one are
-microseconds."""
+"""Age from which an unlocked part is taken for one of a killed writer; from creation to lock takes microseconds."""
 UNLOCKED_PART_AGE_S = 86_400.0
-"""The same where the system has no such locks: no file takes a day to write."""
+"""The same where the system has no file locks: no file takes a day to write."""
 _ENDS = {ord(end): ascii(end)[1:-1] for end in "\u2028\u2029"} | {0x85: "\\u0085"}
 MOST_JSON_BYTES = 32 << 20
-"""Of a JSON file of ours; the manifest of an index with a thousand categories has one."""
+"""Largest JSON file of ours; the manifest of an index with a thousand categories has 1 MiB."""
 
 
 def claim_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> None:
-    """Make a folder, or take one that holds ``mark``: what else lies in a folder is somebody else's.
+    """Create a folder, or claim one that holds the marker ``mark``.
+
+    Any other files in a folder belong to somebody else.
 
     Args:
-        folder: where it lies.
-        mark: a file that all folders of this kind hold.
-        is_ours: whether an entry of that name may lie there without the mark, from a writer that was killed.
+        folder: its path.
+        mark: name of the marker file, which every folder of this kind holds.
+        is_ours: whether an entry of that name may exist without the marker, from a writer that was killed.
 
     Raises:
         InputError: it holds other files.
@@ -63,7 +66,9 @@ def claim_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambd
 
 
 def check_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> None:
-    """Refuse a folder that :func:`own_folder` would refuse, before the work is done whose results are to lie there.
+    """Refuse a folder that :func:`claim_folder` would refuse.
+
+    Call it before the work whose results the folder is for.
 
     Raises:
         InputError: it holds other files, or cannot be written or made.
@@ -79,7 +84,9 @@ def check_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambd
 
 @contextmanager
 def exclusive_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> Iterator[None]:
-    """A folder of ours (:func:`own_folder`) that no other process or thread writes to; what a killed one left is gone.
+    """Claim a folder (:func:`claim_folder`) and lock it against other writers.
+
+    Processes and threads alike are kept out; files that a killed writer left are removed.
 
     Raises:
         InputError: it holds other files, or another writer does not end.
@@ -103,14 +110,16 @@ def exclusive_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = l
 
 
 def _is_left(name: str, mark: str, is_ours: Callable[[str], bool]) -> bool:
-    """Whether it is a lock, or a part of a file that was never put in its place."""
+    """Return True for a lock file, or for a part that was not completed."""
     part = _PART.fullmatch(name)
     return name == LOCK or (part is not None and (part[1] == mark or is_ours(part[1])))
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write; it takes its place at the end, and is gone after an error.
+    """Yield a temporary file that replaces ``path`` at the end.
+
+    It is removed after an error.
 
     Others may read it as far as the umask lets them, and no more than they could read the file that it replaces.
 
@@ -123,7 +132,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         if fcntl is None:
             made.close()  # an open file cannot be renamed there
         else:
-            # Held until the part is in its place, and let go by the system when this process ends, however it ends.
+            # Held until the part has replaced the file, and released by the system however this process ends.
             _lock(made)
         try:
             yield part
@@ -134,7 +143,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def collect_parts(path: Path) -> None:
-    """Remove the parts of ``path`` that writers left which were killed; those of living writers stay."""
+    """Remove parts of ``path`` that killed writers left.
+
+    Those of living writers stay.
+    """
     with suppress(OSError):
         for part in path.parent.iterdir():
             found = _PART.fullmatch(part.name)
@@ -154,7 +166,10 @@ def _collect(part: Path) -> None:
 
 
 def _lock(file: IO[bytes]) -> bool:
-    """Lock an open file for this process; False where another one has it, or the file system knows no locks."""
+    """Lock an open file for this process.
+
+    False if another process has locked it, or the file system has no locks.
+    """
     if fcntl is None:
         return False
     try:
@@ -185,7 +200,7 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:
 
 
 def json_line(value: object) -> str:
-    """A value as one line of JSON, without its end, for every reader of lines.
+    """Return a value as one line of JSON, without the line end.
 
     Readable in every script, but for the three characters beyond ASCII at which Python's ``splitlines`` and others end
     a line (NEL, LS and PS): these are escaped.
@@ -194,7 +209,7 @@ def json_line(value: object) -> str:
 
 
 def _begun_part(path: Path) -> tuple[Path, IO[bytes]]:
-    """Create and open a file beside ``path``, with the permissions that the file in its place will have."""
+    """Create and open a part of ``path``, with its final permissions."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     # Not the 0600 of tempfile: the system alone knows the umask of every thread, and a folder's default permissions.
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -204,23 +219,26 @@ def _begun_part(path: Path) -> tuple[Path, IO[bytes]]:
 
 
 def sync(path: Path) -> None:
-    """Have a file on the disk: without it a power cut could leave a manifest that names empty files."""
+    """Flush a file to disk.
+
+    Without it a power cut could leave a manifest that names empty files.
+    """
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
-# Files that are named by their hash, so that a new one never takes the place of another that is still read.
+# Content-addressed files: a new one never replaces another that is still read.
 
 _HASHED = re.compile(r"[a-z]+-[0-9a-f]{16}\.\w+")
 
 
 def is_hashed(name: str) -> bool:
-    """Whether a file of that name is one of these."""
+    """Return True if the name is that of a content-addressed file."""
     return _HASHED.fullmatch(name) is not None
 
 
 def store_file(folder: Path, name: str, suffix: str, content: bytes) -> dict[str, str]:
-    """Write a file that is named by its hash; gives its entry in the manifest."""
+    """Write a file named by its hash; return its entry for the manifest."""
     digest = hashlib.sha256(content).hexdigest()
     path = folder / f"{name}-{digest[:16]}{suffix}"
     with atomic_write(path) as part:
@@ -229,7 +247,7 @@ def store_file(folder: Path, name: str, suffix: str, content: bytes) -> dict[str
 
 
 def checked_file(folder: Path, entry: Any) -> tuple[Path, bytes]:
-    """The file of an entry, and what it holds.
+    """Return path and content of a manifest entry's file, checked by its hash.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -250,25 +268,25 @@ def checked_file(folder: Path, entry: Any) -> tuple[Path, bytes]:
     return path, content
 
 
-# What a value of a manifest must be: people edit JSON, and tools write it anew.
+# Types of a manifest's values: people edit JSON, and tools rewrite it.
 
 _MOST_SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of value.
+    """Type of a manifest value.
 
     Attributes:
         name: for people, such as "a list of texts".
-        fits: whether a value is one.
+        fits: whether a value has the type.
     """
 
     name: str
     fits: Callable[[Any], bool]
 
     def problem(self, key: str, value: object) -> str | None:
-        """What is wrong with the value of a key; None where it is of this kind."""
+        """Return why the value of a key has the wrong type; None if it fits."""
         if self.fits(value):
             return None
         said = json.dumps(value)
@@ -298,12 +316,12 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a folder holds.
+    """Content of an artifact folder.
 
     Attributes:
         manifest: its keys.
         arrays: by name.
-        files: those beside the arrays, by name.
+        files: further files, by name.
     """
 
     manifest: dict[str, Any]
@@ -313,14 +331,14 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class ArrayFolder:
-    """A kind of folder.
+    """Format of an artifact folder.
 
     Attributes:
-        format: what the manifest calls itself.
+        format: the manifest's ``format``.
         version: of the format; others are refused.
         what: for people, such as "classifier of answers".
-        command: makes one; the folder's name is put after it.
-        keys: of the manifest, beside ``format``, ``version`` and ``arrays``, that must be there, and what they are.
+        command: command that creates one; the folder's name is appended.
+        keys: required keys of the manifest besides ``format``, ``version`` and ``arrays``, and their types.
     """
 
     format: str
@@ -332,10 +350,10 @@ class ArrayFolder:
     def write(
         self, folder: Path, manifest: Mapping[str, Any], arrays: Arrays, files: Mapping[str, Path] | None = None
     ) -> None:
-        """Write it; one that is there already is replaced in one step.
+        """Write the artifact; replace an existing one in one step.
 
         Args:
-            folder: made where it is missing.
+            folder: created where it is missing.
             manifest: JSON-ready.
             arrays: by name.
             files: copied into the folder, by name.
@@ -357,7 +375,7 @@ class ArrayFolder:
         stored = store_file(folder, "weights", ".npz", stream.getvalue())
         copied = {name: store_file(folder, name, path.suffix, path.read_bytes()) for name, path in files.items()}
         whole = {"format": self.format, "version": self.version, "arrays": stored, "files": copied, **manifest}
-        # A reader begins with the manifest: until it is replaced, the old arrays are the ones that count.
+        # A reader begins with the manifest: until it is replaced, the old arrays are in force.
         with atomic_write(folder / MANIFEST) as part:
             part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         # Those of the generation before stay until the next: a reader that has its manifest still finds them.
@@ -367,14 +385,14 @@ class ArrayFolder:
                 old.unlink(missing_ok=True)
 
     def _names(self, folder: Path) -> set[str]:
-        """The files that the manifest names; none where there is no manifest of this kind."""
+        """Return the manifest's file names; none without a valid manifest."""
         try:
             return _named(self.manifest(folder))
         except ArtifactError:
             return set()
 
     def check(self, folder: Path) -> None:
-        """Refuse a folder that could not be written to, before anything is trained.
+        """Refuse a folder that cannot be written to, before any training.
 
         Raises:
             InputError: it holds something else, or cannot be written.
@@ -382,7 +400,7 @@ class ArrayFolder:
         check_folder(folder, MANIFEST, is_hashed)
 
     def manifest(self, folder: Path) -> dict[str, Any]:
-        """The manifest, checked for kind and version, and its keys for what they must be.
+        """Return the manifest, with its format, version and keys checked.
 
         Raises:
             ArtifactError: there is none, or it is not one of this kind; names the file, and the key that is wrong.
@@ -408,10 +426,10 @@ class ArrayFolder:
         return dict(found)
 
     def read(self, folder: Path) -> Stored:
-        """The manifest, the arrays and the other files, checked to be whole.
+        """Return manifest, arrays and further files, with their hashes checked.
 
         Raises:
-            ArtifactError: missing, damaged, foreign, or of another version; the message says what to do.
+            ArtifactError: missing, damaged, foreign, or of another version; the message names the remedy.
         """
         for attempt in range(_ATTEMPTS):
             manifest = self.manifest(folder)

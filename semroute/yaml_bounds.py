@@ -20,11 +20,11 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class YamlBoundsError(Exception):
-    """The text is beyond a limit.
+    """YAML text beyond a limit.
 
     Args:
         message: the limit, and the remedy.
-        row: 0-based line at which it is passed, as YAML counts lines; None for the text as a whole.
+        row: 0-based line at which it is exceeded, as YAML counts lines; None for the text as a whole.
     """
 
     def __init__(self, message: str, row: int | None = None) -> None:
@@ -34,16 +34,17 @@ class YamlBoundsError(Exception):
 
 @dataclass(slots=True)
 class _Open:
-    """A collection whose end is still to come: its anchor, and its nodes so far with aliases expanded."""
+    """Open collection: its anchor, and its nodes so far with aliases expanded."""
 
     anchor: str | None
     nodes: int = 1
 
 
 def check_yaml(text: str, *, most_bytes: int, most_nodes: int, is_for_python: bool = False) -> None:
-    """Refuse a text that is too long, too deep, or too large once its aliases are expanded.
+    """Refuse a text that is too long, too deep, or too large.
 
-    A text that is no YAML passes: the parser that follows says what is wrong with it, and where.
+    Its size is counted with aliases expanded. A text that is no YAML passes: the parser that follows reports what is
+    wrong with it, and where.
 
     Args:
         text: one document.
@@ -52,7 +53,7 @@ def check_yaml(text: str, *, most_bytes: int, most_nodes: int, is_for_python: bo
         is_for_python: whether PyYAML's own parser follows, which takes what libyaml refuses, such as ``%YAML 1.5``.
 
     Raises:
-        YamlBoundsError: a limit is passed, or an alias stands inside of what it stands for.
+        YamlBoundsError: a limit is exceeded, or an alias is nested in its own anchor.
     """
     if len(text) > most_bytes or len(text.encode("utf-8", "replace")) > most_bytes:
         raise YamlBoundsError(f"is larger than {most_bytes / 2**20:g} MiB; split it, or shorten it")

@@ -1,4 +1,4 @@
-"""What is known of models and of the places where they are called: prices, tokens, capabilities."""
+"""Catalog of models and deployments: prices, tokens, capabilities."""
 
 from __future__ import annotations
 

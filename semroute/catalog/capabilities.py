@@ -1,4 +1,4 @@
-"""Deployments of which too little is known to choose among them."""
+"""Capabilities of models, and requirements of requests."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from semroute.config.check import cascades
 from semroute.config.values import dotted
 from semroute.types import Request, tier_words
 
-# What a request asks of a model.
+# Requirements of a request.
 
 DEFAULT_OUTPUT_TOKENS = 1024
-"""Taken for the answer's length where the request sets none: for reservations and for the expected cost."""
+"""Assumed length of an answer where the request sets none: for reservations and for the expected cost."""
 
 LONG_CONTEXT_TOKENS = 16_000
-"""Inputs from this length on want a model that is strong at long context."""
+"""Length of input from which on a model strong at long context is preferred."""
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a request asks of a model.
+    """Requirements of a request on a model.
 
     Attributes:
-        capabilities: what the model must be able to do, among ``tools``, ``json_schema``, ``vision``, ``logprobs``.
-        input_tokens: estimated, rather too many.
+        capabilities: required capabilities, among ``tools``, ``json_schema``, ``vision``, ``logprobs``.
+        input_tokens: estimated, rather overestimated.
         max_output_tokens: the longest answer; :data:`DEFAULT_OUTPUT_TOKENS` where the request sets none.
         output_is_set: whether the request itself sets the longest answer.
-        answers: alternatives that are wanted, each of them charged.
-        parameters: how the request is to be answered.
-        strengths: fields in which a strong model is wanted: ``long_context``, ``structured_output``, ``tools`` and
-            ``vision`` where the request shows it, and what else the caller or the category names.
+        answers: number of alternatives, each of them charged.
+        parameters: parameters of the request.
+        strengths: fields in which a strong model is preferred: ``long_context``, ``structured_output``, ``tools`` and
+            ``vision`` where the request shows it, and further fields that the caller or the category names.
     """
 
     capabilities: frozenset[str] = frozenset()
@@ -48,22 +48,28 @@ class Needs:
 
     @property
     def output_tokens(self) -> int:
-        """The longest answers together."""
+        """Longest answers together, tokens."""
         return self.max_output_tokens * self.answers
 
     @property
     def tokens(self) -> int:
-        """Input and longest answers together: what is reserved under a limit of tokens."""
+        """Input and longest answers together, the reservation under a token limit."""
         return self.input_tokens + self.output_tokens
 
     @property
     def least_context(self) -> int:
-        """Tokens that the context window has to hold: a model whose answer is not bounded fits it to what is left."""
+        """Least context window, tokens.
+
+        A model whose answer is not bounded fits it to the rest of the window.
+        """
         return self.input_tokens + (self.max_output_tokens if self.output_is_set else 1)
 
 
 def capabilities_of(request: Request) -> frozenset[str]:
-    """What the model must be able to do, among ``tools``, ``json_schema``, ``vision``, ``logprobs``."""
+    """Return the capabilities that a request requires.
+
+    They are among ``tools``, ``json_schema``, ``vision`` and ``logprobs``.
+    """
     asked = {
         "tools": bool(request.tools),
         "json_schema": request.json_schema is not None,
@@ -74,14 +80,16 @@ def capabilities_of(request: Request) -> frozenset[str]:
 
 
 def needs_of(request: Request, wants: frozenset[str] = frozenset()) -> Needs:
-    """What ``request`` asks of a model; estimates its tokens, which is linear in its length.
+    """Return the requirements of ``request``.
+
+    Its tokens are estimated, in time linear in its length.
 
     Args:
-        request: what is asked.
-        wants: further fields in which a strong model is wanted, which a request does not show: ``reasoning``, say.
+        request: the request.
+        wants: further fields in which a strong model is preferred, which a request does not show: ``reasoning``, say.
 
     Raises:
-        RequestError: ``extra`` of the request names what a field of it says.
+        RequestError: ``extra`` of the request sets a parameter that is a field of it.
     """
     capabilities = capabilities_of(request)
     input_tokens = estimate_tokens(request)
@@ -105,28 +113,28 @@ _STRENGTHS = {"tools": "tools", "json_schema": "structured_output", "vision": "v
 
 
 def _shows_an_image(message: object) -> bool:
-    # What is no message at all is for the wire format to refuse, with the deployment's name.
+    # A value that is no message is refused by the wire format, with the deployment's name.
     content = message.get("content") if isinstance(message, Mapping) else None
     if isinstance(content, str) or not isinstance(content, list | tuple):
         return False
     return any(isinstance(part, Mapping) and part.get("type") == "image_url" for part in content)
 
 
-# What is known of a model, and whether and how well a deployment suits a request.
+# Model cards, and the fit of deployments to a request.
 
 UNKNOWN_STRENGTH = 0.5
-"""Strength in a field where nothing is known."""
+"""Strength in a field without information."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What is known of a logical model.
+    """Known properties of a logical model.
 
     Attributes:
         name: the logical model.
-        context: the longest input and output together, in tokens; None where it is not known.
-        capabilities: what it can do; None where that is not known.
-        strengths: strength from 0 to 1 by field; a field that is missing is not known.
+        context: the longest input and output together, in tokens; None where unknown.
+        capabilities: its capabilities; None where unknown.
+        strengths: strength from 0 to 1 by field; a missing field is unknown.
     """
 
     name: str
@@ -136,9 +144,9 @@ class ModelCard:
 
 
 def model_card(name: str, config: Config) -> ModelCard:
-    """What the configuration says of a model, and genai-prices of its context window.
+    """Return the card of a model, by configuration and genai-prices.
 
-    Where its places are known to differ in their windows, the card shows the shortest: what every place takes.
+    Where the context windows of its deployments differ, the card has the shortest, which holds for all of them.
     """
     spec = config.models.get(name, _NOTHING)
     windows = [window for place in config.deployments_of(name) if (window := _context(place, spec)) is not None]
@@ -151,7 +159,10 @@ def model_card(name: str, config: Config) -> ModelCard:
 
 
 def fits(deployment: Deployment, config: Config, needs: Needs) -> tuple[str, ...]:
-    """Why a deployment cannot take a request, a reason each; empty when nothing known speaks against it."""
+    """Return reasons why a deployment cannot take a request; empty if it can.
+
+    Unknown properties are no reason.
+    """
     spec = config.models.get(deployment.model, _NOTHING)
     reasons = []
     context = _context(deployment, spec)
@@ -166,9 +177,9 @@ def fits(deployment: Deployment, config: Config, needs: Needs) -> tuple[str, ...
 
 
 def strength(deployment: Deployment, config: Config, needs: Needs) -> float:
-    """How strong the deployment's model is in what the request wants, 0 to 1: the mean over the wanted fields.
+    """Return the mean strength of the model over the preferred fields, 0 to 1.
 
-    0.5 for a field of which nothing is known, and where the request wants nothing in particular.
+    It is 0.5 for a field without information, and for a request that prefers no field.
     """
     known = config.models.get(deployment.model, _NOTHING).strengths
     if not needs.strengths or not known:
@@ -180,7 +191,10 @@ _NOTHING = ModelSpec()
 
 
 def _context(deployment: Deployment, spec: ModelSpec) -> int | None:
-    """Tokens that the place takes; genai-prices tells the longest input, which is never more than the window."""
+    """Return the deployment's context window, tokens; None where unknown.
+
+    genai-prices has the longest input, which is never more than the window.
+    """
     if spec.context is not None:
         return spec.context
     row = listing_of(deployment)
@@ -188,10 +202,10 @@ def _context(deployment: Deployment, spec: ModelSpec) -> int | None:
 
 
 def check_catalog(config: Config) -> list[Problem]:
-    """Return what is unknown of deployments and models.
+    """Return problems of deployments and models with missing information.
 
-    Errors: tiers that a cascade's budget leaves out because none of their places has a known price. Warnings: other
-    deployments without one, then models whose context window is not known at any place.
+    Errors: tiers that a cascade's budget leaves out because none of their deployments has a known price. Warnings:
+    other deployments without one, then models whose context window is unknown.
     """
     return [*_unaffordable(config), *_without_price(config), *_without_context(config)]
 

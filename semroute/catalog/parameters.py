@@ -1,8 +1,8 @@
-"""Parameters of a request, and which of them a deployment's wire format has a word for.
+"""Request parameters, and their support by a deployment's wire format.
 
 Sources: https://platform.openai.com/docs/api-reference/chat/create, https://docs.anthropic.com/en/api/messages,
 https://platform.claude.com/docs/en/build-with-claude/effort, https://ai.google.dev/api/generate-content,
-https://ai.google.dev/gemini-api/docs/thinking. What a vendor's own server differs in stands in its row
+https://ai.google.dev/gemini-api/docs/thinking. Differences of a vendor's own server are in its row
 (:mod:`semroute.config.deployments`).
 """
 
@@ -33,13 +33,13 @@ NAMES = (
     "service_tier",
     "user",
 )
-"""Fields of a request that tune how it is answered; ``cache_control``, which stands within messages, is one more."""
+"""Parameters of a request; ``cache_control``, which stands within messages, is one more."""
 
 LEAST_THINKING = 1024
-"""Tokens; Anthropic takes no smaller budget."""
+"""Smallest budget of thinking that Anthropic takes, tokens."""
 
 MAX_TEMPERATURE = 1.0
-"""Anthropic's scale ends where OpenAI's is half through."""
+"""End of Anthropic's scale of temperature; OpenAI's is twice as long."""
 
 # https://platform.claude.com/docs/en/about-claude/models: from 4.7 on models refuse temperature, top_p and top_k, and
 # think adaptively; a small effort is known from 4.5 on (.../docs/en/build-with-claude/effort).
@@ -62,7 +62,7 @@ _OWN = _names(
     responseSchema serviceTier
     """
 ) | frozenset(NAMES)
-"""Names that ``extra`` must not have: a field of the request, or what the wire format is written with."""
+"""Names that ``extra`` must not have: fields of the request, or fields that the wire format sets itself."""
 
 _EXTRA: Mapping[Format, frozenset[str]] = {
     "openai": _names(
@@ -91,17 +91,17 @@ _WORDLESS: Mapping[Format, frozenset[str]] = {
     "anthropic": _names("seed presence_penalty frequency_penalty n verbosity"),
     "gemini": _names("user verbosity"),
 }
-"""Parameters that the adapter of a format writes nothing for."""
+"""Parameters that a format's adapter does not support."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What a request says of how it is to be answered.
+    """Parameters of a request.
 
     Attributes:
-        named: values of what it sets among :data:`NAMES`, and ``cache_control``.
+        named: values of parameters among :data:`NAMES`, and ``cache_control``.
         extra: parameters of the wire format.
-        droppable: names of those that may be left out where they cannot be said.
+        droppable: names of parameters that may be dropped where they are not supported.
     """
 
     named: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
@@ -113,10 +113,12 @@ class Parameters:
 
 
 def parameters_of(request: Request) -> Parameters:
-    """Return the parameters that a request sets, without those that ask for nothing in particular.
+    """Return the parameters that a request sets.
+
+    Values that are the default are left out.
 
     Raises:
-        RequestError: ``extra`` names what a field of the request says.
+        RequestError: ``extra`` sets a parameter that is a field of the request.
     """
     named = {name: value for name in NAMES if (value := getattr(request, name)) is not None}
     if named.get("n") == 1:
@@ -134,14 +136,17 @@ def parameters_of(request: Request) -> Parameters:
 
 
 def unsaid(deployment: Deployment, parameters: Parameters) -> tuple[str, ...]:
-    """Return why a deployment cannot say what a request does not allow to be left out, a reason each."""
+    """Return reasons why a deployment does not support the parameters.
+
+    There is one for each unsupported parameter that must not be dropped.
+    """
     return tuple(reason for name, reason in _refusals(deployment, parameters) if name not in parameters.droppable)
 
 
 def carried(deployment: Deployment, parameters: Parameters) -> Parameters:
-    """Return the parameters without those that the deployment cannot say.
+    """Return the parameters that the deployment supports.
 
-    What it carries although its format has no word for it becomes one of ``extra``, under its own name.
+    A parameter that it carries although its format does not becomes one of ``extra``, under its own name.
     """
     refused = {name for name, _ in _refusals(deployment, parameters)}
     named = {name: value for name, value in parameters.named.items() if name not in refused}
@@ -175,7 +180,7 @@ def _takes_extra(deployment: Deployment, name: str) -> bool:
     format = deployment.format
     if format != "openai" or deployment.row in (VENDORS["openai"], VENDORS["azure"]):
         return name in _EXTRA[format]
-    # Servers of this format have parameters of their own, but not those by which the other formats are known.
+    # Servers of this format have parameters of their own, but not the parameters that identify other formats.
     foreign = (_EXTRA["anthropic"] | _EXTRA["gemini"]) - _EXTRA["openai"] - {"thinking"}
     return name not in foreign
 
@@ -187,7 +192,7 @@ def _one_of_both(deployment: Deployment) -> str | None:
 
 
 def _openai(name: str, value: object, deployment: Deployment) -> str | None:
-    # A server without a row is mostly one that takes top_k; the other two have no name that such servers share.
+    # A server without a row usually takes top_k; the other two have no name that such servers share.
     if deployment.row is None and name in ("thinking_budget", "cache_control"):
         return " (carries: in its deployment says that it does)"
     return None
@@ -221,7 +226,10 @@ def _anthropic(name: str, value: object, deployment: Deployment) -> str | None:
 
 
 def _claude(upstream: str) -> tuple[int, int]:
-    """Return the version of a Claude model such as ``claude-opus-4-7``; (0, 0) where its name has none."""
+    """Return the version of a Claude model; (0, 0) where its name has none.
+
+    An example is ``claude-opus-4-7``.
+    """
     found = _CLAUDE.search(upstream)
     return _UNKNOWN if found is None else (int(found[1]), int(found[2] or 0))
 
@@ -246,11 +254,14 @@ _RULES: Mapping[Format, Callable[[str, object, Deployment], str | None]] = {
     "anthropic": _anthropic,
     "gemini": _gemini,
 }
-"""Why a format has no word for a value: what stands after "does not carry NAME"; None where it has one."""
+"""Reason why a format does not support a value, appended to "does not carry NAME"; None where it does."""
 
 
 def thinks_by_budget(upstream: str) -> bool:
-    """Return whether a Gemini model counts its thinking in tokens; later ones know levels (gemini-3 and on)."""
+    """Return True if a Gemini model's thinking is set in tokens.
+
+    Later ones (gemini-3 and on) take levels.
+    """
     return "gemini-2" in upstream or "gemini-1" in upstream
 
 

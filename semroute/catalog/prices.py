@@ -1,4 +1,7 @@
-"""What a call of a deployment costs by the million tokens, from the first place that knows."""
+"""Prices of deployments, and the cost of calls.
+
+The price of a deployment is its own, else its model's, else the vendor's list price.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, TieredPrices
 
 
-# What genai-prices knows of a vendor's model: prices in force, and the context window.
+# List prices and context windows from genai-prices.
 #
 # Only the data bundled with the installed version is read; its updater, which fetches newer prices from the network, is
 # never started, and a snapshot that another part of the process has fetched is not looked at. The data are rows such as
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 # for hours of the day. See https://github.com/pydantic/genai-prices.
 
 Steps: TypeAlias = "tuple[tuple[int, Price], ...]"
-"""Prices by size of the input, longest first: each holds where the input has more tokens than its number."""
+"""Prices by size of the input, longest first: each applies where the input has more tokens than its number."""
 
 _KINDS = {
     "input": "input_mtok",
@@ -35,20 +38,20 @@ _KINDS = {
     "cache_write": "cache_write_mtok",
 }
 _EXTRAS = frozenset({"web_searches_kcount", "storage_searches_kcount", "cache_write_1h_mtok"})
-"""Prices of what is charged only where it is used, and semroute does not use it."""
+"""Prices of extras that are charged only where they are used; semroute does not use them."""
 _ALWAYS = -1
 _MEDIA = ("audio", "image", "video")
-"""Media have prices of their own beside those of text; usage does not tell their tokens from text, so text's count."""
+"""Media with prices of their own; usage does not separate their tokens from text, so the price of text applies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A vendor's model in genai-prices.
+    """Listing of a vendor's model in genai-prices.
 
     Attributes:
         model: its row there.
-        steps: the prices that the row can give, by the identity of the price object; without those that are not by
-            token (an hour of audio, a page, a request).
+        steps: its prices, by the identity of the price object; without those that are not by token (an hour of audio, a
+            page, a request).
     """
 
     model: ModelInfo
@@ -56,11 +59,14 @@ class Listed:
 
     @property
     def context(self) -> int | None:
-        """The longest input in tokens, where it is known."""
+        """Longest input in tokens, where it is known."""
         return self.model.context_window
 
     def price(self, input_tokens: int, at: datetime | None = None) -> Price | None:
-        """The price of a call with ``input_tokens`` tokens of input, cached ones among them, ``at`` a time (now)."""
+        """Return the price of a call at the time ``at``; now when left out.
+
+        ``input_tokens`` are those of its input, cached ones included.
+        """
         prices = self.model.prices
         in_force = self.model.get_prices(at or datetime.now(UTC)) if isinstance(prices, list) else prices
         steps = self.steps.get(id(in_force), ())
@@ -69,7 +75,7 @@ class Listed:
 
 @cache
 def listed(vendor: str, upstream_model: str) -> Listed | None:
-    """The row of a vendor's model; None where genai-prices has none.
+    """Return the listing of a vendor's model; None without one.
 
     Args:
         vendor: the vendor's name in genai-prices.
@@ -85,7 +91,9 @@ def listed(vendor: str, upstream_model: str) -> Listed | None:
 
 @lru_cache(maxsize=1024)
 def listed_by_name(model: str) -> Listed | None:
-    """Return the row of a model named without its vendor, or behind it as in ``openai/gpt-4o``; None without one.
+    """Return the listing of a model by its name alone; None without one.
+
+    The name may follow the vendor's, as in ``openai/gpt-4o``.
 
     Args:
         model: the vendor's name for it.
@@ -110,7 +118,10 @@ def listed_names() -> tuple[str, ...]:
 
 @cache
 def _bundled() -> DataSnapshot:
-    """Takes about 0.3 s the first time: the package brings its rows as Python code, and its HTTP client with them."""
+    """Return the bundled data.
+
+    The first call takes about 0.3 s: the package has its rows as Python code, and imports its HTTP client with them.
+    """
     from genai_prices.data import providers
     from genai_prices.data_snapshot import DataSnapshot
 
@@ -118,7 +129,7 @@ def _bundled() -> DataSnapshot:
 
 
 def _steps(row: ModelPrice) -> Steps:
-    """A row as plain prices; none where something is priced that usage does not tell."""
+    """Convert a row to plain prices; none if usage does not cover a price."""
     from genai_prices.types import TieredPrices
 
     said: dict[str, Decimal | TieredPrices] = {key: value for key, value in vars(row).items() if value is not None}
@@ -135,7 +146,7 @@ def _is_of_media(key: str) -> bool:
 
 
 def _price_above(start: int, by_kind: Mapping[str, Decimal | TieredPrices]) -> Price:
-    """The price where the input is just longer than ``start`` tokens."""
+    """Return the price where the input is just longer than ``start`` tokens."""
     from genai_prices.types import TieredPrices
 
     dollars = {"input": 0.0, "output": 0.0}
@@ -149,10 +160,10 @@ def _price_above(start: int, by_kind: Mapping[str, Decimal | TieredPrices]) -> P
 def price_of(
     deployment: Deployment, config: Config, input_tokens: int = 0, *, at: datetime | None = None
 ) -> Price | None:
-    """The price in force for one call: the deployment's own, else its model's, else the vendor's list price.
+    """Return the price in force for one call; None where unknown.
 
     Args:
-        deployment: where the call goes.
+        deployment: the deployment that is called.
         config: the configuration that the deployment is part of.
         input_tokens: tokens of the call's input, cached ones among them: some vendors charge more for long inputs.
         at: time of the call (some prices change with a date or with the hour); now when left out.
@@ -170,10 +181,10 @@ def price_of(
 
 
 def listing_of(deployment: Deployment) -> Listed | None:
-    """The row of the deployment's model in genai-prices; None where it has none.
+    """Return the listing of the deployment's model; None without one.
 
     A server without a ``provider`` is the vendor's only where its address is the vendor's: a model of one's own behind
-    the same wire format costs not what the vendor asks, whatever its name.
+    the same wire format does not cost the vendor's price, whatever its name.
     """
     vendor = deployment.vendor
     if vendor.prices is None or (deployment.provider is None and deployment.base_url != vendor.base_url):
@@ -181,13 +192,13 @@ def listing_of(deployment: Deployment) -> Listed | None:
     return listed(vendor.prices, deployment.upstream)
 
 
-# What one call cost, or will.
+# Cost of a call, actual or expected.
 
 _MILLION = 1_000_000
 
 
 def cost_of(deployment: Deployment, config: Config, usage: Usage, *, at: datetime | None = None) -> Cost | None:
-    """The cost of a call whose tokens the provider counted; None where no price is known.
+    """Return the cost of a call with counted tokens; None without a price.
 
     Cached input and input written to the cache are charged at their own prices where there are any; reasoning is a
     part of the output and charged as such. ``at`` is the time of the call; now when left out.
@@ -199,7 +210,10 @@ def cost_of(deployment: Deployment, config: Config, usage: Usage, *, at: datetim
 def estimated_cost(
     deployment: Deployment, config: Config, input_tokens: int, output_tokens: int, *, at: datetime | None = None
 ) -> Cost | None:
-    """The cost of a call by numbers of tokens that are not counted but estimated, none of them cached."""
+    """Return the expected cost by estimated tokens, none cached.
+
+    None without a price.
+    """
     price = price_of(deployment, config, input_tokens, at=at)
     if price is None:
         return None
@@ -207,10 +221,10 @@ def estimated_cost(
 
 
 def charge(price: Price, usage: Usage) -> float:
-    """Return the USD that tokens cost at a price."""
+    """Return the cost of a call's tokens at a price, USD."""
     cached = price.input if price.cached_input is None else price.cached_input
     written = price.input if price.cache_write is None else price.cache_write
-    # A provider that counts cached tokens beside the input, not in it, must not make the rest negative.
+    # A provider that counts cached tokens next to the input, not in it, must not make the rest negative.
     plain = max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens)
     micros = (
         plain * price.input
@@ -221,15 +235,14 @@ def charge(price: Price, usage: Usage) -> float:
     return micros / _MILLION
 
 
-# What a query would have cost at the strongest model: the bill that routing is held against.
+# Baseline cost: the same query at the strongest model.
 
 
 class StrongestModel:
-    """The strongest model and its price.
+    """Baseline: the strongest model and its price.
 
-    It is the model or group that ``baseline`` names, else the model that costs most among those with a deployment: what
-    a team pays most for is what it would use for everything. Made once; prices are looked up at each call, since some
-    change with the hour.
+    It is the model or group that ``baseline`` names, else the most expensive model with a deployment: a team would use
+    the model that it pays most for. Created once; prices are looked up at each call, since some change with the hour.
 
     Args:
         config: models, prices and deployments.
@@ -240,22 +253,28 @@ class StrongestModel:
         self.model = config.baseline or _dearest(config)
 
     def cost(self, usage: Usage) -> Cost | None:
-        """What the same tokens would have cost at the cheapest place of the strongest model; None without a price.
+        """Return the baseline cost of the same tokens; None without a price.
 
-        The answer is taken to be as long as the one that was given. Input that was read from a cache is charged as
-        such: a cache works for the strongest model as well.
+        It is that of the strongest model's cheapest deployment. The answer is assumed to be as long as the actual one.
+        Input that was read from a cache is charged as such: a cache works for the strongest model as well.
         """
         return None if self.model is None else cheapest_cost(self._config, self.model, usage)
 
 
 def cheapest_cost(config: Config, name: str, usage: Usage) -> Cost | None:
-    """What a call with these tokens costs at the cheapest place of a model or group; None where no price is known."""
+    """Return the cost of a call at a model's or group's cheapest deployment.
+
+    None where no price is known.
+    """
     costs = [cost for place in config.deployments_of(name) if (cost := cost_of(place, config, usage)) is not None]
     return min(costs, key=lambda cost: cost.usd, default=None)
 
 
 def _dearest(config: Config) -> str | None:
-    """The model whose cheapest place asks most for input and output together; None where no price is known."""
+    """Return the model whose cheapest deployment is the most expensive.
+
+    Input and output prices are added; None where no price is known.
+    """
     cheapest: dict[str, float] = {}
     for place in config.deployments:
         price = price_of(place, config)

@@ -1,12 +1,12 @@
-"""How many tokens a request has, roughly and rather too many, without a tokenizer.
+"""Token estimates of a request, rather high, without a tokenizer.
 
-Every vendor has its own tokenizer and some publish none, so what is wanted before a call (does it fit, what will it
-cost, what must be reserved) is reckoned from classes of characters. The weights were set on 3,200 texts (CLINC150,
+Every vendor has its own tokenizer and some publish none, so the tokens of a call (for the context window, the expected
+cost and the reservation) are estimated from classes of characters. The weights were set on 3,200 texts (CLINC150,
 GSM8K and MMLU questions, worked answers, instructions of 14 tasks, Python code, JSON) against OpenAI's cl100k_base and
 o200k_base and the last tokenizer that Anthropic published: 0 to 0.8% of the texts of a kind (MMLU: 1.4 to 2.6%) had
 more tokens than the estimate, and the median estimate was 1.2 to 1.6 times the truth.
 
-What is not ASCII counts by its UTF-8 bytes, two a token: one and a half tokens for a Chinese character, one for a
+Characters beyond ASCII count by UTF-8 bytes, two a token: one and a half tokens for a Chinese character, one for a
 Cyrillic letter. In sentences of 14 languages o200k_base never took more, often half; the older two took up to a quarter
 more for Thai, Vietnamese, Greek, Turkish, Finnish and emoji.
 """
@@ -19,14 +19,15 @@ from collections.abc import Mapping
 from semroute.types import Message, Request
 
 IMAGE_TOKENS = 1600
-"""Of an image: the most that Anthropic counts for one without scaling it down; OpenAI counts 85 to about 1,500 and
-Gemini 258 a tile. See https://docs.anthropic.com/en/docs/build-with-claude/vision. Its bytes are not looked at."""
+"""Tokens of an image: the most that Anthropic counts for one without scaling it down; OpenAI counts 85 to about 1,500
+and Gemini 258 a tile. See https://docs.anthropic.com/en/docs/build-with-claude/vision. Its bytes are not examined."""
 
 _MESSAGE_TOKENS = 4
-"""Of a message beside its text, for the role and the marks around it (OpenAI's cookbook counts 3, and 1 for a name)."""
+"""Tokens of a message besides its text, for the role and the marks around it (OpenAI's cookbook counts 3, and 1 for a
+name)."""
 
 _OF_AN_ANSWER = frozenset({"content", "name", "tool_calls", "refusal", "reasoning", "reasoning_content"})
-"""What may be sent of an answer that comes back; its sound, citations and signatures are not."""
+"""Fields of an answer that may be sent back; its audio, citations and signatures are not."""
 
 _LETTER, _GAP, _DIGIT, _MARK, _BYTE = 0.25, 0.4, 0.8, 0.9, 0.5
 _START = 2
@@ -38,7 +39,7 @@ _DIGITS = b"0123456789"
 
 
 def estimate_tokens(request: Request) -> int:
-    """The tokens of a request's input: its messages, its tools and its schema.
+    """Estimate the input tokens of a request: messages, tools and schema.
 
     Linear in the length of the request; a few microseconds for a short one.
     """
@@ -51,15 +52,15 @@ def estimate_tokens(request: Request) -> int:
 
 
 def estimate_query_tokens(query: str) -> int:
-    """The tokens of a request that is one turn of a user's and nothing else.
+    """Estimate the tokens of a request with one user turn and nothing else.
 
-    What is learned from logged queries must count as the router does when it decides; a tokenizer counts otherwise.
+    Learning from logged queries must count as the router does when it decides; a tokenizer counts otherwise.
     """
     return estimate_tokens(Request(({"role": "user", "content": query},)))
 
 
 def estimate_text_tokens(text: str) -> int:
-    """The tokens of a text alone."""
+    """Estimate the tokens of a text alone."""
     return int(_text(text)) + 1 if text else 0
 
 
@@ -88,7 +89,7 @@ def _part(part: object) -> float:
 
 
 def _json(value: object) -> float:
-    """Of what reaches the model as JSON, or as something of that length."""
+    """Estimate a value that reaches the model as JSON, or at its length."""
     return _text(json.dumps(value, default=_plain, ensure_ascii=False)) if value else 0.0
 
 

@@ -1,4 +1,4 @@
-"""One ``semroute.yaml`` as typed values."""
+"""Typed configuration from one ``semroute.yaml``."""
 
 from __future__ import annotations
 

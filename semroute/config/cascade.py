@@ -1,4 +1,4 @@
-"""The cascade: tiers, cheapest first, and what an answer must be like to be given. A section of ``semroute.yaml``."""
+"""Cascade section of ``semroute.yaml``: tiers, checks of their answers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from semroute.config.routing import Pattern, language
 from semroute.config.values import Count, Name, Positive, Section, Share, bad_value, folder
 
 Unmeasured: TypeAlias = Literal["consistency", "quality", "accept", "escalate"]
-"""What is done with an answer that comes without log probabilities: a second sample is compared, a classifier asked, or
-neither.
+"""Substitute for a missing confidence, where a model gives no log probabilities: compare a second sample, ask a
+classifier, or neither.
 """
 
 SAME = "same"
-"""As the language of an answer: that of the query."""
+"""Language of an answer that is the query's."""
 
 
 def _wanted(value: str) -> str:
@@ -29,7 +29,7 @@ def _switched_off(value: object) -> object:
 
 
 class Format(Section):
-    """What an answer must be like to the eye; each is on unless it says so.
+    """Format checks of an answer; each is on by default unless it is optional.
 
     Attributes:
         empty: text or a call of a tool is there.
@@ -51,12 +51,14 @@ class Format(Section):
 
 
 def _switch(value: object) -> object:
-    """``format: true`` is all that is on by default."""
+    """Expand ``format: true`` to the default checks, and false to none."""
     return {} if value is True else None if value is False else value
 
 
 class Quality(Section):
-    """A trained classifier of answers; its folder alone is the classifier with its own threshold.
+    """Trained classifier of answers.
+
+    Its folder alone is the classifier with its own threshold.
 
     Attributes:
         classifier: folder that ``semroute train-checks`` has written, relative to that of the file.
@@ -72,7 +74,9 @@ def _classifier(value: object) -> object:
 
 
 class Accept(Section):
-    """When the answer of a tier is good enough; every check that is named must pass.
+    """Acceptance criteria of a tier's answer.
+
+    Every check that is named must accept it.
 
     Attributes:
         format: true, false, or which of its parts.
@@ -94,7 +98,7 @@ class Accept(Section):
 
     @property
     def asks_quality_instead(self) -> bool:
-        """Whether the classifier only stands in for log probabilities."""
+        """True if the classifier only substitutes for log probabilities."""
         return self.confidence is not None and self.without_logprobs == "quality"
 
     @model_validator(mode="after")
@@ -111,12 +115,14 @@ def _named(value: object) -> object:
 
 
 class TierConfig(Section):
-    """One tier: a name alone is the model or group that it calls.
+    """One tier of a cascade.
+
+    A name alone is the model or group that it calls.
 
     Attributes:
         use: model or group.
-        accept: in place of the cascade's own.
-        quality: share of queries that it answers well, as far as is known; for ``value_per_quality``.
+        accept: acceptance criteria in place of the cascade's own.
+        quality: estimated share of queries that it answers well; for ``value_per_quality``.
     """
 
     use: Name
@@ -125,15 +131,15 @@ class TierConfig(Section):
 
 
 class CascadeConfig(Section):
-    """Tiers that are tried until one's answer is accepted.
+    """Cascade: tiers that are tried until one's answer is accepted.
 
     Attributes:
         tiers: cheapest first; without any there is no cascade.
-        accept: what an answer must be like.
-        start: ``cheapest``, where the classifier or the judge have chosen a model this is called without a cascade; or
-            ``decided``: what they have chosen is the tier to start at, unless it is none.
-        stream_after_tokens: a tier whose first so many tokens are clearly confident is streamed from there on, and not
-            left any more; None: an answer is checked whole before it is given out.
+        accept: acceptance criteria of the tiers' answers.
+        start: ``cheapest``: a model that the classifier or the judge chose is called without a cascade; or
+            ``decided``: their choice is the tier to start at, unless it is none.
+        stream_after_tokens: a tier whose first so many tokens are clearly confident is streamed from there on, without
+            escalation; None: an answer is checked whole before it is returned.
         value_per_quality: USD that +1.0 of quality is worth for one query: the next tier is tried only where what it is
             expected to gain is worth more than its price. None tries it whatever it costs.
         max_usd: most that a query's calls may be expected to cost together, deciding, retries and second answers
@@ -149,5 +155,5 @@ class CascadeConfig(Section):
 
 
 def no_cascade(value: object) -> object:
-    """``cascade: false`` is a cascade without tiers."""
+    """Expand ``cascade: false`` to a cascade without tiers."""
     return {} if value is False else value

@@ -1,4 +1,4 @@
-"""What a valid configuration still lacks before queries can be answered."""
+"""Checks of a valid configuration against the index and environment."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from semroute.config.values import Problem, dotted
 from semroute.text.names import did_you_mean
 from semroute.types import tier_words
 
-# What rules and judge still lack before queries can be decided as they say.
+# Checks of rules, judge and cascades.
 
 
 def cascades(config: Config) -> dict[str, CascadeConfig]:
-    """The general cascade and those of categories, by their keys."""
+    """Return the general cascade and those of categories, by their keys."""
     own = {
         dotted(["categories", name, "cascade"]): override.cascade
         for name, override in config.categories.items()
@@ -24,7 +24,10 @@ def cascades(config: Config) -> dict[str, CascadeConfig]:
 
 
 def named_models(config: Config) -> dict[str, Sequence[str]]:
-    """The models and groups that rules, judge and cascades use, by the words that name the user."""
+    """Return the models and groups that rules, judge and cascades name.
+
+    The keys are phrases for messages, such as ``the judge``.
+    """
     named: dict[str, Sequence[str]] = {}
     for rule in config.rules:
         if rule.use or rule.only:
@@ -44,12 +47,14 @@ def named_models(config: Config) -> dict[str, Sequence[str]]:
 def check_deciding(
     config: Config, category_models: Mapping[str, Sequence[str]] | None, known_models: Collection[str]
 ) -> Iterator[Problem]:
-    """Rules of unknown categories, rules that exclude what there is not, rules that can never apply.
+    """Yield problems of rules, judge and cascades.
+
+    Examples are rules of unknown categories, rules that exclude unknown models and rules that can never apply.
 
     Args:
         config: a valid configuration.
         category_models: categories of the index; None where there is no index to ask.
-        known_models: every model and group that anything names.
+        known_models: every model and group that the configuration names elsewhere.
     """
     if category_models is not None:
         yield from _unknown_rule_categories(config, category_models)
@@ -91,7 +96,7 @@ def _unreachable(config: Config) -> Iterator[Problem]:
 
 
 def _idle_cascade(key: str, cascade: CascadeConfig) -> Iterator[Problem]:
-    """Cascades in which nothing can happen."""
+    """Yield warnings of a cascade that cannot escalate as written."""
     if len(cascade.tiers) == 1:
         yield Problem("warning", f"{key}.tiers", "one tier alone is no cascade", "add the tier that comes after it")
     used = [tier.use for tier in cascade.tiers]
@@ -106,7 +111,10 @@ def _idle_cascade(key: str, cascade: CascadeConfig) -> Iterator[Problem]:
 
 
 def _bounded_cascade(config: Config, category_models: Mapping[str, Sequence[str]] | None) -> Iterator[Problem]:
-    """Categories, and the fallback, whose models leave of the general cascade less than it says."""
+    """Yield warnings of models that cut tiers off the general cascade.
+
+    These are models of categories, and of the fallback.
+    """
     if len(config.cascade.tiers) < 2:
         return
     tiers = {tier.use: set(config.members(tier.use)) for tier in config.cascade.tiers}
@@ -131,7 +139,7 @@ def _bounded_cascade(config: Config, category_models: Mapping[str, Sequence[str]
 def _climbers(
     config: Config, category_models: Mapping[str, Sequence[str]] | None
 ) -> Iterator[tuple[str, Sequence[str]]]:
-    """Who goes up the general cascade within its own models, each with these."""
+    """Yield the users of the general cascade, each with its own models."""
     own = {name: override.models for name, override in config.categories.items() if override.models is not None}
     are_reached = "semantic" in config.strategies or any(rule.category is not None for rule in config.rules)
     is_fallbacks = True
@@ -141,13 +149,13 @@ def _climbers(
             is_fallbacks = False
             if models or config.fallback.is_written:
                 yield f'category "{dotted([name])}"', models or config.fallback.models
-    # Where every category has a cascade of its own, the general one is the fallback's; without an index nobody knows.
+    # Where every category has a cascade of its own, the general one is the fallback's; unknown without an index.
     if not is_fallbacks and category_models is not None and config.fallback.is_written:
         yield "the fallback", config.fallback.models
 
 
 def _idle_start(key: str, config: Config) -> Iterator[Problem]:
-    """Where nothing decides that could start a cascade."""
+    """Yield a warning where nothing decides on the tier to start at."""
     if key != "cascade":
         message = "what the classifier or the judge have chosen starts the general cascade, never a category's"
         yield Problem("warning", f"{key}.start", message, "set it under cascade")
@@ -180,9 +188,9 @@ def check_config(
 
     Returns:
         Errors first: a category, a rule, the judge or the fallback none of whose models can be called, a category that
-        the index lacks. Warnings: one model of several that cannot be called, a key that is not set, a deployment that
-        nothing uses, a rule that never applies, a time limit that the request's deadline overtakes. A group stands for
-        its members.
+        the index does not have. Warnings: one model of several that cannot be called, a key that is not set, a
+        deployment that nothing uses, a rule that never applies, a time limit that the request's deadline overtakes. A
+        group stands for its members.
     """
     users = _users(config, category_models or {})
     problems = [
@@ -199,7 +207,10 @@ def check_config(
 def check_routing(
     config: Config, *, category_models: Mapping[str, Sequence[str]] | None, env: Mapping[str, str]
 ) -> list[Problem]:
-    """Check a configuration without deployments, which routes queries and answers none: :func:`check_config` else."""
+    """Check a configuration without deployments, which only routes.
+
+    With deployments use :func:`check_config`.
+    """
     message = "it names no deployments: queries are routed, and no model can be called"
     fix = "add deployments to have queries answered; a policy.yaml goes into a semroute.yaml that has some"
     found = check_config(config, category_models=category_models, env=env)
@@ -207,7 +218,10 @@ def check_routing(
 
 
 def _users(config: Config, category_models: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    """The models of all who use any, by the words that name the user; groups are their members."""
+    """Return the models of each user, by a phrase for messages.
+
+    Groups are expanded to their members.
+    """
     named: dict[str, Sequence[str]] = {"the fallback": config.fallback.models, **named_models(config)}
     overrides = {name: own.models for name, own in config.categories.items() if own.models is not None}
     for name, models in {**category_models, **overrides}.items():
@@ -216,7 +230,7 @@ def _users(config: Config, category_models: Mapping[str, Sequence[str]]) -> dict
 
 
 def _known(config: Config, category_models: Mapping[str, Sequence[str]]) -> set[str]:
-    """Every name of a model or group."""
+    """Return every name of a model or group."""
     used = _users(config, category_models).values()
     placed = {deployment.model for deployment in config.deployments}
     return {*config.groups, *config.models, *placed, *(model for models in used for model in models)}
@@ -239,7 +253,7 @@ def _uncallable(config: Config, users: Mapping[str, Sequence[str]]) -> Iterator[
 
 
 def unknown_categories(config: Config, known: Mapping[str, Sequence[str]], message: str) -> list[Problem]:
-    """Find overrides of categories that there are not."""
+    """Return a problem for each override of an unknown category."""
     return [
         Problem(
             "error",
@@ -269,7 +283,10 @@ def _unset_keys(config: Config, env: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _no_room(config: Config) -> Iterator[Problem]:
-    """Limits of one call that leave no time for another within the request's deadline."""
+    """Yield warnings of call limits that leave no time for a failover.
+
+    They are compared with the request's deadline.
+    """
     deadline_s = config.retries.deadline_s
     for position, deployment in enumerate(config.deployments):
         if deployment.timeout_s >= deadline_s:

@@ -1,7 +1,7 @@
-"""Keys of ``semroute.yaml`` that contradict each other.
+"""Detection of contradictory keys in ``semroute.yaml``.
 
-Works on plain values of any shape, so that the loader can report contradictions together with the values that are wrong
-in themselves; what has not the right shape is not judged here.
+It works on plain values of any shape, so that the loader can report contradictions together with invalid values;
+values of a wrong shape are skipped.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from semroute.config.values import Problem, dotted, is_environment_name
 from semroute.text.names import did_you_mean
 
 Placed: TypeAlias = tuple[int, Mapping[object, object]]
-"""A deployment with its position in the file."""
+"""Deployment with its position in the file."""
 
 
 def conflicts(data: object) -> list[Problem]:
-    """What contradicts itself.
+    """Return the contradictions in a configuration.
 
     Two deployments of one name, one key named twice, a deployment of a model that ``models``, where it lists any, does
     not list; a group with the name of a model, or with a member that is no model; a budget for a key that nobody uses;
@@ -47,7 +47,7 @@ def _items(data: object) -> Sequence[object]:
 
 
 def _models(deployments: list[Placed], models: object) -> list[str]:
-    """Every name that stands for a model: listed ones, and those of deployments."""
+    """Return all model names: listed ones, and those of deployments."""
     listed = models if isinstance(models, Mapping) else ()
     names = [*listed, *(deployment.get("model") for _, deployment in deployments)]
     return list(dict.fromkeys(name for name in names if isinstance(name, str)))
@@ -115,7 +115,7 @@ def _idle_budgets(budgets: object, deployments: list[Placed]) -> Iterator[Proble
         return
     used = {variable for _, deployment in deployments for variable in _variables(deployment)}
     for variable in budgets:
-        # What is not the name of a variable is refused as such, and may be a secret.
+        # Anything but a variable's name is refused elsewhere, and may be a secret.
         if isinstance(variable, str) and is_environment_name(variable) and variable not in used:
             meant = did_you_mean(variable, filter(is_environment_name, used))
             fix = meant or "name it in the api_key_env of a deployment, or remove it"
@@ -141,7 +141,10 @@ def _repeated_rules(rules: object) -> Iterator[Problem]:
 
 
 def _variables(deployment: Mapping[object, object]) -> Iterator[str]:
-    """Names of a deployment's keys, as its provider's row has them where the file says nothing."""
+    """Yield names of a deployment's key variables.
+
+    They are those of its provider's row where the file names none.
+    """
     said = deployment.get("api_key_env")
     if said is None:
         provider = deployment.get("provider")

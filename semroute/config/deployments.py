@@ -1,4 +1,4 @@
-"""A deployment's vendor row, merged into what the file says of the deployment."""
+"""Vendors, models and deployments: sections of ``semroute.yaml``."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from semroute.config.values import Count, Name, Number, Positive, Section, bad_value, environment_name, web_address
 from semroute.text.names import did_you_mean
 
-# Vendors as rows: a server that speaks a known wire format is an entry of :data:`VENDORS`, not a module.
+# Vendors as rows: a server that uses a known wire format is an entry of :data:`VENDORS`, not a module.
 #
-# A deployment's ``provider`` names a row, and the row says the rest.
+# A deployment's ``provider`` names a row, which supplies the defaults.
 
 Format: TypeAlias = Literal["openai", "anthropic", "gemini"]
 
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """How one vendor's servers differ from others of the same wire format.
+    """Vendor row: differences of its servers from others of the wire format.
 
     Attributes:
         format: wire format.
-        base_url: where the vendor's service is; None where each user has an own address.
+        base_url: address of the vendor's service; None where each user has an own address.
         key_header: header that carries the key.
-        key_prefix: what stands before the key in it.
+        key_prefix: text before the key in that header.
         api_key_env: variable in which the vendor's own tools look for the key; None for servers that want none.
         max_tokens: name of the field that limits the answer (OpenAI's format only).
         lacks: capabilities, and parameters of a request, that the vendor's wire cannot carry.
@@ -197,17 +197,19 @@ VENDORS: Mapping[str, Vendor] = {
         message_fields=frozenset({"reasoning_content"}),
     ),
 }
-"""The rows. A server that is not here is ``format: openai`` (or another) with its own ``base_url``."""
+"""Rows by vendor. A server that is not here is ``format: openai`` (or another) with its own ``base_url``."""
 
 UNNAMED: Mapping[str, str] = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
-"""The row that a deployment with a format and no ``provider`` starts from."""
+"""Default row of a deployment with a format and no ``provider``."""
 
 
 def with_vendor_row(said: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """Format, address and key of the vendor, under what the deployment itself says.
+    """Add format, address and key of the vendor to a deployment's keys.
+
+    Keys of the deployment itself take precedence.
 
     Args:
-        said: the deployment's keys as they are in the file, without those that have no value.
+        said: the deployment's keys from the file, without those that have no value.
 
     Raises:
         PydanticCustomError: the provider is not known, has no address of its own where none is given, or speaks another
@@ -233,14 +235,14 @@ def with_vendor_row(said: Mapping[Any, Any]) -> Mapping[Any, Any]:
     return {**{key: value for key, value in filled.items() if value is not None}, **said}
 
 
-# Models and the places where they can be called: sections of ``semroute.yaml``.
+# Models and the deployments that serve them: sections of ``semroute.yaml``.
 
 Variable: TypeAlias = Annotated[str, AfterValidator(environment_name)]
 Dollars: TypeAlias = Annotated[Number, Field(ge=0)]
 
 
 class Price(Section):
-    """What a model costs, USD per million tokens.
+    """Price of a model, USD per million tokens.
 
     ``cached_input`` and ``cache_write`` are for input read from and written to the provider's cache; where they are
     left out such tokens cost what input costs.
@@ -253,7 +255,7 @@ class Price(Section):
 
 
 class ModelSpec(Section):
-    """What is known of a logical model; nothing of it has to be said.
+    """Properties of a logical model; all are optional.
 
     Attributes:
         price: USD per million tokens.
@@ -271,7 +273,9 @@ class ModelSpec(Section):
 
 
 class Limits(Section):
-    """What a provider allows each credential of a deployment; None is no limit.
+    """Rate limits of the provider for each credential of a deployment.
+
+    None is no limit.
 
     Attributes:
         rpm: requests a minute.
@@ -285,7 +289,9 @@ class Limits(Section):
 
 
 class Timeouts(Section):
-    """How long to wait for a sign of life, seconds; ``timeout_s`` of the deployment bounds the whole call.
+    """Timeouts of a call, seconds.
+
+    ``timeout_s`` of the deployment bounds the whole call.
 
     Attributes:
         connect_s: for a connection.
@@ -303,7 +309,7 @@ class Timeouts(Section):
 
     @property
     def most_silent_s(self) -> float:
-        """``keepalive_s``, or what stands for it."""
+        """``keepalive_s``, or its default of four times ``idle_s``."""
         return 4 * self.idle_s if self.keepalive_s is None else self.keepalive_s
 
 
@@ -316,7 +322,7 @@ def _listed(value: object) -> object:
 
 
 class Deployment(Section):
-    """One place where a logical model can be called.
+    """One deployment of a logical model.
 
     Attributes:
         name: unique name of the deployment.
@@ -333,9 +339,9 @@ class Deployment(Section):
         timeout_s: the longest wait for a complete answer, seconds; below ``retries.deadline_s``, so that a call that
             hangs leaves time for another.
         timeouts: the longest waits for connection, first token and next token.
-        carries: parameters of requests that it takes although its vendor's row, or its wire format, has no word for
-            them; sent under their own names.
-        lacks: capabilities and parameters of requests that it does not take, besides those that the row names.
+        carries: parameters of requests that it supports although its vendor's row, or its wire format, does not;
+            sent under their own names.
+        lacks: capabilities and parameters of requests that it does not support, besides those that the row names.
         message_fields: fields of an assistant's message that are sent back to it, besides those of the row
             (OpenAI's format only).
     """
@@ -360,19 +366,25 @@ class Deployment(Section):
     @model_validator(mode="before")
     @classmethod
     def _as_its_row_says(cls, data: Any) -> Any:
-        """Fill format, address and key from the provider's row; what the file says goes first."""
+        """Fill in defaults from the provider's row.
+
+        They are format, address and key; what the file sets takes precedence.
+        """
         if not isinstance(data, Mapping):
             return data
         return with_vendor_row({k: v for k, v in data.items() if v is not None or k not in cls.model_fields})
 
     @property
     def vendor(self) -> Vendor:
-        """The row of its vendor, or that of its format's own vendor."""
+        """Row of its vendor, or that of its format's own vendor."""
         return VENDORS[self.provider or UNNAMED[self.format]]
 
     @property
     def row(self) -> Vendor | None:
-        """The row of its vendor, told by its address where it is not named; None for a server of one's own."""
+        """Row of its vendor, named or found by its address.
+
+        None for a server of one's own.
+        """
         if self.provider is not None:
             return VENDORS[self.provider]
         address = self.base_url.rstrip("/")
@@ -380,5 +392,5 @@ class Deployment(Section):
 
     @property
     def upstream(self) -> str:
-        """The model's name at the provider."""
+        """Model name at the provider."""
         return self.upstream_model if self.upstream_model is not None else self.model

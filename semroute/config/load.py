@@ -1,4 +1,7 @@
-"""Read ``semroute.yaml``: every problem of the file at once, each with file, line, key and fix."""
+"""Loader of ``semroute.yaml``, with file, line, key and fix per problem.
+
+All problems of a file are reported at once.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,14 @@ if TYPE_CHECKING:
 
 DEFAULT_NAME = "semroute.yaml"
 MOST_PROBLEMS = 200
-"""Problems that are worked out for one file; one of another kind has one in every line."""
+"""Most problems that are reported for one file; a file of another kind has one in every line."""
 
 
 def load_config(path: Path | str | None = None) -> Config:
-    """Read a configuration.
+    """Return the configuration of a file.
 
     Args:
-        path: the file; None reads ``semroute.yaml`` in the working folder where there is one, else gives the defaults.
+        path: the file; None reads ``semroute.yaml`` in the working folder where there is one, else the defaults.
 
     Raises:
         ConfigError: the file cannot be read or is not a valid configuration. The message has one line for each problem;
@@ -49,12 +52,12 @@ def load_config(path: Path | str | None = None) -> Config:
 
 
 def read(path: Path, *, missing: str = 'write one with "semroute init"', key: str | None = None) -> str:
-    """Read the text of a configuration file.
+    """Return the text of a configuration file.
 
     Args:
         path: the file.
         missing: what to do where there is none.
-        key: that names it, where another file does.
+        key: key that names it in another file, where one does.
 
     Raises:
         ConfigError: it is missing, a folder, unreadable or not UTF-8.
@@ -81,11 +84,11 @@ def read(path: Path, *, missing: str = 'write one with "semroute init"', key: st
 
 
 def validate(text: str, folder: Path | None = None) -> tuple[Config | None, tuple[Problem, ...]]:
-    """Read a configuration from text.
+    """Return the configuration of a text, or its problems.
 
     Args:
-        text: of the file.
-        folder: of the file, at which its relative paths begin; None is the working folder.
+        text: content of the file.
+        folder: folder of the file, base of its relative paths; None is the working folder.
 
     Returns:
         The configuration, or None and everything that is wrong, in the order of the file.
@@ -111,8 +114,8 @@ def problems_of(
 
     Args:
         data: the sections.
-        document: the file that is to blame for what is wrong.
-        context: where its relative paths begin.
+        document: the file that problems are located in.
+        context: base of its relative paths.
     """
     problems, config, more = list(document.repeated), None, 0
     try:
@@ -134,9 +137,10 @@ def problems_of(
 
 
 def _beside_the_file(config: Config) -> Config:
-    """Take index, log and state of a trial that lie beside the file, where it leaves their keys out.
+    """Find index, log and experiment state in the file's folder.
 
-    Where nothing lies there they begin at the working folder, as they do without a file.
+    Only keys that the file leaves out are filled in. Without any file there the defaults are relative to the working
+    folder, as they are without a configuration file.
     """
     folder, log, trial = config.file_folder, config.log, config.trial
     index, state = folder / DEFAULT_INDEX, folder / trial.state
@@ -152,7 +156,7 @@ def _beside_the_file(config: Config) -> Config:
 
 
 def config_error(path: Path, problems: Sequence[Problem]) -> ConfigError:
-    """All problems of a file as one error, a line each."""
+    """Return all problems of a file as one error, a line each."""
     first, *others = problems
     lines = [first.text, *(str(ConfigError(p.text, path=path, line=p.line, key=p.key or None)) for p in others)]
     return ConfigError("\n".join(lines), path=path, line=first.line, key=first.key or None)
@@ -175,18 +179,13 @@ def _located(problems: Iterable[Problem], document: Document) -> list[Problem]:
     return [_with_line(problem, document) for problem in problems]
 
 
-# YAML to plain values, with the line of every key and a refusal of keys written twice.
-#
-# PyYAML keeps the last of two equal keys in silence; here both are seen before the values are built.
-
-
-# Pydantic's findings in the words of a person who edits ``semroute.yaml``.
+# Translation of pydantic's errors for a person who edits ``semroute.yaml``.
 
 LONGEST_WORD = 40
-"""Characters of a value that are compared with the known words."""
+"""Longest prefix of a value that is compared with the known words, characters."""
 _WORD = re.compile(r"'([^']*)'")
 _KEY = "[key]"
-"""Pydantic's mark of a mapping's key that is wrong itself."""
+"""Pydantic's marker of an invalid key of a mapping."""
 _TEXT, _NUMBER, _WHOLE = "must be text", "must be a number", "must be a whole number"
 _MAPPING = "must be a mapping of keys to values"
 _PAIRS = "write it like {key: value}"
@@ -219,30 +218,39 @@ _LIMITS = {
 }
 _NAME = re.compile(r"[a-z_0-9][A-Za-z_0-9]*")
 _TYPES = frozenset({"str", "int", "float", "bool", "bytes", "dict", "none", "nullable"})
-"""Pydantic's names of the branches of a choice, which are no keys."""
+"""Pydantic's names for branches of a union, which are not keys."""
 _SCALARS = {"string_type": "one value", "float_type": "one number", "int_type": "one number", "bool_type": "one value"}
-"""Kinds of a single value, with what to write in place of a list or a mapping."""
+"""Error types of scalars, with the fix for a list or a mapping in their place."""
 _UNKNOWN = ("cannot be used", 'see how "semroute init" writes it')
 
 
 def path_of(location: Sequence[str | int]) -> tuple[str, ...]:
-    """Return a dotted key's parts, as a document numbers its lines by them."""
+    """Return the path of a location, as documents index their lines."""
     return tuple(str(part) for part in location if part != _KEY)
 
 
 def explained(details: Sequence[ErrorDetails], document: Document) -> list[Problem]:
-    """Put pydantic's findings into words, each once: the branches of a choice are about one value."""
+    """Translate pydantic's errors to problems, each once.
+
+    The branches of a union concern one value.
+    """
     told = [detail for detail in details if not _follows(detail, document)]
     return list(dict.fromkeys(explain(detail, document) for detail in told))
 
 
 def _follows(detail: ErrorDetails, document: Document) -> bool:
-    """Tell whether a list is only called empty because its items are refused, which is told of each."""
+    """Return True if a list only counts as empty because its items failed.
+
+    Each item has its own error then.
+    """
     return detail["type"] == "too_short" and bool(_written(detail["loc"], document.data)[1])
 
 
 def explain(detail: ErrorDetails, document: Document) -> Problem:
-    """Put one finding into words: line, dotted key and fix; never the value, which may be a secret."""
+    """Translate one error: line, dotted key and fix.
+
+    The message never contains the value, which may be a secret.
+    """
     written, value = _written(detail["loc"], document.data)
     path = _named(detail, written, document)
     if detail["type"] == "extra_forbidden":
@@ -255,9 +263,9 @@ def explain(detail: ErrorDetails, document: Document) -> Problem:
 
 
 def _written(location: Sequence[str | int], data: object) -> tuple[tuple[str, ...], object]:
-    """Follow pydantic's location through the file: the path of what is written there, and its value.
+    """Resolve pydantic's location to the path and value in the file.
 
-    A location also names the branches of choices and the keys that a short form stands for; the file has neither.
+    A location also names branches of unions and the keys of short forms, which are not in the file.
     """
     path: list[str] = []
     for position, part in enumerate(location):
@@ -269,7 +277,7 @@ def _written(location: Sequence[str | int], data: object) -> tuple[tuple[str, ..
             elif not is_last or part == _KEY or not str(part).isidentifier():
                 continue
             else:
-                data = None  # what is missing
+                data = None  # a missing key
         elif isinstance(data, list) and isinstance(part, int) and part < len(data):
             data = data[part]
         else:
@@ -283,29 +291,38 @@ def _as_written(key: object) -> str:
 
 
 def _meant(detail: ErrorDetails, value: object) -> str:
-    """Suggest the word of a choice that was meant; it is told, and never the value, which may be a secret."""
+    """Suggest the known word that was probably meant.
+
+    The message never contains the value, which may be a secret.
+    """
     known = _WORD.findall(detail.get("ctx", {}).get("expected", ""))
     return did_you_mean(value.strip().lower()[:LONGEST_WORD], known) if isinstance(value, str) else ""
 
 
 def _named(detail: ErrorDetails, path: tuple[str, ...], document: Document) -> tuple[str, ...]:
-    """Return the path of the key that a finding is about, as the file writes it."""
+    """Return the path of an error's key, as the file writes it."""
     location, context = detail["loc"], detail.get("ctx", {})
     if location and location[-1] == _KEY and "hide" in context:
-        return path[:-1]  # what stands where a variable's name belongs may be the secret itself
+        return path[:-1]  # a value where a variable's name belongs may be the secret itself
     if "key" in context:
         return (*path, context["key"])
     return path
 
 
 def place_in(error: ValidationError) -> str:
-    """Name where in a value of another program its first mistake lies; empty for the value itself."""
+    """Return the dotted location of the first error in a value.
+
+    It is empty for the value itself. For values that are no configuration.
+    """
     parts = [str(part) for part in error.errors(include_input=False, include_url=False)[0]["loc"]]
     return ".".join(part for part in parts if _NAME.fullmatch(part) and part not in _TYPES)
 
 
 def said_of(error: ValidationError) -> str:
-    """Say what is wrong first in a value that no configuration holds; with the fix where a check of ours knows one."""
+    """Return the first error of a value as text, for non-configurations.
+
+    It includes the fix where one of our own checks raised the error.
+    """
     detail = error.errors(include_input=False, include_url=False)[0]
     message, fix = _words(detail, "")
     said = f"{message}; {fix}" if detail["type"] == BAD_VALUE else message
@@ -335,13 +352,13 @@ def _unknown_key(location: tuple[str | int, ...]) -> tuple[str, str]:
 
 
 def _section(location: Sequence[str | int]) -> type[BaseModel]:
-    """The model whose keys lie at ``location``."""
+    """Return the model that defines the keys at ``location``."""
     section: type[BaseModel] = Config
     parts = iter(location)
     for part in parts:
         field = _field(section, str(part))
         if field is None:
-            continue  # a branch of a choice
+            continue  # a branch of a union
         annotation = field.annotation
         inner = _model_in(annotation)
         if inner is None:
@@ -353,7 +370,7 @@ def _section(location: Sequence[str | int]) -> type[BaseModel]:
 
 
 def _field(section: type[BaseModel], key: str) -> FieldInfo | None:
-    """Return the field that the file calls ``key``."""
+    """Return the field with the file's key ``key``."""
     fields = section.model_fields
     return fields.get(key) or next((field for field in fields.values() if field.alias == key), None)
 
@@ -368,17 +385,17 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return next((found for inner in get_args(annotation) if (found := _model_in(inner)) is not None), None)
 
 
-# Sections of one file laid over a configuration.
+# Overlay of one file's sections on a configuration.
 
 
 def overlaid(config: Config, path: Path) -> Config:
-    """Lay the sections of a file over a configuration; of ``categories`` each category's keys.
+    """Overlay a file's sections on a configuration, categories by key.
 
-    Relative paths in the file begin at its folder; what is not there is looked for beside the configuration, as if the
+    Relative paths in the file begin at its folder; a missing path is looked up next to the configuration, as if the
     sections stood in it.
 
     Raises:
-        ConfigError: the file cannot be read, or what comes of it is not valid.
+        ConfigError: the file cannot be read, or the result is not valid.
     """
     from semroute.config.yaml_lines import YamlError, parse
 
@@ -388,7 +405,7 @@ def overlaid(config: Config, path: Path) -> Config:
         raise ConfigError(str(error), path=path, line=error.line) from None
     if not isinstance(document.data, dict):
         raise ConfigError("must be a mapping of keys to values", path=path)
-    # Sections that are valid already are handed over as they are: their paths begin where they should.
+    # Sections that are valid already are passed as they are: their paths are resolved.
     whole: dict[str, Any] = {name: getattr(config, name) for name in config.model_fields_set if name != "trial"}
     sections = dict(document.data)
     named = sections.get("categories")
@@ -405,5 +422,8 @@ def overlaid(config: Config, path: Path) -> Config:
 
 
 def template() -> str:
-    """The text of the template; a valid configuration whose deployments read ``OPENAI_API_KEY``."""
+    """Return the text of the template.
+
+    It is a valid configuration whose deployments read ``OPENAI_API_KEY``.
+    """
     return files("semroute.config").joinpath("template.yaml").read_text(encoding="utf-8")

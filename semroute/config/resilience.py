@@ -1,4 +1,7 @@
-"""How dispatch chooses, goes on after a failure, and keeps within limits: sections of ``semroute.yaml``."""
+"""Selection, retries, hedging and circuit breaker settings.
+
+They are sections of ``semroute.yaml``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from semroute.config.values import Count, Number, Positive, Section, Share, bad_
 
 
 class Weights(Section):
-    """How much each live signal counts in the choice of a deployment; only their ratios matter."""
+    """Weights of the live signals in the choice of a deployment.
+
+    Only their ratios matter.
+    """
 
     cost: Annotated[Number, Field(ge=0)] = 1.0
     latency: Annotated[Number, Field(ge=0)] = 1.0
@@ -26,11 +32,11 @@ class Weights(Section):
 
 
 class Selection(Section):
-    """The draw among the deployments of a model.
+    """Weighted random selection among the deployments of a model.
 
     Attributes:
-        weights: of the four signals.
-        sharpness: how strongly the draw prefers the better score; 0 draws evenly.
+        weights: weights of the four signals.
+        sharpness: preference for the better score; 0 draws evenly.
         exploration: share of the draws that ignore the scores, so that every deployment stays measured.
     """
 
@@ -40,12 +46,12 @@ class Selection(Section):
 
 
 class Retries(Section):
-    """Going on after a failure.
+    """Retries and failover.
 
     Attributes:
-        deadline_s: longest time for a whole request with its decision and all its attempts, seconds. While another
-            deployment or tier can be tried, an attempt that stays silent is given up after half of what is left, unless
-            it usually takes longer.
+        deadline_s: longest time for a whole request with its decision and all its attempts, seconds. While a failover
+            or escalation is possible, an attempt that stays silent is given up after half of the remaining time,
+            unless it usually takes longer.
         attempts: most attempts of a request, whatever the reason.
         same_place: most retries at the same deployment.
         budget: retries at the same deployment as a share of the requests.
@@ -62,11 +68,11 @@ class Retries(Section):
 
 
 class Hedging(Section):
-    """A second attempt elsewhere while the first has not given its first token.
+    """Hedged requests: a second attempt before the first token arrives.
 
     Attributes:
         enabled: off by default: it costs extra calls.
-        quantile: of the measured time to first token, after which the second attempt starts.
+        quantile: quantile of the measured time to first token, after which the second attempt starts.
         most: extra calls as a share of the requests.
     """
 
@@ -76,7 +82,7 @@ class Hedging(Section):
 
 
 class BreakerRules(Section):
-    """When a place (a deployment with a credential) is closed for its failures, and how it is opened again.
+    """Circuit breaker of an endpoint (a deployment with a credential).
 
     Attributes:
         window_s: how far back calls count, seconds.
@@ -90,8 +96,8 @@ class BreakerRules(Section):
         probe_lease_s: a probe that has not come back after this is forgotten, seconds.
         successes: probes that must succeed to close it, before as many failed as make ``failure_share`` of them.
         ramp_s: how long its traffic takes to grow back, seconds.
-        panic_per_s: calls a second that an open breaker lets through where no other place can be called; more, as the
-            share of its calls that are answered allows. 0 lets none through.
+        panic_per_s: calls a second that an open breaker permits where no other endpoint can be called; more, as the
+            share of its calls that are answered allows. 0 permits none.
         suspend_s: how long an endpoint is closed after it refused its key in a way that may pass, seconds; doubled
             each time a probe is refused as well.
         most_suspend_s: the longest time suspended.
@@ -120,7 +126,10 @@ class BreakerRules(Section):
 
     @property
     def failed_probes(self) -> int:
-        """Probes that must fail to open it again: as many as make ``failure_share`` of them and ``successes``."""
+        """Failed probes at which it opens again.
+
+        They are as many as make ``failure_share`` of them and ``successes``.
+        """
         most = 3 * self.successes
         if self.failure_share >= 1.0:
             return most

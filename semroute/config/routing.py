@@ -1,4 +1,4 @@
-"""Checks of single values in the conditions of rules."""
+"""Rules and strategies: sections of ``semroute.yaml``."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ T = TypeVar("T")
 
 
 def listed(value: object) -> object:
-    """One value as a list of one."""
+    """Wrap a single value as a list of one."""
     return value if isinstance(value, list | tuple) else (value,)
 
 
 def filled(values: tuple[T, ...]) -> tuple[T, ...]:
-    """A list that holds something."""
+    """Check that a list is not empty."""
     if not values:
         raise bad_value("must not be empty", "list something, or remove the key")
     return values
 
 
 def words(value: str) -> str:
-    """A keyword: something is left of it when case and space are gone."""
+    """Check that a keyword is not blank after folding case and space."""
     if not folded(value):
         raise bad_value("must not be blank", "write a word")
     return value
 
 
 def pattern(value: str) -> str:
-    """A pattern that RE2 takes.
+    """Check that RE2 compiles a pattern.
 
-    It goes unchecked where RE2 is not installed: what compiles the rules says then which extra is missing.
+    It is unchecked where RE2 is not installed: the compiler of the rules then names the missing extra.
     """
     try:
         LinearPattern(value)
@@ -53,7 +53,7 @@ def pattern(value: str) -> str:
 
 
 def language(value: str) -> str:
-    """An ISO 639-1 code that is told apart."""
+    """Check that a language is an ISO 639-1 code that can be detected."""
     if value not in LANGUAGES:
         fix = did_you_mean(value.lower(), LANGUAGES) or f"known here: {', '.join(sorted(LANGUAGES))}"
         raise bad_value("is not the ISO 639-1 code of a language that is told apart", fix)
@@ -61,7 +61,10 @@ def language(value: str) -> str:
 
 
 def attachments(value: object) -> str:
-    """``true``, ``false`` or ``image``; what they stand for is taken as well."""
+    """Normalise ``true``, ``false`` or ``image`` for attachments.
+
+    The normalised values ``any`` and ``none`` are accepted too.
+    """
     said = {True: "any", False: "none"}.get(value) if isinstance(value, bool) else value
     if said not in ("any", "none", "image"):
         raise bad_value("must be true, false or image", "true: something beside text, whatever it is")
@@ -69,7 +72,7 @@ def attachments(value: object) -> str:
 
 
 def said_tools(value: object) -> bool | tuple[str, ...]:
-    """``true``, ``false``, or names of tools."""
+    """Normalise ``true``, ``false``, or names of tools."""
     if isinstance(value, bool):
         return value
     names = listed(value)
@@ -78,7 +81,7 @@ def said_tools(value: object) -> bool | tuple[str, ...]:
     return tuple(names)
 
 
-# Rules: what a query must be like, and where it goes then. A section of ``semroute.yaml``.
+# Rules: conditions on a query, and its routes. A section of ``semroute.yaml``.
 
 Words: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(words)], ...], Field(strict=False)]
 Pattern: TypeAlias = Annotated[str, AfterValidator(pattern)]
@@ -92,7 +95,7 @@ Values: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(listed), Field(st
 
 
 class Range(Section):
-    """From ``min`` to ``max``, both included; None is no bound."""
+    """Closed range from ``min`` to ``max``; None is no bound."""
 
     min: Annotated[int, Field(ge=0)] | None = None
     max: Annotated[int, Field(ge=0)] | None = None
@@ -107,7 +110,10 @@ class Range(Section):
 
 
 class Keywords(Section):
-    """Whole words, whatever their case: at least one of ``any`` and each of ``all``."""
+    """Whole-word keywords, case-insensitive.
+
+    At least one of ``any`` and each of ``all`` must occur.
+    """
 
     any: Words = ()
     all: Words = ()
@@ -125,7 +131,9 @@ class Keywords(Section):
 
 
 class Condition(Section):
-    """What a query must be like: each key that is given must hold. Without any, it always holds.
+    """Condition on a query: each key that is given must hold.
+
+    Without any key it always holds.
 
     Attributes:
         chars: characters of the routed text.
@@ -135,7 +143,7 @@ class Condition(Section):
         regex: a pattern of RE2 that is found in the routed text.
         code: whether the routed text holds code.
         language: ISO 639-1 codes, one of which is the routed text's language.
-        attachments: ``any``: there is something beside text; ``none``: there is not; ``image``: there is an image.
+        attachments: ``any``: there is something besides text; ``none``: there is not; ``image``: there is an image.
         tools: True: tools are offered; False: none is; names: one of these is.
         json_schema: whether the answer has to follow a JSON schema.
         metadata: values of the caller's metadata; one of those listed for each key.
@@ -161,20 +169,20 @@ class Condition(Section):
 
     @property
     def is_unconditional(self) -> bool:
-        """Whether it names nothing, and so always holds."""
+        """True if it has no keys, and so always holds."""
         return self == Condition()
 
 
 class Rule(Section):
-    """One rule: a name, a condition, and exactly one of the four actions.
+    """Rule: a name, a condition, and exactly one of the four actions.
 
     Attributes:
         name: unique; shown in decisions.
         when: without it the rule holds for every query.
         use: these models, in this order.
         category: this category's models.
-        only: the strategies after it choose among these models.
-        except_: the strategies after it choose among the other models; ``except`` in the file.
+        only: later strategies choose among these models.
+        except_: later strategies choose among the other models; ``except`` in the file.
     """
 
     name: Name
@@ -193,16 +201,19 @@ class Rule(Section):
 
     @property
     def decides(self) -> bool:
-        """Whether it settles a query; the others narrow what the strategies after it choose from."""
+        """True if it selects models.
+
+        Other rules filter the candidates of later strategies.
+        """
         return self.use is not None or self.category is not None
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models and groups that it names."""
+        """Models and groups that it names."""
         return self.use or self.only or self.except_ or ()
 
 
-# How a query is decided: the strategies in order, and what each is told. Sections of ``semroute.yaml``.
+# Strategies in order, and the settings of each. Sections of ``semroute.yaml``.
 
 StrategyName: TypeAlias = Literal["rules", "semantic", "classifier", "judge"]
 StrategyNames: TypeAlias = Annotated[tuple[StrategyName, ...], Field(strict=False, min_length=1)]
@@ -211,24 +222,24 @@ DEFAULT_STRATEGIES: tuple[StrategyName, ...] = ("rules", "semantic", "classifier
 
 
 class Semantic(Section):
-    """The strategy that compares a query with the categories.
+    """Semantic strategy: compares a query with the categories.
 
     Attributes:
-        mode: ``decide`` settles on the category's models in their order; ``narrow`` leaves them to the strategies after
-            it, and the category's order stands where none of these decides.
+        mode: ``decide`` selects the category's models in their order; ``narrow`` leaves the choice among them to later
+            strategies, and falls back to the category's order where none of these decides.
     """
 
     mode: Literal["decide", "narrow"] = "decide"
 
 
 class Classifier(Section):
-    """The strategy that predicts how good each model's answer would be.
+    """Classifier strategy: predicts how good each model's answer would be.
 
     Attributes:
         folder: from ``semroute train``; None turns it off.
-        value: USD that +1.0 of quality is worth; None takes what training found.
-        candidates: models and groups that it chooses from where nothing before it has narrowed them; None: those that
-            it knows and that have a deployment.
+        value: USD that +1.0 of quality is worth; None takes the value that training found.
+        candidates: models and groups that it chooses from unless an earlier strategy filtered them; None: those that it
+            was trained on and that have a deployment.
     """
 
     folder: Annotated[Path | None, BeforeValidator(optional_folder)] = None
@@ -237,12 +248,12 @@ class Classifier(Section):
 
 
 def named_folder(value: object) -> object:
-    """The folder alone is a classifier with the value that training found."""
+    """Expand a folder to a classifier with the value that training found."""
     return {"folder": value} if isinstance(value, str) else value
 
 
 class Judge(Section):
-    """The strategy that asks a small model.
+    """Judge strategy: asks a small model.
 
     Attributes:
         model: the model or group that judges; None turns the judge off.
@@ -250,9 +261,9 @@ class Judge(Section):
         candidates: models and groups that it chooses from; None: those that some category or the fallback names and
             that have a deployment.
         max_usd: highest expected cost of one judgement; above it the judge is not asked. None is no ceiling.
-        max_chars: characters of a query that it is shown: a longer one is cut in the middle.
-        cache: judgements that are remembered; 0 remembers none.
-        cache_ttl_s: how long, seconds.
+        max_chars: characters of a query that it is shown: a longer one is truncated in the middle.
+        cache: judgements in the cache; 0 disables it.
+        cache_ttl_s: lifetime of a cached judgement, seconds.
     """
 
     model: Name | None = None

@@ -1,4 +1,4 @@
-"""The whole of ``semroute.yaml``.
+"""Schema of the whole ``semroute.yaml``.
 
 Everything is optional: an empty file is a valid configuration. Numbers are numbers (no ``"60"``, no ``true``), names
 are printable text, unknown keys are refused.
@@ -45,14 +45,14 @@ from semroute.config.values import (
     web_address,
 )
 
-# The log of outcomes: where it lies, and what is kept. A section of ``semroute.yaml``.
+# Log of outcomes: address, redaction and retention. A section of ``semroute.yaml``.
 
 FOREVER = "forever"
 DEFAULT_URL = "sqlite:///.semroute/log.db"
 
 
 def log_address(value: str, info: ValidationInfo) -> str:
-    """The address of a database, without a password in it."""
+    """Check the address of a database, which must not contain a password."""
     example = f'write it like "{DEFAULT_URL}" or "postgresql://semroute@db.internal/semroute"'
     if not value.isprintable() or " " in value:
         raise bad_value("must not hold spaces or control characters", example)
@@ -83,14 +83,14 @@ def _days(value: object) -> object:
 
 
 class Log(Section):
-    """Where outcomes are kept, and how much of them.
+    """Log of outcomes: address, redaction and retention.
 
     Attributes:
         enabled: whether outcomes are logged; None: by the command line, and by the library only where it is asked to.
         url: ``sqlite:///`` and a file, relative to the folder of the file, or ``postgresql://`` for several replicas.
         password_env: environment variable with the password of PostgreSQL.
-        text: of queries: in full, as a keyed hash, or not at all.
-        answers: of models: in full, or not at all.
+        text: redaction of queries: full, keyed hash, or none.
+        answers: redaction of answers: full or none.
         keep_days: age at which an outcome is deleted, or ``forever``.
     """
 
@@ -102,17 +102,19 @@ class Log(Section):
     keep_days: Annotated[float | Literal["forever"], PlainValidator(_days)] = 90.0
 
 
-# A new policy beside the one that serves. A section of ``semroute.yaml``.
+# Experiment with a new policy. A section of ``semroute.yaml``.
 
 
 class ExperimentConfig(Section):
-    """A policy on trial: it decides on every query too, and a share of the queries goes where it says.
+    """Experiment: shadow or A/B test of a new policy.
+
+    The new policy decides on every query too, and its decision is used for a share of them.
 
     Attributes:
-        policy: a file with sections that go over those of this file, such as the ``policy.yaml`` of ``semroute
-            tune-policy``; None tries nothing.
-        share: of the queries that it decides, 0 to 1; for the others it is only noted what it would have done.
-        state: file in which ``semroute trial share`` leaves another share for routers that run; it goes over ``share``.
+        policy: a file with sections that override those of this file, such as the ``policy.yaml`` of ``semroute
+            tune-policy``; None disables the experiment.
+        share: share of the queries that it decides, 0 to 1; for the others its decision is only logged.
+        state: file in which ``semroute trial share`` stores another share for running routers; it overrides ``share``.
     """
 
     policy: Annotated[Path | None, BeforeValidator(optional_file)] = None
@@ -120,17 +122,17 @@ class ExperimentConfig(Section):
     state: Annotated[Path, BeforeValidator(file)] = Path(".semroute/trial.json")
 
 
-# The encoder that an index may use although it is none of the index's files: a section of ``semroute.yaml``.
+# Named encoder, which is not part of the index's files: a section of ``semroute.yaml``.
 
 
 def _of_file(model: str, info: ValidationInfo) -> str:
-    """A torch model's name, or its folder as seen from the file."""
+    """Resolve a torch model's name, or its folder relative to the file."""
     path = anchored(Path(model), info)
     return str(path) if info.data.get("kind") == "torch" and path.is_dir() else model
 
 
 class NamedEncoder(Section):
-    """A remote embeddings endpoint, or a sentence-transformers model on torch.
+    """Remote embeddings endpoint, or sentence-transformers model on torch.
 
     An index is data that may come from anyone. One that asks for an encoder of these kinds is refused unless the
     configuration names the same: a remote one receives every query, and the key that the variable holds; a torch model
@@ -160,14 +162,14 @@ class NamedEncoder(Section):
 
 
 DEFAULT_INDEX = Path(".semroute/index")
-"""Folder of the index where neither the caller nor a file names one."""
+"""Default folder of the index."""
 
 
 class CategoryOverride(Section):
-    """What the configuration says of a category, over the category's own file.
+    """Overrides of a category's own file.
 
-    ``threshold`` is None where the built threshold holds; 0.0 is a threshold like any other. ``cascade`` stands in
-    place of the general one; None takes that, and false is none at all. ``wants`` are fields in which its queries
+    ``threshold`` is None where the built threshold holds; 0.0 is a threshold like any other. ``cascade`` replaces the
+    general one; None takes that, and false is none at all. ``wants`` are fields in which its queries
     want a strong model, as ``models.NAME.strengths`` has them.
     """
 
@@ -178,7 +180,7 @@ class CategoryOverride(Section):
 
 
 class Fallback(Section):
-    """The models for queries that fit no category, in order."""
+    """Fallback models for queries that fit no category, in order."""
 
     models: Names = ("large",)
 
@@ -189,35 +191,35 @@ class Fallback(Section):
 
 
 class Config(Section):
-    """A whole ``semroute.yaml``.
+    """Whole configuration of a ``semroute.yaml``.
 
     Attributes:
         index: folder of the index artifact, relative to that of the file.
         encoder: the remote or torch encoder that an index may use; None: only one of the index's own files.
-        models: what is known of the logical models, by name.
-        groups: names for models that the user holds to be interchangeable.
-        deployments: where models can be called.
-        categories: what overrides the category files, by category.
-        fallback: where queries go that fit no category.
-        strategies: what decides, in the order in which it is asked.
-        rules: conditions and what follows from them; the first that decides wins.
+        models: properties of the logical models, by name.
+        groups: names for sets of interchangeable models.
+        deployments: deployments of the models.
+        categories: overrides of the category files, by category.
+        fallback: models for queries that fit no category.
+        strategies: strategies in the order in which they are asked.
+        rules: conditions and their actions; the first that decides wins.
         semantic: whether the categories decide or narrow.
         classifier: predicts each model's quality, and chooses by it and by cost.
         judge: a small model that chooses where nothing else has decided.
         cascade: tiers that are tried until an answer is good enough, for categories without their own and the fallback;
             the models of the category, or of the fallback, bound the tiers.
-        selection: how a deployment is chosen among those of a model.
-        retries: going on after a failure.
-        hedging: second attempts before the first token.
-        breaker: when a place is closed for its failures.
+        selection: selection of a deployment among those of a model.
+        retries: retries and failover.
+        hedging: hedged requests before the first token.
+        breaker: circuit breaker of an endpoint.
         budgets: USD that each key, by its environment variable, may spend in a calendar month (UTC).
-        baseline: model or group that is held to be the strongest, for reports; None: the one that costs most.
+        baseline: model or group that is taken for the strongest, for reports; None: the one that costs most.
         log: the database of outcomes.
-        trial: a new policy beside this one.
+        trial: experiment with a new policy.
         state: ``memory``, or a ``redis://`` address that several replicas share.
         state_password_env: environment variable with the password of that Redis.
         state_timeout_s: seconds without any answer after which that Redis is asked once more, and again as many after
-            which it is held to be away.
+            which it counts as unavailable.
     """
 
     index: Annotated[Path, BeforeValidator(folder)] = DEFAULT_INDEX
@@ -247,17 +249,23 @@ class Config(Section):
     _origin: Origin = PrivateAttr(default=Origin())
 
     def model_post_init(self, context: Any) -> None:
-        """Keep the folder of the file."""
+        """Record the folder of the file."""
         self._origin = Origin.of(context)
 
     @property
     def file_folder(self) -> Path:
-        """The folder of the file, at which its relative paths begin; the working folder where there is none."""
+        """Folder of the file, base of its relative paths.
+
+        The working folder where there is no file.
+        """
         return self._origin.folder
 
     @property
     def has_default_index(self) -> bool:
-        """True if the index is the default one: where it is missing, the shipped categories serve."""
+        """True if the index is the default one.
+
+        Where it is missing, the shipped categories are used.
+        """
         return self.index in (DEFAULT_INDEX, self.file_folder / DEFAULT_INDEX)
 
     @model_validator(mode="after")
@@ -269,11 +277,11 @@ class Config(Section):
         return self
 
     def members(self, name: str) -> tuple[str, ...]:
-        """The models that a name stands for: a group's members, or the model itself."""
+        """Return the models of a name: a group's members, or the model itself."""
         return self.groups.get(name, (name,))
 
     def deployments_of(self, name: str) -> tuple[Deployment, ...]:
-        """The deployments that serve a model, or any model of a group, in the order of the file."""
+        """Return the deployments of a model or group, in the order of the file."""
         members = self.members(name)
         return tuple(deployment for deployment in self.deployments if deployment.model in members)
 

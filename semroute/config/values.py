@@ -1,6 +1,7 @@
-"""Checks of single values of ``semroute.yaml``.
+"""Validators, paths and problems that all sections of a config share.
 
-No message here repeats the value: a key that was pasted where its variable's name belongs must not reach a log.
+No message of a validator repeats the value: a key that was pasted where its variable's name belongs must not reach a
+log.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from semroute.text.names import did_you_mean, is_printable, nearest, normalize_name, printable
 
-# Relative paths of a configuration: they begin at the folder of the file that names them.
+# Relative paths of a configuration: their base is the folder of the file that names them.
 
 _FOLDERS = "folders"
 SQLITE = "sqlite:///"
@@ -30,34 +31,37 @@ Context: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The folder of the file that a configuration was read from; configurations are equal whatever it is.
+    """Origin of a configuration: the folder of its file.
+
+    Configurations are equal whatever their origin.
 
     Attributes:
-        folder: the working folder where there is no file.
+        folder: folder of the file; the working folder where there is none.
     """
 
     folder: Path = field(default=Path(), compare=False)
 
     @classmethod
     def of(cls, context: Context | None) -> Origin:
-        """Read the folder from the context of a validation."""
+        """Return the origin from the context of a validation."""
         folders = (context or {}).get(_FOLDERS) or (Path(),)
         return cls(folders[0])
 
 
 def context(*folders: Path) -> Context:
-    """Make the context of a validation.
+    """Return the context of a validation.
 
     Args:
-        folders: of the file, and further ones to look in for what is not there; none is the working folder.
+        folders: folder of the file, and further ones to search for missing paths; none is the working folder.
     """
     return {_FOLDERS: folders}
 
 
 def anchored(path: Path, info: ValidationInfo) -> Path:
-    """Begin a relative path at the folder of the file, or where else it leads to something.
+    """Resolve a relative path against the folders of the context.
 
-    A path that leads nowhere begins at the folder of the file: a message then names where it should have been.
+    The first folder where it exists is taken. A path that exists nowhere is relative to the folder of the file, so that
+    a message names where it should have been.
     """
     folders: Sequence[Path] = (info.context or {}).get(_FOLDERS) or ()
     if path.is_absolute() or not folders:
@@ -66,7 +70,10 @@ def anchored(path: Path, info: ValidationInfo) -> Path:
 
 
 def anchored_url(url: str, info: ValidationInfo) -> str:
-    """Begin the path of a ``sqlite:///`` address at the folder of the file; ``~`` is the home folder."""
+    """Resolve the path of a ``sqlite:///`` address.
+
+    It is relative to the folder of the file; ``~`` is the home folder.
+    """
     if not url.startswith(SQLITE) or url.startswith(_NO_FILE, len(SQLITE)):
         return url
     path, mark, query = url.removeprefix(SQLITE).partition("?")
@@ -74,7 +81,7 @@ def anchored_url(url: str, info: ValidationInfo) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Tell whether something lies at a path; what may not be looked at does not."""
+    """Return True if a path exists and may be accessed."""
     return os.path.exists(path)  # noqa: PTH110 (before Python 3.12 the method raises where a folder is closed)
 
 
@@ -85,7 +92,7 @@ def _candidates(path: Path, folders: Sequence[Path]) -> Iterator[Path]:
 
 
 def _beside_itself(path: Path, folder: Path) -> Iterator[Path]:
-    """A path that names its file's own folder, as seen from the folder above.
+    """Yield a path that names its file's own folder, seen from the parent.
 
     ``policy/policy.yaml`` of ``semroute tune-policy --out policy`` names ``policy/…``, for it can be put into a
     ``semroute.yaml`` as it is.
@@ -97,14 +104,17 @@ def _beside_itself(path: Path, folder: Path) -> Iterator[Path]:
 
 
 BAD_VALUE = "semroute_value"
-"""Error type of these checks; the error's context holds ``message`` and ``fix``."""
+"""Error type of these validators; the error's context holds ``message`` and ``fix``."""
 
 _DATABASE = re.compile(r"(/[0-9]*)?")
 _ENVIRONMENT_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 def name(value: str) -> str:
-    """A name in Unicode's composed form: printable, not blank, no space around it."""
+    """Normalise a name to Unicode's composed form and check it.
+
+    It must be printable, not blank, and without space around it.
+    """
     value = normalize_name(value)
     if not value.strip():
         raise bad_value("must not be blank", "write a name")
@@ -114,12 +124,15 @@ def name(value: str) -> str:
 
 
 def is_environment_name(value: str) -> bool:
-    """Whether it can be the name of an environment variable, in capitals."""
+    """Return True if a value is an environment variable's name in capitals."""
     return _ENVIRONMENT_NAME.fullmatch(value) is not None
 
 
 def environment_name(value: str) -> str:
-    """The name of an environment variable, in capitals: what is not may be the secret itself."""
+    """Check the name of an environment variable, in capitals.
+
+    Any other value may be the secret itself.
+    """
     if not is_environment_name(value):
         raise bad_value(
             "must be the name of an environment variable in capitals, such as OPENAI_API_KEY",
@@ -130,7 +143,10 @@ def environment_name(value: str) -> str:
 
 
 def web_address(value: str) -> str:
-    """An http(s) address with a host and no credentials, query or fragment; the slash at the end is dropped."""
+    """Check an http(s) address and drop its trailing slash.
+
+    It must have a host and no credentials, query or fragment.
+    """
     example = 'write it like "https://api.openai.com/v1" or "http://localhost:8000/v1"'
     if not value.isprintable() or " " in value:
         raise bad_value("must not hold spaces or control characters", example)
@@ -151,7 +167,7 @@ def web_address(value: str) -> str:
 
 
 def state_address(value: str) -> str:
-    """``memory``, or the address of a Redis without a password in it."""
+    """Check a state address: ``memory``, or a Redis without a password in it."""
     if value == "memory":
         return value
     example = 'write "memory", or an address like "redis://localhost:6379/0"'
@@ -173,12 +189,12 @@ def state_address(value: str) -> str:
 
 
 def folder(value: object, info: ValidationInfo) -> Path:
-    """A folder's path; ``~`` is the home folder."""
+    """Resolve a folder's path; ``~`` is the home folder."""
     return _path(value, "folder", info)
 
 
 def file(value: object, info: ValidationInfo) -> Path:
-    """A file's path; ``~`` is the home folder."""
+    """Resolve a file's path; ``~`` is the home folder."""
     return _path(value, "file", info)
 
 
@@ -195,27 +211,27 @@ def _path(value: object, what: str, info: ValidationInfo) -> Path:
 
 
 def optional_folder(value: object, info: ValidationInfo) -> Path | None:
-    """A folder's path, or none."""
+    """Resolve a folder's path, or None."""
     return None if value is None else folder(value, info)
 
 
 def optional_file(value: object, info: ValidationInfo) -> Path | None:
-    """A file's path, or none."""
+    """Resolve a file's path, or None."""
     return None if value is None else file(value, info)
 
 
 def bad_value(message: str, fix: str, **context: str) -> PydanticCustomError:
-    """An error for pydantic to report.
+    """Return a validation error for pydantic to report.
 
     Args:
         message: what is wrong; without the value.
         fix: what to do about it.
-        context: ``key``, where a key inside the value is meant; ``hide``, where a mapping's key may be a secret.
+        context: ``key`` where a key inside the value is meant; ``hide`` where a mapping's key may be a secret.
     """
     return PydanticCustomError(BAD_VALUE, "{message}; {fix}", {"message": message, "fix": fix, **context})
 
 
-# What is wrong in a configuration: a plain record that the loader, the check and the command line share.
+# Problems of a configuration: a plain record for loader, check and command line.
 
 __all__ = ["Problem", "Severity", "did_you_mean", "dotted", "nearest"]
 
@@ -224,7 +240,7 @@ Severity: TypeAlias = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong.
+    """Problem of a configuration.
 
     Attributes:
         severity: "error" stops queries from being answered; "warning" is most likely a mistake.
@@ -247,11 +263,14 @@ class Problem:
 
 
 def dotted(path: Iterable[str | int]) -> str:
-    """A path of keys and positions as one printable line; parts that do not print plainly are quoted."""
+    """Return a path of keys and positions as one printable line.
+
+    Parts that do not print plainly are quoted.
+    """
     return ".".join(printable(str(part)) for part in path)
 
 
-# What every section of ``semroute.yaml`` has in common.
+# Base of every section of ``semroute.yaml``.
 
 Name: TypeAlias = Annotated[str, AfterValidator(name)]
 Names: TypeAlias = Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
@@ -264,21 +283,27 @@ _building = threading.RLock()
 
 
 class Section(BaseModel):
-    """A mapping of the file; a key that is written without a value (``models:``) counts as left out."""
+    """Section of the file.
 
-    # Schemas are built when a configuration is first read: most programs that only decide have none.
+    A key that is written without a value (``models:``) counts as left out.
+    """
+
+    # Schemas are built when a configuration is first read: most programs that only route have none.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, defer_build=True)
 
     @classmethod
     def default(cls) -> Self:
-        """Construct the section without any key: nothing is to be checked, so that no schema is built."""
+        """Construct the section with its defaults.
+
+        Nothing is validated, so that no schema is built.
+        """
         return cls.model_construct()
 
     @classmethod
     def model_rebuild(cls, **options: Any) -> bool | None:
         """Build the schema, as pydantic does at first use; one thread at a time.
 
-        Before 2.14 pydantic lets several threads build at once, of which one may see what another has half done:
+        Before 2.14 pydantic lets several threads build at once, of which one may see a half-built schema of another:
         https://github.com/pydantic/pydantic/issues/13419
         """
         # One more frame lies between it and whoever asks.

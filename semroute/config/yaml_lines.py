@@ -1,6 +1,6 @@
-"""YAML to plain values, with the line of every key and a refusal of keys written twice.
+"""YAML parser with the line of every key, which refuses duplicate keys.
 
-PyYAML keeps the last of two equal keys in silence; here both are seen before the values are built.
+PyYAML silently keeps the last of two equal keys; here both are seen before the values are built.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ KeyPath: TypeAlias = tuple[str, ...]
 
 
 MOST_BYTES = 1 << 20
-"""Of a configuration; one with a thousand deployments has a quarter of it."""
+"""Largest configuration; one with a thousand deployments has a quarter of it."""
 
 
 MOST_NODES = 50_000
 
 
 LONGEST_NUMBER = 400
-"""Digits of a number: a double has 309 at most, and PyYAML's sexagesimal numbers cost the square of their length."""
+"""Most digits of a number: a double has 309, and PyYAML's sexagesimal numbers cost the square of their length."""
 
 
 _LONG_ESCAPE = re.compile(r"\\U([0-9A-Fa-f]{8})")
@@ -41,12 +41,12 @@ _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A parsed file.
+    """Parsed YAML file.
 
     Attributes:
         data: the values; None for an empty file.
         lines: 1-based line of every key and list item, by its path.
-        repeated: one problem for each key that a mapping holds twice.
+        repeated: one problem for each duplicate key.
     """
 
     data: object = None
@@ -54,17 +54,17 @@ class Document:
     repeated: tuple[Problem, ...] = ()
 
     def line(self, path: KeyPath) -> int | None:
-        """The line of ``path``, or of the nearest thing around it that the file holds."""
+        """Return the line of ``path``, or of its nearest parent in the file."""
         return next((self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines), None)
 
 
 class YamlError(Exception):
-    """The text is not one YAML document of plain values.
+    """Text that is not one YAML document of plain values.
 
     Args:
         message: what is wrong.
         line: 1-based, where one is known.
-        fix: what to do about it, where the message does not say.
+        fix: what to do about it, where it is not in the message.
     """
 
     def __init__(self, message: str, line: int | None = None, fix: str = "correct the line") -> None:
@@ -77,7 +77,7 @@ def parse(text: str) -> Document:
     """Parse one YAML document of plain values.
 
     Raises:
-        YamlError: for anything else; the message holds no value of the file.
+        YamlError: for anything else; the message contains no value of the file.
     """
     try:
         check_yaml(text, most_bytes=MOST_BYTES, most_nodes=MOST_NODES, is_for_python=True)
@@ -102,18 +102,21 @@ def parse(text: str) -> Document:
     except RecursionError:
         raise YamlError("malformed YAML: nested too deeply") from None
     except (ValueError, OverflowError):
-        # Numbers have errors of their own, with their line; PyYAML lets this one through as Python's.
+        # Numbers have errors of their own, with their line; PyYAML raises this one as Python's.
         line = next((n for n, found in enumerate(text.split("\n"), 1) if _has_no_character(found)), None)
         raise YamlError("malformed YAML: an escape beyond Unicode", line) from None
 
 
 def _has_no_character(line: str) -> bool:
-    """Tell whether a line has an escape such as ``\\UFFFFFFFF``, for which there is no character."""
+    """Return True if a line has an escape beyond Unicode.
+
+    An example is ``\\UFFFFFFFF``, for which there is no character.
+    """
     return any(int(found, 16) > sys.maxunicode for found in _LONG_ESCAPE.findall(line))
 
 
 class _LineWalk:
-    """A visit to every node, before the values are built."""
+    """Visitor that records lines and duplicate keys before values are built."""
 
     def __init__(self, loader: yaml.SafeLoader) -> None:
         self.loader = loader
@@ -154,7 +157,10 @@ class _LineWalk:
             self.visit(value, here)
 
     def _scalar(self, node: yaml.Node) -> None:
-        """Build the value once for its line: PyYAML's own errors for an impossible date or number have none."""
+        """Construct a scalar once, to report errors with its line.
+
+        PyYAML's own errors for an impossible date or number have none.
+        """
         try:
             if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
                 raise ValueError

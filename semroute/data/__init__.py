@@ -1,4 +1,4 @@
-"""Category folders, labelled files and streams of queries, read into plain values."""
+"""Readers of category folders, labelled files and streams of queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One category file, in any of its formats."""
+"""Categories: their files in all formats, the folder, the shipped ones."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from semroute.errors import DataError
 from semroute.text.names import name_key, name_problem, normalize_name
 from semroute.yaml_bounds import YamlBoundsError, check_yaml
 
-# YAML to nodes with the line at which each stands in the file.
+# YAML to nodes with their lines.
 #
-# Nodes, not values: they keep repeated keys, what the user wrote where YAML sees a number or a boolean, and lines.
+# Nodes, not values: they keep duplicate keys, the text where YAML sees a number or a boolean, and lines.
 
 MOST_BYTES = 32 << 20
 MOST_NODES = 500_000
-"""Of a category file; more examples belong in a .txt, .jsonl or .csv file, which are read line by line."""
+"""Most nodes of a category file; more examples belong in a .txt, .jsonl or .csv file, which are read line by line."""
 
 # libyaml where PyYAML was built with it: ten times as fast.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -50,12 +50,12 @@ _FIX = 'put quotes around text that holds ": " or " #", or that starts with a ch
 
 
 def is_plain(node: yaml.Node) -> bool:
-    """Whether ``node`` is text without quotes and not a block."""
+    """Return True if ``node`` is text without quotes and not a block."""
     return isinstance(node, yaml.ScalarNode) and not node.style
 
 
 class YamlFile:
-    """The nodes of one YAML document, and where they stand.
+    """YAML document as nodes with their lines.
 
     Args:
         text: the file's text.
@@ -70,7 +70,10 @@ class YamlFile:
             self._numbers.append(self._numbers[-1] + found[0].endswith("\n"))
 
     def compose(self, report: Report) -> yaml.Node | None:
-        """The document's root; None for a file without content, and, with a report, for one that is malformed."""
+        """Return the document's root; None for a file without content.
+
+        Also None, and a report, for one that is malformed.
+        """
         unprintable = yaml.reader.Reader.NON_PRINTABLE.search(self.text)
         if unprintable:
             line = self.text.count("\n", 0, unprintable.start()) + 1
@@ -95,11 +98,11 @@ class YamlFile:
         return None
 
     def line(self, node: yaml.Node) -> int:
-        """The 1-based line at which ``node`` starts."""
+        """Return the 1-based line at which ``node`` starts."""
         return self._line(node.start_mark)
 
     def comment_after(self, node: yaml.Node) -> str | None:
-        """The comment that follows unquoted text in its line, if one does."""
+        """Return the comment after unquoted text in its line, if any."""
         if not is_plain(node):
             return None
         rest = self._rows[node.end_mark.line][node.end_mark.column :].lstrip()
@@ -116,7 +119,7 @@ class YamlFile:
 
 KEYS = ("description", "models", "threshold", "examples", "name")
 LONGEST_KEY = 40
-"""Characters of an unknown key that are compared with the known ones."""
+"""Longest prefix of an unknown key that is compared with the known ones, characters."""
 
 _TAG = "tag:yaml.org,2002:"
 _STRING = f"{_TAG}str"
@@ -124,7 +127,10 @@ _KINDS = {"bool": "true or false", "int": "a number", "float": "a number", "null
 
 
 def read_yaml(text: str, notes: Notes) -> CategoryFile:
-    """Read a category; whatever cannot be used is left out and noted as a problem."""
+    """Read a category from YAML.
+
+    Unusable values are left out and noted as problems.
+    """
     file = YamlFile(text)
     root = file.compose(notes.problem)
     if root is None:
@@ -142,7 +148,10 @@ def read_yaml(text: str, notes: Notes) -> CategoryFile:
 
 
 def _foreign(root: yaml.MappingNode) -> str | None:
-    """What holds several categories, in other programs' formats; None for a category."""
+    """Return the foreign format of a file; None for a category.
+
+    Foreign formats hold several categories.
+    """
     keys = {key.value: value for key, value in root.value if isinstance(key, yaml.ScalarNode)}
     if keys.keys() & {"nlu", "rasa_nlu_data"}:
         return "Rasa's training data"
@@ -155,7 +164,7 @@ def _foreign(root: yaml.MappingNode) -> str | None:
 
 
 class _CategoryReader:
-    """Reads the values of one file."""
+    """Reader of the values of one category file."""
 
     def __init__(self, file: YamlFile, notes: Notes) -> None:
         self.file = file
@@ -176,7 +185,7 @@ class _CategoryReader:
         )
 
     def _values(self, root: yaml.MappingNode) -> dict[str, yaml.Node]:
-        """The value of each known key; the first where a key is repeated."""
+        """Return the value of each known key, the first of a duplicate key."""
         values: dict[str, yaml.Node] = {}
         for key, value in root.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else "a list or mapping"
@@ -202,7 +211,7 @@ class _CategoryReader:
 
     def _examples(self, node: yaml.Node) -> tuple[Example, ...]:
         if isinstance(node, yaml.ScalarNode) and not node.value:
-            return ()  # said once, for every format, by the caller: there are no examples
+            return ()  # reported once, for every format, by the caller: there are no examples
         found = self._strings(node, "examples", "example")
         for item, _ in found:
             comment = self.file.comment_after(item)
@@ -223,7 +232,7 @@ class _CategoryReader:
 
     def _threshold(self, node: yaml.Node) -> float | None:
         try:
-            # YAML 1.1 takes 1e-1, which has no point, for text.
+            # YAML 1.1 reads 1e-1, which has no point, as text.
             value = float(node.value) if is_plain(node) else None
         except ValueError:
             value = None
@@ -267,16 +276,18 @@ Reader: TypeAlias = Callable[[Lines, Notes, str], CategoryFile]
 
 
 def read_category_file(path: Path, notes: Notes, category: str | None = None) -> CategoryFile:
-    """Read a file by its extension, a key of :data:`READERS`; what cannot be used is noted as a problem.
+    """Read a category file by its extension, a key of :data:`READERS`.
+
+    Unusable values are noted as problems.
 
     Args:
         path: the file.
-        notes: takes problems and warnings.
-        category: the category that the rows must belong to where they name one; None takes the file's name.
+        notes: receives problems and warnings.
+        category: the category that rows with a label must have; None takes the file's name.
     """
     inner = Path(path.stem).suffix.lower()
     if category is None and inner in DATA:
-        # Windows hides the ending that it knows, and editors add another one.
+        # Windows hides known extensions, and editors add another one.
         notes.problem(f'has two endings, "{inner}{path.suffix}"; rename it, and keep the one that is true')
         return CategoryFile()
     own = normalize_name(path.stem) if category is None else category
@@ -291,7 +302,7 @@ def _yaml(lines: Lines, notes: Notes, own: str) -> CategoryFile:
     for _, text in lines:
         parts.append(text)
         length += len(text)
-        if length > MOST_BYTES:  # what is read so far is refused for its length
+        if length > MOST_BYTES:  # the text read so far is refused for its length
             break
     return CategoryFile() if notes.problems else read_yaml("".join(parts), notes)
 
@@ -321,19 +332,21 @@ def _examples(rows: Iterable[tuple[int, Mapping[str, object]]], notes: Notes, ow
 READERS: Mapping[str, Reader] = MappingProxyType(
     {".yaml": _yaml, ".yml": _yaml, ".txt": _text, ".jsonl": _jsonl, ".csv": _csv}
 )
-"""The category formats by lower-case extension."""
+"""Readers of the category formats by lower-case extension."""
 
 
-# Where the categories that come with semroute are.
+# Folder of the shipped categories.
 
 _HERE = Path(__file__).resolve().parent
 
 
 def shipped_folder() -> Path:
-    """The folder of the shipped categories: inside the package where it was installed, else beside it in a checkout.
+    """Return the folder of the shipped categories.
+
+    It is inside the package where that was installed, else next to it in a checkout.
 
     Raises:
-        DataError: neither is there.
+        DataError: neither exists.
     """
     installed = _HERE / "shipped"
     root = _HERE.parents[1]
@@ -349,10 +362,10 @@ def shipped_folder() -> Path:
     )
 
 
-# A folder with one file for each category.
+# Category folders: a file for each category.
 
 FEW_EXAMPLES = 5
-"""Below this many examples a category cannot be validated."""
+"""Least number of examples with which a category can be validated."""
 
 _LOOKS_LIKE_DATA = frozenset(
     {".arrow", ".feather", ".gz", ".json", ".ndjson", ".ods", ".parquet", ".tsv", ".xls", ".xlsx", ".xml", ".zip"}
@@ -393,7 +406,7 @@ def read_categories(folder: Path | str) -> CategorySet:
 
 
 def _files(folder: Path) -> tuple[list[Path], list[Finding]]:
-    """The category files, and what is there beside them that looks as if it ought to be read."""
+    """Return the category files, and findings on other likely ones."""
     try:
         entries = sorted(folder.iterdir())
     except FileNotFoundError:
@@ -420,7 +433,7 @@ def _files(folder: Path) -> tuple[list[Path], list[Finding]]:
 
 
 def _nothing_to_read(folder: Path, others: Sequence[Path]) -> str:
-    """What lies in a folder without category files, and the way on."""
+    """Return a message for a folder without category files, with the remedy."""
     if not others:
         return f"holds no category file; add one for each category, such as code.yaml ({', '.join(READERS)})"
     names = [path.name + "/" if path.is_dir() else path.name for path in others]
@@ -437,7 +450,7 @@ def _name_problems(read: Sequence[tuple[Path, CategoryFile]]) -> list[Finding]:
     first: dict[str, Path] = {}
     for path, content in read:
         name = _name(path, content)
-        problem = name_problem(name) if content.name is None else None  # a name in the file has been checked there
+        problem = name_problem(name) if content.name is None else None  # a name in the file was checked there
         if problem is not None:
             problems.append(Finding(f'{problem}; rename the file, or give it a "name"', path))
         elif name in first:
@@ -448,7 +461,10 @@ def _name_problems(read: Sequence[tuple[Path, CategoryFile]]) -> list[Finding]:
 
 
 def _near_names(read: Sequence[tuple[Path, CategoryFile]]) -> list[Finding]:
-    """A finding for categories whose names differ in case alone: they are most likely meant to be one."""
+    """Return a finding for each set of names that differ only in case.
+
+    Such categories are most likely meant to be one.
+    """
     first: dict[str, str] = {}
     findings = []
     for path, content in read:

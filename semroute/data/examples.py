@@ -1,4 +1,4 @@
-"""What one category file holds, before the folder is judged as a whole."""
+"""Examples, categories and labelled queries, with findings on them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from semroute.text.names import name_key
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An example query without surrounding whitespace, and the 1-based line at which it starts."""
+    """Example query without surrounding whitespace, and its 1-based line."""
 
     text: str
     line: int
@@ -24,7 +24,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class CategoryFile:
-    """The content of one file; see :class:`semroute.data.examples.Category`."""
+    """Content of one file; see :class:`semroute.data.examples.Category`."""
 
     examples: tuple[Example, ...] = ()
     description: str = ""
@@ -33,19 +33,19 @@ class CategoryFile:
     name: str | None = None
 
 
-# What the files hold, as plain values.
+# Plain values of category files and labelled files.
 
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A named domain with labelled example queries.
+    """Named category with labelled example queries.
 
     Attributes:
-        name: what the file calls it, else the file's name without its extension; in Unicode's composed form.
-        description: what belongs here, for people and for the judge; empty where the file holds none.
+        name: the file's ``name``, else the file's name without its extension; in Unicode's composed form.
+        description: scope of the category, for people and for the judge; empty where the file has none.
         models: logical models, cheapest first; empty where the file names none.
         examples: example queries in the order of the file, without surrounding whitespace, each once.
-        threshold: the score in [-1, 1] at which a query counts as fitting; None leaves it to the build.
+        threshold: the score in [-1, 1] from which a query fits; None leaves it to the build.
         source: the file.
     """
 
@@ -59,7 +59,7 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class LabelledQuery:
-    """A query and the category where it belongs.
+    """Query and its category.
 
     Attributes:
         query: its text.
@@ -76,10 +76,10 @@ class LabelledQuery:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to say of a file; ``str()`` puts file and line in front of the message.
+    """Finding on a file; ``str()`` puts file and line before the message.
 
     Attributes:
-        message: what was found, and what to do about it.
+        message: the finding, and the remedy.
         path: the file or folder.
         line: 1-based line in the file, where one is known.
     """
@@ -94,28 +94,34 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CategorySet:
-    """The categories of a folder.
+    """Categories of a folder.
 
     Attributes:
         categories: sorted by name.
-        findings: what is probably a mistake, though it can be used.
+        findings: likely mistakes that do not make it unusable.
     """
 
     categories: tuple[Category, ...]
     findings: tuple[Finding, ...] = ()
 
 
-# What is found while a file is read, gathered so that the user hears of all of it at once.
+# Findings of a file, collected so that the user sees all at once.
 
 Report: TypeAlias = Callable[[str, int | None], None]
-"""Takes a message and its 1-based line; readers of lines and rows know neither the file nor what a problem leads to."""
+"""Callback with a message and its 1-based line.
+
+Readers of lines and rows know neither the file nor the effect of a problem.
+"""
 
 MAX_LISTED = 50
-"""Problems that one error lists; a file of the wrong kind has one in every line."""
+"""Most problems in one error; a file of the wrong kind has one in every line."""
 
 
 class Notes:
-    """Problems, which make a file unusable, and warnings, which do not."""
+    """Collector of the problems and warnings of a file.
+
+    Problems make it unusable, warnings do not.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -130,7 +136,10 @@ class Notes:
 
 
 def stop_at_first(path: Path) -> Report:
-    """A report that raises: for a stream, whose later lines may not have been written yet."""
+    """Return a report that raises at the first problem.
+
+    For a stream, whose later lines may not have been written yet.
+    """
 
     def report(message: str, line: int | None) -> None:
         raise DataError(message, path=path, line=line)
@@ -139,7 +148,10 @@ def stop_at_first(path: Path) -> Report:
 
 
 def combined(problems: Sequence[Finding]) -> DataError:
-    """All problems as one error, one line each; ``path`` and ``line`` are those of the first."""
+    """Combine problems to one error, one line each.
+
+    ``path`` and ``line`` are those of the first.
+    """
     first, *others = problems
     lines = [first.message, *map(str, others[: MAX_LISTED - 1])]
     if len(problems) > MAX_LISTED:
@@ -148,16 +160,19 @@ def combined(problems: Sequence[Finding]) -> DataError:
 
 
 def shortened(text: str, length: int = 60) -> str:
-    """``text`` in quotes and on one line, for a message; what does not print is escaped."""
+    """Quote ``text`` on one line, for a message.
+
+    Unprintable characters are escaped.
+    """
     flat = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text[: 4 * length].split()))
     return f'"{flat}"' if len(flat) <= length else f'"{flat[: length - 3]}..."'
 
 
-# Examples that stand more than once, inside a category and across categories.
+# Duplicate examples, inside a category and across categories.
 
 
 def once_each(content: CategoryFile, notes: Notes) -> CategoryFile:
-    """``content`` with the first of equal examples; a warning for every other."""
+    """Keep the first of equal examples, with a warning for every other."""
     first: dict[str, Example] = {}
     for example in content.examples:
         kept = first.setdefault(example.text, example)
@@ -167,7 +182,10 @@ def once_each(content: CategoryFile, notes: Notes) -> CategoryFile:
 
 
 def across_categories(files: Iterable[tuple[Path, CategoryFile]]) -> list[Finding]:
-    """A finding for every example that more than one category holds, whatever its case and inner whitespace."""
+    """Return a finding for every example that several categories share.
+
+    Case and inner whitespace are ignored.
+    """
     places: dict[str, dict[Path, Example]] = defaultdict(dict)
     for path, content in files:
         for example in content.examples:
@@ -187,16 +205,16 @@ def _normalised(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-# Refuse files among category files that are none, with the way on.
+# Refusal of other files among category files, with the remedy.
 
 LABEL_COLUMNS = ("category", "label", "intent")
-"""Columns that say which category a row belongs to."""
+"""Columns with the category of a row."""
 WORKBOOKS = frozenset({".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"})
 ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
 DATA = frozenset(
     {".csv", ".json", ".jsonl", ".md", ".ndjson", ".parquet", ".tsv", ".txt", ".yaml", ".yml", *WORKBOOKS, *ARCHIVES}
 )
-"""Endings that name a format."""
+"""Extensions of known formats."""
 NOT_IMPORTED = WORKBOOKS | ARCHIVES | {".arrow", ".feather", ".xml", ".pkl", ".pickle", ".npz", ".pdf", ".docx"}
 
 _BULLET = re.compile(r"(?:[-*+\u2022\u2013] |\d{1,6}[.)] )\s*")
@@ -234,7 +252,7 @@ def refuse_other_labels(rows: Iterable[tuple[int, Mapping[str, object]]], own: s
     Args:
         rows: line numbers and rows.
         own: the category that the file stands for.
-        notes: takes the problem.
+        notes: receives the problem.
     """
     for column in LABEL_COLUMNS:
         labels: dict[str, int] = {}
@@ -243,7 +261,7 @@ def refuse_other_labels(rows: Iterable[tuple[int, Mapping[str, object]]], own: s
             if isinstance(value, str | int | float) and str(value).strip():
                 labels.setdefault(str(value).strip(), number)
         others = [label for label in labels if name_key(label) != name_key(own)]
-        # A single other value under "label" may say something else of the rows; "category" means what it says.
+        # A single other value under "label" may mean something else; "category" is unambiguous.
         if others and (column == "category" or len(labels) > 1):
             named = ", ".join(shortened(label, 40) for label in list(labels)[:3]) + (", ..." if len(labels) > 3 else "")
             message = f'the column "{column}" names {named}, and this file stands for the category "{own}" alone'
@@ -252,7 +270,7 @@ def refuse_other_labels(rows: Iterable[tuple[int, Mapping[str, object]]], own: s
 
 
 def checked_lines(examples: Sequence[Example], notes: Notes) -> tuple[Example, ...]:
-    """Check the lines of a text file, and strip the marks of a list."""
+    """Check the lines of a text file, and strip list markers."""
     if not examples:
         return ()
     foreign = _foreign(examples)
@@ -279,7 +297,7 @@ def checked_lines(examples: Sequence[Example], notes: Notes) -> tuple[Example, .
 
 
 def _foreign(examples: Sequence[Example]) -> tuple[str, int] | None:
-    """Return why lines are in another format, and the line that shows it."""
+    """Return the foreign format of lines, and the line that shows it."""
     first = examples[0]
     for example in examples:
         if example.text.startswith("__label__"):

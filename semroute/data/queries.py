@@ -1,4 +1,4 @@
-"""Lines of a pipe as they arrive, and whether one is there already."""
+"""Queries: labelled files, streams, and lines of a pipe as they arrive."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ BLOCK = 65_536
 
 
 class ArrivingLines:
-    """The lines of a binary stream, each as soon as it is complete.
+    """Lines of a binary stream, each as soon as it is complete.
 
-    Reads the file descriptor itself: what a buffered reader has taken in cannot be seen from outside. A stream without
-    a descriptor (bytes in memory) is always ready. Of a line beyond :data:`~semroute.data.rows.MOST_BYTES` its
-    beginning is handed on, to be refused, and nothing is read after it.
+    It reads the file descriptor itself: the content of a buffered reader cannot be seen from outside. A stream without
+    a descriptor (bytes in memory) is always ready. A line beyond :data:`~semroute.data.rows.MOST_BYTES` is yielded
+    truncated, to be refused, and nothing is read after it.
 
     Args:
-        stream: nothing may have been read from it yet.
+        stream: unread stream.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -74,7 +74,7 @@ class ArrivingLines:
         return self._lines.popleft()
 
     def ready(self) -> bool:
-        """Whether a line that is not blank, or the end, is there without waiting."""
+        """Return True if a line that is not blank, or the end, is available."""
         if self._descriptor is None:
             return True
         while not self._ended and not any(line.strip() for line in self._lines):
@@ -106,22 +106,22 @@ def _readable(descriptor: int) -> bool:
         return False
 
 
-# Labelled files: queries with the category where each belongs.
+# Labelled files: queries with their categories.
 
 _COLUMNS = ("query", "category")
 OUT_OF_SCOPE = frozenset({"null", "none", "nan", "<na>", "oos", "ood", "out_of_scope", "out_of_domain"})
-"""Labels of queries that belong to no category, as programs and data sets write them; a category may still be called so
-(:attr:`~semroute.data.examples.LabelledQuery.written`)."""
+"""Labels of queries that belong to no category, as programs and data sets write them; a category may still have such a
+name (:attr:`~semroute.data.examples.LabelledQuery.written`)."""
 
 _Rows: TypeAlias = Iterator[tuple[int, dict[str, object]]]
 
 
 def read_labelled(path: Path | str, warn: Callable[[Finding], object] = lambda finding: None) -> list[LabelledQuery]:
-    """Read a labelled file: ``.jsonl``, ``.csv`` or ``.parquet`` with ``query`` and ``category`` in each row.
+    """Read a labelled file, with ``query`` and ``category`` in each row.
 
-    A category that is null, empty, one of :data:`OUT_OF_SCOPE` or, in a JSONL row, absent is out of scope: None. Other
-    columns are ignored, and rows without a text left out. Whitespace around a query or a category is dropped. Parquet
-    needs the extra "parquet".
+    The file is ``.jsonl``, ``.csv`` or ``.parquet``, which needs the extra "parquet". A category that is null, empty,
+    one of :data:`OUT_OF_SCOPE` or, in a JSONL row, absent is out of scope: None. Other columns are ignored, and rows
+    without a text left out. Whitespace around a query or a category is dropped.
 
     Args:
         path: the file.
@@ -161,7 +161,10 @@ def read_labelled(path: Path | str, warn: Callable[[Finding], object] = lambda f
 
 
 def is_out_of_scope(label: str) -> bool:
-    """Whether a label is a word for "out of scope" (:data:`OUT_OF_SCOPE`), in any case and with any separator."""
+    """Return True if a label means "out of scope" (:data:`OUT_OF_SCOPE`).
+
+    Case and separators are ignored.
+    """
     return "_".join(re.split(r"[\s_-]+", label.strip().casefold())) in OUT_OF_SCOPE
 
 
@@ -199,14 +202,14 @@ _READERS: Mapping[str, Callable[[Path, Report], _Rows]] = MappingProxyType(
 )
 
 
-# A stream of queries to be routed, read as it comes.
+# Streams of queries, read as they arrive.
 
 STDIN = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class QueryRow:
-    """A row of a file of queries.
+    """Row of a file of queries.
 
     Attributes:
         line: 1-based.
@@ -220,12 +223,12 @@ class QueryRow:
 
 
 def iter_queries(source: Path | str, stdin: Iterable[bytes] | None = None) -> Iterator[tuple[int, Query]]:
-    """Yield the 1-based line and the query of every row, each as soon as its line is there.
+    """Yield the 1-based line and the query of every row, as it arrives.
 
     Args:
         source: a ``.jsonl`` or ``.csv`` file with a ``query`` in each row, a ``.txt`` file with one in each line that
             is not blank, or ``-`` for JSONL on standard input. In JSONL a query may be a list of chat messages. A blank
-            query in a row is handed on: what it leads to is for the router to say.
+            query in a row is yielded: the router decides on it.
         stdin: lines of bytes in place of the process's standard input.
 
     Raises:
@@ -237,10 +240,10 @@ def iter_queries(source: Path | str, stdin: Iterable[bytes] | None = None) -> It
 def iter_queries_or_errors(
     source: Path | str, stdin: Iterable[bytes] | None = None
 ) -> Iterator[tuple[int, Query] | DataError]:
-    """Yield every row as :func:`iter_queries` does, and in place of a malformed one the error that names it.
+    """Yield every row as :func:`iter_queries` does, malformed ones as errors.
 
     Raises:
-        DataError: the source cannot be opened, or what follows in it cannot be read: it is not UTF-8, or has no end.
+        DataError: the source cannot be opened, or the rest of it cannot be read: it is not UTF-8, or has no end.
     """
     path = Path("<stdin>") if str(source) == STDIN else Path(source)
     report = stop_at_first(path)
@@ -257,7 +260,7 @@ def iter_queries_or_errors(
     else:
         raw = bounded_lines(sys.stdin.buffer) if stdin is None else stdin
         lines = decoded_lines(raw, report) if str(source) == STDIN else file_lines(path, report)
-        # A reader a line, so that a malformed one neither ends the reading nor waits for the line after it.
+        # A reader for each line, so that a malformed one neither ends the reading nor waits for the line after it.
         for line in lines:
             yield from _one(_from_rows(json_rows([line], report), report))
 
@@ -277,7 +280,7 @@ def _noting(path: Path, failures: list[DataError]) -> Report:
 
 
 def iter_query_rows(source: Path | str, stdin: Iterable[bytes] | None = None) -> Iterator[QueryRow]:
-    """Yield every row as :func:`iter_queries` does, with its ``task`` where it has one.
+    """Yield every row as :func:`iter_queries` does, with its ``task`` if any.
 
     Raises:
         DataError: as :func:`iter_queries`.

@@ -1,4 +1,7 @@
-"""JSON Lines (https://jsonlines.org): one JSON object a line."""
+"""Rows of text, JSON Lines, Parquet and CSV files, read within bounds.
+
+JSON Lines (https://jsonlines.org) has one JSON object a line.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +22,15 @@ from semroute.data.examples import Report, shortened
 # A line ends at ``\n``, as editors and RFC 4180 count; Unicode's other separators are part of the text.
 
 Lines: TypeAlias = Iterable[tuple[int, str]]
-"""1-based number and text, line end included."""
+"""1-based line number and text, line end included."""
 
 NOT_UTF_8 = "is not UTF-8 text; save the file as UTF-8"
 MOST_BYTES = 8 << 20
-"""Of one line or record: a query of a million words fits, and JSON of this length takes 300 MB at most as values."""
+"""Longest line or record: a query of a million words fits, and JSON of this length takes 300 MB at most as values."""
 
 
 def decoded_lines(raw: Iterable[bytes], report: Report) -> Iterator[tuple[int, str]]:
-    """Decode UTF-8 lazily, with or without a byte order mark.
+    """Decode UTF-8 lines lazily, with or without a byte order mark.
 
     Ends after reporting the first line that is not UTF-8, or is longer than :data:`MOST_BYTES`.
     """
@@ -43,7 +46,10 @@ def decoded_lines(raw: Iterable[bytes], report: Report) -> Iterator[tuple[int, s
 
 
 def file_lines(path: Path, report: Report) -> Iterator[tuple[int, str]]:
-    """The lines of a file, read as they are asked for; a file that cannot be opened is reported and has none."""
+    """Yield the lines of a file lazily; report one that cannot be opened.
+
+    Such a file has no lines.
+    """
     try:
         stream = path.open("rb")
     except (OSError, ValueError) as error:
@@ -56,12 +62,15 @@ def file_lines(path: Path, report: Report) -> Iterator[tuple[int, str]]:
 
 
 def bounded_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Read lines of :data:`MOST_BYTES` at most, plus one byte of a longer one: a device may have no end."""
+    """Read lines of at most :data:`MOST_BYTES`.
+
+    Of a longer one a byte more is read: a device may have no end.
+    """
     return iter(lambda: stream.readline(MOST_BYTES + 1), b"")
 
 
 def too_long(what: str) -> str:
-    """The message for a line or record beyond :data:`MOST_BYTES`."""
+    """Return the message for a line or record beyond :data:`MOST_BYTES`."""
     return f"the {what} is longer than {MOST_BYTES >> 20} MiB; shorten its text, or split it"
 
 
@@ -74,12 +83,15 @@ def _why(error: Exception) -> str:
 
 
 def json_rows(lines: Lines, report: Report) -> Iterator[tuple[int, dict[str, object]]]:
-    """The line number and object of every line that is not blank; a line that holds none is reported and left out."""
+    """Yield line number and object of every line that is not blank.
+
+    A line without an object is reported and left out.
+    """
     for number, text in lines:
         if not text.strip():
             continue
         try:
-            # Without its end: what is cut off is missed at the end of this line, and not at the start of the next.
+            # Without its end: truncation is detected at the end of this line, and not at the start of the next.
             row = json.loads(text.rstrip("\r\n"), object_pairs_hook=_without_repeats)
         except json.JSONDecodeError as error:
             problem = f"malformed JSON at column {error.colno} ({error.msg}); write one JSON object a line"
@@ -112,26 +124,28 @@ COLUMNS = ("query", "category")
 BATCH = 4096
 """Rows that are decoded at once, their text in its dictionary."""
 LEAST_BYTES = 256 << 20
-"""Decoded values that any file may have."""
+"""Decoded size that any file may have, bytes."""
 MOST_RATIO = 100
-"""Decoded values for each byte of a larger file: text compresses to a tenth, and repeated queries to a fiftieth."""
+"""Allowed decoded bytes for each byte of a larger file: text compresses to a tenth, repeated queries to a fiftieth."""
 ROW_BYTES = 64
-"""What a row counts beside its text."""
+"""Size of a row besides its text, bytes."""
 _MOST_METADATA = 64 << 20
 
 
 class _TooLargeError(Exception):
-    """The file stands for more than it may."""
+    """File that decodes to more than it may."""
 
 
 def parquet_rows(
     path: Path, report: Report, *, required: Sequence[str] = COLUMNS, optional: Sequence[str] = ()
 ) -> Iterator[tuple[int, dict[str, object]]]:
-    """The 1-based number of every row and its values under ``required`` and ``optional``; no other column is read.
+    """Yield the 1-based number of every row and its values.
 
-    A ``required`` column that is missing or repeated is reported, as is an ``optional`` one that is repeated. So is a
-    file that is damaged, or decodes to more than :data:`LEAST_BYTES` and :data:`MOST_RATIO` times its own size, or has
-    a row of more than :data:`~semroute.data.rows.MOST_BYTES`; what came before has been yielded then.
+    They are those of the columns ``required`` and ``optional``; no other column is read.
+
+    A ``required`` column that is missing or duplicate is reported, as is an ``optional`` one that is duplicate. So is
+    a file that is damaged, or decodes to more than :data:`LEAST_BYTES` and :data:`MOST_RATIO` times its own size, or
+    has a row of more than :data:`~semroute.data.rows.MOST_BYTES`; earlier rows have been yielded then.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -140,7 +154,7 @@ def parquet_rows(
     parquet = require("pyarrow.parquet", what=what, extra="parquet")
     arrow = require("pyarrow", what=what, extra="parquet")
     try:
-        # A string's bytes may be no UTF-8, a time out of range: pyarrow decodes values when they are asked for.
+        # A string's bytes may be no UTF-8, a time out of range: pyarrow decodes values when they are accessed.
         yield from _rows(path, parquet, report, required, optional)
     except FileNotFoundError:
         report("no such file; check the path", None)
@@ -184,7 +198,9 @@ def _rows(
 
 
 def _checked_sizes(metadata: Any, wanted: set[str], room: int) -> list[str]:
-    """The paths of the wanted columns that hold text, once their declared sizes fit into ``room``.
+    """Return the paths of the wanted text columns, if they fit into ``room``.
+
+    Their declared sizes are compared with it.
 
     Raises:
         _TooLargeError: they do not.
@@ -212,7 +228,10 @@ def _too_large(row: int) -> str:
 
 
 def _sizes(batch: Any) -> Any:
-    """``(rows,)`` int64: what each row of a batch takes as Python values, about."""
+    """Return the approximate size of each row, ``(rows,)`` int64.
+
+    It is that of the row as Python values.
+    """
     import numpy as np
 
     sizes = np.full(len(batch), ROW_BYTES, np.int64)
@@ -222,7 +241,10 @@ def _sizes(batch: Any) -> Any:
 
 
 def _column_sizes(column: Any) -> Any:
-    """``(rows,)`` int64 of one column; nested ones are added up."""
+    """Return the row sizes of one column, ``(rows,)`` int64.
+
+    Nested ones are added up.
+    """
     import numpy as np
     import pyarrow as arrow
     import pyarrow.compute as compute
@@ -231,7 +253,7 @@ def _column_sizes(column: Any) -> Any:
     if arrow.types.is_dictionary(kind):
         lengths = _filled(compute.binary_length(column.dictionary))
         places = _filled(column.indices)
-        # A row without a value has the place 0, which an empty dictionary lacks.
+        # A row without a value has the index 0, which an empty dictionary does not have.
         return lengths[places] if len(lengths) else np.zeros(len(column), np.int64)
     if arrow.types.is_struct(kind):
         parts = [_column_sizes(column.field(place)) for place in range(kind.num_fields)]
@@ -257,7 +279,10 @@ def _filled(values: Any) -> Any:
 
 
 def _slices(sizes: Any) -> Iterator[tuple[int, int]]:
-    """Runs of rows of :data:`~semroute.data.rows.MOST_BYTES` together, a longer row alone."""
+    """Yield runs of rows of at most :data:`~semroute.data.rows.MOST_BYTES`.
+
+    A longer row is a run of its own.
+    """
     start, total = 0, 0
     for place, size in enumerate(sizes.tolist()):
         if place > start and total + size > MOST_BYTES:
@@ -268,11 +293,10 @@ def _slices(sizes: Any) -> Iterator[tuple[int, int]]:
         yield start, len(sizes)
 
 
-# CSV as RFC 4180 has it: comma, double quotes, a header, quoted fields that may span lines.
+# CSV by RFC 4180: comma, double quotes, a header, quoted fields that may span lines.
 #
-# The standard library's reader refuses a field above a limit that is global to the process (131,072 characters), takes
-# a
-# quote in the middle of a field for text, and reports a quote that is never closed at the end of the file.
+# The standard library's reader refuses a field above a limit that is global to the process (131,072 characters), reads
+# a quote in the middle of a field as text, and reports an unclosed quote at the end of the file.
 
 _END = re.compile(r"\r?\n?\Z")
 
@@ -283,11 +307,12 @@ def _field(delimiter: str) -> re.Pattern[str]:
 
 
 def csv_rows(lines: Lines, report: Report, *, required: Sequence[str]) -> Iterator[tuple[int, dict[str, object]]]:
-    """The line number at which each record starts, and its fields by column; blank lines, and rows of a spreadsheet
-    without a value in any field, are left out.
+    """Yield the first line number of each record, and its fields by column.
 
-    A record of another width than the header is reported and left out. A header that lacks a ``required`` column or
-    repeats one, or a quote out of place, is reported and ends the reading: what follows cannot be trusted.
+    Blank lines, and rows of a spreadsheet without a value in any field, are left out.
+
+    A record of another width than the header is reported and left out. A header without a ``required`` column or with a
+    duplicate one, or a quote out of place, is reported and ends the reading: the rest cannot be trusted.
     """
     records = csv_records(lines, report)
     start, header = next(records, (1, None))
@@ -307,7 +332,10 @@ def csv_rows(lines: Lines, report: Report, *, required: Sequence[str]) -> Iterat
 
 
 def csv_row(columns: Sequence[str], fields: list[str], separator: str = "comma") -> dict[str, object] | str | None:
-    """The fields by column; None for a row without a value, a message for one of another width than the header."""
+    """Return the fields by column; None for a row without a value.
+
+    For a row of another width than the header, return a message.
+    """
     if not any(field.strip() for field in fields):
         return None
     while len(fields) > len(columns) and not fields[-1].strip():
@@ -321,13 +349,15 @@ def csv_row(columns: Sequence[str], fields: list[str], separator: str = "comma")
 def csv_records(
     lines: Lines, report: Report, *, delimiter: str = ",", quoting: bool = True
 ) -> Iterator[tuple[int, list[str]]]:
-    """The line number at which each record starts, and its fields; ends after reporting malformed quotes.
+    """Yield the first line number of each record, and its fields.
+
+    Malformed quotes are reported and end the reading.
 
     Args:
         lines: numbered lines.
-        report: takes what is malformed.
+        report: receives problems.
         delimiter: one character.
-        quoting: False takes quotes for text, as programs do that write tabs between fields.
+        quoting: False reads quotes as text, as programs write them that put tabs between fields.
     """
     held: list[str] = []
     start, quoted, length = 1, False, 0
@@ -337,7 +367,7 @@ def csv_records(
         held.append(text)
         length += len(text)
         if length > MOST_BYTES:
-            # A quote that is never closed takes in the rest of the file.
+            # An unclosed quote takes in the rest of the file.
             report(too_long("record"), start)
             return
         # Quotes come in pairs in a whole record, also those that stand for a quote inside a field.
@@ -400,13 +430,16 @@ def _header_problem(columns: Sequence[str], required: Sequence[str]) -> str | No
     return f'the header has no column "{missing}" (its columns: {has}); name it in the first line'
 
 
-# A value out of a row, checked.
+# Values of a row, checked.
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def query_text(row: Mapping[str, object], line: int, report: Report) -> str | None:
-    """The text under ``query`` without surrounding whitespace; None, and a report, where there is none to use."""
+    """Return the text under ``query`` without surrounding whitespace.
+
+    None, and a report, where there is none to use.
+    """
     if "query" not in row:
         report(no_query(row), line)
         return None
@@ -418,18 +451,24 @@ def query_text(row: Mapping[str, object], line: int, report: Report) -> str | No
 
 
 def is_blank(row: Mapping[str, object]) -> bool:
-    """Whether a row has a ``query`` without text, as spreadsheets leave them behind: text of spaces, or nothing."""
+    """Return True if a row has a ``query`` without text.
+
+    Spreadsheets leave such rows behind, with spaces or nothing.
+    """
     value = row.get("query", "-")
     return value is None or (isinstance(value, str) and not value.strip())
 
 
 def no_query(row: Mapping[str, object]) -> str:
-    """The message for a row without ``query``."""
+    """Return the message for a row without ``query``."""
     return f'has no key "query" (its keys: {shortened(", ".join(row))}); put the query under "query"'
 
 
 def usable(text: str, what: str, line: int, report: Report) -> str | None:
-    """``text`` without surrounding whitespace; None, and a report, where it is blank or no valid Unicode."""
+    """Return ``text`` without surrounding whitespace.
+
+    None, and a report, where it is blank or no valid Unicode.
+    """
     text = text.strip()
     if not text:
         report(f"{what} is blank; write it, or remove it", line)
@@ -441,7 +480,7 @@ def usable(text: str, what: str, line: int, report: Report) -> str | None:
 
 
 def kind(value: object) -> str:
-    """The JSON name of a value's type, with its article."""
+    """Return the JSON name of a value's type, with its article."""
     if value is None:
         return "null"
     if isinstance(value, bool):

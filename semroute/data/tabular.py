@@ -1,4 +1,4 @@
-"""Rows of a file in any format, read lazily, with an error in place of each row that cannot be read."""
+"""Lazy reader of rows in any format, with errors for unreadable ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STDIN = "-"
 SHOWN_STDIN = Path("<stdin>")
 _SNIFFED_LINES = 50
 _LISTS = ("requests", "rows", "data", "items", "records")
-"""Keys of a JSON object under which its rows may be listed."""
+"""Keys of a JSON object whose value may be its rows."""
 _NAME = re.compile(r'"?[\w][\w .-]{0,40}"?')
 
 Row: TypeAlias = Mapping[str, object]
@@ -33,11 +33,11 @@ RowOrError: TypeAlias = "tuple[int, Row] | SemrouteError"
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """Columns that a reader looks for.
+    """Columns that a reader searches for.
 
     Attributes:
-        known: names in lower case; tables without a header are told from plain text by them.
-        text: the column that a line of plain text goes under.
+        known: names in lower case, by which tables without a header differ from plain text.
+        text: column for a line of plain text.
         encoding: of the file; None takes UTF-8, or UTF-16 with its mark.
     """
 
@@ -47,15 +47,15 @@ class TableColumns:
 
 
 def iter_rows(source: Path | str, columns: TableColumns, stdin: BinaryIO) -> Iterator[RowOrError]:
-    """Yield line and values of every row, and an error in place of a row that cannot be read.
+    """Yield line and values of every row, or the error of an unreadable row.
 
-    Read are JSON Lines, JSON, CSV and the like, Parquet and plain text, packed with gzip or not. The format is that of
-    the file's ending, else that of its content. Standard input, and other pipes, are first copied to a temporary
-    file, since several formats cannot be told apart, or read, from one pass.
+    Formats are JSON Lines, JSON, CSV and the like, Parquet and plain text, packed with gzip or not. The format is that
+    of the file's extension, else that of its content. Standard input, and other pipes, are first copied to a temporary
+    file, since several formats cannot be detected, or read, in one pass.
 
     Args:
         source: the file; ``-`` is standard input.
-        columns: what the rows are searched for.
+        columns: columns that the rows are searched for.
         stdin: standard input.
     """
     path = Path(source)
@@ -98,7 +98,7 @@ def _rows(path: Path, columns: TableColumns) -> Iterator[RowOrError]:
 
 
 class _Errors:
-    """Errors of rows, kept until it is their turn."""
+    """Errors of rows, kept until they are yielded in order."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -139,7 +139,7 @@ def _parquet(source: ImportSource, columns: TableColumns) -> Iterator[RowOrError
         return
     for number, row in parquet_rows(source.path, errors, required=wanted):
         yield from errors.taken()
-        # A list of structures has every key in every item; those without a value were never written.
+        # A list of structures has every key in every item; keys without a value were never written.
         yield number, {name: _without_nulls(value) for name, value in row.items()}
     yield from errors.taken()
 
@@ -162,7 +162,10 @@ def _json(source: ImportSource, columns: TableColumns) -> Iterator[RowOrError]:
 
 
 def _listed(tree: JsonTree, known: frozenset[str]) -> list[Tree]:
-    """Return the rows of JSON: the items of a list, a list inside of an object, or one object alone."""
+    """Return the rows of JSON.
+
+    They are the items of a list, a list inside of an object, or one object alone.
+    """
     pairs = tree.pairs()
     if pairs is None:
         found = tree.items()
@@ -183,7 +186,7 @@ def _text(source: ImportSource, columns: TableColumns) -> Iterator[RowOrError]:
 
 
 def _by_content(source: ImportSource, columns: TableColumns) -> Iterator[RowOrError]:
-    """Read a file whose name does not say its format."""
+    """Read a file whose name does not show its format."""
     if source.head.startswith(b"PAR1"):
         yield from _parquet(source, columns)
         return
@@ -198,14 +201,17 @@ def _by_content(source: ImportSource, columns: TableColumns) -> Iterator[RowOrEr
 
 
 def _is_header(line: str, known: Collection[str]) -> bool:
-    """Return whether a line names the columns of a table: distinct names, a known one among them."""
+    """Return True if a line is a header of column names.
+
+    They are distinct, and a known one is among them.
+    """
     if line.lstrip('"').startswith("sep="):
         return True
     for delimiter in DELIMITERS:
         names = line.split(delimiter)
         keys = [column_key(name) for name in names]
         if len(set(keys)) == len(keys) and all(map(_NAME.fullmatch, map(str.strip, names))):
-            # One word alone may be a query; of these, nobody asks a model.
+            # One word alone may be a query, but nobody asks a model one of these.
             least = ("query", "messages", "prompt") if len(keys) == 1 else known
             if not set(least).isdisjoint(keys):
                 return True
@@ -213,7 +219,7 @@ def _is_header(line: str, known: Collection[str]) -> bool:
 
 
 def column_key(name: str) -> str:
-    """Normalise a column's name: lower case, underscores for what is between its words."""
+    """Normalise a column's name: lower case, words joined by underscores."""
     return re.sub(r"[\s-]+", "_", name.strip().strip('"').strip().casefold())
 
 

@@ -1,4 +1,4 @@
-"""What can be seen in a text without a model: its language, code, keywords, patterns."""
+"""Text analysis without a model: language, code, keywords, patterns."""
 
 from semroute.text.code import looks_like_code
 from semroute.text.language import LANGUAGES, detect_language, prepare_language_detection

@@ -1,4 +1,7 @@
-"""Numbers in a text, and the sums that it states: ``3 x 60 = 180`` can be checked without a model."""
+"""Extraction of numbers from a text, and checks of its sums.
+
+Sums such as ``3 x 60 = 180`` are checked without a model.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ import re
 from dataclasses import dataclass
 
 SEEN = 8000
-"""Characters at the end of a text that are looked at."""
+"""Characters at the end of a text that are read."""
 
 _NUMBER = re.compile(r"(?<![\w.,])\d(?:[\d,]{0,15}\d)?(?:\.\d{1,9})?(?!\d)")
 _TERM = r"\(?[ ]?[-$€£]{0,2}\d[\d,]{0,15}(?:\.\d{1,9})?[ ]?%?[ ]?\)?"
-# A sum is taken as far as it goes and never tried in parts (an atomic group): its many spaces that may be there or not
-# would otherwise be tried in every combination before a text without "=" is given up.
+# A sum is matched as far as it goes and never tried in parts (an atomic group): its many optional spaces would
+# otherwise be tried in every combination before a text without "=" is given up.
 _STATED = re.compile(
     rf"(?<![\d.,])((?>{_TERM}(?:[ ]?[-+*/x×÷][ ]?{_TERM}){{1,12}}))"
     r"[ ]?=[ ]?[$€£]?[ ]?(-?\d[\d,]{0,15}(?:\.\d{1,9})?)"
@@ -20,27 +23,31 @@ _STATED = re.compile(
 _TOKEN = re.compile(r"\d[\d,]*(?:\.\d+)?|[-+*/()%]")
 _SAME = str.maketrans({"x": "*", "×": "*", "÷": "/", "$": "", "€": "", "£": "", " ": ""})
 _NEAR = 0.006
-"""Relative difference up to which a stated result is taken for rounded and not for wrong."""
+"""Relative difference up to which a stated result counts as rounded and not as wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """How many sums a text states, by whether they are right."""
+    """Counts of right and wrong sums in a text."""
 
     right: int
     wrong: int
 
 
 def numbers(text: str) -> list[float]:
-    """The numbers of a text in order, signs aside: ``1,200.5`` is 1200.5."""
+    """Return the numbers of a text in order, without their signs.
+
+    ``1,200.5`` is 1200.5.
+    """
     return [float(found.replace(",", "")) for found in _NUMBER.findall(text[-SEEN:])]
 
 
 def arithmetic(text: str) -> Arithmetic:
-    """Check the sums of a text: two to thirteen numbers, the four operations, brackets, per cent.
+    """Check the sums of a text.
 
-    A result may be rounded to about half a per cent, and stand for a share as per cent (``1/4 = 25``). What cannot be
-    read as a sum is not counted. Calculator marks, as of GSM8K, ``<<3*60=180>>``, are read as sums too.
+    They have two to thirteen numbers, the four operations, brackets, per cent. A result may be rounded to about half a
+    per cent, and stand for a share as per cent (``1/4 = 25``). A text that cannot be
+    parsed as a sum is not counted. Calculator marks, as of GSM8K, ``<<3*60=180>>``, are read as sums too.
     """
     marks = text[-SEEN:].replace("<<", " ; ").replace(">>", " ; ")
     right = wrong = 0
@@ -56,7 +63,7 @@ def arithmetic(text: str) -> Arithmetic:
 
 
 def _value(words: str) -> float | None:
-    """The value of a sum; None where brackets do not match or something is divided by nothing."""
+    """Return the value of a sum; None if it is malformed or divides by zero."""
     plain = words.translate(_SAME)
     tokens = _TOKEN.findall(plain)
     reader = _ExpressionParser(tokens)
@@ -68,7 +75,7 @@ def _value(words: str) -> float | None:
 
 
 class _ExpressionParser:
-    """Recursive descent over tokens: sums of products of signed terms."""
+    """Recursive-descent parser of sums of products of signed terms."""
 
     def __init__(self, tokens: list[str]) -> None:
         self._tokens = tokens

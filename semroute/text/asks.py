@@ -1,7 +1,7 @@
-"""The parts of a long text that may be the question: what stands around a pasted document or piece of code.
+"""Detection of the question in a long text, around pasted content.
 
-An encoder averages over a text, and two pages of a contract drown the line that asks to translate them. Everything
-here is about form; which part decides is up to scores.
+An encoder averages over a text, and two pages of a contract drown the line that asks to translate them. Only the form
+is used here; scores decide among the parts. Vague questions are recognised too.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from importlib.resources import files
 from semroute.text.code import looks_like_code
 
 LONG = 400
-"""Characters from which a text may hold a pasted document; code is recognised in shorter ones."""
+"""Length from which a text may hold a pasted document, characters; code is recognised in shorter ones."""
 
 SHORTEST = 40
-"""Characters below which nothing is looked for."""
+"""Length below which a text is not searched, characters."""
 
 ASK = 320
-"""Characters that a question beside a document has at the most."""
+"""Longest question next to a document, characters."""
 
 SEEN = 8_000
-"""Characters at each end of a text that are looked at."""
+"""Characters at each end of a text that are read."""
 
 MOST_PARTS = 4
 
@@ -65,11 +65,11 @@ _COURTESY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class QuestionPart:
-    """A part of a text that may be its question.
+    """Part of a text that may be its question.
 
     Attributes:
         text: the part.
-        cues: how much of its form speaks for a question; at least 1.
+        cues: score of the features of its form that indicate a question; at least 1.
     """
 
     text: str
@@ -77,10 +77,12 @@ class QuestionPart:
 
 
 def question_parts(text: str) -> list[QuestionPart]:
-    """Return the parts of a text that may be its question, the most likely first; none of a short or plain text.
+    """Return the parts of a text that may be its question, likeliest first.
 
-    They are what stands outside code fences, quotations and quoted lines, and the first and last paragraph, line or
-    sentence of what is left, as far as they are short. Only the ends of a long text are read.
+    A short or plain text has none.
+
+    They are the text outside code fences, quotations and quoted lines, and the first and last paragraph, line or
+    sentence of the rest, as far as they are short. Only the ends of a long text are read.
     """
     if len(text) < SHORTEST or ("\n" not in text and len(text) < LONG):
         return []
@@ -98,7 +100,7 @@ def question_parts(text: str) -> list[QuestionPart]:
     blocks = _without_courtesy(blocks)
     if blocks:
         for part, structure in (*_edge(blocks[0], first=True), *_edge(blocks[-1], first=False)):
-            # A part that is all there is says nothing that the whole does not.
+            # A part that is the whole text adds nothing to it.
             if part != text:
                 found[part] = max(found.get(part, 0), structure + pasted)
     likely = [QuestionPart(part, cues + _form(part)) for part, cues in found.items() if not _COURTESY.match(part)]
@@ -124,7 +126,10 @@ def _without_courtesy(blocks: Sequence[str]) -> list[str]:
 
 
 def _edge(block: str, *, first: bool) -> Iterator[tuple[str, int]]:
-    """Yield the short parts at one end of a block, with 1 where one stands by itself, 0 where it is cut out."""
+    """Yield the short parts at one end of a block, with a score.
+
+    It is 1 for a part that stands by itself, and 0 for one that is cut out.
+    """
     block = block.strip()
     code = looks_like_code(block)
     lines = [line.strip() for line in block.split("\n") if line.strip()]
@@ -150,9 +155,9 @@ def _form(part: str) -> int:
     return 2 * question + bool(_ASKS.match(part)) + bool(_POINTS.search(part)) - 2 * told
 
 
-# Questions that say nothing of their own: "what is this?", "any thoughts?", "fix it".
+# Vague questions, without content of their own: "what is this?", "any thoughts?", "fix it".
 #
-# Beside a pasted text such a question leaves the decision to the text. To a router it looks like small talk.
+# Next to a pasted text such a question leaves the decision to the text. To a router it looks like small talk.
 
 VAGUE_ASKS = (
     "What do you think?",
@@ -178,7 +183,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 
 
 def is_vague(text: str) -> bool:
-    """Tell whether a question has none but the words that any question about any text may have.
+    """Return True if a question has only words that fit any text.
 
     Known are the words of English, German, French and Spanish; a text in another language is not vague.
     """

@@ -1,4 +1,4 @@
-"""Whether a text holds code: a fence, a stack trace, or lines that are written as programs are.
+"""Detection of code in a text: fences, stack traces, lines of programs.
 
 Every pattern is a plain sequence without nested repetition, and only the ends of a long text are read, so that no text
 makes it slow.
@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 
 _SEEN = 4000
-"""Characters at each end of a text that are looked at."""
+"""Characters at each end of a text that are read."""
 
 _ENOUGH = 2
-"""Hints that together count as code: one alone is also found in prose ("Solve x = 3;")."""
+"""Number of hints that together count as code: one alone is also found in prose ("Solve x = 3;")."""
 
 _SURE = re.compile(
     r"""
@@ -58,7 +58,9 @@ _HINTS = (
 
 
 def looks_like_code(text: str) -> bool:
-    """Whether ``text`` holds code, a stack trace, a command line or a configuration file; talk about code is none.
+    """Return True if ``text`` holds code or the like; talk about code is none.
+
+    Stack traces, command lines and configuration files count too.
 
     On the "test" rows of the tests' set, 35 texts with code and 40 without, written to be mistaken for each other:
     precision .943, recall .943. None of the 3,000 validation queries of CLINC150 is taken for code. A short query

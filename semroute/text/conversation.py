@@ -1,7 +1,7 @@
-"""The text of a conversation that stands for what its user wants now.
+"""Extraction of the user's current request from a conversation.
 
 Content is read in the shapes of OpenAI's two interfaces, Anthropic's and Gemini's, from mappings and from the objects
-of their clients. What agents add to a user's turn is left out (:mod:`semroute.text.conversation`).
+of their clients. Content that agents add to a user's turn is left out.
 """
 
 from __future__ import annotations
@@ -16,30 +16,28 @@ from typing import Any
 
 from semroute.text.normalise import folded, is_blank
 
-# The words of coding agents around what their user has asked.
+# Removal of coding agents' additions to a user's turn.
 #
 # Agents put reminders, the state of files and terminals, output of commands and notes of their own into the user's
-# turns.
-# The names that the known ones use are in ``envelopes.json`` (Claude Code, Codex, opencode, Cline, Roo, Cursor, aider,
-# Copilot, Windsurf, Gemini CLI, OpenHands): elements that are dropped, elements whose content is the user's, headings
-# before it, notes in brackets, and beginnings of whole turns that are not his. Elements of other agents are known by
-# the
-# last part of their names.
+# turns. The names that known agents use are in ``envelopes.json`` (Claude Code, Codex, opencode, Cline, Roo, Cursor,
+# aider, Copilot, Windsurf, Gemini CLI, OpenHands): elements that are dropped, elements whose content is the user's,
+# headings before it, notes in brackets, and beginnings of whole turns that are not the user's. Elements of other agents
+# are recognised by the last part of their names.
 
 _OPENING = re.compile(r"<([A-Za-z][\w-]{1,60}(?: instructions)?)(?:[ \t][^<>\n]{0,400})?>")
-"""An opening tag. A name of one letter is HTML's or a type variable."""
+"""Opening tag of an element. A name of one letter is HTML's or a type variable."""
 
 _INDENT = 200
-"""Characters before an element that are looked at for the beginning of its line."""
+"""Characters before an element that are searched for the beginning of its line."""
 
 _CLOSES = 8
-"""Opening tags without a closing one that are looked for the end of; the end of a text is then not looked for again."""
+"""Unclosed opening tags whose end is searched for; after these the rest of the text is not searched again."""
 
 
 def without_envelope(text: str) -> str:
-    """Return what the user wrote of a text in his turn; the text as it is where no agent has added to it.
+    """Return a turn's text without the additions of an agent.
 
-    Elements are looked for at the beginning of lines alone, so that a question about them stays whole. Linear in the
+    Elements are searched for at the beginning of lines only, so that a question about them stays whole. Linear in the
     text but for the few elements that are opened and never closed.
     """
     if begins_results(text) or _is_agents(text):
@@ -57,17 +55,26 @@ def without_envelope(text: str) -> str:
 
 
 def begins_results(text: str) -> bool:
-    """Tell whether the results of an agent's tools begin with ``text``; the parts after it in a message are theirs."""
+    """Return True if ``text`` begins the results of an agent's tools.
+
+    The parts after it in a message are results too.
+    """
     return _markers()["results"].match(text.lstrip()) is not None
 
 
 def user_elements(text: str) -> str:
-    """Return the contents of the elements into which agents put what the user said to a result, or on resuming."""
+    """Return the user's words from the elements that agents wrap them in.
+
+    Agents do so in a tool's result, or on resuming.
+    """
     return "\n".join(_contents(text))
 
 
 def summary_of(text: str) -> str:
-    """Return the summary of an earlier conversation that an agent has put into the user's turn; "" where it has not."""
+    """Return an agent's summary of an earlier conversation; "" without one.
+
+    It is part of the user's turn.
+    """
     return text if _begins(text, "summaries") else ""
 
 
@@ -85,7 +92,10 @@ def _markers() -> dict[str, Any]:
 
 
 def _is_agents(text: str) -> bool:
-    """Tell whether a turn is all of the agent's; instructions that have an end may have the user's words after it."""
+    """Return True if a turn is all an agent's.
+
+    Instructions that have an end may have the user's words after it.
+    """
     return _begins(text, "turns", "summaries") and "</INSTRUCTIONS>" not in text
 
 
@@ -120,7 +130,7 @@ def _without_elements(text: str, is_block: Callable[[str], bool]) -> str:
 
 
 def _elements(text: str, is_block: Callable[[str], bool]) -> Iterator[tuple[int, int]]:
-    """Begin and end of the elements that are the agent's, outermost ones, in their order."""
+    """Yield begin and end of the agent's outermost elements, in order."""
     end = unclosed = 0
     for tag in _OPENING.finditer(text):
         name, start = tag[1], tag.start()
@@ -135,14 +145,17 @@ def _elements(text: str, is_block: Callable[[str], bool]) -> Iterator[tuple[int,
 
 
 def _begins_line(text: str, start: int, after: int) -> bool:
-    """Whether nothing but space stands between the beginning of a line, or the element before, and ``start``."""
+    """Return True if an element begins its line.
+
+    Only space may precede ``start`` there, or since the element that ends at ``after``.
+    """
     begin = max(after, start - _INDENT)
     line = text.rfind("\n", begin, start)
     return (line >= 0 or begin == after) and not text[max(line, begin) : start].strip()
 
 
 def _contents(text: str) -> Iterator[str]:
-    """The contents of the elements that hold the user's own words."""
+    """Yield the contents of the elements that hold the user's own words."""
     end = unclosed = 0
     for tag in _OPENING.finditer(text):
         name = tag[1]
@@ -179,10 +192,10 @@ def _without_notes(text: str) -> str:
 
 STANDS_ALONE_WORDS = 4
 STANDS_ALONE_CHARACTERS = 16
-"""An ask that is shorter in both ways ("and in french?") is routed together with the one before."""
+"""Length below which a request ("and in french?") is routed with the one before; a second limit is in words."""
 
 MOST_GO_ON = 100
-"""Characters of the longest turn that can be one without an ask of its own, such as "yes, please go on"."""
+"""Longest turn that may be a mere confirmation, such as "yes, please go on", characters."""
 
 _TEXT_PARTS = frozenset(("text", "input_text", "output_text"))
 _NO_ATTACHMENTS = _TEXT_PARTS | {
@@ -197,17 +210,19 @@ _SPACELESS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u
 
 
 def message_field(owner: object, name: str) -> object:
-    """Return a field of a mapping, or of an object such as a client's message; None where it has none."""
+    """Return a field of a mapping or a client's object; None without it."""
     if isinstance(owner, Mapping):
         return owner.get(name)
     return getattr(owner, name, None)
 
 
 def fields_of(value: Any) -> Mapping[str, object] | None:
-    """Return the fields of an object that stands for a message or a part of one; None where it is no such object.
+    """Return the fields of an object that is a message or a part of one.
+
+    None for any other object.
 
     Known are pydantic models and what else has ``model_dump``, dataclasses, and objects with ``role`` and ``content``.
-    Fields that are None are left out: they say nothing.
+    Fields that are None are left out: they carry no information.
     """
     kind = type(value)
     dump = getattr(kind, "model_dump", None)
@@ -225,7 +240,10 @@ def fields_of(value: Any) -> Mapping[str, object] | None:
 
 
 def parts_of(message: object) -> Iterator[object]:
-    """Yield the parts of a message's content: texts, mappings or objects. A string is one part."""
+    """Yield the parts of a message's content; a string is one part.
+
+    Parts are texts, mappings or objects.
+    """
     content = message_field(message, "content")
     if content is None:
         content = message_field(message, "parts")  # Gemini's
@@ -236,7 +254,10 @@ def parts_of(message: object) -> Iterator[object]:
 
 
 def text_of(part: object) -> str | None:
-    """Return the text of a part; None where it is none: an image, a tool's result, a model's thoughts."""
+    """Return the text of a part; None for any other part.
+
+    Images, results of tools and a model's thoughts have none.
+    """
     if isinstance(part, str):
         return part
     if message_field(part, "type") not in (None, *_TEXT_PARTS) or message_field(part, "thought"):
@@ -248,7 +269,9 @@ def text_of(part: object) -> str | None:
 
 
 def attachment_types(message: object) -> Iterator[str]:
-    """Yield the types of a message's parts that are neither text nor calls, results and thoughts of models.
+    """Yield the attachment types of a message.
+
+    They are those of its parts that are neither text nor calls, results and thoughts of models.
 
     An image is an ``image_url``, whatever the format calls it, also within a tool's result.
     """
@@ -278,7 +301,7 @@ def _type_of(part: object) -> str:
 
 
 def has_turn(message: object) -> bool:
-    """Tell whether a message is a turn of the user's, and not the results of tools in his name."""
+    """Return True for a user's turn; results of tools in his name are none."""
     if message_field(message, "role") != "user":
         return False
     kinds = [_type_of(part) for part in parts_of(message)]
@@ -286,7 +309,7 @@ def has_turn(message: object) -> bool:
 
 
 def user_text(message: object) -> str:
-    """Return the user's own words in his message; "" where it has none."""
+    """Return the user's own words in a message; "" without any."""
     own: list[str] = []
     is_result = False
     for text in map(text_of, parts_of(message)):
@@ -297,10 +320,12 @@ def user_text(message: object) -> str:
 
 
 def last_ask(messages: Sequence[object]) -> str:
-    """Return the newest ask of the user, with the one before where it is too short to stand alone; "" without any.
+    """Return the newest request of the user; "" without any.
 
-    Turns without text, with an agent's words alone, or that only let the model go on ("yes, continue") ask for nothing
-    new: what was asked before them still stands.
+    The one before is added where it is too short to stand alone.
+
+    Turns without text, with an agent's words alone, or that only let the model go on ("yes, continue") request nothing
+    new: the request before them is still in force.
     """
     newest = waiting = ""
     for message in reversed(messages):
@@ -322,7 +347,10 @@ def last_ask(messages: Sequence[object]) -> str:
 
 
 def _with_first(messages: Sequence[object], message: object, text: str, waiting: str) -> str:
-    """Return the newest ask with the last one before it that stands alone, or else with the one just before it."""
+    """Return the newest request with the last one that stands alone.
+
+    Without such a one, with the one just before it.
+    """
     is_earlier = False
     for earlier in reversed(messages):
         if is_earlier and message_field(earlier, "role") == "user":
@@ -343,7 +371,7 @@ def _last_summary(messages: Sequence[object]) -> str:
 
 
 def stands_alone(text: str) -> bool:
-    """Tell whether a turn says enough to be routed without the one before."""
+    """Return True if a turn is long enough to be routed alone."""
     if len(text) >= STANDS_ALONE_CHARACTERS:
         return True
     # Two characters make about a word where words have no spaces between them.
@@ -351,7 +379,7 @@ def stands_alone(text: str) -> bool:
 
 
 def is_go_on(text: str) -> bool:
-    """Tell whether a turn asks for nothing of its own: "yes", "ok, go on", "weiter", "2", 👍."""
+    """Return True for a mere confirmation: "yes", "ok, go on", "2", 👍."""
     if len(text) > MOST_GO_ON:
         return False
     plain, (core, filler) = folded(text), _go_ons()
@@ -368,7 +396,10 @@ def is_go_on(text: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _go_ons() -> tuple[frozenset[str], frozenset[str]]:
-    """Words that let a model go on or choose what it offers, and those that come with them, in some 25 languages."""
+    """Return words of confirmation, and words that come with them.
+
+    They let a model go on or choose what it offers, in some 25 languages.
+    """
     found = json.loads(files("semroute.text").joinpath("go_ons.json").read_text(encoding="utf-8"))
     # A mark of a vowel parts what the pattern takes for words; the lists are cut as the turns are.
     core, filler = (frozenset(_WORD.findall(folded(" ".join(found[key])))) for key in ("core", "filler"))

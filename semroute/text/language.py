@@ -1,5 +1,6 @@
-"""The language of a text, by py3langid: naive Bayes over byte n-grams (Lui and Baldwin, ACL 2012), its model inside the
-package.
+"""Language detection by py3langid, whose model is inside the package.
+
+It is naive Bayes over byte n-grams (Lui and Baldwin, ACL 2012).
 
 It was chosen over lingua by measurement. Of the 192 short queries in 30 languages of the tests' set 187 are right,
 lingua's 188 (both choosing among the same 42 languages); but it takes 4.5 MB installed against 96 MB, 0.04 ms a query
@@ -21,17 +22,17 @@ LANGUAGES = frozenset((
     "th", "tr", "uk", "ur", "vi", "zh",
 ))
 # fmt: on
-"""ISO 639-1 codes that are told apart. Rarer languages, of which the model knows a hundred more, are left out: a short
+"""ISO 639-1 codes that are detected. Rarer languages, of which the model knows a hundred more, are left out: a short
 text in one of these is too often taken for a rare one that resembles it."""
 
 LEAST_CONFIDENCE = 0.3
-"""Below this the language counts as not known; any value from 0.1 to 0.4 does the same on the tests' "dev" rows."""
+"""Least confidence of a known language; any value from 0.1 to 0.4 does the same on the tests' "dev" rows."""
 
 _SEEN = 1000
-"""Characters at each end of a text that are looked at, so that a long one costs no more than a short one."""
+"""Characters at each end of a text that are read, so that a long one costs no more than a short one."""
 
 _NOT_A_LANGUAGE = "zxx"
-"""The model's class for what has no linguistic content."""
+"""The model's class for text without linguistic content."""
 
 _Classify: TypeAlias = Callable[[str], tuple[str, float]]
 
@@ -40,7 +41,9 @@ _classify: _Classify | None = None
 
 
 def detect_language(text: str) -> str | None:
-    """The language of ``text``: an ISO 639-1 code of :data:`LANGUAGES`, or None where the text is too short or unsure.
+    """Detect the language of ``text``; None for one too short or unsure.
+
+    The result is an ISO 639-1 code of :data:`LANGUAGES`.
 
     Of the "test" rows of the tests' set, 96 short queries in 30 languages and 12 texts in none, 91 get their language,
     5 that of a close relation (Norwegian for Swedish, Slovak for Czech and the like), and the 12 get None. The first

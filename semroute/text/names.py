@@ -1,4 +1,4 @@
-"""Check and normalise the names of categories."""
+"""Names of categories: validation, normalisation, suggestions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 LONGEST_NAME = 1000
 """Characters of a category's name."""
 _JOINERS = "\u200c\u200d"
-"""Without them words of Persian and of many scripts of India are misspelt, and emoji fall apart."""
+"""Joiners: without them words of Persian and of many scripts of India are misspelt, and emoji fall apart."""
 
 
 def normalize_name(name: str) -> str:
@@ -21,12 +21,12 @@ def normalize_name(name: str) -> str:
 
 
 def is_printable(name: str) -> bool:
-    """Return whether every character prints, or joins two that do."""
+    """Return True if every character prints, or joins two that do."""
     return all(character.isprintable() or character in _JOINERS for character in name)
 
 
 def name_problem(name: str) -> str | None:
-    """Return why a category cannot bear a name; None where it can.
+    """Return why a name is not valid for a category; None if it is.
 
     Any printable text without space around it will do.
     """
@@ -47,17 +47,17 @@ def name_key(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
-# Names from a closed set, and the one that was meant by another.
+# Suggestions for unknown names from a closed set.
 
 LIKENESS = 0.6
-"""Least likeness of two words, by the share of letters in common blocks, at which one may have been meant."""
+"""Least similarity of two words, by the share of letters in common blocks, for a suggestion."""
 MOST_SHOWN = 20
 LONGEST = 100
 """Characters of a word that are compared."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that was probably meant; None where none is near, whatever the case."""
+    """Return the closest known word, in any case; None without one."""
     names = sorted(set(known))
     folded = {name.casefold(): name for name in reversed(names)}
     found = difflib.get_close_matches(word[:LONGEST], names, n=1, cutoff=LIKENESS)
@@ -68,13 +68,15 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Ask for the known word that was probably meant; empty where none is near."""
+    """Return a suggestion of the closest known word; "" without one."""
     meant = nearest(word, known)
     return f'did you mean "{printable(meant)}"?' if meant else ""
 
 
 def known_names(word: str, known: Collection[str], verb: str) -> str:
-    """End a message about an unknown name: those that there are, and the one that was meant.
+    """Return the end of a message about an unknown name.
+
+    It lists the known names and suggests the one that was meant.
 
     Args:
         word: the unknown name.

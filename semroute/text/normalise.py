@@ -1,4 +1,4 @@
-"""Texts as numbers that are the same on every machine: what tells a list of them from others, and a place for each."""
+"""Text hashing, cleaning, clipping and matching, reproducible anywhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from collections.abc import Iterable, Sequence
 
 
 def digest_of(texts: Iterable[str], *more: bytes) -> str:
-    """SHA-256, in hex, of texts in their order, and of bytes after them; no two lists run together."""
+    """Return the SHA-256, in hex, of texts and further bytes, in order.
+
+    Different lists never have the same input.
+    """
     digest = hashlib.sha256()
     for text in texts:
         raw = text.encode("utf-8", "surrogatepass")
@@ -21,39 +24,42 @@ def digest_of(texts: Iterable[str], *more: bytes) -> str:
 
 
 def hash_fraction(text: str) -> float:
-    """Where a text stands from 0 to below 1: even over texts, those that differ by a word apart from one another.
+    """Hash a text to [0, 1), evenly, so that similar texts differ.
 
-    Not by a checksum: pairs of texts that differ in the same words have ones that differ in the same bits, and what is
-    drawn by them would be drawn alike.
+    It is no checksum: pairs of texts that differ in the same words have ones that differ in the same bits, and samples
+    that are drawn by them would be correlated.
     """
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     # 53 bits are what a float holds: with more of them it may be rounded to 1.
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
-# Text as tokenizers and wire formats can take it: valid Unicode of bounded length.
+# Text for tokenizers and wire formats: valid Unicode of bounded length.
 #
-# Every encoder passes its texts through here, so that the same text means the same to all of them.
+# Every encoder passes its texts through here, so that all encode the same text.
 
 CHARACTERS_PER_TOKEN = 16
 """Characters kept from each end of a long text for every token of the limit; English has about 4 to a token."""
 
 MAX_MARKS = 30
-"""Combining marks kept in a row, as the stream-safe text format has it (Unicode Standard Annex 15, section 13)."""
+"""Combining marks kept in a row, as in the stream-safe text format (Unicode Standard Annex 15, section 13)."""
 
 _SHORT = 512
-"""Characters up to which putting combining marks in order takes less time than looking for long runs of them."""
+"""Length up to which sorting combining marks takes less time than searching for long runs of them, characters."""
 
 _BLANKS = frozenset("\u2800\u115f\u1160\u3164\uffa0\ufffd")
-"""Characters of other categories that show nothing: the blank of Braille, the fillers of Hangul, and U+FFFD, which
-stands for what was no character."""
+"""Blank characters of other categories: the blank of Braille, the fillers of Hangul, and U+FFFD, which replaces
+invalid characters."""
 
-# NFKC takes these apart, but the vocabularies of encoders have them whole: Thai and Lao AM.
+# NFKC decomposes these, but the vocabularies of encoders have them whole: Thai and Lao AM.
 _KEPT_WHOLE = (("\u0e4d\u0e32", "\u0e33"), ("\u0ecd\u0eb2", "\u0eb3"))
 
 
 def clean(text: str) -> str:
-    """Make ``text`` valid Unicode without NUL: surrogate pairs are joined, lone surrogates become U+FFFD."""
+    """Make ``text`` valid Unicode without NUL.
+
+    Surrogate pairs are joined, lone surrogates become U+FFFD.
+    """
     if text.isascii():
         return text.replace("\0", " ")
     try:
@@ -64,7 +70,7 @@ def clean(text: str) -> str:
 
 
 def nfkc(text: str) -> str:
-    """Return ``text`` in Unicode's normal form KC, in linear time.
+    """Normalise ``text`` to Unicode's form NFKC, in linear time.
 
     :func:`unicodedata.normalize` sorts the combining marks of a letter by insertion, which takes seconds for the tens
     of thousands that a hostile text has; all but the first :data:`MAX_MARKS` of a run are dropped before.
@@ -85,9 +91,9 @@ def _bounded_marks(text: str) -> str:
 
 
 def encodable(text: str) -> str:
-    """Return ``text`` as encoders are given it: valid, and compatibility characters as the plain ones (NFKC).
+    """Normalise ``text`` for encoders: valid Unicode, in NFKC.
 
-    So full-width letters, ligatures of a PDF and mathematical letters mean what the plain text means. ASCII stays as it
+    Full-width letters, ligatures of a PDF and mathematical letters become plain ones. ASCII stays as it
     is, but for NUL.
     """
     cleaned = clean(text)
@@ -100,7 +106,9 @@ def encodable(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Tell whether ``text`` shows nothing: spaces, control and format characters, marks without a letter.
+    """Return True if ``text`` has no visible character.
+
+    Spaces, control and format characters, and marks without a letter are not visible.
 
     Examples: the empty string, a zero-width space, a soft hyphen, a byte order mark, half of a surrogate pair.
     """
@@ -113,12 +121,14 @@ def _shows_nothing(character: str) -> bool:
     category = unicodedata.category(character)
     if category[0] in "ZM" or category in ("Cc", "Cf", "Cs") or character in _BLANKS:
         return True
-    # Noncharacters. What else is unassigned may be assigned in a newer Unicode: an emoji, say.
+    # Noncharacters. Other unassigned ones may be assigned in a newer Unicode: an emoji, say.
     return category == "Cn" and (ord(character) & 0xFFFE == 0xFFFE or 0xFDD0 <= ord(character) <= 0xFDEF)
 
 
 def clip(text: str, max_tokens: int) -> str:
-    """Drop the middle of a text that is certainly longer than ``max_tokens``, before the costly part.
+    """Drop the middle of a text that certainly exceeds ``max_tokens``.
+
+    It is done before tokenizing.
 
     A tokenizer's time grows with the text; only its first and last ``max_tokens // 2`` tokens are ever used.
     """
@@ -138,7 +148,10 @@ def prepare(texts: Sequence[str], max_tokens: int) -> list[str]:
 
 
 def head_and_tail(tokens: Sequence[int], max_tokens: int) -> Sequence[int]:
-    """The first and last halves of ``max_tokens`` tokens; special tokens at both ends are thereby kept."""
+    """Return the first and last halves of ``max_tokens`` tokens.
+
+    Special tokens at both ends are thereby kept.
+    """
     if len(tokens) <= max_tokens:
         return tokens
     tail = max_tokens // 2
@@ -146,7 +159,7 @@ def head_and_tail(tokens: Sequence[int], max_tokens: int) -> Sequence[int]:
 
 
 def head_and_tail_text(text: str, offsets: Sequence[tuple[int, int]], max_tokens: int) -> str:
-    """``text`` without the tokens in the middle that exceed ``max_tokens``.
+    """Drop the middle of ``text`` whose tokens exceed ``max_tokens``.
 
     Args:
         text: the text.
@@ -161,11 +174,14 @@ def head_and_tail_text(text: str, offsets: Sequence[tuple[int, int]], max_tokens
 
 
 def clip_characters(text: str, limit: int) -> str:
-    """The first and last halves of ``limit`` characters of a longer text, where no tokenizer can count tokens."""
+    """Drop the middle of a text longer than ``limit`` characters.
+
+    For texts whose tokens cannot be counted.
+    """
     return text if len(text) <= limit else f"{text[: limit - limit // 2]} {text[len(text) - limit // 2 :]}"
 
 
-# Whole words in a text, whatever their case, script and typography.
+# Matching of whole words, in any case, script and typography.
 
 # First code points of blocks of the Unicode standard (https://www.unicode.org/Public/UNIDATA/Blocks.txt), and the
 # script that matters here: "" for scripts that put spaces between words, and whose words run together with digits and
@@ -222,7 +238,7 @@ _SCRIPTS = (
 )
 _FIRST = tuple(first for first, _ in _SCRIPTS)
 
-# Typographic marks and the ones on a keyboard that they stand for. Unicode's own normal forms keep them apart.
+# Typographic marks and their equivalents on a keyboard. Unicode's own normal forms keep them apart.
 _TYPOGRAPHIC = (
     ("'", "`\u00b4\u02b9\u02bb\u02bc\u02bd\u02c8\u055a\u05f3\u2018\u2019\u201a\u201b\u2032\u2035\ua78c"),
     ('"', "\u00ab\u00bb\u05f4\u201c\u201d\u201e\u201f\u2033\u2036\u2039\u203a\u301d\u301e\u301f"),
@@ -230,7 +246,7 @@ _TYPOGRAPHIC = (
     ("/", "\u2044\u2215"),
     ("i", "\u0131"),  # "ISPARTA" is "isparta" to every language but Turkish, and "ısparta" to that
 )
-# Characters that do not show: where a line may break or not, direction, joining, variants of a sign; Arabic's stretch.
+# Invisible characters: where a line may break or not, direction, joining, variants of a sign; Arabic's stretch.
 _HIDDEN = (
     "\u00ad\u034f\u0640\u061c\u180b\u180c\u180d\u180e\u200b\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
     "\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\ufe0e\ufe0f\ufeff"
@@ -245,26 +261,28 @@ _PARTICLES = re.compile(
     "|라고|이라고|라는|이라는|란|이란|해|해요|해서|하다|하는|한|할|합니다|했다)?(?:는|은|도|만|까지|요|의)?"
 )
 _MOST_SUFFIX = 12
-"""Syllables after a word of one syllable that are looked at."""
+"""Syllables after a word of one syllable that are matched with particles."""
 
 
 def folded(text: str) -> str:
-    """``text`` with one spelling for what counts as equal.
+    """Fold case, width, typography and space of ``text``.
 
     Case, also that of the Turkish i; composed characters and full width (NFKC); typographic apostrophes, quotation
     marks and hyphens; characters that do not show; runs of space.
     """
     if text.isascii():
         return " ".join(text.replace("`", "'").casefold().split())
-    # Before NFKC, which makes a space and a combining accent of a free-standing one, and after, for what it brings in.
+    # Before NFKC, which makes a space and a combining accent of a free-standing one, and after, for what it adds.
     plain = nfkc(text.translate(_PLAIN)).translate(_PLAIN).casefold().replace("i\u0307", "i")
     return " ".join(nfkc(plain).split())
 
 
 def has_words(text: str, words: str) -> bool:
-    """Whether ``words`` stand in ``text`` and are not parts of longer words; both as :func:`folded` gives them.
+    """Return True if ``words`` occur in ``text`` as whole words.
 
-    Linear in the text. What bounds a word goes by script: a mark at the end of ``words`` ("c++") needs no boundary, nor
+    Both must be folded (:func:`folded`).
+
+    Linear in the text. Word boundaries depend on the script: a mark at the end of ``words`` ("c++") needs none, nor
     does a script that has no spaces (Thai, Chinese, Japanese, ...); a Latin word ends where another script begins
     ("python을"), and a Korean word before its particles and endings ("환불해").
     """
@@ -290,7 +308,7 @@ def _next_boundary(text: str, place: int) -> int:
 
 
 def _ends(text: str, start: int, end: int) -> bool:
-    """Whether the word that stands in ``text`` from ``start`` ends at ``end``."""
+    """Return True if the word at ``start`` in ``text`` ends at ``end``."""
     if not _joined(text, end):
         return True
     if _script(text[end - 1]) != "Hangul" or _script(text[end]) != "Hangul":
@@ -304,7 +322,7 @@ def _ends(text: str, start: int, end: int) -> bool:
 
 
 def _joined(text: str, place: int) -> bool:
-    """Whether the characters on both sides of ``place`` belong to one word."""
+    """Return True if the characters around ``place`` belong to one word."""
     if not 0 < place < len(text):
         return False
     before, after = text[place - 1], text[place]
@@ -331,9 +349,9 @@ def _script(character: str) -> str:
     return "" if character < "\u0400" else _SCRIPTS[bisect_right(_FIRST, ord(character)) - 1][1]
 
 
-# When two texts count as the same.
+# Equality of texts.
 
 
 def normalize(text: str) -> str:
-    """Compatibility characters (NFKC), case and whitespace made alike."""
+    """Normalise compatibility characters (NFKC), case and whitespace."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

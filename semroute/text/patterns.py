@@ -1,4 +1,4 @@
-"""Regular expressions that cannot hang: RE2's, within a bound of work.
+"""Regular expressions by RE2, with a bound on their work.
 
 RE2 (Cox, "Regular Expression Matching in the Wild", 2010) takes time linear in text and pattern, whatever either is
 made of. Linear is not yet fast: where its automaton does not fit into memory it walks all states for each byte, which
@@ -13,18 +13,18 @@ from typing import Any
 from semroute._optional import require
 
 MOST_WORK = 8_000_000
-"""Instructions times bytes of one search; at most about 0.1 s. A short pattern (20 instructions) reads 400,000 bytes
-of a text."""
+"""Largest work of a search, in instructions times bytes; at most about 0.1 s. A short pattern (20 instructions) reads
+400,000 bytes of a text."""
 
 MOST_INSTRUCTIONS = 2000
-"""Larger patterns are refused: they would read less than 4,000 bytes."""
+"""Largest pattern: larger ones would read less than 4,000 bytes."""
 
 
 _SYNTAX = "it has neither look-around nor back-references: https://github.com/google/re2/wiki/Syntax"
 
 
 class PatternError(ValueError):
-    """A pattern that RE2 does not take, or that is too large.
+    """Pattern that RE2 refuses, or that is too large.
 
     Args:
         message: what is wrong.
@@ -37,7 +37,7 @@ class PatternError(ValueError):
 
 
 class LinearPattern:
-    """A compiled pattern in RE2's syntax (https://github.com/google/re2/wiki/Syntax).
+    """Compiled pattern of RE2 (https://github.com/google/re2/wiki/Syntax).
 
     Safe to share between threads.
 
@@ -45,7 +45,7 @@ class LinearPattern:
         pattern: the expression; ``(?i)`` at its beginning ignores case, and ``\\w`` and ``\\b`` know ASCII alone.
 
     Raises:
-        PatternError: it is malformed, uses what RE2 lacks (look-around, back-references), or is too large.
+        PatternError: it is malformed, uses features beyond RE2 (look-around, back-references), or is too large.
         MissingExtraError: the extra "rules" is not installed.
     """
 
@@ -62,11 +62,17 @@ class LinearPattern:
 
     @property
     def reads(self) -> int:
-        """Bytes of UTF-8 that are read of a text: the first and the last half of a longer one."""
+        """Bytes of UTF-8 that are read of a text.
+
+        Of a longer one these are the first and the last half.
+        """
         return self._reads
 
     def found_in(self, text: str) -> bool:
-        """Whether the pattern matches somewhere in ``text``, or in the ends of a long one."""
+        """Return True if the pattern matches in ``text``.
+
+        Only the ends of a long text are searched.
+        """
         raw = text.encode("utf-8", "replace")
         if len(raw) <= self._reads:
             return self._search(raw) is not None

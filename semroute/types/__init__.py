@@ -1,7 +1,6 @@
-"""The words of semroute as types; imports nothing of ours.
+"""Shared types of semroute; imports nothing else of the package.
 
-Values are frozen dataclasses. Protocols are what one layer asks of another, so that siblings need
-not import each other.
+Values are frozen dataclasses. Protocols are the interfaces between layers, so that siblings need not import each other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is asked of a model, and what it answers."""
+"""Chat requests, completions, and results of cascade tiers and checks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ Message: TypeAlias = Mapping[str, object]
 """One chat message in OpenAI's shape: role, content (text or a list of parts), tool_calls, tool_call_id."""
 
 Query: TypeAlias = "str | Sequence[Message]"
-"""What the user asks: a string, or the messages of a conversation."""
+"""Query of a user: a string, or the messages of a conversation."""
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "other"]
-"""Why a model stopped, in one vocabulary for all providers."""
+"""Reason why a model stopped, in one vocabulary for all providers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that a model may call; ``parameters`` is the JSON schema of its arguments.
+    """Tool: a function that a model may call.
+
+    ``parameters`` is the JSON schema of its arguments.
 
     ``cache_control`` is Anthropic's marker that the prompt is cached up to here, as of the parts of messages.
     """
@@ -33,7 +35,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that a model asks for; ``arguments`` is JSON text, as the model wrote it.
+    """Tool call by a model; ``arguments`` is JSON text, as the model wrote it.
 
     ``signature`` is an opaque token that Gemini wants back with the call: as ``extra_content.google.thought_signature``
     of the call in the assistant's message.
@@ -47,7 +49,9 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a model, the same for every provider; what is left open is left to the provider.
+    """Chat request, the same for every provider.
+
+    Unset fields are left to the provider.
 
     Attributes:
         messages: the conversation in OpenAI's shape; images are ``image_url`` parts (an address or a ``data:`` URL).
@@ -66,7 +70,7 @@ class Request:
         n: number of alternative answers, each of them charged; the others are in :attr:`Completion.alternatives`. Not
             in a stream and not in a cascade, which give and check one answer.
         reasoning_effort: ``none``, ``minimal``, ``low``, ``medium``, ``high``, ``xhigh`` or ``max``, in OpenAI's
-            words; a format has a word for some of them.
+            words; not every wire format supports all of them.
         thinking_budget: most tokens of reasoning; 0 for none, -1 leaves it to the model.
         verbosity: ``low``, ``medium`` or ``high``: how long the answer is to be.
         parallel_tool_calls: whether several calls may be made at once.
@@ -75,8 +79,8 @@ class Request:
         extra: parameters of the wire format that have no field here, by their names on the wire (``logit_bias``,
             ``safetySettings``, …). Names of what has a field are refused.
         droppable: names of parameters, those of ``extra`` and ``cache_control`` among them, that may be left out where
-            they cannot be said. Any other is a reason against a deployment whose wire format has no word for it; none
-            is left out in silence.
+            the deployment does not support them. Any other is a reason against a deployment whose wire format does not
+            support it; none is dropped in silence.
     """
 
     messages: tuple[Message, ...]
@@ -104,7 +108,7 @@ class Request:
     droppable: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        """Take a single text as one, and not as its letters, each of which would end the answer."""
+        """Take a single text as one stop text, and not as its letters."""
         # By their types alone: what the values themselves do when they are asked is for the validation at the door.
         if issubclass(type(self.stop), str):
             object.__setattr__(self, "stop", (self.stop,) if str.__len__(cast(str, self.stop)) else ())
@@ -114,7 +118,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One token of an answer and its natural-log probability."""
+    """Token of an answer and its natural-log probability."""
 
     token: str
     logprob: float
@@ -122,7 +126,10 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a streamed answer, as it arrives; ``logprobs`` of its tokens, where they were asked for and given."""
+    """Piece of a streamed answer.
+
+    ``logprobs`` are those of its tokens, where they were asked for and given.
+    """
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
@@ -130,7 +137,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check of a cascade says of an answer.
+    """Result of one check of a cascade on an answer.
 
     Attributes:
         check: its name: ``confidence``, ``quality``, ``format`` and the like.
@@ -152,10 +159,10 @@ class CheckResult:
 
 
 def tier_words(position: int, count: int | None = None) -> str:
-    """Return a tier's name for a person, who counts from 1: ``tier 1 of 3``.
+    """Return a tier's name for people, who count from 1: ``tier 1 of 3``.
 
     Args:
-        position: as programs have it, from 0: in :class:`Trial`, JSON, the log and paths of keys.
+        position: as programs count, from 0: in :class:`TierResult`, JSON, the log and paths of keys.
         count: tiers of the cascade, where they are known.
     """
     return f"tier {position + 1}" if count is None else f"tier {position + 1} of {count}"
@@ -163,16 +170,16 @@ def tier_words(position: int, count: int | None = None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TierResult:
-    """One tier of a cascade: called and checked, or left out.
+    """Result of one tier of a cascade: called and checked, or skipped.
 
     Attributes:
         tier: position in the configuration from 0, the cheapest; people read 1 (:func:`tier_words`).
         candidate: the model or group that the tier names.
-        completion: its answer; None where it was left out or failed.
+        completion: its answer; None where it was skipped or failed.
         attempts: every call that was made for it, those of additional samples among them.
-        checks: verdicts on the answer.
+        checks: results of the checks on the answer.
         accepted: whether the cascade stopped here because the answer is good enough.
-        reason: one sentence for a person: why it was accepted, rejected, left out or failed.
+        reason: one sentence for a person: why it was accepted, rejected, skipped or failed.
         latency_ms: wall time of the tier with its checks.
     """
 
@@ -188,7 +195,10 @@ class TierResult:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """One of several answers to a request with ``n``; the fields are those of :class:`Completion`."""
+    """One of several answers to a request with ``n``.
+
+    The fields are those of :class:`Completion`.
+    """
 
     text: str
     finish_reason: str | None
@@ -199,7 +209,7 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model answered.
+    """Completion of a model.
 
     Attributes:
         text: the answer; empty where the model only calls tools or refuses.
@@ -216,7 +226,7 @@ class Completion:
         cost: of this call alone.
         attempts: every attempt of every tier, this one last unless others were still running or a cheaper tier's
             answer was the better one.
-        decision: what led here, where a router decided.
+        decision: the routing decision, where a router made one.
         trials: the tiers of the cascade, where there was one.
         tier: position from 0 of the tier whose answer this is; None where there was no cascade.
         outcome_id: name of the logged outcome, for feedback; None where nothing was logged.
@@ -244,6 +254,9 @@ class Completion:
 
     @property
     def total_cost(self) -> Cost | None:
-        """Cost of every attempt together, the judge's among them; None where no attempt's cost is known."""
+        """Return the cost of all attempts, the judge's included.
+
+        None where no attempt's cost is known.
+        """
         deciding = () if self.decision is None else self.decision.attempts
         return total_cost((*deciding, *self.attempts)) or self.cost

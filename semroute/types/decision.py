@@ -1,4 +1,4 @@
-"""What a strategy decides."""
+"""Routing decisions, results of strategies, and attempts with their cost."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal, TypeAlias
 
-# One call of a model: what it took and what it cost.
+# One model call: its attempt, usage and cost.
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call as the provider counted them.
+    """Token usage of one call as the provider counted it.
 
     ``cached_tokens`` (read from a cache) and ``cache_write_tokens`` are parts of ``input_tokens``;
     ``reasoning_tokens`` is a part of ``output_tokens``.
@@ -26,7 +26,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a call cost, USD; ``estimated`` where tokens were not counted by the provider."""
+    """Cost of a call, USD.
+
+    ``estimated`` is true where the provider did not count the tokens.
+    """
 
     usd: float
     estimated: bool = False
@@ -34,7 +37,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One call of one deployment, answered or not.
+    """Attempt: one call of one deployment, answered or not.
 
     Attributes:
         deployment: its name.
@@ -47,10 +50,10 @@ class Attempt:
         first_token_ms: wall time to the first token of a stream.
         usage: tokens, where the provider counted them.
         cost: USD, None where no price is known.
-        probability: with which the deployment was drawn among the candidates.
-        score: parts of the choice's score, by signal.
-        hedge: whether it was started beside another attempt.
-        retry: whether it repeats the attempt before at the same deployment.
+        probability: propensity with which the deployment was drawn among the candidates.
+        score: components of the deployment's score, by signal.
+        hedge: whether it is a hedged request, started while another attempt was running.
+        retry: whether it retries the previous attempt at the same deployment.
     """
 
     deployment: str
@@ -70,7 +73,7 @@ class Attempt:
 
 
 def total_cost(attempts: Iterable[Attempt]) -> Cost | None:
-    """Cost of the attempts together; None where no attempt's cost is known."""
+    """Return the cost of the attempts together; None where no cost is known."""
     costs = [attempt.cost for attempt in attempts if attempt.cost is not None]
     if not costs:
         return None
@@ -78,16 +81,16 @@ def total_cost(attempts: Iterable[Attempt]) -> Cost | None:
 
 
 StrategyResultKind: TypeAlias = Literal["decided", "narrowed", "passed"]
-"""Whether a strategy settled the matter, left fewer candidates to the strategies after it, or had nothing to say."""
+"""Kind of a strategy's result: selected models, filtered the candidates, or abstained."""
 
 
 TRIAL = "trial"
-"""Named as the strategy where the other policy of a trial has its say."""
+"""Strategy name of an experiment's policy, in decisions and strategy results."""
 
 
 @dataclass(frozen=True, slots=True)
 class CategoryScore:
-    """How well a query fits one category, and the score at which it counts as fitting."""
+    """Score of a query for one category, and the category's threshold."""
 
     category: str
     score: float
@@ -96,13 +99,13 @@ class CategoryScore:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """How a trial drew between the policy that serves and its own.
+    """A/B assignment of a query: the serving policy or an experiment's.
 
     Attributes:
-        policy: tells this pair of policies from others.
-        share: of the queries that the policy on trial decides.
-        probability: with which the model that the decision names was chosen, by whichever policy; None where that is
-            not known.
+        policy: identifier of this pair of policies.
+        share: share of the queries that the experiment's policy decides.
+        probability: propensity of the decision's model, whichever policy chose it; None where that is not
+            known.
     """
 
     policy: str
@@ -112,17 +115,17 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class StrategyResult:
-    """What one strategy said of a query.
+    """Result of one strategy on a query.
 
     Attributes:
         strategy: its name.
-        kind: what came of it.
+        kind: selected, filtered or abstained.
         reason: one sentence for a person.
-        candidates: what it decided on, or what it left; empty where it passed.
-        category: the category that it found, where it found one.
+        candidates: models that it selected or kept; empty where it abstained.
+        category: the category that it found, if any.
         elapsed_ms: wall time, milliseconds.
         attempts: the calls that it made (a judge's); they are part of what the query costs.
-        draw: of a trial: what was drawn between, and how.
+        draw: the A/B assignment, where there is an experiment.
     """
 
     strategy: str
@@ -135,7 +138,7 @@ class StrategyResult:
     draw: Assignment | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """The opinion as JSON-ready values; of its calls only what they cost."""
+        """Return the result as JSON-ready values, with only the cost of its calls."""
         cost = total_cost(self.attempts)
         return {
             "strategy": self.strategy,
@@ -151,14 +154,14 @@ class StrategyResult:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Which category and models a query goes to, and why.
+    """Routing decision: category and models of a query, and the reason.
 
     Attributes:
         query: the routed text.
-        category: the category, or None when nothing clears its threshold.
+        category: the category, or None when no score reaches its threshold.
         model: the first of ``candidates``.
-        score: score of the best category, whether or not it cleared its threshold; None where no strategy scored
-            categories, since one before had decided.
+        score: score of the best category, whether or not it reached its threshold; None where no strategy scored
+            categories, because an earlier one had decided.
         threshold: threshold of the best category; None like ``score``.
         confidence: calibrated probability that the best category is the right one, given that the query is in scope;
             None like ``score``.
@@ -169,8 +172,8 @@ class Decision:
         reason: one sentence for a person.
         elapsed_ms: wall time of the decision, milliseconds.
         steps_ms: the same split by step, milliseconds.
-        opinions: what each strategy that was asked said, in the order in which they were asked.
-        cascade: models and groups of each tier that an answer would climb, cheapest first; empty where ``candidates``
+        opinions: results of the strategies that were asked, in order.
+        cascade: models and groups of each tier of the cascade, cheapest first; empty where ``candidates``
             are called in their order.
     """
 
@@ -192,16 +195,16 @@ class Decision:
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
-        """The calls that deciding took."""
+        """Return the calls that deciding took."""
         return tuple(attempt for opinion in self.opinions for attempt in opinion.attempts)
 
     @property
     def cost(self) -> Cost | None:
-        """What deciding cost; None where no call was made, or none with a known price."""
+        """Return the cost of deciding; None without a call of known price."""
         return total_cost(self.attempts)
 
     def to_dict(self) -> dict[str, object]:
-        """The decision as JSON-ready values."""
+        """Return the decision as JSON-ready values."""
         return {
             "query": self.query,
             "category": self.category,

@@ -1,4 +1,4 @@
-"""What stands between a choice and a call: breaker, throttle and budget, as one gate with one state behind it."""
+"""Admission control of endpoints: circuit breaker, rate limit, budget."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 
 class BreakerState(StrEnum):
-    """Whether a place may be called, as far as its failures go.
+    """State of an endpoint's circuit breaker.
 
     ``SUSPENDED`` is for an endpoint that refused its credential for a reason that may pass, until a probe succeeds;
     ``DISABLED`` is for a credential that cannot work.
@@ -23,12 +23,12 @@ class BreakerState(StrEnum):
 
 
 class CallResult(StrEnum):
-    """How a call ended, as the breaker sees it.
+    """Result of a call, as the circuit breaker counts it.
 
-    ``NEUTRAL`` says nothing of the place (a bad request, a content filter, a client that leaves before it answers; one
-    that leaves while it does is a ``SUCCESS``). ``SUSPEND`` closes the endpoint, this deployment with this credential,
-    for minutes (a 403, an exhausted quota, a doubtful 401); ``DISABLE`` closes every endpoint of the credential at this
-    host, which is for a key that is clearly invalid.
+    ``NEUTRAL`` is no evidence about the endpoint (a bad request, a content filter, a client that leaves before it
+    answers; one that leaves while it does is a ``SUCCESS``). ``SUSPEND`` closes the endpoint, this deployment with this
+    credential, for minutes (a 403, an exhausted quota, a doubtful 401); ``DISABLE`` closes every endpoint of the
+    credential at this host, which is for a key that is clearly invalid.
     """
 
     SUCCESS = "success"
@@ -40,7 +40,9 @@ class CallResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One deployment with one credential: what the gates count by.
+    """Endpoint: one deployment with one credential.
+
+    It is the unit of admission control.
 
     Attributes:
         deployment: name of the deployment.
@@ -48,7 +50,7 @@ class Endpoint:
         rpm: requests a minute; None is no limit.
         tpm: tokens a minute, input and output together.
         parallel: calls at the same time.
-        budget_usd: what the credential may spend in a calendar month (UTC), all its deployments together.
+        budget_usd: limit of the credential's spending in a calendar month (UTC), all its deployments together.
         origin: scheme, host and port at which the credential is used: one variable may hold a key that is right at one
             host and refused at another. Part of what is disabled, not of what is counted.
     """
@@ -63,22 +65,24 @@ class Endpoint:
 
     @property
     def key(self) -> str:
-        """What identifies it in shared state."""
+        """Key of the endpoint in shared state."""
         return f"{self.deployment}|{self.credential or ''}"
 
 
 class EndpointStatus(NamedTuple):
-    """A place as the gates see it now; a tuple, because one is made for each place and call.
+    """Status of an endpoint now.
+
+    A tuple, because one is created for each endpoint and call.
 
     Attributes:
         breaker: state of the breaker.
         failure_share: share of failures in the breaker's window, 0 to 1.
-        calls: calls in the breaker's window that count.
-        ramp: share of its usual traffic that it should get, 0 to 1; below 1 after it was closed again.
+        calls: calls in the breaker's window.
+        ramp: share of its usual traffic that it should get, 0 to 1; below 1 after the breaker closed again.
         headroom: room left under the tightest of its limits, 0 to 1.
         in_flight: calls that are running.
         spent_usd: what the credential has spent or reserved this month.
-        wait_s: seconds until a call may be let through; 0 now, None when no waiting helps.
+        wait_s: seconds until a call may be permitted; 0 now, None when no waiting helps.
         reason: why it waits, for a person; None when it does not.
         refused: salted digest of the key for which it is suspended or disabled; None where that is not known, see
             :func:`semroute.resilience.suspension.is_same_key`.
@@ -98,9 +102,10 @@ class EndpointStatus(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to make one call: a reservation of tokens and money, and a lease where the call is a probe.
+    """Permit for one call.
 
-    ``is_panic``: it was let through an open breaker, because nothing else could be called.
+    It reserves tokens and money, and holds a lease where the call is a probe. ``is_panic``: an open breaker permitted
+    it, because no other endpoint could be called.
     """
 
     place: Endpoint
@@ -113,7 +118,10 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """No leave. ``wait_s``: seconds until it is worth asking again; None when no waiting helps."""
+    """Rejection of a call.
+
+    ``wait_s``: seconds until a retry is useful; None when no waiting helps.
+    """
 
     place: Endpoint
     reason: str
@@ -121,28 +129,35 @@ class Rejection:
 
 
 class AdmissionControl(Protocol):
-    """Breaker, throttle and budget of every place. Every method is atomic; none raises for a place it does not know."""
+    """Circuit breaker, rate limit and budget of every endpoint.
+
+    Every method is atomic; none raises for an unknown endpoint.
+    """
 
     async def standings(
         self, places: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
     ) -> list[EndpointStatus]:
-        """How each place stands for a call of ``tokens`` tokens (input and most output).
+        """Return the status of each endpoint for a call.
 
-        ``usd`` is the expected cost: one for all places, or one for each.
+        ``tokens`` is input and most output.
+
+        ``usd`` is the expected cost: one for all endpoints, or one for each.
         """
         ...
 
     async def acquire(
         self, place: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
     ) -> Permit | Rejection:
-        """Ask for leave and reserve in one step. Each pass must come back through :meth:`leave`.
+        """Return a permit with its reservation, or a rejection, in one step.
+
+        Every permit must be returned by :meth:`release`.
 
         Args:
-            place: where.
+            place: the endpoint.
             tokens: input and most output; negative counts as 0.
             usd: expected cost.
-            panic: a random number from 0 to 1, where no other place can be called: a breaker that is open lets a
-                share of such calls through, as large as the share of its calls that were answered lately allows.
+            panic: a random number from 0 to 1, where no other endpoint can be called: an open breaker permits a share
+                of such calls, as large as the share of its calls that were answered lately allows.
         """
         ...
 
@@ -157,16 +172,16 @@ class AdmissionControl(Protocol):
         reason: str | None = None,
         refused: str | None = None,
     ) -> None:
-        """Give a pass back; a second time does nothing.
+        """Return a permit; a second time does nothing.
 
         Args:
-            leave: what :meth:`enter` gave.
-            ending: how the call ended.
+            leave: the permit from :meth:`acquire`.
+            ending: result of the call.
             tokens: tokens it really took; None keeps the reservation as spent (they are not known), and so does a
                 count that no call can have taken.
             usd: USD it really cost; None, and a cost that no such call can have, keep the reservation as spent.
-            wait_s: how long the provider asks to be left alone; never shortens an earlier wish, and counts up to a
-                most that depends on the ending.
+            wait_s: the provider's hint how long to wait; never shortens an earlier hint, and counts up to a
+                maximum that depends on the result.
             reason: why the credential is suspended or disabled, where it is; nothing that a provider or a caller wrote.
             refused: salted digest of the key that was refused, see
                 :func:`semroute.resilience.suspension.digest_key`.
@@ -174,15 +189,24 @@ class AdmissionControl(Protocol):
         ...
 
     async def enable(self, credential: str | None) -> None:
-        """Let a disabled credential's places be called again; None: the places that need no key."""
+        """Enable a disabled credential's endpoints again.
+
+        None stands for the endpoints that need no key.
+        """
         ...
 
     async def welcome(self, place: Endpoint, refused: str) -> None:
-        """Lift what closed a place for the key of this digest, and only that, since there is another key now."""
+        """Lift what closed an endpoint for the key of this digest, and only that.
+
+        It is called when there is another key.
+        """
         ...
 
     async def lift(self, places: Sequence[Endpoint]) -> None:
-        """Lift whatever closes these places: hints, breakers, suspensions, and their disabled credentials."""
+        """Lift whatever closes these endpoints.
+
+        That is hints, breakers, suspensions and disabled credentials.
+        """
         ...
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What long work reports as it goes on."""
+"""Progress callbacks of long-running work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Takes the name of a step, what is done of it, and all of it."""
+"""Callback with the name of a step, the items done, and the total."""
 
 StepProgress: TypeAlias = Callable[[int, int], None]
-"""Takes what is done of the one step, and all of it."""
+"""Callback with the items done of one step, and the total."""

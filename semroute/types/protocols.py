@@ -1,4 +1,4 @@
-"""A model call for those who must not know how calls are made."""
+"""Protocols between layers: model clients, encoders, scorers, predictors."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from semroute.types.chat import Completion, Delta, Request
 
 @dataclass(frozen=True, slots=True)
 class CallEstimate:
-    """What calling a candidate now would mean.
+    """Estimate of calling a candidate now: price, latency, availability.
 
     Attributes:
-        usd: what its cheapest open place is expected to charge, with the longest answer; None where no price is known.
-        expected_s: median time that its fastest open place takes; None where it was not measured yet.
-        closed: why no place of it can be called now; None where one can.
+        usd: expected charge of its cheapest open endpoint, with the longest answer; None where no price is known.
+        expected_s: median latency of its fastest open endpoint; None where it was not measured yet.
+        closed: why none of its endpoints can be called now; None where one can.
         wait_s: seconds until one may be called; None where none is closed or no waiting helps.
     """
 
@@ -31,10 +31,11 @@ class CallEstimate:
 
 
 class ModelClient(Protocol):
-    """Calls models within the limits of one request (regions, price ceiling and the like), whoever asks.
+    """Client that calls models within the limits of one request.
 
-    What decides or checks lies below dispatch and is handed one. ``candidates`` are models and groups in the order in
-    which they are to be tried; every method raises a :class:`~semroute.errors.DispatchError` that carries the attempts.
+    Limits are regions, a price ceiling and the like. Strategies and checks lie below dispatch and are handed one.
+    ``candidates`` are models and groups in the order in which they are to be tried; every method raises a
+    :class:`~semroute.errors.DispatchError` that carries the attempts.
     """
 
     async def complete(
@@ -46,7 +47,9 @@ class ModelClient(Protocol):
         reserve_s: float = 0.0,
         total_usd: float | None = None,
     ) -> Completion:
-        """The whole answer, within ``deadline_s`` seconds, of which silence leaves ``reserve_s`` to other calls.
+        """Return the whole answer, within ``deadline_s`` seconds.
+
+        A model that stays silent leaves ``reserve_s`` of them to other calls.
 
         The attempts together may be expected to cost ``total_usd`` at most; None does not bound them.
         """
@@ -61,26 +64,29 @@ class ModelClient(Protocol):
         reserve_s: float = 0.0,
         total_usd: float | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
-        """The answer as it arrives, within the same; the completion comes last."""
+        """Yield the answer as it arrives; the completion comes last.
+
+        The limits are those of :meth:`complete`.
+        """
         ...
 
     async def outlook(self, request: Request, candidates: Sequence[str]) -> CallEstimate:
-        """What a call would mean now; makes none."""
+        """Return the estimate of a call now, without making one."""
         ...
 
 
-# Vectors, and what makes and scores them.
+# Vectors, encoders, classifiers and category scorers.
 
 Matrix: TypeAlias = NDArray[np.float32]
 """Row-major ``(n, d)`` float32; rows are unit length where they are embeddings."""
 Doubles: TypeAlias = NDArray[np.float64]
 Indices: TypeAlias = NDArray[np.int64]
-"""Numbers of rows, or of classes."""
+"""Row numbers, or class numbers."""
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Text to unit-length vectors.
+    """Encoder of texts to unit-length vectors.
 
     ``fingerprint`` changes whenever the same text could get another vector; ``name`` is for people.
     """
@@ -95,20 +101,26 @@ class Encoder(Protocol):
     def dimensions(self) -> int: ...
 
     def encode(self, texts: Sequence[str]) -> Matrix:
-        """Embed texts of any length (truncated by tokens); returns ``(len(texts), dimensions)``, unit rows."""
+        """Embed texts of any length (truncated by tokens).
+
+        The result is ``(len(texts), dimensions)`` with unit rows.
+        """
         ...
 
 
 class Head(Protocol):
-    """A trained classifier over vectors."""
+    """Trained classifier of vectors."""
 
     @property
     def kind(self) -> str:
-        """What the artifact calls it."""
+        """Kind of the classifier in the artifact."""
         ...
 
     def probabilities(self, vectors: Matrix) -> Matrix:
-        """``(n, categories)`` float32 from ``(n, d)`` unit vectors; rows sum to 1."""
+        """Return category probabilities of vectors; rows sum to 1.
+
+        From ``(n, d)`` unit vectors to ``(n, categories)`` float32.
+        """
         ...
 
     def write(self, path: Path) -> None:
@@ -117,58 +129,67 @@ class Head(Protocol):
 
 
 class CategoryScorer(Protocol):
-    """Scores of all categories, and how much the best of them can be trusted."""
+    """Scorer of categories, with calibrated confidence in the best one."""
 
     def scores(self, vectors: Matrix) -> Matrix:
-        """``(n, categories)`` float32 scores of ``(n, d)`` unit vectors."""
+        """Return ``(n, categories)`` float32 scores of ``(n, d)`` unit vectors."""
         ...
 
     def confidence(self, scores: Matrix) -> NDArray[np.float64]:
-        """``(n,)`` probability that the best category of each row is right, given that the query is in scope."""
+        """Return the probability that each row's best category is right.
+
+        The shape is ``(n,)``; the probability is conditional on the query being in scope.
+        """
         ...
 
 
-# What predicts how well models will do, and what counts tokens.
+# Quality predictors and token counters.
 
 TokenCounter: TypeAlias = Callable[[Sequence[str]], Sequence[int]]
-"""Texts to the number of tokens of each."""
+"""Function from texts to the token count of each."""
 
 
 @runtime_checkable
 class QualityPredictor(Protocol):
-    """Predicts the quality of every model's answer before any model is asked."""
+    """Predictor of every model's answer quality before any model is called."""
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models, in the order of the columns that :meth:`predict` gives."""
+        """Models in the order of :meth:`predict`'s columns."""
         ...
 
     @property
     def needs_vectors(self) -> bool:
-        """Whether :meth:`predict` looks at vectors; else they may have no columns."""
+        """True if :meth:`predict` uses vectors; else they may have no columns."""
         ...
 
     def predict(self, texts: Sequence[str], vectors: Matrix) -> Matrix:
-        """``(n, models)`` float32 in 0..1 from ``n`` texts and their ``(n, d)`` unit vectors."""
+        """Predict the quality of every model's answer to every query.
+
+        The result is ``(n, models)`` float32 in 0..1, from ``n`` texts and their ``(n, d)`` unit vectors.
+        """
         ...
 
 
-# A trained judge of answers, as a cascade sees it.
+# Trained judge of answers, for cascades.
 
 
 class AnswerScorer(Protocol):
-    """Tells how probable it is that an answer is acceptable. Safe to share between threads."""
+    """Estimator of the probability that an answer is acceptable. Thread-safe."""
 
     @property
     def threshold(self) -> float:
-        """Probability from which an answer should be accepted, unless the configuration says otherwise."""
+        """Default acceptance threshold on the probability."""
         ...
 
     @property
     def wants_logprobs(self) -> bool:
-        """Whether log probabilities of tokens help it."""
+        """True if it uses log probabilities of tokens."""
         ...
 
     def probability(self, query: str, answer: str, logprobs: Sequence[float] = ()) -> float:
-        """The probability that ``answer`` is acceptable, 0 to 1; ``logprobs`` of its tokens, where there are any."""
+        """Return the probability that ``answer`` is acceptable, 0 to 1.
+
+        ``logprobs`` are those of its tokens, where there are any.
+        """
         ...

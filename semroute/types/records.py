@@ -1,4 +1,4 @@
-"""What is kept of a query: the outcome as it happens, and the record that a log gives back."""
+"""Outcomes of queries as they happen, and as the log returns them."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from semroute.types.chat import Completion
 from semroute.types.decision import Attempt, Decision
 
 CallRole: TypeAlias = Literal["answer", "sample", "judge"]
-"""What a call was for: an answer, one more sample of a tier's answer, or deciding."""
+"""Role of a call: an answer, one more sample of a tier's answer, or the judge's decision."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One query from its arrival to its end.
+    """Outcome of one query, from its arrival to its end.
 
     Attributes:
         id: unique and sortable by time (a version 7 UUID, RFC 9562, in hex).
         at: arrival, UTC.
-        decision: where it went, and why.
+        decision: the routing decision.
         completion: the answer; None where no model was asked, or none answered.
         attempts: every call that was made for the answer, failed ones among them; the judge's are in ``decision``.
         latency_ms: wall time from arrival to the end, deciding included.
         first_token_ms: wall time from arrival to the first piece that the caller saw; None where it was not streamed.
         error_kind: name of the error's class, where it failed.
         error: the error's message.
-        baseline_model: the model that is held to be the strongest.
-        baseline_usd: what it would have cost to send the query there; None where that is not known.
+        baseline_model: the model that is taken for the strongest.
+        baseline_usd: estimated cost of the query at the baseline; None where that is not known.
         metadata: what is known of the caller.
     """
 
@@ -48,16 +48,19 @@ class Outcome:
 
 
 class OutcomeSink(Protocol):
-    """Takes outcomes off the hot path."""
+    """Sink for outcomes, off the hot path."""
 
     def record(self, outcome: Outcome) -> None:
-        """Keep it; returns at once and never raises."""
+        """Record an outcome; return at once and never raise."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedCall:
-    """A call as the log keeps it; the fields are those of :class:`~semroute.types.Attempt`, with the tier."""
+    """Logged call.
+
+    The fields are those of :class:`~semroute.types.Attempt`, with the tier.
+    """
 
     role: CallRole
     tier: int | None
@@ -83,7 +86,7 @@ class LoggedCall:
 
 @dataclass(frozen=True, slots=True)
 class LoggedCheck:
-    """A check's verdict as the log keeps it."""
+    """Logged result of a check."""
 
     tier: int
     check: str
@@ -95,7 +98,10 @@ class LoggedCheck:
 
 @dataclass(frozen=True, slots=True)
 class LoggedTier:
-    """A tier as the log keeps it; ``answer``, and ``logprobs`` of its tokens, where the log keeps answers."""
+    """Logged tier of a cascade.
+
+    ``answer``, and ``logprobs`` of its tokens, are present where the log keeps answers.
+    """
 
     tier: int
     candidate: str
@@ -110,7 +116,7 @@ class LoggedTier:
 
 @dataclass(frozen=True, slots=True)
 class LoggedOutcome:
-    """An outcome as the log gives it back.
+    """Logged outcome.
 
     Attributes:
         id, at, latency_ms, error_kind, error, baseline_model, baseline_usd, metadata: as of :class:`Outcome`.
@@ -125,7 +131,7 @@ class LoggedOutcome:
         escalated: whether more than one tier was called.
         decide_ms: wall time of deciding.
         categories: every category with score and threshold, best first.
-        opinions: what each strategy said, as :meth:`~semroute.types.StrategyResult.to_dict` tells it.
+        opinions: results of the strategies, as of :meth:`~semroute.types.StrategyResult.to_dict`.
         steps_ms: wall time of deciding by step, milliseconds.
         first_token_ms: from arrival to the first piece that the caller saw; None where it was not streamed.
         input_tokens, output_tokens: of the answer that was given.

@@ -39,7 +39,7 @@ class LabelReader:
 
     Args:
         options: what to do with several labels.
-        notes: takes what is left out.
+        notes: receives rows that are left out.
         path: the file that the labels are from.
         names: of labels that are numbers; empty where none are known.
         names_path: the file of the names, for messages.

@@ -19,17 +19,17 @@ from semroute.data.rows import MOST_BYTES, NOT_UTF_8, bounded_lines, decoded_lin
 from semroute.errors import DataError
 
 LISTED_LINES = 5
-"""Lines that are named for each reason to leave rows out."""
+"""Lines that are listed for each reason to leave rows out."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedRecord:
-    """A text with its label.
+    """Text with its label.
 
     Attributes:
-        text: as it stands in the file.
-        label: the category's name as the file has it; None where the file says none, and its own name stands for it.
-        line: 1-based line, of Parquet the row; None where there is none to tell.
+        text: text as in the file.
+        label: label as in the file; None where it has none, and the file's name is the label.
+        line: 1-based line, of Parquet the row; None where unknown.
     """
 
     text: str
@@ -102,12 +102,12 @@ class ImportNotes:
         self.unlabelled: set[Path] = set()
 
     def guess(self, path: Path, message: str) -> None:
-        """Note a guess once for each file."""
+        """Record a guess once for each file."""
         if (path, message) not in self.guesses:
             self.guesses.append((path, message))
 
     def skip(self, path: Path, reason: str, line: int | None = None) -> None:
-        """Note a row that is left out."""
+        """Record a row that is left out."""
         found = self.skipped.setdefault((path, reason), Skipped())
         found.count += 1
         if line is not None and len(found.lines) < LISTED_LINES:
@@ -127,7 +127,7 @@ class ImportNotes:
 # Open files to import, packed or in other encodings, within bounds.
 
 MOST_TEXT_BYTES = 32 << 20
-"""Of a file that is read as a whole, JSON and YAML: as values it takes ten times as much."""
+"""Largest file that is read as a whole, JSON and YAML: as values it takes ten times as much."""
 LEAST_UNPACKED = 256 << 20
 """Bytes that any packed file may unpack to."""
 MOST_RATIO = 100
@@ -144,14 +144,14 @@ _FOREIGN = {
 
 
 class ImportSource:
-    """A file to import.
+    """File to import.
 
     Attributes:
-        path: where it lies.
-        suffix: its ending in lower case, that of a packed file without ``.gz``.
+        path: its path.
+        suffix: its extension in lower case, that of a packed file without ``.gz``.
 
     Raises:
-        DataError: it is not there, is no file, or is of a kind that is not read, with the way on.
+        DataError: it does not exist, is no file, or is of an unknown kind; the message names the remedy.
     """
 
     def __init__(self, path: Path, options: ImportOptions) -> None:

@@ -1,6 +1,6 @@
-"""Recognise the shapes of JSON and YAML files.
+"""Recognise the shapes of JSON and YAML files, and of plain text.
 
-Tables, routes with utterances, lists by category, and Rasa's training data.
+Shapes are tables, routes with utterances, lists by category, Rasa's training data, fastText, Markdown, and lines.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _from_object(
         features = values["features"].value() if "features" in values else None
         named = {f"row.{column}": names for column, names in names_in_features(features).items()}
         return object_table(source, lambda skip: _rows(rows[chosen], skip), class_names=named)
-    # A version or the name of an encoder beside the categories says nothing of them.
+    # A version or the name of an encoder next to the categories is no information on them.
     whole = {key: value for key, value in values.items() if value.items() is not None or value.pairs()}
     named_groups = [value for value in whole.values() if value.pairs() and child(value, *GROUP_TEXTS) is not None]
     if whole and len(lists) + len(named_groups) == len(whole):
@@ -123,7 +123,7 @@ def _rows(items: list[Tree], skip: Skip) -> Rows:
 
 
 def _is_columns(values: Mapping[str, Tree]) -> bool:
-    """Return whether an object holds a table by column.
+    """Return True if an object holds a table by column.
 
     Its values are lists, or (of pandas) objects by row number, of one length.
     """
@@ -169,7 +169,7 @@ def _one_of(tables: Mapping[str, object], source: ImportSource, options: ImportO
 def split_of(names: list[str]) -> tuple[list[str], list[str]]:
     """Split names into those of training and of held-out data.
 
-    Both are empty where the names do not say so.
+    Both are empty where the names do not show it.
     """
     train = [name for name in names if _TRAIN.match(name)]
     held = [name for name in names if _HELD_OUT.match(name)]
@@ -281,7 +281,7 @@ def _rasa_lines(tree: Tree, path: Path, notes: ImportNotes, *, bare: bool) -> It
             notes.skip(path, "a comment or another line without a dash among Rasa's examples", number)
 
 
-# Read plain text: fastText, Markdown, and an example a line.
+# Plain text: fastText, Markdown, and an example a line.
 
 _PREFIX = "__label__"
 _HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*$")
@@ -294,7 +294,7 @@ _WRAPPED = re.compile(r'(["`\u201c\u201e\u00ab])(.+)(["`\u201d\u201c\u00bb])')
 
 
 def is_fasttext(lines: Sequence[str]) -> bool:
-    """Return whether most lines have a label in fastText's format."""
+    """Return True if most lines have a label in fastText's format."""
     written = [line for line in lines if line.strip()]
     return bool(written) and sum(_PREFIX in line for line in written) * 2 > len(written)
 
@@ -324,7 +324,7 @@ def fasttext_records(source: ImportSource, notes: ImportNotes) -> tuple[list[Imp
 
 
 def is_markdown(lines: Sequence[str]) -> bool:
-    """Return whether text is a list throughout, or has items under headings."""
+    """Return True if text is a list throughout, or has items under headings."""
     written = [line for line in lines if line.strip()]
     items = sum(_ITEM.fullmatch(line.rstrip()) is not None for line in written)
     headings = sum(_HEADING.fullmatch(line.strip()) is not None for line in written)

@@ -45,7 +45,7 @@ from semroute.data.rows import parquet_rows
 from semroute.errors import DataError
 
 _DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "README.md")
-"""What a data set's folder says of it."""
+"""Files with the description of a data set, in its folder."""
 _TEXT_SUFFIXES = ("", ".txt", ".text")
 
 
@@ -55,11 +55,11 @@ def file_records(path: Path, options: ImportOptions, notes: ImportNotes, default
     Args:
         path: the file.
         options: how to read it, where there is more than one way.
-        notes: takes guesses and rows that are left out.
-        default: the category of texts that the file gives none; None takes the file's name, and says so.
+        notes: receives guesses and rows that are left out.
+        default: the category of texts without one in the file; None takes the file's name, and notes it.
 
     Raises:
-        DataError: it cannot be read, or not without being told how; the message says which way.
+        DataError: it cannot be read, or not without an option, which the message names.
         MissingExtraError: a Parquet file, and the extra is not installed.
     """
     source = ImportSource(path, options)
@@ -92,7 +92,7 @@ def first_columns(path: Path) -> Sequence[str]:
     try:
         found = _READERS.get(source.suffix, _by_content)(source, options, ImportNotes())
     except ShapeError:
-        return ("query", "category")  # what is wrong with it is for the reader of labelled files to say
+        return ("query", "category")  # problems are reported by the reader of labelled files
     return found.columns if isinstance(found, Table) else ()
 
 
@@ -117,7 +117,7 @@ def _table_records(table: Table, source: ImportSource, options: ImportOptions, n
 def _label_names(
     label: str | None, table: Table, source: ImportSource, options: ImportOptions, notes: ImportNotes
 ) -> tuple[dict[int, str], Path | None]:
-    """Find names of numbered labels: ``--names``, the file, or beside it."""
+    """Find names of numbered labels: ``--names``, the file, or one next to it."""
     if label is None:
         return {}, None
     if options.names is not None:
@@ -141,7 +141,7 @@ def _label_names(
 
 
 def _described(path: Path, label: str) -> dict[int, str]:
-    """Read label names from a description beside the data, if there is one."""
+    """Read label names from a description next to the data, if there is one."""
     try:
         return read_names(path, label) if path.is_file() else {}
     except DataError:
@@ -221,7 +221,7 @@ def parquet_schema(source: ImportSource) -> Any:
 
 
 def _by_content(source: ImportSource, options: ImportOptions, notes: ImportNotes) -> Records | Table:
-    """Read text whose file name does not tell the format."""
+    """Read text whose file name does not show the format."""
     if source.head.startswith(b"PAR1"):
         return _parquet(source, options, notes)
     sample = [text for _, text in islice(source.lines(), 200)]
@@ -246,7 +246,7 @@ def _by_content(source: ImportSource, options: ImportOptions, notes: ImportNotes
 
 
 def _is_table(source: ImportSource, written: list[str], options: ImportOptions, notes: ImportNotes) -> bool:
-    """Return whether text is a table.
+    """Return True if text is a table.
 
     It is where columns were asked for or have known names, or where every line has as many tabs.
     """

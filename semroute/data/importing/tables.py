@@ -15,10 +15,10 @@ from semroute.errors import DataError
 
 Rows: TypeAlias = Iterator[tuple[int | None, Mapping[str, object]]]
 Skip: TypeAlias = Callable[[str, int | None], None]
-"""Takes the reason why a row is left out, and its line."""
+"""Callback with the reason why a row is left out, and its line."""
 
 SAMPLE = 500
-"""Rows that are looked at to tell one column from another."""
+"""Rows that are compared to find the columns."""
 SNIFFED_LINES = 200
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 TEXTS = (
@@ -41,9 +41,9 @@ class Table:
     """Table whose rows can be read more than once.
 
     Attributes:
-        columns: their names, in the order of the file; a name that is repeated has got a number.
-        rows: opens the rows: 1-based line or row, and the values by column; what is left out goes to its argument.
-        class_names: names of numbered labels that the file itself brings along, by column.
+        columns: their names, in the order of the file; duplicate names are numbered.
+        rows: opens the rows: 1-based line or row, and the values by column; rows left out are passed to its argument.
+        class_names: names of numbered labels in the file itself, by column.
         headerless: whether the file named no columns, and they are numbered.
         is_sure: whether the format itself says which columns are which.
     """
@@ -163,7 +163,7 @@ def chosen_columns(table: Table, options: ImportOptions, notes: ImportNotes, sou
     The named ones, else those that are the only ones of a known name.
 
     Raises:
-        DataError: no such column, or it cannot be told which.
+        DataError: no such column, or several are possible.
     """
     text = None if options.text is None else _named(options.text, table, "--text", source)
     label = None if options.label is None else _named(options.label, table, "--label", source)
@@ -274,9 +274,9 @@ def _all_integers(column: str, sample: Sequence[Mapping[str, object]]) -> bool:
 
 
 def _first_is_a_row(table: Table) -> bool:
-    """Return whether the header is a row itself.
+    """Return True if the header is a row itself.
 
-    No column has a known name, and the label of the header stands in later rows.
+    No column has a known name, and the label of the header occurs in later rows.
     """
     if any(_singular(column) in (*TEXTS, *LABELS, *_IGNORED) for column in table.columns) or len(table.columns) != 2:
         return False

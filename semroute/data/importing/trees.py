@@ -1,4 +1,4 @@
-"""Parse JSON and YAML into trees whose values know their lines."""
+"""Parse JSON and YAML into trees whose values have line numbers."""
 
 from __future__ import annotations
 

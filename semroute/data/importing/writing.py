@@ -1,4 +1,4 @@
-"""Write categories to YAML files, all or none."""
+"""Gather labelled texts into categories, and write them to YAML files."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from semroute.storage import sync
 from semroute.text.names import name_key, normalize_name
 
 LONGEST_STEM = 100
-"""Bytes of UTF-8: file systems take 255 with the ending, and less where they encrypt names."""
+"""Longest stem, bytes of UTF-8: file systems take 255 with the extension, and less where they encrypt names."""
 LISTED = 5
-# What Windows does not allow in a name, and what leads into other folders.
+# Characters that Windows does not allow in a name, or that lead into other folders.
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -36,7 +36,7 @@ class Written:
 
     Attributes:
         files: the file of each category, by its name.
-        others: category files that the folder held before and holds still.
+        others: category files that the folder held before and still holds.
     """
 
     files: Mapping[str, Path]
@@ -80,7 +80,7 @@ def plan_files(categories: Sequence[Category], out: Path, *, force: bool = False
 def write_categories(categories: Sequence[Category], out: Path, *, force: bool = False) -> Written:
     """Write a category file for each category.
 
-    Existing ones are replaced only with ``force``, and none before all are on disk.
+    Existing ones are replaced only with ``force``, and only once all are on disk.
 
     Raises:
         DataError: as :func:`plan_files`; or the folder cannot be written.
@@ -151,7 +151,7 @@ def _listed(names: Iterable[str]) -> str:
 # Gather labelled texts into categories and labelled queries.
 
 MANY_LABELS = 0.5
-"""Labels for each row from which on they are most likely no categories."""
+"""Ratio of labels to rows from which on they are most likely no categories."""
 _SUSPICIOUS_ROWS = 20
 
 
@@ -164,9 +164,9 @@ class Gathered:
         rows: texts with a label that were read.
         duplicates: rows whose text its category had already.
         shared: texts that more than one category has.
-        guesses: how the data were read where they could be read in another way.
-        skipped: what was left out: a finding for each reason, with the first line.
-        warnings: what is probably a mistake.
+        guesses: choices where the data could be read in another way.
+        skipped: rows left out: a finding for each reason, with the first line.
+        warnings: likely mistakes.
         is_labelled: whether every text has a label of its own, and none stands under the name of its file.
     """
 
@@ -189,7 +189,7 @@ def gather(path: Path, options: ImportOptions | None = None) -> Gathered:
     """Read labelled data from a file of any format, or a folder of files.
 
     Raises:
-        DataError: it cannot be read, or not without being told how; nothing usable is in it.
+        DataError: it cannot be read, or not without an option; nothing usable is in it.
         MissingExtraError: a Parquet file, and the extra is not installed.
     """
     options, notes = options or ImportOptions(), ImportNotes()
@@ -257,7 +257,7 @@ def read_queries(
         warn: called for every guess, and for rows that are left out.
 
     Raises:
-        DataError: it cannot be read, or not without being told how.
+        DataError: it cannot be read, or not without an option.
         MissingExtraError: a Parquet file, and the extra is not installed.
     """
     if options is None and path.suffix.lower() in (".csv", ".jsonl", ".parquet") and not _has_other_columns(path):
@@ -281,7 +281,7 @@ def read_queries(
 
 
 def _has_other_columns(path: Path) -> bool:
-    """Return whether a readable file lacks a column of labelled files."""
+    """Return True if a readable file has other columns than labelled files."""
     try:
         columns = first_columns(path)
     except (DataError, MissingExtraError):
