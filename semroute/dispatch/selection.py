@@ -89,7 +89,7 @@ class ScoredCandidate(NamedTuple):
 
 
 def score(ready: Sequence[Candidate], selection: Selection) -> list[ScoredCandidate]:
-    """Score every place and give it its probability; in the order of ``ready``.
+    """Score each candidate and compute its probability, in the order given.
 
     The parts are ``cost``, ``latency``, ``availability``, ``capability`` (0 to 1 each) and ``total``, their weighted
     mean.
