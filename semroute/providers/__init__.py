@@ -1,7 +1,7 @@
-"""Calls over HTTP, one module for each wire format.
+"""Provider adapters over HTTP, one module per wire format.
 
-A vendor that speaks a known format is a row of :data:`~semroute.config.deployments.VENDORS`; only another wire format
-earns a module here and an entry in :data:`ADAPTERS`.
+A vendor with a known format is a row of :data:`~semroute.config.deployments.VENDORS`; only a new wire format needs a
+module here and an entry in :data:`ADAPTERS`.
 """
 
 from __future__ import annotations
