@@ -337,7 +337,7 @@ _LEAST_TOP_P = 0.95
 
 
 def thinking(named: Mapping[str, object], request: Request, target: CallTarget) -> dict[str, object]:
-    """Return the body fields that turn thinking on or off; none if the request sets neither.
+    """Return the body fields that turn thinking on or off; none if the model may decide.
 
     Raises:
         CapabilityError: thinking is incompatible with another parameter of the request.
