@@ -263,9 +263,6 @@ class Cascade:
             NoDeploymentError: no tier may be called; the message gives the reason for each.
             DispatchError: no tier answered: the last tier's error, with the attempts of all.
         """
-        pass  # MOVED
-        pass  # MOVED
-
         calls = Calls(self, request, caller, deadline_s, streaming, spent_usd)
         return CascadeRun(self, text, request, calls, streaming=streaming).events()
 
