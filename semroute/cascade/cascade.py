@@ -137,7 +137,9 @@ def _instead(named: Unmeasured, consistency: Check, quality: Check | None) -> Ch
 
 
 def score(checks: Sequence[CheckResult]) -> float:
-    """Return the least check score, 0 to 1; a result without score counts 0 or 1.
+    """Return the least check score, 0 to 1.
+
+    A result without score counts 0 or 1.
 
     Checks look for different faults, so the worst one decides. Skipped checks are ignored.
     """
@@ -146,7 +148,7 @@ def score(checks: Sequence[CheckResult]) -> float:
 
 
 def said(checks: Sequence[CheckResult]) -> str:
-    """Format the check results: the reason of the rejection, or the checks passed."""
+    """Format the check results: reason of rejection, or checks passed."""
     if not checks:
         return "nothing is checked"
     rejected = [check.reason for check in checks if not check.accepted]
@@ -217,7 +219,7 @@ class Cascade:
         return cls(tuple(rungs), cascade.stream_after_tokens, cascade.value_per_quality, cascade.max_usd)
 
     def within(self, allowed: Sequence[str], kept: Kept) -> Cascade:
-        """Return the cascade restricted to the allowed models, without empty tiers.
+        """Return the cascade of the allowed models, without empty tiers.
 
         Args:
             allowed: models and groups.
@@ -227,7 +229,9 @@ class Cascade:
         return replace(self, rungs=tuple(rung for rung in rungs if rung.candidates))
 
     def starting_at(self, model: str, models: ModelsOf) -> Cascade:
-        """Return the cascade from the first tier that calls ``model``; empty if none does.
+        """Return the cascade from the first tier that calls ``model``.
+
+        It is empty if no tier does.
 
         Args:
             model: name of a model or group.
@@ -376,7 +380,10 @@ class Calls:
         self._ladder.refusing.add(rung.name)
 
     def sampler(self, rung: Tier) -> Sampler | None:
-        """Return a sampler of further answers; None if a rejection would have no effect."""
+        """Return a sampler of further answers.
+
+        None if a rejection would have no effect.
+        """
         if self.is_given_out or rung is self._ladder.rungs[-1]:
             return None
 
@@ -418,7 +425,7 @@ class Calls:
     async def _let_out(
         self, rung: Tier, events: AsyncIterator[Delta | Completion], *, at_once: bool
     ) -> AsyncGenerator[Delta | Completion]:
-        """Hold chunks back until they may be streamed early or the answer is complete."""
+        """Hold chunks until they may stream early or the answer is complete."""
         held: list[Delta] = []
         async for event in events:
             if isinstance(event, Completion):
@@ -527,7 +534,7 @@ class CascadeRun:
         return self._not_worth_it(rung, outlook)
 
     def _not_worth_it(self, rung: Tier, outlook: CallEstimate) -> str | None:
-        """Return a reason if a tier's expected quality gain is worth less than its price."""
+        """Return a reason if a tier's quality gain is not worth its price."""
         value = self._ladder.value_per_quality
         if value is None or self._best is None or rung.quality is None or outlook.usd is None:
             return None

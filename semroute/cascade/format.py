@@ -1,4 +1,4 @@
-"""Format checks of an answer: empty, truncated, refusal, schema, language, pattern."""
+"""Format checks: empty, truncated, refusal, schema, language, pattern."""
 
 from __future__ import annotations
 
@@ -180,7 +180,10 @@ def _in_re2(pattern: str) -> str:
 
 
 def _dialect(schema: Any) -> Any:
-    """Return the metered validator class of a schema's dialect, by default the latest."""
+    """Return the metered validator class of a schema's dialect.
+
+    The default is the latest dialect.
+    """
     from jsonschema import Draft202012Validator
     from jsonschema.validators import validator_for
 
@@ -331,7 +334,10 @@ class FormatCheck:
         self._faults = tuple(_faults(wanted))
 
     async def judge(self, answered: CheckInput) -> CheckResult:
-        """Return the first fault, if any; a tool call has no text and is checked for length only."""
+        """Return the first fault, if any.
+
+        A tool call has no text and is checked for length only.
+        """
         unknown: list[str] = []
         for part, fault in self._faults:
             try:

@@ -1,4 +1,7 @@
-"""One attempt: call an endpoint; release its permit and log it on every exit path."""
+"""One attempt: call an endpoint, release its permit, log the result.
+
+Release and log happen on every exit path.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,9 @@ class CallContext:
 
 
 class AttemptList(list[Attempt]):
-    """List of attempts that also forwards each to a listener, since a cancelled call returns none.
+    """List of attempts that forwards each to a listener.
+
+    A cancelled call returns no attempts; the listener has them all the same.
 
     Args:
         listener: list that also receives each attempt; None for no listener.
@@ -130,7 +135,7 @@ async def attempt(
 
 
 def _is_cut_short(error: DispatchError) -> bool:
-    """Return True if the request's own deadline, not the deployment's timeout, ended a call."""
+    """Return True if the request's own deadline ended the call."""
     return isinstance(error, ProviderTimeoutError) and error.is_cut_short
 
 

@@ -118,7 +118,7 @@ class _HedgedCall:
             raise self.failure
 
     async def stop(self) -> None:
-        """Cancel the attempt and wait for its end, so that its accounting is complete."""
+        """Cancel the attempt and wait until its accounting is complete."""
         while not self._has_begun:  # a task that is cancelled before its first step would never release its permit
             await asyncio.sleep(0)
         self._task.cancel()
@@ -133,7 +133,9 @@ HEDGE_WINDOW_S = 600.0
 
 
 class Dispatcher:
-    """Dispatcher of requests to endpoints, with failover. Make it once and use it for every request.
+    """Dispatcher of requests to endpoints, with failover.
+
+    Make it once and use it for every request.
 
     Args:
         config: deployments and rules.
@@ -241,7 +243,10 @@ class Dispatcher:
         *,
         streaming: bool = False,
     ) -> CallEstimate:
-        """Estimate price, latency and availability of a call, without calling or reserving anything."""
+        """Estimate price, latency and availability without making a call.
+
+        Nothing is reserved.
+        """
         request, constraints = valid_request(request), valid_constraints(constraints)
         candidates = valid_candidates(candidates)
         await self._know_models()
@@ -252,7 +257,7 @@ class Dispatcher:
         return await estimate_call(plan, self.gates, self.latencies, streaming=streaming)
 
     async def close(self) -> None:
-        """Report the status a last time and close the connections of the admission control."""
+        """Report the status a last time and close the admission control."""
         await self._reporter.report()
         await self.gates.close()
         if self._owns_workers:
@@ -382,7 +387,10 @@ class Dispatcher:
         return events if delay_s is None else hedge(events, delay_s, another)
 
     def _hedge_after(self, scene: CallContext, turn: ScheduledCall) -> float | None:
-        """Return the hedging delay, seconds; None if hedging is off or no latency was measured yet."""
+        """Return the hedging delay, seconds.
+
+        None if hedging is off or no latency was measured yet.
+        """
         rules = self.config.hedging
         if not rules.enabled:
             return None
@@ -395,7 +403,7 @@ class Dispatcher:
 
 
 class _Deadline:
-    """Deadline of a request, with the part of its time that silent attempts must not use.
+    """Deadline of a request, with time reserved from silent attempts.
 
     Args:
         at: the deadline on the clock of :func:`time.monotonic`.

@@ -109,7 +109,7 @@ def classify_error(error: DispatchError, standing: EndpointStatus | None = None)
 
 
 def reason_of(error: DispatchError) -> str:
-    """Return why an endpoint is closed, for the shared state that other callers see.
+    """Return why an endpoint is closed, for state that other callers see.
 
     It contains the status, a code of our table and our own words only: a provider's message may quote its caller.
     """
@@ -175,7 +175,10 @@ class AttemptAccounting:
         self._characters += len(delta.text)
 
     def cost_of(self, answer: Completion) -> Cost | None:
-        """Return the cost from the token counts; estimated, and marked so, if the provider sent none."""
+        """Return the cost from the token counts.
+
+        Without counts by the provider it is estimated, and marked so.
+        """
         if answer.usage is not None:
             return catalog.cost_of(self._deployment, self._config, answer.usage)
         return self._estimated(_length(answer))
@@ -183,7 +186,9 @@ class AttemptAccounting:
     def observe(
         self, answer: Completion, windows: Sequence[LatencyWindows], stalled_s: float, *, streaming: bool
     ) -> None:
-        """Record the answer's latencies, unless its reader or this process delayed it.
+        """Record the answer's latencies, unless delayed on our side.
+
+        Answers delayed by the reader or by this process are skipped.
 
         Args:
             answer: the complete answer.
@@ -264,7 +269,10 @@ class AttemptAccounting:
         )
 
     def _tokens(self, told: Attempt) -> int:
-        """Return the tokens used, counted or else estimated; the rest of the reservation is released."""
+        """Return the tokens used, counted or else estimated.
+
+        The rest of the reservation is released.
+        """
         said = _tokens_in(self._characters)
         if told.usage is None:
             return self._input_tokens + said
@@ -298,7 +306,7 @@ class AttemptAccounting:
         )
 
     def _cost_so_far(self, usage: Usage | None) -> Cost | None:
-        """Return the cost of a call that did not complete: its input and the output so far."""
+        """Return the cost of an incomplete call: input and output so far."""
         if usage is None:
             return self._estimated(self._characters)
         # Some providers count the output only at the end, which a broken stream did not reach.
@@ -312,7 +320,7 @@ class AttemptAccounting:
 
 
 def _length(answer: Completion) -> int:
-    """Return the characters of an answer and its alternatives, including tool calls."""
+    """Count the characters of all alternatives, including tool calls."""
     said: list[Completion | Alternative] = [answer, *answer.alternatives]
     calls = [call for one in said for call in one.tool_calls]
     return sum(len(one.text) for one in said) + sum(len(call.name) + len(call.arguments) for call in calls)

@@ -1,4 +1,4 @@
-"""Dispatch plan: filter the candidates' deployments by constraints and capabilities."""
+"""Dispatch plan: candidate endpoints by constraints and capabilities."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from semroute.types import Cost, Endpoint, Request
 
 
 class Option(NamedTuple):
-    """An endpoint that may answer; a tuple, because one is made for each endpoint and call.
+    """Endpoint that may answer.
+
+    A tuple, because one is made for each endpoint and call.
 
     Attributes:
         target: deployment and credential.
@@ -38,7 +40,10 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One candidate of the decision and its endpoints; the next stage is used if none of them answers."""
+    """One candidate of the decision and its endpoints.
+
+    The next stage is used if none of them answers.
+    """
 
     candidate: str
     options: tuple[Option, ...]
@@ -46,7 +51,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class DispatchPlan:
-    """Non-empty stages in order, needs of the request, and budget of all its attempts in USD."""
+    """Plan of a dispatch: non-empty stages in order, needs, budget in USD."""
 
     stages: tuple[Stage, ...]
     needs: Needs
@@ -65,7 +70,7 @@ class DispatchPlan:
 
 @dataclass(frozen=True, slots=True)
 class _Seat:
-    """A deployment with the endpoints the configuration gives it, one per credential."""
+    """Deployment with its configured endpoints, one per credential."""
 
     deployment: Deployment
     places: tuple[Endpoint, ...]
@@ -97,7 +102,10 @@ class Planner:
         }
 
     def know_models(self) -> None:
-        """Look up every deployment's model once: the first read of the price list takes a third of a second."""
+        """Look up every deployment's model once.
+
+        The first read of the price list takes a third of a second.
+        """
         for seat in self._seats.values():
             model_card(seat.deployment.model, self._config)
             price_of(seat.deployment, self._config)
@@ -142,7 +150,7 @@ class Planner:
     def _options(
         self, seat: _Seat, needs: Needs, constraints: Constraints, refused: list[tuple[Deployment, str, bool]]
     ) -> Iterator[Option]:
-        """Yield the endpoints of a deployment; if there are none, add the reason to ``refused``."""
+        """Yield the endpoints of a deployment, or add a reason to ``refused``."""
         deployment = seat.deployment
         cost = estimated_cost(deployment, self._config, needs.input_tokens, needs.output_tokens)
         lacking = fits(deployment, self._config, needs)
@@ -169,7 +177,7 @@ def _names_of(deployment: Deployment, config: Config) -> frozenset[str]:
 
 
 def _unpriced(seat: _Seat, cost: Cost | None) -> Iterator[str]:
-    """Yield a reason if the deployment has a budget but no price: a budget needs priced calls."""
+    """Yield a reason if the deployment has a budget but no price."""
     if cost is None and any(place.budget_usd is not None for place in seat.places):
         yield "its price is not known, and its key has a budget: add price"
 

@@ -1,4 +1,4 @@
-"""Scheduling of endpoints: pick the next one to call, or explain why none is available."""
+"""Pick the next endpoint to call, or explain why none is available."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class EndpointScheduler:
         return await self._draw(record, others)
 
     async def closed_error(self) -> AllClosedError | None:
-        """Return the error if every endpoint of the request is closed; None if one is open."""
+        """Return the error if every endpoint is closed; None if one is open."""
         places = [option.place for option in self._plan.options]
         standings = await self._standings(self._plan.options)
         if any(standing.wait_s == 0.0 for standing in standings):
@@ -122,7 +122,7 @@ class EndpointScheduler:
         )
 
     def _is_tight(self, stage: Stage, left_s: float) -> bool:
-        """Return True if the deployments' own timeouts would leave too little time for others."""
+        """Return True if the deployments' timeouts leave others too little time."""
         return any(
             min(one.timeout_s, one.timeouts.first_token_s if self._streaming else one.timeout_s)
             > (1.0 - LEAST_ROOM) * left_s
@@ -140,7 +140,10 @@ class EndpointScheduler:
         return [option for option in fresh if self._affords(option, record)]
 
     def _affords(self, option: Option, record: AttemptLog, running_usd: float = 0.0) -> bool:
-        """Return True if the budget allows another attempt on top of those made and one running."""
+        """Return True if the budget allows another attempt.
+
+        Counts the attempts made, and one running at ``running_usd``.
+        """
         if self._plan.total_usd is None:
             return True
         spent = total_cost(record.attempts)
@@ -148,7 +151,10 @@ class EndpointScheduler:
         return (0.0 if spent is None else spent.usd) + ahead <= self._plan.total_usd
 
     def _is_one_left(self, left: Sequence[Option], option: Option, record: AttemptLog) -> bool:
-        """Return True if another deployment could be called and afforded after a silent call of this one."""
+        """Return True if another deployment could be called after this one.
+
+        The budget must allow it after a silent call of this one.
+        """
         others = [other for other in left if other.deployment != option.deployment]
         if not others or self._plan.total_usd is None:
             return bool(others)
@@ -166,7 +172,10 @@ class EndpointScheduler:
         return self._config.retries.attempts - len(record.attempts) - self._untried(number + 1)
 
     async def _panic(self, record: AttemptLog, deadline_s: float) -> ScheduledCall | None:
-        """Pick an endpoint closed only by its circuit breaker, if all endpoints of the request are closed."""
+        """Pick an endpoint closed only by its circuit breaker (panic mode).
+
+        Applies if every endpoint of the request is closed.
+        """
         options = self._plan.options
         standings = await self._standings(options)
         if any(self._is_to_be_called(*pair) for pair in zip(options, standings, strict=True)):
@@ -198,7 +207,10 @@ class EndpointScheduler:
         return standing.wait_s == 0.0 and not is_probed
 
     async def _may_open(self, options: Sequence[Option]) -> bool:
-        """Return True if an endpoint is open, or closed by a limit that may soon lift."""
+        """Return True unless all endpoints are closed by circuit breakers.
+
+        A limit may soon lift.
+        """
         return not all(_is_broken(standing) for standing in await self._standings(options))
 
     async def _repeat(
@@ -231,7 +243,10 @@ class EndpointScheduler:
         return await self._draw(record, options, later, retry=True, panic=panic)
 
     async def _come_back(self, record: AttemptLog, *, panic: float | None = None) -> ScheduledCall | None:
-        """Call an endpoint again whose silent attempt was cut short for others that have failed since."""
+        """Retry an endpoint whose silent attempt was cut short.
+
+        The others, for which it was cut short, have failed since.
+        """
         options = [
             option
             for option in self._plan.options
@@ -252,7 +267,9 @@ class EndpointScheduler:
         retry: bool = False,
         panic: float | None = None,
     ) -> ScheduledCall | None:
-        """Sample an open option, in panic mode one closed by its circuit breaker, and acquire its permit.
+        """Sample an open option and acquire its permit.
+
+        In panic mode, sample among those closed by their circuit breakers too.
 
         ``later`` are options that could be called afterwards: checked, not sampled. None if that makes no difference.
         """
@@ -287,7 +304,7 @@ class EndpointScheduler:
         return None
 
     async def _standings(self, options: Sequence[Option]) -> list[EndpointStatus]:
-        """Return the status of the endpoints, after reopening those closed for a key since replaced."""
+        """Return the endpoints' status, reopening those with a replaced key."""
         places, prices = [option.place for option in options], _prices(options)
         standings = await self._gates.standings(places, self._plan.tokens, prices)
         replaced = [

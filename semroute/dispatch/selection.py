@@ -20,7 +20,10 @@ USUAL_ANSWER = 200
 
 
 def expected_s(latencies: LatencyWindows, option: Option, needs: Needs, streaming: bool) -> float | None:
-    """Return the median time of an answer at an endpoint, seconds; None if not measured yet."""
+    """Return the median time of an answer at an endpoint, seconds.
+
+    None if not measured yet.
+    """
     estimate = latencies.estimate(option.deployment.name, streaming=streaming, prompt_tokens=needs.input_tokens)
     if estimate is None:
         return None
@@ -54,7 +57,7 @@ async def estimate_call(
 
 
 def named(place: Endpoint) -> str:
-    """Format an endpoint for messages: the deployment and, if it has a key, the key's variable."""
+    """Format an endpoint for messages: deployment, and variable of its key."""
     return place.deployment if place.credential is None else f"{place.deployment} with {place.credential}"
 
 
@@ -70,7 +73,7 @@ DOUBTED_CALLS = 4
 
 
 class Candidate(NamedTuple):
-    """An endpoint that may be called now, with its live status.
+    """Endpoint that may be called now, with its live status.
 
     ``expected_s`` is the expected time of the answer there, seconds; None if not measured yet.
     """
@@ -81,7 +84,7 @@ class Candidate(NamedTuple):
 
 
 class ScoredCandidate(NamedTuple):
-    """A candidate with its score, the parts of the score, and its sampling probability."""
+    """Candidate with the parts of its score and its sampling probability."""
 
     ready: Candidate
     parts: Mapping[str, float] = MappingProxyType({})
@@ -130,7 +133,7 @@ def _parts(ready: Candidate, cost: float, latency: float, selection: Selection) 
 
 
 def _relative(values: Sequence[float | None]) -> list[float]:
-    """Divide the least value by each value: 1 for the best, 0.5 for twice the best.
+    """Divide the least value by each: 1 for the best, 0.5 for its double.
 
     An unknown value is imputed as the median of the known ones. An endpoint that hangs is never measured, so an unknown
     value must not be the best; exploration ensures that a new endpoint is tried and measured.

@@ -1,4 +1,4 @@
-"""Failure detection by silence: unusually long waits count against a deployment.
+"""Failure detection by silence: unusually long waits.
 
 They count whoever ended the wait. A call to a hanging deployment seldom lasts until its own ``timeout_s``: the
 request's deadline, the share of it that leaves time for another endpoint, or a client that disconnects ends it first.
@@ -61,14 +61,19 @@ class Patience(NamedTuple):
 
 @dataclass(slots=True)
 class _Waited:
-    """Total wait for a deployment since its last sign of life; overlapping waits count once."""
+    """Total wait for a deployment since its last sign of life.
+
+    Overlapping waits count once.
+    """
 
     until: float = float("-inf")
     seconds: float = 0.0
 
 
 class SilenceMonitor:
-    """Detector of unusual silence, with the usual latency of each deployment. Thread-safe.
+    """Detector of unusual silence by each deployment's usual latency.
+
+    Thread-safe.
 
     Args:
         clock: monotonic clock, seconds.
@@ -81,7 +86,10 @@ class SilenceMonitor:
         self._waited: dict[str, _Waited] = {}
 
     def usual_s(self, deployment: Deployment, *, streaming: bool, prompt_tokens: int) -> float | None:
-        """Return the deployment's usual latency to first output, seconds; None if not measured."""
+        """Return the usual latency to first output, seconds.
+
+        None if not measured.
+        """
         return self._quantile_s(deployment, USUAL, streaming=streaming, prompt_tokens=prompt_tokens)
 
     def _quantile_s(self, deployment: Deployment, q: float, *, streaming: bool, prompt_tokens: int) -> float | None:
@@ -94,7 +102,7 @@ class SilenceMonitor:
     def allowed_s(
         self, deployment: Deployment, siblings: Sequence[Deployment], *, streaming: bool, prompt_tokens: int
     ) -> float:
-        """Return the longest silence that does not count against a deployment, seconds.
+        """Return the longest silence allowed to a deployment, seconds.
 
         Args:
             deployment: the deployment that was called.
@@ -115,7 +123,10 @@ class SilenceMonitor:
     def patience(
         self, deployment: Deployment, siblings: Sequence[Deployment], *, streaming: bool, prompt_tokens: int
     ) -> Patience:
-        """Return the thresholds of silence for a call. Arguments as for :meth:`allowed_s`."""
+        """Return the thresholds of silence for a call.
+
+        Arguments as for :meth:`allowed_s`.
+        """
         allowed_s = self.allowed_s(deployment, siblings, streaming=streaming, prompt_tokens=prompt_tokens)
         quick_s = self._quantile_s(deployment, QUICK, streaming=streaming, prompt_tokens=prompt_tokens)
         return Patience(allowed_s, quick_s or 0.0)
@@ -123,7 +134,7 @@ class SilenceMonitor:
     def share_s(
         self, deployment: Deployment, share_s: float, at_most_s: float, *, streaming: bool, prompt_tokens: int
     ) -> float:
-        """Return how long an attempt may be silent if failover is possible, seconds.
+        """Return the allowed silence of an attempt before failover, seconds.
 
         Args:
             deployment: the deployment to call.
@@ -141,7 +152,7 @@ class SilenceMonitor:
             self._waited[deployment.name] = _Waited(self._clock())
 
     def ending(self, deployment: Deployment, clock: CallClock, patience: Patience) -> CallResult:
-        """Return the result of an abandoned call: a failure if it was silent too long.
+        """Return the result of an abandoned call: failure if silent too long.
 
         A stream that stops in the middle has the same threshold as one that never begins, which is longer than the time
         between tokens; at most half of ``idle_s``.
@@ -161,7 +172,10 @@ class SilenceMonitor:
         return CallResult.FAILURE if is_silent else CallResult.NEUTRAL
 
     def _wait(self, deployment: Deployment, seconds: float) -> float:
-        """Add a wait that ends now; return the total since the last sign of life, seconds."""
+        """Add a wait that ends now, and return the total wait, seconds.
+
+        The total starts at the last sign of life.
+        """
         now = self._clock()
         with self._lock:
             waited = self._waited.setdefault(deployment.name, _Waited())

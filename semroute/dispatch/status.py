@@ -50,7 +50,10 @@ LATENCY_KEYS = {
 
 
 def places_of(config: Config) -> list[Endpoint]:
-    """Return the endpoints: each deployment with each credential, in the order of the file."""
+    """Return the endpoints: each deployment with each credential.
+
+    They are in the order of the file.
+    """
     return [
         endpoint_of(deployment, credential, config)
         for deployment in config.deployments
@@ -59,7 +62,7 @@ def places_of(config: Config) -> list[Endpoint]:
 
 
 async def describe(gates: AdmissionControl, latencies: LatencyWindows, config: Config) -> dict[str, Any]:
-    """Return every endpoint's status and this process's latencies, ready for JSON."""
+    """Return endpoint status and latencies of this process, for JSON."""
     places = places_of(config)
     standings = await gates.standings(places)
     rows = [
@@ -83,7 +86,7 @@ def save_state(path: Path, gates: MemoryGates, description: Mapping[str, Any]) -
 
 
 def restore_state(path: Path, gates: MemoryGates) -> None:
-    """Restore the month's spending from the file; without a file start from zero.
+    """Restore the month's spending from the file, if there is one.
 
     Raises:
         DataError: the file is not one that :func:`save_state` wrote.
@@ -97,7 +100,7 @@ def restore_state(path: Path, gates: MemoryGates) -> None:
 
 
 async def read_status(config: Config, env: Mapping[str, str], *, file: Path = STATE_FILE) -> dict[str, Any]:
-    """Return the status of the endpoints: ``source``, ``places``, ``latencies``.
+    """Return endpoint status: ``source``, ``places``, ``latencies``.
 
     Raises:
         DataError: the saved state cannot be read.
@@ -160,7 +163,7 @@ async def enable(config: Config, env: Mapping[str, str], name: str, *, file: Pat
 
 
 def wish_file(file: Path) -> Path:
-    """Return the path of the reopening requests for the process that saves its state in ``file``.
+    """Return the path of the reopening requests next to a state file.
 
     ``semroute providers enable`` writes it.
     """
@@ -168,7 +171,9 @@ def wish_file(file: Path) -> Path:
 
 
 def wishes(file: Path) -> dict[str, float]:
-    """Read the reopening requests: endpoint key to time of the request, seconds since 1970.
+    """Read the reopening requests: endpoint key to time of the request.
+
+    Times are seconds since 1970.
 
     Raises:
         DataError: the file is not one that :func:`enable` wrote.
@@ -268,7 +273,10 @@ class Probe:
 async def probe_all(
     config: Config, *, env: Mapping[str, str] = os.environ, client: httpx.AsyncClient | None = None
 ) -> list[Probe]:
-    """Probe every deployment with each of its keys, concurrently; results in the order of the file."""
+    """Probe every deployment with each of its keys, concurrently.
+
+    Results are in the order of the file.
+    """
     client = client or await shared_client()
     calls = [
         _probe(CallTarget(deployment, variable, env.get(variable or "", "").strip() or None), config, client)
@@ -340,7 +348,9 @@ class Publishing(Protocol):
 
 
 class Reporter:
-    """Background reporter of the status, so that no request waits for it; a failed report is only logged.
+    """Background reporter of the status.
+
+    No request waits for a report; a failed one is only logged.
 
     Args:
         gates: admission control to report on; state in memory is written to ``file``, shared state is published.
@@ -377,7 +387,7 @@ class Reporter:
         self._running = asyncio.get_running_loop().create_task(self.report())
 
     async def heed(self) -> None:
-        """Apply the reopening requests written next to the state file of this process."""
+        """Apply the reopening requests next to this process's state file."""
         if self._file is None or not isinstance(self._gates, MemoryGates):
             return
         if time.monotonic() - self._looked < EVERY_S or not wish_file(self._file).exists():

@@ -175,7 +175,7 @@ class _ValueWalk:
         self.values = MAX_VALUES
 
     def plain(self, value: object, depth: int = 0) -> object:
-        """Return ``value`` itself if it is plain JSON values, else a converted copy."""
+        """Return ``value`` if it is plain JSON, else a converted copy."""
         kind = type(value)
         if kind is str:
             text = cast(str, value)
@@ -271,7 +271,7 @@ class _ValueWalk:
 
 
 def _changes(walk: _ValueWalk, owner: object, fields: Mapping[str, Field]) -> dict[str, Any]:
-    """Return the fields of a dataclass that have to be replaced by plain values."""
+    """Return the fields of a dataclass to replace by plain values."""
     changes: dict[str, Any] = {}
     for name, check in fields.items():
         try:
@@ -294,7 +294,7 @@ def _checked(walk: _ValueWalk, key: str | int, value: object, check: Field) -> o
 
 
 def _read(read: Callable[[], _T], what: str) -> _T:
-    """Run code of the caller's own types, reporting its exceptions as faults of the input."""
+    """Run code of the caller's own types; report its exceptions as faults."""
     try:
         return read()
     except Exception as error:
@@ -324,7 +324,7 @@ def _remedy(kind: type) -> str:
 
 
 def _is_sized_sequence(kind: type) -> bool:
-    """Return True for ordered, sized types: sequences, and arrays or columns like them."""
+    """Return True for sized, ordered types, including arrays and columns."""
     if issubclass(kind, bytes | bytearray | memoryview | Mapping | Set):
         return False
     return issubclass(kind, Sequence) or all(hasattr(kind, name) for name in ("__len__", "__iter__", "__getitem__"))

@@ -29,7 +29,7 @@ class Adapter(Protocol):
     def stream(
         self, client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within
     ) -> AsyncGenerator[Delta | Completion]:
-        """Stream the answer: :class:`~semroute.types.Delta` events, then one completion.
+        """Stream the answer: deltas, then one completion.
 
         An answer that only calls tools has no delta. Closing the generator closes the connection.
         """

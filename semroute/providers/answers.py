@@ -1,4 +1,4 @@
-"""Validation of completions for all wire formats: content and token counts."""
+"""Validation of completions in all formats: content and token counts."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def merge_usage(known: Usage | None, later: Usage | None) -> Usage | None:
 
 
 def checked(completion: Completion, target: CallTarget, request: Request, reason: str) -> Completion:
-    """Return the completion if it has content, without implausible token counts.
+    """Return the completion if not empty, without implausible token counts.
 
     Zero output tokens mean that the provider did not count: the cost is then estimated like that of any other answer
     without ``usage``.
@@ -103,7 +103,7 @@ def _empty(completion: Completion, target: CallTarget, request: Request, reason:
 
 
 def combined(readings: Iterable[Callable[[], Completion]]) -> Completion:
-    """Return the first valid alternative as completion, with the other valid ones attached.
+    """Return the first valid alternative, with the others attached.
 
     Args:
         readings: functions that each parse one alternative, or raise why it is invalid.

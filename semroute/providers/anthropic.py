@@ -1,4 +1,4 @@
-"""Adapter of Anthropic's Messages API: requests, answers, streams, extended thinking.
+"""Adapter of Anthropic's Messages API, with extended thinking.
 
 Sources: https://docs.anthropic.com/en/api/messages, https://docs.anthropic.com/en/docs/build-with-claude/streaming.
 Thinking, and blocks and events of unknown kinds, are not part of an answer and are skipped.
@@ -70,7 +70,7 @@ class Block(BaseModel):
 
 
 class AnthropicDelta(BaseModel):
-    """Delta of a block (``text_delta``, ``input_json_delta``, …) or of the message (its end)."""
+    """Delta of a block (such as ``text_delta``) or of the message (its end)."""
 
     type: str | None = None
     text: str | None = None
@@ -129,7 +129,10 @@ class Counts:
                     self._is_doubtful = True
 
     def usage(self) -> Usage | None:
-        """Return the token usage; Anthropic's input count excludes cache reads and writes."""
+        """Return the token usage.
+
+        Anthropic's input count excludes cache reads and writes.
+        """
         counts = self._counts
         if self._is_doubtful or "input_tokens" not in counts or "output_tokens" not in counts:
             return None
@@ -172,7 +175,10 @@ class AnthropicAnswer:
 
     @property
     def is_whole(self) -> bool:
-        """True if the message has ended, or its stop reason and counts, sent just before, have come."""
+        """True once the message has ended.
+
+        Its stop reason and counts, sent just before, suffice.
+        """
         return self.is_done or (self._stop_reason is not None and self.usage is not None)
 
     def logprobs_since(self, start: int) -> tuple[TokenLogprob, ...]:
@@ -337,7 +343,7 @@ _LEAST_TOP_P = 0.95
 
 
 def thinking(named: Mapping[str, object], request: Request, target: CallTarget) -> dict[str, object]:
-    """Return the body fields that turn thinking on or off; none if the model may decide.
+    """Return the body fields for thinking; none if the model may decide.
 
     Raises:
         CapabilityError: thinking is incompatible with another parameter of the request.
@@ -394,7 +400,9 @@ _SCHEMAS_BY_NAME = frozenset({"properties", "$defs", "definitions"})
 
 
 def payload(target: CallTarget, request: Request, *, stream: bool = False) -> dict[str, object]:
-    """Return the body of a request; unset fields are left out, except ``max_tokens``.
+    """Return the body of a request.
+
+    Unset fields are left out, except ``max_tokens``.
 
     Raises:
         CapabilityError: the request needs something that this format cannot express.
@@ -459,7 +467,9 @@ def _remove_markers(body: Mapping[str, object]) -> None:
 
 
 def _messages(conversation: Conversation, request: Request, deployment: str) -> list[dict[str, object]]:
-    """Return the turns as messages; the API refuses those without visible text.
+    """Return the turns as messages, each with visible text.
+
+    The API refuses others.
 
     White space alone is left out like an empty text. An empty user turn that the structure needs becomes
     :data:`NO_TEXT`: the conversation must begin with the user, and without the last turn the model would continue its
@@ -488,7 +498,10 @@ def _messages(conversation: Conversation, request: Request, deployment: str) -> 
 
 
 def closed(schema: Mapping[str, object]) -> dict[str, object]:
-    """Return the schema with ``additionalProperties: false`` wherever unset, as the API requires."""
+    """Return the schema with objects closed unless specified.
+
+    The API requires ``additionalProperties: false``.
+    """
     copy = {key: _closed_below(key, value) for key, value in schema.items()}
     kind = copy.get("type")
     if kind == "object" or (isinstance(kind, list | tuple) and "object" in kind):
@@ -542,7 +555,10 @@ def _text(text: str) -> dict[str, object]:
 
 
 def _id(id: str) -> str:
-    """Return a call's id in Anthropic's alphabet; the call may be another provider's."""
+    """Return a call's id in Anthropic's alphabet.
+
+    The call may be another provider's.
+    """
     return _NOT_IN_AN_ID.sub("_", id)
 
 
@@ -568,7 +584,9 @@ VERSION = "2023-06-01"
 
 
 async def complete(client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within) -> Completion:
-    """Request one whole answer; see :class:`~semroute.providers.adapter.Adapter`.
+    """Request one whole answer.
+
+    See :class:`~semroute.providers.adapter.Adapter`.
 
     Raises:
         CapabilityError: the request needs something that the format cannot express.
@@ -585,9 +603,9 @@ async def complete(client: httpx.AsyncClient, target: CallTarget, request: Reque
 async def stream(
     client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within
 ) -> AsyncGenerator[Delta | Completion]:
-    """Request a streamed answer; see :class:`~semroute.providers.adapter.Adapter`.
+    """Request a streamed answer.
 
-    Errors are those of :func:`complete`, with the tokens counted until then in ``usage``.
+    See :class:`~semroute.providers.adapter.Adapter`. Errors are those of :func:`complete`, with the tokens counted until then in ``usage``.
 
     Raises:
         BrokenStreamError: the stream ended before the answer did.

@@ -1,4 +1,4 @@
-"""HTTP transport: JSON bodies, one POST and its response, the shared client.
+"""HTTP transport: JSON bodies, POST and response, shared client.
 
 Errors of httpx become :class:`~semroute.errors.DispatchError`.
 """
@@ -110,7 +110,7 @@ _reader = _BodyReader()
 
 
 async def off_loop(read: Callable[[], T], size: int) -> T:
-    """Run ``read``, which parses ``size`` bytes of JSON, off the event loop if large."""
+    """Run ``read`` of ``size`` bytes of JSON, off the event loop if large."""
     if size < OFF_LOOP:
         return read()
     return await asyncio.get_running_loop().run_in_executor(_reader.pool(), read)
@@ -131,7 +131,7 @@ def _structure(text: str | bytes) -> tuple[int, int]:
 
 
 def _is_deeper(value: object, most: int) -> bool:
-    """Return True if lists and objects are nested more than ``most`` levels deep."""
+    """Return True if values are nested more than ``most`` levels deep."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(most):
         level = [
@@ -169,7 +169,7 @@ _CHARSETS = ("utf", "iso8859", "latin", "ascii", "cp", "gb", "big5", "shift_jis"
 
 
 def authorization(target: CallTarget) -> dict[str, str]:
-    """Return the header with the key, by the vendor's row; empty without a key.
+    """Return the vendor's header with the key; empty without a key.
 
     Raises:
         AuthenticationError: no header can carry the key.
@@ -366,7 +366,10 @@ async def close() -> None:
 
 
 async def _lifetime() -> AsyncGenerator[httpx.AsyncClient]:
-    """Yield the client from a generator that an ending loop closes (``shutdown_asyncgens``)."""
+    """Yield the client, and close it with the loop.
+
+    An ending loop finishes its generators (``shutdown_asyncgens``).
+    """
     # Concurrency is limited by admission control; httpx would admit 100 calls and queue the others. Few idle
     # connections are kept: for every call httpcore's pool compares each pair of connections while many are idle (500
     # concurrent calls: 12 s of processor time with 1,000 kept, 3 s with 20).

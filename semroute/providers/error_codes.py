@@ -93,7 +93,7 @@ def read(answer: object) -> ErrorReport:
 
 
 def metadata_headers(answer: object) -> dict[str, str]:
-    """Return the upstream's headers that OpenRouter repeats in an error's ``metadata``."""
+    """Return upstream headers that OpenRouter repeats in ``metadata``."""
     found = _mapping(_mapping(_mapping(_outer(answer).get("error")).get("metadata")).get("headers"))
     return {name: str(value) for name, value in found.items() if isinstance(value, str | int)}
 
@@ -115,7 +115,10 @@ def details(answer: object) -> list[_Json]:
 
 
 def quote_reply(text: str, key: str | None) -> str:
-    """Make a provider's message safe to print: one short line, no control characters, no key."""
+    """Make a provider's message safe to print.
+
+    The result is one short line without control characters and without the key.
+    """
     # The key is removed first: after truncation, a part of it would not be found.
     start = (text.replace(key, "[key]") if key else text)[:_MAX_LOOKED_AT]
     printable = "".join(character if character.isprintable() else " " for character in start)
@@ -559,7 +562,9 @@ _ELSEWHERE = ErrorClass(RequestError, Fault.MODEL)
 
 
 def classify(status: int, report: ErrorReport, *, is_json: bool = True, has_hint: bool = False) -> ErrorClass:
-    """Return the class and cause of an error by status, structured codes and, last, phrases.
+    """Return the class and cause of an error by status, code and phrase.
+
+    Phrases are matched last.
 
     Args:
         status: HTTP status, not a success.

@@ -80,9 +80,10 @@ def wait_s(headers: Mapping[str, str], body: object, now: float) -> float | None
 
 
 def retry_after(headers: Mapping[str, str], body: object, now: float) -> float | None:
-    """Return the explicit retry hint, seconds; for failures other than a rate limit.
+    """Return the retry hint of a failure other than a rate limit, seconds.
 
-    For these, unlike in :func:`wait_s`, the reset times of the limits are no evidence of when the failure will end.
+    Only explicit hints count: unlike in :func:`wait_s`, the reset times of the limits are no evidence of when the
+    failure will end.
     """
     lower = {**_lower(metadata_headers(body)), **_lower(headers)}
     clock = _server_clock(lower, now)
@@ -100,7 +101,10 @@ def retry_after(headers: Mapping[str, str], body: object, now: float) -> float |
 
 
 def _limits(headers: Mapping[str, str], now: float) -> tuple[dict[str, float], set[str]]:
-    """Return the reset times of the limits, seconds from now, and the exhausted limits."""
+    """Return limits with their reset times, and the exhausted ones.
+
+    Times are seconds from now.
+    """
     lower = _lower(headers)
     clock = _server_clock(lower, now)
     resets: dict[str, float] = {}
@@ -145,14 +149,17 @@ def _worded(message: str) -> float | None:
 
 
 def _server_clock(lower: Mapping[str, str], now: float) -> float:
-    """Return the server's clock, the reference of its dates, unless it is off by more than any wait."""
+    """Return the server's clock, or ours if it is off by more than any wait.
+
+    The server's dates refer to its own clock.
+    """
     date = _http_date(lower["date"]) if "date" in lower else None
     ahead = _until(date, now)
     return now if ahead is None or abs(ahead) > MAX_WAIT_S else now + ahead
 
 
 def _items(text: str) -> Iterator[str]:
-    """Split the values of a repeated header, except at the comma within a date."""
+    """Split the values of a repeated header, but not within a date."""
     weekday = ""
     for part in text.split(","):
         item = part.strip()
@@ -245,7 +252,7 @@ _FAULTS_THAT_PASS = frozenset({Fault.LIMIT, Fault.ENDPOINT, Fault.TRANSIENT})
 def failure(
     status: int, answer: object, headers: Mapping[str, str], target: CallTarget, *, url: str | None = None
 ) -> DispatchError:
-    """Return the error for an unsuccessful HTTP status, with the retry hint in ``wait_s``.
+    """Return the error for a failed HTTP status, with the retry hint.
 
     Args:
         status: HTTP status.
@@ -270,7 +277,7 @@ def failure(
 def failure_in_200(
     answer: object, headers: Mapping[str, str], target: CallTarget, *, streamed: bool = False
 ) -> DispatchError:
-    """Return the error for an error object in a 200 response or in an event of a stream.
+    """Return the error for an error object in a 200 response or stream.
 
     Without a known status it is a :class:`MalformedResponseError`, in a stream a :class:`BrokenStreamError`; in a
     stream the latter also replaces a plain :class:`UnavailableError`.

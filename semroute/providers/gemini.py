@@ -1,4 +1,4 @@
-"""Adapter of Google Gemini's ``generateContent``: requests, answers, streams.
+"""Adapter of Google Gemini's ``generateContent`` API.
 
 A stream consists of the same objects as a whole answer. Source: https://ai.google.dev/api/generate-content.
 """
@@ -73,7 +73,7 @@ class FunctionCall(_Wire):
 
 
 class GeminiPart(_Wire):
-    """Part of an answer; ``thought`` marks a summary of reasoning, which is ignored."""
+    """Part of an answer; ``thought`` marks ignored summaries of reasoning."""
 
     text: str | None = None
     thought: bool = False
@@ -174,7 +174,7 @@ def usage(value: object) -> Usage | None:
 
 
 def logprobs(value: object) -> tuple[TokenLogprob, ...]:
-    """Return the log probabilities of an answer or chunk; empty if there are none."""
+    """Return the log probabilities of an answer or chunk, if any."""
     try:
         found = _GeminiLogprobs.model_validate(value)
     except ValidationError:
@@ -430,7 +430,10 @@ def _generation_config(request: Request) -> Iterator[tuple[str, object]]:
 
 
 def _contents(turn: Turn, deployment: str, wants_signatures: bool) -> Iterator[dict[str, object]]:
-    """Yield a turn as contents; tool results are a separate one, as the API expects."""
+    """Yield a turn as contents, with tool results in a separate one.
+
+    The API expects them apart.
+    """
     for _, group in groupby(turn.parts, key=lambda part: isinstance(part, Result)):
         parts = [_part(part, deployment) for part in group]
         if wants_signatures:
@@ -454,13 +457,19 @@ def _part(part: Part, deployment: str) -> dict[str, object]:
 
 
 def _file(url: str) -> dict[str, object]:
-    """Return a file part; Vertex requires a media type, left out if unknown from the address."""
+    """Return a file part, with the media type by the address.
+
+    Vertex requires one; if it is unknown, the server's error is passed on.
+    """
     media_type = _MEDIA_TYPES.get(PurePosixPath(urlsplit(url).path).suffix.lower())
     return {"fileUri": url} if media_type is None else {"mimeType": media_type, "fileUri": url}
 
 
 def _response(content: Iterable[Text | InlineImage | LinkedImage], deployment: str) -> Mapping[str, object]:
-    """Return a function response: the result if it is an object, else its text as output."""
+    """Return the result as a function response, which must be an object.
+
+    Other results become the text of its output.
+    """
     texts = [part.text for part in content if isinstance(part, Text)]
     if len(texts) != len(tuple(content)):
         message = f"{deployment}: a tool message holds an image, which Gemini's format cannot carry"
@@ -507,7 +516,9 @@ __all__ = ["complete", "stream"]
 
 
 async def complete(client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within) -> Completion:
-    """Request one whole answer; see :class:`~semroute.providers.adapter.Adapter`.
+    """Request one whole answer.
+
+    See :class:`~semroute.providers.adapter.Adapter`.
 
     Raises:
         CapabilityError: the request needs something that the format cannot express.
@@ -536,9 +547,9 @@ async def complete(client: httpx.AsyncClient, target: CallTarget, request: Reque
 async def stream(
     client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within
 ) -> AsyncGenerator[Delta | Completion]:
-    """Request a streamed answer; see :class:`~semroute.providers.adapter.Adapter`.
+    """Request a streamed answer.
 
-    Errors are those of :func:`complete`, with the tokens counted until then in ``usage``.
+    See :class:`~semroute.providers.adapter.Adapter`. Errors are those of :func:`complete`, with the tokens counted until then in ``usage``.
 
     Raises:
         BrokenStreamError: the stream ended before the answer did.

@@ -1,4 +1,4 @@
-"""Shared HTTP calls of the adapters: JSON POST, event streams, stream reading."""
+"""HTTP calls of the adapters: JSON POST, event streams, stream reading."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def post_json(
     within_s: Within,
     query: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
-    """POST ``body`` to ``path`` of the deployment and return the JSON object in the response.
+    """POST ``body`` to a deployment's ``path`` and return the JSON object.
 
     ``within_s`` and the deployment's ``timeout_s`` bound the whole exchange, so that a server that trickles bytes
     cannot hold it; see :class:`~semroute.providers.streaming.CallClock`.
@@ -91,7 +91,7 @@ async def open_stream(
     query: Mapping[str, str] | None = None,
     progress: Callable[[], int] | None = None,
 ) -> AsyncGenerator[streaming.ServerSentEvent]:
-    """POST like :func:`post_json`, and yield the events of the response until its end.
+    """POST like :func:`post_json`, and yield the events of the response.
 
     The deployment's ``timeouts`` also bound the waits for tokens and for bytes, see
     :class:`~semroute.providers.streaming.CallClock`. Time in which the reader holds an event does not count.
@@ -130,7 +130,7 @@ async def open_stream(
 
 
 class _Tokens:
-    """Counter of the tokens that the reader of the events finds, which updates the clock.
+    """Token counter of a stream, which updates the clock.
 
     A comment, a ping or the frame of an empty text is no sign of an answer.
     """
@@ -142,7 +142,10 @@ class _Tokens:
 
     @contextmanager
     def given_out(self) -> Iterator[None]:
-        """Pause the clock while the reader holds an event, then count its progress, even if it leaves."""
+        """Pause the clock while the reader holds an event, then count progress.
+
+        Progress counts even if the reader leaves.
+        """
         self._events += 1
         try:
             with self._clock.paused():
@@ -154,7 +157,7 @@ class _Tokens:
 
 
 async def drain(events: AsyncGenerator[streaming.ServerSentEvent]) -> None:
-    """Read a completed stream to its end, so that its connection can be reused.
+    """Read a completed stream to its end, to reuse its connection.
 
     If the server does not end it at once, the connection is closed instead.
     """
@@ -165,7 +168,10 @@ async def drain(events: AsyncGenerator[streaming.ServerSentEvent]) -> None:
 
 
 def _is_stream(response: httpx.Response) -> bool:
-    """Return True unless the response is JSON: not every server names the type of a stream."""
+    """Return True unless the response is JSON.
+
+    Not every server names the type of a stream.
+    """
     kind: str = response.headers.get("content-type", "")
     return kind.partition(";")[0].strip().lower() != "application/json"
 
@@ -209,12 +215,18 @@ class Reader(Protocol):
 
     @property
     def is_whole(self) -> bool:
-        """True once the finish reason has arrived: only token counts may be missing then."""
+        """True once the finish reason has arrived.
+
+        Only token counts may be missing then.
+        """
         ...
 
     @property
     def is_done(self) -> bool:
-        """True once the server has signalled the end; False if the format has no such signal."""
+        """True once the server has signalled the end.
+
+        Always False if the format has no such signal.
+        """
         ...
 
     @property
@@ -223,7 +235,7 @@ class Reader(Protocol):
         ...
 
     def logprobs_since(self, start: int) -> tuple[TokenLogprob, ...]:
-        """Return the log probabilities from the ``start``-th token on, if the format has any."""
+        """Return log probabilities from the ``start``-th token on, if any."""
         ...
 
     def feed(self, event: ServerSentEvent) -> str:
@@ -246,7 +258,7 @@ class Reader(Protocol):
 async def read_stream(
     events: AsyncGenerator[ServerSentEvent], reader: Reader, started: float
 ) -> AsyncGenerator[Delta | Completion]:
-    """Yield the deltas that the reader finds in the events, and last the completion.
+    """Yield the deltas found by the reader, and last the completion.
 
     ``started`` is the start of the call on the clock of :func:`time.perf_counter`. White space before the first visible
     character is held back until that arrives: an answer without one is an error, and failover is possible as long as
@@ -280,7 +292,9 @@ async def read_stream(
 
 
 class _Texts:
-    """Texts of a stream up to its end, with a short wait once the answer is complete.
+    """Texts of a stream up to its end.
+
+    The wait for the end is short once the answer is complete.
 
     A finish reason followed by text is ignored (old Gemini models sent one with every chunk): from then on the stream
     is read to its own end.

@@ -21,7 +21,10 @@ from semroute.types import Message, Request
 
 @dataclass(frozen=True, slots=True)
 class InlineImage:
-    """Image inside the request; ``data`` is standard base64, ``media_type`` such as ``image/png``."""
+    """Image inside the request, as standard base64.
+
+    ``media_type`` is, for example, ``image/png``.
+    """
 
     media_type: str
     data: str
@@ -30,7 +33,10 @@ class InlineImage:
 
 @dataclass(frozen=True, slots=True)
 class LinkedImage:
-    """Image that the provider fetches, from an http(s) ``url`` or another it supports (gs://)."""
+    """Image that the provider fetches.
+
+    ``url`` is http(s), or another scheme that the provider supports (gs://).
+    """
 
     url: str
     cache_control: Mapping[str, object] | None = None
@@ -69,7 +75,10 @@ def _decoded(content: bytes) -> bytes:
 
 
 def lacks(target: CallTarget, request: Request) -> tuple[str, ...]:
-    """Return the features of the request that the vendor does not support, sorted by name."""
+    """Return the request's features that the vendor does not support.
+
+    They are sorted by name.
+    """
     deployment = target.deployment
     return tuple(sorted(capabilities_of(request) & (deployment.vendor.lacks | set(deployment.lacks))))
 
@@ -115,14 +124,16 @@ Mode: TypeAlias = Literal["auto", "none", "required"]
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    """Mode of the tool choice; ``name`` is the one tool that must be called, if any."""
+    """Tool choice: a mode, and the ``name`` of a required tool, if any."""
 
     mode: Mode
     name: str | None = None
 
 
 def tool_choice(request: Request, deployment: str) -> ToolChoice | None:
-    """Return the request's tool choice; None if it is unset or has no effect without tools.
+    """Return the request's tool choice.
+
+    None if it is unset, or without effect because there are no tools.
 
     Raises:
         RequestError: it requires a tool that the request does not have.
@@ -164,7 +175,10 @@ _REASONING_PARTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Text part, never empty; ``cache_control`` is Anthropic's marker, as in other parts."""
+    """Text part, never empty.
+
+    ``cache_control`` is Anthropic's marker, as in other parts.
+    """
 
     text: str
     cache_control: Mapping[str, object] | None = None
@@ -172,7 +186,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class CallPart:
-    """Tool call by the model; ``signature`` is Gemini's, if the message has one."""
+    """Tool call by the model; ``signature`` is Gemini's, if present."""
 
     id: str
     name: str
@@ -221,7 +235,7 @@ class Conversation:
 
 
 def read(request: Request, deployment: str) -> Conversation:
-    """Convert the messages to turns; consecutive messages of one side become one.
+    """Convert messages to turns, merging consecutive ones of one side.
 
     Args:
         request: the request.
@@ -373,7 +387,9 @@ class _MessageReader:
 
 
 def ends_with_result(request: Request) -> bool:
-    """Return True if a tool result is last: the model may then have nothing to add.
+    """Return True if a tool result comes last.
+
+    The model may then have nothing to add.
 
     Source: https://docs.anthropic.com/en/api/handling-stop-reasons.
     """
@@ -390,7 +406,7 @@ def json_object(text: str) -> dict[str, object] | None:
 
 
 def signature(call: Mapping[str, object]) -> str | None:
-    """Return the signature of a call, as Google's OpenAI-compatible server stores it.
+    """Return the signature of a call, as Google's OpenAI server stores it.
 
     Source: https://ai.google.dev/gemini-api/docs/thought-signatures.
     """

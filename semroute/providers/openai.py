@@ -272,7 +272,7 @@ class Assembly:
         call.arguments.append(openai_wire.as_text(piece.function.arguments))
 
     def _begins(self, piece: openai_wire.OpenAICall, last: _CallSoFar) -> bool:
-        """Return True if a chunk starts a new call instead of continuing its index's last.
+        """Return True if a chunk starts a new call at its index.
 
         Some servers number every call 0, or none, and send no ids. Then a name starts a call, unless the last call's
         arguments have started and are incomplete (the name is repeated in every chunk), or the name continues.
@@ -290,7 +290,7 @@ class Assembly:
         return not self.functions.isdisjoint((name, before)) or bool(openai_wire.as_text(piece.function.arguments))
 
     def _name(self, before: str, piece: str) -> str:
-        """Append the next chunk to a name, unless the server repeats what it has sent."""
+        """Append a chunk to a name, unless the server repeats what it has sent."""
         if before + piece in self.functions:
             return before + piece
         if piece == before or (piece.startswith(before) and piece in self.functions):
@@ -348,7 +348,7 @@ class StreamedAnswer:
 
     @property
     def has_content(self) -> bool:
-        """True once a first chunk of text, of a refusal or of a tool call has arrived."""
+        """True once a chunk of text, refusal or tool call has arrived."""
         return self._assembly.has_content
 
     @property
@@ -358,7 +358,10 @@ class StreamedAnswer:
 
     @property
     def is_whole(self) -> bool:
-        """True once a finish reason has arrived; the token counts and ``[DONE]`` may never arrive."""
+        """True once a finish reason has arrived.
+
+        The token counts and ``[DONE]`` may never arrive.
+        """
         return self._assembly.finish_reason is not None
 
     @property
@@ -476,7 +479,9 @@ PATH = "/chat/completions"
 
 
 async def complete(client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within) -> Completion:
-    """Request one whole answer; see :class:`~semroute.providers.adapter.Adapter`.
+    """Request one whole answer.
+
+    See :class:`~semroute.providers.adapter.Adapter`.
 
     Raises:
         ContentFilterError: the provider's filter left nothing of the answer.
@@ -498,9 +503,9 @@ async def complete(client: httpx.AsyncClient, target: CallTarget, request: Reque
 async def stream(
     client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within
 ) -> AsyncGenerator[Delta | Completion]:
-    """Request a streamed answer; see :class:`~semroute.providers.adapter.Adapter`.
+    """Request a streamed answer.
 
-    Errors are those of :func:`complete`, with the tokens counted until then in ``usage``.
+    See :class:`~semroute.providers.adapter.Adapter`. Errors are those of :func:`complete`, with the tokens counted until then in ``usage``.
 
     Raises:
         BrokenStreamError: the stream ended before the answer did.
@@ -516,7 +521,10 @@ async def stream(
 async def _open(
     client: httpx.AsyncClient, target: CallTarget, request: Request, answer: StreamedAnswer, *, within_s: Within
 ) -> AsyncGenerator[ServerSentEvent]:
-    """Yield the events of the answer, retrying without droppable parameters that are refused."""
+    """Yield the events of the answer, retrying without refused parameters.
+
+    Only droppable parameters are left out.
+    """
     body, headers, query = payload(target, request, stream=True), authorization(target), _query(target)
     clock = CallClock.of(within_s)  # one for both
     while True:
@@ -541,7 +549,9 @@ async def _open(
 
 
 def _leave_out(body: dict[str, object], request: Request, error: RequestError) -> bool:
-    """Drop the refused parameters from a body if allowed; return False if there are none.
+    """Drop refused parameters from a body; return False if there are none.
+
+    Only those that may be left out are dropped.
 
     Models of one vendor differ: some accept no ``temperature`` but 1, and old servers have no ``stream_options``.
     """

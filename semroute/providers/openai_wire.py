@@ -1,4 +1,4 @@
-"""Wire models of OpenAI's chat completions, their translation, and message writing.
+"""Wire models of OpenAI's chat completions: answers and messages.
 
 Source: https://platform.openai.com/docs/api-reference/chat/object; fields that some servers leave out or fill
 differently are read leniently.
@@ -18,7 +18,7 @@ from semroute.types import FinishReason, TokenLogprob, ToolCall, Usage
 
 
 class OpenAIPart(BaseModel):
-    """Part of list content, as some reasoning models answer; only ``text`` is read."""
+    """Part of list content, sent by some reasoning models; ``text`` is read."""
 
     type: str | None = None
     text: str | None = None
@@ -82,7 +82,10 @@ class ChunkChoice(BaseModel):
 
 
 class Chunk(BaseModel):
-    """Chunk of an answer (``chat.completion.chunk``); the one with the usage has no choices."""
+    """Chunk of an answer (``chat.completion.chunk``).
+
+    The one with the usage has no choices.
+    """
 
     choices: list[ChunkChoice] | None = None
     model: str | None = None
@@ -174,7 +177,10 @@ def as_text(arguments: str | dict[str, Any] | None) -> str:
 
 
 def usage(value: object) -> Usage | None:
-    """Return the token usage; None if it is missing or invalid, so that the answer is kept."""
+    """Return the token usage; None if it is missing or invalid.
+
+    An answer is valid without it.
+    """
     if value is None:  # as in nearly every chunk
         return None
     try:
@@ -197,7 +203,7 @@ def usage(value: object) -> Usage | None:
 
 
 def logprobs(value: object) -> tuple[TokenLogprob, ...]:
-    """Return the log probabilities of an answer or chunk; empty if there are none."""
+    """Return the log probabilities of an answer or chunk, if any."""
     if value is None:
         return ()
     try:

@@ -1,4 +1,4 @@
-"""Streaming: parser of server-sent events, and the clock with a call's timeouts.
+"""Streaming: parser of server-sent events, and timeouts of a call.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation. ``id`` and ``retry``
 are for reconnecting clients, which no provider supports; they are skipped.
@@ -37,7 +37,7 @@ class EventTooLongError(ValueError):
 
 
 class Parser:
-    """Incremental parser of bytes to events, independent of how the bytes are split.
+    """Incremental parser of events, independent of how bytes are split.
 
     An event counts once its empty line has arrived: an incomplete one at the end is dropped, as the standard requires.
 
@@ -126,7 +126,9 @@ class TimeLimit(NamedTuple):
 
 
 class CallClock:
-    """Clock of one call, paused while the reader holds a chunk or the event loop is blocked.
+    """Clock of one call, running only while waiting for the provider.
+
+    It is paused while the reader holds a chunk, and while this process blocks its event loop.
 
     The deployment's limits (``timeout_s`` and ``timeouts``) run on it. Comments and pings reset ``idle_s``, since a
     model may think for long without output; only tokens reset ``first_token_s`` and ``keepalive_s``. The request's own
@@ -174,11 +176,11 @@ class CallClock:
         self.quiet_s = 0.0
 
     def paused(self) -> _Pause:
-        """Return a context manager that pauses the clock while the reader holds a chunk."""
+        """Return a context manager that pauses the clock for the reader."""
         return _Pause(self)
 
     def waiting(self, target: CallTarget, *, streaming: bool = False) -> _Wait:
-        """Return an async context manager that bounds a wait by the earliest limit.
+        """Return an async context manager that bounds a wait by all limits.
 
         Raises:
             ProviderTimeoutError: the limit was reached; ``is_cut_short`` if it was the request's.
@@ -237,7 +239,7 @@ class _Pause:
 
 
 class _Wait:
-    """One wait for the provider, with its remaining time and the limit that ends it."""
+    """One wait for the provider, with its remaining time and limit."""
 
     def __init__(self, clock: CallClock, target: CallTarget, limit: TimeLimit) -> None:
         self._clock = clock
