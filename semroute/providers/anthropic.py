@@ -106,7 +106,7 @@ def finish_reason(reason: str | None) -> FinishReason:
 
 
 class Counts:
-    """Token counts of a call, from one or several places of its answer."""
+    """Token counts of a call, from one or several parts of its answer."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
@@ -605,7 +605,8 @@ async def stream(
 ) -> AsyncGenerator[Delta | Completion]:
     """Request a streamed answer.
 
-    See :class:`~semroute.providers.adapter.Adapter`. Errors are those of :func:`complete`, with the tokens counted until then in ``usage``.
+    See :class:`~semroute.providers.adapter.Adapter`. Errors are those of :func:`complete`, with the tokens counted
+    until then in ``usage``.
 
     Raises:
         BrokenStreamError: the stream ended before the answer did.
@@ -624,7 +625,5 @@ async def stream(
 def _headers(target: CallTarget) -> dict[str, str]:
     return {"anthropic-version": VERSION, **authorization(target)}
 
-
-# Anthropic's Messages.
 
 __all__ = ["complete", "stream"]

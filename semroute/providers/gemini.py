@@ -549,7 +549,8 @@ async def stream(
 ) -> AsyncGenerator[Delta | Completion]:
     """Request a streamed answer.
 
-    See :class:`~semroute.providers.adapter.Adapter`. Errors are those of :func:`complete`, with the tokens counted until then in ``usage``.
+    See :class:`~semroute.providers.adapter.Adapter`. Errors are those of :func:`complete`, with the tokens counted
+    until then in ``usage``.
 
     Raises:
         BrokenStreamError: the stream ended before the answer did.
@@ -574,7 +575,5 @@ def _path(target: CallTarget, method: str) -> str:
     model = target.deployment.upstream.removeprefix("models/")
     return f"/models/{quote(model, safe='')}:{method}"
 
-
-# Google's Gemini, at AI Studio and Vertex.
 
 __all__ = ["complete", "stream"]

@@ -505,7 +505,8 @@ async def stream(
 ) -> AsyncGenerator[Delta | Completion]:
     """Request a streamed answer.
 
-    See :class:`~semroute.providers.adapter.Adapter`. Errors are those of :func:`complete`, with the tokens counted until then in ``usage``.
+    See :class:`~semroute.providers.adapter.Adapter`. Errors are those of :func:`complete`, with the tokens counted
+    until then in ``usage``.
 
     Raises:
         BrokenStreamError: the stream ended before the answer did.
