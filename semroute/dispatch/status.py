@@ -403,7 +403,7 @@ class Reporter:
         await self._gates.lift([place for place in places_of(self._config) if place.key in wanted])
 
     async def report(self) -> None:
-        """Report now."""
+        """Report the status now."""
         if not self._reports:
             return
         try:

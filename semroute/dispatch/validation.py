@@ -447,7 +447,7 @@ def _flag(walk: _ValueWalk, value: Any) -> object:
 
 
 def _word(walk: _ValueWalk, value: Any) -> object:
-    """A name, or None."""
+    """Check a name; None is allowed."""
     if value is None:
         return None
     if not issubclass(type(value), str):
@@ -594,4 +594,4 @@ _LIMITS: Mapping[str, Field] = {
     "deadline_s": _number(MAX_NUMBER, "leave it out for the configuration's"),
     "wants": _name_set,
 }
-"""Check of each field of :class:`~semroute.dispatch.plan.Constraints`."""
+"""Check of each field of :class:`~semroute.dispatch.constraints.Constraints`."""

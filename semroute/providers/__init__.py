@@ -16,4 +16,4 @@ from semroute.providers.target import CallTarget
 __all__ = ["ADAPTERS", "Adapter", "CallTarget"]
 
 ADAPTERS: Mapping[Format, Adapter] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
-"""The adapter for each value of a deployment's ``format``."""
+"""Adapter by value of a deployment's ``format``."""

@@ -80,10 +80,10 @@ def wait_s(headers: Mapping[str, str], body: object, now: float) -> float | None
 
 
 def retry_after(headers: Mapping[str, str], body: object, now: float) -> float | None:
-    """Return the retry hint of a failure other than a rate limit, seconds.
+    """Return the explicit retry hint, seconds; None without one.
 
-    Only explicit hints count: unlike in :func:`wait_s`, the reset times of the limits are no evidence of when the
-    failure will end.
+    On a failure other than a rate limit only this hint counts, not :func:`wait_s`: the reset times of the limits are no
+    evidence of when the failure will end.
     """
     lower = {**_lower(metadata_headers(body)), **_lower(headers)}
     clock = _server_clock(lower, now)
