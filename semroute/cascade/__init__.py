@@ -1,4 +1,4 @@
-"""The cascade: ask the cheapest tier, check its answer, go on to the next where it is not good enough."""
+"""Cascade: ask the cheapest tier, check its answer, escalate if rejected."""
 
 from __future__ import annotations
 

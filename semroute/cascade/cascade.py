@@ -1,4 +1,4 @@
-"""The calls of one query's tiers: what is asked, what is let out of a stream, and what all of it was charged."""
+"""Cascade of tiers: acceptance checks, calls with their cost, escalation."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ from semroute.types import (
     total_cost,
 )
 
-# From the configuration to the checks that an answer has to pass, and from their verdicts to one.
+# Acceptance: the configured checks of an answer, and the aggregation of their results.
 
 ScorerOf: TypeAlias = Callable[[Path], AnswerScorer]
-"""Reads the classifier of a folder."""
+"""Function that reads the quality classifier in a folder."""
 
 USUAL_AGREEMENT = 0.7
-"""Asked of two answers that stand in for log probabilities, where the configuration names no agreement."""
+"""Default agreement threshold of the consistency check that replaces missing log probabilities."""
 
 
 class Acceptance:
-    """Checks in the order in which they are made: those that cost nothing first, and none after a rejection.
+    """Checks of an answer in order: free ones first, none after a rejection.
 
     Attributes:
-        wants_logprobs: whether a check needs log probabilities.
-        least_confidence: confidence that is asked for; None where none is.
+        wants_logprobs: True if a check needs log probabilities.
+        least_confidence: confidence threshold; None if there is none.
     """
 
     def __init__(self, checks: Sequence[Check], least_confidence: float | None = None) -> None:
@@ -59,9 +59,9 @@ class Acceptance:
         self.wants_logprobs = any(check.wants_logprobs for check in checks)
 
     async def judge(self, answered: CheckInput) -> tuple[CheckResult, ...]:
-        """The verdicts up to the first rejection.
+        """Return the check results up to the first rejection.
 
-        A check that fails is skipped, whatever it raises: the answer is paid for, and other checks and tiers are there.
+        A check that fails is skipped, whatever it raises: the answer is paid for, and other checks and tiers remain.
         """
         verdicts: list[CheckResult] = []
         for check in self._checks:
@@ -87,22 +87,22 @@ async def _verdict(check: Check, answered: CheckInput) -> CheckResult:
 
 
 def no_scorer(folder: Path) -> AnswerScorer:
-    """For a cascade whose configuration names no classifier."""
+    """Fail to read a classifier: default for a cascade without one."""
     raise ConfigError(f"nothing here reads the classifier {folder}", key="cascade.accept.quality")
 
 
 def acceptance_of(accept: Accept, scorer_of: ScorerOf = no_scorer) -> Acceptance:
-    """The checks that a section ``accept`` asks for.
+    """Return the checks configured by a section ``accept``.
 
     Args:
         accept: the section.
-        scorer_of: reads the classifier of a folder.
+        scorer_of: function that reads the classifier in a folder.
 
     Raises:
         MissingExtraError: one of them needs an extra that is not installed.
         ArtifactError: a classifier cannot be read.
     """
-    # Known only where a cascade has tiers: most decisions need none of them.
+    # Imported only for a cascade with tiers: most decisions need none of them.
     from semroute.cascade.checks import ConfidenceCheck, ConsistencyCheck, QualityCheck
     from semroute.cascade.format import FormatCheck
 
@@ -137,23 +137,25 @@ def _instead(named: Unmeasured, consistency: Check, quality: Check | None) -> Ch
 
 
 def score(checks: Sequence[CheckResult]) -> float:
-    """How good an answer is by its verdicts, 0 to 1: the least of them, a bare verdict being 0 or 1.
+    """Return the least check score, 0 to 1.
 
-    Verdicts are about different faults, and an answer is as good as its worst side. What was skipped says nothing.
+    A result without score counts 0 or 1.
+
+    Checks look for different faults, so the worst one decides. Skipped checks are ignored.
     """
     made = [check for check in checks if not check.skipped]
     return min((float(check.accepted) if check.score is None else check.score for check in made), default=1.0)
 
 
 def said(checks: Sequence[CheckResult]) -> str:
-    """The verdict in words: why it was rejected, or what it has passed."""
+    """Format the check results: reason of rejection, or checks passed."""
     if not checks:
         return "nothing is checked"
     rejected = [check.reason for check in checks if not check.accepted]
     return "; ".join(rejected) if rejected else "; ".join(check.reason for check in checks)
 
 
-# The tiers of a cascade, made once from the configuration.
+# Tiers of a cascade, made once from the configuration.
 
 ModelsOf: TypeAlias = Callable[[Sequence[str]], Sequence[str]]
 Kept: TypeAlias = Callable[[Sequence[str], Sequence[str]], tuple[str, ...]]
@@ -161,13 +163,13 @@ Kept: TypeAlias = Callable[[Sequence[str], Sequence[str]], tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """A tier.
+    """Tier of a cascade.
 
     Attributes:
         tier: position in the configuration; 0 is the cheapest.
         candidates: models and groups that it calls, in order.
-        acceptance: what its answers must pass.
-        quality: share of queries that it answers well, where it is known.
+        acceptance: checks of its answers.
+        quality: share of queries that it answers well, if known.
     """
 
     tier: int
@@ -177,18 +179,20 @@ class Tier:
 
     @property
     def name(self) -> str:
-        """What it calls, for a person."""
+        """Display name: the models and groups it calls."""
         return ", ".join(self.candidates)
 
 
 @dataclass(frozen=True, slots=True)
 class Cascade:
-    """The rungs from the cheapest up, and the rules of climbing. Safe to share between requests.
+    """Tiers from the cheapest up, with the rules of escalation.
+
+    Safe to share between requests.
 
     Attributes:
         rungs: the tiers.
         stream_after_tokens, value_per_quality, max_usd: see :class:`semroute.config.cascade.Cascade`.
-        refusing: tiers that have refused to give log probabilities, by name; they are not asked again.
+        refusing: names of tiers that refused log probabilities; these are not requested there again.
     """
 
     rungs: tuple[Tier, ...]
@@ -199,7 +203,9 @@ class Cascade:
 
     @classmethod
     def of(cls, cascade: CascadeConfig, scorer_of: ScorerOf = no_scorer) -> Cascade:
-        """The ladder of a section ``cascade``; ``scorer_of`` reads the classifier of a folder.
+        """Return the cascade of a section ``cascade``.
+
+        ``scorer_of`` reads the classifier in a folder.
 
         Raises:
             MissingExtraError: a check needs an extra that is not installed.
@@ -213,21 +219,23 @@ class Cascade:
         return cls(tuple(rungs), cascade.stream_after_tokens, cascade.value_per_quality, cascade.max_usd)
 
     def within(self, allowed: Sequence[str], kept: Kept) -> Cascade:
-        """The same with the models that are allowed; a tier of which nothing is left is left out.
+        """Return the cascade of the allowed models, without empty tiers.
 
         Args:
             allowed: models and groups.
-            kept: what of some names is among others.
+            kept: function that filters names by the allowed ones.
         """
         rungs = (replace(rung, candidates=kept(rung.candidates, allowed)) for rung in self.rungs)
         return replace(self, rungs=tuple(rung for rung in rungs if rung.candidates))
 
     def starting_at(self, model: str, models: ModelsOf) -> Cascade:
-        """The same from the first tier on that calls ``model``; without rungs where none does.
+        """Return the cascade from the first tier that calls ``model``.
+
+        It is empty if no tier does.
 
         Args:
-            model: a name.
-            models: the models that names of models and groups stand for.
+            model: name of a model or group.
+            models: function that resolves names of models and groups to models.
         """
         places = (place for place, rung in enumerate(self.rungs) if model in models(rung.candidates))
         return replace(self, rungs=self.rungs[next(places, len(self.rungs)) :])
@@ -242,33 +250,31 @@ class Cascade:
         streaming: bool = False,
         spent_usd: float = 0.0,
     ) -> AsyncGenerator[Delta | Completion]:
-        """Answer a query: pieces where ``streaming``, and last the completion.
+        """Run the cascade: yield chunks if ``streaming``, and last the completion.
 
-        It carries every attempt of every tier, the tiers' trials, and the position of the one whose answer it is: the
-        accepted one, else the best. Once a piece was given out no other tier is tried.
+        The completion has every attempt of every tier, the tier results, and the position of the tier that gave the
+        answer: the accepted one, else the best. There is no escalation after the first chunk was yielded.
 
         Args:
             text: the routed text.
-            request: what to ask.
-            caller: calls models.
+            request: the request to send.
+            caller: client that calls the models.
             deadline_s: longest time for all tiers together, seconds.
-            streaming: whether pieces are wanted.
-            spent_usd: what the query has cost already; it counts towards ``max_usd``.
+            streaming: True to yield chunks.
+            spent_usd: cost of the query so far, USD; counts towards ``max_usd``.
 
         Raises:
-            NoDeploymentError: no tier may be called; the message says why of each.
-            DispatchError: none answered: the last tier's error, with the attempts of all.
+            NoDeploymentError: no tier may be called; the message gives the reason for each.
+            DispatchError: no tier answered: the last tier's error, with the attempts of all.
         """
-        # These two know the ladder, so they are known here only when it is climbed.
-
         calls = Calls(self, request, caller, deadline_s, streaming, spent_usd)
         return CascadeRun(self, text, request, calls, streaming=streaming).events()
 
 
 RESERVED = 0.5
-"""Share of what a query has left that a silent tier leaves to the tiers above, where one of them can be called."""
+"""Share of a query's remaining time that a silent tier must leave to later tiers, if one can be called."""
 LEAST_S = 0.001
-"""Handed to a call whose time is up: its own error says more than ours would."""
+"""Time limit of a call after the deadline, seconds: the call's own error is more specific than ours."""
 
 
 class _Limits(TypedDict):
@@ -278,11 +284,11 @@ class _Limits(TypedDict):
 
 
 class Calls:
-    """Calls tiers for one query and keeps account.
+    """Calls of the tiers for one query, with their cost.
 
     Attributes:
-        attempts: every attempt of every tier, failed ones and samples among them.
-        is_given_out: whether a piece of an answer has left: no other tier may be called then.
+        attempts: every attempt of every tier, including failed ones and samples.
+        is_given_out: True once a chunk of an answer was yielded: no other tier may be called then.
     """
 
     def __init__(
@@ -306,7 +312,7 @@ class Calls:
 
     @property
     def spent_usd(self) -> float:
-        """Cost of the query so far, deciding included, USD."""
+        """Cost of the query so far, including the routing decision, USD."""
         spent = total_cost(self.attempts)
         return self._before_usd + (0.0 if spent is None else spent.usd)
 
@@ -317,14 +323,14 @@ class Calls:
 
     @property
     def left_s(self) -> float:
-        """Time that is left for the query, seconds; negative once it is over."""
+        """Time left for the query, seconds; negative after the deadline."""
         return self._deadline - time.monotonic()
 
     async def prepare(self, rung: Tier) -> tuple[Request, CallEstimate]:
-        """What to ask of a tier, and what that would mean: log probabilities only where they are to be had.
+        """Return a tier's request and call estimate; logprobs only if available.
 
         Raises:
-            CapabilityError: the request asks for several answers; a cascade checks and gives one.
+            CapabilityError: the request asks for several answers; a cascade checks and returns one.
         """
         if self._request.n not in (None, 1):
             raise CapabilityError(f"n={self._request.n}: a cascade checks and gives one answer; leave n out")
@@ -338,7 +344,7 @@ class Calls:
         return self._request, await self._caller.outlook(self._request, rung.candidates)
 
     async def _can_climb(self, rung: Tier) -> bool:
-        """Whether a tier above can be called now."""
+        """Return True if a later tier can be called now."""
         for later in self._ladder.rungs:
             if later.tier > rung.tier:
                 outlook = await self._caller.outlook(self._request, later.candidates)
@@ -351,12 +357,12 @@ class Calls:
         return {"deadline_s": left_s, "reserve_s": self._reserved * left_s, "total_usd": self._left_usd}
 
     async def answer(self, rung: Tier, request: Request) -> AsyncGenerator[Delta | Completion]:
-        """The tier's answer, last; pieces only of one that is given out before it is whole.
+        """Yield the tier's answer last, after the chunks of one streamed early.
 
-        A provider that refuses log probabilities is asked once more without, and not for them again.
+        If the provider refuses log probabilities, the call is repeated without, and they are not requested again.
 
         Raises:
-            DispatchError: no place of the tier answered.
+            DispatchError: no endpoint of the tier answered.
         """
         is_our_wish = request.logprobs and not self._request.logprobs
         try:
@@ -370,11 +376,14 @@ class Calls:
         async with aclosing(self._call(rung, self._request)) as events:
             async for event in events:
                 yield event
-        # Only now is it known that nothing else was wrong with the request.
+        # Only now is it certain that nothing else was wrong with the request.
         self._ladder.refusing.add(rung.name)
 
     def sampler(self, rung: Tier) -> Sampler | None:
-        """Draws further answers of a tier; None where the verdict on the first changes nothing any more."""
+        """Return a sampler of further answers.
+
+        None if a rejection would have no effect.
+        """
         if self.is_given_out or rung is self._ladder.rungs[-1]:
             return None
 
@@ -382,7 +391,7 @@ class Calls:
             if self.left_s <= 0:
                 return "the deadline has passed"
             try:
-                droppable = self._request.droppable | {"temperature"}  # models that take none vary without
+                droppable = self._request.droppable | {"temperature"}  # models without one vary by themselves
                 asked = replace(self._request, temperature=temperature, droppable=droppable)
                 return await self._complete(rung, asked)
             except DispatchError as error:
@@ -416,7 +425,7 @@ class Calls:
     async def _let_out(
         self, rung: Tier, events: AsyncIterator[Delta | Completion], *, at_once: bool
     ) -> AsyncGenerator[Delta | Completion]:
-        """Hold pieces back until it is clear that they may be given out, or the answer is whole."""
+        """Hold chunks until they may stream early or the answer is complete."""
         held: list[Delta] = []
         async for event in events:
             if isinstance(event, Completion):
@@ -439,18 +448,21 @@ class Calls:
 
 
 def _may_mean_the_wish(error: DispatchError) -> bool:
-    """True if a refusal may be that of the log probabilities, which only the cascade has asked for."""
+    """Return True if the provider may have refused the log probabilities.
+
+    Only the cascade asked for them.
+    """
     if not isinstance(error, RequestError) or isinstance(error, ContentFilterError | ContextLengthError):
         return False
     return error.fault in (Fault.REQUEST, Fault.MODEL) and error.status != 413
 
 
-# One query on its way up a ladder.
+# One run of a cascade.
 
 
 @dataclass(frozen=True, slots=True)
 class _Best:
-    """The best answer so far: of two that are equally good, the later tier's."""
+    """Best answer so far; on a tie, the later tier's."""
 
     completion: Completion
     tier: int
@@ -458,7 +470,7 @@ class _Best:
 
 
 class CascadeRun:
-    """See :meth:`semroute.cascade.Cascade.climb`; made for one query."""
+    """One run of a cascade, see :meth:`semroute.cascade.Cascade.climb`."""
 
     def __init__(self, ladder: Cascade, text: str, request: Request, calls: Calls, *, streaming: bool) -> None:
         self._ladder = ladder
@@ -472,7 +484,7 @@ class CascadeRun:
         self._error: DispatchError | None = None
 
     async def events(self) -> AsyncGenerator[Delta | Completion]:
-        """Tier after tier, until an answer is accepted or given out."""
+        """Call tier after tier until an answer is accepted or streamed."""
         for rung in self._ladder.rungs:
             request, outlook = await self._calls.prepare(rung)
             reason = self._left_out(rung, outlook)
@@ -499,7 +511,10 @@ class CascadeRun:
         return self._trials[-1].accepted or self._calls.is_given_out or fails_everywhere
 
     def _left_out(self, rung: Tier, outlook: CallEstimate) -> str | None:
-        """Why a tier is not called. The last one is, where nothing has answered: its error says more than we can."""
+        """Return the reason to skip a tier, or None to call it.
+
+        The last tier is called if no tier has answered: its error is more specific than ours.
+        """
         most = self._ladder.max_usd
         if most is not None and outlook.closed is None:
             if outlook.usd is None:
@@ -519,7 +534,7 @@ class CascadeRun:
         return self._not_worth_it(rung, outlook)
 
     def _not_worth_it(self, rung: Tier, outlook: CallEstimate) -> str | None:
-        """Whether the quality that a tier is expected to add is worth less than its price."""
+        """Return a reason if a tier's quality gain is not worth its price."""
         value = self._ladder.value_per_quality
         if value is None or self._best is None or rung.quality is None or outlook.usd is None:
             return None
@@ -561,10 +576,10 @@ class CascadeRun:
             self._best = _Best(answer, rung.tier, good)
 
     def _completion(self) -> Completion:
-        """The accepted answer, or the best of those that were rejected.
+        """Return the accepted answer, or the best of the rejected ones.
 
         Raises:
-            DispatchError: there is none.
+            DispatchError: there is no answer.
         """
         if self._best is None:
             raise self._failure()
@@ -587,10 +602,10 @@ class CascadeRun:
 
 
 def _fails_everywhere(error: DispatchError) -> bool:
-    """True if the next tier would fail as well: a request that no provider was asked with, or a filter's refusal.
+    """Return True if the next tier would fail as well.
 
-    What one provider calls a bad request, another model may take; a filter's refusal is not carried from one provider
-    to the next.
+    This holds for an error before any call and for a content filter: another model may accept what one provider calls a
+    bad request, but filtered content is not forwarded to another provider.
     """
     return error.is_final and (error.status is None or isinstance(error, ContentFilterError))
 

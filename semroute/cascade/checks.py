@@ -1,4 +1,4 @@
-"""What a check is shown of an answer, and what it has to say."""
+"""Answer checks: confidence, self-consistency, trained quality classifier."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from semroute.types import AnswerScorer, CheckResult, Completion, Delta, Request
 log = logging.getLogger("semroute")
 
 Sampler: TypeAlias = Callable[[float], Awaitable[Completion | str]]
-"""Draws one more answer of the same tier at a temperature, and accounts for it; the reason where there is none."""
+"""Function that samples another answer of the same tier at a temperature and accounts for it; returns the reason if
+there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckInput:
-    """An answer, and what it answers.
+    """Input of a check: an answer and its query.
 
     Attributes:
         text: the routed text of the query.
-        request: all that was asked.
+        request: the complete request.
         completion: the answer.
-        sample: draws another one; None where none is to be drawn, since no tier could follow a rejection.
+        sample: sampler of another answer; None if no tier could follow a rejection.
     """
 
     text: str
@@ -41,31 +42,39 @@ class CheckInput:
 
 
 class UncheckableError(Exception):
-    """A check cannot be made; the message is shown. Never leaves the cascade: the other checks judge the answer."""
+    """Error of a check that cannot be made; its message is shown.
+
+    Never leaves the cascade: the other checks decide.
+    """
 
 
 class Check(Protocol):
-    """Judges answers. Safe to share between requests.
+    """Check of answers. Safe to share between requests.
 
     Attributes:
-        name: of the check, in verdicts.
-        wants_logprobs: whether the tier should be asked for log probabilities.
+        name: name of the check in its results.
+        wants_logprobs: True if log probabilities should be requested from the tier.
     """
 
     name: str
     wants_logprobs: bool
 
     async def judge(self, answered: CheckInput) -> CheckResult:
-        """The verdict; a check that cannot tell says so in its reason, and raises for nothing that a model does.
+        """Return the check result.
+
+        An undecided check gives the reason in its result; nothing that a model does raises an error.
 
         Raises:
-            UncheckableError: it cannot be made.
+            UncheckableError: the check cannot be made.
         """
         ...
 
 
 def unforeseen(error: BaseException) -> str:
-    """Log a check's error that nobody expected, and describe it; foreign words may repeat an answer or a key."""
+    """Log an unexpected error of a check and return a description.
+
+    The error's own message is left out: it may repeat an answer or a key.
+    """
     if isinstance(error, SemrouteError):
         words = str(error)
     else:
@@ -80,28 +89,28 @@ def unforeseen(error: BaseException) -> str:
 
 
 def confidence(logprobs: Sequence[TokenLogprob]) -> float:
-    """``exp(mean(log p))``: the geometric mean of the tokens' probabilities, 0 to 1; the inverse of perplexity.
+    """Return the geometric mean of the tokens' probabilities, 0 to 1.
 
-    See Jurafsky and Martin, Speech and Language Processing, 3rd ed., 3.3. Servers write a probability of 0 as a large
-    negative number (OpenAI: -9999), which counts as it is.
+    This is ``exp(mean(log p))``, the inverse of perplexity; see Jurafsky and Martin, Speech and Language Processing,
+    3rd ed., 3.3. Servers write a probability of 0 as a large negative number (OpenAI: -9999), which is used as it is.
 
     Raises:
-        ValueError: there are no tokens, or one's probability is not a number.
+        ValueError: there are no tokens, or a log probability is NaN.
     """
     if not logprobs:
         raise ValueError("no tokens")
     mean = math.fsum(token.logprob for token in logprobs) / len(logprobs)
-    if math.isnan(mean):  # min() would take it for a probability of 1
+    if math.isnan(mean):  # min() would turn it into a probability of 1
         raise ValueError("a log probability is not a number")
     return math.exp(min(0.0, mean))
 
 
 class ConfidenceCheck:
-    """Accepts from a confidence on.
+    """Check that accepts answers above a confidence threshold.
 
     Args:
         threshold: least confidence.
-        instead: what judges where there are no log probabilities: another check, or a verdict.
+        instead: fallback without log probabilities: another check, or a fixed result.
     """
 
     name = "confidence"
@@ -112,7 +121,7 @@ class ConfidenceCheck:
         self._instead = instead
 
     async def judge(self, answered: CheckInput) -> CheckResult:
-        """The verdict by log probabilities, or by what stands in for them."""
+        """Check the log probabilities, or use the fallback without them."""
         logprobs = answered.completion.logprobs
         if logprobs:
             try:
@@ -132,14 +141,14 @@ class ConfidenceCheck:
         return await self._instead.judge(answered)
 
 
-# Self-consistency: a model that answers otherwise when asked again was guessing.
+# Self-consistency: a model that answers differently when asked again was guessing.
 #
 # Wang et al., "Self-Consistency Improves Chain of Thought Reasoning in Language Models" (ICLR 2023), and, for cascades,
-# Yue et al., "Large Language Model Cascades with Mixture of Thought Representations" (ICLR 2024), take the agreement of
-# several samples; two are the cheapest number that can disagree.
+# Yue et al., "Large Language Model Cascades with Mixture of Thought Representations" (ICLR 2024), use the agreement of
+# several samples; two is the cheapest number that can disagree.
 
 SHORT = 12
-"""Words up to which an answer is compared as a whole, and not word by word."""
+"""Most words of an answer that is compared as a whole instead of word by word."""
 
 _FINAL = re.compile(
     r"(?:####|\banswer(?: is)?:?|\\boxed\{)\s*(?:[$€£]\s*)?([-+]?\d[\d,]*(?:\.\d+)?|\(?[A-J]\)?(?![\w']))",
@@ -150,10 +159,10 @@ _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 def agreement(first: str, second: str) -> float:
-    """How far two answers say the same, 0 to 1; symmetric, and 1 for equal ones.
+    """Return the agreement of two answers, 0 to 1; symmetric, 1 if equal.
 
-    JSON is equal or not; so are final answers that both mark (``#### 12``, "the answer is B"), and short answers. Of
-    longer ones it is the F1 of their words (as in SQuAD: Rajpurkar et al. 2016, arXiv 1606.05250).
+    JSON, final answers that both texts mark (``#### 12``, "the answer is B"), and short answers are equal or not: 1 or
+    0. Longer answers are compared by the F1 of their words (as in SQuAD: Rajpurkar et al. 2016, arXiv 1606.05250).
     """
     if first.strip() == second.strip():
         return 1.0
@@ -171,11 +180,11 @@ def agreement(first: str, second: str) -> float:
 
 
 class ConsistencyCheck:
-    """Accepts where a second answer, drawn with some chance, agrees.
+    """Check that accepts an answer if a second sample agrees with it.
 
     Args:
         threshold: least agreement.
-        temperature: at which the second answer is drawn.
+        temperature: temperature of the second sample.
     """
 
     name = "consistency"
@@ -186,7 +195,7 @@ class ConsistencyCheck:
         self._temperature = temperature
 
     async def judge(self, answered: CheckInput) -> CheckResult:
-        """The verdict; without a second answer it is a rejection, since nothing speaks for the first."""
+        """Compare with a second sample; reject without one, for want of evidence."""
         if answered.completion.tool_calls and not answered.completion.text:
             return CheckResult(self.name, True, "calls of tools are not compared")
         if answered.sample is None:
@@ -223,24 +232,24 @@ def _final(text: str) -> str | None:
 
 
 def _words(text: str) -> list[str]:
-    """Words; of scripts that are written without spaces, characters."""
+    """Split a text into words; into characters for scripts without spaces."""
     plain = text.casefold()
     return _WORD.findall(_UNSPACED.sub(lambda found: f" {found[0]} ", plain))
 
 
-# When the beginning of an answer is clear enough to be given out before the answer is whole.
+# Early streaming: conditions under which an answer may be streamed before it is complete.
 
 
 def can_stream_early(held: Sequence[Delta], after_tokens: int | None, least: float | None) -> bool:
-    """Whether the first tokens are so confident that the whole answer will hardly be rejected.
+    """Return True if the first tokens are confident enough to stream early.
 
-    There is no way back after this, so the bar is half-way between the threshold and certainty; and it does not begin
-    as a refusal does.
+    Streaming cannot be undone, so the threshold is half-way between the acceptance threshold and certainty, and the
+    answer must not begin like a refusal.
 
     Args:
-        held: pieces so far.
-        after_tokens: tokens that must have come; None: never.
-        least: confidence from which a whole answer is accepted; None: never.
+        held: chunks so far.
+        after_tokens: least number of tokens received; None: never.
+        least: confidence threshold for a complete answer; None: never.
     """
     if after_tokens is None or least is None:
         return False
@@ -250,20 +259,20 @@ def can_stream_early(held: Sequence[Delta], after_tokens: int | None, least: flo
     try:
         if confidence(logprobs) < (1.0 + least) / 2.0:
             return False
-    except (ValueError, OverflowError):  # what is no number is not clear
+    except (ValueError, OverflowError):  # not a number: no evidence of confidence
         return False
     return refusal_in("".join(piece.text for piece in held)) is None
 
 
-# A trained classifier of query and answer as a check: no further call is made.
+# Trained classifier of query and answer: needs no further call.
 
 
 class QualityCheck:
-    """Accepts from a probability on that the answer is acceptable.
+    """Check by the predicted probability that the answer is acceptable.
 
     Args:
         scorer: the classifier.
-        threshold: least probability; None: the classifier's own.
+        threshold: least probability; None: the classifier's own threshold.
     """
 
     name = "quality"
@@ -274,7 +283,7 @@ class QualityCheck:
         self.wants_logprobs = scorer.wants_logprobs
 
     async def judge(self, answered: CheckInput) -> CheckResult:
-        """The verdict; it takes less than a millisecond, so the event loop does not wait for it noticeably."""
+        """Score the answer on the event loop: it takes less than a millisecond."""
         completion = answered.completion
         if completion.tool_calls and not completion.text:
             return CheckResult(self.name, True, "a call of a tool is not classified")

@@ -1,4 +1,4 @@
-"""What can be told of an answer by looking at it: empty, cut off, a refusal, not what was asked for in form."""
+"""Format checks: empty, truncated, refusal, schema, language, pattern."""
 
 from __future__ import annotations
 
@@ -22,42 +22,42 @@ from semroute.types import CheckResult
 
 # Validation of answers against a caller's JSON Schema: offline, off the event loop, within a budget of work.
 #
-# A schema arrives with a request, so nothing of it is trusted. Nothing is retrieved: a ``$ref`` that leaves the
-# document
-# resolves to a published meta-schema or to nothing. Patterns are RE2's, which takes linear time. Every keyword that is
-# applied spends from a budget of processor time, because a schema of a few lines can ask for 2^50 applications.
-# The dialects are jsonschema's (https://json-schema.org/specification); ``format`` annotates, as is the default there.
+# A schema arrives with a request, so it is untrusted. Nothing is retrieved: a ``$ref`` that leaves the document
+# resolves to a published meta-schema or to nothing. Patterns are matched by RE2 in linear time. Every keyword
+# application spends from a budget of processor time, because a schema of a few lines can ask for 2^50 applications.
+# The dialects are jsonschema's (https://json-schema.org/specification); ``format`` is an annotation, the default there.
 
 MOST_CPU_S = 0.3
 """Processor time of one validation, seconds. An ordinary schema takes a millisecond."""
 MOST_WAIT_S = 2.0
-"""Longest time until a validation is done, its wait for others included, seconds."""
+"""Longest time of a validation, including its wait for others, seconds."""
 MOST_VALUES = 20_000
-"""Values in a schema: objects, arrays, strings and the like."""
+"""Most values in a schema: objects, arrays, strings and the like."""
 MOST_CHARACTERS = 1_000_000
-"""Length of an answer."""
+"""Most characters in an answer."""
 DEEPEST = 200
-"""Levels of a schema."""
+"""Most nesting levels of a schema."""
 MOST_UNEVALUATED = 100
-"""Members of an object or array under ``unevaluatedProperties`` or ``unevaluatedItems``: their time is quadratic."""
+"""Most members of an object or array under ``unevaluatedProperties`` or ``unevaluatedItems``, which take quadratic
+time."""
 THREADS = 2
 
 Keyword: TypeAlias = Callable[[Any, Any, Any, Any], "Iterable[Any] | None"]
-"""A keyword's function in jsonschema: validator, the keyword's value, instance, schema."""
+"""Keyword function of jsonschema: validator, value of the keyword, instance, schema."""
 
 _workers = WorkerPool("semroute-schema", THREADS)
 _UNICODE_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 
 
 async def schema_fault(text: str, schema: Mapping[str, object]) -> str | None:
-    """Return how an answer breaks a schema, or None if it follows it.
+    """Return how an answer violates a schema, or None if it is valid.
 
     Args:
         text: the answer.
         schema: JSON Schema of any dialect from draft 3 to 2020-12.
 
     Raises:
-        UncheckableError: the schema is invalid, refers to what is not in it, or takes too much work.
+        UncheckableError: the schema is invalid, has an unresolvable reference, or takes too much work.
     """
     try:
         return await asyncio.wait_for(_workers.run(find_fault, text, schema), MOST_WAIT_S)
@@ -66,7 +66,7 @@ async def schema_fault(text: str, schema: Mapping[str, object]) -> str | None:
 
 
 def find_fault(text: str, schema: Mapping[str, object]) -> str | None:
-    """Do the work of :func:`schema_fault` in the calling thread.
+    """Run :func:`schema_fault` synchronously in the calling thread.
 
     Raises:
         UncheckableError: as there.
@@ -79,7 +79,7 @@ def find_fault(text: str, schema: Mapping[str, object]) -> str | None:
         return f"it is not JSON ({error.msg})"
     except RecursionError:
         return "it is not JSON (nested too deeply)"
-    except ValueError:  # Python reads no integer of so many digits
+    except ValueError:  # Python does not parse an integer of so many digits
         raise UncheckableError("the answer holds a number of too many digits") from None
     from referencing.exceptions import Unresolvable
 
@@ -93,8 +93,8 @@ def find_fault(text: str, schema: Mapping[str, object]) -> str | None:
         raise UncheckableError("a $ref leads to nothing within the schema, and nothing is retrieved") from None
     except RecursionError:
         raise UncheckableError("it is nested too deeply") from None
-    # jsonschema raises errors of many kinds for what is no schema. Their words may repeat the answer, so they are not
-    # passed on.
+    # jsonschema raises many kinds of errors for an invalid schema. Their messages may repeat the answer, so they are
+    # not passed on.
     except Exception as error:
         raise UncheckableError(f"the schema cannot be applied ({type(error).__name__})") from None
     finally:
@@ -102,7 +102,7 @@ def find_fault(text: str, schema: Mapping[str, object]) -> str | None:
 
 
 def _no_number(name: str) -> float:
-    """Refuse what Python reads beyond JSON: NaN and the infinities."""
+    """Reject NaN and the infinities, which Python parses beyond JSON."""
     raise json.JSONDecodeError(f"{name} is no number of JSON", name, 0)
 
 
@@ -114,28 +114,31 @@ def _breach(value: Any, schema: Any) -> str | None:
     for _ in kind(kind.META_SCHEMA, registry=offline).iter_errors(schema):
         raise UncheckableError("the schema itself is invalid")
     for error in kind(schema, registry=offline).iter_errors(value):
-        # Of the message only the rule: the rest repeats the answer.
+        # Only the rule of the message: the rest repeats the answer.
         return f"it does not follow the schema ({error.json_path} breaks {error.validator})"
     return None
 
 
 class _Budget:
-    """Work that one validation may still do, and the patterns that it has compiled."""
+    """Remaining budget of one validation, with its compiled patterns."""
 
     def __init__(self) -> None:
-        # Of this thread, not of the clock: a busy machine must not change a verdict.
+        # Processor time of this thread, not wall time: a busy machine must not change a result.
         self._until = time.thread_time() + MOST_CPU_S
         self._values = MOST_VALUES
         self._patterns: dict[str, LinearPattern] = {}
         self.has_pattern_properties = False
 
     def spend(self) -> None:
-        """Stop the validation once its time is used up."""
+        """Stop the validation once its budget is used up."""
         if time.thread_time() > self._until:
             raise UncheckableError(f"it takes more than {MOST_CPU_S:g} s of work")
 
     def copied(self, value: Any, depth: int = 0) -> Any:
-        """Copy a schema into plain dicts and lists, so that its size is known and nobody changes it meanwhile."""
+        """Copy a schema into plain dicts and lists.
+
+        The copy bounds its size and protects it from concurrent changes.
+        """
         self._values -= 1
         if self._values < 0 or depth > DEEPEST:
             raise UncheckableError(f"the schema has more than {MOST_VALUES:,} values or {DEEPEST} levels")
@@ -147,7 +150,7 @@ class _Budget:
         return value
 
     def finds(self, pattern: str, text: str) -> bool:
-        """Search a text for a schema's pattern."""
+        """Return True if a text matches a schema's pattern."""
         self.spend()
         compiled = self._patterns.get(pattern)
         if compiled is None:
@@ -169,12 +172,18 @@ _budget: ContextVar[_Budget] = ContextVar("schema budget")
 
 
 def _in_re2(pattern: str) -> str:
-    r"""Write a pattern's ``\uXXXX`` (ECMA-262, which JSON Schema refers to) as RE2 does, ``\x{XXXX}``."""
+    r"""Translate ``\uXXXX`` of a pattern to ``\x{XXXX}`` of RE2.
+
+    JSON Schema refers to ECMA-262 for patterns.
+    """
     return _UNICODE_ESCAPE.sub(lambda found: f"\\x{{{found[1]}}}" if found[1] else found[0], pattern)
 
 
 def _dialect(schema: Any) -> Any:
-    """Return the metered validator class of the dialect that a schema names; without a name, of the latest."""
+    """Return the metered validator class of a schema's dialect.
+
+    The default is the latest dialect.
+    """
     from jsonschema import Draft202012Validator
     from jsonschema.validators import validator_for
 
@@ -189,7 +198,7 @@ def _dialect(schema: Any) -> Any:
 
 @cache
 def _metered(kind: Any) -> Any:
-    """Make a validator class that spends from the budget at every step and leaves patterns to RE2."""
+    """Return a validator class that spends budget at every step and uses RE2."""
     from attrs import fields
     from jsonschema.validators import extend
 
@@ -203,13 +212,13 @@ def _metered(kind: Any) -> Any:
     for name in ("unevaluatedProperties", "unevaluatedItems"):
         if name in keywords:
             keywords[name] = _unevaluated(keywords[name])
-    # The look-up of evaluated members recurses outside of keywords, and asks for this type at each step.
+    # The look-up of evaluated members recurses outside of keywords, and checks this type at each step.
     types = kind.TYPE_CHECKER.redefine("boolean", _is_boolean)
     made = extend(kind, {name: _spending(keyword) for name, keyword in keywords.items()}, type_checker=types)
     names = [(field.name, field.alias) for field in fields(made) if field.init]
 
     def evolve(self: Any, **changes: Any) -> Any:
-        # jsonschema's own takes the unmetered class of whatever dialect a subschema names.
+        # jsonschema's own evolve takes the unmetered class of the dialect that a subschema names.
         _budget.get().spend()
         for name, alias in names:
             if alias not in changes:
@@ -271,7 +280,10 @@ def _unique_items(validator: Any, wanted: Any, instance: Any, schema: Any) -> It
 
 
 def _identity(value: Any) -> Any:
-    """Return a hashable key that is the same for equal JSON values: 1 and 1.0 are equal, 1 and true are not."""
+    """Return a hashable key of a JSON value, the same for equal values.
+
+    1 and 1.0 are equal, 1 and true are not.
+    """
     _budget.get().spend()
     if isinstance(value, dict):
         return "object", frozenset((name, _identity(item)) for name, item in value.items())
@@ -286,7 +298,7 @@ def _unevaluated(keyword: Keyword) -> Keyword:
             if len(instance) > MOST_UNEVALUATED:
                 raise UncheckableError(f"more than {MOST_UNEVALUATED} members are compared with an unevaluated keyword")
             if isinstance(instance, dict) and _budget.get().has_pattern_properties:
-                # jsonschema would search for these patterns with a matcher that backtracks.
+                # jsonschema would match these patterns with a backtracking matcher.
                 raise UncheckableError("unevaluatedProperties and patternProperties are not checked together")
         return keyword(validator, value, instance, schema)
 
@@ -302,17 +314,17 @@ def _broken() -> Any:
 _FENCE = "```"
 
 Fault: TypeAlias = Callable[[CheckInput], Awaitable[str | None]]
-"""Finds one kind of fault in an answer."""
+"""Function that returns one kind of fault of an answer, or None."""
 
 
 class FormatCheck:
-    """Rejects what is wrong in form.
+    """Check that rejects answers with a fault of format.
 
     Args:
-        wanted: what is looked at.
+        wanted: configuration of the format checks.
 
     Raises:
-        MissingExtraError: language or pattern are wanted, and their extra is not installed.
+        MissingExtraError: language or pattern are configured, and their extra is not installed.
     """
 
     name = "format"
@@ -322,7 +334,10 @@ class FormatCheck:
         self._faults = tuple(_faults(wanted))
 
     async def judge(self, answered: CheckInput) -> CheckResult:
-        """The first fault, if there is one. A call of a tool is an answer without text, and has only a length."""
+        """Return the first fault, if any.
+
+        A tool call has no text and is checked for length only.
+        """
         unknown: list[str] = []
         for part, fault in self._faults:
             try:
@@ -338,7 +353,7 @@ class FormatCheck:
 
 
 def _faults(wanted: Format) -> Iterator[tuple[str, Fault]]:
-    """Yield the parts of the form that are looked at, with their names."""
+    """Yield the configured format checks with their names."""
     if wanted.refusal:
         yield "refusal", _at_once(_refusal)
     if wanted.empty:
@@ -399,7 +414,7 @@ def _language(wanted: str) -> Callable[[CheckInput], str | None]:
         expected = detect_language(answered.text) if wanted == SAME else wanted
         written = detect_language(_prose(answered.completion.text))
         if expected is None or written is None or written == expected:
-            return None  # where it is not sure, there is nothing to hold against the answer
+            return None  # an uncertain language is no evidence against the answer
         return f"it is in {written}, and not in {expected}"
 
     return fault
@@ -417,5 +432,5 @@ def _pattern(pattern: str) -> Callable[[CheckInput], str | None]:
 
 
 def _prose(text: str) -> str:
-    """What is left without code blocks: code is in no language that people speak."""
+    """Return a text without code blocks, which are in no natural language."""
     return "\n".join(text.split(_FENCE)[::2])

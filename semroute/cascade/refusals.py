@@ -1,8 +1,8 @@
-"""Refusals and non-answers, known by how they begin.
+"""Detection of refusals and non-answers by their opening.
 
-A model that will not or cannot answer says so at once, in the first person, and then has little more to say. So only
-the opening counts, what stands in quotation marks or code does not (a character in a story may refuse), and a long
-answer is an answer, however it begins: "I cannot give medical advice, but …" goes on with what was asked for.
+A model that will not or cannot answer states this at once, in the first person, and adds little. So only the opening is
+matched, quotations and code are ignored (a character in a story may refuse), and a long answer always counts as an
+answer: "I cannot give medical advice, but …" goes on with what was asked for.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import re
 import unicodedata
 from functools import cache
 
-# How refusals and non-answers begin, in ten languages; small letters, straight apostrophes.
+# Patterns of refusals and non-answers in eleven languages; lower case, straight apostrophes.
 #
-# Written from how assistants speak, then mended where they failed on the rows "dev" of ``tests/data/refusals.jsonl``.
-# The
-# rows "test" are for measuring alone. A pattern is anchored at the start of a sentence or clause by its user.
+# Written from the usual phrases of assistants, then corrected on the rows "dev" of ``tests/data/refusals.jsonl``. The
+# rows "test" are for measurement only. The code that uses a pattern anchors it at the start of a sentence or clause.
 
 _EN_DO = (
     r"(?:help(?! but\b)|assist|provide|comply|fulfil|do (?:that|this|so)\b|answer|discuss|engage|continue|participate|support|"
@@ -120,7 +119,7 @@ REFUSALS: tuple[str, ...] = (
     r"(?:その|この|ご)[^。]{0,25}(?:お応えできません|お答えできません|お手伝いできません|提供できません|対応できません|いたしかねます)",
     r"(?:ai|言語モデル|人工知能)として[^。]{0,30}(?:できません|ありません)",
 )
-"""What declines to answer."""
+"""Patterns of refusals."""
 
 NON_ANSWERS: tuple[str, ...] = (
     r"(?:sorry,? |hmm,? |honestly,? |well,? )?i (?:really |honestly |just )?(?:do not|don't) (?:really )?know(?: the answer| that| enough|\.|$|,)",
@@ -158,17 +157,17 @@ NON_ANSWERS: tuple[str, ...] = (
     r"(?:分かりません|わかりません|存じません|わからないです)",
     r"[^。]{0,20}(?:教えてください|教えていただけますか|詳しくお聞かせ)",
 )
-"""What neither declines nor answers: "I do not know", a question back, a placeholder. Only of short texts."""
+"""Patterns of non-answers: "I do not know", a question back, a placeholder. Applied to short texts only."""
 
 
 OPENING = 320
-"""Characters in which a refusal has to begin."""
+"""Characters within which a refusal must begin."""
 
 MOST_WORDS = 90
-"""A longer answer is taken for an answer; of scripts without spaces three characters count as a word."""
+"""Most words of a refusal; in scripts without spaces three characters count as a word."""
 
 MOST_WORDS_OF_NOTHING = 45
-"""The same for what is no refusal and still no answer, such as a question back."""
+"""Most words of a non-answer, such as a question back."""
 
 _QUOTED = re.compile('["“„«][^"”“»]{0,2000}["”“»]|「[^」]{0,2000}」|```.*?(?:```|\\Z)|`[^`]{0,500}`', re.DOTALL)
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
@@ -177,11 +176,12 @@ _DECORATION = re.compile(r"^[^\w\[<]+")
 
 
 def refusal_in(text: str) -> str | None:
-    """``a refusal``, ``a non-answer``, or None for an answer; takes time linear in the text, microseconds for a short one.
+    """Return ``a refusal``, ``a non-answer``, or None for an answer.
 
-    How often it is right is measured in ``tests/cascade/test_refusals.py``.
+    Takes time linear in the text, microseconds for a short one. ``tests/cascade/test_refusals.py`` measures the
+    accuracy.
     """
-    # Nothing further back can matter: a text of that length is an answer.
+    # The rest cannot matter: a text of that length is an answer.
     if len(text) > 20 * MOST_WORDS:
         return None
     plain = _plain(text)
@@ -197,7 +197,10 @@ def refusal_in(text: str) -> str | None:
 
 
 def _plain(text: str) -> str:
-    """Without quotations, code and decoration; small letters, one kind of apostrophe and space."""
+    """Return a text without quotations, code and markup, in lower case.
+
+    Apostrophes and spaces are unified.
+    """
     said = _QUOTED.sub(" ", unicodedata.normalize("NFKC", text)).replace("’", "'").replace("‘", "'")
     return _DECORATION.sub("", _SPACE.sub(" ", said).lower())
 
@@ -209,5 +212,5 @@ def _words(plain: str) -> int:
 
 @cache
 def _any(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    # Each begins at the start of a sentence. Alternatives of plain words: nothing here can run for longer than linear.
+    # Each pattern starts at the start of a sentence. Alternatives of plain words match in linear time.
     return re.compile(rf"(?:^|[.!?:;。！？,，、] ?|[-–—*] )(?:{'|'.join(patterns)})")

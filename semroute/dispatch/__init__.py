@@ -1,4 +1,4 @@
-"""From a decision's candidate models to a completion."""
+"""Dispatch: turn a decision's candidate models into a completion."""
 
 from __future__ import annotations
 

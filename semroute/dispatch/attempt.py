@@ -1,4 +1,7 @@
-"""One attempt: one call of one place, given back and recorded on every way out."""
+"""One attempt: call an endpoint, release its permit, log the result.
+
+Release and log happen on every exit path.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from semroute.types import AdmissionControl, Attempt, CallResult, Completion, De
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What all attempts of one request share."""
+    """Context shared by all attempts of one request."""
 
     request: Request
     config: Config
@@ -35,10 +38,12 @@ class CallContext:
 
 
 class AttemptList(list[Attempt]):
-    """Attempts that are also told to a listener as they end: a call that is cancelled returns none.
+    """List of attempts that forwards each to a listener.
+
+    A cancelled call returns no attempts; the listener has them all the same.
 
     Args:
-        listener: takes each attempt, too; None: nobody does.
+        listener: list that also receives each attempt; None for no listener.
     """
 
     def __init__(self, listener: list[Attempt] | None = None) -> None:
@@ -46,7 +51,7 @@ class AttemptList(list[Attempt]):
         self._listener = listener
 
     def append(self, attempt: Attempt) -> None:
-        """Add an attempt here and at the listener."""
+        """Append an attempt to this list and to the listener."""
         super().append(attempt)
         if self._listener is not None:
             self._listener.append(attempt)
@@ -54,13 +59,13 @@ class AttemptList(list[Attempt]):
 
 @dataclass(slots=True)
 class AttemptLog:
-    """What the attempts of one request have come to.
+    """Log of the attempts of one request.
 
     Attributes:
-        attempts: in the order in which they ended.
-        verdicts: on the last failure at each deployment, by its name.
-        final: a failure that no other place can mend.
-        cut: deployments whose silence was cut short so that another could be tried.
+        attempts: attempts in the order in which they ended.
+        verdicts: error policy of the last failure at each deployment, by deployment name.
+        final: a failure without failover, because no other endpoint can succeed.
+        cut: deployments whose silent call was cut short so that another could be tried.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
@@ -80,20 +85,20 @@ async def attempt(
     hedge: bool = False,
     retry: bool,
 ) -> AsyncGenerator[Delta | Completion]:
-    """Call the place and pass on what it says.
+    """Call the endpoint and yield its answer.
 
     Args:
-        scene: what all attempts of the request share.
-        scored: the place.
-        leave: what the gates gave.
-        record: of the request.
-        clock: of the call; it begins with it.
-        patience: from which silence on it counts against the place.
-        hedge: whether the attempt runs beside another.
-        retry: whether it repeats one at the same deployment.
+        scene: context shared by all attempts of the request.
+        scored: the candidate to call.
+        leave: permit of the call.
+        record: log of the request.
+        clock: clock of the call, started with it.
+        patience: silence from which on the call counts against the endpoint.
+        hedge: True if the attempt is a hedged request.
+        retry: True if it repeats an attempt at the same deployment.
 
     Raises:
-        DispatchError: as the adapter raised it; its verdict is in ``record``.
+        DispatchError: as the adapter raised it; its error policy is in ``record``.
     """
     deployment, silence = scored.ready.option.deployment, scene.silence
     ledger = AttemptAccounting(scored, leave, scene.config, scene.input_tokens, hedge=hedge, retry=retry)
@@ -121,16 +126,16 @@ async def attempt(
         await ledger.failed(error, verdict, record.attempts, scene.gates)
         raise
     finally:
-        # Cancelled, closed by the reader, or a fault of our own: only how long it was silent is the place's doing.
+        # Cancelled, closed by the reader, or an error of our own: only the silence is evidence about the endpoint.
         if not ledger.is_closed:
             ending = silence.ending(deployment, clock, patience)
             if ending is CallResult.NEUTRAL and clock.is_answering:
-                ending = CallResult.SUCCESS  # else readers that leave early would make a row of failures days apart
+                ending = CallResult.SUCCESS  # else, with readers leaving early, failures days apart would be in a row
             await ledger.abandoned(ending, record.attempts, scene.gates, is_sent=not clock.is_connecting)
 
 
 def _is_cut_short(error: DispatchError) -> bool:
-    """Return whether the request's own time, and not the deployment's, ended a call."""
+    """Return True if the request's own deadline ended the call."""
     return isinstance(error, ProviderTimeoutError) and error.is_cut_short
 
 
@@ -147,7 +152,7 @@ def _verdict(
     if _is_cut_short(error):
         ending = scene.silence.ending(deployment, clock, patience)
         if is_probe and ending is CallResult.NEUTRAL and clock.is_answering:
-            ending = CallResult.SUCCESS  # it was answering, which is what the probe was to find out
+            ending = CallResult.SUCCESS  # it was answering, which is all that the probe tests
     elif error.status is not None:
         scene.silence.heard(deployment)
     return timed(classify_error(error, scored.ready.standing), error, clock, ending, deployment.timeouts.idle_s)

@@ -1,4 +1,4 @@
-"""What one request asks of the places that may answer it."""
+"""Constraints of one request on the endpoints that may answer it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from semroute.types import Cost
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
-    """Limits of one request, all of them respected before any call is made.
+    """Limits of one request, all applied before any call is made.
 
     Attributes:
         model: only this logical model or group.
         deployment: only this deployment.
-        allow: only these; each is a name of a deployment, a model, a group or a provider. Empty allows all.
+        allow: only these names of deployments, models, groups or providers. Empty allows all.
         deny: none of these; names as in ``allow``.
-        regions: only deployments in one of these regions; one that names no region is left out. Empty allows all.
-        max_usd: highest cost of one attempt, reckoned with the longest answer; a deployment whose price is not known
-            is left out.
-        total_usd: the same for all attempts of a call together, retries and hedges among them.
-        deadline_s: longest time for the whole request, the decision where it goes included, seconds; None takes the
+        regions: only deployments in one of these regions; excludes deployments without a region. Empty allows all.
+        max_usd: highest cost of one attempt, computed for the longest answer; excludes deployments without a known
+            price.
+        total_usd: the same for all attempts of a call together, including retries and hedged requests.
+        deadline_s: longest time for the whole request, including the routing decision, seconds; None takes the
             configuration's.
-        wants: fields in which a strong model is preferred, such as ``reasoning``, as ``models.NAME.strengths`` has
-            them; no filter, but a part of the score.
+        wants: fields in which a strong model is preferred, such as ``reasoning``, named as in
+            ``models.NAME.strengths``; part of the score, not a filter.
     """
 
     model: str | None = None
@@ -39,12 +39,12 @@ class Constraints:
     wants: frozenset[str] = frozenset()
 
     def against(self, deployment: Deployment, cost: Cost | None, names: frozenset[str]) -> Iterator[str]:
-        """Why a deployment may not be called; nothing where it may.
+        """Yield the reasons why a deployment may not be called; nothing if it may.
 
         Args:
-            deployment: where the call would go.
-            cost: of the longest answer there; None where no price is known.
-            names: what ``allow`` and ``deny`` may call it by.
+            deployment: the deployment to check.
+            cost: cost of the longest answer there; None if no price is known.
+            names: names under which ``allow`` and ``deny`` match it.
         """
         if self.deployment is not None and deployment.name != self.deployment:
             yield f"the request asks for {self.deployment}"

@@ -1,4 +1,4 @@
-"""The one loop of a call: choose a place, attempt it, go on elsewhere after a failure."""
+"""Dispatcher: schedule endpoints, attempt calls, hedge and fail over."""
 
 from __future__ import annotations
 
@@ -32,26 +32,27 @@ from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget
 from semroute.resilience.gates import open_gates
 from semroute.types import AdmissionControl, Attempt, CallEstimate, Completion, Delta, Request
 
-# Hedging: a second attempt beside a first one that is slow to speak; whoever speaks first goes on alone.
+# Hedged requests: a second attempt starts when the first one is slow to send; the first to send anything wins, and the
+# other is cancelled.
 #
 # Source: J. Dean and L. A. Barroso, "The Tail at Scale", CACM 56(2), 2013, "hedged requests".
 
 Events: TypeAlias = AsyncGenerator[Delta | Completion]
 
 QUEUED = 16
-"""Pieces of an answer that wait for a slow reader before the connection is read no further."""
+"""Chunks of an answer buffered for a slow reader before reading from the connection pauses."""
 
 
 async def hedge(first: Events, delay_s: float, another: Callable[[], Awaitable[Events | None]]) -> Events:
-    """The events of whichever attempt speaks first.
+    """Yield the events of the attempt that sends something first.
 
     Args:
         first: the attempt that starts at once.
-        delay_s: how long it may stay silent.
-        another: asked once after that for a second attempt; None when there is none to be had.
+        delay_s: silence after which a second attempt starts, seconds.
+        another: called once after that; returns the second attempt, or None if there is none.
 
     Raises:
-        DispatchError: the first attempt's when it fails before the second is started, else that of the last to fail.
+        DispatchError: the first attempt's error if it fails before the second starts, else that of the last to fail.
     """
     runners = [_HedgedCall(first)]
     try:
@@ -74,15 +75,17 @@ async def _first_to_speak(runners: list[_HedgedCall]) -> _HedgedCall:
     while True:
         await asyncio.wait([runner.spoke for runner in waiting], return_when=asyncio.FIRST_COMPLETED)
         for runner in [runner for runner in waiting if runner.spoke.done()]:
-            # The last one left wins even with an error: its error is then the race's.
+            # The last attempt left wins even if it failed: its error is then that of the hedged request.
             if runner.failure is None or len(waiting) == 1:
                 return runner
             waiting.remove(runner)
 
 
 class _HedgedCall:
-    """An attempt that runs in a task of its own, from its first step to its last: a timeout inside it must not be
-    entered in one task and left in another."""
+    """One attempt of a hedged request, run in a task of its own.
+
+    It stays in that task from first step to last: a timeout must not be entered in one task and left in another.
+    """
 
     def __init__(self, events: Events) -> None:
         self._source = events
@@ -115,8 +118,8 @@ class _HedgedCall:
             raise self.failure
 
     async def stop(self) -> None:
-        """Cancel what still runs and wait for its end, so that its record is complete."""
-        while not self._has_begun:  # a task that is cancelled before its first step would never give its pass back
+        """Cancel the attempt and wait until its accounting is complete."""
+        while not self._has_begun:  # a task that is cancelled before its first step would never release its permit
             await asyncio.sleep(0)
         self._task.cancel()
         await asyncio.wait({self._task})
@@ -124,24 +127,26 @@ class _HedgedCall:
 
 
 BEATEN_S = 0.01
-"""Longest pause before another look at places whose room other requests took in the meantime, seconds."""
+"""Longest pause before retrying endpoints whose capacity other requests took in the meantime, seconds."""
 HEDGE_WINDOW_S = 600.0
-"""Over which the cap on hedges is kept, seconds: 2% of the requests is a whole call only from 50 requests on."""
+"""Window of the cap on hedged requests, seconds. It is long because 2% is a whole call only from 50 requests on."""
 
 
 class Dispatcher:
-    """Finds a place for each request and gets an answer if any place can give one. Made once, used for every request.
+    """Dispatcher of requests to endpoints, with failover.
+
+    Make it once and use it for every request.
 
     Args:
-        config: where models can be called, and the rules.
-        gates: breakers, throttles and budgets; None opens those that ``config.state`` names.
-        client: the HTTP client; None uses one that is shared by all calls on an event loop.
-        env: where keys are read, at each call.
-        random: of the draws and pauses.
-        state_file: where state in memory is left for ``semroute providers status``, and where the month's spending is
-            taken up again; None neither reads nor writes. Two processes that share a file overwrite each other: with
-            several, let Redis hold the state.
-        workers: threads for what takes a while to compute or to write; None makes some that :meth:`close` ends.
+        config: deployments and rules.
+        gates: admission control (circuit breakers, rate limits, budgets); None opens the one named by ``config.state``.
+        client: HTTP client; None uses the client shared by all calls on an event loop.
+        env: environment from which API keys are read, at each call.
+        random: random source of sampling and backoff.
+        state_file: file that keeps in-memory state for ``semroute providers status`` and restores the month's spending;
+            None neither reads nor writes. Processes that share a file overwrite each other: keep the state of several
+            processes in Redis.
+        workers: threads for slow computations and file writes; None makes a pool that :meth:`close` ends.
     """
 
     def __init__(
@@ -182,23 +187,23 @@ class Dispatcher:
         reserve_s: float = 0.0,
         attempts: list[Attempt] | None = None,
     ) -> Completion:
-        """The whole answer.
+        """Return the whole answer to a request.
 
         Args:
-            request: what to ask.
-            candidates: models and groups, in the order in which they are to be tried.
-            constraints: the request's own limits.
-            reserve_s: part of the deadline, seconds, that is left to whoever comes after when nobody says anything; a
-                place that is answering, or usually takes longer, may use it.
-            attempts: takes every attempt when it ends, whatever becomes of the call: one that is cancelled is charged
+            request: the request to send.
+            candidates: models and groups, in the order to try them.
+            constraints: limits of this request.
+            reserve_s: part of the deadline, seconds, kept for later callers while endpoints are silent; an endpoint
+                that is answering, or usually takes longer, may use it.
+            attempts: list that receives every attempt as it ends, however the call ends: a cancelled call is charged
                 and returns nothing.
 
         Raises:
             InputError: the request, the candidates or the limits cannot be used; the message names the path.
             NoDeploymentError, CapabilityError: no deployment may or can answer; nothing was called.
-            AllClosedError: every place is closed for now; ``wait_s`` says for how long.
+            AllClosedError: every endpoint is closed for now; ``wait_s`` is the time until one may open.
             DeadlineError: the deadline passed.
-            DispatchError: the last attempt's error; ``attempts`` has them all.
+            DispatchError: the last attempt's error; its ``attempts`` lists all attempts.
         """
         answer: Completion | None = None
         events = self._run(request, candidates, constraints, reserve_s, attempts, streaming=False)
@@ -218,10 +223,9 @@ class Dispatcher:
         reserve_s: float = 0.0,
         attempts: list[Attempt] | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
-        """The answer as it arrives; a :class:`~semroute.types.Completion` comes last.
+        """Stream the answer; a :class:`~semroute.types.Completion` comes last.
 
-        Once a piece was given out, no other place is tried: a failure after that is raised. Arguments as of
-        :meth:`complete`.
+        There is no failover after the first chunk: a later failure is raised. Arguments as for :meth:`complete`.
 
         Raises:
             DispatchError: as :meth:`complete`.
@@ -239,7 +243,10 @@ class Dispatcher:
         *,
         streaming: bool = False,
     ) -> CallEstimate:
-        """What a call would mean now; makes none and reserves nothing."""
+        """Estimate price, latency and availability without making a call.
+
+        Nothing is reserved.
+        """
         request, constraints = valid_request(request), valid_constraints(constraints)
         candidates = valid_candidates(candidates)
         await self._know_models()
@@ -250,7 +257,7 @@ class Dispatcher:
         return await estimate_call(plan, self.gates, self.latencies, streaming=streaming)
 
     async def close(self) -> None:
-        """Report for the last time and release the gates' connections."""
+        """Report the status a last time and close the admission control."""
         await self._reporter.report()
         await self.gates.close()
         if self._owns_workers:
@@ -305,15 +312,18 @@ class Dispatcher:
                 last = error
 
     def _after_fork(self) -> None:
-        """Become a dispatcher of this process: a report under way is the parent's; gates see to themselves."""
+        """Renew the reporter and the random source in a forked child.
+
+        A report under way is the parent's; admission control has a fork handler of its own.
+        """
         forks.leave_behind(self._reporter)
         self._reporter = Reporter(self.gates, self.latencies, self.config, self._state_file, self._workers)
         if self._draws_itself:
-            self._random = Random()  # else all children would draw the same
+            self._random = Random()  # else all children would sample the same
 
     async def _know_models(self) -> None:
         if not self._knows_models:
-            # The first look at the price list takes a third of a second, in which no other request should stand still.
+            # The first read of the price list takes a third of a second and would block other requests.
             await self._workers.run(self._planner.know_models)
             self._knows_models = True
 
@@ -336,7 +346,8 @@ class Dispatcher:
                 raise _with_attempts(closed, record) from last
             if last is not None:
                 raise _with_attempts(last, record) from None
-            # Other requests took the room between our look and our step; nothing was called, and a place is open.
+            # Other requests took the capacity between our check and our acquire; nothing was called, an endpoint is
+            # open.
             await asyncio.sleep(self._random.uniform(0, BEATEN_S))
 
     def _attempt(
@@ -376,7 +387,10 @@ class Dispatcher:
         return events if delay_s is None else hedge(events, delay_s, another)
 
     def _hedge_after(self, scene: CallContext, turn: ScheduledCall) -> float | None:
-        """Silence after which a second attempt starts; None where hedging is off or nothing was measured yet."""
+        """Return the hedging delay, seconds.
+
+        None if hedging is off or no latency was measured yet.
+        """
         rules = self.config.hedging
         if not rules.enabled:
             return None
@@ -389,10 +403,10 @@ class Dispatcher:
 
 
 class _Deadline:
-    """When a request ends, and the part of its time that silence must leave to what comes after.
+    """Deadline of a request, with time reserved from silent attempts.
 
     Args:
-        at: the end, by :func:`time.monotonic`.
+        at: the deadline on the clock of :func:`time.monotonic`.
         reserve_s: see :meth:`Dispatcher.complete`.
     """
 
@@ -402,12 +416,12 @@ class _Deadline:
 
     @property
     def left_s(self) -> float:
-        """Seconds left; 0 when it is over."""
+        """Seconds left; 0 once the deadline has passed."""
         return max(self._at - time.monotonic(), 0.0)
 
     @property
     def for_silence_s(self) -> float:
-        """Seconds left without the part that is reserved; 0 or less when it is over."""
+        """Seconds left without the reserved part; 0 or less once they are used up."""
         return self._at - self.reserve_s - time.monotonic()
 
 

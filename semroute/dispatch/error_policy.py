@@ -1,4 +1,8 @@
-"""What a failure means: for the breaker, for the throttle, and for the question whether and where to go on."""
+"""Error classification and accounting of attempts.
+
+Classifies a failure for the circuit breaker, for the rate limit, and for retries and failover; reports each finished
+attempt to admission control, the latency windows and the request's log.
+"""
 
 from __future__ import annotations
 
@@ -35,21 +39,21 @@ from semroute.types import (
 )
 
 UNHINTED_S = 1.0
-"""How long a place is left alone after a 429 that says nothing about waiting, seconds."""
+"""Wait of an endpoint after a 429 without a retry hint, seconds."""
 PASSING_S = 60.0
-"""Longest wait that is heeded after a failure that may be of one request (a 409, a 425), seconds."""
+"""Longest wait applied after a failure that may concern one request only (a 409, a 425), seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorPolicy:
-    """What one failure means.
+    """Policy for one failure: circuit breaker, rate limit, retry and failover.
 
     Attributes:
-        ending: for the breaker.
-        wait_s: for the throttle: how long to leave the place alone, seconds; None not at all.
-        elsewhere: whether another place may do better.
-        again: whether the same place may do better a moment later.
-        is_the_keys: whether it is a matter of the key, so that another key of the deployment may do better.
+        ending: call result for the circuit breaker.
+        wait_s: wait for the rate limit: how long the endpoint gets no calls, seconds; None for no wait.
+        elsewhere: True if another endpoint may succeed.
+        again: True if the same endpoint may succeed a moment later.
+        is_the_keys: True if the failure concerns the key, so that another key of the deployment may succeed.
     """
 
     ending: CallResult
@@ -60,21 +64,21 @@ class ErrorPolicy:
 
 
 def classify_error(error: DispatchError, standing: EndpointStatus | None = None) -> ErrorPolicy:
-    """Return the verdict on a failed attempt.
+    """Return the error policy for a failed attempt.
 
     Args:
         error: the failure; its ``fault`` decides.
-        standing: the endpoint as it stood before the call. Where it has answered within the breaker's window, a
-            doubtful refusal may be of this one request (a firewall that dislikes a text), and closes nothing to others.
+        standing: status of the endpoint before the call. If it answered within the breaker's window, a doubtful
+            refusal may concern this one request (a firewall that blocks a text), and closes the endpoint to nobody.
     """
     match error:
         case ProviderTimeoutError() if error.is_cut_short:
-            return ErrorPolicy(CallResult.NEUTRAL)  # our own deadline says nothing of the place
+            return ErrorPolicy(CallResult.NEUTRAL)  # our own deadline is no evidence about the endpoint
         case ProviderTimeoutError():
             return ErrorPolicy(CallResult.FAILURE)  # a second wait of the same length is better spent elsewhere
         case EmptyAnswerError():
-            # A caller's words can make every model say nothing: that must not close a place for everybody, and saying
-            # them again would not help. A place that counts no token of output has not run the model.
+            # A prompt can make every model answer nothing: that must not close an endpoint for everybody, and a retry
+            # would not help. An endpoint that counts no output token has not run the model.
             return (
                 ErrorPolicy(CallResult.NEUTRAL)
                 if error.is_the_requests
@@ -89,7 +93,7 @@ def classify_error(error: DispatchError, standing: EndpointStatus | None = None)
         case Fault.ACCESS | Fault.DOUBT:
             return ErrorPolicy(CallResult.SUSPEND, is_the_keys=is_the_keys)
         case Fault.LIMIT:
-            # The throttle's business alone: a breaker that opened on 429 would outlast the provider's own hint.
+            # For the rate limit alone: a circuit breaker that opened on 429 would outlast the provider's retry hint.
             wait_s = UNHINTED_S if error.wait_s is None else error.wait_s
             return ErrorPolicy(CallResult.NEUTRAL, wait_s, is_the_keys=is_the_keys)
         case Fault.MODEL:
@@ -105,9 +109,9 @@ def classify_error(error: DispatchError, standing: EndpointStatus | None = None)
 
 
 def reason_of(error: DispatchError) -> str:
-    """Return why an endpoint is closed, for the shared state that other callers see.
+    """Return why an endpoint is closed, for state that other callers see.
 
-    It holds the status, a code of our table and our own words: a provider's message may quote its caller.
+    It contains the status, a code of our table and our own words only: a provider's message may quote its caller.
     """
     answered = "the key cannot be sent" if error.status is None else f"it answered {error.status}"
     code = f" ({error.code})" if error.code else ""
@@ -122,25 +126,25 @@ def reason_of(error: DispatchError) -> str:
     return f"{answered}{code}: {what}"
 
 
-# What the end of an attempt has to tell: to the gates, to the latency windows, to the request's record.
+# Accounting of a finished attempt: admission control, latency windows, and the request's log.
 
 CHARACTERS_PER_TOKEN = 4
-"""For what was said and not counted: OpenAI's rule of thumb for English text
+"""Estimate for output without a token count: OpenAI's rule of thumb for English text
 (https://help.openai.com/en/articles/4936856)."""
 SLOW_READER = 0.1
-"""Share of an answer's time above which the reader, and not the place, may have set the pace."""
+"""Share of an answer's time, spent waiting for the reader, above which its latency is not recorded."""
 
 
 class AttemptAccounting:
-    """The account of one attempt, closed once.
+    """Accounting of one attempt, closed once.
 
     Args:
-        scored: the place and how it was chosen.
-        leave: what the gates gave.
-        config: for prices.
-        input_tokens: estimated input of the request.
-        hedge: whether the attempt runs beside another.
-        retry: whether it repeats one at the same deployment.
+        scored: the candidate that was sampled.
+        leave: permit of the call.
+        config: configuration with the prices.
+        input_tokens: estimated input tokens of the request.
+        hedge: True if the attempt is a hedged request.
+        retry: True if it repeats an attempt at the same deployment.
     """
 
     def __init__(
@@ -156,22 +160,25 @@ class AttemptAccounting:
         self._first_token_s: float | None = None
         self._characters = 0
         self.paused_s = 0.0
-        """Time in which the reader held what it was given, seconds."""
+        """Time in which the reader did not ask for the next chunk, seconds."""
         self.is_closed = False
 
     @property
     def is_heard(self) -> bool:
-        """Whether a piece of the answer was counted."""
+        """True if a chunk of the answer was counted."""
         return self._first_token_s is not None
 
     def heard(self, delta: Delta) -> None:
-        """Count a piece of the answer."""
+        """Count a chunk of the answer."""
         if self._first_token_s is None:
             self._first_token_s = time.perf_counter() - self._started
         self._characters += len(delta.text)
 
     def cost_of(self, answer: Completion) -> Cost | None:
-        """Cost from the counted tokens; estimated, and marked so, where the provider did not count."""
+        """Return the cost from the token counts.
+
+        Without counts by the provider it is estimated, and marked so.
+        """
         if answer.usage is not None:
             return catalog.cost_of(self._deployment, self._config, answer.usage)
         return self._estimated(_length(answer))
@@ -179,13 +186,15 @@ class AttemptAccounting:
     def observe(
         self, answer: Completion, windows: Sequence[LatencyWindows], stalled_s: float, *, streaming: bool
     ) -> None:
-        """Take the answer's times into the windows, unless its reader or this process held it up.
+        """Record the answer's latencies, unless delayed on our side.
+
+        Answers delayed by the reader or by this process are skipped.
 
         Args:
-            answer: the whole of it.
-            windows: which take the times in.
+            answer: the complete answer.
+            windows: latency windows to record in.
             stalled_s: seconds of the call in which this process did not run its event loop.
-            streaming: whether it was streamed.
+            streaming: True if the answer was streamed.
         """
         total_s = time.perf_counter() - self._started
         if self._first_token_s is None and answer.first_token_ms is not None:  # an answer that only calls tools
@@ -197,14 +206,14 @@ class AttemptAccounting:
             latencies.observe(
                 self._deployment.name,
                 streaming=streaming,
-                prompt_tokens=self._input_tokens,  # as estimated, because that is what the next choice will look up by
+                prompt_tokens=self._input_tokens,  # as estimated, because the next selection looks up by the estimate
                 first_token_s=self._first_token_s,
                 per_token_s=seconds_per_token(total_s, self._first_token_s, output_tokens),
                 total_s=total_s,
             )
 
     async def answered(self, answer: Completion, attempts: list[Attempt], gates: AdmissionControl) -> None:
-        """Close the account of an attempt that gave the whole answer."""
+        """Close the accounting of an attempt with a complete answer."""
         self._characters = max(self._characters, _length(answer))
         told = self._attempt(answer.usage, answer.cost, status=200)
         await self._close(told, CallResult.SUCCESS, attempts, gates)
@@ -212,11 +221,11 @@ class AttemptAccounting:
     async def failed(
         self, error: DispatchError, verdict: ErrorPolicy, attempts: list[Attempt], gates: AdmissionControl
     ) -> None:
-        """Close the account of an attempt that failed."""
+        """Close the accounting of a failed attempt."""
         usage, cost = error.usage, self._cost_so_far(error.usage)
         is_sent = error.status is not None or not isinstance(error, RequestError)
         if not (error.is_charged and is_sent) and usage is None and not self._characters:
-            # Where no price is known, neither is this call's.
+            # Without a known price the cost stays unknown, not 0.
             usage, cost = Usage(0, 0), None if cost is None else Cost(0.0)
         told = self._attempt(usage, cost, status=error.status, error=str(error), kind=type(error).__name__)
         reason = reason_of(error) if verdict.ending in (CallResult.SUSPEND, CallResult.DISABLE) else None
@@ -225,9 +234,9 @@ class AttemptAccounting:
     async def abandoned(
         self, ending: CallResult, attempts: list[Attempt], gates: AdmissionControl, *, is_sent: bool = True
     ) -> None:
-        """Close the account of an attempt that nobody waits for any more."""
+        """Close the accounting of an abandoned attempt."""
         usage, cost = None, self._cost_so_far(None)
-        # Of what was reserved for the longest answer, the provider never gets to count the rest.
+        # The provider never generates the rest of what was reserved for the longest answer.
         tokens = self._input_tokens + _tokens_in(self._characters)
         if not is_sent:
             usage, cost, tokens = Usage(0, 0), None if cost is None else Cost(0.0), 0
@@ -245,7 +254,7 @@ class AttemptAccounting:
         tokens: int | None = None,
         reason: str | None = None,
     ) -> None:
-        # First the record: a cancellation may strike while the gates are told, and the call is charged all the same.
+        # The log comes first: a cancellation may interrupt the release, and the call is charged all the same.
         self.is_closed = True
         attempts.append(told)
         key = self._scored.ready.option.target.key
@@ -260,11 +269,14 @@ class AttemptAccounting:
         )
 
     def _tokens(self, told: Attempt) -> int:
-        """Tokens that an attempt used, as counted or else as estimated: the rest of its reservation goes back."""
+        """Return the tokens used, counted or else estimated.
+
+        The rest of the reservation is released.
+        """
         said = _tokens_in(self._characters)
         if told.usage is None:
             return self._input_tokens + said
-        # Where the answer broke off, so did the count.
+        # If the answer broke off, the provider's count did too.
         output = told.usage.output_tokens if told.error is None else max(told.usage.output_tokens, said)
         return told.usage.input_tokens + output
 
@@ -294,10 +306,10 @@ class AttemptAccounting:
         )
 
     def _cost_so_far(self, usage: Usage | None) -> Cost | None:
-        """What a call that did not end well will be charged: its input, and what it had said."""
+        """Return the cost of an incomplete call: input and output so far."""
         if usage is None:
             return self._estimated(self._characters)
-        # Some providers count the output only at the end, and a stream that broke did not come to it.
+        # Some providers count the output only at the end, which a broken stream did not reach.
         said = _tokens_in(self._characters)
         known = replace(usage, output_tokens=max(usage.output_tokens, said))
         cost = catalog.cost_of(self._deployment, self._config, known)
@@ -308,7 +320,7 @@ class AttemptAccounting:
 
 
 def _length(answer: Completion) -> int:
-    """Characters of an answer and its alternatives, with what they ask of tools."""
+    """Count the characters of all alternatives, including tool calls."""
     said: list[Completion | Alternative] = [answer, *answer.alternatives]
     calls = [call for one in said for call in one.tool_calls]
     return sum(len(one.text) for one in said) + sum(len(call.name) + len(call.arguments) for call in calls)

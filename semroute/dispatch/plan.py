@@ -1,4 +1,4 @@
-"""Which places may answer a request: the candidates' deployments, less those that cannot or must not."""
+"""Dispatch plan: candidate endpoints by constraints and capabilities."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from semroute.providers import CallTarget
 from semroute.text.names import did_you_mean, known_names
 from semroute.types import Cost, Endpoint, Request
 
-# What one request asks of the places that may answer it.
-
 
 class Option(NamedTuple):
-    """A place that may answer; a tuple, because one is made for each place and call.
+    """Endpoint that may answer.
+
+    A tuple, because one is made for each endpoint and call.
 
     Attributes:
         target: deployment and credential.
-        place: the same as the gates count it.
-        usd: what the request is expected to cost there with the longest answer; None where no price is known.
+        place: the endpoint as admission control identifies it.
+        usd: expected cost of the request there with the longest answer; None if no price is known.
         strength: how well the model does what the request needs, 0 to 1.
     """
 
@@ -40,7 +40,10 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One candidate of the decision, and its places; the next stage is for when none of them answers."""
+    """One candidate of the decision and its endpoints.
+
+    The next stage is used if none of them answers.
+    """
 
     candidate: str
     options: tuple[Option, ...]
@@ -48,7 +51,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class DispatchPlan:
-    """The stages in order, none of them empty, what the request needs, and what its attempts may cost together, USD."""
+    """Plan of a dispatch: non-empty stages in order, needs, budget in USD."""
 
     stages: tuple[Stage, ...]
     needs: Needs
@@ -56,18 +59,18 @@ class DispatchPlan:
 
     @property
     def tokens(self) -> int:
-        """What a call reserves: input and longest answer."""
+        """Tokens that a call reserves: input and longest answer."""
         return self.needs.tokens
 
     @property
     def options(self) -> list[Option]:
-        """All places of all stages."""
+        """Endpoints of all stages."""
         return [option for stage in self.stages for option in stage.options]
 
 
 @dataclass(frozen=True, slots=True)
 class _Seat:
-    """A deployment with what the configuration fixes of it: its places, one for each credential."""
+    """Deployment with its configured endpoints, one per credential."""
 
     deployment: Deployment
     places: tuple[Endpoint, ...]
@@ -75,11 +78,11 @@ class _Seat:
 
 
 class Planner:
-    """Lays out who may answer a request.
+    """Planner of the endpoints that may answer a request.
 
     Args:
-        config: where models can be called.
-        env: where keys are read, at each call, so that they can be replaced.
+        config: deployments and rules.
+        env: environment from which API keys are read, at each call, so that they can be replaced.
     """
 
     def __init__(self, config: Config, env: Mapping[str, str]) -> None:
@@ -99,16 +102,19 @@ class Planner:
         }
 
     def know_models(self) -> None:
-        """Look every deployment's model up once: the first look at the price list takes a third of a second."""
+        """Look up every deployment's model once.
+
+        The first read of the price list takes a third of a second.
+        """
         for seat in self._seats.values():
             model_card(seat.deployment.model, self._config)
             price_of(seat.deployment, self._config)
 
     def plan(self, request: Request, candidates: Sequence[str], constraints: Constraints) -> DispatchPlan:
-        """The stages of a request.
+        """Return the dispatch plan of a request.
 
         Raises:
-            NoDeploymentError: nobody may answer; the message says why of each deployment.
+            NoDeploymentError: no deployment may answer; the message gives the reason for each.
             CapabilityError: there are deployments, but none of them can do what the request needs.
         """
         names = self._names(candidates, constraints)
@@ -125,10 +131,10 @@ class Planner:
         return DispatchPlan(tuple(stages), needs, constraints.total_usd)
 
     def _names(self, candidates: Sequence[str], constraints: Constraints) -> tuple[str, ...]:
-        """The candidates, or those that the request pins.
+        """Return the candidates, or the model that the request pins.
 
         Raises:
-            NoDeploymentError: it pins a deployment that there is not.
+            NoDeploymentError: the pinned deployment does not exist.
         """
         if constraints.model is not None:
             return (constraints.model,)
@@ -144,7 +150,7 @@ class Planner:
     def _options(
         self, seat: _Seat, needs: Needs, constraints: Constraints, refused: list[tuple[Deployment, str, bool]]
     ) -> Iterator[Option]:
-        """The places of a deployment; where there are none, why is added to ``refused``."""
+        """Yield the endpoints of a deployment, or add a reason to ``refused``."""
         deployment = seat.deployment
         cost = estimated_cost(deployment, self._config, needs.input_tokens, needs.output_tokens)
         lacking = fits(deployment, self._config, needs)
@@ -165,19 +171,19 @@ class Planner:
 
 
 def _names_of(deployment: Deployment, config: Config) -> frozenset[str]:
-    """What allow and deny lists may call a deployment by."""
+    """Return the names under which allow and deny lists match a deployment."""
     groups = (group for group, models in config.groups.items() if deployment.model in models)
     return frozenset({deployment.name, deployment.model, deployment.provider or deployment.format, *groups})
 
 
 def _unpriced(seat: _Seat, cost: Cost | None) -> Iterator[str]:
-    """A budget cannot be kept where calls have no price."""
+    """Yield a reason if the deployment has a budget but no price."""
     if cost is None and any(place.budget_usd is not None for place in seat.places):
         yield "its price is not known, and its key has a budget: add price"
 
 
 def endpoint_of(deployment: Deployment, credential: str | None, config: Config) -> Endpoint:
-    """A deployment with one of its credentials, as the gates count it."""
+    """Return the endpoint of a deployment and one of its credentials."""
     limits = deployment.limits
     budget = None if credential is None else config.budgets.get(credential)
     origin = None if credential is None else _origin(deployment.base_url)
@@ -185,7 +191,7 @@ def endpoint_of(deployment: Deployment, credential: str | None, config: Config) 
 
 
 def _origin(address: str) -> str:
-    """Scheme, host and port of an address (RFC 6454)."""
+    """Return the origin of an address: scheme, host and port (RFC 6454)."""
     parts = urlsplit(address)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return f"{parts.scheme}://{parts.hostname}:{port}"

@@ -1,4 +1,4 @@
-"""Whose turn it is: from the standings of the places to the next call, or to the reason why there is none."""
+"""Pick the next endpoint to call, or explain why none is available."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from semroute.resilience.suspension import is_same_key
 from semroute.types import AdmissionControl, BreakerState, EndpointStatus, Permit, total_cost
 
 LEAST_ROOM = 0.4
-"""Share of what a request has left that an attempt's ``timeout_s`` leaves to other places by itself."""
+"""Share of a request's remaining time that an attempt's ``timeout_s`` must leave to other endpoints."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledCall:
-    """Leave to call a place now.
+    """An endpoint to call now, with its permit.
 
     Attributes:
-        scored: the place.
-        leave: what the gates gave.
+        scored: the candidate that was sampled.
+        leave: permit of the call.
         siblings: deployments of its stage.
-        retry: whether the deployment was called before.
-        has_others: whether another deployment could be called now if this one stays silent.
+        retry: True if the deployment was called before.
+        has_others: True if another deployment could be called now if this one stays silent.
     """
 
     scored: ScoredCandidate
@@ -47,15 +47,15 @@ class ScheduledCall:
 
 
 class EndpointScheduler:
-    """Gives out the turns of one request.
+    """Scheduler of the endpoints of one request.
 
-    Places of a stage come first by the draw, each once; a deployment that failed for a reason that is not its key's has
-    had its turn with all its keys. Then those that failed in passing come once more, after a pause and within the retry
-    budget, as long as attempts are left for the stages after; then the next stage.
+    Endpoints of a stage are sampled first, each once; a failure that does not concern the key excludes the deployment
+    with all its keys. Then transient failures are retried, after a backoff and within the retry budget, as long as
+    attempts are left for later stages; then comes the next stage.
 
-    Where every place of the request is closed, those that only their breakers close get a share of the requests, as
-    large as what they answer allows (``Breaker.panic_share``). A request draws once for all its attempts, since one
-    that was let through should not fail by the draw of its retry.
+    If every endpoint of the request is closed, those closed only by their circuit breaker get a share of the requests,
+    as large as their successes allow (panic mode, ``Breaker.panic_share``). A request samples once for all its
+    attempts, since an admitted request should not fail by the sample of its retry.
     """
 
     def __init__(
@@ -81,7 +81,10 @@ class EndpointScheduler:
         self._luck: float | None = None
 
     async def next(self, record: AttemptLog, *, deadline_s: float) -> ScheduledCall | None:
-        """The next turn; None when nothing is left to try. ``deadline_s`` is what is left for the request."""
+        """Return the next call, or None if nothing is left to try.
+
+        ``deadline_s`` is the time left for the request, seconds.
+        """
         for number, stage in enumerate(self._plan.stages):
             later = None
             if len(record.attempts) + 1 < self._config.retries.attempts and self._is_tight(stage, deadline_s):
@@ -94,7 +97,7 @@ class EndpointScheduler:
         return await self._come_back(record) or await self._panic(record, deadline_s)
 
     async def beside(self, turn: ScheduledCall, record: AttemptLog) -> ScheduledCall | None:
-        """A turn at another deployment of the same stage, for a hedge."""
+        """Schedule a hedged request at another deployment of the same stage."""
         stage = next(stage for stage in self._plan.stages if turn.option in stage.options)
         others = [
             option
@@ -104,7 +107,7 @@ class EndpointScheduler:
         return await self._draw(record, others)
 
     async def closed_error(self) -> AllClosedError | None:
-        """The error for a request whose every place is closed by now; None when one of them is open."""
+        """Return the error if every endpoint is closed; None if one is open."""
         places = [option.place for option in self._plan.options]
         standings = await self._standings(self._plan.options)
         if any(standing.wait_s == 0.0 for standing in standings):
@@ -119,7 +122,7 @@ class EndpointScheduler:
         )
 
     def _is_tight(self, stage: Stage, left_s: float) -> bool:
-        """Whether the deployments' own limits on silence leave others too little of the time that is left."""
+        """Return True if the deployments' timeouts leave others too little time."""
         return any(
             min(one.timeout_s, one.timeouts.first_token_s if self._streaming else one.timeout_s)
             > (1.0 - LEAST_ROOM) * left_s
@@ -131,13 +134,16 @@ class EndpointScheduler:
         return tuple(one.deployment for one in stage.options)
 
     def _fresh(self, stage: Stage, record: AttemptLog) -> list[Option]:
-        """The stage's places that have not had their turn."""
+        """Return the stage's affordable endpoints that were not called yet."""
         failed = {name for name, verdict in record.verdicts.items() if not verdict.is_the_keys}
         fresh = [o for o in stage.options if o.place.key not in self._places and o.deployment.name not in failed]
         return [option for option in fresh if self._affords(option, record)]
 
     def _affords(self, option: Option, record: AttemptLog, running_usd: float = 0.0) -> bool:
-        """True if the request's budget allows another attempt beside those made, and one that runs at this price."""
+        """Return True if the budget allows another attempt.
+
+        Counts the attempts made, and one running at ``running_usd``.
+        """
         if self._plan.total_usd is None:
             return True
         spent = total_cost(record.attempts)
@@ -145,7 +151,10 @@ class EndpointScheduler:
         return (0.0 if spent is None else spent.usd) + ahead <= self._plan.total_usd
 
     def _is_one_left(self, left: Sequence[Option], option: Option, record: AttemptLog) -> bool:
-        """Return whether another deployment could be called, and paid, after a silent call of this one."""
+        """Return True if another deployment could be called after this one.
+
+        The budget must allow it after a silent call of this one.
+        """
         others = [other for other in left if other.deployment != option.deployment]
         if not others or self._plan.total_usd is None:
             return bool(others)
@@ -154,16 +163,19 @@ class EndpointScheduler:
         return any(self._affords(other, record, usd) for other in others)
 
     def _untried(self, start: int) -> int:
-        """Stages from ``start`` on of which no place was called."""
+        """Count the stages from ``start`` on of which no endpoint was called."""
         later = self._plan.stages[start:]
         return sum(all(option.place.key not in self._places for option in stage.options) for stage in later)
 
     def _spare(self, number: int, record: AttemptLog) -> int:
-        """Attempts that stage ``number`` may use for retries."""
+        """Return the attempts that stage ``number`` may use for retries."""
         return self._config.retries.attempts - len(record.attempts) - self._untried(number + 1)
 
     async def _panic(self, record: AttemptLog, deadline_s: float) -> ScheduledCall | None:
-        """Pick a place that only its breaker closes, where every place of the request is closed."""
+        """Pick an endpoint closed only by its circuit breaker (panic mode).
+
+        Applies if every endpoint of the request is closed.
+        """
         options = self._plan.options
         standings = await self._standings(options)
         if any(self._is_to_be_called(*pair) for pair in zip(options, standings, strict=True)):
@@ -187,12 +199,18 @@ class EndpointScheduler:
         return await self._come_back(record, panic=self._luck)
 
     def _is_to_be_called(self, option: Option, standing: EndpointStatus) -> bool:
-        """Return whether an open place makes panic needless: not a half-open one whose probe this request was."""
+        """Return True if an open endpoint rules out panic mode.
+
+        A half-open endpoint whose probe was this request does not.
+        """
         is_probed = standing.breaker is not BreakerState.CLOSED and option.place.key in self._places
         return standing.wait_s == 0.0 and not is_probed
 
     async def _may_open(self, options: Sequence[Option]) -> bool:
-        """Return whether a place is open, or closed by a limit, which a moment may change."""
+        """Return True unless all endpoints are closed by circuit breakers.
+
+        A limit may soon lift.
+        """
         return not all(_is_broken(standing) for standing in await self._standings(options))
 
     async def _repeat(
@@ -213,7 +231,7 @@ class EndpointScheduler:
             and verdict.again
             and self._affords(option, record)
         ]
-        # A retry that only panic could let through is left to it: it takes from the budget once.
+        # A retry that only panic mode could admit is left to it, so that the retry budget is used once.
         if not options or (panic is None and not await self._may_open(options)):
             return None
         tries = min(called[option.deployment.name] for option in options)
@@ -225,7 +243,10 @@ class EndpointScheduler:
         return await self._draw(record, options, later, retry=True, panic=panic)
 
     async def _come_back(self, record: AttemptLog, *, panic: float | None = None) -> ScheduledCall | None:
-        """A second call of a place that was silent when others, which have failed since, were given a try."""
+        """Retry an endpoint whose silent attempt was cut short.
+
+        The others, for which it was cut short, have failed since.
+        """
         options = [
             option
             for option in self._plan.options
@@ -246,9 +267,11 @@ class EndpointScheduler:
         retry: bool = False,
         panic: float | None = None,
     ) -> ScheduledCall | None:
-        """One of the options that are open, or in panic closed by their breakers, with leave.
+        """Sample an open option and acquire its permit.
 
-        ``later`` are looked at and not drawn: what could be called after it. None where that makes no difference.
+        In panic mode, sample among those closed by their circuit breakers too.
+
+        ``later`` are options that could be called afterwards: checked, not sampled. None if that makes no difference.
         """
         while options:
             asked = [*options, *(later or ())]
@@ -267,7 +290,7 @@ class EndpointScheduler:
             if isinstance(leave, Permit):
                 self._places.add(option.place.key)
                 self._deployments[option.deployment.name] += 1
-                # A probe may hang as the calls before it did, and panic call those that are closed after it.
+                # A probe may hang like the calls before it; panic mode may then call the closed ones.
                 may_panic = leave.is_probe or panic is not None
                 left = [
                     other
@@ -276,12 +299,12 @@ class EndpointScheduler:
                 ]
                 has_others = later is not None and self._is_one_left(left, option, record)
                 return ScheduledCall(scored, leave, self._siblings(option), retry, has_others)
-            # Another request took the room between the look and the step.
+            # Another request took the capacity between the check and the acquire.
             options = [other for other in options if other is not option]
         return None
 
     async def _standings(self, options: Sequence[Option]) -> list[EndpointStatus]:
-        """Ask how the places stand, after lifting what was closed for another key than the variable holds now."""
+        """Return the endpoints' status, reopening those with a replaced key."""
         places, prices = [option.place for option in options], _prices(options)
         standings = await self._gates.standings(places, self._plan.tokens, prices)
         replaced = [
@@ -297,10 +320,10 @@ class EndpointScheduler:
 
 
 def _is_broken(standing: EndpointStatus) -> bool:
-    """Return whether a place is closed by its breaker."""
+    """Return True if an endpoint is closed by its circuit breaker."""
     return standing.wait_s != 0.0 and standing.breaker in (BreakerState.OPEN, BreakerState.HALF_OPEN)
 
 
 def _prices(options: Sequence[Option]) -> list[float]:
-    """What the call is expected to cost at each place, USD; 0 where no price is known."""
+    """Return the expected cost at each endpoint, USD; 0 if no price is known."""
     return [option.usd or 0.0 for option in options]

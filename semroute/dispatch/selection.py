@@ -1,4 +1,4 @@
-"""What a call would mean now: its price, its time, and whether a place is open."""
+"""Endpoint selection: call estimates, scoring and sampling."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from semroute.resilience.latency import LatencyWindows
 from semroute.types import AdmissionControl, CallEstimate, Endpoint, EndpointStatus
 
 USUAL_ANSWER = 200
-"""Output tokens with which places are compared when the request does not limit its answer."""
+"""Output tokens assumed when comparing endpoints for a request that does not limit its answer."""
 
 
 def expected_s(latencies: LatencyWindows, option: Option, needs: Needs, streaming: bool) -> float | None:
-    """The median time that the answer takes at a place, seconds; None where it was not measured yet."""
+    """Return the median time of an answer at an endpoint, seconds.
+
+    None if not measured yet.
+    """
     estimate = latencies.estimate(option.deployment.name, streaming=streaming, prompt_tokens=needs.input_tokens)
     if estimate is None:
         return None
@@ -32,7 +35,10 @@ def expected_s(latencies: LatencyWindows, option: Option, needs: Needs, streamin
 async def estimate_call(
     plan: DispatchPlan, gates: AdmissionControl, latencies: LatencyWindows, *, streaming: bool
 ) -> CallEstimate:
-    """How the places of a plan stand together; asks the gates once and reserves nothing."""
+    """Estimate price, latency and availability over the endpoints of a plan.
+
+    Queries admission control once and reserves nothing.
+    """
     options = plan.options
     standings = await gates.standings(
         [option.place for option in options], plan.tokens, [option.usd or 0.0 for option in options]
@@ -51,24 +57,25 @@ async def estimate_call(
 
 
 def named(place: Endpoint) -> str:
-    """A place for a person: the deployment, and the variable of the key where there is one."""
+    """Format an endpoint for messages: deployment, and variable of its key."""
     return place.deployment if place.credential is None else f"{place.deployment} with {place.credential}"
 
 
-# The draw among the places that are ready, by four live signals.
+# Scoring and sampling of candidates by four live signals.
 #
-# Each signal is a score between 0 and 1 relative to the other candidates; their weighted mean is the place's score. The
-# draw is a softmax of the scores, thinned by calls in flight and by the breaker's ramp, with a little exploration:
-# always taking the best would send every request of a busy moment to the same place, and would stop measuring the rest.
+# Each signal is a score between 0 and 1 relative to the other candidates; their weighted mean is the endpoint's score.
+# Probabilities are a softmax of the scores, reduced by calls in flight and by the breaker's ramp, with some
+# exploration: always taking the best would send every request of a busy moment to one endpoint and stop measuring the
+# others.
 
 DOUBTED_CALLS = 4
-"""So many calls that did not fail are added to a place's record: one failure of one call is bad luck, not a rate."""
+"""Prior of the failure rate: successful calls added to each endpoint, since one failure of one call is not a rate."""
 
 
 class Candidate(NamedTuple):
-    """A place that may be called now, with what is known of it live.
+    """Endpoint that may be called now, with its live status.
 
-    ``expected_s`` is the time that the answer is expected to take there, None where it was not measured yet.
+    ``expected_s`` is the expected time of the answer there, seconds; None if not measured yet.
     """
 
     option: Option
@@ -77,7 +84,7 @@ class Candidate(NamedTuple):
 
 
 class ScoredCandidate(NamedTuple):
-    """A place with its score, the score's parts, and the probability with which it is drawn."""
+    """Candidate with the parts of its score and its sampling probability."""
 
     ready: Candidate
     parts: Mapping[str, float] = MappingProxyType({})
@@ -85,7 +92,7 @@ class ScoredCandidate(NamedTuple):
 
 
 def score(ready: Sequence[Candidate], selection: Selection) -> list[ScoredCandidate]:
-    """Score every place and give it its probability; in the order of ``ready``.
+    """Score each candidate and compute its probability, in the order given.
 
     The parts are ``cost``, ``latency``, ``availability``, ``capability`` (0 to 1 each) and ``total``, their weighted
     mean.
@@ -100,7 +107,7 @@ def score(ready: Sequence[Candidate], selection: Selection) -> list[ScoredCandid
 
 
 def sample(scored: Sequence[ScoredCandidate], random: Random) -> ScoredCandidate:
-    """One of them, each with its probability."""
+    """Sample one candidate by the probabilities."""
     (drawn,) = random.choices(scored, [one.probability for one in scored])
     return drawn
 
@@ -126,10 +133,10 @@ def _parts(ready: Candidate, cost: float, latency: float, selection: Selection) 
 
 
 def _relative(values: Sequence[float | None]) -> list[float]:
-    """The least value over each one: 1 for the best, 0.5 for twice the best.
+    """Divide the least value by each: 1 for the best, 0.5 for its double.
 
-    An unknown value counts as the median of the known ones. A place that hangs is never measured, so what is unknown
-    must not be the best; exploration sees to it that a new place is tried and measured.
+    An unknown value is imputed as the median of the known ones. An endpoint that hangs is never measured, so an unknown
+    value must not be the best; exploration ensures that a new endpoint is tried and measured.
     """
     known = [value for value in values if value is not None]
     if not known:

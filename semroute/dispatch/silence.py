@@ -1,7 +1,8 @@
-"""Silence as evidence: a wait longer than a deployment usually needs counts against it, whoever ended the wait.
+"""Failure detection by silence: unusually long waits.
 
-A deployment that hangs is seldom waited for until its own ``timeout_s``: the request's deadline, the share of it that
-leaves time for another place, or a client that goes away ends the wait first. How long it was silent says as much.
+They count whoever ended the wait. A call to a hanging deployment seldom lasts until its own ``timeout_s``: the
+request's deadline, the share of it that leaves time for another endpoint, or a client that disconnects ends it first.
+The length of the silence is evidence all the same.
 """
 
 from __future__ import annotations
@@ -22,35 +23,35 @@ from semroute.resilience.breaker import Clock
 from semroute.types import CallResult
 
 USUAL = 0.99
-"""Quantile of the measured latency that a deployment usually needs."""
+"""Quantile of the measured latency taken as a deployment's usual latency."""
 REMEMBERED_S = 3600.0
-"""How far back latencies tell what is usual, seconds: longer than a breaker stays open, so that a probe is compared
-with what was before the failure."""
+"""Window of the usual latency, seconds: longer than a circuit breaker stays open, so that a probe is compared with
+latencies from before the failure."""
 QUICK = 0.1
-"""Quantile of the measured latency below which a wait says nothing: most answers would not have come by then."""
+"""Quantile of the measured latency below which a wait is no evidence: most answers take longer."""
 OWN = 3.0
-"""Silence counts from so many times the deployment's usual latency on,"""
+"""Threshold of silence as a multiple of the deployment's usual latency."""
 SIBLINGS = 5.0
-"""or, where it has none, so many times the median of its siblings',"""
+"""Threshold of silence without a latency of its own: this multiple of the median of its siblings'."""
 UNMEASURED_S = 10.0
-"""or, where they have none either, from so many seconds on, at most half of its ``timeout_s``."""
+"""Threshold of silence without any measured latency, seconds; at most half of the deployment's ``timeout_s``."""
 FLOOR_S = 0.25
-"""No shorter silence counts, seconds: a lost packet alone takes that long
+"""Least silence that counts, seconds: a lost packet alone takes that long
 (https://datatracker.ietf.org/doc/html/rfc6298: a retransmission time-out of 0.2 to 1 s)."""
 MARGIN = 1.5
-"""Times its usual latency that a deployment is waited for although another place could be tried."""
+"""Multiple of its usual latency that a deployment may be silent although another endpoint could be tried."""
 SHARE = 0.5
-"""Share of what a request has left that one silent attempt may take while another place can be tried."""
+"""Share of a request's remaining time that a silent attempt may take while another endpoint can be tried."""
 STALLED_S = 1.0
-"""Stall of this process from which on a connection that fails is not held against the provider, seconds."""
+"""Stall of this process from which on a failed connection does not count against the provider, seconds."""
 
 
 class Patience(NamedTuple):
-    """From which silence on a call says something of its deployment.
+    """Thresholds of silence for one call.
 
     Attributes:
-        allowed_s: silence that does not yet count against it, seconds.
-        least_s: wait that is too short to say anything, even added to others, seconds: who asks a model that thinks for
+        allowed_s: longest silence that does not count against the deployment, seconds.
+        least_s: wait too short to be evidence, even added to others, seconds: a caller who asks a model that thinks for
             ten seconds to answer in one must not close it for everybody.
     """
 
@@ -60,17 +61,22 @@ class Patience(NamedTuple):
 
 @dataclass(slots=True)
 class _Waited:
-    """How long a deployment was waited for since its last sign of life; waits at the same time count once."""
+    """Total wait for a deployment since its last sign of life.
+
+    Overlapping waits count once.
+    """
 
     until: float = float("-inf")
     seconds: float = 0.0
 
 
 class SilenceMonitor:
-    """Keeps what is usual for each deployment, and judges silence against it. Safe to share between threads.
+    """Detector of unusual silence by each deployment's usual latency.
+
+    Thread-safe.
 
     Args:
-        clock: seconds, monotonic.
+        clock: monotonic clock, seconds.
     """
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
@@ -80,7 +86,10 @@ class SilenceMonitor:
         self._waited: dict[str, _Waited] = {}
 
     def usual_s(self, deployment: Deployment, *, streaming: bool, prompt_tokens: int) -> float | None:
-        """Seconds to the first sign of an answer that the deployment seldom exceeds; None where it was not measured."""
+        """Return the usual latency to first output, seconds.
+
+        None if not measured.
+        """
         return self._quantile_s(deployment, USUAL, streaming=streaming, prompt_tokens=prompt_tokens)
 
     def _quantile_s(self, deployment: Deployment, q: float, *, streaming: bool, prompt_tokens: int) -> float | None:
@@ -93,13 +102,13 @@ class SilenceMonitor:
     def allowed_s(
         self, deployment: Deployment, siblings: Sequence[Deployment], *, streaming: bool, prompt_tokens: int
     ) -> float:
-        """Seconds of silence that do not yet count against a deployment.
+        """Return the longest silence allowed to a deployment, seconds.
 
         Args:
-            deployment: which is waited for.
-            siblings: deployments that may be drawn in its place, itself among them or not.
-            streaming: whether the answer is streamed.
-            prompt_tokens: length of the prompt.
+            deployment: the deployment that was called.
+            siblings: deployments that may be sampled instead, with or without itself.
+            streaming: True if the answer is streamed.
+            prompt_tokens: length of the prompt, tokens.
         """
         own = self.usual_s(deployment, streaming=streaming, prompt_tokens=prompt_tokens)
         if own is not None:
@@ -114,7 +123,10 @@ class SilenceMonitor:
     def patience(
         self, deployment: Deployment, siblings: Sequence[Deployment], *, streaming: bool, prompt_tokens: int
     ) -> Patience:
-        """From which silence on a call says something. The arguments are those of :meth:`allowed_s`."""
+        """Return the thresholds of silence for a call.
+
+        Arguments as for :meth:`allowed_s`.
+        """
         allowed_s = self.allowed_s(deployment, siblings, streaming=streaming, prompt_tokens=prompt_tokens)
         quick_s = self._quantile_s(deployment, QUICK, streaming=streaming, prompt_tokens=prompt_tokens)
         return Patience(allowed_s, quick_s or 0.0)
@@ -122,34 +134,33 @@ class SilenceMonitor:
     def share_s(
         self, deployment: Deployment, share_s: float, at_most_s: float, *, streaming: bool, prompt_tokens: int
     ) -> float:
-        """Seconds that an attempt may be silent where something else can be tried after it.
+        """Return the allowed silence of an attempt before failover, seconds.
 
         Args:
-            deployment: which is called.
-            share_s: its share of what the request has left.
-            at_most_s: what the request has left in all; a deployment that usually takes longer than its share is
-                waited for so long.
-            streaming: whether the answer is streamed.
-            prompt_tokens: length of the prompt.
+            deployment: the deployment to call.
+            share_s: its share of the request's remaining time, seconds.
+            at_most_s: the request's remaining time, seconds; bounds a deployment whose usual latency exceeds its share.
+            streaming: True if the answer is streamed.
+            prompt_tokens: length of the prompt, tokens.
         """
         usual = self.usual_s(deployment, streaming=streaming, prompt_tokens=prompt_tokens)
         return min(max(share_s, MARGIN * (usual or 0.0)), at_most_s)
 
     def heard(self, deployment: Deployment) -> None:
-        """Take note of a sign of life."""
+        """Record a sign of life."""
         with self._lock:
             self._waited[deployment.name] = _Waited(self._clock())
 
     def ending(self, deployment: Deployment, clock: CallClock, patience: Patience) -> CallResult:
-        """How a call ended that nobody waited for to its end: a failure where it was silent for too long.
+        """Return the result of an abandoned call: failure if silent too long.
 
-        A stream that stops in the middle is silent from the same time on as one that never begins, which takes longer
-        than from one token to the next; at the latest from half of ``idle_s`` on.
+        A stream that stops in the middle has the same threshold as one that never begins, which is longer than the time
+        between tokens; at most half of ``idle_s``.
 
         Args:
-            deployment: which was called.
-            clock: of the call.
-            patience: see :meth:`patience`.
+            deployment: the deployment that was called.
+            clock: clock of the call.
+            patience: thresholds of silence, see :meth:`patience`.
         """
         if clock.has_begun:
             is_silent = clock.quiet_s > min(patience.allowed_s, deployment.timeouts.idle_s / 2)
@@ -161,7 +172,10 @@ class SilenceMonitor:
         return CallResult.FAILURE if is_silent else CallResult.NEUTRAL
 
     def _wait(self, deployment: Deployment, seconds: float) -> float:
-        """Add a wait that ends now; seconds in all since the last sign of life."""
+        """Add a wait that ends now, and return the total wait, seconds.
+
+        The total starts at the last sign of life.
+        """
         now = self._clock()
         with self._lock:
             waited = self._waited.setdefault(deployment.name, _Waited())
@@ -173,14 +187,14 @@ class SilenceMonitor:
 def timed(
     verdict: ErrorPolicy, error: DispatchError, clock: CallClock, ending: CallResult, idle_s: float
 ) -> ErrorPolicy:
-    """The verdict on a failure, with regard to whose time passed.
+    """Adjust an error policy by the timing of the call.
 
     Args:
-        verdict: by the error alone.
+        verdict: error policy by the error alone.
         error: the failure.
-        clock: of the call.
-        ending: by :meth:`SilenceMonitor.ending`, where the request's own limit ended the call.
-        idle_s: pause of the reader from which on a provider may break a stream off.
+        clock: clock of the call.
+        ending: result by :meth:`SilenceMonitor.ending`, used if the request's own limit ended the call.
+        idle_s: pause of the reader from which on a provider may break off a stream, seconds.
     """
     if isinstance(error, ProviderTimeoutError) and error.is_cut_short:
         return replace(verdict, ending=ending)

@@ -1,4 +1,7 @@
-"""How the places stand, for ``semroute providers status``: from shared state, or from what a process left behind."""
+"""Status of endpoints: saved state, health probes and reporting.
+
+``semroute providers status`` reads shared state, or the state file of a process.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ from semroute.text.names import did_you_mean
 from semroute.types import AdmissionControl, Endpoint, EndpointStatus, Request
 
 STATE_FILE = Path(".semroute/state.json")
-"""Where the command line leaves its state, relative to the working folder."""
+"""State file of the command line, relative to the working folder."""
 
 
 KEYS = {"at", "places", "latencies"}
@@ -47,7 +50,10 @@ LATENCY_KEYS = {
 
 
 def places_of(config: Config) -> list[Endpoint]:
-    """Every deployment with every one of its credentials, in the order of the file."""
+    """Return the endpoints: each deployment with each credential.
+
+    They are in the order of the file.
+    """
     return [
         endpoint_of(deployment, credential, config)
         for deployment in config.deployments
@@ -56,7 +62,7 @@ def places_of(config: Config) -> list[Endpoint]:
 
 
 async def describe(gates: AdmissionControl, latencies: LatencyWindows, config: Config) -> dict[str, Any]:
-    """The standing of every place and the latencies of this process, ready for JSON."""
+    """Return endpoint status and latencies of this process, for JSON."""
     places = places_of(config)
     standings = await gates.standings(places)
     rows = [
@@ -67,12 +73,12 @@ async def describe(gates: AdmissionControl, latencies: LatencyWindows, config: C
 
 
 def _shown(standing: EndpointStatus) -> dict[str, Any]:
-    """Everything but the digest of a refused key, which is nobody's business."""
+    """Return the status without the digest of a refused key, which is private."""
     return {name: value for name, value in standing._asdict().items() if name != "refused"}
 
 
 def save_state(path: Path, gates: MemoryGates, description: Mapping[str, Any]) -> None:
-    """Write the state of this process, whole or not at all."""
+    """Write the state of this process atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = json.dumps({**description, "gates": gates.snapshot()}, indent=1)
     with atomic_write(path) as part:
@@ -80,7 +86,7 @@ def save_state(path: Path, gates: MemoryGates, description: Mapping[str, Any]) -
 
 
 def restore_state(path: Path, gates: MemoryGates) -> None:
-    """Go on from what the month has cost by the file; without a file from nothing.
+    """Restore the month's spending from the file, if there is one.
 
     Raises:
         DataError: the file is not one that :func:`save_state` wrote.
@@ -94,7 +100,7 @@ def restore_state(path: Path, gates: MemoryGates) -> None:
 
 
 async def read_status(config: Config, env: Mapping[str, str], *, file: Path = STATE_FILE) -> dict[str, Any]:
-    """What is known of the places: ``source``, ``places``, ``latencies``.
+    """Return endpoint status: ``source``, ``places``, ``latencies``.
 
     Raises:
         DataError: the saved state cannot be read.
@@ -117,16 +123,17 @@ async def read_status(config: Config, env: Mapping[str, str], *, file: Path = ST
 
 
 async def enable(config: Config, env: Mapping[str, str], name: str, *, file: Path = STATE_FILE) -> None:
-    """Lift whatever closes a deployment, or all places of a key: hints, breakers, suspensions, disabled keys.
+    """Reopen a deployment, or all endpoints of a key.
 
-    With state in Redis at once for every replica. With state in process the wish is left beside the file, where a
-    process that saves its state there finds it (:func:`wishes`).
+    Lifts rate-limit hints, circuit breakers, suspensions and disabled keys. With state in Redis this holds for every
+    replica at once. With state in process the request is written next to the state file, where the process that saves
+    its state there reads it (:func:`wishes`).
 
     Args:
-        config: where models can be called.
-        env: holds the password of the Redis.
+        config: deployments and rules.
+        env: environment with the password of the Redis.
         name: a deployment, or the environment variable of a key.
-        file: where the state of a process is saved.
+        file: state file of a process.
 
     Raises:
         InputError: there is no such deployment or key, or no process has saved its state.
@@ -135,7 +142,7 @@ async def enable(config: Config, env: Mapping[str, str], name: str, *, file: Pat
     """
     places = [place for place in places_of(config) if name in (place.deployment, place.credential)]
     if not places:
-        # The word is not repeated: a key that was pasted for its variable's name must not reach a log.
+        # The message does not repeat the name: it may be a key pasted by mistake, which must not reach a log.
         keys = sorted({variable for deployment in config.deployments for variable in deployment.api_key_env})
         meant = did_you_mean(name, [*keys, *(deployment.name for deployment in config.deployments)])
         names = ", ".join(deployment.name for deployment in config.deployments) or "none"
@@ -150,18 +157,23 @@ async def enable(config: Config, env: Mapping[str, str], name: str, *, file: Pat
     try:
         await gates.lift(places)
         if any(place.credential == name for place in places):
-            await gates.enable(name)  # at hosts, too, that the configuration no longer names
+            await gates.enable(name)  # also at hosts that the configuration no longer names
     finally:
         await gates.close()
 
 
 def wish_file(file: Path) -> Path:
-    """Where ``semroute providers enable`` leaves what the process that saves its state in ``file`` shall lift."""
+    """Return the path of the reopening requests next to a state file.
+
+    ``semroute providers enable`` writes it.
+    """
     return file.with_suffix(".enable.json")
 
 
 def wishes(file: Path) -> dict[str, float]:
-    """Read what shall be lifted: by the key of a place the time of the wish, seconds since 1970.
+    """Read the reopening requests: endpoint key to time of the request.
+
+    Times are seconds since 1970.
 
     Raises:
         DataError: the file is not one that :func:`enable` wrote.
@@ -195,7 +207,7 @@ def _leave_wish(file: Path, places: Sequence[Endpoint]) -> None:
 
 
 def _of_replicas(published: Mapping[str, Mapping[str, Any]], where: str) -> Sequence[Mapping[str, Any]]:
-    """The latencies of all replicas.
+    """Return the latencies of all replicas.
 
     Raises:
         StateError: a snapshot holds something else.
@@ -227,24 +239,24 @@ def _read(path: Path) -> dict[str, Any] | None:
     return saved
 
 
-# One small call of every configured place, past the gates: is it there, how fast, and what can it do?
+# Health probes: one small call of every configured endpoint, without admission control.
 
 QUESTION = Request(({"role": "user", "content": "Answer with the word OK."},), max_tokens=16)
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one call found.
+    """Result of one health probe.
 
     Attributes:
-        deployment: its name.
+        deployment: name of the deployment.
         model: the logical model.
         credential: environment variable of the key that was used.
         latency_ms: time to the complete answer, or to the error.
-        upstream_model: the name that it answered under; None where it did not answer.
-        capabilities: what it is known to be able to do; None where the configuration does not say.
-        has_price: whether its cost can be reckoned.
-        error, error_kind: why it did not answer.
+        upstream_model: model name in the answer; None if there was no answer.
+        capabilities: known capabilities; None if the configuration names none.
+        has_price: True if its cost can be computed.
+        error, error_kind: reason of the failure.
     """
 
     deployment: str
@@ -261,7 +273,10 @@ class Probe:
 async def probe_all(
     config: Config, *, env: Mapping[str, str] = os.environ, client: httpx.AsyncClient | None = None
 ) -> list[Probe]:
-    """Call every deployment with every one of its keys once, side by side; in the order of the file."""
+    """Probe every deployment with each of its keys, concurrently.
+
+    Results are in the order of the file.
+    """
     client = client or await shared_client()
     calls = [
         _probe(CallTarget(deployment, variable, env.get(variable or "", "").strip() or None), config, client)
@@ -281,7 +296,7 @@ async def _probe(target: CallTarget, config: Config, client: httpx.AsyncClient) 
     try:
         answer = await ADAPTERS[deployment.format].complete(client, target, QUESTION, within_s=deployment.timeout_s)
     except EmptyAnswerError as error:
-        # A model that reasons spends the probe's few tokens on it: it is there, and answers.
+        # A reasoning model may spend the probe's few tokens on reasoning: it is available.
         elapsed_ms = (time.perf_counter() - started) * 1000
         if error.finish_reason == "length":
             return _result(target, config, elapsed_ms, upstream_model=deployment.upstream)
@@ -317,30 +332,32 @@ def _result(
     )
 
 
-# Lets others see how the places stand: replicas through Redis, ``semroute providers status`` through a file.
+# Reporting of the status: to replicas through Redis, to ``semroute providers status`` through a file.
 
 EVERY_S = 1.0
-"""A report at most so often, seconds."""
+"""Least interval between reports, seconds."""
 
 log = logging.getLogger("semroute")
 
 
 @runtime_checkable
 class Publishing(Protocol):
-    """Gates that can show other processes what this one sees."""
+    """Admission control that can publish this process's status to others."""
 
     async def publish(self, snapshot: Mapping[str, Any]) -> None: ...
 
 
 class Reporter:
-    """Reports in the background, so that no request waits for it; a report that fails is logged and no more.
+    """Background reporter of the status.
+
+    No request waits for a report; a failed one is only logged.
 
     Args:
-        gates: whose standings; state in memory is written to ``file``, shared state is published.
-        latencies: what this process measured.
-        config: where models can be called.
-        file: None writes none.
-        workers: write the file; None makes some.
+        gates: admission control to report on; state in memory is written to ``file``, shared state is published.
+        latencies: latencies measured by this process.
+        config: deployments and rules.
+        file: state file; None writes none.
+        workers: threads that write the file; None makes a pool.
     """
 
     def __init__(
@@ -361,7 +378,7 @@ class Reporter:
         self._running: asyncio.Task[None] | None = None
 
     def due(self) -> None:
-        """Start a report when the last one is old enough."""
+        """Start a report if the last one is old enough."""
         if not self._reports or time.monotonic() - self._last < EVERY_S:
             return
         if self._running is not None and not self._running.done():  # a disk that hangs is not asked again and again
@@ -370,7 +387,7 @@ class Reporter:
         self._running = asyncio.get_running_loop().create_task(self.report())
 
     async def heed(self) -> None:
-        """Lift what ``semroute providers enable`` was asked to, where it is asked beside the file of this process."""
+        """Apply the reopening requests next to this process's state file."""
         if self._file is None or not isinstance(self._gates, MemoryGates):
             return
         if time.monotonic() - self._looked < EVERY_S or not wish_file(self._file).exists():
@@ -386,7 +403,7 @@ class Reporter:
         await self._gates.lift([place for place in places_of(self._config) if place.key in wanted])
 
     async def report(self) -> None:
-        """Report now."""
+        """Report the status now."""
         if not self._reports:
             return
         try:

@@ -1,13 +1,13 @@
-"""Validation of what a caller hands over, before anything looks at it.
+"""Input validation of requests, constraints and candidates.
 
-Every public entry point passes its arguments through here. What comes out is made of plain ``dict``, ``list``,
-``tuple``, ``str``, ``int``, ``float``, ``bool`` and None, finite, and bounded in depth, count and bytes, so that
-whatever reads a request later need not defend itself. One pass over the values; nothing is copied unless it has to be
-converted. All faults are :class:`~semroute.errors.InputError`, those of messages :class:`~semroute.errors.QueryError`,
-and name the path of the value, such as ``messages[3].content[0].image_url``.
+Every public entry point validates its arguments here. The result consists of plain ``dict``, ``list``, ``tuple``,
+``str``, ``int``, ``float``, ``bool`` and None, finite, and bounded in depth, count and bytes, so that later code need
+not check again. One pass over the values; only converted values are copied. All faults are
+:class:`~semroute.errors.InputError`, those of messages :class:`~semroute.errors.QueryError`, and name the path of the
+value, such as ``messages[3].content[0].image_url``.
 
-Only shapes are checked that no server takes in another way. What a certain wire format cannot say stays for its adapter
-to refuse, since another deployment may be able to.
+Only shapes that no server accepts are rejected. Limits of one wire format are left to its adapter, since another
+deployment may accept the request.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from semroute.text.conversation import fields_of
 from semroute.types import Message, Query, Request, Tool
 
 MAX_DEPTH = 100
-"""Levels of nesting. Vendors take schemas of 5 to 10 levels, and JSON parsers between the caller and a model commonly
+"""Levels of nesting. Vendors accept schemas of 5 to 10 levels, and JSON parsers between the caller and a model commonly
 stop at 64 to 128; Python's own ``json``, ``copy`` and ``jsonschema`` recurse, and are safe at this depth."""
 
 MAX_VALUES = 500_000
-"""Values in one request, counted where they stand: a structure that contains itself, or the same list many times, is as
-large as it is when written. A pass over so many takes about 0.1 s."""
+"""Values in one request, counted at each occurrence, as in serialised form: a shared list counts every time, and a
+structure that contains itself is too large. A pass over this many takes about 0.1 s."""
 
 MAX_BYTES = 64 * 2**20
-"""UTF-8 bytes of all texts of one request. The largest request that a vendor takes is 50 MB (OpenAI, with images)."""
+"""UTF-8 bytes of all texts of one request. The largest request that a vendor accepts is 50 MB (OpenAI, with images)."""
 
 MAX_MESSAGES = 100_000
 """Messages of one conversation; a context window of a million tokens holds 250,000 empty ones."""
@@ -43,29 +43,29 @@ MAX_QUERIES = 1_000_000
 """Queries of one batch, whose scores are all in memory at once."""
 
 MAX_TOKENS = 2**31 - 1
-"""Servers hold ``max_tokens`` in 32 bits with a sign."""
+"""Largest token count: servers store ``max_tokens`` in 32 signed bits."""
 
 MAX_INTEGER = 2**64
-"""Size of an integer within a message or a schema: what JSON parsers of other languages read without loss is less, and
-Python refuses to write one of more than 4,300 digits."""
+"""Largest magnitude of an integer in a message or a schema. JSON parsers of other languages lose precision below it,
+and Python refuses to write an integer of more than 4,300 digits."""
 
 MAX_TEMPERATURE = 100.0
-"""Vendors end at 1 or 2; servers of one's own take more."""
+"""Largest temperature: vendors accept up to 1 or 2, self-hosted servers more."""
 
 MAX_PENALTY = 100.0
-"""Vendors end at 2; servers of one's own take more."""
+"""Largest magnitude of a penalty: vendors accept up to 2, self-hosted servers more."""
 
 MAX_ALTERNATIVES = 128
-"""Answers to one request; OpenAI ends there."""
+"""Most answers to one request: OpenAI's limit."""
 
 MAX_NUMBER = 1e12
 """Largest limit in USD or seconds."""
 
 MAX_NAME = 512
-"""Characters of the name of a model, a deployment, a region or a tool; messages repeat names."""
+"""Characters of the name of a model, a deployment, a region or a tool; bounded because error messages repeat names."""
 
 SHOWN = 40
-"""Characters of a key that a path repeats."""
+"""Characters of a key that a path in an error message repeats."""
 
 Field: TypeAlias = "Callable[[_ValueWalk, Any], object]"
 _E = TypeVar("_E", bound=InputError)
@@ -73,7 +73,7 @@ _T = TypeVar("_T")
 
 
 class _FaultError(Exception):
-    """A value that cannot be used, with its path from the inside out."""
+    """An invalid value, with its path from the inside out."""
 
     def __init__(self, found: str, *path: str | int) -> None:
         self.found = found
@@ -85,7 +85,7 @@ def valid_request(query: Query | Request) -> Request:
     """Return a query, or a request, as a request of plain values.
 
     Raises:
-        QueryError: it is neither text nor messages, or a message has a shape that no server takes.
+        QueryError: it is neither text nor messages, or a message has a shape that no server accepts.
         InputError: another field of the request cannot be used.
     """
     walk, is_request = _ValueWalk(), issubclass(type(query), Request)
@@ -107,7 +107,7 @@ def valid_queries(queries: Sequence[Query | Request]) -> list[Request]:
     """Return every query of a batch as a request of plain values.
 
     Raises:
-        InputError: as :func:`valid_request`; the message names the place in the batch.
+        InputError: as :func:`valid_request`; the message names the position in the batch.
     """
     kind = type(queries)
     if issubclass(kind, str):
@@ -130,7 +130,7 @@ def valid_queries(queries: Sequence[Query | Request]) -> list[Request]:
 
 
 def valid_constraints(constraints: Constraints | None, model: str | None = None) -> Constraints:
-    """Return the limits of a request in plain values, pinned to ``model`` where one is named.
+    """Return the constraints in plain values, pinned to ``model`` if given.
 
     Raises:
         InputError: one of them cannot be used.
@@ -154,7 +154,7 @@ def valid_constraints(constraints: Constraints | None, model: str | None = None)
 
 
 def valid_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of models and groups as a tuple of texts.
+    """Return the names of models and groups as a tuple of strings.
 
     Raises:
         InputError: they are not a sequence of names.
@@ -166,7 +166,7 @@ def valid_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
 
 
 class _ValueWalk:
-    """One pass over the values of one request, with what is left of its bounds."""
+    """One pass over the values of one request, with the remaining bounds."""
 
     __slots__ = ("bytes", "values")
 
@@ -175,7 +175,7 @@ class _ValueWalk:
         self.values = MAX_VALUES
 
     def plain(self, value: object, depth: int = 0) -> object:
-        """Return ``value`` as plain JSON values: itself where it is, a converted copy where it is not."""
+        """Return ``value`` if it is plain JSON, else a converted copy."""
         kind = type(value)
         if kind is str:
             text = cast(str, value)
@@ -236,13 +236,13 @@ class _ValueWalk:
         self.count(count)
 
     def count(self, values: int) -> None:
-        """Count so many more values."""
+        """Count ``values`` more values against the bound."""
         self.values -= values
         if self.values < 0:
             raise _FaultError(f"brings the request to more than {MAX_VALUES:,} values; send less at once")
 
     def _converted(self, value: Any, kind: type) -> object:
-        """Return another type's value as the plain one that it stands for."""
+        """Convert a value of another type to the plain value it represents."""
         if issubclass(kind, str):
             return str.__str__(value)
         if issubclass(kind, Integral):
@@ -253,13 +253,13 @@ class _ValueWalk:
             return self._copied(value, kind)
         if issubclass(kind, Sequence) and not issubclass(kind, bytes | bytearray | memoryview):
             return _read(lambda: list(islice(value, self.values + 1)), kind.__name__)
-        # An SDK's message is a pydantic model, a dataclass or the like, and so are the calls in it.
+        # An SDK's message, and the tool calls in it, are pydantic models, dataclasses or the like.
         if not issubclass(kind, type) and (found := _read(lambda: fields_of(value), kind.__name__)) is not None:
             return self._copied(found, kind)
         raise _FaultError(f"is {kind.__name__}, which JSON cannot say{_remedy(kind)}")
 
     def _copied(self, value: Any, kind: type) -> dict[object, object]:
-        """Return a mapping of any type as a dict, its keys too."""
+        """Return a mapping of any type as a dict, with converted keys."""
 
         def copy() -> dict[object, object]:
             keys = list(islice(iter(value), self.values + 1))
@@ -271,7 +271,7 @@ class _ValueWalk:
 
 
 def _changes(walk: _ValueWalk, owner: object, fields: Mapping[str, Field]) -> dict[str, Any]:
-    """Return the fields of a dataclass that have to be replaced by plain values."""
+    """Return the fields of a dataclass to replace by plain values."""
     changes: dict[str, Any] = {}
     for name, check in fields.items():
         try:
@@ -285,7 +285,7 @@ def _changes(walk: _ValueWalk, owner: object, fields: Mapping[str, Field]) -> di
 
 
 def _checked(walk: _ValueWalk, key: str | int, value: object, check: Field) -> object:
-    """Return what ``check`` makes of a value; a fault in it gets the value's key."""
+    """Return the checked value; a fault in it gets the value's key."""
     try:
         return check(walk, value)
     except _FaultError as fault:
@@ -294,7 +294,7 @@ def _checked(walk: _ValueWalk, key: str | int, value: object, check: Field) -> o
 
 
 def _read(read: Callable[[], _T], what: str) -> _T:
-    """Run code of the caller's own types, whose faults are the caller's."""
+    """Run code of the caller's own types; report its exceptions as faults."""
     try:
         return read()
     except Exception as error:
@@ -324,7 +324,7 @@ def _remedy(kind: type) -> str:
 
 
 def _is_sized_sequence(kind: type) -> bool:
-    """Tell whether a type has an order and an end: sequences, and arrays or columns that look like one."""
+    """Return True for sized, ordered types, including arrays and columns."""
     if issubclass(kind, bytes | bytearray | memoryview | Mapping | Set):
         return False
     return issubclass(kind, Sequence) or all(hasattr(kind, name) for name in ("__len__", "__iter__", "__getitem__"))
@@ -388,7 +388,7 @@ def _part(part: dict[str, Any], place: int) -> None:
 
 def _address(url: str, place: int) -> None:
     try:
-        # A data: URL is all ASCII, which takes no look at it.
+        # isascii() needs no scan, and a data: URL is all ASCII.
         if not url.isascii():
             url.encode()
         if url[:5].lower() != "data:":
@@ -447,7 +447,7 @@ def _flag(walk: _ValueWalk, value: Any) -> object:
 
 
 def _word(walk: _ValueWalk, value: Any) -> object:
-    """A name, or None."""
+    """Check a name; None is allowed."""
     if value is None:
         return None
     if not issubclass(type(value), str):
@@ -581,7 +581,7 @@ _FIELDS: Mapping[str, Field] = {
     "extra": _parameters,
     "droppable": _name_set,
 }
-"""Check of each field of a request: returns the value itself, or what it stands for in plain values."""
+"""Check of each field of a request: returns the value itself, or its plain equivalent."""
 
 _LIMITS: Mapping[str, Field] = {
     "model": _word,
@@ -594,4 +594,4 @@ _LIMITS: Mapping[str, Field] = {
     "deadline_s": _number(MAX_NUMBER, "leave it out for the configuration's"),
     "wants": _name_set,
 }
-"""Check of each field of :class:`~semroute.dispatch.plan.Constraints`."""
+"""Check of each field of :class:`~semroute.dispatch.constraints.Constraints`."""

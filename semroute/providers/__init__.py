@@ -1,7 +1,7 @@
-"""Calls over HTTP, one module for each wire format.
+"""Provider adapters over HTTP, one module per wire format.
 
-A vendor that speaks a known format is a row of :data:`~semroute.config.deployments.VENDORS`; only another wire format
-earns a module here and an entry in :data:`ADAPTERS`.
+A vendor with a known format is a row of :data:`~semroute.config.deployments.VENDORS`; only a new wire format needs a
+module here and an entry in :data:`ADAPTERS`.
 """
 
 from __future__ import annotations
@@ -16,4 +16,4 @@ from semroute.providers.target import CallTarget
 __all__ = ["ADAPTERS", "Adapter", "CallTarget"]
 
 ADAPTERS: Mapping[Format, Adapter] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
-"""The adapter for each value of a deployment's ``format``."""
+"""Adapter by value of a deployment's ``format``."""

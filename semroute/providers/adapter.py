@@ -1,4 +1,4 @@
-"""What every wire format offers to dispatch."""
+"""Interface of the provider adapters."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from semroute.types import Completion, Delta, Request
 
 
 class Adapter(Protocol):
-    """Calls in one wire format.
+    """Adapter of one wire format.
 
-    Both calls raise a :class:`~semroute.errors.DispatchError` of the kind that the failure asks for, with the
-    provider's hint in ``wait_s``. ``within_s`` is what the request has left, seconds, or the call's clock; the whole
-    call is bounded by the deployment's ``timeout_s`` too, connection, first token and idle time by its ``timeouts``.
+    Both calls raise a :class:`~semroute.errors.DispatchError` subclass by the kind of failure, with the provider's
+    retry hint in ``wait_s``. ``within_s`` is the request's remaining time, seconds, or the call's clock; the
+    deployment's ``timeout_s`` bounds the whole call too, its ``timeouts`` bound connection, first token and idle time.
     """
 
     async def complete(
         self, client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within
     ) -> Completion:
-        """The whole answer at once; ``cost`` and ``attempts`` are left to the caller."""
+        """Return the whole answer; the caller fills in ``cost`` and ``attempts``."""
         ...
 
     def stream(
         self, client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within
     ) -> AsyncGenerator[Delta | Completion]:
-        """The answer as it arrives: any number of :class:`~semroute.types.Delta`, then one completion, the last.
+        """Stream the answer: deltas, then one completion.
 
         An answer that only calls tools has no delta. Closing the generator closes the connection.
         """

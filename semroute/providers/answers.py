@@ -1,4 +1,4 @@
-"""Checks on answers that all wire formats share: is there an answer, and are its counts to be believed?"""
+"""Validation of completions in all formats: content and token counts."""
 
 from __future__ import annotations
 
@@ -16,28 +16,34 @@ from semroute.providers.target import CallTarget
 from semroute.types import Alternative, Completion, Request, ToolCall, Usage
 
 MAX_TOKENS = 10_000_000
-"""Highest count of tokens that is believed: the largest context window that a vendor offers (Llama 4 Scout's)."""
+"""Highest plausible token count: the largest context window that a vendor offers (Llama 4 Scout's)."""
 
 Count: TypeAlias = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
-"""A number of tokens on the wire."""
+"""Token count on the wire."""
 
 _INVISIBLE = frozenset({"Cc", "Cf"})
 
 
 def is_blank(text: str) -> bool:
-    """Return whether a text shows nothing: white space, control and format characters (U+200B, a byte order mark)."""
+    """Return True if a text has no visible character.
+
+    White space, control and format characters (U+200B, a byte order mark) are invisible.
+    """
     return not text.strip() or all(
         character.isspace() or unicodedata.category(character) in _INVISIBLE for character in text
     )
 
 
 def is_count(value: object) -> TypeGuard[int]:
-    """Return whether a value can be a number of tokens."""
+    """Return True if a value is a plausible token count."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS
 
 
 def merge_usage(known: Usage | None, later: Usage | None) -> Usage | None:
-    """Return the higher of two counts, field by field: counts of a stream only grow, and its last may be zero."""
+    """Return the field-wise maximum of two token usages.
+
+    The counts of a stream only grow, and its last one may be zero.
+    """
     if known is None or later is None:
         return later or known
     return Usage(
@@ -50,15 +56,15 @@ def merge_usage(known: Usage | None, later: Usage | None) -> Usage | None:
 
 
 def checked(completion: Completion, target: CallTarget, request: Request, reason: str) -> Completion:
-    """Return a completion that holds an answer, without counts that cannot be true.
+    """Return the completion if not empty, without implausible token counts.
 
-    An answer that counts no token of output was not counted: its cost is then estimated like that of any other answer
+    Zero output tokens mean that the provider did not count: the cost is then estimated like that of any other answer
     without ``usage``.
 
     Args:
-        completion: as the wire format reads it.
-        target: what was called.
-        request: what was asked.
+        completion: completion as parsed from the wire format.
+        target: call target.
+        request: request that was sent.
         reason: name and value of the format's own finish reason, for the message.
 
     Raises:
@@ -97,13 +103,13 @@ def _empty(completion: Completion, target: CallTarget, request: Request, reason:
 
 
 def combined(readings: Iterable[Callable[[], Completion]]) -> Completion:
-    """Return the first of several alternatives that holds an answer, with the others that do beside it.
+    """Return the first valid alternative, with the others attached.
 
     Args:
-        readings: each reads one alternative, and raises what speaks against it.
+        readings: functions that each parse one alternative, or raise why it is invalid.
 
     Raises:
-        DispatchError: what speaks against the first, where none holds an answer.
+        DispatchError: error of the first alternative, if none is valid.
     """
     answers: list[Completion] = []
     errors: list[DispatchError] = []
@@ -120,10 +126,10 @@ def combined(readings: Iterable[Callable[[], Completion]]) -> Completion:
 
 
 def with_ids(calls: Sequence[ToolCall], request: Request) -> tuple[ToolCall, ...]:
-    """Return the calls, each with an id of its own.
+    """Return the tool calls, each with a unique id.
 
-    An id that is missing or given twice is made: the same for the same answer, and another in every turn of a
-    conversation, since later turns refer to calls by it.
+    A missing or duplicate id is generated: the same for the same answer, and different in every turn of a conversation,
+    since later turns refer to calls by it.
     """
     seen: set[str] = set()
     found = []

@@ -1,7 +1,7 @@
-"""Answers of Anthropic's Messages API put together, from a whole message or from the events of a stream.
+"""Adapter of Anthropic's Messages API, with extended thinking.
 
-Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming. Thinking, and whatever kinds of blocks and
-events the API may add, are no part of an answer and are passed over.
+Sources: https://docs.anthropic.com/en/api/messages, https://docs.anthropic.com/en/docs/build-with-claude/streaming.
+Thinking, and blocks and events of unknown kinds, are not part of an answer and are skipped.
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ from semroute.providers.streaming import ServerSentEvent, Within
 from semroute.providers.target import CallTarget
 from semroute.types import Completion, Delta, FinishReason, Request, TokenLogprob, Tool, ToolCall, Usage
 
-# Answers in the wire format of Anthropic's Messages API: what is read of them, and what it means in ours.
-#
-# Sources: https://docs.anthropic.com/en/api/messages, https://docs.anthropic.com/en/docs/build-with-claude/streaming.
+# Wire models of answers, and their translation into our types.
 
 _FINISH_REASONS: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -57,12 +55,12 @@ _FINISH_REASONS: Mapping[str, FinishReason] = {
     "tool_use": "tool_calls",
     "refusal": "refusal",
 }
-"""``pause_turn`` and what is not known here are "other"."""
+"""Finish reasons by stop reason; ``pause_turn`` and unknown ones are "other"."""
 _COUNTED = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
 class Block(BaseModel):
-    """A piece of a message: ``text``, ``tool_use``, or one of which nothing is read."""
+    """Content block of a message: ``text``, ``tool_use``, or an ignored type."""
 
     type: str
     text: str | None = None
@@ -72,7 +70,7 @@ class Block(BaseModel):
 
 
 class AnthropicDelta(BaseModel):
-    """Of a block (``text_delta``, ``input_json_delta`` and others) or of the message (its end)."""
+    """Delta of a block (such as ``text_delta``) or of the message (its end)."""
 
     type: str | None = None
     text: str | None = None
@@ -82,7 +80,7 @@ class AnthropicDelta(BaseModel):
 
 
 class AnthropicMessage(BaseModel):
-    """A whole message, or an empty one with which a stream starts."""
+    """A whole message, or the empty one that starts a stream."""
 
     content: list[Block]
     model: str | None = None
@@ -92,7 +90,7 @@ class AnthropicMessage(BaseModel):
 
 
 class AnthropicEvent(BaseModel):
-    """An event of a stream; each type fills a few of the fields."""
+    """Event of a stream; each type fills some of the fields."""
 
     type: str
     index: int = 0
@@ -103,21 +101,22 @@ class AnthropicEvent(BaseModel):
 
 
 def finish_reason(reason: str | None) -> FinishReason:
-    """Why the model stopped, in our vocabulary."""
+    """Map a stop reason of the API to our finish reason."""
     return _FINISH_REASONS.get(reason or "", "other")
 
 
 class Counts:
-    """The tokens of a call, counted in one or several places of its answer."""
+    """Token counts of a call, from one or several parts of its answer."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
         self._is_doubtful = False
 
     def add(self, usage: object) -> None:
-        """Take counts in. They only grow; a gateway may say 0 at one end of a stream and the number at the other.
+        """Add counts, keeping the maximum of each.
 
-        After one that cannot be a number of tokens none of them is believed.
+        Counts only grow; a gateway may send 0 at one end of a stream and the number at the other. After one implausible
+        count all counts are discarded.
         """
         if not isinstance(usage, Mapping):
             return
@@ -130,7 +129,10 @@ class Counts:
                     self._is_doubtful = True
 
     def usage(self) -> Usage | None:
-        """The counts in our vocabulary: Anthropic's input leaves out what the cache read or wrote."""
+        """Return the token usage.
+
+        Anthropic's input count excludes cache reads and writes.
+        """
         counts = self._counts
         if self._is_doubtful or "input_tokens" not in counts or "output_tokens" not in counts:
             return None
@@ -149,12 +151,12 @@ class _Call:
 
 
 class AnthropicAnswer:
-    """An answer as far as it has come: from one message, or event by event.
+    """Partial answer, from one message or event by event.
 
     Attributes:
-        has_content: whether a first piece of text or of a tool call has come.
-        is_done: whether the server has said that nothing more comes.
-        progress: number of events that brought the message on; pings and the frames of empty texts do not.
+        has_content: True once a first chunk of text or of a tool call has arrived.
+        is_done: True once the server has signalled the end.
+        progress: number of events with content; pings and the frames of empty texts do not count.
     """
 
     def __init__(self, target: CallTarget, request: Request) -> None:
@@ -173,11 +175,14 @@ class AnthropicAnswer:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the message has ended: with its end, or with the reason and the counts that come just before."""
+        """True once the message has ended.
+
+        Its stop reason and counts, sent just before, suffice.
+        """
         return self.is_done or (self._stop_reason is not None and self.usage is not None)
 
     def logprobs_since(self, start: int) -> tuple[TokenLogprob, ...]:
-        """None: the format has none."""
+        """Return no log probabilities: the format has none."""
         return ()
 
     @property
@@ -186,11 +191,11 @@ class AnthropicAnswer:
         return self._counts.usage()
 
     def read(self, answer: Mapping[str, object]) -> None:
-        """Take a whole message in.
+        """Read a whole message.
 
         Raises:
-            MalformedResponseError: it is no message.
-            DispatchError: it is an error, of the kind that it names.
+            MalformedResponseError: it is not a message.
+            DispatchError: it is an error; the subclass is by its type.
         """
         if has_error(answer):
             raise failure_in_200(answer, {}, self._target)
@@ -202,11 +207,11 @@ class AnthropicAnswer:
         self.is_done = True
 
     def feed(self, event: ServerSentEvent) -> str:
-        """Take an event in and return the text that it brings.
+        """Read an event and return its text.
 
         Raises:
-            MalformedResponseError: it cannot be read.
-            DispatchError: it is an error, of the kind that it names.
+            MalformedResponseError: it cannot be parsed.
+            DispatchError: it is an error; the subclass is by its type.
         """
         try:
             data = read_json(event.data)
@@ -221,11 +226,11 @@ class AnthropicAnswer:
         return self._take(parsed)
 
     def completion(self, latency_ms: float, first_token_ms: float | None = None) -> Completion:
-        """The whole answer.
+        """Return the whole answer.
 
         Raises:
             BrokenStreamError: the stream ended before the message did.
-            MalformedResponseError: there was no message, or one with a tool call that cannot be read.
+            MalformedResponseError: there was no message, or one with a tool call that cannot be parsed.
             EmptyAnswerError: the message has neither text nor a tool call.
         """
         deployment = self._target.deployment
@@ -278,7 +283,7 @@ class AnthropicAnswer:
     def _open(self, index: int, block: Block) -> str:
         if block.type == "text":
             return self._say(block.text or "")
-        self.progress += 1  # thinking that is kept from us shows nothing but its frame
+        self.progress += 1  # redacted thinking consists of its frame only
         if block.type == "tool_use":
             if not block.name:
                 raise self._malformed("answered with a tool call that has no name")
@@ -316,7 +321,10 @@ class AnthropicAnswer:
 
 
 def _arguments(call: _Call) -> str:
-    """The model's own words where they were streamed; a stream starts every call with an empty input."""
+    """Return the arguments of a call as JSON text.
+
+    Streamed text takes precedence, since a stream starts every call with an empty input.
+    """
     return "".join(call.fragments) or json.dumps(call.input or {}, ensure_ascii=False)
 
 
@@ -326,19 +334,19 @@ def _place(invalid: ValidationError) -> str:
 
 # Anthropic's extended thinking.
 #
-# Source: https://platform.claude.com/docs/en/build-with-claude/extended-thinking, with what it is not compatible with.
+# Source: https://platform.claude.com/docs/en/build-with-claude/extended-thinking, which also lists incompatibilities.
 
 ANSWER_TOKENS = 8192
-"""Left for the answer beside the budget, where the request names no limit: ``max_tokens`` bounds both together."""
+"""Tokens for the answer on top of the thinking budget, if the request names no limit: ``max_tokens`` bounds both."""
 
 _LEAST_TOP_P = 0.95
 
 
 def thinking(named: Mapping[str, object], request: Request, target: CallTarget) -> dict[str, object]:
-    """Return the fields of a body that turn thinking on or off; none where the request leaves it to the model.
+    """Return the body fields for thinking; none if the model may decide.
 
     Raises:
-        CapabilityError: the API does not think beside something else that the request asks for.
+        CapabilityError: thinking is incompatible with another parameter of the request.
     """
     budget = named.get("thinking_budget")
     if budget == 0 or (budget is None and named.get("reasoning_effort") == "none"):
@@ -368,21 +376,22 @@ def _against(budget: int, request: Request) -> Iterator[str]:
     if request.top_p is not None and request.top_p < _LEAST_TOP_P:
         yield f"with a top_p below {_LEAST_TOP_P}"
     if ends_with_result(request):
-        # The API wants the signed thinking before the call back, and messages in OpenAI's shape have no place for it.
+        # The API requires the signed thinking before the tool call, and messages in OpenAI's format have no field for
+        # it.
         yield "between a tool's result and the answer to it"
 
 
-# A request in the wire format of Anthropic's Messages API.
+# Request body.
 #
-# Source: https://docs.anthropic.com/en/api/messages. An answer that follows a schema is asked for with
-# ``output_config.format`` (https://platform.claude.com/docs/en/build-with-claude/structured-outputs): the model is held
-# to the schema while it writes, the answer arrives as plain text and streams as such, and tools stay free for their own
-# use. The older way, a tool that the model is forced to call, guarantees nothing and leaves no room for other tools.
+# Structured output uses ``output_config.format``
+# (https://platform.claude.com/docs/en/build-with-claude/structured-outputs): decoding is constrained to the schema, the
+# answer arrives and streams as plain text, and tools remain available. The older way, a forced tool call, guarantees
+# nothing and excludes other tools.
 
 DEFAULT_MAX_TOKENS = 8192
-"""Sent where the request names no limit, for the API asks for one: the most that every model since Claude 3.5 takes."""
+"""Limit of a request without one, since the API requires it: the most that every model since Claude 3.5 accepts."""
 NO_TEXT = "(no text)"
-"""Said for a user who says nothing where the API wants a text."""
+"""Text of an empty user turn, since the API requires one."""
 
 _NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _MODES: Mapping[str, str] = {"auto": "auto", "none": "none", "required": "any"}
@@ -391,11 +400,13 @@ _SCHEMAS_BY_NAME = frozenset({"properties", "$defs", "definitions"})
 
 
 def payload(target: CallTarget, request: Request, *, stream: bool = False) -> dict[str, object]:
-    """The body of the request; what it leaves open is left to the provider, but for ``max_tokens``.
+    """Return the body of a request.
+
+    Unset fields are left out, except ``max_tokens``.
 
     Raises:
-        CapabilityError: it asks for what this format cannot carry.
-        RequestError: it holds what no provider could read.
+        CapabilityError: the request needs something that this format cannot express.
+        RequestError: it contains something that no provider could read.
     """
     _refuse(target, request)
     name, found = target.deployment.name, parameters(target, request, stream=stream)
@@ -423,7 +434,7 @@ def payload(target: CallTarget, request: Request, *, stream: bool = False) -> di
 
 
 def _named(named: Mapping[str, object], request: Request, target: CallTarget) -> dict[str, object]:
-    """The parameters in the API's words."""
+    """Return the parameters under the API's names."""
     body: dict[str, object] = {name: named[name] for name in ("temperature", "top_p", "top_k") if name in named}
     output: dict[str, object] = {}
     if request.json_schema is not None:
@@ -445,7 +456,7 @@ def _named(named: Mapping[str, object], request: Request, target: CallTarget) ->
 
 
 def _remove_markers(body: Mapping[str, object]) -> None:
-    """Remove the cache markers that the request allows to be left out."""
+    """Remove the cache markers if the request allows it."""
     for name in ("system", "tools", "messages"):
         for holder in cast("list[dict[str, Any]]", body.get(name, [])):
             holder.pop("cache_control", None)
@@ -456,11 +467,13 @@ def _remove_markers(body: Mapping[str, object]) -> None:
 
 
 def _messages(conversation: Conversation, request: Request, deployment: str) -> list[dict[str, object]]:
-    """The turns as messages, of which the API refuses those without a visible text.
+    """Return the turns as messages, each with visible text.
 
-    White space alone is left out like an empty text. Where a user's turn that the structure needs says nothing, it
-    says :data:`NO_TEXT`: the conversation begins with the user, and without the last turn the model would go on with
-    what it said before in place of answering.
+    The API refuses others.
+
+    White space alone is left out like an empty text. An empty user turn that the structure needs becomes
+    :data:`NO_TEXT`: the conversation must begin with the user, and without the last turn the model would continue its
+    previous answer.
 
     Raises:
         CapabilityError: nothing is left.
@@ -480,12 +493,15 @@ def _messages(conversation: Conversation, request: Request, deployment: str) -> 
         messages.append(("user", [_text(NO_TEXT)]))
     role, last = messages[-1]
     if role == "assistant" and isinstance(text := last[-1].get("text"), str):
-        last[-1]["text"] = text.rstrip()  # the model goes on with it, and the API refuses white space at its end
+        last[-1]["text"] = text.rstrip()  # the model continues it, and the API refuses trailing white space
     return [{"role": role, "content": blocks} for role, blocks in messages]
 
 
 def closed(schema: Mapping[str, object]) -> dict[str, object]:
-    """The schema with every object that leaves it open closed to further properties, as the API demands."""
+    """Return the schema with objects closed unless specified.
+
+    The API requires ``additionalProperties: false``.
+    """
     copy = {key: _closed_below(key, value) for key, value in schema.items()}
     kind = copy.get("type")
     if kind == "object" or (isinstance(kind, list | tuple) and "object" in kind):
@@ -539,7 +555,10 @@ def _text(text: str) -> dict[str, object]:
 
 
 def _id(id: str) -> str:
-    """A call's id in the letters that Anthropic takes: the call may have been another provider's."""
+    """Return a call's id in Anthropic's alphabet.
+
+    The call may be another provider's.
+    """
     return _NOT_IN_AN_ID.sub("_", id)
 
 
@@ -555,25 +574,24 @@ def _choice(choice: ToolChoice) -> dict[str, object]:
     return {"type": _MODES[choice.mode]}
 
 
-# Calls in the wire format of Anthropic's Messages API.
-#
-# Source: https://docs.anthropic.com/en/api/messages. The body is written by
-# :mod:`~semroute.providers.anthropic`, the answer read by :mod:`~semroute.providers.anthropic`.
+# Calls.
 
 __all__ = ["complete", "stream"]
 
 PATH = "/v1/messages"
 VERSION = "2023-06-01"
-"""Of the API; every later change of it has been an addition."""
+"""Version of the API; all later changes were additions."""
 
 
 async def complete(client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within) -> Completion:
-    """Ask for one whole answer; see :class:`~semroute.providers.adapter.Adapter`.
+    """Request one whole answer.
+
+    See :class:`~semroute.providers.adapter.Adapter`.
 
     Raises:
-        CapabilityError: the request asks for what the format cannot carry.
+        CapabilityError: the request needs something that the format cannot express.
         MalformedResponseError: a success that is not a message.
-        DispatchError: the other kinds, as the failure asks for.
+        DispatchError: other subclasses, by the kind of failure.
     """
     started = time.perf_counter()
     body = payload(target, request)
@@ -585,9 +603,10 @@ async def complete(client: httpx.AsyncClient, target: CallTarget, request: Reque
 async def stream(
     client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within
 ) -> AsyncGenerator[Delta | Completion]:
-    """Ask for an answer as it is written; see :class:`~semroute.providers.adapter.Adapter`.
+    """Request a streamed answer.
 
-    Errors are those of :func:`complete`, with the tokens that were counted until then in ``usage``.
+    See :class:`~semroute.providers.adapter.Adapter`. Errors are those of :func:`complete`, with the tokens counted
+    until then in ``usage``.
 
     Raises:
         BrokenStreamError: the stream ended before the answer did.
@@ -606,7 +625,5 @@ async def stream(
 def _headers(target: CallTarget) -> dict[str, str]:
     return {"anthropic-version": VERSION, **authorization(target)}
 
-
-# Anthropic's Messages.
 
 __all__ = ["complete", "stream"]

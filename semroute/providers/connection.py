@@ -1,4 +1,7 @@
-"""One request and the head and body of its answer, with httpx's errors turned into ours."""
+"""HTTP transport: JSON bodies, POST and response, shared client.
+
+Errors of httpx become :class:`~semroute.errors.DispatchError`.
+"""
 
 from __future__ import annotations
 
@@ -30,26 +33,27 @@ from semroute.providers.failures import failure
 from semroute.providers.streaming import CallClock
 from semroute.providers.target import CallTarget
 
-# JSON as it goes over the wire, both ways.
+# JSON encoding and decoding.
 
 T = TypeVar("T")
 
 MAX_VALUES = 2_000_000
-"""Values, about, in JSON that is read: to parse it is one step of the interpreter, which no other thread can interrupt,
-of 0.1 to 0.3 microseconds for each value. An answer with the log probabilities of 100,000 tokens has half as many."""
+"""Most values, approximately, in parsed JSON. Parsing is one step of the interpreter, which no other thread can
+interrupt, of 0.1 to 0.3 microseconds per value. An answer with the log probabilities of 100,000 tokens has half as
+many."""
 
 MAX_DEPTH = 200
-"""Levels of nesting in JSON that is read: far below where Python gives up, so that it can be written again anywhere."""
+"""Most nesting levels in parsed JSON: far below Python's recursion limit, so that it can be serialised anywhere."""
 
 OFF_LOOP = 2**20
-"""Bytes of JSON from which it is read in a thread of its own."""
+"""Bytes of JSON from which it is parsed in a thread of its own."""
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE_BYTES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
 
 def encode(body: Mapping[str, object], target: CallTarget) -> bytes:
-    """``body`` as UTF-8 JSON; a lone surrogate, which UTF-8 cannot write, becomes U+FFFD."""
+    """Encode ``body`` as UTF-8 JSON, replacing lone surrogates by U+FFFD."""
     try:
         text = json.dumps(body, ensure_ascii=False, allow_nan=False, default=_plain)
     except (TypeError, ValueError, RecursionError) as error:
@@ -59,7 +63,7 @@ def encode(body: Mapping[str, object], target: CallTarget) -> bytes:
 
 
 def read_json(text: str | bytes) -> object:
-    """What JSON says; a lone surrogate in it, which no text may hold, becomes U+FFFD.
+    """Parse JSON, replacing lone surrogates by U+FFFD.
 
     Raises:
         ValueError: it is not JSON, not UTF-8, or has too many values or levels.
@@ -71,7 +75,7 @@ def read_json(text: str | bytes) -> object:
         value: object = json.loads(text)
         if opened > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
             raise ValueError("JSON that is nested too deeply")
-        # Only an escape, or bytes that are no UTF-8, can smuggle one in; for most texts the look for them is all.
+        # Only an escape, or invalid UTF-8, can contain one; for most texts the search for these suffices.
         again = json.dumps(value, ensure_ascii=False) if _has_surrogate(text) else ""
     except RecursionError:
         raise ValueError("JSON that is nested too deeply") from None
@@ -79,10 +83,10 @@ def read_json(text: str | bytes) -> object:
 
 
 class _BodyReader:
-    """The thread that reads large JSON.
+    """Thread that parses large JSON.
 
-    The interpreter's lock lets the event loop run between the steps of it and not within one; :data:`MAX_VALUES` bounds
-    those. It is not the loop's default executor, in which look-ups of names may hang.
+    The interpreter's lock lets the event loop run between its steps but not within one; :data:`MAX_VALUES` bounds
+    these. It is not the loop's default executor, in which name look-ups may hang.
     """
 
     def __init__(self) -> None:
@@ -106,28 +110,28 @@ _reader = _BodyReader()
 
 
 async def off_loop(read: Callable[[], T], size: int) -> T:
-    """Run ``read``, which reads so many bytes of JSON, without holding up the event loop for long."""
+    """Run ``read`` of ``size`` bytes of JSON, off the event loop if large."""
     if size < OFF_LOOP:
         return read()
     return await asyncio.get_running_loop().run_in_executor(_reader.pool(), read)
 
 
 def _has_surrogate(text: str | bytes) -> bool:
-    # The plain look for one byte is a hundred times as fast as the pattern.
+    # The search for one byte is a hundred times as fast as the pattern.
     if isinstance(text, bytes):
         return (b"\\u" in text or b"\xed" in text) and _SURROGATE_BYTES.search(text) is not None
     return "\\u" in text and _SURROGATE.search(text) is not None
 
 
 def _structure(text: str | bytes) -> tuple[int, int]:
-    """Count what opens a list or an object, and what separates values; those within texts are counted too."""
+    """Count opening brackets and separators, including those within strings."""
     if isinstance(text, bytes):
         return text.count(b"[") + text.count(b"{"), text.count(b",")
     return text.count("[") + text.count("{"), text.count(",")
 
 
 def _is_deeper(value: object, most: int) -> bool:
-    """Tell whether lists and objects are nested more than ``most`` levels deep."""
+    """Return True if values are nested more than ``most`` levels deep."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(most):
         level = [
@@ -146,26 +150,26 @@ def _without_lone_surrogates(text: str) -> str:
 
 
 def _plain(value: object) -> object:
-    """Mappings that are not dicts are written like dicts."""
+    """Convert a mapping that is not a dict to one, for the JSON encoder."""
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
 
 
 MAX_ANSWER = 64 * 2**20
-"""Bytes of an answer that comes whole."""
+"""Most bytes of an answer that is not streamed."""
 
 MAX_ERROR = 2**20
-"""Bytes of an answer that is not a success."""
+"""Most bytes of an error response."""
 
 MAX_TEXT = 2**16
-"""Bytes that are looked at of an answer that is no JSON."""
+"""Most bytes read of a response that is not JSON."""
 
 _CHARSETS = ("utf", "iso8859", "latin", "ascii", "cp", "gb", "big5", "shift_jis", "euc", "koi8")
 
 
 def authorization(target: CallTarget) -> dict[str, str]:
-    """The header that carries the key, as the vendor's row says; empty without a key.
+    """Return the vendor's header with the key; empty without a key.
 
     Raises:
         AuthenticationError: no header can carry the key.
@@ -191,10 +195,10 @@ def build(
     query: Mapping[str, str] | None,
     clock: CallClock | None = None,
 ) -> httpx.Request:
-    """The POST, not yet sent.
+    """Build the POST request without sending it.
 
     Raises:
-        RequestError: the body is no JSON, or the address no address.
+        RequestError: the body is not JSON, or the address is invalid.
     """
     deployment = target.deployment
     try:
@@ -213,14 +217,14 @@ def build(
 
 
 class _Connecting:
-    """Looks a host up before a connection to it is made: httpcore's trace extension, which is awaited before each step.
+    """DNS look-up before a connection is made, as trace extension of httpcore.
 
-    Source: https://www.encode.io/httpcore/extensions/#trace. Without it a look-up that hangs takes a thread of
-    asyncio's default executor from every other host.
+    httpcore awaits it before each step (https://www.encode.io/httpcore/extensions/#trace). Without it a hanging look-up
+    takes a thread of asyncio's default executor from every other host.
 
     Args:
         connect_s: longest look-up, seconds.
-        clock: is told whether a connection is being made: a call that is left then costs nothing.
+        clock: clock that records whether a connection is being made: a call abandoned then costs nothing.
     """
 
     def __init__(self, connect_s: float, clock: CallClock | None) -> None:
@@ -243,14 +247,17 @@ class _Connecting:
 
 
 async def send(client: httpx.AsyncClient, request: httpx.Request, target: CallTarget) -> httpx.Response:
-    """The head of an answer that is a success; any other is read and raised as the error that it is."""
+    """Send a request and return the head of a successful response.
+
+    Any other response is read and raised as a DispatchError.
+    """
     deployment = target.deployment
     try:
         response = await client.send(request, stream=True, follow_redirects=False)
     except httpx.ConnectTimeout:
         reason = f"no connection within {deployment.timeouts.connect_s:g} s (timeouts.connect_s)"
         raise _unreachable(target, reason, is_charged=False) from None
-    except (UnicodeError, OverflowError):  # what sockets make of such names and ports
+    except (UnicodeError, OverflowError):  # raised by sockets for invalid names and ports
         reason = "base_url, or the address of a proxy, has a host or a port that there cannot be"
         raise _unreachable(target, reason, is_charged=False) from None
     except httpx.RequestError as error:
@@ -261,7 +268,7 @@ async def send(client: httpx.AsyncClient, request: httpx.Request, target: CallTa
         return response
     try:
         content = await read_content(response, target, MAX_ERROR)
-    except DispatchError:  # cut off, or too long: the status says enough
+    except DispatchError:  # cut off, or too long: the status is enough
         content = b""
     url = str(request.url.copy_with(query=None))
     raise failure(response.status_code, json_or_text(response, content), response.headers, target, url=url)
@@ -274,7 +281,7 @@ def _unreachable(target: CallTarget, reason: str, *, is_charged: bool) -> Unavai
 
 
 async def read_content(response: httpx.Response, target: CallTarget, most: int = MAX_ANSWER) -> bytes:
-    """The whole body, if it has no more than ``most`` bytes; the response is closed after it."""
+    """Read a body of at most ``most`` bytes and close the response."""
     name, status = target.deployment.name, response.status_code
     try:
         return await read_body(response, most)
@@ -291,7 +298,7 @@ async def read_content(response: httpx.Response, target: CallTarget, most: int =
 
 
 async def next_piece(pieces: AsyncIterator[bytes], target: CallTarget) -> bytes | None:
-    """The next bytes of a stream; None at its end."""
+    """Return the next bytes of a stream; None at its end."""
     name = target.deployment.name
     try:
         return await anext(pieces, None)
@@ -306,7 +313,7 @@ async def next_piece(pieces: AsyncIterator[bytes], target: CallTarget) -> bytes 
 
 
 def json_or_text(response: httpx.Response, content: bytes) -> object:
-    """The body as JSON says it, or as text where it is not JSON."""
+    """Return the body as parsed JSON, or as text if it is not JSON."""
     try:
         return read_json(content)
     except ValueError:
@@ -314,30 +321,30 @@ def json_or_text(response: httpx.Response, content: bytes) -> object:
 
 
 def decoded(response: httpx.Response, content: bytes) -> str:
-    """Return the beginning of the body as text, whatever it holds."""
+    """Return the beginning of the body as text, whatever its content."""
     try:
         name = codecs.lookup(response.charset_encoding or "utf-8").name
     except (LookupError, ValueError):  # a charset that Python does not know
         name = "utf-8"
-    # Some of Python's codecs are no charsets, and take time with the square of the length (punycode, idna).
+    # Some of Python's codecs are not charsets and take quadratic time (punycode, idna).
     is_charset = name.startswith(_CHARSETS) and name != "utf-7"
     return content[:MAX_TEXT].decode(name if is_charset else "utf-8", "replace")
 
 
 def too_long(target: CallTarget, most: int) -> MalformedResponseError:
-    """The error for an answer of more than ``most`` bytes."""
+    """Return the error for an answer of more than ``most`` bytes."""
     message = f"{target.deployment.name} answered with more than {most // 2**20} MiB; the rest was not read"
     return MalformedResponseError(message, deployment=target.deployment.name, status=200)
 
 
-# One HTTP client for each event loop, so that connections are reused and closed.
+# One HTTP client per event loop, so that connections are reused and closed.
 
 _open: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncGenerator[httpx.AsyncClient], httpx.AsyncClient]]
 _open = WeakKeyDictionary()
 
 
 async def shared_client() -> httpx.AsyncClient:
-    """The running loop's client, made on first use.
+    """Return the running loop's HTTP client, made on first use.
 
     ``asyncio.run`` closes it with the loop; :func:`close` does so earlier.
 
@@ -359,10 +366,13 @@ async def close() -> None:
 
 
 async def _lifetime() -> AsyncGenerator[httpx.AsyncClient]:
-    """A generator that a loop which ends finishes by itself (``shutdown_asyncgens``), and the client with it."""
-    # How many calls may run at once is for the throttle to say; httpx would let 100 through and let others wait. Few
-    # idle connections are kept: httpcore's pool looks at each pair of connections for every call while many are idle
-    # (500 calls at once: 12 s of processor time with 1,000 kept, 3 s with 20).
+    """Yield the client, and close it with the loop.
+
+    An ending loop finishes its generators (``shutdown_asyncgens``).
+    """
+    # Concurrency is limited by admission control; httpx would admit 100 calls and queue the others. Few idle
+    # connections are kept: for every call httpcore's pool compares each pair of connections while many are idle (500
+    # concurrent calls: 12 s of processor time with 1,000 kept, 3 s with 20).
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
     client = open_client(limits=limits)
     try:

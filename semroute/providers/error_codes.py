@@ -1,4 +1,4 @@
-"""Table of statuses and error codes: which cause a refused call has, and the error that it becomes.
+"""Parse error bodies and classify errors by HTTP status and error code.
 
 Sources:
 
@@ -14,9 +14,9 @@ Sources:
 - https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors (520 to 530) and
   https://nginx.org/en/docs/http/ngx_http_ssl_module.html (494 to 499): what stands in front of them.
 
-A message may quote its caller, so it never decides what happens to others: only structured codes disable a key, and
-words are read for two things alone. They send a request elsewhere without counting against anybody, or lengthen a rate
-limit whose status says the same and which comes without a code.
+A message may quote its caller, so it must not affect others: only structured codes disable a key, and message texts are
+matched for two purposes only: failover without counting against an endpoint, and a longer wait for a rate limit whose
+status agrees and which has no code.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from semroute.errors import (
     UnavailableError,
 )
 
-# What a provider's error body says, whatever its shape.
+# Parsing of error bodies of all shapes.
 #
 # Sources of the shapes: https://platform.openai.com/docs/guides/error-codes (OpenAI, vLLM, most servers),
 # https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter (Azure),
@@ -50,25 +50,25 @@ from semroute.errors import (
 # https://openrouter.ai/docs/api-reference/errors.
 
 MAX_QUOTED = 300
-"""Characters of a provider's own message that an error repeats."""
+"""Most characters of a provider's own message that an error repeats."""
 
 _MAX_LOOKED_AT = 20 * MAX_QUOTED
 
 _Json: TypeAlias = Mapping[str, Any]
 
 _CODE = re.compile(r"[\w.:-]{1,64}", re.ASCII)
-"""A machine's code; whatever is longer, or has a space, is a text and may be a caller's."""
+"""Pattern of a structured code; anything longer, or with a space, is text and may quote a caller."""
 
 PER_DAY = "quota_per_day"
-"""Code that :func:`read` adds where Google names a quota that lasts a day; its words are the same for every quota."""
+"""Code that :func:`read` adds if Google names a daily quota, since its message is the same for every quota."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorReport:
-    """An error body, read.
+    """Parsed error body.
 
     Attributes:
-        message: the provider's words, unquoted; empty where it says none.
+        message: the provider's message, unquoted; empty if there is none.
         codes: every type, code, status and reason in it, in lower case, each once, the error's own first.
     """
 
@@ -76,13 +76,13 @@ class ErrorReport:
     codes: tuple[str, ...]
 
     def says(self, *words: str) -> bool:
-        """Whether the message holds any of ``words`` (lower case)."""
+        """Return True if the message contains any of ``words`` (lower case)."""
         message = self.message.lower()
         return any(word in message for word in words)
 
 
 def read(answer: object) -> ErrorReport:
-    """Read an error body: parsed JSON, or the text itself where it was not JSON."""
+    """Read an error body: parsed JSON, or the text itself if it was not JSON."""
     if isinstance(answer, str):
         return ErrorReport(answer, ())
     outer = _outer(answer)
@@ -93,27 +93,33 @@ def read(answer: object) -> ErrorReport:
 
 
 def metadata_headers(answer: object) -> dict[str, str]:
-    """Return the upstream's headers that OpenRouter repeats in an error's ``metadata``."""
+    """Return upstream headers that OpenRouter repeats in ``metadata``."""
     found = _mapping(_mapping(_mapping(_outer(answer).get("error")).get("metadata")).get("headers"))
     return {name: str(value) for name, value in found.items() if isinstance(value, str | int)}
 
 
 def has_error(answer: object) -> bool:
-    """Whether a body that came with a 200 is an error all the same."""
+    """Return True if a body sent with a 200 is an error."""
     outer = _outer(answer)
-    # Anthropic and older vLLM say of the object itself that it is an error.
+    # Anthropic and older vLLM mark the object itself as an error.
     return bool(outer.get("error")) or "error" in (outer.get("object"), outer.get("type"))
 
 
 def details(answer: object) -> list[_Json]:
-    """The ``details`` of a Google error (https://cloud.google.com/apis/design/errors#error_details)."""
+    """Return the ``details`` of a Google error.
+
+    Source: https://cloud.google.com/apis/design/errors#error_details.
+    """
     found = _mapping(_outer(answer).get("error")).get("details")
     return [detail for detail in found if isinstance(detail, Mapping)] if isinstance(found, list) else []
 
 
 def quote_reply(text: str, key: str | None) -> str:
-    """A provider's words made safe to print: one line, no control characters, no key, not too long."""
-    # The key goes first, whole: after a cut, a part of it would not be found.
+    """Make a provider's message safe to print.
+
+    The result is one short line without control characters and without the key.
+    """
+    # The key is removed first: after truncation, a part of it would not be found.
     start = (text.replace(key, "[key]") if key else text)[:_MAX_LOOKED_AT]
     printable = "".join(character if character.isprintable() else " " for character in start)
     words = " ".join(printable.split())
@@ -157,7 +163,7 @@ def _message(answer: object, outer: _Json, inner: _Json) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ErrorClass:
-    """An error's class in our tree, and its cause."""
+    """Exception class of an error, and its cause."""
 
     kind: type[DispatchError]
     fault: Fault
@@ -166,7 +172,10 @@ class ErrorClass:
 
 @dataclass(frozen=True, slots=True)
 class _Codes:
-    """Structured codes that mean one thing with any of these statuses; lower case, as :class:`Report` has them."""
+    """Table row: structured codes with one meaning at any of these statuses.
+
+    Lower case, as in :class:`ErrorReport`.
+    """
 
     kind: type[DispatchError]
     fault: Fault
@@ -176,7 +185,10 @@ class _Codes:
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """Words of a message, lower case; ``is_codeless``: only where the provider sent no code of its own."""
+    """Table row: phrases of a message, lower case.
+
+    ``is_codeless``: applies only if the provider sent no code of its own.
+    """
 
     kind: type[DispatchError]
     fault: Fault
@@ -201,7 +213,7 @@ _USED_UP = (
     "openrouter_workspace_budget",
     "openrouter_guardrail_budget",
 )
-"""Codes of a quota or credit that no waiting refills, whatever reset times come with them."""
+"""Codes of an exhausted quota or credit that waiting does not refill, whatever reset times are sent with them."""
 
 CODES: tuple[_Codes, ...] = (
     # The particular before the general: an error may have a code of each kind.
@@ -230,7 +242,7 @@ CODES: tuple[_Codes, ...] = (
             "context_window_exceeded",
         ),
     ),
-    # Clear: the code says of the key itself that it is invalid. Google answers a wrong key with a 400.
+    # Unambiguous: the code means that the key itself is invalid. Google answers a wrong key with a 400.
     _Codes(
         AuthenticationError,
         Fault.KEY,
@@ -252,17 +264,17 @@ CODES: tuple[_Codes, ...] = (
     _Codes(
         QuotaError,
         Fault.ACCESS,
-        frozenset({400, 403, 429}),  # a 402 may be of one request's size, whatever its code
+        frozenset({400, 403, 429}),  # a 402 may concern one request's size, whatever its code
         _USED_UP,
     ),
     _Codes(
         QuotaError,
         Fault.ACCESS,
         frozenset({429}),
-        # The first is ours, for the name of a used-up quota of Google's: its words are the same for every limit.
+        # The first is ours, for an exhausted daily quota of Google's: its message is the same for every limit.
         ("quota_per_day", "openrouter_free_tier_daily"),
     ),
-    # Larger than a minute's tokens, so no waiting helps this request, and smaller ones are not to wait for it.
+    # Larger than a minute's tokens: waiting does not help this request, and smaller ones must not wait.
     _Codes(
         RateLimitError,
         Fault.MODEL,
@@ -288,8 +300,8 @@ CODES: tuple[_Codes, ...] = (
             "unsupported_model",
             "invalid_model",
             "deploymentnotfound",  # Azure
-            "tool_use_failed",  # Groq: the model wrote no call that can be read
-            "json_validate_failed",  # Groq: nor JSON that follows the schema
+            "tool_use_failed",  # Groq: the model wrote no parsable call
+            "json_validate_failed",  # Groq: nor JSON valid by the schema
             "unsupported_country_region_territory",
             "failed_precondition",  # Gemini, for a region or for billing that is not set up
             "precondition_failed",
@@ -328,7 +340,7 @@ CODES: tuple[_Codes, ...] = (
             "access_terminated_error",  # Moonshot
         ),
     ),
-    # Of the key, or of what this one request points at: Gemini says it of a file, too.
+    # Concerns the key, or a resource of this one request: Gemini sends it for a file, too.
     _Codes(
         AuthenticationError,
         Fault.DOUBT,
@@ -351,7 +363,7 @@ CODES: tuple[_Codes, ...] = (
         ),
     ),
 )
-"""Rows by structured code; the first that fits decides."""
+"""Rows by structured code; the first match decides."""
 
 WORDS: tuple[_Words, ...] = (
     _Words(
@@ -380,7 +392,7 @@ WORDS: tuple[_Words, ...] = (
             "less than the context length",  # Together
         ),
     ),
-    # Anthropic says so with a 400 that has no code of its own: elsewhere, but no word closes the endpoint.
+    # Anthropic sends this as a 400 without a code of its own: failover, but no phrase closes the endpoint.
     _Words(
         QuotaError,
         Fault.MODEL,
@@ -432,11 +444,11 @@ WORDS: tuple[_Words, ...] = (
             "extra inputs are not permitted",  # Anthropic, vLLM
             "extra fields not permitted",
             "decommissioned",
-            "api key",  # xAI and older Gemini refuse a key with a 400: elsewhere, but no word disables it
+            "api key",  # xAI and older Gemini refuse a key with a 400: failover, but no phrase disables it
         ),
     ),
 )
-"""Rows by words, read where no code has decided."""
+"""Rows by phrase, used if no code has decided."""
 
 STATUSES: Mapping[int, ErrorClass] = {
     400: ErrorClass(RequestError, Fault.REQUEST),
@@ -445,12 +457,12 @@ STATUSES: Mapping[int, ErrorClass] = {
     403: ErrorClass(AuthenticationError, Fault.DOUBT),
     404: ErrorClass(RequestError, Fault.ADDRESS),
     405: ErrorClass(RequestError, Fault.ADDRESS),
-    407: ErrorClass(UnavailableError, Fault.ADDRESS),  # a proxy on the way wants a password
+    407: ErrorClass(UnavailableError, Fault.ADDRESS),  # a proxy on the way requires a password
     408: ErrorClass(ProviderTimeoutError, Fault.ENDPOINT),
     409: ErrorClass(RequestError, Fault.TRANSIENT),
     410: ErrorClass(RequestError, Fault.ADDRESS),
     413: ErrorClass(RequestError, Fault.MODEL),
-    420: ErrorClass(RateLimitError, Fault.LIMIT),  # a 429 from before there was one
+    420: ErrorClass(RateLimitError, Fault.LIMIT),  # predecessor of 429
     421: ErrorClass(UnavailableError, Fault.ENDPOINT),
     422: ErrorClass(RequestError, Fault.REQUEST),
     423: ErrorClass(RequestError, Fault.TRANSIENT),
@@ -472,7 +484,7 @@ STATUSES: Mapping[int, ErrorClass] = {
     598: ErrorClass(ProviderTimeoutError, Fault.ENDPOINT),
     599: ErrorClass(ProviderTimeoutError, Fault.ENDPOINT),
 }
-"""What a status says by itself; the ranges of the others are in :func:`classify`."""
+"""Classes by status alone; :func:`classify` handles the other statuses by range."""
 
 STATUS_OF_CODE: Mapping[str, int] = {
     # The particular before the general: an error may have a code of each kind.
@@ -540,23 +552,25 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "internal_server_error": 500,
     "internal": 500,
 }
-"""The HTTP status that a code stands for where an error comes with a 200."""
+"""HTTP status by code, for an error sent with a 200."""
 
 KNOWN: frozenset[str] = frozenset(STATUS_OF_CODE).union(*(row.codes for row in CODES))
-"""Every code of the tables: what may be stored where other callers see it."""
+"""Every code of the tables: safe to store in state that other callers see."""
 
 _ADDRESS = re.compile(r"https?://\S+")
 _ELSEWHERE = ErrorClass(RequestError, Fault.MODEL)
 
 
 def classify(status: int, report: ErrorReport, *, is_json: bool = True, has_hint: bool = False) -> ErrorClass:
-    """Return the class and cause of an error by status, structured codes and, last, words.
+    """Return the class and cause of an error by status, code and phrase.
+
+    Phrases are matched last.
 
     Args:
         status: HTTP status, not a success.
-        report: the body, read.
-        is_json: False for a page of a firewall or proxy, in which no word is the provider's.
-        has_hint: whether the provider says how long to wait; a limit that will be lifted is no used-up quota.
+        report: the parsed body.
+        is_json: False for a page of a firewall or proxy, whose text is not the provider's.
+        has_hint: True if the provider sent a retry hint; a limit that will be lifted is not an exhausted quota.
     """
     for row in CODES:
         if status in row.statuses and (code := next((c for c in report.codes if c in row.codes), None)):
@@ -569,7 +583,7 @@ def classify(status: int, report: ErrorReport, *, is_json: bool = True, has_hint
 
 
 def status_of(report: ErrorReport) -> int | None:
-    """Return the HTTP status that an error inside a 200 stands for; None where it names none."""
+    """Return the HTTP status of an error inside a 200; None if it names none."""
     for code in report.codes:
         if code.isascii() and code.isdigit() and len(code) == 3 and 300 <= int(code) <= 599:
             return int(code)
@@ -584,7 +598,7 @@ def _by_words(status: int, report: ErrorReport) -> ErrorClass | None:
     for row in WORDS:
         if status not in row.statuses or (row.is_codeless and not is_codeless):
             continue
-        # A limit may advertise the page where more is sold.
+        # A limit's message may advertise the page that sells a higher one.
         said = ErrorReport(_ADDRESS.sub("", report.message), report.codes) if row.is_codeless else report
         if said.says(*row.words):
             return ErrorClass(row.kind, row.fault)
@@ -596,12 +610,12 @@ def _by_status(status: int) -> ErrorClass:
         return found
     if 300 <= status < 400:
         return ErrorClass(RequestError, Fault.ADDRESS)
-    # A status that says nothing of the request is tried elsewhere; RFC 9110 would take an unknown 4xx for a 400.
+    # A status that does not blame the request permits failover; RFC 9110 would treat an unknown 4xx as a 400.
     return _ELSEWHERE if 400 <= status < 500 else ErrorClass(UnavailableError, Fault.ENDPOINT)
 
 
 def _hinted(found: ErrorClass, status: int, has_hint: bool) -> ErrorClass:
-    """Take a hint at its word: what will be served after a wait is a limit, and no quota that is used up."""
+    """Turn an exhausted quota with a retry hint into a rate limit."""
     if not has_hint or status not in (402, 413, 429) or not issubclass(found.kind, RateLimitError):
         return found
     is_too_large = status == 429 and found.fault is Fault.MODEL  # the reset times come with every answer

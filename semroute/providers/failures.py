@@ -1,4 +1,4 @@
-"""How long a provider asks to be left alone.
+"""Retry hints, and the errors raised for provider failures.
 
 Sources: Retry-After, RFC 9110 section 10.2.3; ``retry-after-ms``, Azure OpenAI; ``x-ratelimit-*``,
 https://platform.openai.com/docs/guides/rate-limits, https://console.groq.com/docs/rate-limits and, as a moment in
@@ -28,13 +28,13 @@ from semroute.providers.error_codes import ErrorClass, classify, details, metada
 from semroute.providers.target import CallTarget
 
 MAX_WAIT_S = 86_400.0
-"""The longest wait that is believed: a day, which is the longest period that providers count by."""
+"""Longest accepted wait, seconds: a day, the longest period of providers' limits."""
 
 MAX_WORDED_S = 600.0
-"""The longest wait that is believed of a message's words, seconds: a message may quote its caller."""
+"""Longest accepted wait from a message's text, seconds: a message may quote its caller."""
 
 MAX_READ = 2_000
-"""Characters of a message in which a wait is looked for."""
+"""Most characters of a message searched for a wait."""
 
 _LIMIT = re.compile(r"(?:x-)?ratelimit-(reset|remaining)(?:-([a-z-]+))?")
 _ANTHROPIC = re.compile(r"anthropic-ratelimit-([a-z-]+)-(reset|remaining)")
@@ -52,21 +52,22 @@ _WORDED_PART = re.compile(
 )
 
 _EPOCH_S = 1e9
-"""Above this, a reset time is a moment in seconds since 1970, and no longer a number of seconds."""
+"""Threshold above which a reset time is a time stamp in seconds since 1970 instead of a duration."""
 _EPOCH_MS = 1e11
-"""Above this, it is one in milliseconds."""
+"""Threshold above which it is a time stamp in milliseconds."""
 
 
 def wait_s(headers: Mapping[str, str], body: object, now: float) -> float | None:
-    """Seconds until a rate limit (429) lets calls through again, from 0 to :data:`MAX_WAIT_S`; None without a hint.
+    """Return the wait after a rate limit (429), seconds; None without a hint.
 
-    What the provider asks for outright goes first; then the reset times of the limits that are used up, then the words
-    of the message, and then, where it does not say which limits are used up, the latest of their reset times.
+    The wait is from 0 to :data:`MAX_WAIT_S`. Explicit hints take precedence, then the reset times of exhausted limits,
+    then the text of the message, and last, if it is unknown which limits are exhausted, the latest of their reset
+    times.
 
     Args:
-        headers: of the answer; one that came twice is its values with commas between, and the longest wait counts.
-        body: the answer's JSON.
-        now: wall clock, seconds since 1970; hints that are dates count from the server's own, where it is given.
+        headers: headers of the response; repeated ones are joined by commas, and the longest wait counts.
+        body: the response's JSON.
+        now: wall clock, seconds since 1970; dates are relative to the server's clock, if it is sent.
     """
     asked = retry_after(headers, body, now)
     if asked is not None:
@@ -79,8 +80,11 @@ def wait_s(headers: Mapping[str, str], body: object, now: float) -> float | None
 
 
 def retry_after(headers: Mapping[str, str], body: object, now: float) -> float | None:
-    """As :func:`wait_s`, but only what the provider asks for outright: on any other failure than a rate limit, the
-    reset times of the limits say nothing of when it will be over."""
+    """Return the explicit retry hint, seconds; None without one.
+
+    On a failure other than a rate limit only this hint counts, not :func:`wait_s`: the reset times of the limits are no
+    evidence of when the failure will end.
+    """
     lower = {**_lower(metadata_headers(body)), **_lower(headers)}
     clock = _server_clock(lower, now)
     readings: tuple[tuple[str | None, Callable[[str], float | None]], ...] = (
@@ -97,7 +101,10 @@ def retry_after(headers: Mapping[str, str], body: object, now: float) -> float |
 
 
 def _limits(headers: Mapping[str, str], now: float) -> tuple[dict[str, float], set[str]]:
-    """The reset times of the limits, seconds from now, and which limits are used up."""
+    """Return limits with their reset times, and the exhausted ones.
+
+    Times are seconds from now.
+    """
     lower = _lower(headers)
     clock = _server_clock(lower, now)
     resets: dict[str, float] = {}
@@ -129,7 +136,7 @@ def _reset_s(text: str, now: float) -> float | None:
 
 
 def _worded(message: str) -> float | None:
-    """The wait that a message asks for in words, up to :data:`MAX_WORDED_S`."""
+    """Return the wait in a message's text, up to :data:`MAX_WORDED_S`."""
     text = message[:MAX_READ].lower()
     if (asked := _ASKED.search(text)) is None:
         return None
@@ -142,14 +149,17 @@ def _worded(message: str) -> float | None:
 
 
 def _server_clock(lower: Mapping[str, str], now: float) -> float:
-    """The server's clock, by which its dates are meant, unless it is off by more than any wait."""
+    """Return the server's clock, or ours if it is off by more than any wait.
+
+    The server's dates refer to its own clock.
+    """
     date = _http_date(lower["date"]) if "date" in lower else None
     ahead = _until(date, now)
     return now if ahead is None or abs(ahead) > MAX_WAIT_S else now + ahead
 
 
 def _items(text: str) -> Iterator[str]:
-    """The values of a header that may have come more than once; the comma within a date parts nothing."""
+    """Split the values of a repeated header, but not within a date."""
     weekday = ""
     for part in text.split(","):
         item = part.strip()
@@ -188,7 +198,7 @@ def _scaled(number: float | None, factor: float) -> float | None:
 
 
 def _duration(text: str) -> float | None:
-    """Seconds of Go's notation: "6m0s", "1.5s", "20ms"."""
+    """Parse a duration in Go's notation ("6m0s", "1.5s", "20ms") to seconds."""
     if not _DURATION.fullmatch(text):
         return None
     return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
@@ -197,7 +207,7 @@ def _duration(text: str) -> float | None:
 def _seconds_or_date(text: str, now: float) -> float | None:
     number = _number(text)
     if number is not None:
-        # Some gateways put a moment where a number of seconds belongs.
+        # Some gateways send a time stamp instead of a number of seconds.
         return number - now if 0 <= number - now <= MAX_WAIT_S and number >= _EPOCH_S else number
     seconds = _duration(text)
     return seconds if seconds is not None else _until(_http_date(text), now)
@@ -208,7 +218,7 @@ def _until(moment: datetime | None, now: float) -> float | None:
         return None
     try:
         return moment.timestamp() - now
-    except (OverflowError, ValueError):  # a year that no clock shows
+    except (OverflowError, ValueError):  # a year out of range
         return None
 
 
@@ -228,28 +238,28 @@ def _rfc3339(text: str) -> datetime | None:
     return moment if moment.tzinfo is not None else None
 
 
-# The error of our tree that a provider's error becomes, with its message for a person.
+# Conversion of a provider's failure to our exception, with a readable message.
 #
-# Which status and code is which error is the table in :mod:`~semroute.providers.error_codes`.
+# The table of statuses and codes is in :mod:`~semroute.providers.error_codes`.
 
 _LIMITS = frozenset({420, 429, 498})
-"""Statuses that speak of a rate, for which the reset times of the limits say when it is over."""
+"""Statuses of a rate limit, whose end the reset times give."""
 
 _FAULTS_THAT_PASS = frozenset({Fault.LIMIT, Fault.ENDPOINT, Fault.TRANSIENT})
-"""Causes that waiting may cure, so that the provider's hint counts."""
+"""Causes that waiting may resolve, so that the provider's retry hint applies."""
 
 
 def failure(
     status: int, answer: object, headers: Mapping[str, str], target: CallTarget, *, url: str | None = None
 ) -> DispatchError:
-    """The error for an HTTP status that is not a success; ``wait_s`` is the provider's hint.
+    """Return the error for a failed HTTP status, with the retry hint.
 
     Args:
         status: HTTP status.
-        answer: the body: parsed JSON, or its text where it was not JSON.
-        headers: of the answer.
-        target: what was called; its key is in no message.
-        url: what was asked, for the message of a 404.
+        answer: the body: parsed JSON, or its text if it was not JSON.
+        headers: headers of the response.
+        target: call target; its key is never in a message.
+        url: URL of the call, for the message of a 404.
     """
     report = read(answer)
     now = time.time()
@@ -267,16 +277,16 @@ def failure(
 def failure_in_200(
     answer: object, headers: Mapping[str, str], target: CallTarget, *, streamed: bool = False
 ) -> DispatchError:
-    """The error for an error object that came with a 200, as a whole answer or as an event of a stream.
+    """Return the error for an error object in a 200 response or stream.
 
-    One that names no status we know is a :class:`MalformedResponseError`, in a stream a :class:`BrokenStreamError`; so
-    is what would be a plain :class:`UnavailableError` there.
+    Without a known status it is a :class:`MalformedResponseError`, in a stream a :class:`BrokenStreamError`; in a
+    stream the latter also replaces a plain :class:`UnavailableError`.
     """
     report = read(answer)
     status = status_of(report)
     if status is not None:
         error = failure(status, answer, headers, target)
-        error.is_charged = True  # the call was accepted, whatever became of it
+        error.is_charged = True  # the call was accepted, however it ended
         if not (streamed and type(error) is UnavailableError):
             return error
     kind = BrokenStreamError if streamed else MalformedResponseError

@@ -1,4 +1,4 @@
-"""What every wire format shares: a POST with JSON whose answer comes whole, or as a stream of events."""
+"""HTTP calls of the adapters: JSON POST, event streams, stream reading."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ __all__ = [
 ]
 
 MAX_STREAM = 512 * 2**20
-"""Bytes of a stream: some hundred for each token."""
+"""Most bytes of a stream: some hundred per token."""
 
 DRAIN_S = 0.1
-"""How long the end of a finished stream is waited for, seconds."""
+"""Longest wait for the end of a completed stream, seconds."""
 
 
 async def post_json(
@@ -63,13 +63,13 @@ async def post_json(
     within_s: Within,
     query: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
-    """POST ``body`` to ``path`` under the deployment's address and return the JSON object that it answers.
+    """POST ``body`` to a deployment's ``path`` and return the JSON object.
 
-    ``within_s`` and the deployment's ``timeout_s`` bound the whole exchange, so that a server that sends a byte now and
-    then cannot hold it; see :class:`~semroute.providers.streaming.CallClock`.
+    ``within_s`` and the deployment's ``timeout_s`` bound the whole exchange, so that a server that trickles bytes
+    cannot hold it; see :class:`~semroute.providers.streaming.CallClock`.
 
     Raises:
-        DispatchError: the subclass that the failure asks for; the message never holds the key.
+        DispatchError: the subclass is by the kind of failure; the message never contains the key.
     """
     clock = CallClock.of(within_s)
     request = build(client, target, path, body, headers, query, clock)
@@ -91,20 +91,20 @@ async def open_stream(
     query: Mapping[str, str] | None = None,
     progress: Callable[[], int] | None = None,
 ) -> AsyncGenerator[streaming.ServerSentEvent]:
-    """POST as :func:`post_json` does, and yield the events of the answer until the server ends it.
+    """POST like :func:`post_json`, and yield the events of the response.
 
-    Besides the whole, ``timeouts`` of the deployment bound the waits for tokens and for bytes, as
-    :class:`~semroute.providers.streaming.CallClock` says. Time in which the reader holds an event runs on none
-    of them. ``progress`` is the number of tokens, or pieces of several, that the events have brought so far; every
-    event counts where it is left out. Closing the generator closes the connection.
+    The deployment's ``timeouts`` also bound the waits for tokens and for bytes, see
+    :class:`~semroute.providers.streaming.CallClock`. Time in which the reader holds an event does not count.
+    ``progress`` returns the number of tokens, or chunks of several, in the events so far; without it every event
+    counts. Closing the generator closes the connection.
 
     Raises:
-        DispatchError: as :func:`post_json`; a connection that is cut after the answer began is a
-            :class:`BrokenStreamError`. An end that comes too early is for the caller to see.
+        DispatchError: as :func:`post_json`; a connection cut after the answer began is a
+            :class:`BrokenStreamError`. The caller must detect an early end.
     """
     clock = CallClock.of(within_s)
     tokens = _Tokens(clock, progress)
-    # A compressed stream would come in lumps.
+    # A compressed stream would arrive in large blocks.
     request = build(client, target, path, body, {"accept-encoding": "identity", **headers}, query, clock)
     async with clock.waiting(target, streaming=True):
         response = await send(client, request, target)
@@ -130,8 +130,10 @@ async def open_stream(
 
 
 class _Tokens:
-    """Counts tokens as the reader of the events finds them, and tells the clock: a comment, a ping or the frame of an
-    empty text is no sign of an answer."""
+    """Token counter of a stream, which updates the clock.
+
+    A comment, a ping or the frame of an empty text is no sign of an answer.
+    """
 
     def __init__(self, clock: CallClock, progress: Callable[[], int] | None) -> None:
         self._clock = clock
@@ -140,7 +142,10 @@ class _Tokens:
 
     @contextmanager
     def given_out(self) -> Iterator[None]:
-        """Let the clock stand while the reader holds an event, and look what it made of it, also when it leaves."""
+        """Pause the clock while the reader holds an event, then count progress.
+
+        Progress counts even if the reader leaves.
+        """
         self._events += 1
         try:
             with self._clock.paused():
@@ -152,9 +157,9 @@ class _Tokens:
 
 
 async def drain(events: AsyncGenerator[streaming.ServerSentEvent]) -> None:
-    """Read a stream whose answer is complete to its very end, so that its connection can be used again.
+    """Read a completed stream to its end, to reuse its connection.
 
-    A server that does not end it at once loses the connection instead.
+    If the server does not end it at once, the connection is closed instead.
     """
     with suppress(TimeoutError, DispatchError):
         async with asyncio.timeout(DRAIN_S):
@@ -163,7 +168,10 @@ async def drain(events: AsyncGenerator[streaming.ServerSentEvent]) -> None:
 
 
 def _is_stream(response: httpx.Response) -> bool:
-    """Whatever does not call itself JSON is read as events: not every server names the type."""
+    """Return True unless the response is JSON.
+
+    Not every server names the type of a stream.
+    """
     kind: str = response.headers.get("content-type", "")
     return kind.partition(";")[0].strip().lower() != "application/json"
 
@@ -185,34 +193,40 @@ def _object(response: httpx.Response, content: bytes, answer: object, target: Ca
     return answer
 
 
-# Reading a stream to its end: what the formats share whose answers are put together by a reader of their own.
+# Reading of a stream to its end, shared by the formats; each has a reader of its own.
 
 TRAILER_S = 1.0
-"""How long the count of tokens and the end of a stream are waited for once its answer is whole, seconds: servers send
-them at once or never."""
+"""Longest wait for the token counts and the end of a stream once its answer is complete, seconds: servers send them at
+once or never."""
 
 
 class Reader(Protocol):
-    """An answer as far as it has come."""
+    """Reader of a streamed answer, with the answer so far."""
 
     @property
     def has_content(self) -> bool:
-        """Whether a first piece of text or of a tool call has come."""
+        """True once a first chunk of text or of a tool call has arrived."""
         ...
 
     @property
     def progress(self) -> int:
-        """Number of events so far that brought the answer on: with text, a tool call, reasoning or an end."""
+        """Number of events so far with text, a tool call, reasoning or an end."""
         ...
 
     @property
     def is_whole(self) -> bool:
-        """Whether the server has said why the answer ended: only counts of tokens may be missing then."""
+        """True once the finish reason has arrived.
+
+        Only token counts may be missing then.
+        """
         ...
 
     @property
     def is_done(self) -> bool:
-        """Whether the server has said that nothing more comes; False where only the stream's end says so."""
+        """True once the server has signalled the end.
+
+        Always False if the format has no such signal.
+        """
         ...
 
     @property
@@ -221,22 +235,22 @@ class Reader(Protocol):
         ...
 
     def logprobs_since(self, start: int) -> tuple[TokenLogprob, ...]:
-        """Log probabilities of the tokens from the ``start``-th on; none where the format has none."""
+        """Return log probabilities from the ``start``-th token on, if any."""
         ...
 
     def feed(self, event: ServerSentEvent) -> str:
-        """Take an event in and return the text that it brings.
+        """Read an event and return its text.
 
         Raises:
-            DispatchError: the event is an error, or cannot be read.
+            DispatchError: the event is an error, or cannot be parsed.
         """
         ...
 
     def completion(self, latency_ms: float, first_token_ms: float | None) -> Completion:
-        """The whole answer.
+        """Return the whole answer.
 
         Raises:
-            DispatchError: it is not whole, or no answer.
+            DispatchError: the answer is incomplete or missing.
         """
         ...
 
@@ -244,12 +258,12 @@ class Reader(Protocol):
 async def read_stream(
     events: AsyncGenerator[ServerSentEvent], reader: Reader, started: float
 ) -> AsyncGenerator[Delta | Completion]:
-    """Pass on what the reader makes of the events; last comes the completion.
+    """Yield the deltas found by the reader, and last the completion.
 
-    ``started`` is the moment of the call by :func:`time.perf_counter`. White space before the first visible character
-    is held back until that comes: an answer without one is an error, and another place can still give an answer where
-    nothing has left. An answer that is whole is one, whatever becomes of its connection. An error of the stream leaves
-    with the tokens that were counted before it, and with the status of the answer that it broke off, 200.
+    ``started`` is the start of the call on the clock of :func:`time.perf_counter`. White space before the first visible
+    character is held back until that arrives: an answer without one is an error, and failover is possible as long as
+    nothing was yielded. A complete answer is valid whatever happens to its connection. An error of the stream carries
+    the tokens counted before it, and the status of the response that it broke off, 200.
     """
     first_token_ms: float | None = None
     told, held, is_visible = 0, "", False
@@ -271,16 +285,18 @@ async def read_stream(
             if reader.usage is not None:
                 error.usage, error.status = reader.usage, 200
             raise
-        if held:  # white space beside tool calls
+        if held:  # white space in an answer of tool calls
             yield Delta(held, reader.logprobs_since(told))
         await drain(events)
     yield completion
 
 
 class _Texts:
-    """The texts of a stream up to its end, which is not waited for long once the answer is whole.
+    """Texts of a stream up to its end.
 
-    A finish reason that text comes after is none (old Gemini models sent one with every piece): from then on the stream
+    The wait for the end is short once the answer is complete.
+
+    A finish reason followed by text is ignored (old Gemini models sent one with every chunk): from then on the stream
     is read to its own end.
     """
 
@@ -291,10 +307,10 @@ class _Texts:
         self._is_open_ended = False
 
     async def next(self) -> str | None:
-        """The text of the next event, often empty; None at the end.
+        """Return the text of the next event, often empty; None at the end.
 
         Raises:
-            DispatchError: of the connection or of an event, unless the answer was whole before it.
+            DispatchError: error of the connection or of an event, unless the answer was complete before it.
         """
         if self._reader.is_done:
             return None
@@ -321,5 +337,5 @@ class _Texts:
 
 
 def since(started: float) -> float:
-    """Milliseconds since ``started``."""
+    """Return the milliseconds since ``started``."""
     return (time.perf_counter() - started) * 1000

@@ -1,4 +1,7 @@
-"""Images of a request: an address to be fetched by the provider, or the bytes themselves in a ``data:`` URL."""
+"""Conversion of a request for all wire formats.
+
+Images, limits of the wire format, tool choice, and conversation turns.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ from semroute.types import Message, Request
 
 @dataclass(frozen=True, slots=True)
 class InlineImage:
-    """An image within the request; ``data`` is standard base64, ``media_type`` such as ``image/png``."""
+    """Image inside the request, as standard base64.
+
+    ``media_type`` is, for example, ``image/png``.
+    """
 
     media_type: str
     data: str
@@ -27,16 +33,20 @@ class InlineImage:
 
 @dataclass(frozen=True, slots=True)
 class LinkedImage:
-    """An image that the provider fetches; ``url`` is an http(s) address or another that the provider knows (gs://)."""
+    """Image that the provider fetches.
+
+    ``url`` is http(s), or another scheme that the provider supports (gs://).
+    """
 
     url: str
     cache_control: Mapping[str, object] | None = None
 
 
 def image(url: str) -> InlineImage | LinkedImage | None:
-    """What an ``image_url`` stands for; None where it is neither an address nor a ``data:`` URL with a media type.
+    """Parse an ``image_url``; None if it is invalid.
 
-    Source: RFC 2397; base64 without padding, or in the alphabet for URLs, is understood too.
+    Valid are addresses, and ``data:`` URLs with a media type (RFC 2397); base64 without padding, or in the URL-safe
+    alphabet, is accepted too.
     """
     scheme, separator, rest = url.partition(":")
     if not separator:
@@ -61,11 +71,14 @@ def _decoded(content: bytes) -> bytes:
     return base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
 
 
-# What a wire format cannot carry: the last guard, for what the choice of a deployment has let through.
+# Limits of a wire format: the last check, after the selection of a deployment.
 
 
 def lacks(target: CallTarget, request: Request) -> tuple[str, ...]:
-    """What the request needs that the vendor's row says its wire cannot carry, in alphabetical order."""
+    """Return the request's features that the vendor does not support.
+
+    They are sorted by name.
+    """
     deployment = target.deployment
     return tuple(sorted(capabilities_of(request) & (deployment.vendor.lacks | set(deployment.lacks))))
 
@@ -74,8 +87,8 @@ def parameters(target: CallTarget, request: Request, *, stream: bool) -> Paramet
     """Return the parameters to send.
 
     Raises:
-        CapabilityError: the deployment cannot say one of them, and the request does not allow to leave it out.
-        RequestError: ``extra`` names what a field of the request says.
+        CapabilityError: the deployment does not support one of them, and the request does not allow dropping it.
+        RequestError: ``extra`` duplicates a field of the request.
     """
     name = target.deployment.name
     try:
@@ -95,7 +108,7 @@ def add_extra(body: dict[str, object], extra: Mapping[str, object], target: Call
     """Add parameters of the wire format to a body.
 
     Raises:
-        RequestError: the request says one of them with a field of its own.
+        RequestError: one of them duplicates a field of the request.
     """
     if taken := sorted(body.keys() & extra.keys()):
         name = target.deployment.name
@@ -104,24 +117,26 @@ def add_extra(body: dict[str, object], extra: Mapping[str, object], target: Call
     body |= extra
 
 
-# Which tools a model may, must or must not call, read once for the formats that have their own words for it.
+# Tool choice: which tools a model may, must or must not call, parsed once for the formats with their own terms for it.
 
 Mode: TypeAlias = Literal["auto", "none", "required"]
 
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    """A mode; ``name`` is the one tool that has to be called, where one is named."""
+    """Tool choice: a mode, and the ``name`` of a required tool, if any."""
 
     mode: Mode
     name: str | None = None
 
 
 def tool_choice(request: Request, deployment: str) -> ToolChoice | None:
-    """The request's choice; None where it leaves the choice open, or where no tool makes it matter.
+    """Return the request's tool choice.
+
+    None if it is unset, or without effect because there are no tools.
 
     Raises:
-        RequestError: a call is demanded of a tool that the request does not have.
+        RequestError: it requires a tool that the request does not have.
     """
     choice = request.tool_choice
     if choice is None or (not request.tools and choice in ("auto", "none")):
@@ -134,11 +149,10 @@ def tool_choice(request: Request, deployment: str) -> ToolChoice | None:
     return ToolChoice("required", choice)
 
 
-# A conversation in OpenAI's shape, read into turns from which other wire formats are written.
+# Conversion of a conversation in OpenAI's format to turns, from which other wire formats are written.
 #
-# Source of the shape: https://platform.openai.com/docs/api-reference/chat/create. Whatever a turn has no word for
-# raises
-# :class:`~semroute.errors.CapabilityError`, so that nothing of a request is lost on its way.
+# Source of the format: https://platform.openai.com/docs/api-reference/chat/create. Anything that a turn cannot express
+# raises :class:`~semroute.errors.CapabilityError`, so that nothing of a request is lost.
 
 Role: TypeAlias = Literal["user", "assistant"]
 
@@ -149,19 +163,22 @@ _READ: Mapping[str, frozenset[str]] = {
     "assistant": frozenset({"tool_calls", "refusal"}),
     "tool": frozenset({"tool_call_id", "name"}),
 }
-"""What is read of a message of each role, besides its role and content.
+"""Fields read from a message of each role, besides its role and content.
 
-An assistant's message comes back with whatever its vendor added to it (``annotations``, ``reasoning_content``,
-``extra_content``, …); the rest of it is passed over. Of any other message nothing is.
+An assistant's message is sent back with whatever its vendor added to it (``annotations``, ``reasoning_content``,
+``extra_content``, …); its other fields are ignored. Other messages must have no other fields.
 """
 
 _REASONING_PARTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
-"""Parts of an assistant's content that are another model's reasoning, signed or encrypted for that model alone."""
+"""Types of content parts that are another model's reasoning, signed or encrypted for that model alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Words; never empty. ``cache_control`` is Anthropic's marker, here and in other parts."""
+    """Text part, never empty.
+
+    ``cache_control`` is Anthropic's marker, as in other parts.
+    """
 
     text: str
     cache_control: Mapping[str, object] | None = None
@@ -169,7 +186,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class CallPart:
-    """A call that the model asked for; ``signature`` is Gemini's, where the message carries one."""
+    """Tool call by the model; ``signature`` is Gemini's, if present."""
 
     id: str
     name: str
@@ -180,7 +197,7 @@ class CallPart:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a called function gave back; ``name`` is the function's."""
+    """Result of a tool call; ``name`` is the function's."""
 
     id: str
     name: str
@@ -193,7 +210,7 @@ Part: TypeAlias = Text | InlineImage | LinkedImage | CallPart | Result
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Everything that one side says before the other side speaks."""
+    """Turn of a conversation: consecutive messages of one side."""
 
     role: Role
     parts: tuple[Part, ...]
@@ -201,11 +218,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A whole conversation.
+    """Conversation as alternating turns.
 
     Attributes:
-        instructions: the texts of the system and developer messages, wherever they stood, in their order.
-        turns: user and assistant in alternation; results of calls are the user's.
+        instructions: texts of the system and developer messages, from any position, in order.
+        turns: user and assistant in alternation; tool results belong to the user.
     """
 
     instructions: tuple[Text, ...]
@@ -213,20 +230,20 @@ class Conversation:
 
     @property
     def system(self) -> tuple[str, ...]:
-        """The instructions without their markers."""
+        """Texts of the instructions, without cache markers."""
         return tuple(part.text for part in self.instructions)
 
 
 def read(request: Request, deployment: str) -> Conversation:
-    """The request's messages as turns; messages of one side in a row become one turn.
+    """Convert messages to turns, merging consecutive ones of one side.
 
     Args:
-        request: what is asked.
+        request: the request.
         deployment: name of the deployment, for errors.
 
     Raises:
-        CapabilityError: a message holds what a turn cannot carry, or nobody but the system speaks.
-        RequestError: a message that no provider could read.
+        CapabilityError: a message contains something that a turn cannot express, or all messages are instructions.
+        RequestError: no provider could read a message.
     """
     reader = _MessageReader(deployment)
     for number, message in enumerate(request.messages):
@@ -242,7 +259,7 @@ class _MessageReader:
         self.system: list[Text] = []
         self.turns: list[tuple[Role, list[Part]]] = []
         self._deployment = deployment
-        self._functions: dict[str, str] = {}  # names by the ids of their calls
+        self._functions: dict[str, str] = {}  # function names by call id
         self._where = ""
 
     def add(self, number: int, message: Message) -> None:
@@ -253,7 +270,7 @@ class _MessageReader:
         if not isinstance(role, str) or role not in _READ:
             self._cannot(f"has the role {role!r}")
         for key, value in message.items():
-            # Messages that were dumped from an answer have empty fields.
+            # Messages serialised from an answer have empty fields.
             is_known = key in ("role", "content", "cache_control") or key in _READ[role]
             if value and not is_known and (role != "assistant" or key == "function_call"):
                 self._cannot(f"has {key!r}")
@@ -269,7 +286,7 @@ class _MessageReader:
             self._say("assistant", self._marked(said, message))
 
     def _marked(self, parts: Sequence[Part], message: Message) -> Sequence[Part]:
-        """The parts; a marker of the whole message belongs to the last."""
+        """Return the parts, with the marker of the whole message on the last."""
         marker = self._marker(message)
         return parts if marker is None or not parts else [*parts[:-1], replace(parts[-1], cache_control=marker)]
 
@@ -370,7 +387,9 @@ class _MessageReader:
 
 
 def ends_with_result(request: Request) -> bool:
-    """Whether the model is to go on after a tool's result; it may then have nothing to add.
+    """Return True if a tool result comes last.
+
+    The model may then have nothing to add.
 
     Source: https://docs.anthropic.com/en/api/handling-stop-reasons.
     """
@@ -378,7 +397,7 @@ def ends_with_result(request: Request) -> bool:
 
 
 def json_object(text: str) -> dict[str, object] | None:
-    """The JSON object that a text is; None where it is none."""
+    """Parse a text as a JSON object; None if it is not one."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -387,7 +406,7 @@ def json_object(text: str) -> dict[str, object] | None:
 
 
 def signature(call: Mapping[str, object]) -> str | None:
-    """Return the signature of a call, from where Google's own server of OpenAI's format keeps it.
+    """Return the signature of a call, as Google's OpenAI server stores it.
 
     Source: https://ai.google.dev/gemini-api/docs/thought-signatures.
     """

@@ -1,6 +1,10 @@
-"""A request in OpenAI's wire format.
+"""Adapter of OpenAI's chat completions: requests, answers, streams.
 
-Source: https://platform.openai.com/docs/api-reference/chat/create
+Most servers use this format (Azure, vLLM, Ollama, llama.cpp, gateways). The wire models are in
+:mod:`~semroute.providers.openai_wire`.
+
+Sources: https://platform.openai.com/docs/api-reference/chat/create; Azure:
+https://learn.microsoft.com/azure/ai-foundry/openai/reference
 """
 
 from __future__ import annotations
@@ -42,11 +46,11 @@ _NOT_STRICT = frozenset({"allOf", "not", "if", "then", "else", "dependentRequire
 
 
 def payload(target: CallTarget, request: Request, *, stream: bool = False) -> dict[str, object]:
-    """The body of the request; what the request leaves open is left to the provider.
+    """Return the body of a request; unset fields are left out.
 
     Raises:
-        CapabilityError: it asks for what the vendor's row says that it lacks, or for several answers in a stream.
-        RequestError: a field has a shape that no server would take.
+        CapabilityError: the request needs a feature that the vendor does not support, or several streamed answers.
+        RequestError: a field has a shape that no server would accept.
     """
     if missing := lacks(target, request):
         name = target.deployment.name
@@ -67,7 +71,7 @@ def payload(target: CallTarget, request: Request, *, stream: bool = False) -> di
     if request.logprobs:
         body["logprobs"] = True
     if stream:
-        # Without the option OpenAI does not count the tokens of a stream.
+        # Without this option OpenAI does not count the tokens of a stream.
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     body |= _named(target, found)
     add_extra(body, found.extra, target)
@@ -75,7 +79,7 @@ def payload(target: CallTarget, request: Request, *, stream: bool = False) -> di
 
 
 def _named(target: CallTarget, found: Parameters) -> dict[str, object]:
-    """The parameters under the names of the vendor's wire."""
+    """Return the parameters under the vendor's names."""
     named = {name: value for name, value in found.named.items() if name != "cache_control"}
     if "seed" in named:
         named[target.deployment.vendor.seed] = named.pop("seed")
@@ -86,7 +90,10 @@ def _named(target: CallTarget, found: Parameters) -> dict[str, object]:
 
 
 def _limit_name(target: CallTarget) -> str:
-    """OpenAI's reasoning models refuse ``max_tokens``; servers that no row describes mostly know no other name."""
+    """Return the name of the token limit.
+
+    OpenAI's reasoning models refuse ``max_tokens``; most servers without a vendor's row accept no other name.
+    """
     deployment, vendor = target.deployment, target.deployment.vendor
     is_unknown = deployment.provider is None and deployment.base_url != vendor.base_url
     return "max_tokens" if is_unknown else vendor.max_tokens
@@ -115,7 +122,7 @@ def _tool(target: CallTarget, tool: Tool, *, with_cache: bool) -> dict[str, obje
     function: dict[str, object] = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
-    if tool.parameters:  # left out, it means a function without parameters
+    if tool.parameters:  # absent for a function without parameters
         function["parameters"] = dict(tool.parameters)
     marker = {"cache_control": dict(tool.cache_control)} if with_cache and tool.cache_control else {}
     return {"type": "function", "function": function, **marker}
@@ -138,9 +145,9 @@ def _response_format(target: CallTarget, schema: Mapping[str, object]) -> dict[s
 
 
 def _is_strict(schema: object) -> bool:
-    """Whether OpenAI takes the schema in strict mode, which guarantees it and refuses what is not closed.
+    """Return True if OpenAI accepts the schema in strict mode.
 
-    Source: https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
+    Strict mode guarantees valid answers, and refuses open objects. Source: https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
     """
     if isinstance(schema, list | tuple):
         return all(_is_strict(part) for part in schema)
@@ -163,7 +170,7 @@ def _wrong(target: CallTarget, message: str) -> RequestError:
     return RequestError(f"{target.deployment.name}: {message}", deployment=target.deployment.name)
 
 
-# A streamed answer in OpenAI's wire format, put together.
+# Assembly of a streamed answer.
 #
 # Source: https://platform.openai.com/docs/api-reference/chat-streaming
 
@@ -179,16 +186,16 @@ class _CallSoFar:
 
 @dataclass(slots=True)
 class Assembly:
-    """What has arrived of an answer.
+    """Partial answer assembled from chunks.
 
     Attributes:
-        has_choice: whether any chunk was part of an answer.
-        has_content: whether any text, refusal or tool call has arrived.
-        finish_reason: the server's word for why the model stopped; None until it is known.
-        upstream_model: name that the provider answers under.
-        usage: the highest count of tokens so far.
-        functions: names that the request gives to its tools.
-        progress: number of chunks that brought the answer on: with text, reasoning, a tool call, or its end.
+        has_choice: True once a chunk was part of an answer.
+        has_content: True once any text, refusal or tool call has arrived.
+        finish_reason: the server's finish reason; None until it is known.
+        upstream_model: model name in the response.
+        usage: the highest token counts so far.
+        functions: names of the request's tools.
+        progress: number of chunks with text, reasoning, a tool call, or the end.
     """
 
     has_choice: bool = False
@@ -204,13 +211,13 @@ class Assembly:
     _calls: list[_CallSoFar] = field(default_factory=list)
 
     def add(self, chunk: openai_wire.Chunk) -> str:
-        """Take one chunk in, and return the text that it brings."""
+        """Add a chunk and return its text."""
         self.upstream_model = chunk.model or self.upstream_model
         self.usage = merge_usage(self.usage, openai_wire.usage(chunk.usage))
         return "".join(self._take(choice) for choice in chunk.choices or () if choice.index == 0)
 
     def answer(self) -> openai_wire.OpenAIChoice:
-        """The choice as it would have come whole."""
+        """Return the assembled choice, as in an answer that is not streamed."""
         calls = [
             openai_wire.OpenAICall(
                 id=call.id,
@@ -225,11 +232,11 @@ class Assembly:
 
     @property
     def logprobs(self) -> tuple[TokenLogprob, ...]:
-        """Of all tokens so far."""
+        """Return the log probabilities of all tokens so far."""
         return tuple(self._logprobs)
 
     def logprobs_since(self, start: int) -> tuple[TokenLogprob, ...]:
-        """Of the tokens from the ``start``-th on."""
+        """Return the log probabilities of the tokens from the ``start``-th on."""
         return tuple(self._logprobs[start:])
 
     def _take(self, choice: openai_wire.ChunkChoice) -> str:
@@ -265,10 +272,10 @@ class Assembly:
         call.arguments.append(openai_wire.as_text(piece.function.arguments))
 
     def _begins(self, piece: openai_wire.OpenAICall, last: _CallSoFar) -> bool:
-        """Return whether a piece begins another call than the last one of its index.
+        """Return True if a chunk starts a new call at its index.
 
-        Some servers number every call 0, or none, and give no ids. Then a name begins a call, unless the last one's
-        arguments have begun and are not whole (the name is repeated with every piece), or the name goes on.
+        Some servers number every call 0, or none, and send no ids. Then a name starts a call, unless the last call's
+        arguments have started and are incomplete (the name is repeated in every chunk), or the name continues.
         """
         name, before = piece.function.name, last.name
         if not name or not before:
@@ -283,7 +290,7 @@ class Assembly:
         return not self.functions.isdisjoint((name, before)) or bool(openai_wire.as_text(piece.function.arguments))
 
     def _name(self, before: str, piece: str) -> str:
-        """Return a name with its next piece; some servers send the name, or all there is of it, again."""
+        """Append a chunk to a name, unless the server repeats what it has sent."""
         if before + piece in self.functions:
             return before + piece
         if piece == before or (piece.startswith(before) and piece in self.functions):
@@ -292,7 +299,7 @@ class Assembly:
 
 
 def is_json(text: str) -> bool:
-    """Return whether a text is whole JSON."""
+    """Return True if a text is complete JSON."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -300,17 +307,17 @@ def is_json(text: str) -> bool:
     return True
 
 
-# What an answer in OpenAI's wire format is in ours: a completion, or the error that it tells of.
+# Conversion of an answer to a completion or an error.
 
 
 def read_answer(answer: dict[str, object], target: CallTarget, request: Request, latency_ms: float) -> Completion:
-    """The completion in a whole answer.
+    """Return the completion in a whole answer.
 
     Raises:
         ContentFilterError: the provider's filter left nothing of the answer.
         EmptyAnswerError: it has neither text nor a tool call nor a refusal.
         MalformedResponseError: it is not a completion.
-        DispatchError: the error that it holds in place of one.
+        DispatchError: it contains an error instead of a completion.
     """
     if has_error(answer):
         raise failure_in_200(answer, {}, target)
@@ -327,10 +334,10 @@ def read_answer(answer: dict[str, object], target: CallTarget, request: Request,
 
 
 class StreamedAnswer:
-    """A streamed answer as far as it has come: a :class:`~semroute.providers.http.Reader`.
+    """Partial streamed answer: a :class:`~semroute.providers.http.Reader`.
 
     Attributes:
-        is_done: whether ``[DONE]`` has come.
+        is_done: True once ``[DONE]`` has arrived.
     """
 
     def __init__(self, target: CallTarget, request: Request) -> None:
@@ -341,17 +348,20 @@ class StreamedAnswer:
 
     @property
     def has_content(self) -> bool:
-        """Whether a first piece of text, of a refusal or of a tool call has come."""
+        """True once a chunk of text, refusal or tool call has arrived."""
         return self._assembly.has_content
 
     @property
     def progress(self) -> int:
-        """Number of chunks that brought the answer on."""
+        """Number of chunks with content."""
         return self._assembly.progress
 
     @property
     def is_whole(self) -> bool:
-        """Whether a finish reason has come: what is missing then, the count of tokens and ``[DONE]``, may never."""
+        """True once a finish reason has arrived.
+
+        The token counts and ``[DONE]`` may never arrive.
+        """
         return self._assembly.finish_reason is not None
 
     @property
@@ -360,14 +370,14 @@ class StreamedAnswer:
         return self._assembly.usage
 
     def logprobs_since(self, start: int) -> tuple[TokenLogprob, ...]:
-        """Log probabilities of the tokens from the ``start``-th on."""
+        """Return the log probabilities of the tokens from the ``start``-th on."""
         return self._assembly.logprobs_since(start)
 
     def feed(self, event: ServerSentEvent) -> str:
-        """Take an event in and return the text that it brings.
+        """Read an event and return its text.
 
         Raises:
-            DispatchError: the event is an error, or no chunk.
+            DispatchError: the event is an error, or not a chunk.
         """
         if event.data.strip() in ("", "[DONE]"):
             self.is_done = bool(event.data.strip())
@@ -375,7 +385,7 @@ class StreamedAnswer:
         return self._assembly.add(_chunk(event, self._target))
 
     def completion(self, latency_ms: float, first_token_ms: float | None) -> Completion:
-        """The whole answer.
+        """Return the whole answer.
 
         Raises:
             BrokenStreamError: the stream ended before the answer did.
@@ -393,10 +403,10 @@ class StreamedAnswer:
 
 
 def _chunk(event: ServerSentEvent, target: CallTarget) -> openai_wire.Chunk:
-    """What one event of a stream brings.
+    """Parse an event of a stream as a chunk.
 
     Raises:
-        DispatchError: the event is an error, or no chunk.
+        DispatchError: the event is an error, or not a chunk.
     """
     try:
         data = read_json(event.data)
@@ -461,10 +471,7 @@ def _malformed(message: str, target: CallTarget, usage: Usage | None = None) -> 
     return MalformedResponseError(f"{name} {message}", deployment=name, status=200, usage=usage)
 
 
-# Chat completions in OpenAI's wire format, which most servers speak (Azure, vLLM, Ollama, llama.cpp, gateways).
-#
-# Source: https://platform.openai.com/docs/api-reference/chat; Azure: https://learn.microsoft.com/azure/ai-
-# foundry/openai/reference
+# Calls.
 
 __all__ = ["complete", "stream"]
 
@@ -472,12 +479,14 @@ PATH = "/chat/completions"
 
 
 async def complete(client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within) -> Completion:
-    """Ask for one whole answer; see :class:`~semroute.providers.adapter.Adapter`.
+    """Request one whole answer.
+
+    See :class:`~semroute.providers.adapter.Adapter`.
 
     Raises:
         ContentFilterError: the provider's filter left nothing of the answer.
         MalformedResponseError: a success that is not a completion.
-        DispatchError: the other kinds, as the failure asks for.
+        DispatchError: other subclasses, by the kind of failure.
     """
     started = time.perf_counter()
     body, headers, query = payload(target, request), authorization(target), _query(target)
@@ -494,9 +503,10 @@ async def complete(client: httpx.AsyncClient, target: CallTarget, request: Reque
 async def stream(
     client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within
 ) -> AsyncGenerator[Delta | Completion]:
-    """Ask for an answer as it is written; see :class:`~semroute.providers.adapter.Adapter`.
+    """Request a streamed answer.
 
-    Errors are those of :func:`complete`, with the tokens that were counted until then in ``usage``.
+    See :class:`~semroute.providers.adapter.Adapter`. Errors are those of :func:`complete`, with the tokens counted
+    until then in ``usage``.
 
     Raises:
         BrokenStreamError: the stream ended before the answer did.
@@ -512,7 +522,10 @@ async def stream(
 async def _open(
     client: httpx.AsyncClient, target: CallTarget, request: Request, answer: StreamedAnswer, *, within_s: Within
 ) -> AsyncGenerator[ServerSentEvent]:
-    """The events of the answer."""
+    """Yield the events of the answer, retrying without refused parameters.
+
+    Only droppable parameters are left out.
+    """
     body, headers, query = payload(target, request, stream=True), authorization(target), _query(target)
     clock = CallClock.of(within_s)  # one for both
     while True:
@@ -537,9 +550,11 @@ async def _open(
 
 
 def _leave_out(body: dict[str, object], request: Request, error: RequestError) -> bool:
-    """Remove from a body what its server has refused, if it may be left out; False if there is nothing.
+    """Drop refused parameters from a body; return False if there are none.
 
-    Models of one vendor differ: some take no ``temperature`` but 1, and old servers know no ``stream_options``.
+    Only those that may be left out are dropped.
+
+    Models of one vendor differ: some accept no ``temperature`` but 1, and old servers have no ``stream_options``.
     """
     refused = [name for name in ("stream_options", *request.droppable) if name in body and name in str(error)]
     for name in refused:
@@ -551,7 +566,5 @@ def _query(target: CallTarget) -> Mapping[str, str] | None:
     version = target.deployment.api_version
     return None if version is None else {"api-version": version}
 
-
-# Chat completions in OpenAI's wire format, which most servers speak.
 
 __all__ = ["complete", "stream"]

@@ -1,7 +1,7 @@
-"""Answers in OpenAI's wire format: what is read of them, and what it means in ours.
+"""Wire models of OpenAI's chat completions: answers and messages.
 
 Source: https://platform.openai.com/docs/api-reference/chat/object; fields that some servers leave out or fill
-differently are taken as they come.
+differently are read leniently.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from semroute.types import FinishReason, TokenLogprob, ToolCall, Usage
 
 
 class OpenAIPart(BaseModel):
-    """A part of a content that is a list, as some reasoning models answer; only ``text`` is the answer."""
+    """Part of list content, sent by some reasoning models; ``text`` is read."""
 
     type: str | None = None
     text: str | None = None
@@ -28,14 +28,14 @@ Content: TypeAlias = str | list[OpenAIPart] | None
 
 
 class Function(BaseModel):
-    """The function of a call, or a piece of it."""
+    """Function of a tool call, or a chunk of it."""
 
     name: str | None = None
     arguments: str | dict[str, Any] | None = None
 
 
 class OpenAICall(BaseModel):
-    """A tool call, or a piece of one: in a stream ``index`` says of which."""
+    """Tool call, or a chunk of one, identified by ``index`` in a stream."""
 
     index: int | None = None
     id: str | None = None
@@ -44,7 +44,7 @@ class OpenAICall(BaseModel):
 
 
 class OpenAIMessage(BaseModel):
-    """An answer's message, or the piece of it that a chunk brings."""
+    """Message of an answer, or its delta in a chunk."""
 
     content: Content = None
     refusal: str | None = None
@@ -55,7 +55,7 @@ class OpenAIMessage(BaseModel):
 
 
 class OpenAIChoice(BaseModel):
-    """The first choice is the answer; ``error`` is OpenRouter's."""
+    """Choice of an answer; ``error`` is OpenRouter's."""
 
     message: OpenAIMessage
     finish_reason: str | None = None
@@ -64,7 +64,7 @@ class OpenAIChoice(BaseModel):
 
 
 class OpenAIResponse(BaseModel):
-    """``chat.completion``."""
+    """Whole answer (``chat.completion``)."""
 
     choices: list[OpenAIChoice] = Field(min_length=1)
     model: str | None = None
@@ -72,7 +72,7 @@ class OpenAIResponse(BaseModel):
 
 
 class ChunkChoice(BaseModel):
-    """A piece of a choice; Azure sends some without ``delta``."""
+    """Choice of a chunk; Azure sends some without ``delta``."""
 
     index: int = 0
     delta: OpenAIMessage | None = None
@@ -82,7 +82,10 @@ class ChunkChoice(BaseModel):
 
 
 class Chunk(BaseModel):
-    """``chat.completion.chunk``; the one with the usage has no choices."""
+    """Chunk of an answer (``chat.completion.chunk``).
+
+    The one with the usage has no choices.
+    """
 
     choices: list[ChunkChoice] | None = None
     model: str | None = None
@@ -129,11 +132,11 @@ _FINISH_REASONS: Mapping[str, FinishReason] = {
 
 
 INTERRUPTED = frozenset({"abort", "error", "insufficient_system_resource"})
-"""Finish reasons of an answer that the server gave up: vLLM's, OpenRouter's, DeepSeek's."""
+"""Finish reasons of an answer that the server aborted: vLLM's, OpenRouter's, DeepSeek's."""
 
 
 def finish_reason(reason: str | None, *, calls: bool, refuses: bool) -> FinishReason | None:
-    """Why the model stopped, in our vocabulary; None where the server does not say.
+    """Map the server's finish reason to ours; None if there is none.
 
     A named ``tool_choice`` ends with "stop" at OpenAI although the model calls a tool, and a refusal always does.
     """
@@ -146,14 +149,14 @@ def finish_reason(reason: str | None, *, calls: bool, refuses: bool) -> FinishRe
 
 
 def text(content: Content) -> str:
-    """The text of a content of any shape."""
+    """Return the text of content in any shape."""
     if isinstance(content, str):
         return content
     return "".join(part.text or "" for part in content or () if part.type in ("text", None))
 
 
 def tool_calls(calls: Sequence[OpenAICall]) -> tuple[ToolCall, ...]:
-    """The calls of an answer; the id of one that has none is empty.
+    """Convert the tool calls of an answer; a missing id becomes empty.
 
     Raises:
         ValueError: one of them names no function.
@@ -169,12 +172,15 @@ def _tool_call(call: OpenAICall) -> ToolCall:
 
 
 def as_text(arguments: str | dict[str, Any] | None) -> str:
-    """Arguments as JSON text; some servers send them as an object."""
+    """Return arguments as JSON text; some servers send them as an object."""
     return json.dumps(arguments, ensure_ascii=False) if isinstance(arguments, dict) else arguments or ""
 
 
 def usage(value: object) -> Usage | None:
-    """The counted tokens; an answer is not lost because its count is missing or wrong."""
+    """Return the token usage; None if it is missing or invalid.
+
+    An answer is valid without it.
+    """
     if value is None:  # as in nearly every chunk
         return None
     try:
@@ -186,7 +192,7 @@ def usage(value: object) -> Usage | None:
     cached = of_input.cached_tokens or _count(counted.prompt_cache_hit_tokens)
     reasoning = of_output.reasoning_tokens or 0
     if counted.total_tokens == input_tokens + output_tokens + reasoning:
-        output_tokens += reasoning  # xAI counts reasoning beside the answer, the others within it
+        output_tokens += reasoning  # xAI counts reasoning separately, the others as part of the answer
     return Usage(
         input_tokens,
         output_tokens,
@@ -197,7 +203,7 @@ def usage(value: object) -> Usage | None:
 
 
 def logprobs(value: object) -> tuple[TokenLogprob, ...]:
-    """The tokens of an answer, or of a piece of it; empty where there are none."""
+    """Return the log probabilities of an answer or chunk, if any."""
     if value is None:
         return ()
     try:
@@ -218,13 +224,11 @@ def _count(value: object) -> int:
     return value if is_count(value) else 0
 
 
-# Messages for servers of OpenAI's wire format, which refuse fields that they do not know.
+# Writing of messages for servers that refuse unknown fields.
 #
-# What a model answered comes back with the next request, and with it whatever its vendor added: ``annotations``,
+# An assistant's message is sent back with the next request, including whatever its vendor added: ``annotations``,
 # ``reasoning_content``, ``extra_content``, ``index`` of a streamed call. Groq, Mistral, Cerebras and others answer 400
-# to
-# any of these, so an assistant's message keeps the fields that the format defines and those that the vendor's row, or
-# the
+# to any of these, so the message keeps only the fields that the format defines and those that the vendor's row, or the
 # deployment, names. Source: https://platform.openai.com/docs/api-reference/chat/create; a refused field:
 # https://github.com/janhq/jan/issues/8136.
 
@@ -236,11 +240,11 @@ _PART = frozenset({"type", "text", "refusal"})
 
 
 class MessageWriter:
-    """Writes messages for one vendor.
+    """Writer of messages for one vendor.
 
     Args:
         fields: fields of an assistant's message, beyond the format's own, that the vendor reads.
-        with_cache: whether it reads ``cache_control``.
+        with_cache: True if it reads ``cache_control``.
     """
 
     def __init__(self, fields: frozenset[str], *, with_cache: bool) -> None:
@@ -248,7 +252,7 @@ class MessageWriter:
         self._with_cache = with_cache
 
     def write(self, message: Mapping[str, object]) -> dict[str, object]:
-        """Return a message as the vendor takes it."""
+        """Return a message with the fields that the vendor accepts."""
         written = dict(message) if self._with_cache else _uncached(message)
         if written.get("role") != "assistant":
             return written
@@ -257,12 +261,12 @@ class MessageWriter:
         if not isinstance(kept.get("content", ""), str | None):
             kept["content"] = self._parts(kept["content"])
         if isinstance(audio := kept.pop("audio", None), Mapping) and "id" in audio:
-            kept["audio"] = {"id": audio["id"]}  # of an answer in sound, the name is taken back and not the sound
+            kept["audio"] = {"id": audio["id"]}  # audio of an answer is sent back by id, without the data
         if "tool_calls" in kept and isinstance(kept["tool_calls"], list | tuple):
             kept["tool_calls"] = [self._call(call) for call in kept["tool_calls"]]
         refusal = written.get("refusal")
         if refusal and "refusal" not in kept and not kept.get("content"):
-            kept["content"] = refusal  # the words of a model that refused, where there is no field for them
+            kept["content"] = refusal  # the text of a refusal, if the vendor has no field for it
         return kept
 
     def _parts(self, content: object) -> object:

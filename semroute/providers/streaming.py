@@ -1,7 +1,7 @@
-"""Server-sent events out of bytes that arrive in any pieces.
+"""Streaming: parser of server-sent events, and timeouts of a call.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation. ``id`` and ``retry``
-are for clients that connect again, which no provider supports; they are skipped.
+are for reconnecting clients, which no provider supports; they are skipped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from semroute.eventloop import Countdown, bounded, stall_meter
 from semroute.providers.target import CallTarget
 
 MAX_EVENT = 16 * 2**20
-"""Bytes of one event, and so of one line; a picture inside an answer fits."""
+"""Most bytes of one event, and so of one line; an image inside an answer fits."""
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -26,40 +26,40 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class ServerSentEvent:
-    """One event; ``event`` is its type, None where the server names none."""
+    """Server-sent event; ``event`` is its type, None if the server names none."""
 
     event: str | None
     data: str
 
 
 class EventTooLongError(ValueError):
-    """An event longer than the parser takes."""
+    """Error of an event longer than the parser's limit."""
 
 
 class Parser:
-    """Turns bytes into events; the same events however the bytes are cut.
+    """Incremental parser of events, independent of how bytes are split.
 
-    An event counts once its empty line has come: what is left when the bytes end is dropped, as the standard asks.
+    An event counts once its empty line has arrived: an incomplete one at the end is dropped, as the standard requires.
 
     Args:
-        most: bytes of one event.
+        most: most bytes of one event.
     """
 
     def __init__(self, most: int = MAX_EVENT) -> None:
         self._most = most
-        self._pieces: list[bytes] = []  # of the line that has not ended yet
+        self._pieces: list[bytes] = []  # chunks of the line that has not ended yet
         self._piece_bytes = 0
-        self._after_cr = False  # the next byte may be the LF of a CRLF that was cut in two
+        self._after_cr = False  # the next byte may be the LF of a split CRLF
         self._is_first = True
         self._type: str | None = None
         self._data: list[str] = []
         self._data_bytes = 0
 
     def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
-        """The events that end in ``chunk``; has to be iterated to its end.
+        """Yield the events that end in ``chunk``; must be iterated to its end.
 
         Raises:
-            EventTooLongError: an event is longer than the parser takes.
+            EventTooLongError: an event is longer than the limit.
         """
         for line in self._lines(chunk):
             if line:
@@ -93,7 +93,7 @@ class Parser:
             raise EventTooLongError(f"an event of more than {self._most} bytes")
 
     def _field(self, line: bytes) -> None:
-        # Line ends are ASCII, so a line never cuts a character of UTF-8 in two.
+        # Line ends are ASCII, so a line never splits a UTF-8 character.
         name, _, value = line.decode("utf-8", "replace").partition(":")
         value = value.removeprefix(" ")
         if name == "data":
@@ -103,20 +103,20 @@ class Parser:
             self._type = value or None
 
 
-# How long a call may take, on a clock that runs only while the provider is waited for.
+# Timeouts of a call, on a clock that runs only while waiting for the provider.
 
 LIVELY_S = 1.0
-"""Longest wait since the last token of a stream that is taken to go on, seconds."""
+"""Longest wait since the last token after which a stream still counts as answering, seconds."""
 
 
 class TimeLimit(NamedTuple):
-    """A moment of a call's clock, and what has not happened when it has come; a tuple, as there is one for each wait.
+    """Timeout on a call's clock; a tuple, because one is made for each wait.
 
     Attributes:
-        at: the moment, seconds on the call's clock.
-        seconds: how long that was from where it was counted.
-        message: what has not happened; ``{}`` stands for ``seconds``.
-        is_the_requests: whether it is the request's own limit, and not the deployment's.
+        at: end of the timeout, seconds on the call's clock.
+        seconds: length of the timeout.
+        message: error message, with ``{}`` for ``seconds``.
+        is_the_requests: True if it is the request's own limit, not the deployment's.
     """
 
     at: float
@@ -126,24 +126,26 @@ class TimeLimit(NamedTuple):
 
 
 class CallClock:
-    """The clock of one call. It stands while the reader holds a piece, and while this process blocks its event loop.
+    """Clock of one call, running only while waiting for the provider.
 
-    The deployment's limits (``timeout_s`` and ``timeouts``) are counted on it. Comments and pings put off ``idle_s``,
-    for a model may think for long without a word; only tokens put off ``first_token_s`` and ``keepalive_s``. The
-    request's own limit is counted on the wall, moved by the reader's pauses alone. Made on a running event loop, where
-    the call begins.
+    It is paused while the reader holds a chunk, and while this process blocks its event loop.
+
+    The deployment's limits (``timeout_s`` and ``timeouts``) run on it. Comments and pings reset ``idle_s``, since a
+    model may think for long without output; only tokens reset ``first_token_s`` and ``keepalive_s``. The request's own
+    limit runs on wall time, extended by the reader's pauses alone. Made on a running event loop, at the start of the
+    call.
 
     Args:
-        within_s: what the request has left, seconds.
-        silent_s: longest wait for the first piece of an answer, seconds; None is no limit besides the others.
+        within_s: remaining time of the request, seconds.
+        silent_s: longest wait for the first chunk of an answer, seconds; None for no additional limit.
 
     Attributes:
-        waited_s: seconds that the provider was waited for.
-        quiet_s: those of them since the last token.
-        stalled_s: seconds of the waits in which this process did not run its event loop.
-        longest_pause_s: longest time that the reader held a piece, seconds.
-        has_begun: whether a first token has come.
-        is_connecting: whether a connection is still being made, so that nothing has been sent.
+        waited_s: total wait for the provider, seconds.
+        quiet_s: the part of it since the last token, seconds.
+        stalled_s: part of the waits in which this process did not run its event loop, seconds.
+        longest_pause_s: longest time that the reader held a chunk, seconds.
+        has_begun: True once a first token has arrived.
+        is_connecting: True while a connection is being made, so that nothing has been sent.
     """
 
     def __init__(self, within_s: float, silent_s: float | None = None) -> None:
@@ -160,42 +162,42 @@ class CallClock:
 
     @classmethod
     def of(cls, within: Within) -> CallClock:
-        """The clock itself, or a new one that starts now."""
+        """Return the given clock, or a new one that starts now."""
         return within if isinstance(within, CallClock) else cls(within)
 
     @property
     def is_answering(self) -> bool:
-        """Whether tokens have come, and the last one a moment ago."""
+        """True if tokens have arrived, the last one recently."""
         return self.has_begun and self.quiet_s <= LIVELY_S
 
     def begin(self) -> None:
-        """Take note of a piece of the answer."""
+        """Record a token of the answer."""
         self.has_begun = True
         self.quiet_s = 0.0
 
     def paused(self) -> _Pause:
-        """Let the clock stand while the reader holds a piece: a context manager."""
+        """Return a context manager that pauses the clock for the reader."""
         return _Pause(self)
 
     def waiting(self, target: CallTarget, *, streaming: bool = False) -> _Wait:
-        """Wait for the provider, bounded by whichever limit comes first: an asynchronous context manager.
+        """Return an async context manager that bounds a wait by all limits.
 
         Raises:
-            ProviderTimeoutError: its moment came; ``is_cut_short`` where it was the request's.
+            ProviderTimeoutError: the limit was reached; ``is_cut_short`` if it was the request's.
         """
         return _Wait(self, target, self._limit(target, streaming))
 
     def ends_at(self) -> float:
-        """The request's own limit, by the event loop's clock."""
+        """End of the request's own limit, on the event loop's clock."""
         return self._ends_at
 
     def pause(self, seconds: float) -> None:
-        """Take note of a time in which the reader held a piece."""
+        """Record a time in which the reader held a chunk."""
         self._ends_at += seconds
         self.longest_pause_s = max(self.longest_pause_s, seconds)
 
     def wait(self, spent_s: float, stalled_s: float) -> None:
-        """Take note of a wait that is over."""
+        """Record a finished wait."""
         self.waited_s += spent_s
         self.quiet_s += spent_s
         self.stalled_s += stalled_s
@@ -219,11 +221,11 @@ class CallClock:
 
 
 Within: TypeAlias = float | CallClock
-"""Seconds that a call may take, or the clock of the call that it is a part of."""
+"""Time limit of a call, seconds, or the clock of the call that it is part of."""
 
 
 class _Pause:
-    """A time in which the reader holds a piece."""
+    """Pause in which the reader holds a chunk."""
 
     def __init__(self, clock: CallClock) -> None:
         self._clock = clock
@@ -237,7 +239,7 @@ class _Pause:
 
 
 class _Wait:
-    """One wait for the provider: what is left of it, and which limit ended it."""
+    """One wait for the provider, with its remaining time and limit."""
 
     def __init__(self, clock: CallClock, target: CallTarget, limit: TimeLimit) -> None:
         self._clock = clock
@@ -277,7 +279,7 @@ class _Wait:
         left = min(of_limit, of_request)
         if left > 0.0:
             return left
-        # What arrived while this process stalled has still to be read.
+        # Data that arrived while this process stalled is still unread.
         grace_s = self._grace.grace_s()
         if grace_s <= 0.0 and of_request <= of_limit:
             message = "no complete answer within {} s, which is what the request had left"
@@ -285,6 +287,6 @@ class _Wait:
         return grace_s
 
     def _spent(self) -> tuple[float, float]:
-        """Seconds waited, and seconds stalled, of this wait."""
+        """Return the seconds waited and the seconds stalled."""
         stalled_s = self._meter.seconds() - self._stalled_before
         return max(self._loop.time() - self._began - stalled_s, 0.0), stalled_s

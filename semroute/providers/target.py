@@ -1,4 +1,4 @@
-"""Where one call goes, and with which key."""
+"""Target of one call: a deployment and a key."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from semroute.config import Deployment
 
 @dataclass(frozen=True, slots=True)
 class CallTarget:
-    """A deployment with one of its credentials.
+    """Target of one call: a deployment with one of its credentials.
 
     Attributes:
-        deployment: where to call.
-        credential: environment variable of the key; None where no key is wanted.
+        deployment: deployment to call.
+        credential: environment variable of the key; None if no key is needed.
         key: the key itself; never shown.
     """
 
