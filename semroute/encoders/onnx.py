@@ -577,6 +577,3 @@ class OnnxEncoder:
         Such texts all get the same vector.
         """
         return self._graph.unknown(texts)
-
-
-__all__ = ["TextGraph", "Tokens"]

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from semroute.config import Config, Problem
 from semroute.errors import ArtifactError, EncoderError
-from semroute.predictors.answer_quality import AnswerClassifier, read_classifier, write_classifier
 from semroute.predictors.quality_heads import (
     ArrayHead,
     Arrays,
@@ -37,9 +36,6 @@ from semroute.types import Encoder, Matrix
 
 if TYPE_CHECKING:
     from semroute.config import Price
-
-
-__all__ = ["AnswerClassifier", "read_classifier", "write_classifier"]
 
 
 # Expected cost of a call to each model, before the length of the answer is known.
@@ -375,15 +371,6 @@ def _try_classifier(classifier: QueryClassifier) -> None:
         cost = classifier.costs.expected([len(text) for text in texts])
         if not quality.shape == cost.shape == (len(texts), len(classifier.models)) or np.isnan(quality).any():
             raise ValueError("it predicts no quality for each model")
-
-
-__all__ = [
-    "QueryClassifier",
-    "check_classifier_folder",
-    "check_encoder",
-    "read_query_classifier",
-    "write_query_classifier",
-]
 
 
 # Configuration check.

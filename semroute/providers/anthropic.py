@@ -576,7 +576,6 @@ def _choice(choice: ToolChoice) -> dict[str, object]:
 
 # Calls.
 
-__all__ = ["complete", "stream"]
 
 PATH = "/v1/messages"
 VERSION = "2023-06-01"
@@ -624,6 +623,3 @@ async def stream(
 
 def _headers(target: CallTarget) -> dict[str, str]:
     return {"anthropic-version": VERSION, **authorization(target)}
-
-
-__all__ = ["complete", "stream"]

@@ -512,8 +512,6 @@ def _choice(choice: ToolChoice) -> dict[str, object]:
 
 # Calls: AI Studio with a key, Vertex with a bearer token, by the vendor's row.
 
-__all__ = ["complete", "stream"]
-
 
 async def complete(client: httpx.AsyncClient, target: CallTarget, request: Request, *, within_s: Within) -> Completion:
     """Request one whole answer.
@@ -574,6 +572,3 @@ def _path(target: CallTarget, method: str) -> str:
     """
     model = target.deployment.upstream.removeprefix("models/")
     return f"/models/{quote(model, safe='')}:{method}"
-
-
-__all__ = ["complete", "stream"]

@@ -473,7 +473,6 @@ def _malformed(message: str, target: CallTarget, usage: Usage | None = None) -> 
 
 # Calls.
 
-__all__ = ["complete", "stream"]
 
 PATH = "/chat/completions"
 
@@ -565,6 +564,3 @@ def _leave_out(body: dict[str, object], request: Request, error: RequestError) -
 def _query(target: CallTarget) -> Mapping[str, str] | None:
     version = target.deployment.api_version
     return None if version is None else {"api-version": version}
-
-
-__all__ = ["complete", "stream"]

@@ -464,5 +464,3 @@ def _answers_in_json(name: str, config: Config) -> bool:
 
 
 # A small model that reads a query and says which of the candidates should answer it.
-
-__all__ = ["JudgeStrategy", "descriptions"]

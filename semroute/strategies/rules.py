@@ -396,5 +396,3 @@ def _models(rule: Rule, number: int, pool: Pool, models: Mapping[str, tuple[str,
 
 
 # Rules: conditions on a query that settle where it goes, or narrow it, without a model.
-
-__all__ = ["RuleTrace", "RulesStrategy"]

@@ -532,14 +532,3 @@ class SingleModels:
     def checks(self, parameter: int) -> frozenset[int]:
         """Return no model."""
         return frozenset()
-
-
-__all__ = [
-    "ByCategory",
-    "ByClassifier",
-    "ByClassifierAndCascade",
-    "CascadeFamily",
-    "CategoryTable",
-    "Family",
-    "SingleModels",
-]
