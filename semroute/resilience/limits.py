@@ -170,9 +170,10 @@ class Entry:
 class SlidingLog:
     """Sliding log of the requests of the last ``window_s`` seconds.
 
-    A request counts in ``[at, at + window_s)``. A log and not a counter, because only a log keeps a limit in *every* window of that length and still lets all of it
-    be used: buckets are over the limit by up to a bucket, or under it. Running sums make adding, changing and asking
-    O(1) amortised. It holds as many entries as requests were admitted in a window, so the limit itself bounds it.
+    A request counts in ``[at, at + window_s)``. A log and not a counter, because only a log keeps a limit in *every*
+    window of that length and still lets all of it be used: buckets are over the limit by up to a bucket, or under it.
+    Running sums make adding, changing and asking O(1) amortised. It holds as many entries as requests were admitted in
+    a window, so the limit itself bounds it.
     """
 
     __slots__ = ("_entries", "tokens", "window_s")
