@@ -1,4 +1,7 @@
-"""Log probabilities of a tier's answer, to train checks on."""
+"""Migration that adds the log probabilities of a tier's answer.
+
+Checks are trained on them.
+"""
 
 from __future__ import annotations
 
