@@ -188,7 +188,7 @@ class Recorder:
             at=datetime.fromtimestamp(time.time() - latency_ms / 1000, UTC),
             decision=decision,
             completion=heard.completion,
-            # Charged, whoever left: a failed query names its attempts itself, and a cancelled one cannot.
+            # Calls are charged in any case: a failed query has its attempts in the error, a cancelled one cannot.
             attempts=heard.attempts or tuple(made),
             latency_ms=latency_ms,
             first_token_ms=heard.first_ms,
@@ -397,7 +397,7 @@ class Answering:
     def _is_fallbacks(self, decision: Decision) -> bool:
         """Return True if the general cascade is that of the fallback.
 
-        It is if the fallback's models are not configured, or if only the fallback lacks a cascade of its own: every
+        It is if the fallback's models are not configured, or if only the fallback has no cascade of its own: every
         category that can be reached has one, as in a tuned policy.
         """
         if not self._config.fallback.is_written:
@@ -465,7 +465,7 @@ async def dispatched(
     if not streaming:
         yield await dispatcher.complete(request, decision.candidates, limits, attempts=attempts)
         return
-    # Closed with this: what was charged is known only when the call has ended.
+    # Closed with this: the charge is known only when the call has ended.
     async with aclosing(dispatcher.stream(request, decision.candidates, limits, attempts=attempts)) as events:
         async for event in events:
             yield event

@@ -47,7 +47,7 @@ def classifier_strategy(live: LoadedIndex, config: Config, pool: Pool, folder: P
     Args:
         live: the artifact in memory.
         config: candidates and prices.
-        pool: what the names of models and groups stand for.
+        pool: resolves the names of models and groups.
         folder: of the classifier.
 
     Raises:
@@ -122,7 +122,7 @@ class StageScores:
         """Return each step's milliseconds per text, of first and second stage.
 
         Args:
-            deciding_s: what it took to decide on all scores, seconds; it counts as part of scoring.
+            deciding_s: time of deciding on all scores, seconds; it counts as part of scoring.
         """
         deciding = deciding_s * 1000.0 / len(self.first)
         first = 0.0 if self.first_s is None else self.first_s * 1000.0 / len(self.first)
@@ -160,7 +160,7 @@ def _by_asks(
     """
     start = time.perf_counter()
     texts = [ask.text for found in parts.values() for ask in found]
-    # In a run of their own: in an int8 encoder a text's vector depends a little on what is beside it.
+    # In a separate run: in an int8 encoder a text's vector depends a little on the rest of its batch.
     vectors = live.encoder.encode(texts)
     vague = _vague(live, texts, vectors)
     encoded = time.perf_counter()

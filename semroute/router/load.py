@@ -500,7 +500,7 @@ class Reloader:
             reload()
         except SemrouteError as error:
             log.warning("the new index cannot be used, the old one goes on serving: %s", error)
-        except Exception:  # whatever else a foreign index leads to must not pass in silence with this thread
+        except Exception:  # any other error of a foreign index must not be lost with this thread
             log.exception("the new index cannot be used, the old one goes on serving")
         finally:
             self._is_reloading = False

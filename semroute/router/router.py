@@ -87,20 +87,20 @@ class Router:
             index: its folder; None takes ``SEMROUTE_INDEX``, the configuration's, or builds the shipped categories'
                 once in the user's cache folder.
             config: a configuration or its file; None takes ``semroute.yaml`` of the working folder if there is one.
-            reload_every_s: look so often, in seconds, whether the artifact was replaced, and switch to the new one in
-                the background; None never looks.
+            reload_every_s: interval of checks for a replaced artifact, seconds; the router switches to the new one in
+                the background. None never checks.
             state_file: where the state of the deployments is left and taken up again; None neither reads nor writes.
             log: True stores outcomes in the configured database; or a sink that stores them; None takes
                 ``log.enabled``, which is off by default.
             progress: called with step, done and total while the shipped index is built.
 
         Raises:
-            ConfigError, ArtifactError, EncoderError, MissingExtraError: each says what is wrong and what to do.
+            ConfigError, ArtifactError, EncoderError, MissingExtraError: the message names problem and remedy.
             StateError: outcomes are to be stored, and their database belongs to something else or to a newer semroute.
         """
         settings = config if isinstance(config, Config) else load_config(config)
         folder = locate_index(index, settings) or shipped_index(progress)
-        # Before opening: a replacement that arrives meanwhile must not be taken for what was opened.
+        # Before opening: a replacement that arrives meanwhile must not be mistaken for the opened index.
         reloader = None if reload_every_s is None else Reloader(folder, reload_every_s)
         live, sink = LoadedIndex.open(folder, settings), opened_log(log, settings)
         return cls(live, settings, reloader=reloader, state_file=state_file, log=sink)
@@ -136,7 +136,7 @@ class Router:
         ``elapsed_ms`` is each query's share of the time.
 
         Raises:
-            InputError: one of them cannot be routed; the message says which.
+            InputError: one of them cannot be routed; the message names it.
         """
         requests = valid_queries(queries)
         texts = [_text_of(request, place) for place, request in enumerate(requests)]
@@ -197,7 +197,7 @@ class Router:
         """Route a query, call the chosen model and return its completion.
 
         Args:
-            query: what to ask; a conversation is sent whole. A :class:`~semroute.types.Request` also carries tools,
+            query: the query; a conversation is sent whole. A :class:`~semroute.types.Request` also carries tools,
                 a JSON schema, limits and the like.
             model: call this model or group instead of the decision's.
             constraints: the request's own limits, such as regions, a price ceiling or a deadline.

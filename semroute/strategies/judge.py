@@ -66,7 +66,7 @@ def _price(name: str, config: Config) -> str:
     """Describe the price of the cheapest endpoint, by input plus output."""
     prices = [price for place in config.deployments_of(name) if (price := price_of(place, config)) is not None]
     if not prices:
-        # What has no deployment here may still have a price of its own.
+        # A model without a deployment here may still have a price of its own.
         prices = [spec.price for model in config.members(name) if (spec := config.models.get(model)) and spec.price]
     if not prices:
         return ""

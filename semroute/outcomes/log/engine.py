@@ -40,7 +40,7 @@ class Database:
 
     Args:
         engine: its connections.
-        keep: redaction of texts; where texts are hashed, the database provides the key.
+        keep: redaction policy; if texts are hashed, the database provides the key.
     """
 
     def __init__(self, engine: Engine, keep: RedactionPolicy) -> None:
@@ -63,7 +63,7 @@ class Database:
         with self._opening:
             if self._is_open and self.is_replaced():
                 _log.warning("%s was deleted or replaced under way; a new log is begun there", where(self.engine))
-                # Connections hold the old file open, which nobody finds any more.
+                # Connections hold the old, unlinked file open.
                 self.engine.dispose()
                 self._is_open = False
             if not self._is_open:
@@ -238,8 +238,8 @@ def prepare(engine: Engine, file: Path | None = None) -> None:
 def _begin_file(engine: Engine, file: Path) -> None:
     """Create a missing database file, without leftovers of a deleted one.
 
-    A process that has the deleted one open shares its ``-shm`` with whoever finds it by name, and two databases that
-    share one are both damaged (https://www.sqlite.org/howtocorrupt.html, 2.4).
+    A process that has the deleted one open shares its ``-shm`` with any process that finds it by name, and two
+    databases that share one are both damaged (https://www.sqlite.org/howtocorrupt.html, 2.4).
     """
     if file.exists():
         return

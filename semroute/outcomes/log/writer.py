@@ -455,7 +455,7 @@ class Writer:
                 return False
         else:
             if self._database.is_replaced():
-                return True  # the file that took them is nobody's any more: they are written again, to the new one
+                return True  # they are in an unlinked file: they are written again, to the new one
             self._settle(len(batch), is_written=True)
         if self._failed_tries:
             log.warning("%s takes outcomes again", where(self._engine))

@@ -13,5 +13,5 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add the column; what was logged before has none."""
+    """Add the column; earlier rows have no value."""
     op.add_column("trials", sa.Column("logprobs", sa.Text))
