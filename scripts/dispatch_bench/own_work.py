@@ -11,7 +11,8 @@ from dispatch_bench.protocol import MODEL
 from semroute.catalog import cost_of
 from semroute.dispatch import Dispatcher
 from semroute.dispatch.attempt import AttemptLog
-from semroute.dispatch.plan import ANYTHING, Planner
+from semroute.dispatch.constraints import ANYTHING
+from semroute.dispatch.plan import Planner
 from semroute.dispatch.scheduler import EndpointScheduler
 from semroute.resilience import RetryBudget
 from semroute.types import CallResult, Request, Usage

@@ -260,8 +260,6 @@ class Cascade:
             DispatchError: none answered: the last tier's error, with the attempts of all.
         """
         # These two know the ladder, so they are known here only when it is climbed.
-        pass  # MOVED
-        pass  # MOVED
 
         calls = Calls(self, request, caller, deadline_s, streaming, spent_usd)
         return CascadeRun(self, text, request, calls, streaming=streaming).events()

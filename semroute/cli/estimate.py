@@ -126,8 +126,6 @@ def pool_of(router: Router, config: Config, prices: Mapping[str, Price]) -> Pric
 def print_bill(console: Console, made: Estimate, pool: PricedPool, source: str, assumed: Iterable[str]) -> None:
     """Print the tables, what they rest on, and what is missing."""
     from semroute.cli.console import print_warning
-
-    pass  # MOVED
     from semroute.workflows.assumptions import gaps
 
     for part in estimate_parts(made, source):

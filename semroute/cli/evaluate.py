@@ -158,13 +158,10 @@ def evaluate(
     out of scope. Use queries that are not among the examples. Queries that went wrong are listed. The time is that of
     single queries, without the cache of vectors.
     """
-    from semroute.cli.console import print_json, print_warning
+    from semroute.cli.console import print_json, print_warning, progress_bars
+    from semroute.cli.encoding import open_router
     from semroute.data.importing.records import ImportOptions
     from semroute.data.importing.writing import read_queries
-
-    pass  # MOVED
-    from semroute.cli.console import progress_bars
-    from semroute.cli.encoding import open_router
     from semroute.workflows.measure import measure
 
     asked = None if text is None and label is None and names is None else ImportOptions(text, label, names)
@@ -211,8 +208,6 @@ def evaluation_dict(evaluation: Evaluation) -> dict[str, object]:
 
 def _print_measurement(measured: Measurement) -> None:
     from semroute.cli.console import stdout
-
-    pass  # MOVED
 
     console = stdout()
     console.print(category_figures(measured.evaluation))
@@ -340,12 +335,10 @@ def tune(
     Queries that go wrong under thresholds chosen without them are listed.
     """
     from semroute.cli.console import print_json, print_warning
-    from semroute.data.importing.records import ImportOptions
-    from semroute.data.importing.writing import read_queries
-
-    pass  # MOVED
     from semroute.cli.encoding import own_artifact
     from semroute.config import load_config
+    from semroute.data.importing.records import ImportOptions
+    from semroute.data.importing.writing import read_queries
     from semroute.learn.thresholds import RejectionTarget
     from semroute.learn.tune import label_numbers, tune_artifact
     from semroute.router.load import open_encoder, open_first_stage, open_scorer
@@ -371,7 +364,6 @@ def tune(
 
 def report_dict(report: TuneReport) -> dict[str, object]:
     """A tuning as JSON-ready values; ``after`` is cross-fitted."""
-    pass  # MOVED
 
     return {
         "before": evaluation_dict(report.before),

@@ -122,8 +122,6 @@ def _opened(index: Path | None, config_path: Path | None) -> tuple[Artifact, Enc
 def _print_change(changed: Changed, category: str, *, as_json: bool) -> None:
     from semroute.cli.console import print_json, print_line, print_warning
     from semroute.data.examples import shortened
-
-    pass  # MOVED
     from semroute.text.names import normalize_name
 
     if as_json:
@@ -145,7 +143,6 @@ def _print_change(changed: Changed, category: str, *, as_json: bool) -> None:
 
 
 def _as_dict(changed: Changed) -> dict[str, object]:
-    pass  # MOVED
 
     return {
         "added": changed.added,
@@ -174,8 +171,6 @@ def inspect(index: Path | None, config_path: Path | None, as_json: bool) -> None
     An example lies in another category when its nearest neighbour there is nearer than the nearest of its own.
     """
     from semroute.cli.console import print_json
-
-    pass  # MOVED
     from semroute.cli.encoding import any_artifact
     from semroute.learn.update import overlapping
 
@@ -213,7 +208,6 @@ def _print_artifact(artifact: Artifact, pairs: list[NamedOverlap]) -> None:
 
 
 def _facts(artifact: Artifact) -> RenderableType:
-    pass  # MOVED
     from semroute.cli.tables import figures, size
 
     manifest = artifact.manifest
@@ -235,7 +229,6 @@ def _facts(artifact: Artifact) -> RenderableType:
 
 def first_stage(entry: FirstStageEntry) -> str:
     """The first stage's encoder, scores and figures."""
-    pass  # MOVED
 
     encoder = f"{entry.encoder.get('name')} ({entry.encoder.get('kind')}, {entry.dimensions} dimensions)"
     scores = f"{1 - entry.weight:.0%} similarity, {entry.weight:.0%} {entry.head or 'no'} head"
@@ -478,8 +471,6 @@ def build_index(
 
 def _warn(built: Built, config: Config, *, first_stage: bool) -> None:
     from semroute.cli.console import print_warning
-
-    pass  # MOVED
     from semroute.encoders.registry import config_line, is_named
 
     manifest = built.artifact.manifest
@@ -494,7 +485,6 @@ def _warn(built: Built, config: Config, *, first_stage: bool) -> None:
 
 def as_dict(built: Built, source: Path, seconds: float) -> dict[str, object]:
     """A finished build as JSON-ready values."""
-    pass  # MOVED
     from semroute.cli.evaluate import report_dict
 
     return {
@@ -568,8 +558,6 @@ def _print_build(built: Built, seconds: float) -> None:
     from rich.text import Text
 
     from semroute.cli.console import print_words, stdout
-
-    pass  # MOVED
     from semroute.cli.evaluate import CROSS_FITTED, figures_table
     from semroute.cli.tables import category_table, number, percent, size
 

@@ -63,8 +63,6 @@ def label(
     to be judged.
     """
     from semroute.cli.label_rows import read_sheet
-
-    pass  # MOVED
     from semroute.outcomes.files import only_appender
 
     if judge is None and (golden is not None or max_usd is not None):
@@ -89,8 +87,6 @@ def _by_hand(
 ) -> None:
     """Let a person judge, and say what came of it."""
     from semroute.cli.console import print_json, print_note, print_warning
-
-    pass  # MOVED
 
     judged, out = judge_by_hand(sheet, limit, classifier, index, config_path, seed), sheet.out
     sampled = sheet.sampled()
@@ -163,8 +159,6 @@ def judge_by_hand(
     """
     from random import Random
 
-    pass  # MOVED
-
     _check_terminal()
     picks = sheet.picks(classifier, index, config_path, seed)
     wanted = len(picks) if limit is None else min(limit, len(picks))
@@ -193,8 +187,6 @@ def judge_by_hand(
 def _asked(judging: Judging, done: int, wanted: int, reason: str) -> tuple[Judging, Action]:
     """Show a query until a key ends it; the marks by then, and the key's action."""
     from semroute.cli.console import stdout
-
-    pass  # MOVED
 
     while True:
         console = stdout()  # anew, since a terminal may change its size

@@ -442,8 +442,6 @@ def judge_all(
         DispatchError: it stopped answering; what it judged is kept.
     """
     from semroute import _sync
-
-    pass  # MOVED
     from semroute.config import load_config
     from semroute.dispatch import Dispatcher
     from semroute.text.names import did_you_mean

@@ -370,7 +370,6 @@ def _baseline(material: PolicyInputs, encoding: Encoding, chosen: Figures) -> Dr
 def _material(
     source: TuneSource, encoding: Encoding, config_path: Path | None, progress: Progress
 ) -> tuple[PolicyInputs, int]:
-    pass  # MOVED
     from semroute.evaluate.replay import duplicates
     from semroute.learn.policy.prepare import PolicyInputs
     from semroute.outcomes.costs import with_costs

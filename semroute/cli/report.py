@@ -109,8 +109,6 @@ def _print_drift(drift: Compared) -> None:
 
 def _print_report(made: LogReport, place: str) -> None:
     from semroute.cli.console import print_note, print_warning, stdout
-
-    pass  # MOVED
     from semroute.evaluate.log_report import notes, warnings
 
     if not made.queries:
@@ -385,7 +383,6 @@ def _tiers(config: Config, category: str | None) -> tuple[str, ...]:
 def _print_advice(advices: tuple[Advice, ...]) -> None:
     import yaml
 
-    pass  # MOVED
     from semroute.cli.console import print_line, print_note, stdout
     from semroute.evaluate.advice import overrides
 

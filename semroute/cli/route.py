@@ -90,8 +90,6 @@ def route(
     else:
         from semroute.cli.console import stdout
 
-        pass  # MOVED
-
         stdout().print(decision_panel(decision, nearest))
 
 
@@ -144,8 +142,6 @@ def _print_rows(
 ) -> int:
     """Print a line for each row, and return their number."""
     from semroute.cli.console import print_json
-
-    pass  # MOVED
     from semroute.errors import DataError
 
     printed, rows = decision_rows(router.live.models, router.config.models), 0

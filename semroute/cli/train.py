@@ -92,8 +92,6 @@ def train(
     """
     from semroute.cli.console import print_json, print_note
     from semroute.cli.encoding import Encoding, TrainSource
-
-    pass  # MOVED
     from semroute.predictors.query_quality import check_classifier_folder
 
     if "tuned" in heads and backbone is None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
@@ -20,7 +18,9 @@ from semroute.config.schema import CONFLICT, DEFAULT_INDEX, DEFAULT_URL, Config
 from semroute.config.values import BAD_VALUE, SQLITE, Context, Problem, context, dotted, is_there
 from semroute.errors import ConfigError
 from semroute.text.names import did_you_mean
-from semroute.yaml_bounds import YamlBoundsError, check_yaml
+
+if TYPE_CHECKING:
+    from semroute.config.yaml_lines import Document
 
 DEFAULT_NAME = "semroute.yaml"
 MOST_PROBLEMS = 200
@@ -59,7 +59,7 @@ def read(path: Path, *, missing: str = 'write one with "semroute init"', key: st
     Raises:
         ConfigError: it is missing, a folder, unreadable or not UTF-8.
     """
-    pass  # MOVED
+    from semroute.config.yaml_lines import MOST_BYTES
 
     try:
         # One byte beyond the limit is enough to be refused by it: a device or a pipe may have no end.
@@ -90,7 +90,7 @@ def validate(text: str, folder: Path | None = None) -> tuple[Config | None, tupl
     Returns:
         The configuration, or None and everything that is wrong, in the order of the file.
     """
-    pass  # MOVED
+    from semroute.config.yaml_lines import YamlError, parse
 
     try:
         document = parse(text)
@@ -118,8 +118,6 @@ def problems_of(
     try:
         config = Config.model_validate(data, context=context)
     except ValidationError as error:
-        pass  # MOVED
-
         found = error.errors(include_input=False, include_url=False)
         if any(detail["type"] == CONFLICT for detail in found):
             problems += _located(found[0]["ctx"]["problems"], document)
@@ -162,14 +160,13 @@ def config_error(path: Path, problems: Sequence[Problem]) -> ConfigError:
 
 def with_lines(problems: Iterable[Problem], text: str) -> list[Problem]:
     """Add the lines of a file's keys to problems that have none."""
-    pass  # MOVED
+    from semroute.config.yaml_lines import parse
 
     document = parse(text)
     return [problem if problem.line is not None else _with_line(problem, document) for problem in problems]
 
 
 def _with_line(problem: Problem, document: Document) -> Problem:
-    pass  # MOVED
 
     return replace(problem, line=document.line(path_of(problem.key.split("."))))
 
@@ -181,143 +178,6 @@ def _located(problems: Iterable[Problem], document: Document) -> list[Problem]:
 # YAML to plain values, with the line of every key and a refusal of keys written twice.
 #
 # PyYAML keeps the last of two equal keys in silence; here both are seen before the values are built.
-
-KeyPath: TypeAlias = tuple[str, ...]
-
-MOST_BYTES = 1 << 20
-"""Of a configuration; one with a thousand deployments has a quarter of it."""
-MOST_NODES = 50_000
-LONGEST_NUMBER = 400
-"""Digits of a number: a double has 309 at most, and PyYAML's sexagesimal numbers cost the square of their length."""
-
-_LONG_ESCAPE = re.compile(r"\\U([0-9A-Fa-f]{8})")
-_MERGE = "tag:yaml.org,2002:merge"
-_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A parsed file.
-
-    Attributes:
-        data: the values; None for an empty file.
-        lines: 1-based line of every key and list item, by its path.
-        repeated: one problem for each key that a mapping holds twice.
-    """
-
-    data: object = None
-    lines: Mapping[KeyPath, int] = field(default_factory=dict)
-    repeated: tuple[Problem, ...] = ()
-
-    def line(self, path: KeyPath) -> int | None:
-        """The line of ``path``, or of the nearest thing around it that the file holds."""
-        return next((self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines), None)
-
-
-class YamlError(Exception):
-    """The text is not one YAML document of plain values.
-
-    Args:
-        message: what is wrong.
-        line: 1-based, where one is known.
-        fix: what to do about it, where the message does not say.
-    """
-
-    def __init__(self, message: str, line: int | None = None, fix: str = "correct the line") -> None:
-        self.line = line
-        self.fix = fix
-        super().__init__(message)
-
-
-def parse(text: str) -> Document:
-    """Parse one YAML document of plain values.
-
-    Raises:
-        YamlError: for anything else; the message holds no value of the file.
-    """
-    try:
-        check_yaml(text, most_bytes=MOST_BYTES, most_nodes=MOST_NODES, is_for_python=True)
-    except YamlBoundsError as error:
-        raise YamlError(str(error), None if error.row is None else error.row + 1, fix="") from None
-    try:
-        loader = yaml.SafeLoader(text)
-        try:
-            node = loader.get_single_node()
-            if node is None:
-                return Document()
-            walk = _LineWalk(loader)
-            walk.visit(node, ())
-            return Document(loader.construct_document(node), walk.lines, tuple(walk.repeated))
-        finally:
-            loader.dispose()
-    except yaml.reader.ReaderError as error:
-        raise YamlError("a character that YAML does not allow", text.count("\n", 0, error.position) + 1) from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise YamlError(f"malformed YAML: {error.problem}", mark.line + 1 if mark else None) from None
-    except RecursionError:
-        raise YamlError("malformed YAML: nested too deeply") from None
-    except (ValueError, OverflowError):
-        # Numbers have errors of their own, with their line; PyYAML lets this one through as Python's.
-        line = next((n for n, found in enumerate(text.split("\n"), 1) if _has_no_character(found)), None)
-        raise YamlError("malformed YAML: an escape beyond Unicode", line) from None
-
-
-def _has_no_character(line: str) -> bool:
-    """Tell whether a line has an escape such as ``\\UFFFFFFFF``, for which there is no character."""
-    return any(int(found, 16) > sys.maxunicode for found in _LONG_ESCAPE.findall(line))
-
-
-class _LineWalk:
-    """A visit to every node, before the values are built."""
-
-    def __init__(self, loader: yaml.SafeLoader) -> None:
-        self.loader = loader
-        self.lines: dict[KeyPath, int] = {}
-        self.repeated: list[Problem] = []
-        self._seen: set[int] = set()
-
-    def visit(self, node: yaml.Node, path: KeyPath) -> None:
-        if id(node) in self._seen:  # an alias: its lines are those of its anchor, and it may hold itself
-            return
-        self._seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            for position, item in enumerate(node.value):
-                here = (*path, str(position))
-                self.lines[here] = item.start_mark.line + 1
-                self.visit(item, here)
-        elif isinstance(node, yaml.MappingNode):
-            self._mapping(node, path)
-        else:
-            self._scalar(node)
-
-    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> None:
-        first: dict[tuple[str, str], int] = {}
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.tag == _MERGE:
-                self.visit(value, path)
-                continue
-            self._scalar(key)
-            line = key.start_mark.line + 1
-            here = (*path, key.value)
-            self.lines[here] = min(line, self.lines.get(here, line))
-            if (key.tag, key.value) in first:
-                message = f"written twice, first in line {first[key.tag, key.value]}"
-                self.repeated.append(Problem("error", dotted(here), message, "keep one of the two", line))
-            first.setdefault((key.tag, key.value), line)
-            self.visit(value, here)
-
-    def _scalar(self, node: yaml.Node) -> None:
-        """Build the value once for its line: PyYAML's own errors for an impossible date or number have none."""
-        try:
-            if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
-                raise ValueError
-            self.loader.construct_object(node)
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
-            line = node.start_mark.line + 1
-            raise YamlError("malformed YAML: not the number or date that it looks like", line) from None
 
 
 # Pydantic's findings in the words of a person who edits ``semroute.yaml``.
@@ -520,6 +380,8 @@ def overlaid(config: Config, path: Path) -> Config:
     Raises:
         ConfigError: the file cannot be read, or what comes of it is not valid.
     """
+    from semroute.config.yaml_lines import YamlError, parse
+
     try:
         document = parse(read(path, missing="name the policy.yaml of semroute tune-policy", key="trial.policy"))
     except YamlError as error:

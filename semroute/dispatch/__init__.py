@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from semroute.dispatch.plan import Constraints
+from semroute.dispatch.constraints import Constraints
 
 if TYPE_CHECKING:
     from semroute.dispatch.dispatcher import Dispatcher

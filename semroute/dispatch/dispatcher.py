@@ -17,7 +17,8 @@ import httpx
 from semroute import forks
 from semroute.config import Config
 from semroute.dispatch.attempt import AttemptList, AttemptLog, CallContext, attempt
-from semroute.dispatch.plan import ANYTHING, Constraints, Planner
+from semroute.dispatch.constraints import ANYTHING, Constraints
+from semroute.dispatch.plan import Planner
 from semroute.dispatch.scheduler import EndpointScheduler, ScheduledCall
 from semroute.dispatch.selection import estimate_call
 from semroute.dispatch.silence import SHARE, SilenceMonitor

@@ -20,7 +20,7 @@ from numbers import Integral, Real
 from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
-from semroute.dispatch.plan import ANYTHING, Constraints
+from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.errors import InputError, QueryError
 from semroute.text.conversation import fields_of
 from semroute.types import Message, Query, Request, Tool

@@ -178,7 +178,8 @@ def read_prices(path: Path | str) -> dict[str, Price]:
     Raises:
         DataError: the file cannot be read or used. The message has a line for each problem, with the fix.
     """
-    from semroute.config.load import YamlError, parse, read
+    from semroute.config.load import read
+    from semroute.config.yaml_lines import YamlError, parse
     from semroute.errors import ConfigError
 
     path = Path(path)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from semroute import forks
 from semroute.cascade import Cascade
 from semroute.config import Config
-from semroute.dispatch.plan import ANYTHING, Constraints
+from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.errors import DispatchError, InputError, SemrouteError
 from semroute.router.query import ConstrainedClient
 from semroute.strategies import Pool

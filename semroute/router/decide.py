@@ -10,76 +10,29 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semroute.catalog.tokens import estimate_tokens
 from semroute.config import Config
 from semroute.config.routing import StrategyName
-from semroute.dispatch.plan import Constraints
-from semroute.errors import ArtifactError, ConfigError
+from semroute.dispatch.constraints import Constraints
 from semroute.evaluate.routing import decide
 from semroute.index.scoring import answers, margin_score
-from semroute.outcomes.costs import configured_prices
-from semroute.predictors.query_quality import QueryClassifier, check_encoder, read_query_classifier
 from semroute.router.load import LoadedIndex
 from semroute.router.query import NO_SCORE, SURE_SCORE, unknown_texts
 from semroute.strategies import Chain, Pool, SemanticMatch, Strategy
 from semroute.strategies.base import RoutingContext, Vector
 from semroute.strategies.chain import Asking, Deciding
-from semroute.strategies.classifier import ClassifierStrategy
 from semroute.text.asks import VAGUE_ASKS, QuestionPart, is_vague, question_parts
-from semroute.types import Attempt, Decision, Matrix, ModelClient, Request, StrategyResult, StrategyResultKind
+from semroute.types import Attempt, Decision, Matrix, ModelClient, StrategyResult, StrategyResultKind
 
 if TYPE_CHECKING:
     from semroute.dispatch import Dispatcher
     from semroute.eventloop import WorkerPool
     from semroute.strategies.rules import RulesStrategy
-
-
-def classifier_strategy(live: LoadedIndex, config: Config, pool: Pool, folder: Path) -> ClassifierStrategy:
-    """Load the configured query classifier as a strategy.
-
-    Args:
-        live: the artifact in memory.
-        config: candidates and prices.
-        pool: resolves the names of models and groups.
-        folder: of the classifier.
-
-    Raises:
-        ArtifactError: the classifier cannot be read, or was trained on another encoder's vectors.
-        ConfigError: it knows none of the models that it could choose.
-    """
-    section = config.classifier
-    try:
-        classifier = read_query_classifier(folder)
-    except ArtifactError as error:
-        raise ArtifactError(f"classifier.folder: {error}") from error
-    check_encoder(classifier, live.encoder, folder)
-    candidates = section.candidates or _callable(classifier, config)
-    if not set(pool.models(candidates)) & set(classifier.models):
-        names = ", ".join(candidates or sorted({deployment.model for deployment in config.deployments}))
-        raise ConfigError(
-            f"the classifier knows none of {names}; it knows {', '.join(classifier.models)}",
-            key="classifier.candidates",
-        )
-    costs = classifier.costs.with_prices(configured_prices(config))
-
-    def expected_cost(requests: Sequence[Request]) -> NDArray[np.float64]:
-        return costs.expected([estimate_tokens(request) for request in requests])
-
-    value = classifier.value if section.value is None else section.value
-    return ClassifierStrategy(classifier, expected_cost, pool, candidates, value)
-
-
-def _callable(classifier: QueryClassifier, config: Config) -> tuple[str, ...]:
-    """Return the classifier's deployed models; all if nothing is deployed."""
-    placed = {deployment.model for deployment in config.deployments}
-    return tuple(model for model in classifier.models if model in placed or not placed)
 
 
 # Two-stage scoring: the hot path of every decision and every measurement.
@@ -351,7 +304,7 @@ def _judge(live: LoadedIndex, config: Config, pool: Pool) -> Strategy | None:
 def _classifier(live: LoadedIndex, config: Config, pool: Pool) -> Strategy | None:
     if config.classifier.folder is None:
         return None
-    pass  # MOVED
+    from semroute.router.classifying import classifier_strategy
 
     return classifier_strategy(live, config, pool, config.classifier.folder)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from semroute import forks
 from semroute.config import Config, load_config
 from semroute.config.schema import DEFAULT_INDEX
-from semroute.dispatch.plan import ANYTHING, Constraints
+from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.dispatch.validation import valid_constraints, valid_queries, valid_request
 from semroute.errors import DeadlineError, QueryError, SemrouteError
 from semroute.index.manifest import MANIFEST

@@ -31,7 +31,7 @@ def test_a_second_answer_is_not_drawn_where_it_would_exceed_the_budget(bench: An
     completion = bench.ask({**SAMPLED, "max_usd": 1.5 * EACH["small"]}, ASKED)
     assert bench.called == ["small"]
     assert spent(completion) <= 1.5 * EACH["small"]
-    first, second = completion.trials
+    first, second = completion.tiers
     assert "no second answer" in first.reason
     assert "left of the request's budget" in first.reason
     assert "above cascade.max_usd" in second.reason
@@ -41,7 +41,7 @@ def test_a_second_answer_that_the_budget_allows_is_drawn(bench: Any) -> None:
     bench.provider.always(answer("a few", input_tokens=10, output_tokens=90))
     completion = bench.ask({**SAMPLED, "max_usd": 3 * EACH["small"]}, ASKED)
     assert bench.called == ["small", "small"]
-    assert completion.trials[0].accepted
+    assert completion.tiers[0].accepted
 
 
 def unpriced(bench: Any, cascade: dict[str, Any], *names: str, **sections: Any) -> Any:
@@ -65,7 +65,7 @@ def test_a_tier_of_unknown_price_is_left_out_and_says_so(bench: Any, name: str) 
     config = unpriced(bench, {"max_usd": 1.0}, name)
     completion = bench.run(config, lambda dispatcher: climbed(bench, config, dispatcher))
     assert name not in bench.called
-    (left,) = [trial for trial in completion.trials if trial.candidate == name]
+    (left,) = [trial for trial in completion.tiers if trial.candidate == name]
     assert left.reason == "left out: its price is not known, and cascade.max_usd is 1: add price"
 
 

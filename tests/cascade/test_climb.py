@@ -37,7 +37,7 @@ def test_it_stops_at_the_first_answer_that_is_accepted(bench: Any) -> None:
     assert (completion.text, completion.model, completion.tier) == ("twelve", "medium", 1)
     assert verdicts(completion) == [("small", False), ("medium", True)]
     assert bench.called == ["small", "medium"]
-    rejected, accepted = completion.trials
+    rejected, accepted = completion.tiers
     assert rejected.checks[-1].score == pytest.approx(0.5)
     assert rejected.reason == "rejected: confidence 0.500 is below 0.85"
     assert accepted.reason.startswith("accepted: ")
@@ -77,7 +77,7 @@ def test_a_fault_of_form_escalates(bench: Any, reply: Any, request_: Request | N
     bench.provider.script(reply, answer("7"))
     completion = bench.ask({}, request_)
     assert (completion.text, completion.tier) == ("7", 1)
-    assert because in completion.trials[0].reason
+    assert because in completion.tiers[0].reason
 
 
 def test_a_wrong_language_and_a_missing_pattern_escalate(bench: Any) -> None:
@@ -88,16 +88,16 @@ def test_a_wrong_language_and_a_missing_pattern_escalate(bench: Any) -> None:
     )
     completion = bench.ask({"accept": {"format": {"language": "en", "pattern": "#### \\d+"}}})
     assert completion.tier == 2
-    assert "in de" in completion.trials[0].reason
-    assert "pattern" in completion.trials[1].reason
+    assert "in de" in completion.tiers[0].reason
+    assert "pattern" in completion.tiers[1].reason
 
 
 def test_a_tier_that_fails_is_followed_by_the_next(bench: Any) -> None:
     bench.provider.script(fail(503), answer("twelve"))
     completion = bench.ask({})
     assert (completion.text, completion.tier) == ("twelve", 1)
-    assert completion.trials[0].reason.startswith("failed: ")
-    assert completion.trials[0].completion is None
+    assert completion.tiers[0].reason.startswith("failed: ")
+    assert completion.tiers[0].completion is None
     assert [attempt.error_kind for attempt in completion.attempts] == ["OverloadedError", None]
 
 
@@ -194,7 +194,7 @@ def test_a_model_that_is_known_to_have_none_is_not_asked_for_logprobs(bench: Any
     bench.provider.script(answer("twelve"), answer("twelve."))
     completion = bench.ask(CONFIDENT)
     assert (completion.text, completion.tier) == ("twelve", 0)
-    assert completion.trials[0].checks[-1].check == "consistency"
+    assert completion.tiers[0].checks[-1].check == "consistency"
     assert not any(request.body.get("logprobs") for request in bench.provider.requests)
 
 
@@ -204,7 +204,7 @@ def test_a_second_sample_is_charged_and_belongs_to_its_tier(bench: Any) -> None:
     completion = bench.ask(CONFIDENT)
     assert (completion.text, completion.tier) == ("thirteen", 1)
     assert bench.called == ["small", "small", "medium", "medium"]
-    assert [len(trial.attempts) for trial in completion.trials] == [2, 2]
+    assert [len(trial.attempts) for trial in completion.tiers] == [2, 2]
     assert bench.provider.requests[1].body["temperature"] == 0.7
     assert len(completion.attempts) == 4
 
@@ -223,8 +223,8 @@ def test_a_tier_that_cannot_do_what_is_asked_is_left_out(bench: Any) -> None:
     bench.provider.script(answer("noon"))
     completion = bench.ask({}, request, sections={"models": models})
     assert bench.called == ["medium"]
-    assert "tools" in completion.trials[0].reason
-    assert completion.trials[0].attempts == ()
+    assert "tools" in completion.tiers[0].reason
+    assert completion.tiers[0].attempts == ()
 
 
 def test_a_tier_whose_breaker_is_open_is_left_out(bench: Any) -> None:
@@ -243,7 +243,7 @@ def test_a_tier_whose_breaker_is_open_is_left_out(bench: Any) -> None:
 
     completion = bench.run(config, after_failures)
     assert completion.tier == 1
-    assert completion.trials[0].reason.startswith("left out: small-1: ")
+    assert completion.tiers[0].reason.startswith("left out: small-1: ")
 
 
 def test_a_tier_above_the_querys_budget_is_left_out(bench: Any) -> None:
@@ -251,7 +251,7 @@ def test_a_tier_above_the_querys_budget_is_left_out(bench: Any) -> None:
     request = Request(({"role": "user", "content": "how many?"},), max_tokens=1000)
     completion = bench.ask({**CONFIDENT, "max_usd": 0.002}, request)
     assert (completion.text, bench.called) == ("perhaps", ["small"])
-    assert "above cascade.max_usd of 0.002" in completion.trials[1].reason
+    assert "above cascade.max_usd of 0.002" in completion.tiers[1].reason
 
 
 def test_a_budget_that_no_tier_keeps_is_said(bench: Any) -> None:
@@ -266,7 +266,7 @@ def test_a_deadline_that_ends_in_the_last_tier_gives_the_first_tiers_answer(benc
     completion = bench.ask(CONFIDENT, deadline_s=0.5)
     assert time.monotonic() - started < 2
     assert (completion.text, completion.tier) == ("perhaps", 0)
-    assert "deadline passed" in completion.trials[2].reason
+    assert "deadline passed" in completion.tiers[2].reason
     assert len(completion.attempts) == 3
 
 
@@ -275,7 +275,7 @@ def test_a_tier_that_hangs_leaves_time_for_the_tiers_above(bench: Any, streaming
     bench.provider.script(hang(), hang())
     *_, last = bench.events({}, deadline_s=0.8, streaming=streaming)
     assert (last.text, last.tier) == ("how many are there?", 2)
-    assert [trial.accepted for trial in last.trials] == [False, False, True]
+    assert [trial.accepted for trial in last.tiers] == [False, False, True]
 
 
 def test_a_tier_above_which_nothing_can_be_called_gets_all_the_time(bench: Any) -> None:
@@ -306,7 +306,7 @@ def test_it_goes_on_only_where_the_gain_is_worth_the_price(bench: Any) -> None:
     # 0.4 of quality more at 0.1 USD per +1.0 is worth 0.04 USD; the longest answer of the large model costs about 0.1.
     completion = bench.ask({**rules, "value_per_quality": 0.1}, request)
     assert (completion.text, bench.called) == ("perhaps", ["small"])
-    assert "0.40 of quality more is worth 0.04" in completion.trials[1].reason
+    assert "0.40 of quality more is worth 0.04" in completion.tiers[1].reason
     bench.provider.script(answer("perhaps", logprob=UNSURE), answer("twelve", logprob=SURE))
     assert bench.ask({**rules, "value_per_quality": 1.0}, request).text == "twelve"
 
@@ -321,7 +321,7 @@ def test_a_tier_may_be_a_group(bench: Any) -> None:
     bench.provider.script(answer("", logprob=SURE), answer("twelve", logprob=SURE))
     completion = bench.ask({"tiers": ["small", "frontier"]}, sections={"groups": {"frontier": ["medium", "large"]}})
     assert completion.model in ("medium", "large")
-    assert completion.trials[1].candidate == "frontier"
+    assert completion.tiers[1].candidate == "frontier"
 
 
 def test_a_call_of_a_tool_is_accepted(bench: Any) -> None:

@@ -212,7 +212,7 @@ def test_a_paid_answer_is_given_where_its_schema_cannot_be_checked(
     asked = Request(({"role": "user", "content": "how many are there?"},), json_schema=tries)
     completion = bench.ask({"tiers": ["small", "large"]}, asked)
     assert (completion.text, completion.tier) == ('{"a": 1}', 0)
-    (trial,) = completion.trials
+    (trial,) = completion.tiers
     assert trial.checks[0].skipped
     assert "schema cannot be checked" in trial.reason
 
@@ -223,4 +223,4 @@ def test_what_else_is_wrong_with_an_answer_is_found_beside_a_schema_that_cannot_
     provider.script(answer('{"a": 1}', finish="length"), answer('{"a": 2}'))
     asked = Request(({"role": "user", "content": "how many are there?"},), json_schema={"$ref": "#/none"})
     completion = bench.ask({"tiers": ["small", "large"]}, asked)
-    assert [trial.accepted for trial in completion.trials] == [False, True]
+    assert [trial.accepted for trial in completion.tiers] == [False, True]

@@ -142,7 +142,7 @@ def test_the_next_tier_is_reached_beside_a_check_that_fails(provider: FakeProvid
 
     completion = bench.run(config, ask)
     assert (completion.text, completion.tier) == ("twelve", 1)
-    assert [check.skipped for check in completion.trials[1].checks] == [False, True]
+    assert [check.skipped for check in completion.tiers[1].checks] == [False, True]
 
 
 def _broken(folder: Path) -> Broken:

@@ -34,9 +34,9 @@ def shipped() -> CategorySet:
 
 def _module_installed_at(root: Path) -> ModuleType:
     """The module as it runs from another place, so that it looks around there."""
-    path = root / "semroute" / "categories" / "shipped.py"
+    path = root / "semroute" / "data" / "categories.py"
     path.parent.mkdir(parents=True)
-    path.write_text(Path(semroute.categories.shipped.__file__).read_text(encoding="utf-8"), encoding="utf-8")
+    path.write_text(Path(semroute.data.categories.__file__).read_text(encoding="utf-8"), encoding="utf-8")
     spec = importlib.util.spec_from_file_location("elsewhere", path)
     assert spec is not None
     assert spec.loader is not None
@@ -64,7 +64,7 @@ def test_no_shipped_example_is_repeated_or_cut_by_a_comment(shipped: CategorySet
 
 def test_an_installed_package_has_them_inside(tmp_path: Path) -> None:
     module = _module_installed_at(tmp_path)
-    inside = tmp_path / "semroute" / "categories" / "shipped"
+    inside = tmp_path / "semroute" / "data" / "shipped"
     inside.mkdir()
     assert module.shipped_folder() == inside.resolve()
 

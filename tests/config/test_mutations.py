@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semroute.config import Config
-from semroute.config.load import Document, overlaid, problems_of, template, validate
+from semroute.config.load import overlaid, problems_of, template, validate
+from semroute.config.yaml_lines import Document
 from semroute.errors import ConfigError
 
 WHOLE = """

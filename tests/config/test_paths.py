@@ -79,7 +79,7 @@ def test_every_path_begins_at_the_folder_of_the_file(project: Path) -> None:
 
 def test_the_example_holds_every_key_of_the_schema_that_takes_a_path() -> None:
     assert set(path_fields(Config)) == {
-        "Config.index", "Classifier.folder", "Quality.classifier", "Trial.policy", "Trial.state"
+        "Config.index", "Classifier.folder", "Quality.classifier", "ExperimentConfig.policy", "ExperimentConfig.state"
     }  # fmt: skip
 
 

@@ -12,8 +12,9 @@ import pytest
 from semroute.config import BreakerRules, Config
 from semroute.dispatch import Dispatcher
 from semroute.dispatch.attempt import AttemptLog
+from semroute.dispatch.constraints import Constraints
 from semroute.dispatch.error_policy import ErrorPolicy
-from semroute.dispatch.plan import Constraints, Planner
+from semroute.dispatch.plan import Planner
 from semroute.dispatch.scheduler import EndpointScheduler
 from semroute.errors import AllClosedError, DispatchError
 from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget

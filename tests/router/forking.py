@@ -97,7 +97,7 @@ def main(index: str, config: str, is_busy: bool, is_large: bool) -> None:
     if is_large:
         import semroute.encoders.onnx
 
-        semroute.inference.graph.LARGE = LARGE
+        semroute.encoders.onnx.LARGE = LARGE
     router = Router.load(index, config=Config.model_validate_json(config), log=True)
     before = work(router, "before")
     stop = threading.Event()

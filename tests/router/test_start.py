@@ -32,7 +32,6 @@ CHECKS = (
     "referencing",
     "re2",
     "semroute.cascade.format",
-    "semroute.cascade.format",
     "semroute.predictors.query_quality",
 )
 """What checks their answers."""
@@ -51,7 +50,7 @@ REST = (
     "semroute.encoders.quantize",
     "semroute.strategies.judge",
     "semroute.strategies.rules",
-    "semroute.router.decide",
+    "semroute.router.classifying",
     "onnx",
     "torch",
     "sklearn",
@@ -123,7 +122,7 @@ def test_only_the_configured_strategies_are_loaded(routing_index: Path, tmp_path
     )
     modules = modules_after(DECIDE, tmp_path, routing_index)
     assert "semroute.strategies.rules" in modules
-    assert loaded(("semroute.strategies.judge", "semroute.router.decide", "httpx"), modules) == []
+    assert loaded(("semroute.strategies.judge", "semroute.router.classifying", "httpx"), modules) == []
 
 
 def test_what_calls_models_is_imported_beside_the_event_loop(routing_index: Path, tmp_path: Path) -> None:

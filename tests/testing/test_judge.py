@@ -12,9 +12,9 @@ from semroute.cli.main import cli
 from semroute.config import Config
 from semroute.router import Router
 from semroute.testing import FakeProvider, number
+from semroute.testing.__main__ import main
 from semroute.testing.answers import instance
 from semroute.testing.replies import reply
-from semroute.testing.server import main
 
 FORMATS = ("openai", "anthropic", "gemini")
 

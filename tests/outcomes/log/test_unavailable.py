@@ -28,7 +28,7 @@ from semroute.outcomes.log.writer import Writer
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("inserting", "opening", "writer"):
+    for module in ("engine", "writer"):
         monkeypatch.setattr(f"semroute.outcomes.log.{module}.WRITE_S", 0.5)
     monkeypatch.setattr("semroute.outcomes.log.postgres.READ_S", 0.5)
     monkeypatch.setattr("semroute.outcomes.log.writer.MOST_PAUSE_S", 0.5)
