@@ -1,1 +1,1 @@
-"""Outcomes: what each model's answer to a query was worth and what it cost, from files and from the log."""
+"""Outcomes: quality and cost of models' answers, from files and the log."""

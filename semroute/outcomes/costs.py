@@ -1,4 +1,7 @@
-"""What every cell of a table cost: as told, or reckoned from tokens and prices, and how much of it was estimated."""
+"""Cost of every cell of a table, with imputation, and prices of models.
+
+A cost is as the outcomes report it, or computed from tokens and prices; unknown tokens are counted or imputed.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +23,22 @@ if TYPE_CHECKING:
 
 
 ASSUMED_TOKENS = 256
-"""Output tokens of a cell where no response of any model tells of a length; the same for all models, so that the order
-of models by cost is that of their prices."""
+"""Output tokens of a cell if no response of any model has a known length; the same for all models, so that the order of
+models by cost is that of their prices."""
 
 _MILLION = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """A table whose costs are known, and where they come from.
+    """Table with complete costs, and the sources of the costs.
 
     Attributes:
-        table: the outcomes; ``cost`` is finite everywhere, ``input_tokens`` and ``output_tokens`` are filled in where
-            a cost was reckoned from them and stay unknown elsewhere.
-        price: ``(2, m)`` float64, USD per token of input and of output; NaN where no price is known.
-        told: cells whose cost the outcomes tell.
-        reckoned: cells whose cost comes from told tokens and prices.
+        table: the outcomes; ``cost`` is finite everywhere, ``input_tokens`` and ``output_tokens`` are imputed where a
+            cost was computed from them and stay unknown elsewhere.
+        price: ``(2, m)`` float64, USD per token of input and of output; NaN if no price is known.
+        told: cells whose cost the outcomes report.
+        reckoned: cells whose cost is computed from reported tokens and prices.
         counted: cells with input or output tokens counted here, with another tokenizer than the model's.
         averaged: cells whose output tokens are the mean of the model and task, or of a wider group.
         assumed: cells whose output tokens are :data:`ASSUMED_TOKENS`.
@@ -51,14 +54,14 @@ class Costs:
 
     @property
     def is_estimated(self) -> bool:
-        """Whether the cost of any cell rests on tokens that nobody told."""
+        """True if the cost of any cell rests on unreported tokens."""
         return self.counted + self.averaged + self.assumed > 0
 
     def words(self, tokenizer: str) -> str | None:
-        """What the costs rest on, for people; None where nothing was estimated.
+        """Describe the estimates behind the costs; None without estimates.
 
         Args:
-            tokenizer: what tokens were counted with.
+            tokenizer: name of the tokenizer with which tokens were counted.
         """
         if not self.is_estimated:
             return None
@@ -73,20 +76,19 @@ class Costs:
 
 
 def with_costs(table: OutcomeTable, prices: Mapping[str, Price], count: TokenCounter | None = None) -> Costs:
-    """Fill in the cost of every cell.
+    """Compute the cost of every cell.
 
-    A cost that the outcomes tell is kept. Any other is ``input_tokens * input price + output_tokens * output price``.
-    Input tokens that are not told are counted in the query; output tokens that are not known are the mean over the
-    known ones of the same model and task, else of the model, else of the task, else of all, else
-    :data:`ASSUMED_TOKENS`.
+    A reported cost is kept. Any other is ``input_tokens * input price + output_tokens * output price``. Unreported
+    input tokens are counted in the query; unknown output tokens are imputed by the mean over the known ones of the same
+    model and task, else of the model, else of the task, else of all, else by :data:`ASSUMED_TOKENS`.
 
     Args:
         table: the outcomes.
-        prices: of models, USD per million tokens; more than the table's do no harm.
-        count: counts tokens of queries.
+        prices: prices of models, USD per million tokens; unused ones are ignored.
+        count: token counter for queries.
 
     Raises:
-        InputError: a model has cells without a cost and no price, or tokens must be counted and ``count`` is None.
+        InputError: a model without a price has cells without a cost, or tokens must be counted and ``count`` is None.
     """
     told = np.isfinite(table.cost)
     _check_prices(table, told, prices)
@@ -136,7 +138,7 @@ def _check_prices(table: OutcomeTable, told: NDArray[np.bool_], prices: Mapping[
 def _input_tokens(
     table: OutcomeTable, needed: NDArray[np.bool_], count: TokenCounter | None
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """``(n, m)`` tokens, and ``(n,)`` whether those of a row were counted here."""
+    """Return ``(n, m)`` input tokens, and an ``(n,)`` mask of counted rows."""
     rows = np.asarray((needed & ~np.isfinite(table.input_tokens)).any(axis=1))
     tokens = table.input_tokens.copy()
     if not rows.any():
@@ -153,7 +155,7 @@ _KNOWN, _AVERAGED, _ASSUMED = 0, 1, 2
 
 
 def _output_tokens(table: OutcomeTable) -> tuple[Floats, NDArray[np.int8]]:
-    """``(n, m)`` tokens and, for each, whether it is known, a mean or the assumption."""
+    """Return ``(n, m)`` output tokens, and the source of each."""
     known = np.isfinite(table.output_tokens)
     source = np.where(known, _KNOWN, _AVERAGED).astype(np.int8)
     if known.all():
@@ -206,7 +208,10 @@ def read_prices(path: Path | str) -> dict[str, Price]:
 
 
 def configured_prices(config: Config) -> dict[str, Price]:
-    """The price of every model of a configuration that has one: its own, else that of its first deployment with one."""
+    """Return the price of every model of a configuration that has one.
+
+    It is the model's own, else that of its first deployment with one.
+    """
     from semroute.catalog.prices import price_of
 
     prices = {name: spec.price for name, spec in config.models.items() if spec.price is not None}

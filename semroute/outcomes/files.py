@@ -1,17 +1,18 @@
-"""Files of outcomes: JSON Lines, CSV and Parquet to one :class:`~semroute.outcomes.table.OutcomeTable`.
+"""Files of outcomes and of predictions: read, check and append.
 
-A row holds a query with all its models::
+JSON Lines, CSV and Parquet are read into one :class:`~semroute.outcomes.table.OutcomeTable`. A row holds a query with
+all its models::
 
     {"query": "...", "task": "...", "outcomes": {"small": {"quality": 0.5, "cost_usd": 0.0001, "response": "..."}}}
 
 or, as always in CSV, a query with one model: ``query``, ``task``, ``model``, ``quality``, ``cost_usd``,
 ``input_tokens``, ``output_tokens``, ``latency_ms``, ``probability``, ``response``. Only ``query``, the model and its
-``quality`` are required; a quality of null (in CSV an empty field) was not judged. An outcome may tell
-the ``logprobs`` of its response, a list with one for each token (not in CSV). Other keys are ignored.
+``quality`` are required; a quality of null (in CSV an empty field) was not judged. An outcome may have the
+``logprobs`` of its response, a list with one for each token (not in CSV). Other keys are ignored.
 
-``probability`` is that with which the log came to know the answer: with one model a query, that the model was chosen.
-A row of a file in which it is below 1 is one draw; models that were drawn for the same query at the same time belong in
-the same row, under ``outcomes``.
+``probability`` is the logging propensity: with one model a query, the probability that the model was chosen. Rows with
+a propensity below 1 are never merged; models that were sampled for the same query at the same time belong in the same
+row, under ``outcomes``.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ if TYPE_CHECKING:
     from semroute.types import TokenCounter
 
 
-# The values of one cell of a file of outcomes, checked.
+# Validation of the values of one cell.
 
 MOST = 1e12
-"""No count of tokens, cost in USD or latency in milliseconds is above it."""
+"""Largest count of tokens, cost in USD or latency in milliseconds."""
 
 _LIMITS = {"quality": 1.0, "probability": 1.0}
 _FIXES = {
@@ -56,7 +57,10 @@ _FIXES = {
 
 
 def cell_numbers(cell: Mapping[str, object], model: str, line: int, report: Report) -> dict[str, float | None] | None:
-    """The numbers of a cell, None for those that are not known; None, and reports, where one cannot be used."""
+    """Return a cell's numbers, None for unknown ones; report invalid ones.
+
+    With an invalid number the result is None.
+    """
     if "quality" not in cell:
         has = shortened(", ".join(cell))
         report(f'the outcome of {shortened(model)} has no "quality" (its keys: {has}); null says "not judged"', line)
@@ -73,7 +77,7 @@ def cell_numbers(cell: Mapping[str, object], model: str, line: int, report: Repo
 
 
 def cell_response(cell: Mapping[str, object], model: str, line: int, report: Report) -> str | None:
-    """The response of a cell, None where there is none; also, with a report, where it is no text."""
+    """Return a cell's response, None without one; report one that is no text."""
     response = cell.get("response")
     if response is None or isinstance(response, str):
         return response
@@ -82,7 +86,7 @@ def cell_response(cell: Mapping[str, object], model: str, line: int, report: Rep
 
 
 def cell_logprobs(cell: Mapping[str, object], model: str, line: int, report: Report) -> list[float] | None:
-    """The log probabilities of a cell, None where there are none; also, with a report, where they are no such list."""
+    """Return a cell's log probabilities, None without; report invalid ones."""
     values = cell.get("logprobs")
     if values is None:
         return None
@@ -126,15 +130,15 @@ def read_outcomes(
 ) -> OutcomeTable:
     """Read files of outcomes, row by row, into one table.
 
-    The same query of the same task is one row of the table, whether it stands in one row of the files or in several;
-    where a model is told of twice the numbers are averaged, and ``findings`` says how often. A row of a file that tells
-    a ``probability`` below 1 stays a row of its own. Whitespace around a query, a task or a model is dropped. Parquet
-    needs the extra "parquet".
+    The same query of the same task is one row of the table, whether it is in one row of the files or in several; if a
+    model occurs twice the numbers are averaged, and ``findings`` holds the count. Rows with a propensity
+    (``probability``) below 1 are never merged. Whitespace around a query, a task or a model is dropped. Parquet needs
+    the extra "parquet".
 
     Args:
         paths: ``.jsonl``, ``.csv`` or ``.parquet`` files.
-        count: counts the tokens of responses without cost and ``output_tokens``; None leaves them unknown.
-        keep_responses: whether the table gets the responses and the log probabilities of their tokens.
+        count: token counter for responses without cost and ``output_tokens``; None leaves them unknown.
+        keep_responses: True stores the responses and the log probabilities of their tokens in the table.
 
     Raises:
         DataError: a file cannot be used. The message has one line for each problem, with the line (of Parquet the
@@ -153,7 +157,7 @@ def read_outcomes(
 
 
 class _FileReader:
-    """Reads one file into the builder; problems and warnings go to the notes."""
+    """Reader of one file into a table builder, with notes of problems."""
 
     def __init__(self, notes: Notes, builder: TableBuilder) -> None:
         self._notes = notes
@@ -198,7 +202,7 @@ class _FileReader:
             self._repeated.append(number)
 
     def _cells(self, row: Mapping[str, object], number: int) -> list[tuple[str, Mapping[str, object]]]:
-        """The models that a row tells of; none, and a report, where there is none to use."""
+        """Return the models and cells of a row; report a row without any."""
         if "outcomes" not in row:
             return self._long(row, number)
         outcomes = row["outcomes"]
@@ -248,7 +252,7 @@ def _csv(path: Path, report: Report) -> _Rows:
 
 
 def _number(field: object) -> object:
-    """A number; None for an empty field; what is neither as it is, to be reported."""
+    """Parse a number; None for an empty field; invalid text as it is."""
     text = str(field).strip()
     try:
         return float(text) if text else None
@@ -263,18 +267,19 @@ _READERS: Mapping[str, Callable[[Path, Report], _Rows]] = MappingProxyType(
 )
 
 
-# A file of outcomes that grows line by line, and may be gone on with.
+# Appending to a file of outcomes, also after an interruption.
 
 
 @contextmanager
 def only_appender(path: Path) -> Iterator[None]:
-    """Keep other processes from appending to a file: two that go on with it would both pay for what it lacks.
+    """Lock a file against other processes that append to it.
 
-    The lock lies beside the file and outlives neither the process nor the machine; a hidden file of that name stays.
-    What is no regular file, such as ``/dev/null``, needs no lock.
+    Two processes that continue it would both pay for the missing answers. The lock is next to the file and outlives
+    neither the process nor the machine; a hidden file of that name stays. A file that is not regular, such as
+    ``/dev/null``, needs no lock.
 
     Raises:
-        InputError: another process appends to it, which the message names; or no lock can be made there.
+        InputError: another process, named in the message, appends to it; or no lock can be made there.
     """
     file = path.resolve()
     if file.exists() and not file.is_file():
@@ -289,7 +294,7 @@ def only_appender(path: Path) -> Iterator[None]:
         why = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: cannot be locked for writing ({why}); name a file in another folder") from error
     try:
-        # A file of its own: whoever tries to take the lock empties that one.
+        # A separate file: a process that tries to take the lock empties the lock file.
         with suppress(OSError):
             holder.write_text(f"process {os.getpid()} ({Path(sys.argv[0]).name} {' '.join(sys.argv[1:2])})", "utf-8")
         yield
@@ -308,10 +313,10 @@ def _named(holder: Path) -> str:
 
 
 def written_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows that a file holds already; none where it is not there.
+    """Return the rows that a file holds already; none if it does not exist.
 
-    A last line that is only begun was being written when the program was stopped: it is cut off. One that is whole but
-    for the end of the line, as some editors leave it, gets that.
+    An incomplete last line was being written when the program was stopped: it is cut off. A complete one without a line
+    end, as some editors leave it, gets one.
 
     Raises:
         InputError: the file cannot be read, or a line is no JSON object.
@@ -345,11 +350,13 @@ def _parsed(line: bytes) -> Any:
 
 
 def known_cells(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, Mapping[str, Any]]]:
-    """What rows tell of each model, by query and task: the same query of two tasks is two rows of outcomes.
+    """Return the cells of each model, by query and task.
+
+    The same query of two tasks is two rows of outcomes.
 
     Args:
-        rows: of a file of outcomes, a query with all its models or with one; what is neither tells nothing. The
-            empty string is no task.
+        rows: rows of a file of outcomes, a query with all its models or with one; others are ignored. The empty string
+            is no task.
     """
     known: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
@@ -361,7 +368,7 @@ def known_cells(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Add a line, whole.
+    """Append a row as one whole line.
 
     Raises:
         InputError: the file cannot be written.
@@ -373,11 +380,11 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-# Answers that nobody has judged: what is wrong with them is not that they are too few.
+# Answers without a quality: they need judging, not more of them.
 
 
 def check_judged(table: OutcomeTable) -> None:
-    """Refuse a table in which no quality is known at all, as ``semroute collect`` writes it.
+    """Reject a table without any quality, as ``semroute collect`` writes it.
 
     Raises:
         InputError: there are queries, and the quality of no answer is known.
@@ -390,9 +397,9 @@ def check_judged(table: OutcomeTable) -> None:
 
 
 def judging_remedy(table: OutcomeTable) -> str:
-    """What to do about answers without a quality, the beginning of a remedy that goes on; empty for none.
+    """Return the start of a remedy for unjudged answers; empty without any.
 
-    An answer is known to be there by its text, its tokens, its cost or its latency.
+    An answer exists if its text, tokens, cost or latency is known.
     """
     told = np.isfinite([table.cost, table.input_tokens, table.output_tokens, table.latency]).any(axis=0)
     if table.responses is not None:
@@ -402,16 +409,16 @@ def judging_remedy(table: OutcomeTable) -> str:
     return f"judge the {count:,} answers that have no quality yet (semroute label), " if count else ""
 
 
-# Predicted quality from a file, for outcomes that are read beside it.
+# Predicted quality from a file, for the queries of an outcome table.
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What a file predicts for ``n`` queries and ``m`` models.
+    """Predicted quality of ``n`` queries and ``m`` models, from a file.
 
     Attributes:
         quality: ``(n, m)`` float32 in 0..1.
-        seen: ``n`` values: whether what predicts was trained on the query; None where the file does not tell.
+        seen: ``n`` values: True if the predictor was trained on the query; None if the file has no value.
     """
 
     quality: Matrix
@@ -419,23 +426,25 @@ class Predictions:
 
     @property
     def trained_on(self) -> int:
-        """Queries that what predicts was trained on."""
+        """Number of queries that the predictor was trained on."""
         return self.seen.count(True)
 
     @property
     def not_told(self) -> int:
-        """Queries of which the file does not tell."""
+        """Number of queries without a ``seen`` value."""
         return self.seen.count(None)
 
 
 def read_predictions(path: Path | str, queries: Sequence[str], models: Sequence[str]) -> Predictions:
-    """Read predicted quality from JSON Lines, as ``semroute predict --json`` writes them, a query a line::
+    """Read predicted quality from JSON Lines.
+
+    ``semroute predict --json`` writes them, a query a line::
 
         {"query": "...", "quality": {"small": 0.4, "large": 0.9}, "seen": false}
 
-    ``seen`` tells whether what predicts was trained on the query, and may be left out. Other keys are ignored, as are
-    queries and models that are not asked for. Lines are matched to queries by text without surrounding whitespace; of
-    a query that stands twice the last line counts.
+    ``seen`` is true if the predictor was trained on the query, and may be left out. Other keys are ignored, as are
+    queries and models that are not wanted. Lines are matched to queries by text without surrounding whitespace; of a
+    query that occurs twice the last line counts.
 
     Args:
         path: the file.
@@ -443,7 +452,7 @@ def read_predictions(path: Path | str, queries: Sequence[str], models: Sequence[
         models: ``m`` names.
 
     Raises:
-        DataError: the file cannot be used, or lacks a query or a model.
+        DataError: the file cannot be used, or misses a query or a model.
     """
     notes = Notes(Path(path))
     rows: dict[str, list[int]] = {}

@@ -1,4 +1,4 @@
-"""Outcomes of many queries as arrays: a row a query, a column a model."""
+"""Outcome table: arrays with a row a query and a column a model."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ Rows = NDArray[np.int64] | NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class OutcomeTable:
-    """What is known of ``n`` queries and ``m`` models; NaN is "not known".
+    """Outcomes of ``n`` queries and ``m`` models; NaN is "not known".
 
     Attributes:
-        queries: ``n`` texts without surrounding whitespace; a text stands once for each time that models were drawn
+        queries: ``n`` texts without surrounding whitespace; a text occurs once for each time that models were sampled
             for it.
-        tasks: ``n`` names; the empty string where none was given.
+        tasks: ``n`` names; the empty string if none was given.
         models: ``m`` names, in the order in which the files name them first.
         quality: ``(n, m)`` float32 in 0..1.
         cost: ``(n, m)`` float32, USD of the whole call.
         input_tokens, output_tokens: ``(n, m)`` float32.
         latency: ``(n, m)`` float32, milliseconds.
-        probability: ``(n, m)`` float32: with what probability the policy that logged the row chose the model; needed
-            by the estimates from incomplete rows (:mod:`semroute.evaluate.offpolicy`).
-        counted: ``(n, m)`` whether ``output_tokens`` were counted here, with another tokenizer than the model's.
-        responses: ``n`` tuples of ``m`` answers, None for those that are not known; None where they were not kept.
+        probability: ``(n, m)`` float32, logging propensity: the probability with which the policy that logged the row
+            chose the model; needed by off-policy estimates (:mod:`semroute.evaluate.offpolicy`).
+        counted: ``(n, m)`` True if ``output_tokens`` were counted here, with another tokenizer than the model's.
+        responses: ``n`` tuples of ``m`` answers, None for unknown ones; None if they were not stored.
         logprobs: like ``responses``, the natural-log probabilities of an answer's tokens.
-        findings: what is remarkable in the files, though it can be used.
+        findings: warnings about the files, which can be used all the same.
     """
 
     queries: list[str]
@@ -62,11 +62,11 @@ class OutcomeTable:
 
     @property
     def is_complete(self) -> NDArray[np.bool_]:
-        """``(n,)`` whether the quality of every model is known."""
+        """Mask ``(n,)`` of the rows where the quality of every model is known."""
         return np.asarray(np.isfinite(self.quality).all(axis=1))
 
     def take(self, rows: Rows) -> OutcomeTable:
-        """The table of some rows: ``(k,)`` row numbers, in their order, or an ``(n,)`` mask."""
+        """Select rows by ``(k,)`` ordered row numbers or an ``(n,)`` mask."""
         numbers = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
         kept = numbers.tolist()
         return replace(
@@ -79,10 +79,10 @@ class OutcomeTable:
         )
 
     def with_models(self, models: Sequence[str]) -> OutcomeTable:
-        """The table of some models, in the given order.
+        """Select the columns of some models, in the given order.
 
         Raises:
-            InputError: the table lacks one of them; names those that it has.
+            InputError: a model is not in the table; the message names those that are.
         """
         missing = [model for model in models if model not in self.models]
         if missing:
@@ -103,7 +103,7 @@ ARRAYS = tuple(field.name for field in fields(OutcomeTable) if str(field.type) i
 """Names of the ``(n, m)`` fields of :class:`OutcomeTable`."""
 
 
-# An :class:`~semroute.outcomes.table.OutcomeTable` out of cells that come one by one.
+# Building of an :class:`~semroute.outcomes.table.OutcomeTable` cell by cell.
 #
 # Cells go into flat arrays as they come, 36 bytes each: a million rows of dictionaries would be gigabytes.
 
@@ -115,15 +115,15 @@ _NAN = float("nan")
 
 
 class TableBuilder:
-    """Gathers cells: what one model did with one query of one task.
+    """Builder of an outcome table from cells.
 
-    The same query of the same task is one row, wherever it stands; but each time that models were drawn for it is a row
-    of its own. Where a row tells of a model twice, as repeated trials do, the numbers are averaged and the first
-    response is kept.
+    A cell is the outcome of one model on one query of one task. The same query of the same task is one row, wherever it
+    occurs; but rows with a propensity below 1 are never merged. If a row has a model twice, as with repeated runs, the
+    numbers are averaged and the first response is stored.
 
     Args:
-        count: counts the tokens of a response whose cost and ``output_tokens`` are not told; None leaves them unknown.
-        keep_responses: whether the table gets the responses and the log probabilities of their tokens.
+        count: token counter for a response with unknown cost and ``output_tokens``; None leaves them unknown.
+        keep_responses: True stores the responses and the log probabilities of their tokens.
     """
 
     def __init__(self, count: TokenCounter | None = None, *, keep_responses: bool = False) -> None:
@@ -132,7 +132,7 @@ class TableBuilder:
         self._tasks: list[str] = []
         self._places: dict[str, dict[str, int]] = {}
         self._models: dict[str, int] = {}
-        self._told: list[int] = []  # of each row, a bit for every model that it tells of
+        self._told: list[int] = []  # of each row, a bit for every model that it has
         self._row = array("q")
         self._model = array("i")
         self._numbers = {name: array("f") for name in NUMBERS}
@@ -142,17 +142,17 @@ class TableBuilder:
         self._logprobs: dict[tuple[int, int], Sequence[float]] = {}
 
     def row(self, query: str, task: str, *, is_draw: bool = False) -> int:
-        """The number of the query's row, which is made where there is none yet.
+        """Return the row number of a query; add the row if there is none yet.
 
         Args:
             query: its text.
             task: its task.
-            is_draw: whether the models that it was sent to were drawn (see :func:`is_drawn`): always a new row.
+            is_draw: True if its models were sampled (see :func:`is_drawn`): always a new row.
         """
-        # Draws that are put together into one row would need the probability that any of them drew the model. It is
-        # not 1 - prod(1 - p): a draw that fell on another model does not tell this one's p, and draws for the same
-        # query may be one and the same (a trial goes by the query's text). Row by row each p is right as it stands,
-        # and the mean over rows is the mean over what was asked.
+        # Samples merged into one row would need the probability that any of them chose the model. It is not
+        # 1 - prod(1 - p): a sample of another model does not give this one's p, and samples of the same query may be
+        # one and the same (an experiment assigns by the query's text). Row by row each p is right, and the mean over
+        # rows is the mean over the queries asked.
         place = len(self._queries)
         if not is_draw:
             place = self._places.setdefault(task, {}).setdefault(query, place)
@@ -172,7 +172,10 @@ class TableBuilder:
         response: str | None,
         logprobs: Sequence[float] | None = None,
     ) -> bool:
-        """Add a cell to a row; numbers that are None or left out are not known. False where the row had the model."""
+        """Add a cell to a row; return False if the row had the model already.
+
+        Numbers that are None or left out are unknown.
+        """
         column = self._models.setdefault(model, len(self._models))
         is_new = not self._told[row] >> column & 1
         self._told[row] |= 1 << column
@@ -183,7 +186,7 @@ class TableBuilder:
             value = numbers.get(name)
             values.append(_NAN if value is None else value)
         if response is not None:
-            # Where the cost is told nobody asks for the tokens.
+            # With a known cost the tokens are not needed.
             wanted = numbers.get("output_tokens") is None and numbers.get("cost_usd") is None
             self._take_response(cell, column, response, is_counted=wanted)
             if logprobs is not None and is_new and self._responses is not None:
@@ -191,7 +194,7 @@ class TableBuilder:
         return is_new
 
     def table(self, findings: tuple[Finding, ...] = ()) -> OutcomeTable:
-        """The table of all cells."""
+        """Return the table of all cells."""
         self._count_waiting()
         shape = len(self._queries), len(self._models)
         place = np.frombuffer(self._row, np.int64) * shape[1] + np.frombuffer(self._model, np.int32)
@@ -239,13 +242,13 @@ class TableBuilder:
 
 
 def is_drawn(numbers: Mapping[str, float | None]) -> bool:
-    """Whether a cell was known by chance: it tells a probability, and it is below 1."""
+    """Return True if a cell was sampled: its propensity is below 1."""
     probability = numbers.get("probability")
     return probability is not None and probability < 1
 
 
 def _means(place: NDArray[np.int64], values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """``shape`` float32: the mean of the known values at each place, NaN where there are none."""
+    """Return the ``shape`` float32 means of known values per cell, else NaN."""
     size = shape[0] * shape[1]
     known = np.isfinite(values)
     if not known.any():
@@ -256,11 +259,11 @@ def _means(place: NDArray[np.int64], values: NDArray[np.float32], shape: tuple[i
     return np.asarray(means, np.float32).reshape(shape)
 
 
-# Means over groups of rows, where not every cell is known.
+# Means over groups of rows with unknown cells.
 
 
 def numbered(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """The different names in the order in which they come first, and ``(n,)`` the number of each row's."""
+    """Return the distinct names by first occurrence, and ``(n,)`` row numbers."""
     numbers: dict[str, int] = {}
     rows = np.fromiter((numbers.setdefault(name, len(numbers)) for name in names), np.int64, len(names))
     return list(numbers), rows
@@ -269,7 +272,7 @@ def numbered(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
 def group_sums(
     values: NDArray[np.floating], groups: NDArray[np.int64], count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """``(count, m)`` sums of the finite cells of ``(n, m)`` values by the group of their row, and how many they are."""
+    """Return ``(count, m)`` sums and counts of finite cells by group of rows."""
     sums, counts = np.empty((count, values.shape[1])), np.empty((count, values.shape[1]))
     for column, cells in enumerate(values.T):
         known = np.isfinite(cells)
@@ -279,10 +282,10 @@ def group_sums(
 
 
 def group_means(values: NDArray[np.floating], groups: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    """``(count, m)`` mean of the finite cells of each group and column.
+    """Return the ``(count, m)`` mean of finite cells by group and column.
 
-    Where a group has none in a column: the column's mean over all groups, else the group's over all columns, else the
-    mean of all; NaN where no cell is finite.
+    Imputation of a group without any in a column: the column's mean over all groups, else the group's over all columns,
+    else the mean of all; NaN if no cell is finite.
     """
     sums, counts = group_sums(values, groups, count)
     means = _ratio(sums, counts)

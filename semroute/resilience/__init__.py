@@ -1,4 +1,4 @@
-"""Breaker, throttle and budget of every place, latencies as they are now, and how many retries are allowed."""
+"""Admission control of endpoints, latency estimates, and the retry budget."""
 
 from __future__ import annotations
 

@@ -1,13 +1,15 @@
-"""The circuit breaker of one place: closes it to calls for *its* failures, and finds out when it is well again.
+"""Circuit breaker of one endpoint, and the retry budget.
 
+The breaker rejects calls after failures of *its* endpoint, and probes until the endpoint is healthy again.
 The pattern is Nygard's (Release It!, 2nd edition, "Circuit Breaker"); the states are those of
 https://learn.microsoft.com/azure/architecture/patterns/circuit-breaker, with leases so that a probe that never comes
 back cannot keep it half-open, and with a slow start after it closes.
 
-Where no other place can be called, an open breaker turns random failures into an outage: with 40% of them it answers a
-tenth of the calls of which 60% would be answered without it. So it then lets a share through ("panic", as Envoy's panic
-threshold does, https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/panic_threshold),
-in proportion to what is answered, as the adaptive throttling of https://sre.google/sre-book/handling-overload/ does.
+If no other endpoint can be called, an open breaker turns random failures into an outage: with 40% of them it lets a
+tenth of the calls be answered, of which 60% would be without it. So it then permits a share of calls ("panic", as
+Envoy's panic threshold does,
+https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/panic_threshold), in proportion
+to the answered ones, as the adaptive throttling of https://sre.google/sre-book/handling-overload/ does.
 """
 
 from __future__ import annotations
@@ -24,25 +26,28 @@ from semroute import forks
 from semroute.config import BreakerRules
 from semroute.types import BreakerState, CallResult
 
-# Time as the gates see it: a clock that is handed in, and how long to wait.
+# Time in admission control: an injected clock, and waits.
 
 Clock: TypeAlias = Callable[[], float]
 """Seconds since some fixed moment; never runs backwards."""
 
 ASK_AGAIN_S = 0.25
-"""The wait for what ends when a running call ends: nobody knows when, so ask again soon."""
+"""Wait for the end of a running call, whose time is unknown: ask again soon, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not now. ``wait_s``: seconds until it is worth asking again; None when no waiting helps."""
+    """Rejection of a call for now.
+
+    ``wait_s``: seconds until it is worth asking again; None if no waiting helps.
+    """
 
     wait_s: float | None
     reason: str
 
 
 def longest(one: Wait | None, other: Wait | None) -> Wait | None:
-    """The wait that decides when both have to be over; None is no wait."""
+    """Return the longer of two waits; None is no wait."""
     if one is None or other is None:
         return other if one is None else one
     if one.wait_s is None or other.wait_s is None:
@@ -51,10 +56,10 @@ def longest(one: Wait | None, other: Wait | None) -> Wait | None:
 
 
 def until(moment: float, now: float) -> float:
-    """Seconds from ``now`` to ``moment``, 0 where it has passed.
+    """Return the seconds from ``now`` to ``moment``, 0 if it is over.
 
-    Never a rounding error short: ``now + until(moment, now) >= moment`` in floating point too, so that who waits
-    exactly this long is not sent away again.
+    Never a rounding error short: ``now + until(moment, now) >= moment`` in floating point too, so that a caller who
+    waits exactly this long is not rejected again.
     """
     wait = max(moment - now, 0.0)
     while now + wait < moment:
@@ -62,14 +67,14 @@ def until(moment: float, now: float) -> float:
     return wait
 
 
-# How many events there were lately, in memory that does not grow with them.
+# Rolling count of events in constant memory.
 
 
 class RollingCount:
-    """Events of the last ``window_s`` seconds, counted in buckets.
+    """Rolling count of events of the last ``window_s`` seconds, in buckets.
 
     Never counts an event older than the window, and may forget one up to a bucket's width early: a health estimate does
-    not need more, and at most ``buckets`` small pairs are kept whatever the rate. Adding and asking are O(1) amortised.
+    not need more, and at most ``buckets`` small pairs are stored at any rate. Adding and reading are O(1) amortised.
     Buckets begin at multiples of their width, so that two counts with the same window forget at the same moments.
     """
 
@@ -91,12 +96,12 @@ class RollingCount:
         self._total += 1
 
     def total(self, now: float) -> int:
-        """Events in the window that ends now."""
+        """Return the number of events in the window that ends now."""
         self._forget(now)
         return self._total
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all events."""
         self._buckets.clear()
         self._total = 0
 
@@ -108,19 +113,19 @@ class RollingCount:
 
 
 RAMP_START = 0.1
-"""Share of its usual traffic that a place should get at the moment it closes; as Envoy's slow start begins."""
+"""Share of its usual traffic for an endpoint whose breaker has just closed; as Envoy's slow start begins."""
 
 PANIC_FACTOR = 4.0
-"""Calls let through in panic for each that was answered lately; the book's K, which is 2 where a refused call is cheap
-to lose. With 4 an endpoint gets all calls as long as it answers a quarter of them."""
+"""Calls permitted in panic for each one answered lately; K of the SRE book, which is 2 where a rejected call costs
+little. With 4 an endpoint gets all calls as long as it answers a quarter of them."""
 
 NO_ERA = -1
-"""Era of a call whose ending does not count for the state."""
+"""Era of a call whose result does not count for the state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A call that was let through: ``era`` as it began, and the number of its lease where it is a probe."""
+    """Permitted call: its era, and the number of its lease if it is a probe."""
 
     era: int
     lease: int | None = None
@@ -128,24 +133,24 @@ class Ticket:
 
 
 class Breaker:
-    """Pure state: every method is handed the time, none waits.
+    """Circuit breaker as pure state: methods get the time, none waits.
 
-    An era lasts from one opening or closing to the next. A call counts only in the era in which it began: a success
-    that comes late does not close an open breaker, a failure that comes late neither opens it again nor doubles the
-    time, and what was wrong before it closed is not held against it. Leases outlast eras: a probe that is still running
-    when another one fails is a call to a sick place like any other, so it counts towards the next probes.
+    An era lasts from one opening or closing to the next. A call counts only in the era in which it began: a late
+    success does not close an open breaker, a late failure neither opens it again nor doubles the time, and failures
+    from before it closed do not count against it. Leases outlast eras: a probe that is still running when another one
+    fails is a call to an unhealthy endpoint like any other, so it counts towards the next probes.
 
     While closed it counts the calls of the last ``window_s`` seconds and the failures in a row; the row has no time
-    limit, because a place that is called once a minute and fails each time is no better for it.
+    limit, because an endpoint that is called once a minute and fails each time is no healthier for it.
 
-    Half-open it is judged by a ratio, not by one call: it closes after ``successes`` good probes and opens again once
+    Half-open it decides by a ratio, not by one call: it closes after ``successes`` good probes and opens again once
     ``failed_probes`` of them have failed, whichever comes first.
 
-    Calls that are let through in panic count for no era. Their share follows from all calls of the window, whatever
-    their era; as many good ones in a row as close a half-open breaker end the time open.
+    Calls permitted in panic count for no era. Their share follows from all calls of the window, whatever their era; as
+    many good ones in a row as close a half-open breaker end the time open.
 
     Args:
-        rules: when it opens and closes.
+        rules: thresholds at which it opens and closes.
         rng: the source of jitter. Jitter only shortens, so that ``most_open_s`` holds and replicas that have reached it
             still do not probe together.
     """
@@ -171,26 +176,26 @@ class Breaker:
         self._ramp_from: float | None = None
 
     def state(self, now: float) -> BreakerState:
-        """Closed, open, or half-open."""
+        """Return the state: closed, open, or half-open."""
         if self._open_until is None:
             return BreakerState.CLOSED
         return BreakerState.OPEN if now < self._open_until else BreakerState.HALF_OPEN
 
     def calls(self, now: float) -> int:
-        """Calls in the window that count."""
+        """Return the number of counted calls in the window."""
         return self._calls.total(now)
 
     def failure_share(self, now: float) -> float:
-        """Share of failures among them, 0 to 1; 0 when there are none."""
+        """Return the share of failures among :meth:`calls`, 0 to 1; 0 without any."""
         calls = self._calls.total(now)
         return self._failures.total(now) / calls if calls else 0.0
 
     def ramp(self, now: float) -> float:
-        """Share of its usual traffic that the place should get, 0 to 1.
+        """Return the share of usual traffic for the endpoint, 0 to 1.
 
-        A weight for whoever chooses among places: a call to a place that grows back is never refused for this. It
-        grows evenly from :data:`RAMP_START` to 1 over ``ramp_s`` after the breaker closed; half-open it is
-        :data:`RAMP_START`, open it is 0.
+        A weight for the choice among endpoints (slow start): no call is rejected for it. It grows linearly from
+        :data:`RAMP_START` to 1 over ``ramp_s`` after the breaker closed; half-open it is :data:`RAMP_START`, open it
+        is 0.
         """
         if self._open_until is not None:
             return 0.0 if now < self._open_until else RAMP_START
@@ -203,7 +208,7 @@ class Breaker:
         return RAMP_START + (1.0 - RAMP_START) * passed_s / self._rules.ramp_s
 
     def wait(self, now: float) -> Wait | None:
-        """Why no call may be let through now; None when one may."""
+        """Return the wait until a call may be permitted; None if one may now."""
         if self._open_until is None:
             return None
         if now < self._open_until:
@@ -215,29 +220,32 @@ class Breaker:
         return Wait(min(ASK_AGAIN_S, first_lost_s), f"breaker half-open: {len(self._leases)} probes are under way")
 
     def panic_share(self, now: float) -> float:
-        """Estimate the share of calls to let through in panic, 0 to 1; 0 where nothing was called lately.
+        """Estimate the share of calls to permit in panic, 0 to 1.
 
-        One call more is taken to be known, as good as would just let all through, so that five bad ones say less than
-        fifty. A call in panic counts as it begins, and as bad until it was good: those that hang must not let ever more
-        through.
+        0 if nothing was called lately. The estimate has a prior of one more call, just good enough to permit all, so
+        that five bad calls weigh less than fifty. A call in panic counts when it begins, and as bad until it was good:
+        hanging calls must not permit ever more.
         """
         calls = self._all_calls.total(now)
         return min((PANIC_FACTOR * self._all_good.total(now) + 1.0) / (calls + 1), 1.0) if calls else 0.0
 
     def lets_panic(self, now: float, draw: float) -> bool:
-        """Whether a call may pass in panic although :meth:`wait` has a reason against it; ``draw`` is from 0 to 1."""
+        """Return True if a call that :meth:`wait` rejects is permitted in panic.
+
+        ``draw`` is a random number from 0 to 1.
+        """
         if self._rules.panic_per_s <= 0.0:
             return False
         return now >= self._panicked_at + 1.0 / self._rules.panic_per_s or draw < self.panic_share(now)
 
     def panic(self, now: float) -> Ticket:
-        """Let a call through for which :meth:`lets_panic` has just said yes."""
+        """Permit a call for which :meth:`lets_panic` has just returned True."""
         self._panicked_at = now
         self._all_calls.add(now)
         return Ticket(NO_ERA, is_panic=True)
 
     def enter(self, now: float) -> Ticket | None:
-        """Let a call through, as a probe where it is half-open; None where :meth:`wait` has a reason against it."""
+        """Permit a call, as a probe if half-open; None if :meth:`wait` rejects it."""
         if self._open_until is None:
             return Ticket(self._era)
         if self.wait(now) is not None:
@@ -247,7 +255,10 @@ class Breaker:
         return Ticket(self._era, self._last_lease)
 
     def leave(self, ticket: Ticket, ending: CallResult, now: float) -> None:
-        """Take a call's ending. A probe's lease is released whatever the ending; one that has run out says nothing."""
+        """Record a call result.
+
+        A probe's lease is released whatever the result; the result of an expired lease does not count.
+        """
         has_lease = False
         if ticket.lease is not None:
             self._forget_lost_probes(now)
@@ -267,7 +278,7 @@ class Breaker:
             self._judge_probe(ending, now)
 
     def lift(self) -> None:
-        """Close it as if it had never failed; calls that run count no more."""
+        """Reset it as if it had never failed; running calls no longer count."""
         self.heal()
         self._leases.clear()
         self._all_calls.clear()
@@ -275,7 +286,7 @@ class Breaker:
         self._panicked_at = -math.inf
 
     def heal(self) -> None:
-        """Close it, since others know that the place is well."""
+        """Close it, since others know that the endpoint is healthy."""
         self._begin_era()
         self._open_until = None
         self._failed_rounds = 0
@@ -340,16 +351,17 @@ class Breaker:
             del self._leases[lease]
 
 
-# How many extra calls are allowed: a share of the requests.
+# Budget of extra calls: a share of the requests.
 
 
 class RetryBudget:
-    """Extra calls as a share of the requests of the last ``window_s`` seconds; for retries, and for hedging too.
+    """Budget of retries or hedged requests, as a share of recent requests.
 
-    A limit on the attempts of each request alone multiplies the load on a provider that fails for everyone; a share of
-    all requests does not (https://sre.google/sre-book/handling-overload/, "Deciding to Retry"). As in Finagle's
-    ``RetryBudget`` each request puts ``share`` of a call into a bucket, each extra call takes one out, what was put in
-    expires with the window, and a few calls are free in each window so that little traffic can retry at all.
+    Requests count for ``window_s`` seconds. A limit on the attempts of each request alone multiplies the load on a
+    provider that fails for everyone; a share of all requests does not (https://sre.google/sre-book/handling-overload/,
+    "Deciding to Retry"). As in Finagle's ``RetryBudget`` each request puts ``share`` of a call into a bucket, each
+    extra call takes one out, what was put in expires with the window, and a few calls are free in each window so that
+    little traffic can retry at all.
 
     At the moment of each :meth:`take` that is allowed, the extra calls of the window, this one included, are at most
     ``least + share * requests``. With ``least=0`` the share therefore holds over any longer time as well.
@@ -370,12 +382,12 @@ class RetryBudget:
         self._taken = RollingCount(window_s)
 
     def request(self) -> None:
-        """Count a request, once for all its attempts."""
+        """Count a request, once with all its attempts."""
         with self._lock:
             self._requests.add(self._clock())
 
     def take(self) -> bool:
-        """Ask for one extra call; True takes it, and nothing gives it back."""
+        """Take one extra call if the budget allows it; it is never given back."""
         with self._lock:
             now = self._clock()
             # The hair makes up for rounding: a share of 0.29 allows 29 calls for 100 requests.

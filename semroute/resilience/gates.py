@@ -1,4 +1,4 @@
-"""Breaker, throttle and running calls of one place."""
+"""Admission control of endpoints, in this process's memory."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 
 def account(place: Endpoint) -> str:
-    """Who pays for a place and is disabled with it: its credential; a place that needs none stands for itself."""
+    """Return the account that pays for an endpoint: its credential or itself."""
     return place.credential if place.credential is not None else place.key
 
 
 @dataclass(frozen=True, slots=True)
 class RunningCall:
-    """What one running call holds."""
+    """Running call: its breaker ticket, reservation and charge."""
 
     since: float
     ticket: Ticket
@@ -49,14 +49,14 @@ class RunningCall:
 
 
 class EndpointGate:
-    """One place: what it allows as it was last asked for, and what runs there.
+    """Breaker, suspension, throttle and running calls of one endpoint.
 
     Args:
-        place: the place.
-        rules: of its breaker.
+        place: the endpoint, with its limits as last seen.
+        rules: thresholds of its breaker.
         rng: the breaker's source of jitter.
-        lease_s: a call that has not come back after this is forgotten, seconds; what it reserved counts as spent.
-        window_s: the throttle's minute.
+        lease_s: a call that has not returned after this is dropped, seconds; its reservation counts as spent.
+        window_s: the throttle's window.
     """
 
     def __init__(self, place: Endpoint, rules: BreakerRules, rng: Random, lease_s: float, window_s: float) -> None:
@@ -72,19 +72,19 @@ class EndpointGate:
         self._held: OrderedDict[str, RunningCall] = OrderedDict()
 
     def limit(self, place: Endpoint) -> None:
-        """Take over the limits of the place as it is configured now."""
+        """Update the limits to those of the endpoint as configured now."""
         self.place, self.login = place, login(place)
         self.throttle.rpm, self.throttle.tpm, self.throttle.parallel = place.rpm, place.tpm, place.parallel
 
     def wait(self, now: float, tokens: int) -> Wait | None:
-        """Why a call may not be let through now, breaker and budget aside; None when it may."""
+        """Return a call's wait, breaker and budget aside; None if it may run."""
         self._forget_lost(now)
         return longest(self.suspension.wait(now), self.throttle.wait(now, tokens))
 
     def enter(self, id: str, now: float, tokens: int, charge: Charge, ticket: Ticket) -> bool:
-        """Let a call through with a ticket of its breaker, for which :meth:`wait` has just found nothing.
+        """Permit a call with a breaker ticket, for which :meth:`wait` is None.
 
-        True where it is a probe of the suspension.
+        True if it is a probe of the suspension.
         """
         self._held[id] = RunningCall(now, ticket, self.throttle.admit(now, tokens), charge)
         return self.suspension.enter(id, now)
@@ -92,7 +92,7 @@ class EndpointGate:
     def leave(
         self, id: str, ending: CallResult, now: float, tokens: int | None, reason: str | None, refused: str | None
     ) -> Charge | None:
-        """Give back what a call held, and its charge to settle; None when it was given back or forgotten before."""
+        """Release a call and return its charge to settle; None if already done."""
         held = self._held.pop(id, None)
         if held is None:
             return None
@@ -102,13 +102,13 @@ class EndpointGate:
         return held.charge
 
     def lift(self) -> None:
-        """Lift what its failures, refusals and hints have closed; limits stay."""
+        """Reset breaker, suspension and wait hints; limits stay."""
         self.breaker.lift()
         self.suspension.lift()
         self.throttle.forget_hint()
 
     def forget_running(self, now: float) -> None:
-        """Give back what runs here, in a process that has been forked off: it will never hear of these calls."""
+        """Release all running calls in a forked child, which never ends them."""
         for id in list(self._held):
             self.leave(id, CallResult.NEUTRAL, now, None, None, None)
 
@@ -121,30 +121,30 @@ class EndpointGate:
             self.leave(id, CallResult.NEUTRAL, now, None, None, None)
 
 
-# The gates in this process's memory: the default, which needs nothing.
+# Admission control in this process's memory: the default, which needs no server.
 
 LEASE_S = 3600.0
-"""A call that has not come back after this is forgotten, seconds."""
+"""Time after which a call that has not returned is dropped, seconds."""
 
 
 class MemoryGates:
-    """Admission control in this process: breaker, throttle and budget of every endpoint.
+    """In-process admission control: breaker, throttle and budget of endpoints.
 
     No method suspends, so each is atomic on its event loop; a lock makes it so for several loops in several threads.
-    ``wait_s`` is the earliest time at which a call is let through if nothing else comes; where it depends on a running
-    call (parallel calls, probes) it is a short time after which to ask again. ``headroom`` counts the budget as a limit
-    like the others; it is 0 also for a call that just fits, and ``wait_s`` tells the two apart.
+    ``wait_s`` is the earliest time at which a call is permitted if nothing else comes; if it depends on a running call
+    (parallel calls, probes) it is a short time after which to ask again. ``headroom`` includes the budget; it is 0 also
+    for a call that just fits, and ``wait_s`` distinguishes the two.
 
-    A request stays counted against ``rpm`` although its call was cancelled; tokens, money and the parallel call are
-    given back. What a forgotten call had reserved counts as spent.
+    A request stays counted against ``rpm`` although its call was cancelled; tokens, money and the parallel slot are
+    given back. The reservation of a dropped call counts as spent.
 
     Args:
-        rules: of the breakers.
+        rules: thresholds of the breakers.
         clock: seconds, monotonic.
         wall: seconds since 1970, for the month of the budgets.
         rng: source of the breakers' jitter; None seeds one from the system.
-        lease_s: a call that has not come back after this is forgotten, seconds; longer than any deadline.
-        window_s: the throttle's minute, see :class:`~semroute.resilience.limits.Throttle`.
+        lease_s: a call that has not returned after this is dropped, seconds; longer than any deadline.
+        window_s: the throttle's window, see :class:`~semroute.resilience.limits.Throttle`.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class MemoryGates:
         self._places: dict[str, EndpointGate] = {}
         self._disabled: dict[str, Disabled] = {}
         self._spending = MonthlySpending(wall())
-        # A pass of other gates must not be taken for one of ours.
+        # A permit of another admission control must not be mistaken for one of ours.
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count()
         forks.in_child(self, MemoryGates._after_fork)
@@ -175,7 +175,7 @@ class MemoryGates:
     async def standings(
         self, places: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
     ) -> list[EndpointStatus]:
-        """How each place stands. Arguments as of ``AdmissionControl.standings``."""
+        """Return each endpoint's status; see ``AdmissionControl.standings``."""
         with self._lock:
             now, wall = self._clock(), self._wall()
             taken = counted_tokens(tokens)
@@ -187,7 +187,7 @@ class MemoryGates:
     async def acquire(
         self, place: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
     ) -> Permit | Rejection:
-        """Ask for leave and reserve in one step. Arguments as of ``AdmissionControl.acquire``."""
+        """Acquire a permit and reserve in one step; see ``AdmissionControl``."""
         taken, cost = counted_tokens(tokens), counted_usd(usd)
         with self._lock:
             now, wall = self._clock(), self._wall()
@@ -205,12 +205,14 @@ class MemoryGates:
             return Permit(place, id, tokens, usd, is_probe, panics)
 
     def import_permit(self, place: Endpoint, tokens: int, *, is_closed: bool) -> Permit | None:
-        """Count a call that other gates have let through, without its cost; None where a limit is used up here.
+        """Import a permit of a shared admission control, without its cost.
+
+        None if a limit is used up here.
 
         Args:
-            place: where.
+            place: the endpoint.
             tokens: input and most output.
-            is_closed: whether nothing closes the place there, so that ours cannot be right in being closed.
+            is_closed: True if the endpoint's shared breaker is closed: then nothing may reject calls to it here.
         """
         with self._lock:
             now = self._clock()
@@ -241,7 +243,7 @@ class MemoryGates:
         reason: str | None = None,
         refused: str | None = None,
     ) -> None:
-        """Give a pass back; a second time does nothing. Arguments as of ``AdmissionControl.release``."""
+        """Release a permit, once; see ``AdmissionControl.release``."""
         tokens, usd = settled(leave, tokens, usd)
         heeded = heeded_s(self._rules, ending, wait_s)
         with self._lock:
@@ -257,13 +259,13 @@ class MemoryGates:
             self._judge_login(gate, leave.id, ending, now, short_reason(reason), refused)
 
     async def enable(self, credential: str | None) -> None:
-        """Let the credential's places be called again; None: the places that need no key."""
+        """Enable a credential's endpoints; None: those that need no key."""
         with self._lock:
             for name in [name for name in self._disabled if is_login_of(name, credential)]:
                 del self._disabled[name]
 
     async def welcome(self, place: Endpoint, refused: str) -> None:
-        """Lift what closed a place for the key of this digest. Arguments as of ``AdmissionControl.welcome``."""
+        """Enable an endpoint that refused the key of this digest before."""
         with self._lock:
             gate = self._gate(place)
             disabled = self._disabled.get(gate.login)
@@ -273,22 +275,22 @@ class MemoryGates:
                 gate.suspension.lift()
 
     async def lift(self, places: Sequence[Endpoint]) -> None:
-        """Lift whatever closes these places: hints, breakers, suspensions, and their disabled credentials."""
+        """Reset hints, breakers, suspensions and disabled keys of endpoints."""
         with self._lock:
             for place in places:
                 self._gate(place).lift()
                 self._disabled.pop(login(place), None)
 
     async def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
 
     def snapshot(self) -> dict[str, object]:
-        """Everything there is to see, ready for JSON.
+        """Return the whole state, ready for JSON.
 
-        ``at`` (seconds since 1970), ``month``, ``spent_usd`` by credential (a place that needs no key stands for
-        itself), ``disabled`` (the reason) by credential and host, and ``places``: each with its name, credential and
-        limits, its :class:`~semroute.types.EndpointStatus` for a call of no tokens, and ``requests`` and ``tokens`` of
-        the last minute.
+        ``at`` (seconds since 1970), ``month``, ``spent_usd`` by credential (an endpoint without one is its own
+        account), ``disabled`` (the reason) by credential and host, and ``places``: each endpoint with its name,
+        credential and limits, its :class:`~semroute.types.EndpointStatus` for a call of no tokens, and ``requests`` and
+        ``tokens`` of the last minute.
         """
         with self._lock:
             now, wall = self._clock(), self._wall()
@@ -301,9 +303,9 @@ class MemoryGates:
             }
 
     def restore(self, snapshot: Mapping[str, object]) -> None:
-        """Go on from the spending of a snapshot, where it is of the running month; the rest starts afresh.
+        """Restore the spending of a snapshot of the current month.
 
-        Twice is as good as once, and what has been spent since is never lowered.
+        All else starts afresh. Restoring is idempotent, and never lowers what has been spent since.
 
         Raises:
             DataError: it is not a snapshot.
@@ -327,7 +329,7 @@ class MemoryGates:
         return gate
 
     def _other_wait(self, gate: EndpointGate, tokens: int, usd: float, now: float, wall: float) -> Wait | None:
-        """Why a call may not be let through, the breaker aside."""
+        """Return a call's wait, the breaker aside; None if it may run."""
         disabled = self._disabled.get(gate.login)
         if disabled is not None and now < disabled.probe_at:
             return Wait(None, f"{account_name(gate.place)} is disabled: {disabled.reason}")
@@ -337,7 +339,7 @@ class MemoryGates:
         return longest(wait, self._spending.wait(gate.account, usd, gate.place.budget_usd, wall))
 
     def _admit(self, gate: EndpointGate, tokens: int, charge: Charge, ticket: Ticket, now: float) -> tuple[str, bool]:
-        """Count a call that may pass; its id, and whether it is a probe."""
+        """Count a permitted call; return its id, and True if it is a probe."""
         id = f"{self._prefix}-{next(self._numbers)}"
         is_probe = gate.enter(id, now, tokens, charge, ticket) or ticket.lease is not None
         disabled = self._disabled.get(gate.login)
@@ -360,7 +362,7 @@ class MemoryGates:
                 disabled.reason, disabled.refused = reason, refused
 
     def _after_fork(self) -> None:
-        """Forget the parent's calls, and never give out its ids."""
+        """Drop the parent's calls, and never reuse its ids."""
         self._prefix = secrets.token_hex(4)
         self._rng.seed()
         for gate in self._places.values():
@@ -397,12 +399,12 @@ class MemoryGates:
 
 
 def each(places: Sequence[Endpoint], usd: float | Sequence[float]) -> Iterator[tuple[Endpoint, float]]:
-    """Each place with the cost expected there: one for all, or one for each."""
+    """Pair each endpoint with its expected cost: one for all, or one each."""
     return zip(places, itertools.repeat(usd) if isinstance(usd, int | float) else usd, strict=False)
 
 
 def account_name(place: Endpoint) -> str:
-    """The account of a place, for a person."""
+    """Return the account of an endpoint, for a person."""
     return place.deployment if place.credential is None else place.credential
 
 
@@ -412,15 +414,17 @@ def _money_left(place: Endpoint, spent_usd: float) -> float:
     return max(1.0 - spent_usd / place.budget_usd, 0.0) if place.budget_usd > 0 else 0.0
 
 
-# The gates that a configuration names.
+# Admission control as configured.
 
 
 def open_gates(config: Config, env: Mapping[str, str]) -> MemoryGates | FailoverGates:
-    """Gates in this process, or in the Redis of ``config.state``. Connects to nothing yet.
+    """Open admission control in this process, or in a shared Redis.
+
+    The Redis is that of ``config.state``. Connects to nothing yet.
 
     Args:
         config: a valid configuration.
-        env: holds the password of the Redis, under the name that the configuration gives.
+        env: holds the password of the Redis, under the configured name.
 
     Raises:
         ConfigError: the password's variable is not set.

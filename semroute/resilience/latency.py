@@ -1,4 +1,4 @@
-"""How long calls to each deployment take at present, as true quantiles over a sliding window."""
+"""Latency of each deployment, as exact quantiles over a sliding window."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from semroute import forks
 from semroute.resilience.breaker import Clock
 
-# True quantiles of the latest values, kept sorted as they come and go.
+# Exact quantiles of the latest values, kept sorted as they come and go.
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
-    """The ``q`` quantile of at least one value in ascending order, between neighbours by a straight line.
+    """Return the ``q`` quantile of a non-empty ascending sequence.
 
-    Type 7 of Hyndman and Fan, "Sample Quantiles in Statistical Packages" (1996); numpy's default.
+    Neighbours are interpolated linearly: type 7 of Hyndman and Fan, "Sample Quantiles in Statistical Packages" (1996);
+    numpy's default.
 
     Raises:
         ValueError: ``q`` is not within 0 to 1.
@@ -33,10 +34,10 @@ def quantile(ordered: Sequence[float], q: float) -> float:
 
 
 class SortedValues:
-    """Values in ascending order, for a few hundred of them.
+    """Sorted list of a few hundred values.
 
-    Adding and removing search by halves and move memory, about a microsecond; sorting anew after each call would cost
-    a hundred times as much.
+    Adding and removing take a binary search and a memory move, about a microsecond; sorting anew after each call would
+    cost a hundred times as much.
     """
 
     __slots__ = ("_values",)
@@ -56,21 +57,22 @@ class SortedValues:
         del self._values[bisect_left(self._values, value)]
 
     def ordered(self) -> tuple[float, ...]:
-        """The values as they are now, ascending."""
+        """Return the current values, ascending."""
         return tuple(self._values)
 
 
 PROMPT_BOUNDS = (256, 1024, 4096, 16384, 65536)
 """Largest prompts of the size buckets, tokens; the last bucket has no bound.
 
-Each is four times the one before: time to first token grows with the prompt, so that calls of one bucket are alike."""
+Each is four times the one before: time to first token grows with the prompt, so that calls of a bucket are
+comparable."""
 
 
 def seconds_per_token(total_s: float, first_token_s: float | None, output_tokens: int | None) -> float | None:
-    """Time per output token after the first: ``(total - first token) / (tokens - 1)``; None where it is not known.
+    """Return the time per output token after the first; None if unknown.
 
-    Not ``total / tokens``: most of a short answer's time passes before its first token, and does not repeat with each
-    token of a longer one.
+    It is ``(total - first token) / (tokens - 1)`` and not ``total / tokens``: most of a short answer's time passes
+    before its first token, and does not repeat with each token of a longer one.
     """
     if first_token_s is None or output_tokens is None or output_tokens < 2:
         return None
@@ -79,14 +81,16 @@ def seconds_per_token(total_s: float, first_token_s: float | None, output_tokens
 
 @dataclass(frozen=True, slots=True)
 class LatencyEstimate:
-    """What to expect of a call, seconds; None where too few calls of the window had such a time.
+    """Expected latency of a call, seconds.
+
+    A time is None if too few calls of the window had it.
 
     Attributes:
         first_token_p50_s: median time to the first token.
         first_token_p95_s: 95th percentile of it.
         per_token_p50_s: median time per output token after the first.
         total_p50_s: median time to the complete answer.
-        samples: calls that it rests on.
+        samples: number of calls behind the estimate.
     """
 
     first_token_p50_s: float | None
@@ -98,7 +102,7 @@ class LatencyEstimate:
     _totals: tuple[float, ...] = field(default=(), repr=False)
 
     def quantile(self, q: float) -> float | None:
-        """Any quantile (0 to 1) of the time to the first token, seconds.
+        """Return a quantile (0 to 1) of the time to first token, seconds.
 
         Raises:
             ValueError: ``q`` is not within 0 to 1.
@@ -106,7 +110,7 @@ class LatencyEstimate:
         return quantile(self._first_tokens, q) if self._first_tokens else None
 
     def total_quantile(self, q: float) -> float | None:
-        """Any quantile (0 to 1) of the time to the complete answer, seconds.
+        """Return a quantile (0 to 1) of the time to the complete answer, seconds.
 
         Raises:
             ValueError: ``q`` is not within 0 to 1.
@@ -123,7 +127,7 @@ class _Sample:
 
 
 class _Window:
-    """The latest calls of one kind, at most ``most`` and none older than ``window_s``."""
+    """Sliding window of the latest calls of one kind, at most ``most``."""
 
     def __init__(self, window_s: float, most: int, least: int) -> None:
         self._window_s = window_s
@@ -152,7 +156,7 @@ class _Window:
             self._drop_oldest()
 
     def estimate(self, now: float) -> LatencyEstimate | None:
-        """None with fewer than ``least`` samples; kept until a sample comes or goes."""
+        """Return the cached estimate; None with fewer than ``least`` samples."""
         self.forget(now)
         if len(self._samples) < self._least:
             return None
@@ -183,20 +187,21 @@ class _Window:
         self._estimate = None
 
 
-# Whose calls a window holds: deployment, streaming or not, index of the size bucket; None stands for all.
+# Calls of a window: deployment, streaming or not, index of the size bucket; None stands for all.
 _Scope = tuple[str, bool | None, int | None]
 
 
 class LatencyWindows:
-    """Latencies by deployment, streaming and prompt size (:data:`PROMPT_BOUNDS`).
+    """Latency windows by deployment, streaming and prompt size.
 
-    A kind with too few calls in the window takes those of all prompt sizes, then all of the deployment; the three are
-    kept side by side, each sorted as calls come and go, so that an estimate is a look-up.
+    Prompt sizes are those of :data:`PROMPT_BOUNDS`. A kind with too few calls in the window uses those of all prompt
+    sizes, then all of the deployment; the three are maintained in parallel, each sorted as calls come and go, so that
+    an estimate is a look-up.
 
-    Only complete answers should be observed: how long a failure took says nothing of an answer.
+    Only complete answers should be observed: the duration of a failure does not predict that of an answer.
 
     Args:
-        window_s: how long a call counts, seconds.
+        window_s: time for which a call counts, seconds.
         most: most calls kept of each kind; the oldest go first.
         least: fewest calls that an estimate may rest on, at least 1.
         clock: seconds, monotonic.
@@ -223,16 +228,18 @@ class LatencyWindows:
         total_s: float,
         now: float | None = None,
     ) -> None:
-        """Take in a call that was answered; what is not a time (negative, NaN, infinite) is left out.
+        """Record the latency of an answered call.
+
+        Values that are no times (negative, NaN, infinite) are ignored.
 
         Args:
             deployment: its name.
-            streaming: whether the answer was streamed.
+            streaming: True if the answer was streamed.
             prompt_tokens: length of the prompt.
-            first_token_s: time to the first token; None where it was not seen.
+            first_token_s: time to the first token; None if it was not seen.
             per_token_s: see :func:`seconds_per_token`.
             total_s: time to the complete answer.
-            now: when it ended; None asks the clock.
+            now: time of its end; None reads the clock.
         """
         if not _is_time(total_s):
             return
@@ -249,7 +256,7 @@ class LatencyWindows:
     def estimate(
         self, deployment: str, *, streaming: bool, prompt_tokens: int, now: float | None = None
     ) -> LatencyEstimate | None:
-        """What to expect of such a call; None where nothing recent is known of the deployment."""
+        """Estimate the latency of such a call; None without recent calls."""
         with self._lock:
             at = self._clock() if now is None else now
             for scope in _scopes(deployment, streaming, prompt_tokens):
@@ -260,10 +267,10 @@ class LatencyWindows:
         return None
 
     def snapshot(self, now: float | None = None) -> list[dict[str, object]]:
-        """The present estimates, ready for JSON: one for each kind of call with enough samples.
+        """Return the current estimates, ready for JSON.
 
-        ``prompt_tokens`` is the size bucket, such as ``257-1024``, ``65537+`` or ``all``; ``streaming`` is None where
-        both kinds are taken together.
+        There is one for each kind of call with enough samples. ``prompt_tokens`` is the size bucket, such as
+        ``257-1024``, ``65537+`` or ``all``; ``streaming`` is None if both kinds are taken together.
         """
         with self._lock:
             at = self._clock() if now is None else now

@@ -1,4 +1,7 @@
-"""What each credential may spend in a calendar month (UTC)."""
+"""Rate limits of an endpoint, and monthly budgets of credentials.
+
+Requests and tokens per minute are exact sliding windows; budgets are per calendar month (UTC).
+"""
 
 from __future__ import annotations
 
@@ -12,53 +15,53 @@ from semroute.config import BreakerRules
 from semroute.resilience.breaker import ASK_AGAIN_S, Wait, longest, until
 from semroute.types import CallResult, Permit
 
-# Counts of tokens and money as the gates take them: never negative, never absurd.
+# Plausible counts of tokens and money: never negative, never absurd.
 #
-# What a caller asks for and a provider reports is somebody else's number. A negative reservation would lift a limit for
-# all others, and a provider that reports 10^12 tokens would close its place, or its key's budget for a month.
+# Numbers of callers and providers are not trusted. A negative reservation would lift a limit for all others, and a
+# provider that reports 10^12 tokens would close its endpoint, or its key's budget for a month.
 
 # Sums of floats drift, so that a budget would be over or under by a hair; whole billionths of a dollar do not, and are
 # fine enough for a token of the cheapest model.
 PER_USD = 1_000_000_000
 
 MOST_USD = 4_000_000.0
-"""Most USD of one amount: more would not fit the whole numbers that Lua's floats hold exactly (2^53)."""
+"""Largest amount, USD: more would not fit the integers that Lua's floats hold exactly (2^53)."""
 
 MOST_TOKENS = 1_000_000_000
-"""Most tokens of one call."""
+"""Largest number of tokens of one call."""
 
 UNFORESEEN_TOKENS = 200_000
-"""Tokens that a call may take beyond twice its reservation before its count is held to be a mistake: the longest
+"""Tokens that a call may use beyond twice its reservation before its count is rejected as a mistake: the longest
 answers of reasoning models (128,000), for requests that set no limit, and images, whose size is estimated."""
 
 UNFORESEEN = 1000.0
-"""Times its reservation that a call may cost before the cost is held to be a mistake: an answer of 128,000 tokens where
-1,024 were reserved, at eight times the price of the input."""
+"""Multiple of its reservation that a call may cost before the cost is rejected as a mistake: an answer of 128,000
+tokens where 1,024 were reserved, at eight times the price of the input."""
 
 UNFORESEEN_USD = 1.0
-"""A cost that is believed whatever was reserved, USD."""
+"""Cost that is accepted whatever was reserved, USD."""
 
 
 def counted_tokens(tokens: float) -> int:
-    """The tokens that a call reserves."""
+    """Clamp a token count to what a call may reserve."""
     return int(min(tokens, MOST_TOKENS)) if tokens > 0 else 0
 
 
 def counted_usd(usd: float) -> float:
-    """The USD that a call reserves."""
+    """Clamp an amount of USD to what a call may reserve."""
     return min(usd, MOST_USD) if usd > 0.0 else 0.0
 
 
 def amount_of(usd: float) -> int:
-    """USD in whole billionths."""
+    """Convert USD to whole billionths."""
     return round(counted_usd(usd) * PER_USD)
 
 
 def settled(leave: Permit, tokens: float | None, usd: float | None) -> tuple[int | None, float | None]:
-    """The tokens and USD that a call is settled to.
+    """Return the tokens and USD to which a call is settled.
 
-    None keeps the reservation: where a number is not known, or is one that no such call can have come to. Where the
-    tokens are not believed, neither is the cost that follows from them.
+    None keeps the reservation: if a number is not known, or is implausible for such a call. With implausible tokens the
+    cost that follows from them is implausible too.
     """
     if tokens is not None and not tokens <= 2 * counted_tokens(leave.tokens) + UNFORESEEN_TOKENS:
         return None, None
@@ -69,7 +72,7 @@ def settled(leave: Permit, tokens: float | None, usd: float | None) -> tuple[int
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """Money reserved for one call, in billionths of a dollar, in the books of one month."""
+    """Charge reserved for one call in one month, in billionths of a dollar."""
 
     account: str
     month: str
@@ -77,12 +80,12 @@ class Charge:
 
 
 class MonthlySpending:
-    """The books of the running month, by account; a new month begins with empty ones.
+    """Spending of the current month by account; a new month begins at zero.
 
     The month only moves forward: a wall clock that is set back over its beginning opens no new budget.
 
     Args:
-        wall: the time at which it is made, seconds since 1970.
+        wall: time of creation, seconds since 1970.
     """
 
     def __init__(self, wall: float) -> None:
@@ -90,22 +93,25 @@ class MonthlySpending:
         self._begin(wall)
 
     def month(self, wall: float) -> str:
-        """The running month, such as ``2026-11``."""
+        """Return the current month, such as ``2026-11``."""
         self._turn(wall)
         return self._month
 
     def spent(self, wall: float) -> dict[str, float]:
-        """USD spent or reserved this month, by account."""
+        """Return USD spent or reserved this month, by account."""
         self._turn(wall)
         return {account: amount / PER_USD for account, amount in self._spent.items()}
 
     def spent_by(self, account: str, wall: float) -> float:
-        """USD that an account has spent or reserved this month."""
+        """Return USD that an account has spent or reserved this month."""
         self._turn(wall)
         return self._spent.get(account, 0) / PER_USD
 
     def wait(self, account: str, usd: float, budget_usd: float, wall: float) -> Wait | None:
-        """Why a call of ``usd`` expected cost may not be made; None when it may. ``wait_s`` leads to the next month."""
+        """Return the wait of a call of ``usd`` expected cost; None if it fits.
+
+        ``wait_s`` reaches to the next month.
+        """
         amount, budget = amount_of(usd), amount_of(budget_usd)
         if amount > budget:
             return Wait(
@@ -119,20 +125,20 @@ class MonthlySpending:
         return Wait(until(self._ends, wall), reason)
 
     def reserve(self, account: str, usd: float, wall: float) -> Charge:
-        """Charge the expected cost of a call."""
+        """Reserve the expected cost of a call."""
         self._turn(wall)
         charge = Charge(account, self._month, amount_of(usd))
         self._spent[account] = self._spent.get(account, 0) + charge.amount
         return charge
 
     def settle(self, charge: Charge, usd: float, wall: float) -> None:
-        """Set a charge to what the call cost; one of a month that is over changes nothing."""
+        """Settle a charge to the call's cost; one of a past month changes nothing."""
         self._turn(wall)
         if charge.month == self._month:
             self._spent[charge.account] = self._spent.get(charge.account, 0) - charge.amount + amount_of(usd)
 
     def restore(self, month: str, spent: Mapping[str, float], wall: float) -> None:
-        """Go on from saved books, where they are of the running month; what is higher already stays."""
+        """Restore saved spending of the current month; higher amounts stay."""
         self._turn(wall)
         if month == self._month:
             for account, usd in spent.items():
@@ -149,12 +155,12 @@ class MonthlySpending:
         self._spent.clear()
 
 
-# Requests and tokens of the last minute, exactly.
+# Exact sliding window of requests and tokens.
 
 
 @dataclass(slots=True)
 class Entry:
-    """One request: when, how many tokens, and whether it is still in the window."""
+    """Entry of a request: time, tokens, and if it is still in the window."""
 
     at: float
     tokens: int
@@ -162,11 +168,12 @@ class Entry:
 
 
 class SlidingLog:
-    """Every request of the last ``window_s`` seconds; one counts in ``[at, at + window_s)``.
+    """Sliding log of the requests of the last ``window_s`` seconds.
 
-    A log and not a counter, because only a log keeps a limit in *every* window of that length and still lets all of it
-    be used: buckets are over the limit by up to a bucket, or under it. Running sums make adding, changing and asking
-    O(1) amortised. It holds as many entries as requests were admitted in a window, so the limit itself bounds it.
+    A request counts in ``[at, at + window_s)``. A log and not a counter, because only a log keeps a limit in *every*
+    window of that length and still lets all of it be used: buckets are over the limit by up to a bucket, or under it.
+    Running sums make adding, changing and asking O(1) amortised. It holds as many entries as requests were admitted in
+    a window, so the limit itself bounds it.
     """
 
     __slots__ = ("_entries", "tokens", "window_s")
@@ -183,35 +190,35 @@ class SlidingLog:
         return iter(self._entries)
 
     def add(self, now: float, tokens: int) -> Entry:
-        """Log a request; ``now`` is never before that of an earlier one."""
+        """Add a request; ``now`` is never before that of an earlier one."""
         entry = Entry(now, tokens)
         self._entries.append(entry)
         self.tokens += tokens
         return entry
 
     def change(self, entry: Entry, tokens: int) -> None:
-        """Set the tokens of a request that is logged; one that has left the window no longer matters."""
+        """Set the tokens of a logged request, if it is still in the window."""
         if entry.counted:
             self.tokens += tokens - entry.tokens
             entry.tokens = tokens
 
     def forget(self, now: float) -> None:
-        """Drop what has left the window."""
+        """Drop requests that have left the window."""
         while self._entries and self._entries[0].at + self.window_s <= now:
             entry = self._entries.popleft()
             entry.counted = False
             self.tokens -= entry.tokens
 
     def room_for_request_at(self, rpm: int) -> float | None:
-        """When fewer than ``rpm`` requests are left, if nothing else comes; None when that is now."""
+        """Return the time of room for a request under ``rpm``; None if now."""
         over = len(self._entries) - rpm
         return None if over < 0 else self._entries[over].at + self.window_s
 
     def room_for_tokens_at(self, tokens: int, tpm: int) -> float | None:
-        """When ``tokens`` more stay within ``tpm``, if nothing else comes; None when that is now.
+        """Return the time of room for ``tokens`` under ``tpm``; None if now.
 
-        ``tokens`` must be at most ``tpm``. Walks over the entries that have to leave: usually few, as a call is small
-        against the limit.
+        It holds if nothing else comes. ``tokens`` must be at most ``tpm``. Walks over the entries that have to leave:
+        usually few, as a call is small against the limit.
         """
         over = self.tokens + tokens - tpm
         if over <= 0:
@@ -223,14 +230,14 @@ class SlidingLog:
         raise AssertionError("the sum of the entries is their running sum")
 
 
-# The throttle of one place: keeps *our* calls within what the provider allows, and heeds its hints.
+# Throttle of one endpoint: keeps *our* calls within the provider's limits, and respects its hints.
 
 WINDOW_S = 60.0
-"""The minute of requests and tokens a minute."""
+"""Window of requests and tokens a minute, seconds."""
 
 
 def heeded_s(rules: BreakerRules, ending: CallResult, wait_s: float | None) -> float | None:
-    """How long a provider's wish to be left alone is heeded, seconds; None where it has none."""
+    """Return the seconds to respect a provider's wait hint; None without."""
     if wait_s is None or math.isnan(wait_s):
         return None
     most_s = rules.most_failure_hint_s if ending is CallResult.FAILURE else rules.most_hint_s
@@ -239,18 +246,18 @@ def heeded_s(rules: BreakerRules, ending: CallResult, wait_s: float | None) -> f
 
 @dataclass(slots=True)
 class Reservation:
-    """One call that was let through; ``entry`` is its line in the log, None where the place has no rate limit."""
+    """Reservation of one call; ``entry`` is None if there is no rate limit."""
 
     entry: Entry | None
     running: bool = True
 
 
 class Throttle:
-    """Requests and tokens a minute as exact sliding windows, parallel calls, and the provider's hints.
+    """Throttle: rate limits, parallel calls, and the provider's hints.
 
-    Tokens are reserved before the call (input and most output) and settled to what it took, at the moment of the
-    reservation. So the sum of reservations never exceeds ``tpm`` in any window; where a call took more than was
-    reserved, the excess counts from then on and holds the next calls back.
+    Requests and tokens a minute are exact sliding windows. Tokens are reserved before the call (input and most output)
+    and settled to its usage, at the moment of the reservation. So the sum of reservations never exceeds ``tpm`` in any
+    window; if a call used more than was reserved, the excess counts from then on and holds the next calls back.
 
     Args:
         rpm: requests a minute; None is no limit.
@@ -276,15 +283,15 @@ class Throttle:
         self._log = SlidingLog(window_s)
 
     def used(self, now: float) -> tuple[int, int]:
-        """Requests and tokens in the window that ends now."""
+        """Return requests and tokens in the window that ends now."""
         self._log.forget(now)
         return len(self._log), self._log.tokens
 
     def wait(self, now: float, tokens: int) -> Wait | None:
-        """Why a call of ``tokens`` tokens may not be let through now; None when it may.
+        """Return the wait of a call of ``tokens`` tokens; None if it fits now.
 
-        ``wait_s`` is exact for rates and hints: the earliest time at which the call is let through if nothing else
-        comes. For parallel calls it is :data:`~semroute.resilience.breaker.ASK_AGAIN_S`.
+        ``wait_s`` is exact for rates and hints: the earliest time at which the call is permitted if nothing else comes.
+        For parallel calls it is :data:`~semroute.resilience.breaker.ASK_AGAIN_S`.
         """
         found = None
         if now < self._closed_until:
@@ -303,11 +310,11 @@ class Throttle:
         return found
 
     def reserve(self, now: float, tokens: int) -> Reservation | Wait:
-        """Let a call through and count it, or say how long to wait."""
+        """Permit and count a call, or return its wait."""
         return self.wait(now, tokens) or self.admit(now, tokens)
 
     def admit(self, now: float, tokens: int) -> Reservation:
-        """Count a call for which :meth:`wait` has just found nothing."""
+        """Count a call for which :meth:`wait` has just returned None."""
         self.in_flight += 1
         if self.rpm is None and self.tpm is None:
             return Reservation(None)
@@ -317,9 +324,9 @@ class Throttle:
         """Give a reservation back; a second time does nothing.
 
         Args:
-            reservation: what :meth:`reserve` gave.
-            tokens: what the call took, 0 when it never took any; None keeps what was reserved. The request itself stays
-                counted: it was made.
+            reservation: from :meth:`reserve`.
+            tokens: tokens that the call used, 0 if none; None keeps the reservation. The request itself stays counted:
+                it was made.
         """
         if not reservation.running:
             return
@@ -329,16 +336,16 @@ class Throttle:
             self._log.change(reservation.entry, max(tokens, 0))
 
     def hint(self, now: float, wait_s: float) -> None:
-        """The provider asks to be left alone for ``wait_s`` seconds; what it asked for before is never shortened."""
+        """Reject calls for ``wait_s`` seconds; never shorten an earlier hint."""
         if math.isfinite(wait_s):
             self._closed_until = max(self._closed_until, now + wait_s)
 
     def forget_hint(self) -> None:
-        """Let calls through whatever the provider asked for."""
+        """Drop the provider's wait hints."""
         self._closed_until = -math.inf
 
     def headroom(self, now: float, tokens: int) -> float:
-        """Room left under the tightest limit after a call of ``tokens`` tokens, 0 to 1."""
+        """Return the headroom left after a call of ``tokens`` tokens, 0 to 1."""
         room = 1.0
         if self.parallel is not None:
             room = min(room, 1.0 - (self.in_flight + 1) / self.parallel)

@@ -1,8 +1,8 @@
-"""Endpoints and keys that are closed because a provider refused the key.
+"""Suspension of endpoints, and disabling of keys that a provider refused.
 
 A provider refuses a key for many reasons, and few of them mean that it cannot work: a firewall, a region, a model that
-is not enabled, an empty quota. So an endpoint that refuses is *suspended* for minutes and then tried with one call;
-only a key that is clearly invalid is *disabled*, and tried once in a long while.
+is not enabled, an empty quota. So an endpoint that refuses is *suspended* for minutes and then probed with one call;
+only a key that is clearly invalid is *disabled*, and probed once in a long while.
 """
 
 from __future__ import annotations
@@ -19,27 +19,34 @@ from semroute.types import CallResult, Endpoint
 
 REFUSED = "the provider refused the credential"
 MOST_REASON = 300
-"""Most characters of a reason that are kept."""
+"""Longest stored reason, characters."""
 
 
 def login(place: Endpoint) -> str:
-    """What is disabled together: a credential at one host; a place that needs none stands for itself."""
+    """Return the name of a credential at one host, disabled as one.
+
+    An endpoint that needs no credential has its own key as name.
+    """
     if place.credential is None:
         return place.key
     return place.credential if place.origin is None else f"{place.credential}@{place.origin}"
 
 
 def is_login_of(name: str, credential: str | None) -> bool:
-    """Whether a name of :func:`login` is of a credential, at whatever host; None: of a place that needs none."""
-    if "|" in name:  # the key of a place; neither variables nor origins have a bar
+    """Return True if a name of :func:`login` is of a credential at any host.
+
+    ``credential`` None: of an endpoint that needs none.
+    """
+    if "|" in name:  # the key of an endpoint; neither variables nor origins have a bar
         return credential is None
     return credential is not None and (name == credential or name.startswith(f"{credential}@"))
 
 
 def digest_key(key: str | None) -> str | None:
-    """A digest by which a refused key is known again, with a salt of its own; None where there is no key.
+    """Return a salted digest to recognise a refused key; None without a key.
 
-    Keyed BLAKE2 (RFC 7693): without the salt, which lies where only the gates' state lies, equal keys do not show.
+    Keyed BLAKE2 (RFC 7693): equal keys have unequal digests, and the salt is stored with the state of admission control
+    only.
     """
     if not key:
         return None
@@ -48,7 +55,7 @@ def digest_key(key: str | None) -> str | None:
 
 
 def is_same_key(refused: str, key: str | None) -> bool:
-    """Whether a digest is of this key; a digest that cannot be read is held to be of it."""
+    """Return True if a digest is of this key, or cannot be read."""
     salt, colon, digest = refused.partition(":")
     if not colon or not 0 < len(salt.encode()) <= hashlib.blake2b.MAX_KEY_SIZE:
         return True
@@ -60,20 +67,20 @@ def _digest(salt: str, key: str) -> str:
 
 
 def short_reason(reason: str | None) -> str:
-    """A reason as it is kept: one printable line."""
+    """Return a reason as it is stored: one printable line."""
     text = "".join(sign if sign.isprintable() else " " for sign in (reason or REFUSED)[:MOST_REASON]).strip()
     return text or REFUSED
 
 
 class Suspension:
-    """One endpoint that refused its key: closed for ``suspend_s``, then open for one call at a time until one succeeds.
+    """Suspension of one endpoint that refused its key.
 
-    Pure state, like the breaker. The time doubles each time a probe is refused as well. A call that began before says
-    nothing more. A probe that ends in another way lets the next one through; one that never comes back after
-    ``probe_lease_s``.
+    It is closed for ``suspend_s``, then probed by one call at a time until one succeeds. Pure state, like the breaker.
+    The time doubles each time a probe is refused as well. Results of calls that began before do not count. A probe that
+    ends in another way permits the next one; one that never returns does so after ``probe_lease_s``.
 
     Args:
-        rules: for how long.
+        rules: durations.
         rng: the source of jitter, which only shortens.
     """
 
@@ -89,11 +96,11 @@ class Suspension:
 
     @property
     def holds(self) -> bool:
-        """Whether no probe has succeeded yet."""
+        """True until a probe has succeeded."""
         return self._until is not None
 
     def wait(self, now: float) -> Wait | None:
-        """Why no call may be let through now; None when one may."""
+        """Return the wait until a call may be permitted; None if one may now."""
         if self._until is None or now >= self._until:
             return None
         wait_s = until(self._until, now)
@@ -102,14 +109,14 @@ class Suspension:
         return Wait(min(ASK_AGAIN_S, wait_s), f"suspended, a probe is under way: {self._why}")
 
     def enter(self, id: str, now: float) -> bool:
-        """Let a call through for which :meth:`wait` has just found nothing; True where it is a probe."""
+        """Permit a call for which :meth:`wait` is None; True if it is a probe."""
         if self._until is None:
             return False
         self._probe, self._until = id, now + self._rules.probe_lease_s
         return True
 
     def leave(self, id: str, ending: CallResult, now: float, reason: str | None, refused: str | None) -> None:
-        """Take a call's ending."""
+        """Record a call result."""
         is_probe = self._until is not None and id == self._probe
         if is_probe:
             self._probe, self._until = None, now
@@ -122,19 +129,19 @@ class Suspension:
             self.lift()
 
     def lift(self) -> None:
-        """Let the endpoint be called again."""
+        """End the suspension."""
         self._until, self._times, self._probe, self.refused = None, 0, None, None
 
 
 @dataclass(slots=True)
 class Disabled:
-    """A key that cannot work, at one host.
+    """Disabled key at one host, which cannot work.
 
     Attributes:
-        reason: why, for a person.
+        reason: reason for a person.
         refused: digest of the key.
-        probe_at: when one call may try it again.
-        probe: that call.
+        probe_at: time from which one call may probe it.
+        probe: id of that call.
     """
 
     reason: str

@@ -1,4 +1,4 @@
-"""The one place that knows all the stages: find the artifact, embed, decide, dispatch."""
+"""Router: find the artifact, embed, decide and dispatch."""
 
 from semroute.router.router import Router, route
 

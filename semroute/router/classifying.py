@@ -1,4 +1,7 @@
-"""The classifier that the configuration names, brought to life as a strategy."""
+"""Loading of the configured query classifier as a strategy.
+
+A module of its own: it loads only for configurations with a classifier.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,13 @@ if TYPE_CHECKING:
 
 
 def classifier_strategy(live: LoadedIndex, config: Config, pool: Pool, folder: Path) -> ClassifierStrategy:
-    """Read the classifier that the configuration names, as a strategy.
+    """Load the configured query classifier as a strategy.
 
     Args:
         live: the artifact in memory.
-        config: what it chooses from, and prices.
-        pool: what the names of models and groups stand for.
-        folder: of the classifier.
+        config: candidates and prices.
+        pool: resolves the names of models and groups.
+        folder: folder of the classifier.
 
     Raises:
         ArtifactError: the classifier cannot be read, or was trained on another encoder's vectors.
@@ -59,6 +62,6 @@ def classifier_strategy(live: LoadedIndex, config: Config, pool: Pool, folder: P
 
 
 def _callable(classifier: QueryClassifier, config: Config) -> tuple[str, ...]:
-    """The classifier's models that have a deployment; all of them where there are no deployments at all."""
+    """Return the classifier's deployed models; all if nothing is deployed."""
     placed = {deployment.model for deployment in config.deployments}
     return tuple(model for model in classifier.models if model in placed or not placed)

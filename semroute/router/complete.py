@@ -1,4 +1,8 @@
-"""Names of outcomes: version 7 UUIDs, which sort by time."""
+"""Answers of decided queries, and the outcomes recorded of them.
+
+Outcomes have version 7 UUIDs as ids, which sort by time. A decision is answered by the cascade of its category, or by
+its candidates in their order.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +47,11 @@ _last = 0
 
 
 def new_id(now: float) -> str:
-    """A version 7 UUID in hex, without dashes; each is greater than the one before in this process.
+    """Return a version 7 UUID in hex, without dashes.
 
-    48 bits of milliseconds, the version, 12 bits that count within the process, the variant, 62 random bits (RFC 9562,
-    5.7 and 6.2, method 1: a counter in ``rand_a``, which carries into the time where it is full).
+    Each is greater than the one before in this process: 48 bits of milliseconds, the version, 12 bits that count
+    within the process, the variant, 62 random bits (RFC 9562, 5.7 and 6.2, method 1: a counter in ``rand_a``, which
+    carries into the time where it is full).
 
     Args:
         now: seconds since the epoch.
@@ -59,27 +64,27 @@ def new_id(now: float) -> str:
     return f"{stamp << 80 | 0x7 << 76 | count << 64 | 0b10 << 62 | random:032x}"
 
 
-# Outcomes as they happen, handed to a log.
+# Recording of outcomes as they happen.
 
 CANCELLED = "Cancelled"
-"""Kind of the error of a query whose caller left before its answer was whole."""
+"""Error kind of a query whose caller left before its answer was complete."""
 UNDECIDED = "undecided"
-"""Named as the strategy of a query that ended before it was decided where it goes."""
+"""Strategy name of a query that ended before it was routed."""
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(slots=True)
 class _Heard:
-    """What came of a query so far.
+    """State of a query's outcome while its answer is under way.
 
     Attributes:
-        name: of its outcome.
+        name: id of the outcome.
         started: :func:`time.perf_counter` at its arrival.
-        completion: the whole answer; None until it is there.
-        attempts: that the answer, or the error, names.
+        completion: the complete answer; None until it is there.
+        attempts: those of the answer or of the error.
         first_ms: from arrival to the first piece of a stream.
-        kind: of the error; of one whose caller has left, until the answer is whole.
-        message: of an error that is ours.
+        kind: error kind; :data:`CANCELLED` until the answer is complete.
+        message: error message, of semroute's own errors only.
     """
 
     name: str
@@ -95,7 +100,7 @@ class _Heard:
         return (time.perf_counter() - self.started) * 1000
 
     def noted(self, event: Delta | Completion) -> Delta | Completion:
-        """Take a piece or the whole answer, which gets the outcome's name."""
+        """Note a delta or the completion; the completion gets the outcome's id."""
         if isinstance(event, Completion):
             event = self.completion = replace(event, outcome_id=self.name)
             self.attempts, self.kind = event.attempts, None
@@ -104,7 +109,7 @@ class _Heard:
         return event
 
     def broke(self, error: BaseException) -> None:
-        """Take what ended it early; one who leaves a whole answer changes nothing of it."""
+        """Note the error that ended it; leaving after the end changes nothing."""
         if isinstance(error, DispatchError):
             self.attempts, self.kind, self.message = error.attempts, type(error).__name__, str(error)
         elif isinstance(error, Exception):  # not ours: its words may hold anything
@@ -112,11 +117,13 @@ class _Heard:
 
 
 class Recorder:
-    """Makes outcomes of decisions and answers, and hands them to a log. Safe to share between threads.
+    """Recorder of decisions and answers as outcomes in a log.
+
+    Safe to share between threads.
 
     Args:
-        sink: keeps them.
-        config: what the strongest model is, and what it costs.
+        sink: stores the outcomes.
+        config: determines the strongest model and its price.
     """
 
     def __init__(self, sink: OutcomeSink, config: Config) -> None:
@@ -131,7 +138,7 @@ class Recorder:
         return StrongestModel(self._config)
 
     def decided(self, decisions: Sequence[Decision], metadata: Sequence[Mapping[str, str]]) -> None:
-        """Queries that were routed and not answered."""
+        """Record queries that were routed and not answered."""
         now = time.time()
         at = datetime.fromtimestamp(now, UTC)
         for decision, known in zip(decisions, metadata, strict=True):
@@ -146,15 +153,15 @@ class Recorder:
         metadata: Mapping[str, str] = NOTHING,
         made: Sequence[Attempt] = (),
     ) -> AsyncGenerator[Delta | Completion]:
-        """Pass an answer on, and record how it ended: whole, failed, or left by its caller.
+        """Forward an answer and record its outcome: complete, failed, cancelled.
 
         Args:
             events: the answer; closed with this.
-            decision: what led to it.
+            decision: the decision that led to it.
             started: when the query arrived, :func:`time.perf_counter`.
-            metadata: what is known of the caller.
-            made: grows by every attempt that ends; recorded where the query is left or breaks before its answer is
-                whole.
+            metadata: the caller's metadata.
+            made: grows by every attempt that ends; recorded if the query is cancelled or fails before its answer is
+                complete.
 
         Raises:
             DispatchError: as ``events``.
@@ -181,7 +188,7 @@ class Recorder:
             at=datetime.fromtimestamp(time.time() - latency_ms / 1000, UTC),
             decision=decision,
             completion=heard.completion,
-            # Charged, whoever left: a failed query names its attempts itself, and a cancelled one cannot.
+            # Calls are charged in any case: a failed query has its attempts in the error, a cancelled one cannot.
             attempts=heard.attempts or tuple(made),
             latency_ms=latency_ms,
             first_token_ms=heard.first_ms,
@@ -195,14 +202,14 @@ class Recorder:
     def undecided(
         self, text: str, attempts: Sequence[Attempt], error: BaseException, started: float, metadata: Mapping[str, str]
     ) -> None:
-        """Record a query that ended while models were asked where it should go.
+        """Record a query that ended while models were asked where to route it.
 
         Args:
             text: the routed text.
             attempts: of those models.
-            error: what ended it.
+            error: the error that ended it.
             started: when the query arrived, :func:`time.perf_counter`.
-            metadata: what is known of the caller.
+            metadata: the caller's metadata.
         """
         is_failure = isinstance(error, Exception)
         latency_ms = (time.perf_counter() - started) * 1000
@@ -243,7 +250,7 @@ def _undecided(text: str, attempts: Sequence[Attempt], elapsed_ms: float) -> Dec
 
 
 def judge(log: OutcomeSink | None, outcome_id: str | None, quality: float, comment: str | None) -> str:
-    """Keep a judgement of an outcome; see :meth:`semroute.router.Router.feedback`."""
+    """Store feedback as :meth:`semroute.router.Router.feedback` does."""
     if log is None:
         raise InputError(
             "this router has no log, so that there is no outcome to judge; add log: {enabled: true} to semroute.yaml, "
@@ -262,7 +269,7 @@ def judge(log: OutcomeSink | None, outcome_id: str | None, quality: float, comme
 
 
 def opened_log(log: OutcomeSink | bool | None, config: Config) -> OutcomeSink | None:
-    """What keeps outcomes: what was given, or the configuration's database, or None.
+    """Return the sink that was given, the configured database, or None.
 
     Raises:
         StateError: the database holds other things, or was written by a newer semroute. One that is down is a warning.
@@ -278,23 +285,25 @@ def opened_log(log: OutcomeSink | bool | None, config: Config) -> OutcomeSink | 
     return open_log(config.log, os.environ, may_be_down=True)
 
 
-# From a decision to an answer: by the cascade of its category, or by its candidates in their order.
+# Answering of a decision: by the cascade of its category, or by its candidates in their order.
 
 CHOSEN = frozenset({"judge", "classifier"})
-"""Strategies that choose a model and not a category: what they have chosen is called, and no tier below it; and none
-above it but where ``cascade.start`` is ``decided``."""
+"""Strategies that choose a model and not a category: that model is called, and no tier below it; tiers above it only if
+``cascade.start`` is ``decided``."""
 
 PINNED = "pinned"
-"""Named as the strategy where the caller, and no strategy, has chosen."""
+"""Strategy name of a decision that the caller, and no strategy, has made."""
 
 
 class Answering:
-    """Answers decided queries. Safe to share between threads.
+    """Answering of decisions by cascade or by candidates in their order.
+
+    Safe to share between threads.
 
     Args:
         config: cascades, and the deadline.
-        pool: what the names of models and groups stand for.
-        without_models: categories that name no models, and so have the fallback's.
+        pool: resolves the names of models and groups.
+        without_models: categories that name no models, and so use the fallback's.
 
     Attributes:
         without_models: see above; replaced with the index.
@@ -327,18 +336,18 @@ class Answering:
         streaming: bool,
         attempts: list[Attempt] | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
-        """The answer, last; before it pieces, where ``streaming``.
+        """Stream the answer's deltas if ``streaming``, then the completion.
 
         Args:
-            request: what to ask.
-            decision: where it goes.
+            request: the request to send.
+            decision: the routing decision.
             dispatcher: makes the calls.
-            limits: the request's own.
-            streaming: whether pieces are wanted.
-            attempts: takes every attempt when it ends, whatever becomes of the query.
+            limits: the request's own limits.
+            streaming: True yields deltas.
+            attempts: takes every attempt when it ends, however the query ends.
 
         Raises:
-            DispatchError: no place could answer.
+            DispatchError: no endpoint could answer.
         """
         own = self._config.categories.get(decision.category or "")
         if own is not None and own.wants:
@@ -355,12 +364,12 @@ class Answering:
         )
 
     def tiers(self, decision: Decision, limits: Constraints = ANYTHING) -> tuple[tuple[str, ...], ...]:
-        """Return the models and groups of each tier that a decision's answer would climb; empty without a cascade."""
+        """Return the models and groups of each tier; empty without a cascade."""
         ladder = self._ladder(decision, limits)
         return () if ladder is None else tuple(rung.candidates for rung in ladder.rungs)
 
     def _ladder(self, decision: Decision, limits: Constraints) -> Cascade | None:
-        """The cascade that a decision goes through; None where there is none, or the decision needs no other model."""
+        """Return the cascade of a decision, or None if it needs none."""
         if limits.model is not None or limits.deployment is not None:
             return None
         if decision.strategy in CHOSEN:
@@ -374,9 +383,9 @@ class Answering:
         return ladder if ladder.rungs else None
 
     def _within_candidates(self, decision: Decision) -> Cascade:
-        """Bound the general cascade by the models of the category, or of the fallback.
+        """Restrict the general cascade to the models of category or fallback.
 
-        One tier alone is no cascade: then the models are called in their order, those that are no tier among them.
+        One tier alone is no cascade: then the models are called in their order, including those that are no tier.
         """
         has_fallbacks = decision.category is None or decision.category in self.without_models
         if has_fallbacks and self._is_fallbacks(decision):
@@ -386,9 +395,10 @@ class Answering:
         return ladder if is_cascade else Cascade(())
 
     def _is_fallbacks(self, decision: Decision) -> bool:
-        """True if nothing but the fallback has the general cascade, or nobody has said what the fallback's models are.
+        """Return True if the general cascade is that of the fallback.
 
-        Every category that is reached has a cascade of its own then: so tuned policies are written.
+        It is if the fallback's models are not configured, or if only the fallback has no cascade of its own: every
+        category that can be reached has one, as in a tuned policy.
         """
         if not self._config.fallback.is_written:
             return True
@@ -399,14 +409,14 @@ class Answering:
         return reached <= self._own.keys()
 
     def _narrowed(self, ladder: Cascade, decision: Decision, *, by: Collection[str]) -> Cascade:
-        """Bound a cascade by what strategies have left to choose from."""
+        """Restrict a cascade to the models that strategies have left."""
         for opinion in decision.opinions:
             if opinion.strategy in by and opinion.kind == "narrowed":
                 ladder = ladder.within(opinion.candidates, self._pool.kept)
         return ladder
 
     def _from_chosen(self, model: str) -> Cascade:
-        """The tiers from the one that has been chosen on; none where that is not wanted."""
+        """Return the tiers from the chosen one on; none if that is not wanted."""
         is_wanted = self._config.cascade.start == "decided"
         return self._general.starting_at(model, self._pool.models) if is_wanted else Cascade(())
 
@@ -418,7 +428,7 @@ def _classifier(folder: Path) -> AnswerScorer:
 
 
 def pinned_decision(text: str, limits: Constraints, config: Config) -> Decision:
-    """The decision of a caller who pins a model or a deployment: nothing was routed."""
+    """Return the decision of a caller who pins a model or a deployment."""
     models = [place.model for place in config.deployments if place.name == limits.deployment]
     candidates = tuple(filter(None, (limits.model or next(iter(models), limits.deployment),)))
     return Decision(
@@ -445,15 +455,17 @@ async def dispatched(
     streaming: bool,
     attempts: list[Attempt] | None = None,
 ) -> AsyncGenerator[Delta | Completion]:
-    """The answer by the decision's candidates in their order, without a cascade; arguments as of ``answer``.
+    """Call the decision's candidates in their order, without a cascade.
+
+    Arguments as of :meth:`Answering.answer`.
 
     Raises:
-        DispatchError: no place could answer.
+        DispatchError: no endpoint could answer.
     """
     if not streaming:
         yield await dispatcher.complete(request, decision.candidates, limits, attempts=attempts)
         return
-    # Closed with this: what was charged is known only when the call has ended.
+    # Closed with this: the charge is known only when the call has ended.
     async with aclosing(dispatcher.stream(request, decision.candidates, limits, attempts=attempts)) as events:
         async for event in events:
             yield event

@@ -1,4 +1,8 @@
-"""The classifier that the configuration names, brought to life as a strategy."""
+"""Decisions of one index and configuration: staged scores, then a chain.
+
+Builds the configured strategies, scores texts by the stages of an index, and runs the chain of strategies from
+synchronous and asynchronous code.
+"""
 
 from __future__ import annotations
 
@@ -31,30 +35,31 @@ if TYPE_CHECKING:
     from semroute.strategies.rules import RulesStrategy
 
 
-# Texts to scores by the stages of an index: the hot path of every decision and every measurement.
+# Two-stage scoring: the hot path of every decision and every measurement.
 
 CUE = 0.1
 CHOICE_CUE = 0.2
-"""Sureness that a cue of its form is worth to a part of a text that may be the question: before the bar each cue beyond
-the first, and each one beside other parts. Chosen on ``tests/data/texts/development``."""
+"""Margin score that a formal cue adds to a part of a text that may be the question: against the accept threshold each
+cue beyond the first (``CUE``), in the comparison of parts each one (``CHOICE_CUE``). Chosen on
+``tests/data/texts/development``."""
 
 CLEAR = 2
-"""Cues of a question that a vague one beside it does not silence."""
+"""Number of cues from which a question counts despite a vague one in the same text."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageScores:
-    """Scores of some texts, and how they came about.
+    """Two-stage scores of some texts, and the stage behind each.
 
     Attributes:
         scores: ``(n, categories)``, each row by the stage that answered.
         confidence: ``(n,)`` calibrated probability that the best category is right, given that the text is in scope.
-        first: ``(n,)`` whether the first stage answered.
+        first: ``(n,)`` True where the first stage answered.
         first_s: wall time of the first stage, seconds; None where the index has none.
         second_s: wall time of the index's own encoder and scorer by step, seconds; empty where no text came so far.
         vectors: ``(m, d)`` by the index's own encoder, of those that the first stage did not answer, in their order.
-        unknown: ``(n,)`` whether the index's own encoder knows no word of a text, so that its scores say nothing.
-        by_ask: rows whose scores are those of the question beside a pasted text.
+        unknown: ``(n,)`` True for a text outside the vocabulary of the index's own encoder: its scores mean nothing.
+        by_ask: rows with the scores of the question that comes with a pasted text.
     """
 
     scores: Matrix
@@ -67,10 +72,10 @@ class StageScores:
     by_ask: frozenset[int] = frozenset()
 
     def steps_ms(self, deciding_s: float) -> tuple[dict[str, float], dict[str, float]]:
-        """A text's share of each step, milliseconds: one that the first stage answered, and any other one.
+        """Return each step's milliseconds per text, of first and second stage.
 
         Args:
-            deciding_s: what it took to decide on all scores, seconds; it counts as part of scoring.
+            deciding_s: time of deciding on all scores, seconds; it counts as part of scoring.
         """
         deciding = deciding_s * 1000.0 / len(self.first)
         first = 0.0 if self.first_s is None else self.first_s * 1000.0 / len(self.first)
@@ -82,9 +87,10 @@ class StageScores:
 
 
 def score_texts(live: LoadedIndex, texts: Sequence[str]) -> StageScores:
-    """Score ``texts``; those that the first stage answers never reach the index's own encoder.
+    """Score texts by the stages of an index.
 
-    A text that holds something pasted has the scores of the question beside it, where one is sure enough.
+    Texts that the first stage answers never reach the index's own encoder. A text with something pasted into it gets
+    the scores of the question that comes with it, if the margin score of one is high enough.
 
     Raises:
         EncoderError: a remote encoder did not answer.
@@ -100,14 +106,14 @@ def score_texts(live: LoadedIndex, texts: Sequence[str]) -> StageScores:
 def _by_asks(
     live: LoadedIndex, whole: StageScores, parts: Mapping[int, Sequence[QuestionPart]], bar: float
 ) -> StageScores:
-    """Put the scores of the likeliest question in place of a text's own.
+    """Replace the scores of texts by those of their likeliest question.
 
-    A part counts if its category accepts it, and if it is sure enough or the text as a whole is rejected. Its form
-    speaks for it as well as its score. Where the likeliest question is a vague one, the text as a whole decides.
+    A part counts if its category accepts it, and if its margin score is high enough or the text as a whole is rejected.
+    Cues of its form count as well as its score. Where the likeliest question is vague, the text as a whole decides.
     """
     start = time.perf_counter()
     texts = [ask.text for found in parts.values() for ask in found]
-    # In a run of their own: in an int8 encoder a text's vector depends a little on what is beside it.
+    # In a separate run: in an int8 encoder a text's vector depends a little on the rest of its batch.
     vectors = live.encoder.encode(texts)
     vague = _vague(live, texts, vectors)
     encoded = time.perf_counter()
@@ -132,7 +138,7 @@ def _by_asks(
 
 
 def _saying(cues: Mapping[int, int], vague: NDArray[np.bool_]) -> list[int]:
-    """Parts that say something of their own; none where a vague one is the likeliest question of a text."""
+    """Return the specific parts; none if the likeliest question is vague."""
     said = [number for number in cues if not vague[number]]
     asked = max((cues[number] for number in said), default=0)
     left = max((count for number, count in cues.items() if vague[number]), default=0)
@@ -140,13 +146,13 @@ def _saying(cues: Mapping[int, int], vague: NDArray[np.bool_]) -> list[int]:
 
 
 def _vague(live: LoadedIndex, texts: Sequence[str], vectors: Matrix) -> NDArray[np.bool_]:
-    """Tell which questions say nothing of their own, by their words or by examples of such questions.
+    """Return a mask of vague questions, by their words or by examples.
 
-    Examples speak where a question is nearer to one than they typically are to each other. What the encoder does not
-    know says nothing to it.
+    By the examples a question is vague if it is nearer to one than they typically are to each other. Texts outside the
+    encoder's vocabulary are vague.
     """
     found = unknown_texts(live.encoder, texts) | np.array([is_vague(text) for text in texts])
-    # The encoder of a live index remembers these.
+    # The encoder of a loaded index caches these.
     examples = live.encoder.encode(VAGUE_ASKS)
     among = examples @ examples.T
     np.fill_diagonal(among, -1)
@@ -157,7 +163,10 @@ def _vague(live: LoadedIndex, texts: Sequence[str], vectors: Matrix) -> NDArray[
 def _by_stages(
     live: LoadedIndex, texts: Sequence[str], pasted: Sequence[int], unknown: NDArray[np.bool_]
 ) -> StageScores:
-    """Score whole texts; the rows ``pasted`` are left to the index's own encoder, which also scores their parts."""
+    """Score whole texts; rows in ``pasted`` skip the first stage.
+
+    The index's own encoder scores these, since it also scores their parts.
+    """
     if live.first is None:
         return _by_second(live, texts, unknown)
     start = time.perf_counter()
@@ -186,9 +195,9 @@ def _by_second(live: LoadedIndex, texts: Sequence[str], unknown: NDArray[np.bool
 
 
 def settled_scores(live: LoadedIndex, texts: Sequence[str], staged: StageScores) -> Matrix:
-    """The scores as thresholds have to see them so that evaluating decides as serving does.
+    """Return the scores with which evaluation decides as serving does.
 
-    A text that the encoder does not know fits the category that has it as an example, and else none.
+    A text outside the encoder's vocabulary matches the category that has it as an example, and else none.
     """
     if not staged.unknown.any():
         return staged.scores
@@ -201,24 +210,24 @@ def settled_scores(live: LoadedIndex, texts: Sequence[str], staged: StageScores)
     return scores
 
 
-# The chain of strategies over one index and one configuration, and the ways to run it.
+# The chain of strategies over one index and one configuration, run synchronously or asynchronously.
 
 NOT_KNOWN = "the index's encoder knows no word of the text"
 
 Maker: TypeAlias = Callable[[LoadedIndex, Config, Pool], "Strategy | None"]
-"""Makes a strategy; None where the configuration or the index has nothing for it, and it is left out in silence."""
+"""Factory of a strategy; None if the configuration or the index has nothing for it: it is left out silently."""
 
 
 ClientFactory: TypeAlias = Callable[["Dispatcher", Constraints, "list[Attempt] | None"], ModelClient]
-"""Makes what a judge calls models by, within the limits of one request; the list takes every attempt when it ends."""
+"""Factory of a judge's model client, within the limits of one request; the list takes every attempt when it ends."""
 
 
 class SemanticStep:
-    """The categories' scores as a strategy: embeds, scores, and decides or narrows.
+    """Semantic routing as a strategy: embed, score, select or filter.
 
     Args:
-        live: what scores.
-        narrows: whether the category's models are left to the strategies after it.
+        live: the loaded index that scores.
+        narrows: True leaves the choice among the category's models to later strategies.
     """
 
     name = "semantic"
@@ -229,7 +238,7 @@ class SemanticStep:
         self._narrows = narrows
 
     def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
-        """An opinion on each case; leaves verdict, steps and, where it was made, the vector with it."""
+        """Return a result for each case; set its match, steps and vector."""
         staged = score_texts(self._live, [case.text for case in cases])
         scored = time.perf_counter()
         verdicts = self._live.semantic.decide(staged.scores, staged.confidence, staged.first)
@@ -306,14 +315,16 @@ MAKERS: dict[StrategyName, Maker] = {
     "classifier": _classifier,
     "judge": _judge,
 }
-"""How each strategy of the configuration is made; one that has nothing to do is left out."""
+"""Factory of each configured strategy; one without anything to do is left out."""
 
 
 def chain_of(live: LoadedIndex, config: Config) -> Chain:
-    """The strategies that the configuration names and that have something to do, in its order.
+    """Build the chain of the configured strategies, in their order.
+
+    A strategy without anything to do is left out.
 
     Raises:
-        ConfigError: a rule names a category that the index lacks, or the classifier knows none of the models.
+        ConfigError: a rule names a category that is not in the index, or the classifier knows none of the models.
         ArtifactError: the classifier cannot be used with this index.
         MissingExtraError: a rule needs an extra that is not installed.
     """
@@ -324,7 +335,7 @@ def chain_of(live: LoadedIndex, config: Config) -> Chain:
 
 
 def rules_of(live: LoadedIndex, config: Config) -> RulesStrategy:
-    """The rules alone, to see what becomes of each.
+    """Build the rules alone, to trace each of them.
 
     Raises:
         ConfigError, MissingExtraError: as :func:`chain_of`.
@@ -335,14 +346,14 @@ def rules_of(live: LoadedIndex, config: Config) -> RulesStrategy:
 
 
 def judged(live: LoadedIndex, config: Config, pool: Pool) -> tuple[str, ...]:
-    """What a judge chooses from unless it is told: what a category or the fallback names, and can be called."""
+    """Return a judge's default candidates: named models with a deployment."""
     callable_models = {deployment.model for deployment in config.deployments}
     named = dict.fromkeys((*chain.from_iterable(live.models.values()), *live.fallback))
     return tuple(name for name in named if not callable_models.isdisjoint(pool.models([name])))
 
 
 def _names(live: LoadedIndex, config: Config) -> Iterator[str]:
-    """Every model and group that a query can go to: of categories, fallback, rules and judge, and with a deployment."""
+    """Yield every model and group that a query can be routed to."""
     yield from chain.from_iterable(live.models.values())
     yield from live.fallback
     yield from chain.from_iterable(rule.use or rule.only or () for rule in config.rules)
@@ -352,7 +363,7 @@ def _names(live: LoadedIndex, config: Config) -> Iterator[str]:
 
 
 def run(deciding: Deciding) -> list[Decision]:
-    """Decide from synchronous code; what has to be awaited runs on the shared loop."""
+    """Decide from synchronous code; await on the shared event loop."""
     try:
         asking = next(deciding)
         from semroute import _sync
@@ -364,9 +375,10 @@ def run(deciding: Deciding) -> list[Decision]:
 
 
 async def arun(deciding: Deciding, workers: WorkerPool) -> list[Decision]:
-    """Decide without blocking the event loop: what computes runs in a thread, what calls a model on this loop.
+    """Decide without blocking the event loop.
 
-    The threads are not those of asyncio's default executor, where look-ups of hosts wait for name servers.
+    Computation runs in a thread, model calls on this loop. The threads are not those of asyncio's default executor,
+    where look-ups of hosts wait for name servers.
     """
     from asyncio import CancelledError
 
@@ -382,7 +394,7 @@ async def arun(deciding: Deciding, workers: WorkerPool) -> list[Decision]:
 
 
 class _Steps:
-    """A decision step by step, in threads that cannot be cancelled with whoever waits for them."""
+    """Decision made step by step, in threads that cannot be cancelled."""
 
     def __init__(self, deciding: Deciding) -> None:
         self._deciding = deciding
@@ -390,7 +402,10 @@ class _Steps:
         self._is_left = False
 
     def next(self, answer: list[StrategyResult] | None) -> tuple[Asking | None, list[Decision]]:
-        """What has to be awaited next, or None and the decisions: StopIteration must not leave a thread of a loop."""
+        """Return the next awaitable, or None and the decisions.
+
+        StopIteration must not leave a thread of an event loop.
+        """
         try:
             # A generator that has not begun takes nothing but None.
             self._asking = self._deciding.send(cast(list[StrategyResult], answer))
@@ -401,7 +416,7 @@ class _Steps:
         return self._asking, []
 
     def leave(self) -> None:
-        """Close what nobody will await: a step that still runs closes what it comes to."""
+        """Close what nobody will await; a running step closes what it yields."""
         self._is_left = True
         if self._asking is not None:
             self._asking.close()

@@ -1,7 +1,8 @@
-"""What a trial notes on its decisions for those who compare from the log: which policies, what share, what chance.
+"""Shadow and A/B test of a routing policy, with logged propensities.
 
-Both policies decide on every query, and the draw between them is the only chance: the model that is called has the
-share of the policy that is followed, or 1 where both name it.
+Both policies decide on every query, and the assignment between them is the only random choice: the propensity of the
+model that is called is the traffic share of the policy that is followed, or 1 if both choose it. Off-policy estimates
+from the log rest on these propensities.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from semroute.types import TRIAL, Assignment, Decision, ModelClient, Request, St
 _DECIDING = frozenset(
     {"index", "groups", "categories", "fallback", "strategies", "rules", "semantic", "classifier", "judge", "cascade"}
 )
-"""Sections of the configuration that a policy is made of."""
+"""Sections of the configuration that make up a policy."""
 
 
 class Propensities:
-    """The draw between two policies.
+    """Propensities of the assignment between two policies.
 
     Args:
         serving: the configuration that serves.
@@ -40,18 +41,20 @@ class Propensities:
 
     def __init__(self, serving: Config, tried: Config) -> None:
         self._serving, self._tried = serving, tried
-        # Whether a cascade goes on to another tier depends on the answer: no share tells how likely that is.
+        # Whether a cascade escalates to another tier depends on the answer: its propensity is not known.
         self._climbs = _climbs(serving) or _climbs(tried)
         self._policy = trial_fingerprint(serving, tried)
 
     def draw(self, share: float, model: str = "", others: tuple[str, ...] = (), *, by_trial: bool) -> Assignment:
-        """What there is to tell of a decision.
+        """Return the assignment of a decision, with its propensity.
+
+        No propensity is given for cascades, model groups and pinned models.
 
         Args:
-            share: of the trial, when it was drawn.
-            model: that was decided on; empty where the caller pins another.
-            others: what the policy that is not followed decided on; empty where it failed.
-            by_trial: whether the policy on trial is followed.
+            share: traffic share of the trial at the assignment.
+            model: the chosen model; empty if the caller pins another.
+            others: candidates of the policy that is not followed; empty if it failed.
+            by_trial: True if the policy on trial is followed.
         """
         return Assignment(self._policy, share, self._probability(share, model, others, by_trial) if model else None)
 
@@ -62,7 +65,7 @@ class Propensities:
         if not others:  # the policy that serves was followed for certain
             return 1.0
         named, else_named = followed.members(model), other.members(others[0])
-        # Of a group one model is drawn by its place's signals, which are a matter of the moment.
+        # A group's model is sampled by signals of its endpoints, which change from moment to moment.
         if len(named) > 1 or len(else_named) > 1:
             return None
         if named == else_named:
@@ -71,7 +74,7 @@ class Propensities:
 
 
 def trial_fingerprint(serving: Config, tried: Config) -> str:
-    """What tells one pair of policies from another, 12 hex digits: of the sections that policies are made of."""
+    """Return 12 hex digits that identify a pair of policies."""
     told = [config.model_dump(mode="json", include=set(_DECIDING)) for config in (serving, tried)]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -81,24 +84,24 @@ def _climbs(config: Config) -> bool:
     return any(cascade.tiers for cascade in cascades)
 
 
-# A policy on trial beside the one that serves: watched first, then with a share of the queries, then all, or none.
+# The experiment: a policy on trial in shadow mode first, then with a share of the queries, then with all or none.
 #
-# Both decide on every query. Which of them is followed is drawn by a digest of the query's text, so that the same query
-# always goes the same way, and a larger share only adds queries. What the other one would have done stands among the
-# decision's opinions, under the name "trial".
+# Both policies decide on every query. Which of them is followed follows from a hash of the query's text, so that the
+# same query always gets the same policy, and a larger share only adds queries. The other policy's decision is among the
+# decision's strategy results, under the name "trial".
 
 LOOK_S = 1.0
-"""How often the file with the share is looked at."""
+"""Interval between two looks at the file with the share, seconds."""
 
 log = logging.getLogger("semroute")
 
 
 class TrafficShare:
-    """The share that a trial has at this moment.
+    """Current traffic share of a trial.
 
     Args:
-        path: what ``semroute trial share`` writes; where it is not there, ``default`` counts.
-        default: the configuration's.
+        path: the file that ``semroute trial share`` writes; without it ``default`` counts.
+        default: the configured share.
     """
 
     def __init__(self, path: Path, default: float) -> None:
@@ -106,7 +109,7 @@ class TrafficShare:
         self._known, self._looked = default, -LOOK_S
 
     def now(self) -> float:
-        """The share; a file that cannot be read leaves it as it was."""
+        """Return the share; an unreadable file leaves it as it was."""
         if time.monotonic() - self._looked >= LOOK_S:
             self._looked = time.monotonic()
             try:
@@ -117,10 +120,10 @@ class TrafficShare:
 
 
 def read_share(path: Path, default: float) -> float:
-    """The share that a file tells; ``default`` where there is none.
+    """Return the share in a file, or ``default`` if there is no file.
 
     Raises:
-        OSError, ValueError: it cannot be read, or tells no share.
+        OSError, ValueError: it cannot be read, or holds no share.
     """
     try:
         told = read_json(path)
@@ -133,13 +136,13 @@ def read_share(path: Path, default: float) -> float:
 
 
 class Experiment:
-    """The policy on trial.
+    """Policy on trial, compared with the one that serves.
 
     Args:
         chain: its strategies.
-        answering: how its decisions are answered; it may have another cascade.
-        share: of the queries that it decides.
-        chances: what is noted on every decision.
+        answering: answers its decisions; it may have another cascade.
+        share: traffic share that it decides.
+        chances: propensities, noted on every decision.
     """
 
     def __init__(self, chain: Chain, answering: Answering, share: TrafficShare, chances: Propensities) -> None:
@@ -147,7 +150,7 @@ class Experiment:
 
     @property
     def asks(self) -> bool:
-        """Whether one of its strategies asks a model."""
+        """True if one of its strategies calls a model."""
         return self._chain.asks
 
     def decide(
@@ -159,23 +162,23 @@ class Experiment:
         *,
         is_pinned: bool = False,
     ) -> Deciding:
-        """The decisions that are followed, each with what the other policy says.
+        """Return the decisions to follow, each with the other policy's result.
 
-        A trial that fails decides nothing, and says so.
+        A trial that fails decides nothing; the decision's strategy results hold the reason.
 
         Args:
-            deciding: the policy that serves.
-            texts: of the queries.
-            requests: the same.
-            caller: asks models.
-            is_pinned: whether what is called is the caller's choice, whatever is drawn.
+            deciding: decisions of the policy that serves.
+            texts: routed texts of the queries.
+            requests: the whole requests.
+            caller: model client of strategies that call a model.
+            is_pinned: True if the caller pins the model, whatever the assignment.
         """
         served = yield from deciding
         share = self._share.now()
         try:
             tried = yield from self._chain.decide(texts, requests, caller)
             return self._chosen(texts, served, tried, share, is_pinned)
-        # Whatever it is: the policy that serves has decided, and its users are not to suffer for a trial.
+        # Any error: the policy that serves has decided, and a failing trial must not affect its users.
         except Exception as error:
             why = _why(error)
             log.warning("the policy on trial failed: %s", why)
@@ -208,7 +211,10 @@ class Experiment:
 
 
 def _why(error: Exception) -> str:
-    """What failed; of an error that is not ours only where, as its words may hold anything, a key among them."""
+    """Return the reason of a failure, safe to log.
+
+    Of a foreign error only type, file and line are given: its words may hold anything, a key among them.
+    """
     if isinstance(error, SemrouteError):
         return str(error)
     last = extract_tb(error.__traceback__)[-1]
@@ -216,7 +222,7 @@ def _why(error: Exception) -> str:
 
 
 def decision_followed(decision: Decision, other: Decision, draw: Assignment, by_trial: bool) -> Decision:
-    """A decision with the other policy's as an opinion; what both took is counted."""
+    """Return a decision with the other policy's result and both times added."""
     said = f"{other.model}: {other.reason}"
     opinion = StrategyResult(
         strategy=TRIAL,
@@ -239,12 +245,12 @@ def decision_followed(decision: Decision, other: Decision, draw: Assignment, by_
 
 
 def is_by_trial(decision: Decision) -> bool:
-    """Whether the policy on trial has decided."""
+    """Return True if the policy on trial has decided."""
     return any(opinion.strategy == TRIAL and opinion.kind == "decided" for opinion in decision.opinions)
 
 
 def tried_config(config: Config) -> Config | None:
-    """The configuration of the policy on trial; None where there is none.
+    """Return the configuration of the policy on trial; None without one.
 
     Raises:
         ConfigError: its file cannot be used.

@@ -1,4 +1,8 @@
-"""Why a query went where it went: the stored examples that lie nearest to it."""
+"""Loading of an index: locate, check and open it, and reload it.
+
+Finds the artifact folder, opens encoders, scorers and thresholds, refuses parts that do not fit together, explains a
+decision by the nearest stored examples, and switches to an artifact that was replaced without dropping a query.
+"""
 
 from __future__ import annotations
 
@@ -32,21 +36,23 @@ from semroute.text.names import known_names
 from semroute.types import CategoryScorer, Encoder, Matrix
 from semroute.types.progress import Progress
 
-# From the parts of an artifact to the encoder and the scorer of a stage, refused where they do not fit together.
+# Encoder and scorer of a stage, from the parts of an artifact; parts that do not fit together are refused.
 
 PROBE_COSINE = 0.995
-"""Below this, this machine's arithmetic gives vectors unlike those that the index was built with."""
+"""Cosine of probe vectors below which this machine's arithmetic differs from that of the index's builder."""
 TRIAL_TEXTS = ("?", "how long do I boil an egg", "Explain this sentence, and whatever stands in it. " * 40)
-"""What every encoder has to embed before it serves: a text of one token, a query, and one that is cut."""
+"""Texts that every encoder has to embed before it serves: one token, a query, and a text that is truncated."""
 UNIT_TOLERANCE = 1e-2
 
 
 def stage_encoder(parts: StageParts, folder: Path, named: NamedEncoder | None = None) -> Encoder:
-    """A stage's encoder, tried on some texts; warns where this machine's arithmetic differs from the builder's.
+    """Open a stage's encoder and try it on some texts.
+
+    Warns if this machine's arithmetic differs from the builder's.
 
     Args:
-        parts: of the stage.
-        folder: of the artifact.
+        parts: files and manifest entry of the stage.
+        folder: folder of the artifact.
         named: the remote or torch encoder that the configuration names.
 
     Raises:
@@ -55,7 +61,7 @@ def stage_encoder(parts: StageParts, folder: Path, named: NamedEncoder | None = 
         EncoderError, MissingExtraError: a torch model cannot be loaded here.
     """
     entry = parts.entry
-    # That a torch model is not to be had here says nothing of the artifact.
+    # A torch model that cannot be loaded here is no fault of the artifact.
     of_artifact = [] if parts.encoder.get("kind") == "torch" else [EncoderError]
     with _fitting(folder, *of_artifact):
         encoder = load_encoder(parts.encoder, folder, named)
@@ -71,7 +77,7 @@ def stage_encoder(parts: StageParts, folder: Path, named: NamedEncoder | None = 
 
 
 def stage_scorer(parts: StageParts, folder: Path) -> Scorer:
-    """A stage's prototypes, head and calibration, tried on some vectors.
+    """Open a stage's prototypes, head and calibration, and try them.
 
     Raises:
         ArtifactError: they are damaged, or do not fit together.
@@ -89,7 +95,7 @@ def stage_scorer(parts: StageParts, folder: Path) -> Scorer:
 
 @contextmanager
 def _fitting(folder: Path, *more: type[Exception]) -> Iterator[None]:
-    """Make an ArtifactError of whatever NumPy, FAISS or ONNX Runtime raise over an artifact, and of ``more``."""
+    """Turn errors of NumPy, FAISS, ONNX and ``more`` into ArtifactError."""
     foreign: tuple[type[Exception], ...] = (
         *more,
         LookupError,
@@ -100,7 +106,7 @@ def _fitting(folder: Path, *more: type[Exception]) -> Iterator[None]:
         AttributeError,
     )
     try:
-        with np.errstate(all="ignore"):  # numbers that are out of range are told by what comes out
+        with np.errstate(all="ignore"):  # numbers out of range show in the result
             yield
     except foreign as error:
         if isinstance(error, FileNotFoundError):
@@ -128,10 +134,12 @@ def _quoted(text: str | None) -> str:
 
 
 def _try_encoder(encoder: Encoder) -> None:
-    """Embed :data:`TRIAL_TEXTS` one by one, and the short ones together, as a process does that serves.
+    """Embed :data:`TRIAL_TEXTS` one by one, and the short ones together.
+
+    That is how a serving process embeds.
 
     Raises:
-        ValueError: what comes out are no unit vectors.
+        ValueError: the results are no unit vectors.
     """
     # Two for each core: else each would be a run of its own.
     short = TRIAL_TEXTS[:2] * available_cores()
@@ -145,10 +153,10 @@ def _try_encoder(encoder: Encoder) -> None:
 
 
 def _try_scorer(scorer: Scorer, dimensions: int, categories: int) -> None:
-    """Score some vectors, alone and together.
+    """Score some vectors, one alone and several together.
 
     Raises:
-        ValueError: what comes out are no scores.
+        ValueError: the results are no scores.
     """
     # Waves that turn every way: numpy.random takes longer to import than the trial takes.
     spread = np.sin(np.arange(1.0, 3 * dimensions + 1) ** 2).reshape(3, dimensions)
@@ -175,22 +183,24 @@ def _check_probes(actual: NDArray[np.float32], expected: NDArray[np.float32], fo
         )
 
 
-# An artifact brought to life: encoders, scorers and thresholds in memory.
+# The loaded index: encoders, scorers and thresholds in memory.
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedIndex:
-    """What a query needs, all read from one artifact; replaced as a whole.
+    """Loaded index: all that routing needs from one artifact.
+
+    It is replaced as a whole.
 
     Attributes:
         artifact: the verified files and the manifest.
         encoder: with a cache of recent vectors.
         scorer: scores of all categories from its vectors.
         first: the first stage, with a cache of its own; None where the artifact has none.
-        semantic: decides by thresholds; those of the configuration go over the artifact's.
-        models: models of each category in order; where neither file nor configuration names any, the fallback's.
+        semantic: decides by thresholds; configured ones override the artifact's.
+        models: models of each category in order; the fallback's if neither file nor configuration names any.
         fallback: models for queries that fit no category.
-        examples: the stored examples of which the encoder may know nothing, to compare such queries with.
+        examples: stored examples that may be outside the encoder's vocabulary, for exact matching.
         without_models: categories of which neither file nor configuration names models.
     """
 
@@ -206,12 +216,12 @@ class LoadedIndex:
 
     @classmethod
     def open(cls, folder: Path, config: Config) -> LoadedIndex:
-        """Read the artifact in ``folder`` and lay ``config`` over it.
+        """Open the artifact in ``folder`` with the overrides of ``config``.
 
         Raises:
             ArtifactError: it is missing, damaged, foreign or of another version, or asks for a remote or torch encoder
                 that the configuration does not name.
-            ConfigError: the configuration speaks of a category that the index lacks.
+            ConfigError: the configuration names a category that is not in the index.
             EncoderError, MissingExtraError: a torch encoder cannot be loaded here.
         """
         artifact = open_artifact(folder)
@@ -225,10 +235,12 @@ class LoadedIndex:
         return cls(artifact, cached, scorer, first, semantic, models, models_left, examples, bare)
 
     def with_config(self, config: Config) -> LoadedIndex:
-        """The same artifact and encoders under another configuration; vectors that one has made serve the other.
+        """Return the same artifact and encoders under another configuration.
+
+        Both share their cached vectors.
 
         Raises:
-            ConfigError: the configuration speaks of a category that the index lacks.
+            ConfigError: the configuration names a category that is not in the index.
         """
         semantic, models = _laid_over(self.artifact, config)
         bare = _without_models(self.artifact, config)
@@ -236,7 +248,7 @@ class LoadedIndex:
 
 
 def _laid_over(artifact: Artifact, config: Config) -> tuple[SemanticStrategy, dict[str, tuple[str, ...]]]:
-    """Thresholds and models of the categories, with the configuration over the artifact."""
+    """Return thresholds and models of the categories, with overrides."""
     entries = artifact.manifest.categories
     unknown = sorted(set(config.categories) - set(entries))
     if unknown:
@@ -258,7 +270,9 @@ def _without_models(artifact: Artifact, config: Config) -> frozenset[str]:
 
 
 def open_encoder(artifact: Artifact, named: NamedEncoder | None = None) -> Encoder:
-    """The artifact's encoder; warns where this machine's arithmetic differs from the builder's.
+    """Open the artifact's encoder.
+
+    Warns if this machine's arithmetic differs from the builder's.
 
     Args:
         artifact: the verified files.
@@ -272,7 +286,7 @@ def open_encoder(artifact: Artifact, named: NamedEncoder | None = None) -> Encod
 
 
 def open_scorer(artifact: Artifact) -> Scorer:
-    """The artifact's prototypes, head and calibration.
+    """Open the artifact's prototypes, head and calibration.
 
     Raises:
         ArtifactError: the parts do not fit together.
@@ -281,10 +295,12 @@ def open_scorer(artifact: Artifact) -> Scorer:
 
 
 def open_first_stage(artifact: Artifact) -> FirstStage | None:
-    """The artifact's first stage, None where it has none; warns as :func:`open_encoder` does.
+    """Open the artifact's first stage, None if it has none.
+
+    Warns as :func:`open_encoder` does.
 
     Raises:
-        ArtifactError: its parts do not fit together, or not to the index, or its encoder is none of its own files.
+        ArtifactError: its parts do not fit together or not to the index, or its encoder is none of its own files.
     """
     parts, entry = artifact.first, artifact.manifest.first_stage
     if parts is None or entry is None:
@@ -293,14 +309,14 @@ def open_first_stage(artifact: Artifact) -> FirstStage | None:
 
 
 CHUNK = 65_536
-"""Stored vectors that are looked at together, about 100 MB of 384 dimensions."""
+"""Stored vectors that are compared at once, about 100 MB of 384 dimensions."""
 TOGETHER = 64
-"""Texts that are compared with them at once."""
+"""Texts that are compared with stored vectors at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class NearestExample:
-    """A stored example and its cosine to the query."""
+    """Stored example and its cosine to the query."""
 
     category: str
     query: str
@@ -308,9 +324,10 @@ class NearestExample:
 
 
 def nearest_examples(live: LoadedIndex, text: str, count: int = 5) -> list[NearestExample]:
-    """The ``count`` stored examples that are most similar to ``text``, best first; equal ones in the stored order.
+    """Return the stored examples most similar to a text, best first.
 
-    The examples' vectors are memory-mapped for this call only: routing itself never needs them.
+    Equal ones are in the stored order. The examples' vectors are memory-mapped for this call only: routing itself
+    never needs them.
 
     Args:
         live: the artifact in memory.
@@ -326,7 +343,9 @@ def nearest_examples(live: LoadedIndex, text: str, count: int = 5) -> list[Neare
 def nearest_to_each(
     artifact: Artifact, encoder: Encoder, texts: Sequence[str], count: int = 1
 ) -> list[list[NearestExample]]:
-    """The ``count`` stored examples that are most similar to each text, as :func:`nearest_examples` lists them.
+    """Return the most similar stored examples of each text.
+
+    Each list is as of :func:`nearest_examples`.
 
     Raises:
         ArtifactError: as :func:`nearest_examples`.
@@ -354,22 +373,23 @@ def nearest_to_each(
     return found
 
 
-# Where the artifact is: argument, environment, configuration, or built once from the shipped categories.
+# Location of the artifact: argument, environment, configuration, or built once from the shipped categories.
 
 ENVIRONMENT = "SEMROUTE_INDEX"
 WAIT_S = 600.0
-"""How long a process waits for another one that builds the shipped index."""
+"""Longest wait for another process that builds the shipped index, seconds."""
 
 log = logging.getLogger("semroute")
 
 
 def locate_index(index: Path | str | None, config: Config) -> Path | None:
-    """The artifact folder that was asked for: the argument, else ``SEMROUTE_INDEX``, else the configuration's if it
-    is there; None when there is none and the shipped categories are to serve.
+    """Return the artifact folder to open, or None for the shipped categories.
 
-    The default folder is taken unasked, whoever made it, so an index must be able to do nothing but route: it is data
-    (:func:`semroute.router.load.LoadedIndex.open`). The configuration is not: it is the user's word, as a Makefile is,
-    and names where queries and keys are sent.
+    The argument comes first, then ``SEMROUTE_INDEX``, then the configured folder if it exists.
+
+    The default folder is opened unasked, whoever made it, so an index must be able to do nothing but route: it is data
+    (:func:`semroute.router.load.LoadedIndex.open`). The configuration is trusted as a Makefile is: it names where
+    queries and keys are sent.
     """
     if index is not None:
         return Path(index)
@@ -377,14 +397,16 @@ def locate_index(index: Path | str | None, config: Config) -> Path | None:
     if named:
         return Path(named)
     configured = Path(config.index)
-    # A configuration that names another folder than the default one means it: its absence is an error, not a default.
+    # A configured folder other than the default one is meant: its absence is an error.
     if (configured / MANIFEST).exists() or not config.has_default_index:
         return configured
     return None
 
 
 def shipped_index(progress: Progress = lambda step, done, total: None) -> Path:
-    """The index of the shipped categories in the user's cache folder, built there on first use (about 30 s).
+    """Return the folder of the shipped categories' index.
+
+    It is in the user's cache folder, built there on first use (about 30 s).
 
     Raises:
         MissingExtraError: it has to be built, and the extra "build" is not installed.
@@ -413,7 +435,7 @@ def shipped_index(progress: Progress = lambda step, done, total: None) -> Path:
 
 
 def built_shipped_index() -> Path | None:
-    """Find the index of the shipped categories in the user's cache folder; None where it was not built yet."""
+    """Find the shipped categories' index; None if it was not built yet."""
     from semroute.data.categories import shipped_folder
 
     folder = _shipped_at(shipped_folder())
@@ -431,11 +453,13 @@ def _digest(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-# Noticing that an artifact was replaced, and switching to it without dropping a query.
+# Detection of a replaced artifact, and the switch to it without dropping a query.
 
 
 class Reloader:
-    """Looks at the manifest's change of time, at most once per interval, and reloads in a thread of its own.
+    """Background reload of a replaced artifact.
+
+    Looks at the manifest's modification time, at most once per interval, and reloads in a thread of its own.
 
     Args:
         folder: the artifact's folder.
@@ -454,7 +478,7 @@ class Reloader:
         forks.in_child(self, Reloader._after_fork)
 
     def look(self, reload: Callable[[], None]) -> threading.Thread | None:
-        """Start ``reload`` in the background if the manifest has changed; the thread, if one was started."""
+        """Start ``reload`` in a thread if the manifest changed; return the thread."""
         now = self._clock()
         if now < self._next or not self._lock.acquire(blocking=False):
             return None
@@ -476,13 +500,13 @@ class Reloader:
             reload()
         except SemrouteError as error:
             log.warning("the new index cannot be used, the old one goes on serving: %s", error)
-        except Exception:  # whatever else a foreign index leads to must not pass in silence with this thread
+        except Exception:  # any other error of a foreign index must not be lost with this thread
             log.exception("the new index cannot be used, the old one goes on serving")
         finally:
             self._is_reloading = False
 
     def _after_fork(self) -> None:
-        # The thread that was reloading is the parent's: the child has to see the change once more.
+        # The thread that was reloading is the parent's: the child has to detect the change again.
         if self._is_reloading:
             self._seen, self._is_reloading = None, False
 

@@ -1,4 +1,4 @@
-"""How those below dispatch call models for one request: within its limits, whoever asks."""
+"""Routed text of a query, and model calls within a request's limits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ConstrainedClient:
-    """A dispatcher and the limits of one request: a :class:`~semroute.types.ModelClient`.
+    """Model client that keeps to the limits of one request.
 
     Attributes:
         dispatcher: makes the calls.
@@ -45,7 +45,7 @@ class ConstrainedClient:
         reserve_s: float = 0.0,
         total_usd: float | None = None,
     ) -> Completion:
-        """The whole answer; see :meth:`semroute.dispatch.Dispatcher.complete`."""
+        """Complete as :meth:`semroute.dispatch.Dispatcher.complete` does."""
         limits = self._within(deadline_s, total_usd)
         return await self.dispatcher.complete(request, candidates, limits, reserve_s=reserve_s, attempts=self.attempts)
 
@@ -58,12 +58,12 @@ class ConstrainedClient:
         reserve_s: float = 0.0,
         total_usd: float | None = None,
     ) -> AsyncGenerator[Delta | Completion]:
-        """The answer as it arrives; see :meth:`semroute.dispatch.Dispatcher.stream`."""
+        """Stream as :meth:`semroute.dispatch.Dispatcher.stream` does."""
         limits = self._within(deadline_s, total_usd)
         return self.dispatcher.stream(request, candidates, limits, reserve_s=reserve_s, attempts=self.attempts)
 
     async def outlook(self, request: Request, candidates: Sequence[str]) -> CallEstimate:
-        """What a call would mean now."""
+        """Estimate price, latency and availability of a call made now."""
         return await self.dispatcher.outlook(request, candidates, self.constraints)
 
     def _within(self, deadline_s: float | None, total_usd: float | None) -> Constraints:
@@ -72,7 +72,7 @@ class ConstrainedClient:
 
 
 JUDGES_SHARE = 0.5
-"""Share of a request's time that a judge may take at most: the answer needs the rest."""
+"""Largest share of a request's time that a judge may take: the answer needs the rest."""
 
 
 def _least(*limits: float | None) -> float | None:
@@ -82,10 +82,10 @@ def _least(*limits: float | None) -> float | None:
 def judging_caller(
     dispatcher: Dispatcher, constraints: Constraints, attempts: list[Attempt] | None = None
 ) -> ConstrainedClient:
-    """For a judge: the request's limits on where its text may go and how long it may take hold for the judge too.
+    """Return a model client for a judge, within the limits of the request.
 
-    What the request pins or allows by name is meant for the answer, and not for who picks the model. ``attempts`` is
-    that of :class:`BoundCaller`.
+    Limits on where the text may go, on price and on time hold for the judge too. What the request pins or allows by
+    name is meant for the answer, not for the model that picks it. ``attempts`` is that of :class:`ConstrainedClient`.
     """
     bounds = Constraints(
         deny=constraints.deny,
@@ -100,7 +100,7 @@ def judging_caller(
 
 
 def routed_text(query: Query) -> str:
-    """Return the text that decides: the user's words in a string, or his newest ask in a conversation.
+    """Return the text to route by: a string, or a user's newest request.
 
     Raises:
         QueryError: neither text nor messages, no user turn, or no text in it.
@@ -112,9 +112,9 @@ def routed_text(query: Query) -> str:
 
 
 def routable_text(query: Query) -> str:
-    """Return :func:`routed_text`, or "" for a conversation that has something else in place of text.
+    """Return :func:`routed_text`, or "" for a conversation without text.
 
-    Examples are an image, results of tools, an agent's own words. Rules still see these, and the fallback takes them.
+    It may hold images, results of tools or an agent's own words: rules see these, the fallback takes them.
 
     Raises:
         QueryError: neither text nor messages, no user turn, or nothing at all in it.
@@ -131,12 +131,12 @@ def routable_text(query: Query) -> str:
 
 
 def as_messages(query: Query) -> tuple[Message, ...]:
-    """Return the query as the messages of a chat; the objects of clients become mappings."""
+    """Return the query as chat messages; clients' objects become mappings."""
     return ({"role": "user", "content": query},) if isinstance(query, str) else tuple(map(as_message, query))
 
 
 def as_message(message: Any) -> Message:
-    """Return a message as a mapping: the objects of clients, such as OpenAI's ``choices[0].message``, become one.
+    """Return a message as a mapping, also from a client's object.
 
     Raises:
         QueryError: it is neither a mapping nor an object with ``role`` and ``content``.
@@ -170,26 +170,26 @@ def _empty() -> QueryError:
     return QueryError("the query is empty: give some text to route")
 
 
-# Texts of which an index's encoder knows no word, and the examples among them.
+# Texts outside the vocabulary of an index's encoder, and the stored examples among them.
 #
-# All such texts share one vector, so that scores say nothing of them: 👍 and 👎 are the same to an encoder whose
-# vocabulary has neither. They fit a category only where they are one of its examples, word for word.
+# All such texts share one vector, so that their scores carry no information: 👍 and 👎 are the same to an encoder whose
+# vocabulary has neither. They match a category only if they are one of its examples, word for word.
 
 MOST_CHARACTERS = 200
-"""Characters of the longest example that is kept for comparing."""
+"""Length of the longest example kept for exact matching, characters."""
 
 NO_SCORE = -2.0
 SURE_SCORE = 2.0
-"""Scores in an evaluation of texts that the encoder does not know: below every threshold, and above (cosines and
+"""Scores in an evaluation for texts outside the encoder's vocabulary: below and above every threshold (cosines and
 probabilities are from -1 to 1)."""
 
 _SKIN_TONES = dict.fromkeys(range(0x1F3FB, 0x1F400))
 
 
 class ExactExamples:
-    """The stored examples without a Latin letter or digit, by their text. Safe to share between threads.
+    """Exact-match lookup of the examples without Latin letters or digits.
 
-    They are read on first use; where they cannot be read, there are none.
+    They are read on first use; if they cannot be read, nothing matches. Safe to share between threads.
 
     Args:
         artifact: the verified files.
@@ -201,7 +201,7 @@ class ExactExamples:
         self._lock = forks.lock()
 
     def category(self, text: str) -> str | None:
-        """Return the category that has ``text`` as an example; None where none has, or several have."""
+        """Return the one category with ``text`` as an example, else None."""
         if len(text) > MOST_CHARACTERS or _has_latin(text):
             return None
         with self._lock:
@@ -221,7 +221,10 @@ class ExactExamples:
 
 
 def unknown_texts(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.bool_]:
-    """``(n,)`` whether the encoder knows no word of each text; False for encoders that cannot tell (remote ones)."""
+    """Return an ``(n,)`` mask of texts outside the encoder's vocabulary.
+
+    True if the encoder knows no word of a text; False for encoders that cannot tell (remote ones).
+    """
     unknown = getattr(encoder, "unknown", None)
     return np.array([False] * len(texts) if unknown is None else unknown(texts), dtype=np.bool_)
 

@@ -1,4 +1,4 @@
-"""The router: from a query to a decision, and on to a completion."""
+"""Router: from a query to a decision, and on to a completion."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ if TYPE_CHECKING:
 
 
 class Router:
-    """Routes queries by one artifact and one configuration. Safe to share between threads.
+    """Router of queries by one artifact and one configuration.
+
+    Safe to share between threads.
 
     Args:
         live: the artifact in memory.
         config: models, deployments and overrides.
-        reloader: notices that the artifact was replaced, and switches to the new one in the background; None never
-            looks.
+        reloader: detects a replaced artifact and switches to the new one in the background; None never looks.
         state_file: see :class:`~semroute.dispatch.Dispatcher`.
-        calling: makes what a judge calls models by, within the limits of the request.
-        log: keeps the outcome of every query; None keeps none. The router closes it.
+        calling: makes the model client of a judge, within the limits of the request.
+        log: stores the outcome of every query; None stores none. The router closes it.
     """
 
     def __init__(
@@ -86,39 +87,39 @@ class Router:
             index: its folder; None takes ``SEMROUTE_INDEX``, the configuration's, or builds the shipped categories'
                 once in the user's cache folder.
             config: a configuration or its file; None takes ``semroute.yaml`` of the working folder if there is one.
-            reload_every_s: look so often, in seconds, whether the artifact was replaced, and switch to the new one in
-                the background; None never looks.
+            reload_every_s: interval of checks for a replaced artifact, seconds; the router switches to the new one in
+                the background. None never checks.
             state_file: where the state of the deployments is left and taken up again; None neither reads nor writes.
-            log: whether outcomes are kept in the configuration's database, or what keeps them; None takes
-                ``log.enabled``, which is off unless it says so.
+            log: True stores outcomes in the configured database; or a sink that stores them; None takes
+                ``log.enabled``, which is off by default.
             progress: called with step, done and total while the shipped index is built.
 
         Raises:
-            ConfigError, ArtifactError, EncoderError, MissingExtraError: each says what is wrong and what to do.
-            StateError: outcomes are to be kept, and their database is of something else, or of a newer semroute.
+            ConfigError, ArtifactError, EncoderError, MissingExtraError: the message names problem and remedy.
+            StateError: outcomes are to be stored, and their database belongs to something else or to a newer semroute.
         """
         settings = config if isinstance(config, Config) else load_config(config)
         folder = locate_index(index, settings) or shipped_index(progress)
-        # Before opening: a replacement that arrives meanwhile must not be taken for what was opened.
+        # Before opening: a replacement that arrives meanwhile must not be mistaken for the opened index.
         reloader = None if reload_every_s is None else Reloader(folder, reload_every_s)
         live, sink = LoadedIndex.open(folder, settings), opened_log(log, settings)
         return cls(live, settings, reloader=reloader, state_file=state_file, log=sink)
 
     @property
     def live(self) -> LoadedIndex:
-        """What serves at this moment."""
+        """Index that serves at this moment."""
         return self._live
 
     @property
     def config(self) -> Config:
-        """The configuration."""
+        """Configuration of this router."""
         return self._config
 
     def route(self, query: Query | Request, *, log: bool = True) -> Decision:
-        """Decide where a string, or the last user turn of chat messages, goes.
+        """Route a string or the last user turn of chat messages to a model.
 
-        A :class:`~semroute.types.Request` also shows the rules tools, a schema and what is known of the caller. With
-        ``log=False`` nothing of the query is kept, whatever the configuration says.
+        A :class:`~semroute.types.Request` also shows the rules tools, a schema and the caller's metadata. With
+        ``log=False`` nothing of the query is stored, whatever is configured.
 
         Raises:
             QueryError: the query is empty, or is neither text nor messages.
@@ -130,10 +131,12 @@ class Router:
         return self._noted([self._with_cascade(decision)], [request], log)[0]
 
     def route_many(self, queries: Sequence[Query | Request], *, log: bool = True) -> list[Decision]:
-        """:meth:`route` for many queries at once, in their order; ``elapsed_ms`` is each one's share of the time.
+        """Route many queries at once, in their order, as :meth:`route` does.
+
+        ``elapsed_ms`` is each query's share of the time.
 
         Raises:
-            InputError: one of them cannot be routed; the message says which.
+            InputError: one of them cannot be routed; the message names it.
         """
         requests = valid_queries(queries)
         texts = [_text_of(request, place) for place, request in enumerate(requests)]
@@ -143,7 +146,9 @@ class Router:
     async def aroute(
         self, query: Query | Request, *, constraints: Constraints = ANYTHING, log: bool = True
     ) -> Decision:
-        """:meth:`route` without blocking the event loop; ``constraints`` bound a judge's call too.
+        """Route as :meth:`route` does, without blocking the event loop.
+
+        ``constraints`` bound a judge's call too.
 
         Raises:
             DeadlineError: ``constraints.deadline_s`` passed.
@@ -159,10 +164,10 @@ class Router:
 
     @property
     def dispatcher(self) -> Dispatcher:
-        """What calls the models; one for all of this router's calls, so that they share what it learns.
+        """Dispatcher of all of this router's calls, which share its state.
 
-        HTTP and the wire formats are imported with it, when it is first asked for: deciding needs neither. A server
-        asks for it before it forks its workers or takes its first query.
+        HTTP and the wire formats are imported with it on first use: deciding needs neither. A server uses it before it
+        forks its workers or takes its first query.
         """
         with self._replacing:
             if self._dispatcher is None:
@@ -173,7 +178,7 @@ class Router:
 
     @property
     def _workers(self) -> WorkerPool:
-        """Threads for what asynchronous callers must not wait for; asyncio is imported with them."""
+        """Threads for blocking work; asyncio is imported with them."""
         with self._opening:
             if self._pool is None:
                 from semroute.eventloop import WorkerPool
@@ -189,19 +194,19 @@ class Router:
         constraints: Constraints | None = None,
         log: bool = True,
     ) -> Completion:
-        """Route, call the chosen model and wait for its answer.
+        """Route a query, call the chosen model and return its completion.
 
         Args:
-            query: what to ask; a conversation is sent whole. A :class:`~semroute.types.Request` also carries tools,
+            query: the query; a conversation is sent whole. A :class:`~semroute.types.Request` also carries tools,
                 a JSON schema, limits and the like.
             model: call this model or group instead of the decision's.
             constraints: the request's own limits, such as regions, a price ceiling or a deadline.
-            log: whether the outcome is kept where this router has a log; False keeps nothing of the query, whatever
-                the configuration says.
+            log: True stores the outcome if this router has a log; False stores nothing of the query, whatever is
+                configured.
 
         Raises:
             InputError: the query cannot be routed, or a field or a limit cannot be used; the message names its path.
-            DispatchError: no place could answer; :mod:`semroute.errors` lists the subclasses.
+            DispatchError: no endpoint could answer; :mod:`semroute.errors` lists the subclasses.
         """
         from semroute import _sync
 
@@ -215,7 +220,7 @@ class Router:
         constraints: Constraints | None = None,
         log: bool = True,
     ) -> Completion:
-        """:meth:`complete` for asynchronous callers."""
+        """Complete as :meth:`complete` does, without blocking the event loop."""
         answer: Completion | None = None
         request, limits = valid_request(query), valid_constraints(constraints, model)
         async with aclosing(self._answer(request, limits, streaming=False, log=log)) as events:
@@ -232,7 +237,7 @@ class Router:
         constraints: Constraints | None = None,
         log: bool = True,
     ) -> AsyncGenerator[Delta | Completion]:
-        """:meth:`acomplete`, with the answer's pieces as they arrive; the completion comes last."""
+        """Stream the answer's deltas as they arrive, then the completion."""
         request, limits = valid_request(query), valid_constraints(constraints, model)
         async with aclosing(self._answer(request, limits, streaming=True, log=log)) as events:
             async for event in events:
@@ -257,25 +262,25 @@ class Router:
                 yield replace(event, decision=decision) if isinstance(event, Completion) else event
 
     async def _open_dispatcher(self) -> None:
-        """Open what calls the models in a thread: what it imports at first would hold up the event loop.
+        """Open the dispatcher in a thread: its imports would block the loop.
 
-        It comes before the first query's time begins, of which a short deadline would leave nothing.
+        This happens before the first query's time begins, of which a short deadline would leave nothing.
         """
         if self._dispatcher is None:
             await self._workers.run(lambda: self.dispatcher)
 
     def _answers(self, decision: Decision) -> Answering:
-        """Return the policy that answers a decision: the one that serves, or the one on trial."""
+        """Return the policy that answers a decision: serving or on trial."""
         trial = self._trial
         return trial.answering if trial is not None and is_by_trial(decision) else self._answering
 
     def feedback(self, outcome_id: str | None, quality: float, comment: str | None = None) -> str:
-        """Keep what a user says of an answer; earlier judgements stay, and the latest counts.
+        """Store a user's feedback on an answer; the latest feedback counts.
 
-        An outcome that was recorded a moment ago is found: what waits is written first.
+        Earlier feedback stays. An outcome recorded a moment ago is found: pending outcomes are written first.
 
         Args:
-            outcome_id: :attr:`Completion.outcome_id`; a beginning of it that only one has, or ``last``, does as well.
+            outcome_id: :attr:`Completion.outcome_id`, a unique prefix of it, or ``last``.
             quality: 0 (bad) to 1 (good).
             comment: words of the user.
 
@@ -283,17 +288,17 @@ class Router:
             The outcome's whole id.
 
         Raises:
-            InputError: the quality is out of range, no outcome, or more than one, is meant, or this router has no log.
+            InputError: the quality is out of range, no outcome or more than one matches, or this router has no log.
             StateError: the log cannot be written.
         """
         return judge(self._log, outcome_id, quality, comment)
 
     async def afeedback(self, outcome_id: str | None, quality: float, comment: str | None = None) -> str:
-        """:meth:`feedback` without blocking the event loop."""
+        """Store feedback as :meth:`feedback` does, without blocking."""
         return await self._workers.run(judge, self._log, outcome_id, quality, comment)
 
     def close(self) -> None:
-        """Write what the log has not written yet, and let it go; threads end with their work."""
+        """Flush and close the log; threads end with their work."""
         if self._pool is not None:
             self._pool.close()
         close = getattr(self._log, "close", None)
@@ -301,7 +306,9 @@ class Router:
             close()
 
     def reload(self) -> None:
-        """Switch to the artifact that now lies in the folder; queries under way end with the old one.
+        """Switch to the artifact that the folder now holds.
+
+        Queries under way finish with the old one.
 
         Raises:
             ArtifactError, EncoderError: the new one cannot be used; the old one goes on serving.
@@ -371,7 +378,7 @@ class Router:
 
 
 def _asks(chain: Chain, trial: Experiment | None, constraints: Constraints) -> bool:
-    """Whether a model may be asked for a decision; where the caller pins one, there is nothing to judge."""
+    """Return True if deciding may call a model: the caller pins none."""
     return (chain.asks or (trial is not None and trial.asks)) and not _is_pinned(constraints)
 
 
@@ -387,10 +394,10 @@ def _text_of(request: Request, place: int) -> str:
 
 
 def route(query: Query, *, index: Path | str | None = None, config: Path | str | None = None) -> Decision:
-    """Route one query by the artifact that :meth:`Router.load` finds; it is loaded once and kept.
+    """Route one query by the artifact that :meth:`Router.load` finds.
 
-    The artifact, ``SEMROUTE_INDEX`` and the working folder are looked up at every call, so another folder is another
-    router; an artifact that is replaced on disk is picked up within a second.
+    It is loaded once and kept. The artifact, ``SEMROUTE_INDEX`` and the working folder are looked up at every call, so
+    another folder is another router; an artifact replaced on disk is picked up within a second.
     """
     configured = Path("semroute.yaml" if config is None else config)
     key = (

@@ -1,4 +1,4 @@
-"""What turns a query into a decision: strategies, each a module or a folder, and the chain that asks them in order."""
+"""Routing strategies, a module each, and the chain that runs them."""
 
 from semroute.strategies.base import AskingStrategy, LocalStrategy, Pool, RoutingContext, Strategy
 from semroute.strategies.chain import FALLBACK, Chain

@@ -1,4 +1,7 @@
-"""Candidates as names of models and groups: what is left of a list when another one bounds it."""
+"""Interfaces of routing strategies, and the candidates that they share.
+
+Candidates are names of models and groups; a :class:`Pool` restricts one list of them by another.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,13 @@ from semroute.types import ModelClient, Request, StrategyResult
 
 
 class Pool:
-    """Knows what the names stand for. A group that is left in part becomes the members that are left.
+    """Names of models and groups, resolved to models.
+
+    A group that is left in part becomes the members that are left.
 
     Args:
-        members: the models that a name stands for: a group's, or the model itself.
-        names: every model and group that a query can go to, in a fixed order.
+        members: resolves a name to models: a group's, or the model itself.
+        names: every model and group that a query can be routed to, in a fixed order.
     """
 
     def __init__(self, members: Callable[[str], Sequence[str]], names: Iterable[str]) -> None:
@@ -26,18 +31,18 @@ class Pool:
         self.names = tuple(dict.fromkeys(names))
 
     def models(self, names: Iterable[str]) -> tuple[str, ...]:
-        """The models that ``names`` stand for, each once."""
+        """Resolve ``names`` to models, each once."""
         return tuple(dict.fromkeys(model for name in names for model in self._members(name)))
 
     def kept(self, names: Sequence[str], allowed: Sequence[str] | None) -> tuple[str, ...]:
-        """What of ``names`` is among ``allowed``, in the order of ``names``; all of it where ``allowed`` is None."""
+        """Restrict ``names`` to ``allowed``, in their order; None allows all."""
         if allowed is None:
             return tuple(names)
         models = set(self.models(allowed))
         return self._left(names, lambda model: model in models)
 
     def without(self, names: Sequence[str], excluded: Sequence[str]) -> tuple[str, ...]:
-        """What of ``names`` is not among ``excluded``, in the order of ``names``."""
+        """Remove ``excluded`` from ``names``, keeping their order."""
         models = set(self.models(excluded))
         return self._left(names, lambda model: model not in models)
 
@@ -50,7 +55,7 @@ class Pool:
         return tuple(dict.fromkeys(found))
 
 
-# What a strategy is shown of a query, and what it has to answer.
+# Context of a query, and the protocols of strategies.
 
 Vector: TypeAlias = NDArray[np.float32]
 """``(d,)`` float32 of unit length."""
@@ -58,19 +63,21 @@ Vector: TypeAlias = NDArray[np.float32]
 
 @dataclass(slots=True)
 class RoutingContext:
-    """A query on its way through the strategies. The chain keeps it; a strategy reads it and answers with an opinion.
+    """Context of a query on its way through the strategies.
+
+    The chain maintains it; a strategy reads it and returns a result.
 
     Attributes:
-        text: the routed text; empty where the conversation has none, and then only strategies are asked that need none.
-        request: all that is asked: messages, tools, schema, the caller's metadata.
-        default: where it goes if no strategy decides, as far as that is known.
-        left: what the strategies before have left to choose from, models and groups; None: everything.
-        category: the category that the strategies before have found; None where none did.
-        verdict: what the categories' scores say; None where they were not computed.
-        vector: the text's vector by the index's own encoder; None where it was not computed. It is there for a strategy
+        text: the routed text; empty if the conversation has none: then only strategies run that need none.
+        request: the whole request: messages, tools, schema, the caller's metadata.
+        default: candidates if no strategy decides, as far as they are known.
+        left: models and groups that earlier strategies have left; None: everything.
+        category: the category that earlier strategies have found; None if none did.
+        verdict: match by the categories' scores; None if they were not computed.
+        vector: the text's vector by the index's own encoder; None if it was not computed. It is there for a strategy
             that ``needs_vectors``.
-        opinions: what the strategies before said.
-        decision: the opinion that settled it.
+        opinions: results of earlier strategies.
+        decision: the result that decided.
         steps_ms: wall time so far by step, milliseconds.
     """
 
@@ -88,39 +95,41 @@ class RoutingContext:
 
 @runtime_checkable
 class LocalStrategy(Protocol):
-    """Decides on this machine: synchronous, many queries at once.
+    """Strategy that decides on this machine, synchronously and in batches.
 
     Attributes:
-        name: as ``strategies`` in the configuration has it.
-        needs_vectors: whether every case must have its vector.
+        name: its name in ``strategies`` of the configuration.
+        needs_vectors: True if every context must have its vector.
 
-    One that can decide on a conversation without text has ``needs_text = False``.
+    A strategy that can decide on a conversation without text has ``needs_text = False``.
     """
 
     name: str
     needs_vectors: bool
 
     def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
-        """An opinion on each case, in their order; deterministic.
+        """Return a result for each context, in their order; deterministic.
 
-        The candidates of an opinion need not respect :attr:`Case.left`: the chain sees to that. A strategy that enters
-        its steps in :attr:`Case.steps_ms` sets ``elapsed_ms`` of its opinions; of the others the chain takes the time.
+        The candidates of a result need not respect :attr:`RoutingContext.left`: the chain sees to that. A strategy that
+        enters its steps in :attr:`RoutingContext.steps_ms` sets ``elapsed_ms`` of its results; the chain times others.
         """
         ...
 
 
 @runtime_checkable
 class AskingStrategy(Protocol):
-    """Decides by asking a model, one query at a time; several may be under way together.
+    """Strategy that calls a model, one query at a time.
+
+    Several calls may be under way together.
 
     Attributes:
-        name: as ``strategies`` in the configuration has it.
+        name: its name in ``strategies`` of the configuration.
     """
 
     name: str
 
     async def ask(self, case: RoutingContext, caller: ModelClient) -> StrategyResult:
-        """An opinion on the case; it never raises for what a model does, and then has passed."""
+        """Return a result; abstain if the model fails, never raise for it."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The strategies in order: each decides, narrows what those after it choose from, or passes."""
+"""Chain of strategies: each selects, filters the candidates, or abstains."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ from semroute.text.conversation import attachment_types
 from semroute.types import Decision, Matrix, ModelClient, Request, StrategyResult
 
 TOGETHER = 16
-"""Queries of a batch about which a model is asked at the same time."""
+"""Queries of a batch for which a model is called concurrently."""
 
 FALLBACK = "fallback"
-"""Named as the strategy where none that was asked has decided."""
+"""Strategy name of a decision that no strategy has made."""
 
 Asking: TypeAlias = Coroutine[Any, Any, list[StrategyResult]]
 Deciding: TypeAlias = Generator[Asking, list[StrategyResult], list[Decision]]
-"""Yields what must be awaited, is sent its result, and returns the decisions.
+"""Generator that yields awaitables, is sent their results, and returns the decisions.
 
-So the one chain serves synchronous callers, who bridge what it yields, and asynchronous ones, who await it.
+So one chain serves synchronous callers, who run the awaitables on a shared loop, and asynchronous ones, who await them.
 """
 
 
 class Chain:
-    """Asks strategies in their order until one decides. Safe to share between threads.
+    """Chain that runs strategies in order until one decides.
+
+    Safe to share between threads.
 
     Args:
-        strategies: in the order in which they are asked.
-        pool: what candidates' names stand for.
+        strategies: in the order in which they run.
+        pool: resolves the names of candidates.
         fallback: models for queries on which no strategy decides.
-        models: models of each category, for what a narrowing strategy has found.
-        embed: makes the vectors of texts, ``(n, d)``, for a strategy that needs them.
+        models: models of each category, for a strategy that only filters.
+        embed: embeds texts, ``(n, d)``, for a strategy that needs vectors.
 
     Attributes:
         strategies: see above.
         pool: see above.
-        asks: whether a strategy asks a model.
+        asks: True if a strategy calls a model.
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class Chain:
         self._embed = embed
 
     def decide(self, texts: Sequence[str], requests: Sequence[Request], caller: ModelClient | None) -> Deciding:
-        """Decide where queries go; the same query and configuration give the same decision.
+        """Decide which candidates answer each query.
+
+        The same query and configuration give the same decision.
 
         Args:
             texts: the routed texts; empty ones of conversations without text, on which only rules can decide.
-            requests: all that is asked with each.
-            caller: for strategies that ask a model; None: they pass.
+            requests: the whole request of each.
+            caller: model client for strategies that call a model; None: they abstain.
         """
         cases = [RoutingContext(text, request, self._fallback) for text, request in zip(texts, requests, strict=True)]
         undecided = cases
@@ -110,7 +114,7 @@ class Chain:
             case.steps_ms["encode"] = case.steps_ms.get("encode", 0.0) + spent_ms
 
     def _take(self, case: RoutingContext, opinion: StrategyResult) -> None:
-        """Keep an opinion, bounded by what the strategies before have left."""
+        """Store a result, restricted to what earlier strategies have left."""
         bounded = opinion if opinion.kind == "passed" else self._bounded(case, opinion)
         case.opinions.append(bounded)
         if bounded.kind == "decided":
@@ -129,7 +133,7 @@ class Chain:
             return replace(opinion, candidates=kept, reason=reason)
         if case.left is None:
             return replace(opinion, kind="passed", reason=f"{opinion.reason}; it leaves no model")
-        # What was left before is a bound that the user has set: nobody steps over it.
+        # What was left before is a limit that the user has set: no strategy exceeds it.
         reason = f"{opinion.reason}; none of its models may be used, so those that may are: {', '.join(case.left)}"
         return replace(opinion, candidates=case.left, reason=reason)
 
@@ -164,7 +168,7 @@ class Chain:
 
 
 def _undecided(case: RoutingContext) -> tuple[str, str]:
-    """The strategy and the reason of a query on which none has decided."""
+    """Return strategy name and reason of a query on which none has decided."""
     reason = _without_text(case) if case.verdict is None else case.verdict.reason
     narrowed = [opinion for opinion in case.opinions if opinion.kind == "narrowed"]
     if case.category is not None:

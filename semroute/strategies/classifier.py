@@ -1,7 +1,7 @@
-"""The classifier as a strategy: the model whose predicted quality is worth most of what it costs.
+"""Classifier strategy: rank models by predicted quality against cost.
 
-With quality worth ``value`` USD per +1.0, the models stand in the order of ``value * quality - cost`` (Hu et al.,
-RouterBench, 2024: willingness to pay). Prices enter here and not in training, so they may change at any time.
+With quality worth ``value`` USD per +1.0, models are ranked by ``value * quality - cost`` (Hu et al., RouterBench,
+2024: willingness to pay). Prices enter here and not in training, so they may change at any time.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from semroute.strategies.base import Pool, RoutingContext
 from semroute.types import Matrix, QualityPredictor, Request, StrategyResult
 
 ExpectedCost: TypeAlias = Callable[[Sequence[Request]], NDArray[np.float64]]
-"""``n`` requests to ``(n, m)`` USD that a call of each of the predictor's models is expected to cost."""
+"""Function of ``n`` requests: ``(n, m)`` USD, expected cost of a call of each of the predictor's models."""
 
 
 class ClassifierStrategy:
-    """Decides by predicted quality and expected cost.
+    """Strategy that selects by predicted quality and expected cost.
 
     Args:
         predictor: predicts the quality of its models.
-        expected_cost: of a call of each of them.
-        pool: what names of groups stand for.
-        candidates: models and groups to choose from where nothing before has narrowed them.
-        value: USD that +1.0 of quality is worth; infinity where only quality counts.
+        expected_cost: expected cost of a call of each of them.
+        pool: resolves names of groups.
+        candidates: models and groups to choose from if no earlier strategy has filtered them.
+        value: USD that +1.0 of quality is worth; infinity if only quality counts.
 
     Attributes:
-        name: as ``strategies`` in the configuration has it.
-        needs_vectors: whether the predictor does.
+        name: its name in ``strategies`` of the configuration.
+        needs_vectors: True if the predictor needs vectors.
     """
 
     name = "classifier"
@@ -54,7 +54,7 @@ class ClassifierStrategy:
         self._places = {model: place for place, model in enumerate(predictor.models)}
 
     def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
-        """An opinion on each case, in their order."""
+        """Return a result for each context, in their order."""
         predicted = self._predictor.predict([case.text for case in cases], self._vectors(cases)).astype(np.float64)
         costs = self._expected_cost([case.request for case in cases])
         return [self._opinion(*one) for one in zip(cases, predicted, costs, strict=True)]
@@ -80,6 +80,9 @@ class ClassifierStrategy:
 
 
 def best_first(quality: NDArray[np.float64], cost: NDArray[np.float64], value: float) -> list[int]:
-    """The places of ``(m,)`` models, the one that is worth most first; of equals the cheaper, then the first."""
+    """Rank ``(m,)`` models by net value, best first; return their positions.
+
+    Of equal ones the cheaper comes first, then the earlier.
+    """
     worth = quality if math.isinf(value) else value * quality - cost
     return [int(place) for place in np.lexsort((cost, -worth))]

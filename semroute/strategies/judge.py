@@ -1,4 +1,8 @@
-"""What a judge is told of a candidate: the user's words, or what the configuration lets one say."""
+"""Judge strategy: a small model chooses which candidate answers a query.
+
+Describes the candidates, asks one question that is hardened against injected instructions, reads a number back, caches
+judgements, and shares a call between all who wait for the same one.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +27,13 @@ from semroute.types import Attempt, CallResult, Completion, ModelClient, Request
 
 
 def descriptions(candidates: Iterable[str], config: Config, categories: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """A line for each candidate, without its name: a name is what an injected instruction would ask for.
+    """Return a line of description for each candidate, without its name.
+
+    A name is what an injected instruction would ask for.
 
     Args:
         candidates: models and groups.
-        config: descriptions, strengths, prices.
+        config: source of descriptions, strengths and prices.
         categories: models of each category in order.
     """
     return {name: _description(name, config, categories) for name in candidates}
@@ -57,10 +63,10 @@ def _strengths(members: Sequence[str], config: Config) -> str:
 
 
 def _price(name: str, config: Config) -> str:
-    """The price of the cheapest place, by input and output together."""
+    """Describe the price of the cheapest endpoint, by input plus output."""
     prices = [price for place in config.deployments_of(name) if (price := price_of(place, config)) is not None]
     if not prices:
-        # What has no deployment here may still have a price of its own.
+        # A model without a deployment here may still have a price of its own.
         prices = [spec.price for model in config.members(name) if (spec := config.models.get(model)) and spec.price]
     if not prices:
         return ""
@@ -68,14 +74,14 @@ def _price(name: str, config: Config) -> str:
     return f"costs {cheapest.input:g} USD per million tokens read and {cheapest.output:g} per million written"
 
 
-# What a judge is asked, and how its answer is read.
+# The question to the judge, and the reading of its answer.
 #
-# The query is data that may try to give orders. It stands between two lines that it cannot contain, the candidates have
-# numbers and not names, the instruction is repeated after it, and whatever the judge answers is a candidate's number or
-# no answer at all: the most that an injected order can achieve is a candidate that the user allows.
+# The query is data that may hold injected instructions. It stands between two lines that it cannot contain, the
+# candidates have numbers and not names, the instruction is repeated after it, and any answer of the judge is a
+# candidate's number or none at all: the most that an injection can achieve is a candidate that the user allows.
 
 MOST_ANSWER_TOKENS = 64
-"""Enough for the JSON object; a judge that explains itself is cut off, and has given no answer."""
+"""Output tokens of a judge: enough for the JSON object; an explanation is cut off and counts as no answer."""
 
 _KEY = "model"
 _NUMBER = re.compile(r"\s*([0-9]{1,4})[.)]?\s*", re.ASCII)
@@ -83,12 +89,12 @@ _NUMBER = re.compile(r"\s*([0-9]{1,4})[.)]?\s*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a judge is asked.
+    """Question to a judge.
 
     Attributes:
         candidates: models and groups; the answer is a position in this list, from 1.
         request: for the judging model.
-        as_json: whether the answer is a JSON object that the provider holds to the schema; else a bare number.
+        as_json: True if the answer is a JSON object of a schema that the provider enforces; else a bare number.
     """
 
     candidates: tuple[str, ...]
@@ -97,12 +103,12 @@ class Question:
 
     @property
     def digest(self) -> bytes:
-        """Equal for questions that are equal in every word."""
+        """SHA-256 over every word of the question, to cache its answer."""
         asked = [self.candidates, list(map(dict, self.request.messages)), self.as_json]
         return hashlib.sha256(json.dumps(asked).encode()).digest()
 
     def read(self, text: str) -> str | None:
-        """The candidate that an answer names; None where it is not exactly one number of the list."""
+        """Return the candidate of an answer; None unless it is one listed number."""
         number = _number_in_json(text) if self.as_json else _NUMBER.fullmatch(text)
         place = int(number[1]) - 1 if number is not None else -1
         return self.candidates[place] if 0 <= place < len(self.candidates) else None
@@ -111,15 +117,15 @@ class Question:
 def question(
     text: str, asked: Request, candidates: Sequence[str], about: Mapping[str, str], *, as_json: bool, most_chars: int
 ) -> Question:
-    """Ask which candidate should answer a query.
+    """Build the question which candidate should answer a query.
 
     Args:
         text: the routed text.
-        asked: the whole request, for what else it carries.
+        asked: the whole request, to mention its other parts.
         candidates: models and groups to choose from, at least two.
         about: a description of each.
         as_json: see :class:`Question`.
-        most_chars: of the text; a longer one loses its middle.
+        most_chars: longest text, characters; a longer one loses its middle.
     """
     numbers = [str(number) for number in range(1, len(candidates) + 1)]
     listed = "\n".join(f"{number}: {about[name]}" for number, name in zip(numbers, candidates, strict=True))
@@ -154,7 +160,7 @@ def question(
 
 
 def shortened(text: str, most: int) -> str:
-    """Head and tail of a text that is longer than ``most`` characters, with what was left out between them said."""
+    """Cut the middle of a text to about ``most`` characters, with a note."""
     if len(text) <= most:
         return text
     head = most - most // 2
@@ -162,7 +168,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def _fence(text: str) -> str:
-    """A line that the text does not hold: a text cannot be made to contain a digest of itself."""
+    """Return a line that the text cannot hold: a digest of the text itself."""
     raw = text.encode("utf-8", "surrogatepass")
     round_ = 0
     while True:
@@ -173,7 +179,7 @@ def _fence(text: str) -> str:
 
 
 def _carried(asked: Request) -> str:
-    """What the query carries beside its text, in our own words: nothing of it is quoted."""
+    """Describe the request's other parts in own words, quoting nothing."""
     carried = []
     if any(isinstance(message.get("content"), list | tuple) for message in asked.messages):
         carried.append("parts that are not shown, such as images")
@@ -198,17 +204,19 @@ def _number_in_json(text: str) -> re.Match[str] | None:
     return re.fullmatch(r"([0-9]{1,4})", said, re.ASCII) if isinstance(said, str) else None
 
 
-# Answers that are remembered for a while, and calls that are shared by all who wait for the same answer.
+# Cache of judgements, and calls shared by all who wait for the same judgement.
 
 T = TypeVar("T")
 
 
 class Recall(Generic[T]):
-    """The last ``size`` values, each for ``ttl_s`` seconds; the least recently used goes first. Safe between threads.
+    """LRU cache of ``size`` values with a time to live of ``ttl_s`` seconds.
+
+    Safe to share between threads.
 
     Args:
-        size: values to remember; 0 remembers none.
-        ttl_s: how long a value is remembered, seconds.
+        size: largest number of values; 0 caches none.
+        ttl_s: time to live of a value, seconds.
         clock: monotonic time, seconds.
     """
 
@@ -223,7 +231,7 @@ class Recall(Generic[T]):
         return len(self._kept)
 
     def get(self, key: bytes) -> T | None:
-        """The value, or None where it was never there, has gone or is too old."""
+        """Return the cached value; None if it is missing or expired."""
         with self._lock:
             found = self._kept.get(key)
             if found is None:
@@ -236,7 +244,7 @@ class Recall(Generic[T]):
             return value
 
     def put(self, key: bytes, value: T) -> None:
-        """Remember a value."""
+        """Cache a value."""
         with self._lock:
             self._kept[key] = (self._clock() + self._ttl_s, value)
             self._kept.move_to_end(key)
@@ -245,7 +253,7 @@ class Recall(Generic[T]):
 
 
 class _Running(Generic[T]):
-    """A call under way, how many wait for it, and whether one of them has taken its bill."""
+    """Shared call under way, its waiters, and True once it is accounted for."""
 
     def __init__(self, task: asyncio.Task[T]) -> None:
         self.task = task
@@ -254,17 +262,17 @@ class _Running(Generic[T]):
 
 
 class SharedCalls(Generic[T]):
-    """Makes one call for all who ask for the same thing on an event loop while it is under way."""
+    """One shared call for all who ask the same on an event loop meanwhile."""
 
     def __init__(self) -> None:
         self._running: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[bytes, _Running[T]]] = WeakKeyDictionary()
         self._lock = forks.lock()
 
     async def get(self, key: bytes, call: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, bool]:
-        """The call's result, and whether it falls to this caller to account for the call: to one of those who wait.
+        """Return the call's result, and True if this caller accounts for it.
 
-        One who is cancelled leaves the call to the others; the last one ends it, and waits until it has: only then is
-        it known what was charged.
+        Exactly one of those who wait does. A waiter that is cancelled leaves the call to the others; the last one
+        cancels it and waits for its end: only then is its cost known.
         """
         loop = asyncio.get_running_loop()
         with self._lock:
@@ -286,36 +294,36 @@ class SharedCalls(Generic[T]):
         return result, is_ours
 
 
-# The strategy that asks a small model which of the candidates should answer.
+# The judge strategy.
 
 GRACE_S = 0.5
-"""Beyond its time limit, for a caller to end a call by itself and tell what it cost, seconds."""
+"""Grace beyond the time limit in which the client ends a call by itself and reports its cost, seconds."""
 WAITED = 0.9
-"""Share of its time limit after which a judge that has not answered has failed; what ended earlier was cut short by the
-request, or is the matter of the deployment's own breaker."""
+"""Share of its time limit after which a judge without an answer has failed; a call that ended earlier was cut short by
+the request, or is a matter of the deployment's own breaker."""
 
 
 class CallBreaker(Protocol):
-    """A circuit breaker, such as :class:`semroute.resilience.breaker.Breaker`."""
+    """Circuit breaker like :class:`semroute.resilience.breaker.Breaker`."""
 
     def enter(self, now: float) -> Any:
-        """Let a call through and return its ticket; None where none may be made."""
+        """Permit a call and return its ticket; None if it is rejected."""
         ...
 
     def leave(self, ticket: Any, ending: CallResult, now: float) -> None:
-        """Take a call's ending."""
+        """Record a call result."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What came of asking.
+    """Judgement of one question.
 
     Attributes:
-        choice: the candidate; None where there was no usable answer.
+        choice: the chosen candidate; None without a usable answer.
         reason: one sentence for a person.
         attempts: the calls.
-        is_final: whether the same question would most likely get the same; what only failed may work the next time.
+        is_final: True if the same question would most likely get the same answer; a mere failure may work next time.
     """
 
     choice: str | None
@@ -325,19 +333,19 @@ class Judgement:
 
 
 class JudgeStrategy:
-    """Asks a model once for each query that is new; whatever goes wrong, the query goes where it would go without.
+    """Strategy that asks a model once for each new query.
 
-    A malformed answer is not asked for again: at temperature 0 it would come again, and take the time of the query.
-    Safe to share between threads and event loops.
+    If anything goes wrong it abstains, and the query is routed as without a judge. A malformed answer is not asked for
+    again: at temperature 0 it would be repeated, and cost time. Safe to share between threads and event loops.
 
     Args:
         config: its section ``judge`` must name a model.
-        pool: what the names of models and groups stand for.
-        candidates: what it chooses from, unless strategies before it have left something else.
-        about: a description of everything that may be offered: what ``pool`` names, and its groups' members.
-        breaker: opens when the judge does not answer within its time again and again: a deployment that is healthy for
-            answers may be too slow for judgements. None asks it for ever.
-        clock: monotonic time, seconds, for the age of remembered answers.
+        pool: resolves the names of models and groups.
+        candidates: models and groups to choose from, unless earlier strategies have left others.
+        about: a description of everything that may be offered: all names in ``pool``, and its groups' members.
+        breaker: opens when the judge repeatedly does not answer in time: a deployment that is healthy for answers may
+            be too slow for judgements. None: the judge is always called.
+        clock: monotonic time, seconds, for the age of cached judgements.
 
     Raises:
         ValueError: no model is named.
@@ -370,7 +378,10 @@ class JudgeStrategy:
         self._calls: SharedCalls[Judgement] = SharedCalls()
 
     async def ask(self, case: RoutingContext, caller: ModelClient) -> StrategyResult:
-        """Its opinion: decided on one candidate, with where the query would go without it after that; or passed."""
+        """Return the judge's result: one candidate selected, or abstained.
+
+        The default candidates follow the selected one.
+        """
         offered = self._pool.kept(self._candidates, case.left) or case.left or ()
         if len(offered) < 2:
             return StrategyResult(
@@ -458,9 +469,9 @@ class JudgeStrategy:
 
 
 def _answers_in_json(name: str, config: Config) -> bool:
-    """Whether every model that the name stands for is said to follow a JSON schema."""
+    """Return True if all models of a name are declared to follow a schema."""
     specs = [config.models.get(model) for model in config.members(name)]
     return all(spec is not None and "json_schema" in (spec.capabilities or ()) for spec in specs)
 
 
-# A small model that reads a query and says which of the candidates should answer it.
+__all__ = ["JudgeStrategy", "descriptions"]

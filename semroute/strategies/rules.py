@@ -1,4 +1,7 @@
-"""Conditions of the configuration as criteria that can say why they hold or not."""
+"""Rules strategy: conditions on a request that select or filter models.
+
+Conditions of the configuration become criteria that can explain why they hold or not; no model is called.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,18 @@ from semroute.text.normalise import folded, has_words
 from semroute.text.patterns import LinearPattern
 from semroute.types import Request, StrategyResult, StrategyResultKind
 
-# What rules ask of a query, each worked out when it is first asked for and only once.
+# Facts of a query that rules test, each computed on first use and only once.
 
 _FOR_WORDS = 50_000
-"""Characters at each end of a text in which keywords are looked for, so that a hostile one takes milliseconds."""
+"""Characters at each end of a text that are searched for keywords, so that a hostile text takes milliseconds."""
 
 
 class Facts:
-    """The facts of one query.
+    """Facts of one query, computed on first use.
 
     Args:
         text: the routed text.
-        request: all that is asked.
+        request: the whole request.
     """
 
     def __init__(self, text: str, request: Request) -> None:
@@ -48,51 +51,54 @@ class Facts:
 
     @cached_property
     def turns(self) -> int:
-        """Turns of the user in the conversation; results of tools that come in his name are none."""
+        """User turns in the conversation, without tool results in that role."""
         return sum(map(has_turn, self.request.messages))
 
     @cached_property
     def folded(self) -> str:
-        """The routed text in which equal words are spelt alike; of a long one its ends."""
+        """Routed text with case and width folded; of a long one its ends."""
         text = self.text
         return folded(text if len(text) <= 2 * _FOR_WORDS else f"{text[:_FOR_WORDS]}\n{text[-_FOR_WORDS:]}")
 
     @cached_property
     def code(self) -> bool:
-        """Whether the routed text holds code."""
+        """True if the routed text holds code."""
         return looks_like_code(self.text)
 
     @cached_property
     def language(self) -> str | None:
-        """The routed text's language, an ISO 639-1 code; None where it is not known."""
+        """Language of the routed text, an ISO 639-1 code; None if unknown."""
         return detect_language(self.text)
 
     @cached_property
     def attachments(self) -> tuple[str, ...]:
-        """Types of the parts that are neither text nor a tool's, each once; ``image_url`` for images of any format."""
+        """Types of attachments, each once; ``image_url`` for any image.
+
+        Attachments are the parts that are neither text nor a tool's.
+        """
         return tuple(dict.fromkeys(kind for message in self.request.messages for kind in attachment_types(message)))
 
 
 class Criterion(Protocol):
-    """Something that a query fulfils or not."""
+    """Criterion that a query fulfils or not."""
 
     def holds(self, facts: Facts) -> bool:
-        """Whether the query fulfils it."""
+        """Return True if the query fulfils it."""
         ...
 
     def why(self, facts: Facts) -> str:
-        """In a few words, what it found, whether it holds or not."""
+        """Return its finding in a few words, fulfilled or not."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One key of a condition.
+    """Criterion of one key of a condition.
 
     Attributes:
-        check: whether a query fulfils it.
-        say: what the query has.
-        wanted: what it should have instead, said where it does not; empty where ``say`` tells enough.
+        check: returns True if a query fulfils it.
+        say: describes the query's value.
+        wanted: describes the wanted value, for the reason why it does not hold; empty if ``say`` is enough.
     """
 
     check: Callable[[Facts], bool]
@@ -109,7 +115,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Every:
-    """Holds where each part holds; without parts always."""
+    """Criterion that holds if all parts hold; without parts always."""
 
     parts: tuple[Criterion, ...]
 
@@ -125,7 +131,7 @@ class Every:
 
 @dataclass(frozen=True, slots=True)
 class Some:
-    """Holds where one of the parts holds."""
+    """Criterion that holds if one of the parts holds."""
 
     parts: tuple[Criterion, ...]
 
@@ -141,7 +147,7 @@ class Some:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """Holds where the part does not."""
+    """Criterion that holds if its part does not."""
 
     part: Criterion
 
@@ -154,7 +160,7 @@ class Not:
 
 
 def compiled(condition: Condition) -> Criterion:
-    """A condition as a criterion.
+    """Compile a condition of the configuration to a criterion.
 
     Raises:
         MissingExtraError: a pattern without the extra "rules", a language without the extra "language".
@@ -164,7 +170,7 @@ def compiled(condition: Condition) -> Criterion:
 
 
 def _parts(condition: Condition) -> Iterator[Criterion]:
-    """The keys that are given, cheap ones first: the order changes no answer."""
+    """Yield the keys' criteria, cheap first; the order changes no result."""
     yield from (_metadata(key, values) for key, values in condition.metadata.items())
     if condition.json_schema is not None:
         yield _flag("json_schema", condition.json_schema, lambda facts: facts.request.json_schema is not None)
@@ -273,19 +279,19 @@ def _metadata(key: str, values: tuple[str, ...]) -> Leaf:
     )
 
 
-# The rules in order: the first that decides wins, and those before it that narrow apply.
+# Rules in order: the first that selects wins, after the filters before it.
 
 
 @dataclass(frozen=True, slots=True)
 class RuleTrace:
-    """What became of one rule for one query.
+    """Trace of one rule for one query.
 
     Attributes:
         rule: its name.
-        kind: whether it decided, narrowed, or passed, since its condition does not hold.
-        why: what its condition found.
-        models: what it decided on, or what it alone would leave; empty where it passed.
-        category: the category that it names, where it decided on one.
+        kind: selected (``decided``), filtered (``narrowed``), or abstained (``passed``): its condition does not hold.
+        why: finding of its condition.
+        models: the models that it selected, or that it alone would leave; empty if it abstained.
+        category: the category that it selected, if any.
     """
 
     rule: str
@@ -304,11 +310,11 @@ class _Compiled:
 
 
 class RulesStrategy:
-    """Decides by rules. Safe to share between threads.
+    """Strategy that decides by rules. Safe to share between threads.
 
     Args:
         rules: in order.
-        pool: what the names of models and groups stand for.
+        pool: resolves the names of models and groups.
         models: models of each category in order.
 
     Raises:
@@ -333,11 +339,11 @@ class RulesStrategy:
         ]
 
     def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
-        """An opinion on each case: of the first rule that decides, else of those that narrow."""
+        """Return a result for each context: selected, else filtered."""
         return [self._opinion(Facts(case.text, case.request), case.left) for case in cases]
 
     def trace(self, text: str, request: Request) -> list[RuleTrace]:
-        """What becomes of each rule, up to the first that decides, for a routed text and all that is asked with it."""
+        """Trace each rule for a request, up to the first that selects."""
         facts = Facts(text, request)
         traces: list[RuleTrace] = []
         for entry, holds in self._tried(facts):
@@ -379,12 +385,12 @@ class RulesStrategy:
     ) -> tuple[str, ...]:
         if entry.rule.except_ is None:
             return self._pool.kept(entry.models, left)
-        # An exception has no order of its own: what it leaves keeps the one that it had.
+        # An exclusion has no order of its own: the models that it leaves keep theirs.
         return self._pool.without(left or left_before or entry.models, entry.rule.except_)
 
 
 def _models(rule: Rule, number: int, pool: Pool, models: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """What a rule decides on, or what it leaves of everything that there is."""
+    """Return the models that a rule selects, or that it leaves of all."""
     if rule.category is not None:
         if rule.category not in models:
             known = ", ".join(models)
@@ -395,4 +401,4 @@ def _models(rule: Rule, number: int, pool: Pool, models: Mapping[str, tuple[str,
     return rule.use or rule.only or ()
 
 
-# Rules: conditions on a query that settle where it goes, or narrow it, without a model.
+__all__ = ["RuleTrace", "RulesStrategy"]

@@ -1,4 +1,4 @@
-"""Semantic routing: the category that fits a query best, if it fits well enough."""
+"""Semantic routing: the best category, if its score reaches the threshold."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from semroute.types import CategoryScore, Matrix
 
 
 class Ranking(Sequence[CategoryScore]):
-    """Every category with score and threshold, best first; made on access, so that nobody pays for what he never reads.
+    """Ranking of all categories with score and threshold, best first.
 
-    Equal scores stand in alphabetical order, whatever order the categories came in.
+    Entries are made on access, so that unread ones cost nothing. Equal scores stand in alphabetical order, whatever
+    order the categories came in.
     """
 
     __slots__ = ("_names", "_order", "_scores", "_thresholds")
@@ -60,9 +61,9 @@ class Ranking(Sequence[CategoryScore]):
 
 @dataclass(frozen=True, slots=True)
 class SemanticMatch:
-    """What semantic routing says of one query.
+    """Match of one query with the categories.
 
-    ``category`` is None when the best one stays below its threshold; score, threshold and confidence are those of the
+    ``category`` is None if the best one stays below its threshold; score, threshold and confidence are those of the
     best category either way.
     """
 
@@ -76,7 +77,7 @@ class SemanticMatch:
 
 @dataclass(frozen=True, slots=True)
 class SemanticStrategy:
-    """Decides by scores and thresholds.
+    """Semantic decisions by scores and thresholds.
 
     Attributes:
         names: the categories in alphabetical order, as the rows of scores have them.
@@ -89,12 +90,12 @@ class SemanticStrategy:
     name = "semantic"
 
     def decide(self, scores: Matrix, confidence: NDArray[np.float64], first: NDArray[np.bool_]) -> list[SemanticMatch]:
-        """A verdict for each query.
+        """Return the semantic match of each query.
 
         Args:
             scores: ``(n, categories)``.
             confidence: ``(n,)`` calibrated probability that the best category is right.
-            first: ``(n,)`` whether the scores are those of a first stage; the reason says so.
+            first: ``(n,)`` True if the scores are those of a first stage; the reason mentions it.
         """
         rows = zip(scores, confidence.tolist(), first.tolist(), strict=True)
         return [self._verdict(row, sure, by_first) for row, sure, by_first in rows]
@@ -102,7 +103,7 @@ class SemanticStrategy:
     def _verdict(self, scores: NDArray[np.float32], confidence: float, by_first: bool) -> SemanticMatch:
         ranking = Ranking(self.names, scores, self.thresholds)
         best = ranking[0]
-        # A winner below its threshold is not replaced: whatever comes next fits worse, however low its own bar.
+        # A winner below its threshold is not replaced: the next category fits worse, however low its own threshold.
         if best.score >= best.threshold:
             by = "the first stage is sure: " if by_first else ""
             reason = f"{by}closest to {best.category}: {best.score:.3f} reaches its threshold {best.threshold:.3f}"

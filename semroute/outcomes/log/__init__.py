@@ -1,4 +1,4 @@
-"""The log of outcomes: a database that a thread of its own writes, and that reports and learning read."""
+"""Outcome log: a database written in the background, read for reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users say of answers, after the fact."""
+"""Outcome log: record, read, judge and prune the outcomes of a database."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from semroute.outcomes.log.writer import CAPACITY, CLOSE_S, Writer, WriterCounts
 from semroute.types import LoggedOutcome, Outcome
 
 LAST = "last"
-"""Stands for the newest outcome."""
+"""Name of the newest outcome."""
 _MOST_SHOWN = 5
 
 
 def judge(engine: Engine, name: str, value: float, comment: str | None = None) -> str:
-    """Keep a judgement; earlier ones of the outcome stay, and the latest counts.
+    """Store feedback on an outcome; earlier feedback stays, the latest counts.
 
     Args:
         engine: the database.
-        name: an outcome's id, a beginning of it that only one has, or ``last``.
+        name: an outcome's id, a unique prefix of it, or ``last``.
         value: 0 (bad) to 1 (good).
         comment: words of the user.
 
@@ -42,7 +42,7 @@ def judge(engine: Engine, name: str, value: float, comment: str | None = None) -
         The outcome's id.
 
     Raises:
-        InputError: the value is out of range, or no outcome, or more than one, is meant.
+        InputError: the value is out of range, or no outcome or more than one matches.
     """
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise InputError(f"a judgement is good, bad, or a number from 0 to 1, and not {type(value).__name__}")
@@ -58,10 +58,10 @@ def judge(engine: Engine, name: str, value: float, comment: str | None = None) -
 
 
 def find(engine: Engine, name: str) -> str:
-    """The id of the outcome that is meant.
+    """Find an outcome's id by id, unique prefix or ``last``.
 
     Raises:
-        InputError: none is, or more than one.
+        InputError: no outcome or more than one matches.
     """
     if name == LAST:
         query = select(outcomes.c.id).order_by(outcomes.c.at.desc(), outcomes.c.id.desc()).limit(1)
@@ -79,23 +79,26 @@ def find(engine: Engine, name: str) -> str:
     return str(found[0])
 
 
-# Outcomes that are too old go, a few at a time.
+# Retention: outcomes that are too old are deleted, a few at a time.
 
 PORTION = 500
-"""Outcomes that are deleted in one transaction: no other writer waits for long."""
+"""Outcomes deleted in one transaction: no other writer waits for long."""
 EVERY_S = 3600.0
-"""How often a writer looks for old ones."""
+"""Interval at which a writer looks for old outcomes, seconds."""
 DAY_S = 86_400.0
 
 
 def prune(engine: Engine, before: float, *, most: int | None = None) -> int:
-    """Delete outcomes from before a time (seconds since the epoch), with all that is theirs; how many were deleted."""
+    """Delete outcomes from before a time, with all their rows.
+
+    ``before`` is in seconds since the epoch. Returns the number of deleted outcomes.
+    """
     deleted = 0
     while most is None or deleted < most:
         old = select(outcomes.c.id).where(outcomes.c.at < before).order_by(outcomes.c.at).limit(PORTION)
         with engine.begin() as connection:
             ids = list(connection.execute(old).scalars())
-            # What belongs to an outcome goes with it (ON DELETE CASCADE).
+            # Rows of an outcome are deleted with it (ON DELETE CASCADE).
             connection.execute(delete(outcomes).where(outcomes.c.id.in_(ids)))
         deleted += len(ids)
         if len(ids) < PORTION:
@@ -104,7 +107,9 @@ def prune(engine: Engine, before: float, *, most: int | None = None) -> int:
 
 
 class RetentionJob:
-    """Deletes now and then, one portion a call, until nothing old is left; then not before the next hour.
+    """Retention job: delete old outcomes, one portion a call.
+
+    Once none is left, it pauses for an hour.
 
     Args:
         engine: the database.
@@ -119,19 +124,21 @@ class RetentionJob:
         self._due = float("-inf")
 
     def __call__(self) -> None:
-        """Delete a portion, if it is time."""
+        """Delete a portion if it is due."""
         now = self._clock()
         if now >= self._due and prune(self._engine, now - self._keep_s, most=PORTION) < PORTION:
             self._due = now + EVERY_S
 
 
-# The log of outcomes as its users see it.
+# The outcome log.
 
 _log = logging.getLogger("semroute")
 
 
 class OutcomeLog:
-    """One database of outcomes, to write and to read. Safe to share between threads.
+    """Outcome log in one database, to write and to read.
+
+    Safe to share between threads.
 
     Args:
         database: opened at first use.
@@ -147,26 +154,28 @@ class OutcomeLog:
 
     @property
     def place(self) -> str:
-        """The database for a person, without its password."""
+        """Address of the database for a person, without its password."""
         return where(self._engine)
 
     @property
     def counts(self) -> WriterCounts:
-        """What became of the outcomes that were recorded here."""
+        """Counts of written, waiting and dropped outcomes."""
         return self._writer.counts
 
     def record(self, outcome: Outcome) -> None:
-        """Keep an outcome; returns at once and never raises."""
+        """Queue an outcome for writing; return at once and never raise."""
         self._writer.record(outcome)
 
     def flush(self, timeout_s: float = CLOSE_S) -> bool:
-        """Wait until what was recorded can be read; False where that takes too long."""
+        """Wait until recorded outcomes can be read; False after the timeout."""
         return self._writer.flush(timeout_s)
 
     def outcomes(
         self, since: datetime | None = None, until: datetime | None = None, *, category: str | None = None
     ) -> Iterator[LoggedOutcome]:
-        """Outcomes, oldest first, from ``since`` on and before ``until``; memory for a page of them.
+        """Read outcomes from ``since`` on and before ``until``, oldest first.
+
+        Memory holds one page of them.
 
         Raises:
             StateError: the database cannot be read.
@@ -175,7 +184,7 @@ class OutcomeLog:
             yield from reader.read(self._engine, reader.chosen(since, until, category))
 
     def newest(self, count: int) -> list[LoggedOutcome]:
-        """The last outcomes, oldest first.
+        """Read the last ``count`` outcomes, oldest first.
 
         Raises:
             StateError: the database cannot be read.
@@ -184,7 +193,9 @@ class OutcomeLog:
             return reader.newest(self._engine, count)
 
     def count(self) -> tuple[int, float | None, float | None]:
-        """How many outcomes there are, and the times of the first and the last, seconds since the epoch.
+        """Count the outcomes; return also the times of the first and the last.
+
+        Times are seconds since the epoch.
 
         Raises:
             StateError: the database cannot be read.
@@ -195,7 +206,7 @@ class OutcomeLog:
         return int(count), first, last
 
     def dropped(self) -> int:
-        """Return the number of outcomes that this log's writers had to drop, as far as they could note it there.
+        """Return the number of dropped outcomes, as far as writers could note it.
 
         Raises:
             StateError: the database cannot be read.
@@ -204,10 +215,10 @@ class OutcomeLog:
             return engine.dropped(self._engine)
 
     def judge(self, name: str, value: float, comment: str | None = None) -> str:
-        """Keep what a user says of an outcome; see :func:`semroute.outcomes.log.database.judge`.
+        """Store a user's feedback on an outcome, as :func:`judge` does.
 
         Raises:
-            InputError: the value is out of range, or no outcome, or more than one, is meant.
+            InputError: the value is out of range, or no outcome or more than one matches.
             StateError: the database cannot be written.
         """
         self.flush()  # the outcome may have been recorded a moment ago
@@ -215,7 +226,10 @@ class OutcomeLog:
             return judge(self._engine, name, value, comment)
 
     def prune(self, keep_days: float | None = None) -> int:
-        """Delete outcomes that are older than so many days, by default the configured number; how many."""
+        """Delete outcomes older than ``keep_days``; return their number.
+
+        None takes the configured number of days.
+        """
         days = self._keep_days if keep_days is None else keep_days
         if days is None:
             return 0
@@ -223,9 +237,9 @@ class OutcomeLog:
             return prune(self._engine, time.time() - days * DAY_S)
 
     def close(self) -> None:
-        """Write what waits and let the database go, within :data:`CLOSE_S`; a second time does nothing.
+        """Flush and close the log within :data:`CLOSE_S`; idempotent.
 
-        What the database has not taken by then is lost, and reported with its number.
+        Outcomes that the database has not accepted by then are lost, and their number is reported.
         """
         atexit.unregister(self.close)
         self._writer.close()
@@ -241,7 +255,7 @@ class OutcomeLog:
 
     @contextmanager
     def _opened(self) -> Iterator[None]:
-        """Have the database open, and what it raises as an error of ours."""
+        """Open the database, and turn its errors into :class:`StateError`."""
         self._database.open()
         try:
             yield
@@ -250,14 +264,14 @@ class OutcomeLog:
 
 
 def open_log(log: Log, env: Mapping[str, str], *, must_exist: bool = False, may_be_down: bool = False) -> OutcomeLog:
-    """Open the database that a section ``log`` names; its tables are made where there are none.
+    """Open the database of a section ``log``; create missing tables.
 
     Args:
         log: the section.
-        env: where the password is read.
-        must_exist: whether a file that is not there is an error and not a new log.
-        may_be_down: whether a database that cannot be reached or written now is a warning and no error; outcomes wait
-            until it can, and its tables are made then.
+        env: environment that holds the password.
+        must_exist: True makes a missing file an error and not a new log.
+        may_be_down: True makes an unreachable or unwritable database a warning and no error; outcomes wait until it is
+            available, and its tables are created then.
 
     Raises:
         MissingExtraError: the extra "postgres" is not installed.

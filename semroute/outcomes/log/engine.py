@@ -1,4 +1,4 @@
-"""Open the database, and bring it to the form that this version writes."""
+"""Database of the outcome log: open it and migrate it to this version."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from semroute.outcomes.log.schema import HEAD, metadata, settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_S = 10.0
-"""How long a writer of SQLite waits for another one."""
+"""Time for which a writer of SQLite waits for another one, seconds."""
 DROPPED = "dropped"
-"""Setting of a database that counts the outcomes that its writers had to drop."""
+"""Name of the setting that counts the outcomes dropped by writers."""
 _LOCK = 7361903
 """Advisory lock of PostgreSQL, under which one of several openers migrates; any number that nobody else uses."""
 
@@ -34,11 +34,13 @@ _log = logging.getLogger("semroute")
 
 
 class Database:
-    """The database of a log, prepared on first use and again after its file was lost. Safe to share between threads.
+    """Database of a log, prepared on first use.
+
+    It is prepared again after its file was lost. Safe to share between threads.
 
     Args:
         engine: its connections.
-        keep: redaction of texts; where texts are hashed, the database provides the key.
+        keep: redaction policy; if texts are hashed, the database provides the key.
     """
 
     def __init__(self, engine: Engine, keep: RedactionPolicy) -> None:
@@ -53,7 +55,7 @@ class Database:
         self._identity: tuple[int, int] | None = None
 
     def open(self) -> RedactionPolicy:
-        """Prepare the database where that is still to be done, and return the redaction of what is written to it.
+        """Prepare the database if necessary; return its redaction policy.
 
         Raises:
             StateError: as :func:`prepare`.
@@ -61,7 +63,7 @@ class Database:
         with self._opening:
             if self._is_open and self.is_replaced():
                 _log.warning("%s was deleted or replaced under way; a new log is begun there", where(self.engine))
-                # Connections hold the old file open, which nobody finds any more.
+                # Connections hold the old, unlinked file open.
                 self.engine.dispose()
                 self._is_open = False
             if not self._is_open:
@@ -81,15 +83,15 @@ class Database:
         self._is_open = True
 
     def is_replaced(self) -> bool:
-        """True if the file of the opened database is no longer the one that lies in its place."""
+        """Return True if the file of the opened database was replaced."""
         return self._identity is not None and self._identity_now() != self._identity
 
     def forget(self) -> None:
-        """Prepare the database again at the next use: after a failure its tables may be gone."""
+        """Prepare the database again at the next use: its tables may be gone."""
         self._is_open = False
 
     def reset_after_fork(self) -> None:
-        """Leave the parent's connections, which must be neither used nor closed here, and its locks."""
+        """Abandon the parent's locks and connections, without closing these."""
         self.engine.dispose(close=False)
         self._reset()
 
@@ -102,16 +104,21 @@ class Database:
 
 
 def _file_of(engine: Engine) -> Path | None:
-    """The absolute path of a database in a file: the working folder may change under way."""
+    """Return the absolute path of a database in a file.
+
+    The working folder may change later.
+    """
     name = engine.url.database if engine.dialect.name == "sqlite" else None
     return None if not name or name == ":memory:" else Path(name).absolute()
 
 
 def is_unavailable(error: BaseException | None) -> bool:
-    """True if an error says that the database cannot be used now, and may be later without anybody's correction.
+    """Return True if an error is temporary unavailability of the database.
+
+    That is one that may end without anybody's correction.
 
     Args:
-        error: what a database or the operating system raised.
+        error: error of a database or the operating system.
     """
     if not isinstance(error, DBAPIError):
         return isinstance(error, OSError | filelock.Timeout | SQLAlchemyError)
@@ -120,7 +127,7 @@ def is_unavailable(error: BaseException | None) -> bool:
 
 
 def database_url(log: Log, env: Mapping[str, str]) -> URL:
-    """The address with the driver and the password in place.
+    """Return the address with the driver and the password filled in.
 
     Raises:
         StateError: it is not the address of a database that semroute writes.
@@ -137,7 +144,7 @@ def database_url(log: Log, env: Mapping[str, str]) -> URL:
 
 
 def open_engine(log: Log, env: Mapping[str, str]) -> Engine:
-    """An engine that has not connected yet.
+    """Create an engine that has not connected yet.
 
     Raises:
         MissingExtraError: the extra "postgres" is not installed.
@@ -158,8 +165,11 @@ def open_engine(log: Log, env: Mapping[str, str]) -> Engine:
 
 
 def _tune(connection: object, _: object) -> None:
-    """SQLite: readers beside the writer, one sync a checkpoint (what a crash of the machine may take is the last
-    transactions, never the database: https://sqlite.org/wal.html), deletion of an outcome with all that is its own."""
+    """Configure SQLite: write-ahead log, one sync a checkpoint, foreign keys.
+
+    Readers and the writer do not block each other. A crash of the machine may lose the last transactions, never the
+    database (https://sqlite.org/wal.html). Rows of an outcome are deleted with it.
+    """
     cursor = connection.cursor()  # type: ignore[attr-defined]
     for pragma in ("synchronous = NORMAL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {pragma}")
@@ -168,8 +178,10 @@ def _tune(connection: object, _: object) -> None:
 
 
 def _write_ahead(cursor: sqlite3.Cursor) -> None:
-    """Switch to the write-ahead log. SQLite does not wait for a lock here, as it does elsewhere: another process that
-    opens the database for the first time at the same moment makes it fail at once.
+    """Switch SQLite to the write-ahead log, retrying while it is busy.
+
+    SQLite does not wait for a lock here, as it does elsewhere: another process that opens the database for the first
+    time at the same moment makes it fail at once.
     """
     give_up = time.monotonic() + BUSY_S
     while True:
@@ -184,11 +196,11 @@ def _write_ahead(cursor: sqlite3.Cursor) -> None:
 
 
 def prepare(engine: Engine, file: Path | None = None) -> None:
-    """Make the folder and the tables, or bring them to today's form; several may do so at once.
+    """Create the folder and the tables, or migrate them; safe concurrently.
 
     Args:
         engine: the database.
-        file: absolute path of a database in a file; None takes it from the engine and the working folder of now.
+        file: absolute path of a database in a file; None takes it from the engine and the current working folder.
 
     Raises:
         StateError: the database cannot be reached or written, holds other things, or was written by a newer semroute.
@@ -224,10 +236,10 @@ def prepare(engine: Engine, file: Path | None = None) -> None:
 
 
 def _begin_file(engine: Engine, file: Path) -> None:
-    """Create the file of a database where there is none, without what is left of one that was deleted.
+    """Create a missing database file, without leftovers of a deleted one.
 
-    A process that has the deleted one open shares its ``-shm`` with whoever finds it by name, and two databases that
-    share one are both damaged (https://www.sqlite.org/howtocorrupt.html, 2.4).
+    A process that has the deleted one open shares its ``-shm`` with any process that finds it by name, and two
+    databases that share one are both damaged (https://www.sqlite.org/howtocorrupt.html, 2.4).
     """
     if file.exists():
         return
@@ -240,7 +252,7 @@ def _begin_file(engine: Engine, file: Path) -> None:
 
 
 def revision(connection: Connection) -> str | None:
-    """The last migration that the database has seen."""
+    """Return the last migration of the database; None without any."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
@@ -248,7 +260,7 @@ def revision(connection: Connection) -> str | None:
 
 
 def setting(engine: Engine, name: str, default: str) -> str:
-    """A setting of the database as a whole; the first who asks gives it its value."""
+    """Return a setting of the database; the first caller sets its value."""
     first = text("INSERT INTO settings (name, value) VALUES (:name, :value) ON CONFLICT DO NOTHING")
     with engine.begin() as connection:
         connection.execute(first, {"name": name, "value": default})
@@ -257,7 +269,7 @@ def setting(engine: Engine, name: str, default: str) -> str:
 
 
 def count_dropped(engine: Engine, more: int) -> None:
-    """Add to the number of outcomes that writers of this database had to drop."""
+    """Add to the number of outcomes that writers had to drop."""
     add = text(
         "INSERT INTO settings (name, value) VALUES (:name, :more) ON CONFLICT (name) DO UPDATE "
         "SET value = CAST(CAST(settings.value AS BIGINT) + CAST(:more AS BIGINT) AS TEXT)"
@@ -267,25 +279,31 @@ def count_dropped(engine: Engine, more: int) -> None:
 
 
 def dropped(engine: Engine) -> int:
-    """Return the number of outcomes that writers of this database had to drop, as far as they could note it."""
+    """Return the number of dropped outcomes, as far as writers could note it."""
     with engine.connect() as connection:
         found = connection.execute(select(settings.c.value).where(settings.c.name == DROPPED)).scalar()
     return 0 if found is None else int(found)
 
 
 def where(engine: Engine) -> str:
-    """The database for a person; never with its password."""
+    """Return the database's address for a person, without its password."""
     return engine.url.database or "" if engine.dialect.name == "sqlite" else engine.url.render_as_string()
 
 
 def said(error: Exception) -> str:
-    """What a database error says, on one line; without the statement and its values, which may be a query's text."""
+    """Return a database error's message on one line.
+
+    It is without the statement and its values, which may be a query's text.
+    """
     words = str(getattr(error, "orig", None) or error)
     return words.strip().partition("\n")[0]
 
 
 def _alone(file: Path | None) -> AbstractContextManager[object]:
-    """SQLite: no other process opens it for the first time meanwhile. PostgreSQL has a lock of its own for that."""
+    """Lock a SQLite file against other processes that open it first.
+
+    PostgreSQL has a lock of its own for that.
+    """
     return nullcontext() if file is None else filelock.FileLock(f"{file}.lock", timeout=60)
 
 

@@ -1,9 +1,9 @@
-"""Connections to PostgreSQL that end when the server no longer answers.
+"""PostgreSQL connections with a time limit on the server's silence.
 
 A server that hangs (a stopped process, a full disk under it, a firewall that forgot the connection) keeps the socket
-open and says nothing. The kernel ends what the network lost (``tcp_user_timeout``, keepalives:
+open and sends nothing. The kernel ends connections that the network lost (``tcp_user_timeout``, keepalives:
 https://www.postgresql.org/docs/current/libpq-connect.html), but a stopped server still acknowledges every packet. So
-each wait of the driver is bounded here as well, by silence and not by duration: what still moves may take its time.
+each wait of the driver is limited here as well, by silence and not by duration: slow progress is allowed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     import psycopg
 
 CONNECT_S = 5
-"""Longest time for a connection to come up, seconds."""
+"""Time limit of a new connection, seconds."""
 WRITE_S = 10.0
-"""Longest silence of the server while outcomes are written, or a database is opened."""
+"""Longest silence of the server while outcomes are written or a database is opened, seconds."""
 READ_S = 60.0
-"""Longest silence of the server while the log is read: a large table is searched in silence."""
+"""Longest silence of the server while the log is read, seconds: a large table is searched in silence."""
 MIGRATE_S = 120.0
-"""Longest silence of the server while its tables are changed."""
+"""Longest silence of the server while its tables are migrated, seconds."""
 CONNECTING = {
     "connect_timeout": CONNECT_S,
     "tcp_user_timeout": int(WRITE_S * 1000),
@@ -42,7 +42,7 @@ _patience: ContextVar[float] = ContextVar("semroute_log_patience", default=READ_
 
 @contextmanager
 def patience(seconds: float) -> Iterator[None]:
-    """Bound the silence of servers, in seconds, for what this thread does meanwhile."""
+    """Limit the silence of servers, in seconds, in this thread's context."""
     before = _patience.set(seconds)
     try:
         yield
@@ -51,7 +51,7 @@ def patience(seconds: float) -> Iterator[None]:
 
 
 def bound_waiting(engine: Engine) -> None:
-    """Have every connection of an engine to PostgreSQL fail where its server is silent for longer than ``patience``."""
+    """Make an engine's connections fail after a silence of ``patience``."""
 
     def connect(_dialect: object, _record: object, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         return _bounded_connection().connect(*arguments, **keywords)
@@ -64,9 +64,9 @@ def _bounded_connection() -> type[psycopg.Connection[Any]]:
     import psycopg
 
     class BoundedConnection(psycopg.Connection[Any]):
-        """A connection whose waits end."""
+        """Connection whose waits are limited."""
 
-        # All that a connection does passes here; the driver wakes a waiting generator several times a second.
+        # Every wait of a connection goes through here; the driver wakes a waiting generator several times a second.
         def wait(self, gen: Any, *arguments: Any, **keywords: Any) -> Any:
             return super().wait(_bounded(gen, _patience.get(), self._broken), *arguments, **keywords)
 
@@ -80,7 +80,7 @@ def _bounded_connection() -> type[psycopg.Connection[Any]]:
 def _bounded(
     work: Generator[Any, Any, Any], most_s: float, broken: Callable[[float], Exception]
 ) -> Generator[Any, Any, Any]:
-    """Pass a generator of the driver on; raise where its socket is not ready for longer than ``most_s``."""
+    """Run a generator of the driver; raise if its socket stalls ``most_s``."""
     ready_at, ready = monotonic(), None
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Outcomes as files for other programs."""
+"""Reading of logged outcomes, and their export to JSON Lines and Parquet."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from semroute.storage import atomic_write, json_line
 from semroute.types import TRIAL, LoggedCall, LoggedCheck, LoggedOutcome, LoggedTier
 
 PORTION = 2000
-"""Outcomes of a row group of Parquet."""
+"""Outcomes in a row group of Parquet."""
 
 
 def as_dict(outcome: LoggedOutcome) -> dict[str, Any]:
-    """An outcome as JSON-ready values; the time as ISO 8601."""
+    """Convert an outcome to JSON-ready values; the time to ISO 8601."""
     return {**asdict(outcome), "at": outcome.at.isoformat(timespec="milliseconds")}
 
 
 def as_labelled(outcome: LoggedOutcome) -> dict[str, Any] | None:
-    """An outcome in the format that policies are trained and judged on; None where it has no query, answer or quality.
+    """Convert an outcome to a labelled row for training and evaluation.
 
-    The judged answer's model has the feedback as its quality. Models whose answers nobody judged have none, and are
-    left out: a check's verdict is an opinion of ours and not a quality.
+    None without a query, an answer or feedback. The feedback is the quality of the judged answer's model. Models whose
+    answers nobody judged are left out: the result of a check is our estimate and not a quality.
 
-    Its ``probability`` is that with which the model was chosen (:func:`model_probability`).
+    Its ``probability`` is the logging propensity of the model (:func:`model_probability`).
     """
     if outcome.query is None or outcome.model is None or outcome.feedback is None:
         return None
@@ -54,11 +54,11 @@ def as_labelled(outcome: LoggedOutcome) -> dict[str, Any] | None:
 
 
 def model_probability(outcome: LoggedOutcome) -> float | None:
-    """With what probability the model of the answer was chosen; None where it is not known.
+    """Return the logging propensity of the answer's model; None if unknown.
 
     1 without a trial: the same query and configuration give the same decision. With one it is what the router has
-    noted. Not known is that of an answer that came after another model had failed or been rejected, from a model of a
-    group, or from one that the caller had pinned during a trial.
+    logged. No propensity is known for an answer that came after a failover or from a cascade, from a model group, or
+    from a model that the caller had pinned during a trial.
     """
     if outcome.tier is not None or outcome.candidates[:1] != (outcome.model,):
         return None
@@ -71,7 +71,7 @@ def model_probability(outcome: LoggedOutcome) -> float | None:
 
 
 def write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
-    """A line for each row; the file appears whole or not at all. How many there were."""
+    """Write rows as JSON Lines, atomically; return their number."""
     count = 0
     with atomic_write(path) as part, part.open("w", encoding="utf-8") as file:
         for row in rows:
@@ -81,7 +81,9 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
 
 
 def write_parquet(outcomes: Iterable[LoggedOutcome], path: Path) -> int:
-    """A row for each outcome; what is nested is a column of JSON text. The file appears whole or not at all.
+    """Write outcomes as Parquet, atomically; return their number.
+
+    Nested values are columns of JSON text.
 
     Raises:
         MissingExtraError: the extra "parquet" is not installed.
@@ -128,16 +130,16 @@ def _portions(outcomes: Iterable[LoggedOutcome]) -> Iterator[list[LoggedOutcome]
         yield portion
 
 
-# From the tables back to outcomes, page by page.
+# Reading of outcomes from the tables, page by page.
 
 PAGE = 500
-"""Outcomes that are read together."""
+"""Outcomes that are read at once."""
 
 T = TypeVar("T")
 
 
 def chosen(since: datetime | None, until: datetime | None, category: str | None = None) -> Select[Any]:
-    """The outcomes of a time, from ``since`` on and before ``until``, oldest first."""
+    """Select the outcomes from ``since`` to before ``until``, oldest first."""
     query = select(outcomes).order_by(outcomes.c.at, outcomes.c.id)
     if since is not None:
         query = query.where(outcomes.c.at >= since.timestamp())
@@ -147,9 +149,10 @@ def chosen(since: datetime | None, until: datetime | None, category: str | None 
 
 
 def read(engine: Engine, query: Select[Any]) -> Iterator[LoggedOutcome]:
-    """The outcomes of a query by :func:`chosen`; memory for one page, whatever their number.
+    """Read the outcomes of a query by :func:`chosen`, page by page.
 
-    Each page begins where the last one ended, so that what is written or deleted meanwhile moves nothing.
+    Memory holds one page, whatever their number. Each page begins where the last one ended (keyset pagination), so that
+    writes and deletions meanwhile shift nothing.
     """
     last: tuple[float, str] | None = None
     while True:
@@ -165,7 +168,7 @@ def read(engine: Engine, query: Select[Any]) -> Iterator[LoggedOutcome]:
 
 
 def newest(engine: Engine, count: int) -> list[LoggedOutcome]:
-    """The last ``count`` outcomes, oldest first."""
+    """Read the last ``count`` outcomes, oldest first."""
     query = select(outcomes).order_by(outcomes.c.at.desc(), outcomes.c.id.desc()).limit(count)
     with engine.connect() as connection:
         rows = connection.execute(query).mappings().all()
@@ -173,7 +176,7 @@ def newest(engine: Engine, count: int) -> list[LoggedOutcome]:
 
 
 def logged(connection: Connection, rows: Sequence[RowMapping]) -> Iterator[LoggedOutcome]:
-    """Rows of outcomes with all that belongs to them."""
+    """Yield the outcomes of rows with their calls, checks, tiers and feedback."""
     ids = [row["id"] for row in rows]
     of_calls = _children(connection, calls, ids)
     of_checks = _children(connection, checks, ids)
@@ -192,7 +195,7 @@ def _children(connection: Connection, table: Table, ids: Sequence[str]) -> Mappi
 
 
 def _judged(connection: Connection, ids: Sequence[str]) -> dict[str, float]:
-    """The latest judgement of each outcome that has one."""
+    """Return the latest feedback of each outcome that has any."""
     newest_of = select(func.max(feedback.c.id)).where(feedback.c.outcome_id.in_(ids)).group_by(feedback.c.outcome_id)
     query = select(feedback.c.outcome_id, feedback.c.value).where(feedback.c.id.in_(newest_of))
     return {row.outcome_id: row.value for row in connection.execute(query)}
@@ -232,5 +235,5 @@ def _trial(row: RowMapping) -> LoggedTier:
 
 
 def _plain(kind: type[Any], row: RowMapping) -> dict[str, Any]:
-    """What a row and a record call alike."""
+    """Return the values of a row that are fields of a record class."""
     return {field.name: row[field.name] for field in fields(kind) if field.name in row}

@@ -1,4 +1,4 @@
-"""What of a query's text is kept: all, a keyed hash, or nothing."""
+"""Redaction of logged text: full, keyed hash, or none."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class RedactionPolicy:
-    """What is kept.
+    """Redaction policy of queries, answers and error messages.
 
-    Where the text itself is not, what may repeat it is not kept either: a provider's error message quotes what it
-    refuses.
+    Text that may repeat a redacted query is redacted too: a provider's error message quotes what it refuses.
 
     Attributes:
-        text: of queries.
-        answers: whether answers are kept.
-        key: of the hashes. Queries are short and many are guessed: a hash without a key is looked up in a list of
-            likely ones. The key lies in the database, so that replicas agree; it guards what is exported without it.
+        text: redaction of queries.
+        answers: True stores answers.
+        key: key of the hashes. Queries are short and can be guessed: a hash without a key is looked up in a list of
+            likely ones. The key is in the database, so that replicas agree; it protects exports without it.
     """
 
     text: Literal["full", "hashed", "none"] = "full"
@@ -29,7 +28,7 @@ class RedactionPolicy:
     key: bytes = b""
 
     def query(self, text: str) -> tuple[str | None, str | None]:
-        """Text and hash as they are stored."""
+        """Return text and hash as they are stored."""
         if self.text == "full":
             return storable(text), None
         if self.text == "hashed":
@@ -37,24 +36,30 @@ class RedactionPolicy:
         return None, None
 
     def error(self, message: str | None) -> str | None:
-        """An error's message, where it may be kept."""
+        """Return an error's message, None if it is redacted."""
         return storable(message) if message is not None and self.text == "full" else None
 
     def reason(self, reason: str) -> str:
-        """A reason; what follows a colon may be a provider's message."""
+        """Return a reason; redact after a colon, where a provider may be quoted."""
         return storable(reason if self.text == "full" else reason.partition(":")[0])
 
     def answer(self, text: str | None) -> str | None:
-        """An answer, where they are kept."""
+        """Return an answer, None if answers are not stored."""
         return storable(text) if text is not None and self.answers else None
 
     def logprobs(self, values: Sequence[float]) -> str | None:
-        """Log probabilities of an answer's tokens as JSON, to four decimals, where answers are kept."""
+        """Return log probabilities as JSON to four decimals; None if redacted.
+
+        They are stored with answers only.
+        """
         return json.dumps([round(value, 4) for value in values]) if values and self.answers else None
 
 
 def storable(text: str) -> str:
-    """The text as both databases take it: NUL (refused by PostgreSQL) and half characters become U+FFFD."""
+    """Return the text as both databases accept it.
+
+    NUL (refused by PostgreSQL) and lone surrogates become U+FFFD.
+    """
     if "\0" in text:
         text = text.replace("\0", "\ufffd")
     try:

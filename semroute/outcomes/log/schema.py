@@ -1,7 +1,7 @@
-"""The tables. A change here is a new migration, and :data:`HEAD` is its name.
+"""Tables of the outcome log.
 
-Times are seconds since the epoch (UTC) as double precision: the same in both databases, and compared without a zone.
-What is never searched lies in columns of JSON text.
+A change here is a new migration, and :data:`HEAD` is its name. Times are seconds since the epoch (UTC) as double
+precision: the same in both databases, and compared without a zone. Values that are never searched are JSON text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 HEAD = "0002"
-"""The newest migration."""
+"""Newest migration."""
 
 metadata = MetaData()
 
@@ -139,7 +139,7 @@ feedback = Table(
 )
 
 settings = Table("settings", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
-"""What belongs to the database as a whole, such as the key of the hashes."""
+"""Settings of the database as a whole, such as the key of the hashes."""
 
 WRITTEN = (outcomes, calls, checks, trials)
-"""What the writer fills, parents first."""
+"""Tables that the writer fills, parents first."""

@@ -1,4 +1,7 @@
-"""The thread that writes outcomes, so that nobody who answers a query waits for a database."""
+"""Background writer of outcomes, so that no query waits for a database.
+
+Outcomes become rows of the tables, which a thread inserts in batches.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +29,17 @@ from semroute.outcomes.log.redaction import RedactionPolicy, storable
 from semroute.outcomes.log.schema import WRITTEN
 from semroute.types import Attempt, CallRole, Completion, Decision, Outcome, TierResult, total_cost
 
-# An outcome as rows of the tables.
+# Conversion of an outcome to rows of the tables.
 
 Row: TypeAlias = tuple[Any, ...]
 Rows: TypeAlias = tuple[list[Row], list[Row], list[Row], list[Row]]
-"""Of :data:`semroute.outcomes.log.schema.WRITTEN`, in its order; each row in the order of the table's columns."""
+"""Rows of :data:`semroute.outcomes.log.schema.WRITTEN`, in its order; each row in the order of the table's columns."""
 
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 
 
 def rows_of(outcomes: Iterable[Outcome], keep: RedactionPolicy) -> Rows:
-    """The rows of many outcomes."""
+    """Convert outcomes to rows of the tables, redacted."""
     rows: Rows = ([], [], [], [])
     for outcome in outcomes:
         trials = outcome.completion.tiers if outcome.completion is not None else ()
@@ -93,7 +96,10 @@ def _outcome(outcome: Outcome, trials: tuple[TierResult, ...], keep: RedactionPo
 
 
 def _details(decision: Decision, keep: RedactionPolicy) -> str:
-    """What of a decision is looked at and never searched: every category's score and bar, the steps, the opinions."""
+    """Return the unsearched part of a decision as JSON.
+
+    It holds every category's score and threshold, the steps, and the strategy results.
+    """
     opinions = [{**opinion.to_dict(), "reason": keep.reason(opinion.reason)} for opinion in decision.opinions]
     categories = [(entry.category, entry.score, entry.threshold) for entry in decision.categories]
     return storable(_dumps({"categories": categories, "steps_ms": dict(decision.steps_ms), "opinions": opinions}))
@@ -129,7 +135,10 @@ def _calls(outcome: Outcome, trials: tuple[TierResult, ...], keep: RedactionPoli
 
 
 def _roles(outcome: Outcome, trials: tuple[TierResult, ...]) -> Iterator[tuple[Attempt, CallRole, int | None]]:
-    """Every call with what it was for: a judge's first, then tier by tier; those after a tier's answer are samples."""
+    """Yield every call with its role and tier.
+
+    A judge's calls come first, then tier by tier; those after a tier's answer are samples.
+    """
     yield from ((attempt, "judge", None) for attempt in outcome.decision.attempts)
     if not trials:
         yield from ((attempt, "answer", None) for attempt in outcome.attempts)
@@ -162,12 +171,11 @@ def _was_called(trial: TierResult) -> bool:
     return trial.completion is not None or bool(trial.attempts)
 
 
-# Rows into tables, as fast as each database takes them.
+# Bulk insert of rows, as fast as each database accepts them.
 #
-# The values go to the driver as they are, past SQLAlchemy's own handling of parameters, which would take longer than
-# the
-# database does: ``executemany`` for SQLite, ``COPY`` for PostgreSQL
-# (https://www.postgresql.org/docs/current/sql-copy.html). How many that makes is measured by ``scripts/bench_log.py``.
+# The values go to the driver as they are, without SQLAlchemy's own handling of parameters, which would take longer than
+# the database does: ``executemany`` for SQLite, ``COPY`` for PostgreSQL
+# (https://www.postgresql.org/docs/current/sql-copy.html). ``scripts/bench_log.py`` measures the throughput.
 
 _TRANSACTION = {
     "lock_timeout": "8s",
@@ -179,12 +187,12 @@ _TRANSACTION = {
 }
 """Settings of a writing transaction on the server's side
 (https://www.postgresql.org/docs/current/runtime-config-client.html): it waits for a lock for less time than its client
-waits for it, and lets go of its rows when the client is gone. Set in the transaction and not with the connection:
+waits for it, and releases its rows when the client is gone. Set in the transaction and not with the connection:
 PgBouncer refuses unknown parameters of a connection."""
 
 
 class Inserter:
-    """Writes rows of a log's tables. Used by one thread at a time.
+    """Bulk inserter of a log's rows, for one thread at a time.
 
     Args:
         engine: the database, prepared.
@@ -198,12 +206,11 @@ class Inserter:
         """Write all rows or none.
 
         Args:
-            rows: of the written tables.
-            again: whether some of them may be there already, since the end of an earlier try was not heard.
+            rows: rows of the written tables.
+            again: True if some of them may be there already, since an earlier try ended without a reply.
 
         Raises:
-            Exception: whatever the driver raises; nothing was written then, unless the connection broke at the very
-                end.
+            Exception: any error of the driver; nothing was written then, unless the connection broke at the very end.
         """
         with patience(WRITE_S), self._engine.begin() as connection:
             is_postgres = connection.dialect.name == "postgresql"
@@ -219,10 +226,10 @@ class Inserter:
         self._unheard = None
 
     def _begin(self, cursor: Any) -> None:
-        """Bound the transaction on the server's side, and end the one before whose end was not heard.
+        """Set time limits on the server, and end a transaction left without reply.
 
-        That one may still hold the rows that are written again, and would be waited for: the server does not know that
-        its client has gone. It is ours by process and start; no other transaction has both.
+        That one may still lock the rows that are written again: the server does not know that its client has gone. It
+        is identified by process and start; no other transaction has both.
         """
         if self._unheard is not None:
             cursor.execute(
@@ -257,29 +264,29 @@ def _cursor(connection: Connection) -> Any:
 
 
 BATCH = 1000
-"""Most outcomes that are written in one transaction."""
+"""Largest number of outcomes in one transaction."""
 BATCH_BYTES = 8_000_000
 """Largest estimated size of a transaction that holds more than one outcome: a slow database gets short ones."""
 FLUSH_S = 0.5
-"""Longest time that an outcome waits for others, seconds. What a killed process loses is what came within this time and
-the duration of one transaction, so at a thousand outcomes a second some five hundred."""
+"""Longest time that an outcome waits for others, seconds. A killed process loses the outcomes of this time and the
+duration of one transaction, so at a thousand outcomes a second some five hundred."""
 CAPACITY = 50_000
-"""Most outcomes that wait while the database is away; those after them are dropped, and counted."""
+"""Most outcomes that wait while the database is unavailable; later ones are dropped, and counted."""
 CAPACITY_BYTES = 200_000_000
 """Largest estimated size of the outcomes that wait: long answers fill the memory before their number does."""
 LEAST_PAUSE_S, MOST_PAUSE_S = 0.5, 30.0
-"""Between tries while it is away; doubles from the first to the second."""
+"""Pause between tries while the database is unavailable, seconds; doubles from the first to the second."""
 CLOSE_S = 10.0
-"""How long a normal stop waits for a database that is away, in all."""
+"""Longest wait of a normal stop for an unavailable database, in all, seconds."""
 REPORT_S = 60.0
-"""A fault that lasts is reported so often."""
+"""Interval of reports of a lasting fault, seconds."""
 
 log = logging.getLogger("semroute")
 
 
 @dataclass(frozen=True, slots=True)
 class WriterCounts:
-    """What became of outcomes: ``waiting`` are not in the database yet, ``dropped`` never will be."""
+    """Counts of outcomes: written, waiting to be written, and dropped."""
 
     written: int
     waiting: int
@@ -287,14 +294,15 @@ class WriterCounts:
 
 
 class Writer:
-    """Takes outcomes at once and writes them in batches. Safe to share between threads.
+    """Writer thread that queues outcomes and writes them in batches.
 
-    The thread starts with the first outcome, and again in a forked child, which leaves what waited to its parent.
+    Safe to share between threads. The thread starts with the first outcome, and again in a forked child, which leaves
+    waiting outcomes to its parent.
 
     Args:
-        database: opened by the thread where it is not open yet; or an engine.
-        keep: redaction of texts, where ``database`` is an engine.
-        tidy: called between batches; deletes what is too old.
+        database: opened by the thread if it is not open yet; or an engine.
+        keep: redaction policy, if ``database`` is an engine.
+        tidy: retention job, called between batches.
         capacity: see :data:`CAPACITY`.
         capacity_bytes: see :data:`CAPACITY_BYTES`.
     """
@@ -333,7 +341,10 @@ class Writer:
         self._failed_tries = 0
 
     def record(self, outcome: Outcome) -> None:
-        """Keep an outcome; returns at once and never raises. One too many is dropped, counted and reported."""
+        """Queue an outcome; return at once and never raise.
+
+        If the queue is full, the outcome is dropped, counted and reported.
+        """
         size = _size(outcome)
         with self._lock:
             is_full = len(self._waiting) >= self._capacity or self._bytes + size > self._capacity_bytes
@@ -355,29 +366,29 @@ class Writer:
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name="semroute-log", daemon=True)
-        # At the very end of a program no thread starts any more; closing reports what waits as lost.
+        # At the very end of a program no thread starts any more; closing reports waiting outcomes as lost.
         with suppress(RuntimeError):
             thread.start()
             self._thread = thread
 
     @property
     def counts(self) -> WriterCounts:
-        """What became of outcomes so far."""
+        """Counts of written, waiting and dropped outcomes so far."""
         return WriterCounts(self._written, self._accepted - self._settled, self._dropped)
 
     def flush(self, timeout_s: float = CLOSE_S) -> bool:
-        """Wait until everything that was recorded before is in the database; False where that takes too long."""
+        """Wait until all outcomes so far are written; False after the timeout."""
         deadline, tries, recorded = time.monotonic() + timeout_s, self._failed_tries, self._accepted
         self._wake.set()
         while self._settled < recorded:
-            # One more failure is answer enough: a database that is away must not hold up the end of a program.
+            # One more failure is enough: an unavailable database must not hold up the end of a program.
             if self._thread is None or time.monotonic() > deadline or self._failed_tries > tries:
                 return False
             time.sleep(0.005)
         return True
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
-        """Write what waits and end the thread, within ``timeout_s``; what was not taken by then is reported as lost."""
+        """Flush and end the thread within ``timeout_s``; report lost outcomes."""
         deadline = time.monotonic() + timeout_s
         self.flush(timeout_s)
         self._is_closing = True
@@ -392,7 +403,10 @@ class Writer:
             log.warning("%d outcomes were dropped before; %s lacks them", before, where(self._engine))
 
     def _give_up(self) -> int:
-        """Drop what waits; how many. A thread that a database still holds up finds nothing more to do."""
+        """Drop waiting outcomes and return their number.
+
+        A thread that is still blocked by the database finds nothing more to do.
+        """
         with self._lock:
             lost = self._accepted - self._settled
             self._waiting.clear()
@@ -415,7 +429,7 @@ class Writer:
                 self._tidy_up()
 
     def _take(self) -> bool:
-        """Fill the batch; False where there is nothing to write."""
+        """Fill the batch; return False if there is nothing to write."""
         with self._lock:
             size = sum(size for _, size in self._batch)
             while self._waiting and len(self._batch) < BATCH and (not self._batch or size < BATCH_BYTES):
@@ -424,12 +438,12 @@ class Writer:
             return bool(self._batch)
 
     def _write(self) -> bool:
-        """Write the batch; True where it is worth going on at once."""
+        """Write the batch; return True to continue at once."""
         batch = self._batch
         try:
             with self._in_database:
                 keep = self._database.open()
-        except Exception as error:  # a thread that ends is a log that ends: whatever it is, it is reported
+        except Exception as error:  # the end of the thread would be the end of the log: any error is reported
             return self._failed(error)
         try:
             with self._in_database:
@@ -441,7 +455,7 @@ class Writer:
                 return False
         else:
             if self._database.is_replaced():
-                return True  # the file that took them is nobody's any more: they are written again, to the new one
+                return True  # they are in an unlinked file: they are written again, to the new one
             self._settle(len(batch), is_written=True)
         if self._failed_tries:
             log.warning("%s takes outcomes again", where(self._engine))
@@ -450,7 +464,10 @@ class Writer:
         return True
 
     def _write_one_by_one(self, keep: RedactionPolicy) -> bool:
-        """Write all but the outcomes that no database takes; False where the database fails meanwhile."""
+        """Write the batch one by one, dropping outcomes that are refused.
+
+        False if the database fails meanwhile.
+        """
         while self._batch:
             try:
                 with self._in_database:
@@ -465,7 +482,7 @@ class Writer:
         return True
 
     def _settle(self, count: int, *, is_written: bool) -> None:
-        """Count the first outcomes of the batch as written or dropped, and forget them."""
+        """Remove the first outcomes of the batch, as written or dropped."""
         with self._lock:
             done, self._batch = self._batch[:count], self._batch[count:]
             self._bytes -= sum(size for _, size in done)
@@ -476,7 +493,7 @@ class Writer:
                 self._dropped += len(done)
 
     def _failed(self, error: Exception) -> bool:
-        """Have the outcomes wait for the database."""
+        """Keep the outcomes waiting after a failure of the database."""
         self._failed_tries += 1
         self._database.forget()
         self._report("%s does not take outcomes (%s); they wait, and %d were dropped", where(self._engine), said(error),
@@ -484,20 +501,20 @@ class Writer:
         return False
 
     def _is_of_an_outcome(self, error: Exception) -> bool:
-        """True if the values of an outcome are at fault, and not the database."""
+        """Return True if an outcome's values are at fault, not the database."""
         cause = getattr(error, "orig", None) or error
         if isinstance(error, SQLAlchemyError) and not isinstance(error, DBAPIError):
             return False
         api = self._engine.dialect.loaded_dbapi
         if not isinstance(cause, api.Error):
             return not isinstance(cause, OSError | MemoryError | SemrouteError)
-        # A driver that cannot pass a value on says so without a code of the server's. All else, a table or a right that
-        # is gone among it, is for somebody to mend, and the outcomes wait.
+        # A driver that cannot encode a value raises an error without an SQLSTATE. All else, such as a missing table or
+        # privilege, is for somebody to repair, and the outcomes wait.
         is_refused = isinstance(cause, api.ProgrammingError) and getattr(cause, "sqlstate", None) is None
         return is_refused or isinstance(cause, api.DataError | api.IntegrityError)
 
     def _note_drops(self) -> None:
-        """Have the database tell its readers what is missing."""
+        """Store the number of dropped outcomes in the database, for readers."""
         dropped = self._dropped
         if dropped == self._noted:
             return
@@ -525,7 +542,7 @@ class Writer:
 
 
 def _size(outcome: Outcome) -> int:
-    """Estimate of the bytes that an outcome takes while it waits."""
+    """Estimate the bytes that an outcome takes while it waits."""
     completion = outcome.completion
     texts = [len(outcome.decision.query), len(outcome.error or ""), _text_size(completion)]
     trials = () if completion is None else completion.tiers

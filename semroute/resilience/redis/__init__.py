@@ -1,3 +1,3 @@
-"""The gates of several replicas, shared through Redis."""
+"""Admission control of several replicas, shared through Redis."""
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What was let through while Redis was away, until Redis knows of it."""
+"""Failover of shared admission control while Redis is unavailable.
+
+Each replica goes on with its part of the limits; permits given meanwhile are queued and imported when Redis is back.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from semroute.types import CallResult, Endpoint, EndpointStatus, Permit, Rejecti
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a call ended, with the arguments of ``AdmissionControl.release``; ``at`` is when."""
+    """Arguments of ``AdmissionControl.release``, and the time of the release."""
 
     at: float
     ending: CallResult
@@ -40,12 +43,12 @@ class End:
 
 
 LASTING = (CallResult.SUSPEND, CallResult.DISABLE)
-"""Endings that matter for longer than a minute."""
+"""Call results with effects for longer than a minute."""
 
 
 @dataclass(slots=True)
 class Line:
-    """One pass that this process gave; ``end`` where it has come back."""
+    """Permit that this process gave; ``end`` once it was released."""
 
     leave: Permit
     since: float
@@ -53,16 +56,16 @@ class Line:
 
 
 class PendingReleases:
-    """The passes given while Redis was away, oldest first.
+    """Permits given while Redis was unavailable, oldest first.
 
-    A line of more than a minute ago that has ended no longer matters to any limit; what it cost is added up by place
-    and the line goes, unless its credential was refused or it brought a hint that still holds. So the ledger does not
-    grow with the time that Redis is away.
+    A permit released more than a minute ago no longer matters to any limit; its cost is summed by endpoint and the line
+    is dropped, unless its credential was refused or it brought a hint that still holds. So memory does not grow with
+    the time that Redis is unavailable.
 
     Args:
         clock: seconds, monotonic.
-        window_s: the throttle's minute.
-        lease_s: a call that has not come back after this is forgotten, seconds; it cost what it reserved.
+        window_s: the throttle's window.
+        lease_s: a call that has not returned after this is dropped, seconds; it cost its reservation.
     """
 
     def __init__(self, clock: Clock, window_s: float, lease_s: float) -> None:
@@ -71,20 +74,20 @@ class PendingReleases:
         self._lease_s = lease_s
         self._lines: dict[str, Line] = {}
         self._spent: dict[Endpoint, float] = {}
-        self._telling: str | None = None  # the line that Redis is just being told of, which must not go twice
+        self._telling: str | None = None  # the line that is being imported, which must not be sent twice
         self._lock = forks.lock()
 
     def __len__(self) -> int:
         return len(self._lines)
 
     def add(self, leave: Permit) -> None:
-        """Note a pass."""
+        """Add a permit."""
         with self._lock:
             self._lines[leave.id] = Line(leave, self._clock())
             self._drop_old()
 
     def end(self, id: str, end: Callable[[float], End]) -> bool:
-        """Note how a call ended, given the time; False where its pass is not in here."""
+        """Record a release, made with the time; False if its permit is not here."""
         with self._lock:
             line = self._lines.get(id)
             if line is None:
@@ -94,7 +97,7 @@ class PendingReleases:
             return True
 
     def first(self) -> tuple[Line, float] | None:
-        """The oldest line that still matters and the seconds since then; None when there is none."""
+        """Return the oldest line that still matters, with its age in seconds."""
         with self._lock:
             self._drop_old()
             for line in self._lines.values():
@@ -103,20 +106,20 @@ class PendingReleases:
             return None
 
     def told(self, id: str) -> tuple[End, float] | None:
-        """Drop a line that Redis knows now: its ending, where it has one, and the seconds since then."""
+        """Drop an imported line; return its release, if any, and seconds since."""
         with self._lock:
             self._telling = None
             end = self._lines.pop(id).end
             return None if end is None else (end, self._clock() - end.at)
 
     def spent(self) -> tuple[Endpoint, float] | None:
-        """A place and the USD that the lines cost there that are gone; None when there is none."""
+        """Return an endpoint and the USD of its dropped lines; None without any."""
         with self._lock:
             self._drop_old()
             return next(iter(self._spent.items()), None)
 
     def told_spent(self, place: Endpoint, usd: float) -> None:
-        """Take off what Redis knows now."""
+        """Subtract USD that Redis has now counted."""
         with self._lock:
             self._spent[place] -= usd
             if self._spent[place] <= 0.0:
@@ -141,27 +144,27 @@ class PendingReleases:
         return end.wait_s is not None and now < end.at + end.wait_s
 
 
-# Who shares the Redis: replicas that say they live, and what each last saw.
+# Replicas that share the Redis: their heartbeats and snapshots.
 
 LIVE_S = 10.0
-"""A replica that has said nothing for this long is no longer counted, seconds."""
+"""Time after which a replica without a heartbeat is no longer counted, seconds."""
 
 PUBLISH_S = 1.0
-"""A replica's snapshot is written at most this often, seconds."""
+"""Shortest interval between two snapshots of a replica, seconds."""
 
 
 class UnreadableSnapshotError(StateError):
-    """Redis answers, and holds something else where a snapshot should be."""
+    """Snapshot key of Redis that holds something else."""
 
 
 class Replicas:
-    """This replica among the others.
+    """Heartbeats and snapshots of this replica and the others.
 
     Args:
         server: the Redis.
-        prefix: before every key.
-        name: of this replica; host, process and a random part when left out.
-        live_s: how long a heartbeat and a snapshot last, seconds.
+        prefix: prefix of every key.
+        name: name of this replica; by default host, process and a random part.
+        live_s: time to live of a heartbeat and a snapshot, seconds.
         clock: seconds, monotonic.
     """
 
@@ -183,19 +186,19 @@ class Replicas:
         self._published_at: float | None = None
         self._memory: bytes | None = None
         self.has_lost_memory = False
-        """Whether Redis came back without what it knew; stays so until it is set to False."""
+        """True after Redis came back without its data, until it is set to False."""
         forks.in_child(self, Replicas._after_fork)
 
     @property
     def count(self) -> int:
-        """The most replicas that were seen to live at once in the last ``live_s`` seconds in which Redis answered."""
+        """Most replicas alive at once in the last ``live_s`` answered seconds."""
         return max((count for _, count in self._counts), default=1)
 
     async def beat(self, snapshot: str = "") -> None:
-        """Say that this replica lives, and count the others.
+        """Send a heartbeat of this replica, and count the others.
 
         Raises:
-            StateError: Redis is away.
+            StateError: Redis is unavailable.
         """
         keys = [self._prefix + kind for kind in ("replicas", f"snapshot:{self.name}", "memory", "clock")]
         args = ("", self.name, self._live_s, snapshot, secrets.token_hex(8), MONTH_S)
@@ -204,15 +207,15 @@ class Replicas:
         self._memory = memory
         now = self._clock()
         self._counts.append((now, int(count)))
-        # The most and not the last: a Redis that has just restarted knows only who has spoken since.
+        # The maximum and not the last: a Redis that has just restarted knows only later heartbeats.
         while self._counts[0][0] <= now - self._live_s:
             self._counts.popleft()
 
     async def publish(self, snapshot: Mapping[str, object]) -> None:
-        """Let others read what this replica sees; does nothing within a second of the last time.
+        """Publish this replica's snapshot; do nothing within a second of the last.
 
         Raises:
-            StateError: Redis is away.
+            StateError: Redis is unavailable.
         """
         now = self._clock()
         if self._published_at is not None and now < self._published_at + PUBLISH_S:
@@ -221,11 +224,11 @@ class Replicas:
         await self.beat(json.dumps(snapshot))
 
     async def snapshots(self) -> dict[str, dict[str, Any]]:
-        """The last snapshot of each replica that published one in the last ``live_s`` seconds, by its name.
+        """Return the snapshots of the last ``live_s`` seconds, by replica.
 
         Raises:
             UnreadableSnapshotError: one is no JSON mapping.
-            StateError: Redis is away.
+            StateError: Redis is unavailable.
         """
         listed = await self._server.command("ZRANGE", f"{self._prefix}replicas", 0, -1)
         names = sorted(name.decode(errors="replace") for name in listed)
@@ -247,7 +250,7 @@ class Replicas:
         return found
 
     def _after_fork(self) -> None:
-        """Be another replica than the parent."""
+        """Become another replica than the parent."""
         self.name = _own_name()
         self._published_at = None
 
@@ -256,7 +259,7 @@ def _own_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
-# Gates shared through Redis that go on in this process while Redis is away.
+# Admission control that fails over to this process while Redis is unavailable.
 
 Mode: TypeAlias = Literal["shared", "local"]
 
@@ -264,39 +267,39 @@ logger = logging.getLogger("semroute")
 
 
 class FailoverGates:
-    """The gates in Redis, and gates of this process with a share of the limits for as long as Redis does not answer.
+    """Admission control in Redis, with failover to a share in this process.
 
-    The share is one part in as many as replicas were last seen alive (at least one request, token and call: see
-    :func:`share`). No method raises because Redis is away. Away is a Redis that refuses connections or was silent
-    twice (:class:`~semroute.resilience.redis.server.Watch`): the calls of that second wait, from then on none does, and
-    a task of the event loop asks every ``tend_s`` seconds whether Redis is back. One call that is slow while others are
-    answered is let through here, and told to Redis a moment later. When Redis is back, what was let through meanwhile
-    is counted there at the time it happened, with the money it cost, the keys that were refused and the hints it
-    brought; its other endings tell the shared breaker nothing.
+    While Redis does not answer, each replica admits calls by one part in n of the limits, with n replicas last seen
+    alive (at least one request, token and call: see :func:`share`). No method raises because Redis is unavailable. That
+    is a Redis that refuses connections or was silent twice (:class:`~semroute.resilience.redis.server.Watch`): the
+    calls of that second wait, from then on none does, and a task of the event loop checks every ``tend_s`` seconds if
+    Redis is back. One call that is slow while others are answered is admitted here, and imported into Redis a moment
+    later. When Redis is back, permits given meanwhile are counted there at the time they were given, with their cost,
+    refused keys and wait hints; other call results do not count for the shared breaker.
 
-    **How far limits are overshot.** Each replica counts its calls in its own gates too while Redis answers, so that it
-    starts its share with its own last minute counted. With a limit of L a minute and n replicas, all of which have seen
-    each other:
+    **How far limits are overshot.** Each replica counts its calls locally too while Redis answers, so that it starts
+    its share with its own last minute counted. With a limit of L a minute and n replicas, all of which have seen each
+    other:
 
-    - away for more than a minute, the replicas together stay within L (within n where L < n);
-    - in a minute that holds the moment at which Redis went away, at most L + L (n - 1) / n pass, less than 2 L: when
-      one replica alone had used all of L before, and then each of the others uses its share. Replicas that had used
-      equal shares stay within L;
+    - unavailable for more than a minute: the replicas together stay within L (within n if L < n);
+    - in a minute that holds the moment at which Redis failed, at most L + L (n - 1) / n calls are admitted, less than
+      2 L: when one replica alone had used all of L before, and then each of the others uses its share. Replicas that
+      had used equal shares stay within L;
     - the same holds in a minute that holds the moment at which it came back: for the second or so until every replica
-      has told it what passed, it does not know of the others' shares. A Redis that comes back empty is told the last
+      has imported its permits, it does not know of the others' shares. A Redis that comes back empty gets the last
       minute and the budgets too; breakers begin afresh.
 
-    For tokens add at most one call of each replica, the one that no longer fitted into what it counts of its own.
-    The same task says for all calls of this process that it lives, so that a killed one holds its slots for seconds.
+    For tokens add at most one call of each replica, the one that no longer fitted into its local count. The same task
+    sends the heartbeat of this process for all of its calls, so that a killed one holds its slots for seconds.
 
-    A replica that starts while Redis is away knows of no other and takes the whole limit. Of a monthly budget each
-    replica may spend one part in n of what was left when Redis last told.
+    A replica that starts while Redis is unavailable knows of no other and takes the whole limit. Of a monthly budget
+    each replica may spend one part in n of the rest as last read from Redis.
 
     Args:
-        shared: the gates in Redis.
-        replicas: the same Redis, to count who shares it.
-        local: makes the gates of this process.
-        tend_s: how often this replica says that it lives, and asks whether Redis is back, seconds.
+        shared: admission control in Redis.
+        replicas: replicas of the same Redis, to count them.
+        local: makes the admission control of this process.
+        tend_s: interval of heartbeats, and of checks if Redis is back, seconds.
         clock: seconds, monotonic.
     """
 
@@ -316,9 +319,9 @@ class FailoverGates:
         self._clock = clock
         self._mode: Mode = "shared"
         self._ledger = PendingReleases(clock, WINDOW_S, LEASE_S)
-        self._held: dict[str, Permit] = {}  # passes of the local gates, by the id of the pass that was handed out
-        self._recent: deque[tuple[float, Permit]] = deque()  # what Redis gave in the last minute
-        self._out: set[str] = set()  # the ids of those that have not come back
+        self._held: dict[str, Permit] = {}  # local permits, by the id of the permit that was handed out
+        self._recent: deque[tuple[float, Permit]] = deque()  # permits of Redis in the last minute
+        self._out: set[str] = set()  # the ids of those that are not released
         self._ids = f"local-{secrets.token_hex(6)}"
         self._numbers = itertools.count()
         self._tending = forks.lock()
@@ -337,13 +340,13 @@ class FailoverGates:
 
     @property
     def replicas(self) -> int:
-        """How many replicas were last seen alive, this one included."""
+        """Number of replicas last seen alive, this one included."""
         return self._replicas.count
 
     async def standings(
         self, places: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
     ) -> list[EndpointStatus]:
-        """How each place stands. Arguments as of ``AdmissionControl.standings``."""
+        """Return each endpoint's status; see ``AdmissionControl.standings``."""
         if self._mode == "shared":
             try:
                 return await self._shared.standings(places, tokens, usd)
@@ -354,7 +357,7 @@ class FailoverGates:
     async def acquire(
         self, place: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
     ) -> Permit | Rejection:
-        """Ask for leave and reserve in one step. Arguments as of ``AdmissionControl.acquire``."""
+        """Acquire a permit and reserve in one step; see ``AdmissionControl``."""
         self._start_tending()
         if self._mode == "shared":
             try:
@@ -385,14 +388,14 @@ class FailoverGates:
         reason: str | None = None,
         refused: str | None = None,
     ) -> None:
-        """Return a permit to whichever side gave it; a second time does nothing. As ``AdmissionControl.release``."""
+        """Release a permit on the side that gave it, once."""
         self._out.discard(leave.id)
         why = {"reason": reason, "refused": refused}
         mine = self._held.pop(leave.id, None)
         if mine is not None and leave.id.startswith(self._ids):
             await self._local.release(mine, ending, tokens=tokens, usd=usd, wait_s=wait_s, **why)
         elif mine is not None:
-            # Money and refused credentials are in Redis, where they may be put right; here they would stay.
+            # Money and refused credentials are in Redis, where they may be corrected; here they would stay.
             known = CallResult.NEUTRAL if ending in LASTING else ending
             await self._local.release(mine, known, tokens=tokens, wait_s=wait_s)
         if self._ledger.end(leave.id, lambda now: End(now, ending, tokens, usd, wait_s, reason, refused)):
@@ -406,16 +409,18 @@ class FailoverGates:
             self._go_local(error)
 
     async def enable(self, credential: str | None) -> None:
-        """Let the credential's places be called again, here and everywhere; None: the places that need no key.
+        """Enable a credential's endpoints, here and everywhere.
+
+        None: the endpoints that need no key.
 
         Raises:
-            StateError: Redis is away, and they are enabled here alone.
+            StateError: Redis is unavailable, and they are enabled here alone.
         """
         await self._local.enable(credential)
         await self._shared.enable(credential)
 
     async def welcome(self, place: Endpoint, refused: str) -> None:
-        """Lift what closed a place for the key of this digest. Arguments as of ``AdmissionControl.welcome``."""
+        """Enable an endpoint that refused the key of this digest before."""
         await self._local.welcome(place, refused)
         if self._mode == "shared":
             try:
@@ -424,16 +429,16 @@ class FailoverGates:
                 self._go_local(error)
 
     async def lift(self, places: Sequence[Endpoint]) -> None:
-        """Lift whatever closes these places, here and everywhere.
+        """Reset all that rejects calls to these endpoints, here and everywhere.
 
         Raises:
-            StateError: Redis is away, and it is lifted here alone.
+            StateError: Redis is unavailable, and it is reset here alone.
         """
         await self._local.lift(places)
         await self._shared.lift(places)
 
     async def publish(self, snapshot: Mapping[str, object]) -> None:
-        """Let others read what this replica sees, at most once a second; dropped while Redis is away."""
+        """Publish a snapshot, at most once a second; drop it without Redis."""
         if self._mode == "shared":
             try:
                 await self._replicas.publish(snapshot)
@@ -441,7 +446,7 @@ class FailoverGates:
                 self._go_local(error)
 
     async def read_snapshots(self) -> dict[str, dict[str, Any]]:
-        """The last snapshot of each replica, by its name; empty while Redis is away.
+        """Return the last snapshot of each replica, by name; empty without Redis.
 
         Raises:
             UnreadableSnapshotError: one is no JSON mapping.
@@ -456,9 +461,9 @@ class FailoverGates:
         return {}
 
     async def heartbeat(self) -> None:
-        """Say that this replica lives; tell Redis what it does not know yet, and return to it once it knows."""
+        """Send a heartbeat, import pending permits, and return to Redis."""
         if not self._tending.acquire(blocking=False):
-            return  # another event loop is at it
+            return  # another event loop is sending it
         try:
             await self._replicas.beat()
             if self._replicas.has_lost_memory:
@@ -474,7 +479,7 @@ class FailoverGates:
             self._tending.release()
 
     async def close(self) -> None:
-        """Release the running loop's connections."""
+        """Close the running loop's connections."""
         tender = self._tenders.pop(asyncio.get_running_loop(), None)
         if tender is not None:
             tender.cancel()
@@ -483,10 +488,10 @@ class FailoverGates:
         await self._local.close()
 
     def _count_here(self, leave: Permit) -> None:
-        """Count a shared call here too. Where our share is used up it stays out, and our share is no worse for it.
+        """Count a shared call locally too, unless the local share is used up.
 
-        A place that is open there is open here: what closed it here alone must not meet the calls of the moment in
-        which Redis goes away.
+        An endpoint whose shared breaker is closed is closed here: a merely local failure must not reject the calls of
+        the moment in which Redis fails.
         """
         place = replace(self._share(leave.place), budget_usd=None)
         mine = self._local.import_permit(place, leave.tokens, is_closed=not (leave.is_probe or leave.is_panic))
@@ -501,18 +506,18 @@ class FailoverGates:
             self._recent.popleft()
 
     async def _remind(self) -> None:
-        """Give a Redis that lost its memory what it had counted: money, and the calls of the last minute."""
+        """Restore spending and last minute's calls in a Redis that lost them."""
         await self._shared.restore_spent()
         recent = list(self._recent)
         back = [leave for _, leave in recent if leave.id not in self._out]
         for since, leave in recent:
             await self._shared.import_permit(replace(leave, usd=0.0), self._clock() - since)
-        await self._shared.settle()  # first those that came back meanwhile, with what they took
+        await self._shared.settle()  # first those released meanwhile, with their usage
         for leave in back:
             await self._shared.release(leave, CallResult.NEUTRAL)
 
     async def _tell(self) -> None:
-        """Tell Redis of every pass that it does not know: first that it was given, then how it came back."""
+        """Import every pending permit into Redis, then release it there."""
         while (spent := self._ledger.spent()) is not None:
             place, usd = spent
             sum_of_many = Permit(place, self._next_id(), 0, usd)
@@ -523,7 +528,7 @@ class FailoverGates:
             line, age_s = first
             await self._shared.import_permit(line.leave, age_s)
             told = self._ledger.told(line.leave.id)
-            if told is not None:  # otherwise it is running, and comes back to Redis by itself
+            if told is not None:  # otherwise it is running, and will be released in Redis
                 end, ago_s = told
                 wait_s = None if end.wait_s is None or end.wait_s <= ago_s else end.wait_s - ago_s
                 ending = end.ending if end.ending in LASTING else CallResult.NEUTRAL
@@ -550,7 +555,7 @@ class FailoverGates:
             logger.warning("Redis at %s is back: limits and breakers are shared again", self._shared.server.name)
 
     def _after_fork(self) -> None:
-        """Forget the parent's calls, and never give out its ids: it tells Redis of them itself."""
+        """Drop the parent's calls, which it reports itself; never reuse its ids."""
         self._ids = f"local-{secrets.token_hex(6)}"
         forks.leave_behind(self._tenders, *self._tenders.values())
         self._tenders = WeakKeyDictionary()
@@ -567,13 +572,16 @@ class FailoverGates:
         while True:
             try:
                 await self.heartbeat()
-            except Exception:  # whatever it is, this task is the only way back to Redis
+            except Exception:  # any error: this task is the only way back to Redis
                 logger.exception("could not tend the state shared through Redis; trying again")
             await asyncio.sleep(self._tend_s)
 
 
 def share(place: Endpoint, replicas: int, spent_usd: float) -> Endpoint:
-    """A place with one replica's part of its limits: rounded down, but at least 1, so that no replica stands still."""
+    """Return an endpoint with one replica's part of its limits.
+
+    Rounded down, but at least 1, so that every replica can call it.
+    """
     budget = place.budget_usd
     return replace(
         place,

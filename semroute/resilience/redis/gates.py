@@ -1,4 +1,7 @@
-"""The gates in Redis: every process that uses the same Redis respects one limit and one open breaker."""
+"""Admission control in Redis, shared by all processes that use it.
+
+They respect common rate limits, budgets and circuit breakers.
+"""
 
 from __future__ import annotations
 
@@ -24,45 +27,46 @@ from semroute.resilience.suspension import is_login_of, login, short_reason
 from semroute.types import BreakerState, CallResult, Endpoint, EndpointStatus, Permit, Rejection
 
 PREFIX = "semroute:{gates}:"
-"""Before every key. The braces are a hash tag (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec):
-all keys lie in one slot, because one script reads those of several places."""
+"""Prefix of every key. The braces are a hash tag
+(https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec): all keys lie in one slot, because one
+script reads those of several endpoints."""
 
 DAY_S = 86400
 MONTH_S = 40 * DAY_S
 MOST_OWED = 10_000
 
 SLOT_S = 10.0
-"""How long a parallel call keeps its slot after its process was last heard, seconds: so long a killed process holds its
-slots. Longer than a process may be busy, since one that is silent for longer loses its slots to others."""
+"""Time for which a parallel call keeps its slot after the last heartbeat of its process, seconds: so long a killed
+process holds its slots. Longer than a process may be busy, since a silent one loses its slots to others after it."""
 
 RENEW_S = 3.0
-"""How often a process says that it lives while it has calls under way, seconds: two may be lost."""
+"""Heartbeat interval of a process with running calls, seconds: two heartbeats may be lost."""
 
 
 class RedisGates:
-    """Admission control in one Redis: breaker, throttle and budget of every endpoint.
+    """Admission control in one Redis: breakers, throttles and budgets.
 
     The rules are those of :class:`~semroute.resilience.gates.MemoryGates`. Each method is one Lua script, hence
-    atomic, and one round trip; time is the server's alone. Every key goes by itself when it is no longer used: what
-    counts within a minute after two, breakers and passes after a day, disabled credentials and budgets 40 days after
-    the last change. For one Redis and its replicas; a Redis Cluster is not supported.
+    atomic, and one round trip; time is the server's alone. Unused keys expire: minute counts after two minutes,
+    breakers and permits after a day, disabled credentials and budgets 40 days after the last change. For one Redis and
+    its replicas; a Redis Cluster is not supported.
 
-    Slots of parallel calls, and those of probes, belong to a process that says it lives (:meth:`renew`): they are free
-    :data:`SLOT_S` seconds after it was killed. What such calls had reserved counts as spent.
+    Slots of parallel calls, and those of probes, belong to a process that sends heartbeats (:meth:`renew`): they are
+    free :data:`SLOT_S` seconds after it was killed. The reservations of such calls count as spent.
 
-    Methods raise :class:`~semroute.errors.StateError` when Redis is away;
-    :class:`~semroute.resilience.redis.failover.FailoverGates` goes on without it. A call that was cut off may have had
-    its effect or not: the leave that sets it right is kept, and :meth:`settle` sends it when Redis is back.
+    Methods raise :class:`~semroute.errors.StateError` when Redis is unavailable;
+    :class:`~semroute.resilience.redis.failover.FailoverGates` goes on without it. A script call that was cut off may
+    have had its effect or not: the release that corrects it is queued, and :meth:`settle` sends it when Redis is back.
 
     Args:
         server: the Redis.
-        rules: of the breakers; the same in every process.
-        prefix: before every key; those who share it share the gates.
+        rules: thresholds of the breakers; the same in every process.
+        prefix: prefix of every key; processes with the same one share admission control.
         rng: source of the breakers' jitter; None seeds one from the system.
-        lease_s: a call that has not come back after this is forgotten, seconds; longer than any deadline.
-        slot_s: how long a call keeps its slot without :meth:`renew`, seconds.
-        window_s: the throttle's minute.
-        clock: for tests only: the time in place of the server's, seconds since 1970.
+        lease_s: a call that has not returned after this is dropped, seconds; longer than any deadline.
+        slot_s: time for which a call keeps its slot without :meth:`renew`, seconds.
+        window_s: the throttle's window.
+        clock: for tests only: time in place of the server's, seconds since 1970.
     """
 
     def __init__(
@@ -101,13 +105,13 @@ class RedisGates:
         self._owed: deque[tuple[float, Endpoint, dict[str, object]]] = deque(maxlen=MOST_OWED)
         self._sending: set[asyncio.Future[Any]] = set()
         self.spent_usd: dict[str, tuple[str, float]] = {}
-        """The month and what it had cost when Redis last said so, by credential."""
+        """Month and USD spent in it as last read from Redis, by credential."""
         forks.in_child(self, RedisGates._after_fork)
 
     async def standings(
         self, places: Sequence[Endpoint], tokens: int = 0, usd: float | Sequence[float] = 0.0
     ) -> list[EndpointStatus]:
-        """How each place stands. Arguments as of ``AdmissionControl.standings``."""
+        """Return each endpoint's status; see ``AdmissionControl.standings``."""
         if not places:
             return []
         calls = [
@@ -120,9 +124,9 @@ class RedisGates:
     async def acquire(
         self, place: Endpoint, tokens: int, usd: float = 0.0, *, panic: float | None = None
     ) -> Permit | Rejection:
-        """Ask for leave and reserve in one step. Arguments as of ``AdmissionControl.acquire``.
+        """Acquire a permit and reserve in one step; see ``AdmissionControl``.
 
-        Cancelled while Redis has not answered, it gives back what it may have got.
+        Cancelled before Redis has answered, it releases the permit that it may have got.
         """
         asked = Permit(place, f"{self._passes}-{next(self._numbers)}", tokens, usd)
         sent = asyncio.ensure_future(self._enter(asked, {} if panic is None else {"panic": panic}))
@@ -134,9 +138,9 @@ class RedisGates:
             raise
 
     async def import_permit(self, leave: Permit, age_s: float) -> None:
-        """Count a call that was let through elsewhere ``age_s`` seconds ago, whatever the gates say.
+        """Import a permit given elsewhere ``age_s`` seconds ago, unconditionally.
 
-        It has to come back through :meth:`leave` like any other; its ending says nothing to the breaker.
+        It has to be released by :meth:`release` like any other; its call result does not count for the breaker.
         """
         await self._enter(leave, {"adopt": True, "age_s": age_s})
 
@@ -151,12 +155,12 @@ class RedisGates:
         reason: str | None = None,
         refused: str | None = None,
     ) -> None:
-        """Give a pass back; a second time does nothing. Arguments as of ``AdmissionControl.release``."""
+        """Release a permit, once; see ``AdmissionControl.release``."""
         ended = self._ended(leave, ending, tokens, usd, wait_s, reason, refused)
         sent = asyncio.ensure_future(self._leave(leave.place, ended))
         self._sending.add(sent)
         sent.add_done_callback(self._sent)
-        await asyncio.shield(sent)  # whoever is cancelled here has given the pass back all the same
+        await asyncio.shield(sent)  # a caller cancelled here has released the permit all the same
 
     def enqueue_release(
         self,
@@ -169,15 +173,17 @@ class RedisGates:
         reason: str | None = None,
         refused: str | None = None,
     ) -> None:
-        """Keep a leave for :meth:`settle`, while Redis is known to be away."""
+        """Queue a release for :meth:`settle` while Redis is unavailable."""
         ended = self._ended(leave, ending, tokens, usd, wait_s, reason, refused)
         self._owed.append((time.monotonic(), leave.place, ended))
 
     async def settle(self) -> None:
-        """Send the leaves that Redis has not had; the ending of one older than the breaker's window counts neither way.
+        """Send the queued releases to Redis.
+
+        The call result of one older than the breaker's window does not count.
 
         Raises:
-            StateError: Redis is still away.
+            StateError: Redis is still unavailable.
         """
         while self._owed:
             since, place, ended = self._owed.popleft()
@@ -194,16 +200,16 @@ class RedisGates:
                 raise
 
     async def restore_spent(self) -> None:
-        """Bring the budgets of a Redis that lost its memory up to what it last told.
+        """Restore the last known spending in a Redis that lost its memory.
 
         Raises:
-            StateError: Redis is away.
+            StateError: Redis is unavailable.
         """
         for name, (month, usd) in list(self.spent_usd.items()):
             await self.server.run("restore", [f"{self._prefix}spent:{name}"], (month, amount_of(usd), MONTH_S))
 
     async def enable(self, credential: str | None) -> None:
-        """Let the credential's places be called again; None: the places that need no key."""
+        """Enable a credential's endpoints; None: those that need no key."""
         key = self._prefix + "disabled"
         names = [name.decode(errors="replace") for name in await self.server.command("HKEYS", key)]
         for name in names:
@@ -211,21 +217,21 @@ class RedisGates:
                 await self.server.command("HDEL", key, name)
 
     async def welcome(self, place: Endpoint, refused: str) -> None:
-        """Lift what closed a place for the key of this digest. Arguments as of ``AdmissionControl.welcome``."""
+        """Enable an endpoint that refused the key of this digest before."""
         await self._run("lift", self._keys_of(place), [{**_limits(place), "refused": refused}])
 
     async def lift(self, places: Sequence[Endpoint]) -> None:
-        """Lift whatever closes these places: hints, breakers, suspensions, and their disabled credentials."""
+        """Reset hints, breakers, suspensions and disabled keys of endpoints."""
         if places:
             await self._run("lift", self._keys_of(*places), [_limits(place) for place in places])
 
     async def renew(self) -> None:
-        """Say that this process lives, for the calls it runs.
+        """Send a heartbeat for the running calls of this process.
 
-        Does nothing where it runs none, or said so within :data:`RENEW_S`.
+        Does nothing without running calls, or within :data:`RENEW_S` of the last one.
 
         Raises:
-            StateError: Redis is away.
+            StateError: Redis is unavailable.
         """
         now = time.monotonic()
         if not self._out or now < self._renewed_at + RENEW_S:
@@ -234,14 +240,14 @@ class RedisGates:
         by_place: dict[Endpoint, list[str]] = {}
         for id, (since, place) in list(self._out.items()):
             if now >= since + self._lease_s:
-                self._out.pop(id, None)  # it will not come back
+                self._out.pop(id, None)  # it will not return
             else:
                 by_place.setdefault(place, []).append(id)
         if by_place:
             await self._run("renew", self._keys_of(*by_place), list(by_place.values()))
 
     async def close(self) -> None:
-        """Send what is under way and close the running loop's connections."""
+        """Finish pending releases and close the running loop's connections."""
         loop = asyncio.get_running_loop()
         while own := [sent for sent in self._sending if sent.get_loop() is loop]:
             await asyncio.gather(*own, return_exceptions=True)
@@ -268,7 +274,7 @@ class RedisGates:
     def _give_back(self, sent: asyncio.Future[Permit | Rejection]) -> None:
         self._sent(sent)
         if sent.cancelled() or sent.exception() is not None:
-            return  # a question without an answer is owed already
+            return  # the release of an unanswered request is queued already
         answer = sent.result()
         if isinstance(answer, Permit):
             ended = self._ended(answer, CallResult.NEUTRAL, 0, 0.0, None, None, None)
@@ -277,7 +283,7 @@ class RedisGates:
             task.add_done_callback(self._sent)
 
     def _sent(self, sent: asyncio.Future[Any]) -> None:
-        """Forget what is done; an error that nobody waits for any more is no news: what it left undone is owed."""
+        """Forget a finished task; its error is handled: the release is queued."""
         self._sending.discard(sent)
         if not sent.cancelled():
             sent.exception()
@@ -299,7 +305,10 @@ class RedisGates:
         reason: str | None,
         refused: str | None,
     ) -> dict[str, object]:
-        """What the script has to know; what is not known stays out, since Lua's JSON makes null a value of its own."""
+        """Return the script's arguments of a release, without unknown ones.
+
+        Lua's JSON makes null a value of its own.
+        """
         self._out.pop(leave.id, None)
         tokens, usd = settled(leave, tokens, usd)
         known = {
@@ -323,10 +332,10 @@ class RedisGates:
         return await self.server.run(script, keys, (now, self._rules, json.dumps(calls)))
 
     def _read(self, reply: Any) -> Any:
-        """What a script answered.
+        """Parse the reply of a script.
 
         Raises:
-            StateError: something stands between us and a Redis that runs our scripts.
+            StateError: the reply is not JSON: something stands between us and a Redis that runs our scripts.
         """
         try:
             return json.loads(reply)
@@ -334,7 +343,7 @@ class RedisGates:
             raise StateError(f"Redis at {self.server.name} gave an answer that is not JSON") from None
 
     def _after_fork(self) -> None:
-        """Forget the parent's calls and debts, and never give out its ids."""
+        """Drop the parent's calls and queued releases, and never reuse its ids."""
         self._passes = secrets.token_hex(6)
         self._rng.seed()
         self._out = {}
@@ -347,7 +356,7 @@ class RedisGates:
         return [*shared, *(key for place in places for key in self._keys(place))]
 
     def _keys(self, place: Endpoint) -> tuple[str, ...]:
-        """In the order of ``keys_of`` in common.lua."""
+        """Return the keys in the order of ``keys_of`` in common.lua."""
         kinds = ("breaker", "log", "tokens", "passes", "leases", "slots")
         of_place = (f"{self._prefix}{kind}:{place.key}" for kind in kinds)
         return (*of_place, f"{self._prefix}spent:{account(place)}")

@@ -1,4 +1,7 @@
-"""Redis as the gates see it: scripts that run whole, or :class:`StateError`."""
+"""Client of Redis: atomic scripts within a time limit, or an error.
+
+Every failure is a :class:`StateError`.
+"""
 
 from __future__ import annotations
 
@@ -21,32 +24,32 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 
-# Tells a Redis that is silent from a process that is busy.
+# Distinguishes a silent Redis from a busy process.
 
 TICKS = 8
-"""Looks within one limit."""
+"""Checks within one time limit."""
 
 
 class Watch:
-    """Limits calls of one event loop by the time in which it could have heard an answer.
+    """Time limit of calls, by the time in which a loop could hear an answer.
 
-    A time-out by the clock takes a loop that was busy, or a process that was not scheduled, for a Redis that is away.
-    Here time passes in short ticks of the loop, and a tick that came late counts no more than two. Silence is that of
-    Redis, and not of one call: after ``limit_s`` without any answer while one was due it is asked over a connection of
-    its own, and only when that stays silent for as long it is held to be away (:attr:`is_away`). A call that gets no
-    answer while others do is given up after twice the limit.
+    A time-out by the clock mistakes a busy loop, or a process that was not scheduled, for an unavailable Redis. Here
+    time advances in short ticks of the loop, and a late tick counts no more than two. Silence is that of Redis, and not
+    of one call: after ``limit_s`` without any answer while one was due it is pinged over a separate connection, and
+    only if that stays silent for as long it counts as unavailable (:attr:`is_away`). A call that gets no answer while
+    others do is given up after twice the limit.
 
     Nothing runs while no call is under way.
 
     Args:
-        ask: asks Redis over a connection of its own.
-        limit_s: seconds of silence until it is asked.
+        ask: pings Redis over a separate connection.
+        limit_s: seconds of silence until it is pinged.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[object]], limit_s: float) -> None:
         self.limit_s = limit_s
         self.is_away = False
-        """Whether Redis was silent twice; until it answers."""
+        """True after Redis was silent twice, until it answers."""
         self._ask = ask
         self._loop = asyncio.get_running_loop()
         self._now = 0.0
@@ -58,10 +61,10 @@ class Watch:
 
     @asynccontextmanager
     async def limited(self) -> AsyncGenerator[None]:
-        """Bound what is done inside.
+        """Limit the time of the calls inside.
 
         Raises:
-            TimeoutError: no answer; :attr:`is_away` tells whether to others neither.
+            TimeoutError: no answer; :attr:`is_away` is True if others got none either.
         """
         async with asyncio.timeout(None) as limit:
             self._since[limit] = self._now
@@ -74,12 +77,12 @@ class Watch:
                 del self._since[limit]
 
     def heard(self) -> None:
-        """Note an answer, whatever it says."""
+        """Note that an answer came, whatever its content."""
         self._heard_at = self._now
         self.is_away = False
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
@@ -114,7 +117,7 @@ class Watch:
             async with asyncio.timeout(4 * self.limit_s):
                 await self._ask()
         except Exception:
-            return  # no answer is no news: the silence goes on
+            return  # no answer: the silence goes on
         else:
             self.heard()
         finally:
@@ -124,24 +127,24 @@ class Watch:
 Argument: TypeAlias = str | int | float
 
 CONNECTIONS = 32
-"""Most connections of one event loop; further calls wait for their turn, which costs them well under a millisecond."""
+"""Most connections of one event loop; further calls queue, which costs them well under a millisecond."""
 
 TIMEOUT_S = 0.5
-"""Seconds without any answer after which Redis is asked once more, and again as many after which it is held to be away:
-a connection to one 40 ms away takes four round trips, and one that saves its memory pauses for tenths of a second."""
+"""Seconds without any answer after which Redis is pinged, and again as many after which it counts as unavailable: a
+connection to one 40 ms away takes four round trips, and one that saves its memory pauses for tenths of a second."""
 
 FIRST_ANSWER_S = 2.0
-"""The longest wait for Redis before it has answered once, seconds: a process that starts under load must not take it
-for away, since it knows of no other replica yet and would take the whole limits for itself."""
+"""Longest wait for the first answer of Redis, seconds: a process that starts under load must not mistake it for
+unavailable, since it knows of no other replica yet and would take the whole limits for itself."""
 
 
 class SlowAnswerError(StateError):
-    """One call got no answer in time, while Redis answers others: no sign that it is away."""
+    """Call without an answer in time, while Redis answers other calls."""
 
 
 @dataclass(slots=True)
 class _Connected:
-    """What belongs to one event loop: sockets cannot be shared between loops."""
+    """Connections of one event loop: sockets cannot be shared between loops."""
 
     redis: Redis
     lifetime: AsyncGenerator[Redis]
@@ -151,7 +154,7 @@ class _Connected:
 
 
 class Server:
-    """One Redis (5.0 or later; not a cluster), for any number of event loops.
+    """Client of one Redis (5.0 or later, no cluster), for many event loops.
 
     Args:
         url: ``redis://`` or ``rediss://`` address without a password.
@@ -182,14 +185,13 @@ class Server:
         return f"{parts.hostname}:{parts.port or 6379}{parts.path}"
 
     async def run(self, script: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:
-        """Run ``lua/<script>.lua`` as one atomic step and give what it returns, texts as bytes.
+        """Run ``lua/<script>.lua`` atomically; return its reply, texts as bytes.
 
-        The scripts that change something do so once for each pass, so that a call may be repeated. A script is sent
-        whole (EVAL) where Redis does not know it yet, and always where EVALSHA is not allowed; SCRIPT LOAD is never
-        needed.
+        Scripts with effects have them once for each permit, so that a call may be repeated. A script is sent whole
+        (EVAL) if Redis does not know it yet, and always if EVALSHA is not allowed; SCRIPT LOAD is never needed.
 
         Raises:
-            StateError: Redis is away, too slow, or refuses.
+            StateError: Redis is unavailable, too slow, or refuses.
         """
         text, digest = source(script)
         words = (len(keys), *keys, *args)
@@ -209,10 +211,10 @@ class Server:
         return await self._ask(ask)
 
     async def command(self, *words: Argument) -> Any:
-        """Send one command that may be repeated.
+        """Send one idempotent command.
 
         Raises:
-            StateError: Redis is away, too slow, or refuses.
+            StateError: Redis is unavailable, too slow, or refuses.
         """
 
         async def ask(redis: Redis) -> Any:
@@ -221,7 +223,10 @@ class Server:
         return await self._ask(ask)
 
     async def close(self) -> None:
-        """Close the running loop's connections; ``asyncio.run`` does it for a loop that ends."""
+        """Close the running loop's connections.
+
+        ``asyncio.run`` does it for a loop that ends.
+        """
         connected = self._open.get(asyncio.get_running_loop())
         if connected is not None:
             await connected.lifetime.aclose()
@@ -230,7 +235,7 @@ class Server:
         connected = await self._connected()
         failures = connected.failures
         async with connected.turns:
-            if connected.failures != failures:  # who was before in the queue has already waited for nothing
+            if connected.failures != failures:  # a call earlier in the queue has already timed out
                 raise StateError(f"Redis at {self.name} is away")
             try:
                 answer = await self._in_time(ask, connected)
@@ -264,27 +269,27 @@ class Server:
         try:
             return await ask(connected.redis)
         except self._redis.ConnectionError:
-            # A Redis that was started again has left dead connections in the pool; it may itself be well.
+            # A restarted Redis has left dead connections in the pool, and may itself be healthy.
             await connected.redis.connection_pool.disconnect(inuse_connections=False)
             return await ask(connected.redis)
 
     async def _ping(self) -> None:
-        """Ask over a connection of its own whether Redis is there."""
+        """Ping Redis over a separate connection."""
         async with self._client(1) as client:
             await client.ping()
 
     def _is_not_allowed(self, error: Exception) -> bool:
-        """Whether a command is refused as such: by an access list, or by a proxy that does not know it."""
+        """Return True if a command is refused by an access list or a proxy."""
         text = str(error).lower()
         return isinstance(error, self._exceptions.NoPermissionError) or "unknown" in text or "evalsha" in text
 
     def _after_fork(self) -> None:
-        """Leave the parent's connections alone."""
+        """Leave the parent's connections untouched."""
         forks.leave_behind(*self._open.values(), self._open)
         self._open = WeakKeyDictionary()
 
     def _told(self, error: BaseException) -> str:
-        """What an error says, without the password should a server ever repeat it."""
+        """Return an error's message, with any password masked."""
         text = str(error) or type(error).__name__
         return text.replace(self._password, "***") if self._password else text
 
@@ -298,7 +303,10 @@ class Server:
         return connected
 
     async def _lifetime(self) -> AsyncGenerator[Redis]:
-        """A generator that a loop which ends finishes by itself (``shutdown_asyncgens``), and the client with it."""
+        """Yield a client that is closed with its event loop.
+
+        A loop that ends finishes its generators (``shutdown_asyncgens``).
+        """
         client = self._client(CONNECTIONS)
         try:
             yield client
@@ -325,7 +333,7 @@ class Server:
 
 @cache
 def source(script: str) -> tuple[str, str]:
-    """The text of a script, with what all scripts share before it, and the digest under which Redis knows it."""
+    """Return a script's text, with the common part before it, and its SHA-1."""
     folder = files("semroute.resilience.redis") / "lua"
     text = (folder / "common.lua").read_text("utf-8") + (folder / f"{script}.lua").read_text("utf-8")
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -1,1 +1,1 @@
-"""Steps from one form of the database to the next; one that was released never changes."""
+"""Migrations of the outcome log; a released one never changes."""

@@ -1,4 +1,7 @@
-"""Runs migrations on the connection that is handed over; started by :mod:`semroute.outcomes.log.engine` alone."""
+"""Alembic environment: run migrations on a given connection.
+
+Only :mod:`semroute.outcomes.log.engine` starts it.
+"""
 
 from __future__ import annotations
 

@@ -1,27 +1,27 @@
--- What the scripts share. Each script is this text and its own, so that it runs as one atomic step.
+-- Common part of all scripts. Each script is this text and its own, so that it runs as one atomic step.
 --
--- The rules are those of the in-process gates (semroute/resilience/breaker.py, throttle.py, budget.py), to the letter:
--- the same windows, eras, waits and reasons; tests run both with one clock and compare. Time is the server's, in
--- seconds; money is whole billionths of a dollar; numbers with a fraction are stored and returned as text with 17
--- digits, because Redis cuts Lua's numbers to integers and tostring() to 14 digits.
+-- The rules are exactly those of in-process admission control (breaker.py, suspension.py and limits.py of
+-- semroute/resilience): the same windows, eras, waits and reasons; tests run both with one clock and compare. Time is
+-- the server's, in seconds; money is whole billionths of a dollar; numbers with a fraction are stored and returned as
+-- text with 17 digits, because Redis cuts Lua's numbers to integers and tostring() to 14 digits.
 
 local ASK_AGAIN_S = 0.25
 local RAMP_START = 0.1
 local PANIC_FACTOR = 4
 local NO_ERA = -1
-local CLOCK_STEP_S = 0.05 -- how fine the time that was reached is kept
+local CLOCK_STEP_S = 0.05 -- resolution of the stored time
 local DAY_S = 86400
 local BUCKETS = 30
 local PER_USD = 1e9
-local SUM = '#'           -- field of the running sum beside the tokens of each pass
+local SUM = '#'           -- field of the running sum, next to the tokens of each permit
 
 local function text(number)
     return string.format('%.17g', number)
 end
 
--- Time that never runs backwards, and the calendar's. `key` holds the time that was reached ("last") and by how much the
--- server's clock has been set back since the gates are used ("ahead"): what was to last a minute must not last an hour
--- and a minute because the clock was put right meanwhile. Months follow the calendar.
+-- Monotonic time, and the calendar's. `key` holds the latest time ("last") and the sum by which the server's clock has
+-- been set back since ("ahead"): a wait of a minute must not last an hour and a minute because the clock was corrected
+-- meanwhile. Months follow the calendar.
 local function clock(key, override)
     local wall = tonumber(override)
     if wall == nil then
@@ -54,7 +54,7 @@ local function until_moment(moment, now)
     return wait
 end
 
--- A wait is {seconds or nil where no waiting helps, reason}; nil is no wait.
+-- A wait is {seconds or nil if no waiting helps, reason}; nil is no wait.
 local function longest(one, other)
     if one == nil or other == nil then
         return one or other
@@ -73,18 +73,18 @@ local function fields_of(key)
     return fields
 end
 
--- The keys of one place, in the order in which the client names them.
+-- Keys of one endpoint, in the order in which the client names them.
 local KEYS_OF_A_PLACE = 7
 local function keys_of(number)
     local first = 3 + (number - 1) * KEYS_OF_A_PLACE
     return {
-        disabled = KEYS[1],             -- hash: login -> why its credential cannot work, see disabled_of; KEYS[2]: clock
+        disabled = KEYS[1],             -- hash: login -> disabled credential, see disabled_of; KEYS[2]: clock
         breaker = KEYS[first],          -- hash: the breaker, its buckets and probes, and the provider's hint
-        log = KEYS[first + 1],          -- sorted set: passes of the last minute by the time they were given
-        tokens = KEYS[first + 2],       -- hash: tokens of the passes in the log, and their sum
-        passes = KEYS[first + 3],       -- hash: passes that are out, as "era probe month amount"
-        leases = KEYS[first + 4],       -- sorted set: passes that are out by the time they are forgotten
-        slots = KEYS[first + 5],        -- sorted set: the same by the time to which their process has said it lives
+        log = KEYS[first + 1],          -- sorted set: permits of the last minute by the time they were given
+        tokens = KEYS[first + 2],       -- hash: tokens of the permits in the log, and their sum
+        passes = KEYS[first + 3],       -- hash: unreleased permits, as "era probe month amount"
+        leases = KEYS[first + 4],       -- sorted set: unreleased permits by the time they are dropped
+        slots = KEYS[first + 5],        -- sorted set: the same by the time to which their process sent heartbeats
         spent = KEYS[first + 6],        -- hash: month -> billionths of a dollar that the account spent or reserved
     }
 end
@@ -101,7 +101,7 @@ local FIELDS_OF_AN_ERA = {'open_until', 'why', 'failed_probes', 'successes', 'ba
 -- Counts by bucket: of the era, and of all eras.
 local COUNTS = {['c:'] = 'calls', ['f:'] = 'failures', ['a:'] = 'all_calls', ['b:'] = 'all_good'}
 
--- A stored moment, no later than it can be by the rules: another version, or a clock that was set wrong, may have left it.
+-- A stored moment, clamped to the rules: another version, or a clock that was set wrong, may have written it.
 local function moment_of(key, stored, field, latest)
     local moment = tonumber(stored[field])
     if moment and moment > latest then
@@ -111,9 +111,9 @@ local function moment_of(key, stored, field, latest)
     return moment
 end
 
--- The breaker as stored. Besides its plain fields there are "c:<bucket>" (calls), "f:<bucket>" (failures), those
--- of all eras as "a:" (calls) and "b:" (good ones), "p:<pass>" (until when a probe has its lease) and "s_..." of a suspension; `old` lists those
--- that no longer count.
+-- The breaker as stored. Besides its plain fields there are "c:<bucket>" (calls), "f:<bucket>" (failures), those of all
+-- eras as "a:" (calls) and "b:" (good ones), "p:<permit>" (end of a probe's lease) and "s_..." of a suspension; `old`
+-- lists those that no longer count.
 local function breaker_of(keys, rules, now)
     local key = keys.breaker
     local stored = fields_of(key)
@@ -232,8 +232,8 @@ local function suspension_wait(suspended, now)
     return {math.min(ASK_AGAIN_S, wait_s), 'suspended, a probe is under way: ' .. suspended.why}
 end
 
--- Why a credential cannot work, as {login, reason, refused, probe_at, probe}; nil where it can. Stored as JSON; versions
--- before stored the reason alone, by account and for all hosts: such a key may be tried at once.
+-- A disabled credential as {login, reason, refused, probe_at, probe}, else nil. Stored as JSON; earlier versions stored
+-- the reason alone, by account and for all hosts: such a key may be probed at once.
 local function disabled_of(key, call)
     local login = call.login
     local stored = redis.call('HGET', key, login)
@@ -259,13 +259,13 @@ end
 
 ----------------------------------------------------------------------------------------------------------- throttle --
 
--- Drop from the log what is older than a minute. One look where nothing is, then a hundred at a time.
+-- Drop permits older than a minute from the log. One look if there are none, then a hundred at a time.
 local function forget_requests(keys, rules, now)
     local last = 0
     while true do
         local some, ids = redis.call('ZRANGE', keys.log, 0, last, 'WITHSCORES'), {}
         for i = 1, #some, 2 do
-            -- Compared as "at + 60 <= now", as the in-process log does, so that both round alike.
+            -- Compared as "at + 60 <= now", as the in-process log does, so that both round equally.
             if tonumber(some[i + 1]) + rules.minute_s > now then
                 break
             end
@@ -285,7 +285,7 @@ local function forget_requests(keys, rules, now)
     end
 end
 
--- Drop passes that never came back.
+-- Drop permits that were never released.
 local function forget_passes(keys, now)
     local lost = redis.call('ZRANGEBYSCORE', keys.leases, '-inf', text(now), 'LIMIT', 0, 1000)
     if #lost > 0 then
@@ -296,7 +296,7 @@ local function forget_passes(keys, now)
     redis.call('ZREMRANGEBYSCORE', keys.slots, '-inf', text(now))
 end
 
--- What counts against the limits; the log only where a limit reads it.
+-- Usage that counts against the limits; the log only if a limit reads it.
 local function used_by(keys, call, rules, now)
     local used = {requests = 0, tokens = 0, in_flight = redis.call('ZCOUNT', keys.slots, '(' .. text(now), '+inf')}
     if call.rpm or call.tpm then
@@ -307,7 +307,7 @@ local function used_by(keys, call, rules, now)
     return used
 end
 
--- When enough of the oldest passes have left the log for `over` tokens to be free.
+-- Time at which enough of the oldest permits have left the log to free `over` tokens.
 local function tokens_free_at(keys, rules, over)
     local from = 0
     while true do
@@ -343,7 +343,7 @@ local function tokens_wait(keys, rules, call, used, now)
         '%d of %d tokens a minute are left, the call needs %d', math.max(call.tpm - used.tokens, 0), call.tpm, call.tokens)}
 end
 
--- Until a parallel call may end. Where no process that holds a slot has been heard lately, until the first slot lapses.
+-- Wait for the end of a parallel call; without recent heartbeats of any slot's process, until the first slot expires.
 local function parallel_wait(keys, rules, now)
     local last = redis.call('ZREVRANGE', keys.slots, 0, 0, 'WITHSCORES')
     if not last[2] or tonumber(last[2]) - now > rules.slot_s / 2 then
@@ -409,7 +409,7 @@ local function budget_wait(call, spent, ends, now)
         spent / PER_USD, call.budget / PER_USD, call.account)}
 end
 
----------------------------------------------------------------------------------------------------------- all gates --
+--------------------------------------------------------------------------------------------------------- all limits --
 
 local function headroom_of(call, used, spent)
     local room = 1
@@ -428,7 +428,7 @@ local function headroom_of(call, used, spent)
     return math.max(room, 0)
 end
 
--- How a place stands for a call; changes nothing but to drop what is old.
+-- Status of an endpoint for a call; changes nothing but to drop old entries.
 local function look(keys, call, rules, now, month, ends, wall)
     local seen = {
         disabled = disabled_of(keys.disabled, call),
@@ -448,7 +448,7 @@ local function look(keys, call, rules, now, month, ends, wall)
     return seen
 end
 
--- What nobody uses any more goes by itself, after longer than anything in it matters.
+-- Unused keys expire, after longer than any of their data matters.
 local function keep(seconds, ...)
     for _, key in ipairs({...}) do
         redis.call('EXPIRE', key, seconds)

@@ -1,7 +1,7 @@
--- Ask for leave and reserve. ARGV: time ('' is the server's), rules, call. Returns as JSON [true, is probe, spent, month,
--- is panic] or [false, wait or '', reason]. A pass that is out already is given again, so that the question may be
--- repeated; a call with `adopt` is one that was let through elsewhere `age_s` seconds ago: it is counted, whatever the
--- gates say; one with `panic`, a number from 0 to 1, may pass an open breaker.
+-- Acquire a permit and reserve. ARGV: time ('' is the server's), rules, call. Returns as JSON [true, is probe, spent,
+-- month, is panic] or [false, wait or '', reason]. A permit that is given already is returned again, so that the call may
+-- be repeated; one with `adopt` was given elsewhere `age_s` seconds ago and is imported: it is counted unconditionally;
+-- one with `panic`, a number from 0 to 1, may be permitted by an open breaker.
 local now, wall = clock(KEYS[2], ARGV[1])
 local rules, call = cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
 local keys = keys_of(1)
@@ -12,7 +12,7 @@ forget_passes(keys, now)
 local seen = look(keys, call, rules, now, month, ends, wall)
 local known = redis.call('HGET', keys.passes, call.id)
 if call.adopt and not known and redis.call('ZSCORE', keys.log, call.id) then
-    known = '-1 0'  -- it is counted, and came back
+    known = '-1 0'  -- it is counted and released
 end
 if known then
     local kind = string.match(known, '^%S+ (%S+)')
@@ -26,7 +26,7 @@ if wait and not call.adopt then
     return cjson.encode({false, wait[1] and text(wait[1]) or '', wait[2]})
 end
 
--- An adopted call, and one in panic, began under no era of this breaker, so that its ending counts in none.
+-- An imported call, and one in panic, began in no era of this breaker, so that its result counts in none.
 local era, is_probe = seen.breaker.era, false
 if call.adopt or is_panic then
     era = NO_ERA

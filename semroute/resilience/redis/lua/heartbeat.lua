@@ -1,6 +1,6 @@
--- A replica says that it lives. KEYS: replicas, snapshot of this one, name of this memory, clock. ARGV: time, name, seconds it
--- counts, snapshot or '', a name for a memory that has none, seconds to keep that. Returns how many live, and the name:
--- another name than before means that Redis has lost what it knew.
+-- Heartbeat of a replica. KEYS: replicas, snapshot of this one, name of this memory, clock. ARGV: time, name, seconds to
+-- live, snapshot or '', a name for a memory without one, seconds to keep that. Returns the number of live replicas, and
+-- the name of the memory: another one than before means that Redis has lost its data.
 local now = clock(KEYS[4], ARGV[1])
 redis.call('ZADD', KEYS[1], text(now), ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', text(now - tonumber(ARGV[3])))

@@ -1,5 +1,5 @@
--- Give a pass back. ARGV: time, rules, call (id, ending, account, login; tokens, amount, wait_s, reason, refused where they
--- are known; random from 0 to 1). Returns 1, or 0 for a pass that is not out: it came back already, or was forgotten.
+-- Release a permit. ARGV: time, rules, call (id, ending, account, login; tokens, amount, wait_s, reason, refused if they
+-- are known; random from 0 to 1). Returns 1, or 0 for a permit that was released or dropped before.
 local now, wall = clock(KEYS[2], ARGV[1])
 local rules, call = cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
 local keys = keys_of(1)
@@ -65,7 +65,7 @@ elseif call.ending == 'success' and is_its_probe then
     redis.call('HDEL', keys.breaker, 's_until', 's_times', 's_probe', 's_why', 's_refused')
 end
 
--- An era ends: everything counted in it goes; the counts of all eras, the leases of probes that still run, the
+-- End an era: its counts are deleted; the counts of all eras, the leases of running probes, the
 -- suspension and the hint stay.
 local function begin_era(fields)
     redis.call('HDEL', keys.breaker, unpack(FIELDS_OF_AN_ERA))
@@ -144,7 +144,7 @@ end
 if #breaker.old > 0 then
     redis.call('HDEL', keys.breaker, unpack(breaker.old))
 end
--- A call whose slot was lost while its process was silent came back all the same: only its lease is over.
+-- A call whose slot was lost while its process was silent is released all the same: only its lease is over.
 local has_lease = breaker.probes[call.id] ~= nil
 if has_lease then
     redis.call('HDEL', keys.breaker, 'p:' .. call.id)

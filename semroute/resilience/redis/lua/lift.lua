@@ -1,5 +1,5 @@
--- Lift what closes places. ARGV: time, rules, list of calls (login, account; refused where only what was closed for this
--- key is lifted: a digest). The era goes on, so that no call that runs counts.
+-- Reset all that rejects calls to endpoints. ARGV: time, rules, list of calls (login, account; refused, the digest of a
+-- key, to reset only what was closed for that key). A new era begins, so that no running call counts.
 local rules, calls = cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
 for i, call in ipairs(calls) do
     local keys = keys_of(i)

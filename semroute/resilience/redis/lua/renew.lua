@@ -1,5 +1,5 @@
--- A process says that it lives, and with it the calls that it runs. ARGV: time, rules, list of lists of passes, one for each
--- place. Gives a slot again to a pass that had lost it.
+-- Heartbeat of a process for its running calls. ARGV: time, rules, list of lists of permits, one for each endpoint. Gives
+-- a slot again to a permit that had lost it.
 local now = clock(KEYS[2], ARGV[1])
 local rules, running = cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
 for i, ids in ipairs(running) do

@@ -1,4 +1,4 @@
--- What an account had spent as the client was last told, for a Redis that has lost its memory.
+-- Restore the spending of an account, as the client last read it, in a Redis that has lost its data.
 -- KEYS: spent. ARGV: month, amount, seconds to keep it.
 if tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or 0) < tonumber(ARGV[2]) then
     redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])

@@ -1,4 +1,4 @@
--- How several places stand. ARGV: time, rules, list of calls. Returns as JSON for each
+-- Status of several endpoints. ARGV: time, rules, list of calls. Returns as JSON for each
 -- [breaker, calls, failure share, ramp, headroom, in flight, spent, month, wait ('0' none, '' no waiting helps), reason,
 -- digest of the refused key or ''].
 local now, wall = clock(KEYS[2], ARGV[1])

@@ -1,4 +1,4 @@
-"""The first tables."""
+"""First migration: create the tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make them. Spelt out here, and not taken from the schema of today: a migration never changes."""
+    """Create the tables.
+
+    Spelt out here, and not taken from the current schema: a migration never changes.
+    """
     op.create_table(
         "outcomes",
         sa.Column("id", sa.String(32), primary_key=True),

@@ -1,4 +1,7 @@
-"""Log probabilities of a tier's answer, to train checks on."""
+"""Migration that adds the log probabilities of a tier's answer.
+
+Checks are trained on them.
+"""
 
 from __future__ import annotations
 
@@ -10,5 +13,5 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add the column; what was logged before has none."""
+    """Add the column; earlier rows have no value."""
     op.add_column("trials", sa.Column("logprobs", sa.Text))
