@@ -472,6 +472,3 @@ def _answers_in_json(name: str, config: Config) -> bool:
     """Return True if all models of a name are declared to follow a schema."""
     specs = [config.models.get(model) for model in config.members(name)]
     return all(spec is not None and "json_schema" in (spec.capabilities or ()) for spec in specs)
-
-
-__all__ = ["JudgeStrategy", "descriptions"]

@@ -399,6 +399,3 @@ def _models(rule: Rule, number: int, pool: Pool, models: Mapping[str, tuple[str,
     if rule.except_ is not None:
         return pool.without(pool.names, rule.except_)
     return rule.use or rule.only or ()
-
-
-__all__ = ["RuleTrace", "RulesStrategy"]
