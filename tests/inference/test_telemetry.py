@@ -107,10 +107,9 @@ def watch(tmp_path: Path) -> Watch:
     (work / "categories" / "code.txt").write_text("fix my loop\nwrite a unit test\nmerge a branch\n")
     own = {"HOME": "home", "XDG_CACHE_HOME": "cache", "XDG_DATA_HOME": "data", "XDG_STATE_HOME": "state"}
     # ONNX Runtime as it comes, whatever the tests run under; and libraries that compute in the calling thread.
-    # Nothing that keeps the telemetry quiet of itself, such as CI=true, may reach the child: the watch would prove nothing.
-    environment = {
-        name: os.environ[name] for name in ("PATH", "LANG", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ
-    }
+    # Nothing that keeps the telemetry quiet of itself, such as CI=true, may reach the child: it would prove nothing.
+    kept = ("PATH", "LANG", "LD_LIBRARY_PATH", "TMPDIR")
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
     environment |= {name: str(tmp_path / folder) for name, folder in own.items()}
     environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     environment |= {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
