@@ -23,7 +23,7 @@ from semroute.arrays import read_npz
 from semroute.errors import InputError
 from semroute.storage import atomic_write
 from semroute.text.normalise import digest_of
-from semroute.types.progress import Progress
+from semroute.types.protocols import Progress
 
 if TYPE_CHECKING:
     from semroute.config import Config

@@ -147,7 +147,6 @@ def _print_change(changed: Changed, category: str, *, as_json: bool) -> None:
 
 
 def _as_dict(changed: Changed) -> dict[str, object]:
-
     return {
         "added": changed.added,
         "removed": changed.removed,

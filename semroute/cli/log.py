@@ -141,7 +141,7 @@ def prune(keep_days: float | None, log_url: str | None, config_path: Path | None
 @config_option
 @json_option
 def info(log_url: str | None, config_path: Path | None, as_json: bool) -> None:
-    """Say where the log is, how much it holds, and what of a query it keeps."""
+    """Show the address, size and redaction of the log."""
     from semroute.cli.console import print_json, read_log, stdout
     from semroute.cli.tables import figures
 

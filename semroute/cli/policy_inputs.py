@@ -12,7 +12,7 @@ import numpy as np
 
 from semroute.cli.encoding import Encoding
 from semroute.errors import InputError
-from semroute.types.progress import Progress
+from semroute.types.protocols import Progress
 
 if TYPE_CHECKING:
     from semroute.config import Price

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from semroute.learn.query_quality import TrainedQueries, Worth
     from semroute.predictors.query_quality import QueryClassifier
     from semroute.types import Matrix, Query
-    from semroute.types.progress import Progress
+    from semroute.types.protocols import Progress
 
 
 MOST = 50_000

@@ -171,7 +171,6 @@ def with_lines(problems: Iterable[Problem], text: str) -> list[Problem]:
 
 
 def _with_line(problem: Problem, document: Document) -> Problem:
-
     return replace(problem, line=document.line(path_of(problem.key.split("."))))
 
 

@@ -26,7 +26,7 @@ from semroute.learn.reuse import ROLE as FIT
 from semroute.learn.reuse import FitRecord, HeldOutRows, fit_digest, known_fit
 from semroute.text.asks import VAGUE_ASKS
 from semroute.types import Encoder, Matrix
-from semroute.types.progress import Progress
+from semroute.types.protocols import Progress
 
 PROBES = (
     "What is the capital gains tax on shares held for a year?",

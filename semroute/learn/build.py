@@ -30,7 +30,7 @@ from semroute.learn.reuse import known_vectors, previous_artifact
 from semroute.learn.thresholds import RejectionTarget
 from semroute.learn.tune import TuneReport, label_numbers, tune_artifact
 from semroute.types import Encoder, Matrix
-from semroute.types.progress import Progress
+from semroute.types.protocols import Progress
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -22,7 +22,7 @@ from semroute._optional import require
 from semroute.learn.category_head import warmed_up
 from semroute.learn.fit import spherical_kmeans
 from semroute.types import Matrix
-from semroute.types.progress import StepProgress
+from semroute.types.protocols import StepProgress
 
 if TYPE_CHECKING:
     import torch

@@ -32,7 +32,7 @@ from semroute.learn.category_head import warmed_up
 from semroute.learn.estimators import Known, TrainingRows
 from semroute.predictors.quality_heads import Quality, TunedHead
 from semroute.predictors.query_features import QueryInputs
-from semroute.types.progress import StepProgress
+from semroute.types.protocols import StepProgress
 
 if TYPE_CHECKING:
     import torch

@@ -22,8 +22,7 @@ from semroute.index.scoring import answers, margin_score
 from semroute.learn.fit import Calibrations, Fitted, Split, fit
 from semroute.learn.thresholds import RejectionTarget, thresholds_for
 from semroute.types import Encoder
-from semroute.types.progress import Progress
-from semroute.types.protocols import Doubles
+from semroute.types.protocols import Doubles, Progress
 
 LEAST_ANSWERED = 0.2
 """Minimum share of the in-scope queries that a useful first stage answers."""

@@ -24,7 +24,7 @@ from semroute.learn.near_twins import group_means
 from semroute.learn.thresholds import FALSE_REJECTION, thresholds_for_false_rejection
 from semroute.predictors.category_head import MlpHead
 from semroute.types import Matrix
-from semroute.types.progress import Progress
+from semroute.types.protocols import Progress
 
 # Prototypes of each category: spherical k-means within the category.
 

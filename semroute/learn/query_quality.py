@@ -29,7 +29,7 @@ from semroute.predictors.query_features import QueryInputs
 from semroute.predictors.query_quality import CallCosts, QueryClassifier, seen_queries
 from semroute.text.normalise import digest_of
 from semroute.types import Matrix
-from semroute.types.progress import StepProgress
+from semroute.types.protocols import StepProgress
 
 # Value of quality at which the choices match the best single model at the lowest cost.
 

@@ -25,7 +25,7 @@ from semroute.learn.tune import known_categories
 from semroute.predictors.category_head import MlpHead
 from semroute.text.names import name_problem, normalize_name
 from semroute.types import Encoder, Matrix
-from semroute.types.progress import Progress
+from semroute.types.protocols import Progress
 
 # Stored examples of an artifact.
 

@@ -34,7 +34,7 @@ from semroute.router.query import ExactExamples
 from semroute.strategies import SemanticStrategy
 from semroute.text.names import known_names
 from semroute.types import CategoryScorer, Encoder, Matrix
-from semroute.types.progress import Progress
+from semroute.types.protocols import Progress
 
 # Encoder and scorer of a stage, from the parts of an artifact; parts that do not fit together are refused.
 

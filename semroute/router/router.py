@@ -25,7 +25,7 @@ from semroute.router.load import ENVIRONMENT, LoadedIndex, Reloader, locate_inde
 from semroute.router.query import judging_caller, routable_text
 from semroute.strategies.chain import Chain, Deciding
 from semroute.types import Attempt, Completion, Decision, Delta, OutcomeSink, Query, Request
-from semroute.types.progress import Progress
+from semroute.types.protocols import Progress
 
 if TYPE_CHECKING:
     from semroute.dispatch import Dispatcher

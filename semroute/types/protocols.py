@@ -83,6 +83,12 @@ Doubles: TypeAlias = NDArray[np.float64]
 Indices: TypeAlias = NDArray[np.int64]
 """Row numbers, or class numbers."""
 
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Callback with the name of a step, the items done, and the total."""
+
+StepProgress: TypeAlias = Callable[[int, int], None]
+"""Callback with the items done of one step, and the total."""
+
 
 @runtime_checkable
 class Encoder(Protocol):

@@ -20,7 +20,7 @@ from semroute.router.decide import score_texts, settled_scores
 from semroute.router.load import LoadedIndex
 from semroute.router.router import Router
 from semroute.types import Encoder
-from semroute.types.progress import Progress
+from semroute.types.protocols import Progress
 
 LATENCY_QUERIES = 500
 """Queries to time: enough for a p99 that rests on five of them."""

@@ -21,8 +21,7 @@ from semroute.predictors.answer_quality import AnswerClassifier
 from semroute.predictors.query_features import QueryInputs
 from semroute.predictors.query_quality import QueryClassifier
 from semroute.types import Matrix
-from semroute.types.progress import Progress
-from semroute.types.protocols import Indices
+from semroute.types.protocols import Indices, Progress
 
 if TYPE_CHECKING:
     from semroute.config import Price
