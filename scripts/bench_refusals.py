@@ -18,7 +18,7 @@ import click
 from semroute.cascade.refusals import refusal_in
 from semroute.evaluate.metrics import wilson_interval
 
-OWN = Path(__file__).parents[1] / "tests" / "data" / "refusals.jsonl"
+OWN = Path(__file__).parents[1] / "tests" / "samples" / "refusals.jsonl"
 
 
 @click.command()

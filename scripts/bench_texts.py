@@ -5,8 +5,8 @@ These are near twins, small categories, empty texts, NFKC, chats and pasted docu
     python scripts/bench_texts.py --before CHECKOUT [--rows development] [--set pasted] [--misses]
 
 CHECKOUT is a working tree of the earlier version (``git worktree add CHECKOUT 2b43013``). The rows were written by hand
-(``tests/data/texts/held_out/README.md``). Each version runs in a process of its own. Needs the requirements of a build
-in either version; about 5 minutes.
+(``tests/samples/texts/held_out/README.md``). Each version runs in a process of its own. Needs the requirements of a
+build in either version; about 5 minutes.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main(
     misses: bool,
 ) -> None:
     """Print the table, before beside after, with 95% intervals."""
-    folder, names = ROOT / "tests" / "data" / "texts" / rows, sets or tuple(SETS)
+    folder, names = ROOT / "tests" / "samples" / "texts" / rows, sets or tuple(SETS)
     with TemporaryDirectory() as work:
         found = [measured(ROOT, folder, index or Path(work) / "after", names)]
         if before is not None:

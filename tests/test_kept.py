@@ -13,7 +13,7 @@ from semroute.index import open_artifact
 from semroute.outcomes.log import open_log
 from semroute.router import Router
 
-KEPT = Path(__file__).parent / "data" / "kept"
+KEPT = Path(__file__).parent / "samples" / "kept"
 """Written at commit 0e9200e: a tiny index with a head and a first stage, and a log of three outcomes."""
 
 

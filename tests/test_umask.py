@@ -55,7 +55,7 @@ def test_every_file_of_a_log_and_of_what_is_exported_or_collected_keeps_the_umas
         from semroute.outcomes.files import append_row, only_appender
         from semroute.outcomes.log import open_log
         from semroute.outcomes.log.reader import as_dict, write_jsonl, write_parquet
-        from outcomes.log.made import outcome
+        from outcomes.log.outcome_rows import outcome
         log = open_log(Log(url="sqlite:///log.db"), {})
         log.record(outcome())
         log.flush()

@@ -13,7 +13,7 @@ from functools import cache
 
 # Patterns of refusals and non-answers in eleven languages; lower case, straight apostrophes.
 #
-# Written from the usual phrases of assistants, then corrected on the rows "dev" of ``tests/data/refusals.jsonl``. The
+# Written from the usual phrases of assistants, then corrected on the rows "dev" of ``tests/samples/refusals.jsonl``. The
 # rows "test" are for measurement only. The code that uses a pattern anchors it at the start of a sentence or clause.
 
 _EN_DO = (

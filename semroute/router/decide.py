@@ -41,7 +41,7 @@ CUE = 0.1
 CHOICE_CUE = 0.2
 """Margin score that a formal cue adds to a part of a text that may be the question: against the accept threshold each
 cue beyond the first (``CUE``), in the comparison of parts each one (``CHOICE_CUE``). Chosen on
-``tests/data/texts/development``."""
+``tests/samples/texts/development``."""
 
 CLEAR = 2
 """Number of cues from which a question counts despite a vague one in the same text."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from semroute.cascade.refusals import refusal_in
 
-DATA = Path(__file__).parents[1] / "data" / "refusals.jsonl"
+DATA = Path(__file__).parents[1] / "samples" / "refusals.jsonl"
 ROWS = [json.loads(line) for line in DATA.read_text(encoding="utf-8").splitlines()]
 """Refusals, non-answers and answers in eleven languages, in two parts by one hand; "test" was not tuned on."""
 

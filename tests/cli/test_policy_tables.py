@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from evaluate.study.outcomes import made_up
+from evaluate.study_outcomes import made_up
 from rich.console import Console
 
 from semroute.cli.policy_tables import comparison, policies_table, study_headline

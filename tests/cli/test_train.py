@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from heads.queries.made import MODELS, made
+from predictors.query_quality.query_heads import MODELS, made
 
 from semroute.cli.console import HEADS as HEADS_OF_OPTION
 from semroute.cli.encoding import Encoding

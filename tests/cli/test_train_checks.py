@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from heads.answers.made import made
+from predictors.answer_quality.answer_heads import made
 
 from semroute.cli.main import cli, main
 from semroute.predictors.answer_quality import read_classifier

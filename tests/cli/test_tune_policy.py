@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from heads.queries.made import MODELS, made
+from predictors.query_quality.query_heads import MODELS, made
 
 from semroute.cli.encoding import Encoding
 from semroute.cli.main import cli, main

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import yaml
 from cli.screens import cells, screens
-from heads.answers.made import made as made_answers
-from heads.queries.made import made as made_queries
+from predictors.answer_quality.answer_heads import made as made_answers
+from predictors.query_quality.query_heads import made as made_queries
 
 from semroute.testing import FakeProvider, answer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 from click.testing import CliRunner, Result
-from heads.queries.made import MODELS, made
+from predictors.query_quality.query_heads import MODELS, made
 
 from semroute.cli.main import cli
 from semroute.encoders import minilm

@@ -27,7 +27,7 @@ TEXTS = [
 ]
 
 
-HELD_OUT = Path(__file__).parents[1] / "data" / "held_out.jsonl"
+HELD_OUT = Path(__file__).parents[1] / "samples" / "held_out.jsonl"
 
 
 def saturates() -> bool:

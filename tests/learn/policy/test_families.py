@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from learn.policy.made import MODELS, part
+from learn.policy.policy_parts import MODELS, part
 
 from semroute.config import Config
 from semroute.config.load import overlaid

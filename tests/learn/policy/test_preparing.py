@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from heads.queries.made import MODELS, made, no_categories
 from hypothesis import given
 from hypothesis import strategies as st
+from predictors.query_quality.query_heads import MODELS, made, no_categories
 
 from semroute.catalog import estimate_query_tokens
 from semroute.config import Price

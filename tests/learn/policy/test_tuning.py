@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from learn.policy.made import MODELS, part
+from learn.policy.policy_parts import MODELS, part
 
 from semroute.evaluate.risk import Promise
 from semroute.learn.policy.families import ByCategory, ByClassifier, CascadeFamily, Family, PolicyData, SingleModels

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as parquet
 import pytest
-from outcomes.log.made import outcome
+from outcomes.log.outcome_rows import outcome
 
 from semroute.config import Log
 from semroute.outcomes.files import read_outcomes

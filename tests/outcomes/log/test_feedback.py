@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from outcomes.log.made import outcome
+from outcomes.log.outcome_rows import outcome
 
 from semroute.config import Config, Log
 from semroute.errors import InputError

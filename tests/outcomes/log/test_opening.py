@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from outcomes.log.made import outcome
+from outcomes.log.outcome_rows import outcome
 from sqlalchemy import create_engine, inspect, text
 
 from semroute.config import Log

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from outcomes.log.made import outcome
+from outcomes.log.outcome_rows import outcome
 
 from semroute.config import Log
 from semroute.outcomes.log import open_log

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from outcomes.log.made import decision, outcome
+from outcomes.log.outcome_rows import decision, outcome
 
 from semroute.outcomes.log import OutcomeLog
 from semroute.outcomes.log.redaction import storable

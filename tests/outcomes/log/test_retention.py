@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from outcomes.log.made import outcome
+from outcomes.log.outcome_rows import outcome
 from sqlalchemy import func, select
 
 from semroute.config import Log

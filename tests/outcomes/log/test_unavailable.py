@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from outcomes.log.black_hole import BlackHole
-from outcomes.log.made import outcome
+from outcomes.log.outcome_rows import outcome
 from sqlalchemy import create_engine, event, text
 
 from semroute.config import Log

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from outcomes.log.made import outcome
+from outcomes.log.outcome_rows import outcome
 from sqlalchemy import Engine, event
 
 from semroute.config import Log
@@ -66,7 +66,7 @@ def test_the_end_of_a_program_writes_what_waits(url: str) -> None:
     code = textwrap.dedent(
         """
         import sys
-        from outcomes.log.made import outcome
+        from outcomes.log.outcome_rows import outcome
         from semroute.config import Log
         from semroute.outcomes.log import open_log
         log = open_log(Log(url=sys.argv[1]), {})
@@ -91,7 +91,7 @@ def test_after_a_kill_the_database_opens_and_little_is_missing(url: str) -> None
     code = textwrap.dedent(
         """
         import sys, time
-        from outcomes.log.made import outcome
+        from outcomes.log.outcome_rows import outcome
         from semroute.config import Log
         from semroute.outcomes.log import open_log
         log = open_log(Log(url=sys.argv[1]), {})
@@ -123,7 +123,7 @@ def test_two_processes_write_at_once(url: str) -> None:
     code = textwrap.dedent(
         """
         import sys
-        from outcomes.log.made import outcome
+        from outcomes.log.outcome_rows import outcome
         from semroute.config import Log
         from semroute.outcomes.log import open_log
         with open_log(Log(url=sys.argv[1]), {}) as log:
