@@ -26,6 +26,7 @@ TORCH = ("torch", "sentence_transformers", "transformers", "onnxscript", "model2
 """Modules that the extras torch and static bring; tests that need one of them are marked ``torch``."""
 
 MARKING_FIXTURES = {
+    "slow": {"sentence_transformer", "tiny_model"},
     "torch": {"sentence_transformer", "tiny_model"},
     "services": {"postgres", "redis", "lasting_redis"},
 }
