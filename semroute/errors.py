@@ -35,6 +35,7 @@ traceback and exits with :attr:`SemrouteError.exit_code`. A message has the prob
 from __future__ import annotations
 
 from enum import StrEnum
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -50,6 +51,10 @@ class SemrouteError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # The default calls the class with the message, which is not what its constructor takes.
         return _restored, (type(self), self.args, self.__dict__)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the error as JSON-ready values: ``error`` is the name of its class, ``message`` its text."""
+        return {"error": type(self).__name__, "message": str(self)}
 
 
 class InputError(SemrouteError, ValueError):
@@ -76,6 +81,10 @@ class DataError(InputError):
         self.line = line
         super().__init__(_located(message, self.path, line))
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the error as JSON-ready values, with path and line."""
+        return {**super().to_dict(), "path": None if self.path is None else str(self.path), "line": self.line}
+
 
 class ConfigError(InputError):
     """Unusable ``semroute.yaml``.
@@ -94,6 +103,11 @@ class ConfigError(InputError):
         self.line = line
         self.key = key
         super().__init__(_located(f"{key}: {message}" if key else message, self.path, line))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the error as JSON-ready values, with path, line and key."""
+        path = None if self.path is None else str(self.path)
+        return {**super().to_dict(), "path": path, "line": self.line, "key": self.key}
 
 
 class ArtifactError(SemrouteError):
@@ -203,6 +217,21 @@ class DispatchError(SemrouteError):
         self.code = code
         self.attempts: tuple[Attempt, ...] = ()
         super().__init__(message)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the error as JSON-ready values, with every attempt; never a key, only its variable's name."""
+        return {
+            **super().to_dict(),
+            "deployment": self.deployment,
+            "status": self.status,
+            "code": self.code,
+            "fault": self.fault.value,
+            "is_final": self.is_final,
+            "is_charged": self.is_charged,
+            "wait_s": self.wait_s if self.wait_s is not None and isfinite(self.wait_s) else None,
+            "usage": None if self.usage is None else self.usage.to_dict(),
+            "attempts": [attempt.to_dict() for attempt in self.attempts],
+        }
 
 
 class NoDeploymentError(DispatchError):

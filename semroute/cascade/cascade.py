@@ -431,8 +431,8 @@ class Calls:
             if isinstance(event, Completion):
                 self.attempts += event.attempts
                 yield event
-            elif self.is_given_out:
-                yield event
+            elif self.is_given_out or (at_once and not event.is_answer):
+                yield event  # reasoning alone is no answer: if the tier fails, a cheaper tier's may still be given
             else:
                 held.append(event)
                 if at_once or can_stream_early(
@@ -502,8 +502,8 @@ class CascadeRun:
             if self._is_settled():
                 break
         completion = self._completion()
-        if self._streaming and not self._calls.is_given_out and completion.text:
-            yield Delta(completion.text)
+        if self._streaming and not self._calls.is_given_out and (whole := Delta.of(completion)).is_answer:
+            yield whole
         yield completion
 
     def _is_settled(self) -> bool:

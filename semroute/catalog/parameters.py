@@ -33,7 +33,11 @@ NAMES = (
     "service_tier",
     "user",
 )
-"""Parameters of a request; ``cache_control``, which stands within messages, is one more."""
+"""Parameters of a request that are its fields; those of :data:`MARKERS` are further ones."""
+
+MARKERS = frozenset({"cache_control", "strict", "custom_tools", "allowed_tools"})
+"""Parameters that stand within messages, tools or the tool choice: a cache marker, ``strict`` of a tool, tools that are
+no functions, and a tool choice among several tools."""
 
 LEAST_THINKING = 1024
 """Smallest budget of thinking that Anthropic takes, tokens."""
@@ -57,9 +61,9 @@ _OWN = _names(
     """
     model messages contents stream stream_options system systemInstruction system_instruction generationConfig
     generation_config max_tokens max_completion_tokens max_output_tokens maxOutputTokens stop stop_sequences
-    stopSequences tools functions tool_choice toolChoice toolConfig tool_config json_schema logprobs responseLogprobs
-    extra droppable candidateCount topP topK presencePenalty frequencyPenalty responseMimeType responseJsonSchema
-    responseSchema serviceTier
+    stopSequences tools functions tool_choice toolChoice toolConfig tool_config json_schema json_schema_options
+    custom_tools allowed_tools logprobs responseLogprobs extra droppable candidateCount topP topK presencePenalty
+    frequencyPenalty responseMimeType responseJsonSchema responseSchema serviceTier
     """
 ) | frozenset(NAMES)
 """Names that ``extra`` must not have: fields of the request, or fields that the wire format sets itself."""
@@ -99,7 +103,7 @@ class Parameters:
     """Parameters of a request.
 
     Attributes:
-        named: values of parameters among :data:`NAMES`, and ``cache_control``.
+        named: values of parameters among :data:`NAMES` and :data:`MARKERS`.
         extra: parameters of the wire format.
         droppable: names of parameters that may be dropped where they are not supported.
     """
@@ -125,8 +129,7 @@ def parameters_of(request: Request) -> Parameters:
         del named["n"]
     if not request.tools:
         named.pop("parallel_tool_calls", None)  # OpenAI refuses it without tools
-    if _marks_a_cache(request):
-        named["cache_control"] = True
+    named |= _markers(request)
     if not isinstance(request.extra, Mapping):
         raise RequestError(f"extra of a request is a mapping of parameters by name, not {type(request.extra).__name__}")
     if taken := sorted(str(name) for name in request.extra if not isinstance(name, str) or name in _OWN):
@@ -169,8 +172,10 @@ def _refusals(deployment: Deployment, parameters: Parameters) -> Iterator[tuple[
             yield name, f"{whose} does not carry {name}"
         elif (reason := rules(name, value, deployment)) is not None:
             yield name, f"{whose} does not carry {name}{reason}"
-    for name in parameters.extra:
-        if name not in deployment.carries and (name in deployment.lacks or not _takes_extra(deployment, name)):
+    for name, value in parameters.extra.items():
+        if name in deployment.carries:
+            continue
+        if name in deployment.lacks or not _takes_extra(deployment, name) or not _takes_value(deployment, name, value):
             yield name, f"{whose} does not carry {name}"
     if {"reasoning_effort", "thinking_budget"} <= parameters.named.keys() and (row_name := _one_of_both(deployment)):
         yield "thinking_budget", f"{row_name} takes reasoning_effort or thinking_budget, not both"
@@ -183,6 +188,13 @@ def _takes_extra(deployment: Deployment, name: str) -> bool:
     # Servers of this format have parameters of their own, but not the parameters that identify other formats.
     foreign = (_EXTRA["anthropic"] | _EXTRA["gemini"]) - _EXTRA["openai"] - {"thinking"}
     return name not in foreign
+
+
+def _takes_value(deployment: Deployment, name: str, value: object) -> bool:
+    """Return False for OpenAI's ``metadata`` at Anthropic, whose own has a user's identifier and nothing else."""
+    if deployment.format != "anthropic" or name != "metadata":
+        return True
+    return isinstance(value, Mapping) and value.keys() <= {"user_id"}
 
 
 def _one_of_both(deployment: Deployment) -> str | None:
@@ -209,7 +221,7 @@ def _anthropic(name: str, value: object, deployment: Deployment) -> str | None:
             return f" to {deployment.upstream}, which takes reasoning_effort"
         case "reasoning_effort" if _UNKNOWN < version < _WITH_EFFORT and value != "none":
             return f" to {deployment.upstream}"
-        case "seed" | "verbosity":
+        case "seed" | "verbosity" | "custom_tools" | "allowed_tools":
             return ""
         case "presence_penalty" | "frequency_penalty":
             return None if value == 0 else ""
@@ -236,8 +248,10 @@ def _claude(upstream: str) -> tuple[int, int]:
 
 def _gemini(name: str, value: object, deployment: Deployment) -> str | None:
     match name:
-        case "user" | "verbosity" | "cache_control":
+        case "user" | "verbosity" | "cache_control" | "custom_tools" | "allowed_tools":
             return ""
+        case "strict":
+            return " of a tool"
         case "parallel_tool_calls":
             return None if value else " as false"
         case "reasoning_effort":
@@ -263,6 +277,17 @@ def thinks_by_budget(upstream: str) -> bool:
     Later ones (gemini-3 and on) take levels.
     """
     return "gemini-2" in upstream or "gemini-1" in upstream
+
+
+def _markers(request: Request) -> dict[str, object]:
+    """Return the parameters that stand within other fields of the request."""
+    found = {
+        "cache_control": _marks_a_cache(request),
+        "strict": any(getattr(tool, "strict", None) for tool in request.tools),
+        "custom_tools": any(getattr(tool, "definition", None) is not None for tool in request.tools),
+        "allowed_tools": isinstance(request.tool_choice, Mapping) and request.tool_choice.get("type") != "function",
+    }
+    return {name: True for name, is_set in found.items() if is_set}
 
 
 def _marks_a_cache(request: Request) -> bool:

@@ -46,6 +46,7 @@ def estimate_tokens(request: Request) -> int:
     total = sum(_message(message) for message in request.messages)
     for tool in request.tools:
         total += _MESSAGE_TOKENS + _text(tool.name) + _text(tool.description) + _json(tool.parameters)
+        total += 0.0 if tool.definition is None else _json(tool.definition)
     if request.json_schema is not None:
         total += _json(request.json_schema)
     return int(total) + 1

@@ -298,7 +298,8 @@ class Dispatcher:
             try:
                 async with aclosing(self._attempt(scene, turn, turns, record, deadline)) as events:
                     async for event in events:
-                        is_heard = True
+                        # Reasoning alone is no answer: another endpoint may still take over.
+                        is_heard = is_heard or isinstance(event, Completion) or event.is_answer
                         if isinstance(event, Completion):
                             elapsed_ms = (time.monotonic() - started) * 1000
                             event = replace(event, attempts=tuple(record.attempts), latency_ms=elapsed_ms)

@@ -169,10 +169,11 @@ class AttemptAccounting:
         return self._first_token_s is not None
 
     def heard(self, delta: Delta) -> None:
-        """Count a chunk of the answer."""
-        if self._first_token_s is None:
+        """Count a chunk of the answer; reasoning is charged, and is no first token."""
+        if self._first_token_s is None and delta.is_answer:
             self._first_token_s = time.perf_counter() - self._started
-        self._characters += len(delta.text)
+        called = sum(len(call.name or "") + len(call.arguments) for call in delta.tool_calls)
+        self._characters += len(delta.text) + called + len(delta.reasoning)
 
     def cost_of(self, answer: Completion) -> Cost | None:
         """Return the cost from the token counts.
@@ -320,10 +321,12 @@ class AttemptAccounting:
 
 
 def _length(answer: Completion) -> int:
-    """Count the characters of all alternatives, including tool calls."""
+    """Count the characters of all alternatives, including tool calls and reasoning."""
     said: list[Completion | Alternative] = [answer, *answer.alternatives]
     calls = [call for one in said for call in one.tool_calls]
-    return sum(len(one.text) for one in said) + sum(len(call.name) + len(call.arguments) for call in calls)
+    return sum(len(one.text) + len(one.reasoning or "") for one in said) + sum(
+        len(call.name) + len(call.arguments) for call in calls
+    )
 
 
 def _tokens_in(characters: int) -> int:

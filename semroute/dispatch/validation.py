@@ -24,6 +24,7 @@ from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.errors import InputError, QueryError
 from semroute.text.conversation import fields_of
 from semroute.types import Message, Query, Request, Tool
+from semroute.types.openai import ShapeError, is_response_format, model_schema, schema_of, tool_choice_of, tool_of
 
 MAX_DEPTH = 100
 """Levels of nesting. Vendors accept schemas of 5 to 10 levels, and JSON parsers between the caller and a model commonly
@@ -92,7 +93,7 @@ def valid_request(query: Query | Request) -> Request:
     try:
         if not is_request:
             return Request(cast("tuple[Message, ...]", _messages(walk, query)))
-        request = cast(Request, query)
+        request = _with_schema(cast(Request, query))
         changes = _changes(walk, request, _FIELDS)
         return replace(request, **changes) if changes else request
     except _FaultError as fault:
@@ -101,6 +102,29 @@ def valid_request(query: Query | Request) -> Request:
         raise _error(fault, QueryError if fault.path[-1:] in ([], ["messages"]) else InputError) from None
     except RecursionError:
         raise QueryError("the query is nested too deeply for what is left of Python's stack") from None
+
+
+def _with_schema(request: Request) -> Request:
+    """Return the request with the schema of a pydantic model class, or of a ``response_format``, as its schema.
+
+    The name and the flags go with the options; options that the request has itself take precedence.
+    """
+    given: Any = _read(lambda: request.json_schema, "json_schema")
+    try:
+        if issubclass(type(given), type) and hasattr(given, "model_json_schema"):
+            schema: Mapping[str, object]
+            schema, options = _read(lambda: model_schema(given), given.__name__)
+        elif issubclass(type(given), Mapping) and _read(lambda: is_response_format(given), _name(given)):
+            plain = cast("dict[str, Any]", _ValueWalk().plain(given))
+            schema, options = _shaped(schema_of, plain)
+        else:
+            return request
+    except _FaultError as fault:
+        fault.path.append("json_schema")
+        raise
+    own = request.json_schema_options
+    merged = {**options, **own} if issubclass(type(own), dict) else own
+    return replace(request, json_schema=schema, json_schema_options=merged)
 
 
 def valid_queries(queries: Sequence[Query | Request]) -> list[Request]:
@@ -291,6 +315,14 @@ def _checked(walk: _ValueWalk, key: str | int, value: object, check: Field) -> o
     except _FaultError as fault:
         fault.path.append(key)
         raise
+
+
+def _shaped(read: Callable[[Any], _T], value: Any) -> _T:
+    """Read one of OpenAI's shapes; report a wrong one as a fault."""
+    try:
+        return read(value)
+    except ShapeError as error:
+        raise _FaultError(error.found, *error.path) from None
 
 
 def _read(read: Callable[[], _T], what: str) -> _T:
@@ -500,9 +532,28 @@ def _tools(walk: _ValueWalk, value: Any) -> object:
 
 def _tool(walk: _ValueWalk, item: Any) -> object:
     if not issubclass(type(item), Tool):
-        raise _FaultError(f"is {_name(item)}, not a Tool (Tool(name, description, parameters))")
+        try:
+            found = walk.plain(item, 1)
+        except _FaultError as fault:
+            if fault.path:
+                raise
+            found = item
+        if type(found) is not dict:
+            shape = '{"type": "function", "function": {"name": …}}'
+            raise _FaultError(f"is {_name(item)}, neither a Tool(name, description, parameters) nor {shape}")
+        return _shaped(tool_of, found)
     changes = _changes(walk, item, _TOOL_FIELDS)
     return replace(item, **changes) if changes else item
+
+
+def _tool_choice(walk: _ValueWalk, value: Any) -> object:
+    if value is None or issubclass(type(value), str):
+        return _word(walk, value)
+    found = walk.plain(value)
+    if type(found) is not dict:
+        raise _FaultError(f"is {_name(value)}, neither a name nor one of OpenAI's mappings")
+    choice = _shaped(tool_choice_of, found)
+    return _word(walk, choice) if type(choice) is str else choice
 
 
 def _text(walk: _ValueWalk, value: Any) -> object:
@@ -525,6 +576,19 @@ def _schema(walk: _ValueWalk, value: Any) -> object:
 
 def _optional_schema(walk: _ValueWalk, value: Any) -> object:
     return None if value is None else _schema(walk, value)
+
+
+def _schema_options(walk: _ValueWalk, value: Any) -> object:
+    if not issubclass(type(value), Mapping):
+        raise _FaultError(f"is {_name(value)}, not a mapping with name, description or strict")
+    options = cast("dict[str, object]", walk.plain(value))
+    for name, option in options.items():
+        if name not in ("name", "description", "strict"):
+            raise _FaultError("is none of name, description and strict", name)
+        wanted = bool if name == "strict" else str
+        if type(option) is not wanted:
+            raise _FaultError(f"is {_name(option)}, not {wanted.__name__}", name)
+    return options
 
 
 def _optional_flag(walk: _ValueWalk, value: Any) -> object:
@@ -552,6 +616,8 @@ _TOOL_FIELDS: Mapping[str, Field] = {
     "description": _text,
     "parameters": _schema,
     "cache_control": _optional_schema,
+    "strict": _optional_flag,
+    "definition": _optional_schema,
 }
 
 _OWN = "leave it out for the provider's own"
@@ -562,8 +628,9 @@ _FIELDS: Mapping[str, Field] = {
     "temperature": _number(MAX_TEMPERATURE, _OWN),
     "stop": _stop,
     "tools": _tools,
-    "tool_choice": _word,
+    "tool_choice": _tool_choice,
     "json_schema": _optional_schema,
+    "json_schema_options": _schema_options,
     "logprobs": _flag,
     "metadata": _metadata,
     "top_p": _number(1.0, _OWN),

@@ -31,6 +31,7 @@ class Adapter(Protocol):
     ) -> AsyncGenerator[Delta | Completion]:
         """Stream the answer: deltas, then one completion.
 
-        An answer that only calls tools has no delta. Closing the generator closes the connection.
+        The deltas carry text, fragments of tool calls, and reasoning, which may come without an answer after it.
+        Closing the generator closes the connection.
         """
         ...

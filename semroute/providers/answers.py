@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, TypeAlias, TypeGuard
 
@@ -13,13 +13,16 @@ from pydantic import Field
 from semroute.errors import ContentFilterError, DispatchError, EmptyAnswerError
 from semroute.providers.messages import ends_with_result
 from semroute.providers.target import CallTarget
-from semroute.types import Alternative, Completion, Request, ToolCall, Usage
+from semroute.types import Alternative, Completion, Delta, Request, ToolCall, ToolCallDelta, Usage
 
 MAX_TOKENS = 10_000_000
 """Highest plausible token count: the largest context window that a vendor offers (Llama 4 Scout's)."""
 
 Count: TypeAlias = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 """Token count on the wire."""
+
+NOTHING = Delta()
+"""Piece of an event without content."""
 
 _INVISIBLE = frozenset({"Cc", "Cf"})
 
@@ -121,22 +124,98 @@ def combined(readings: Iterable[Callable[[], Completion]]) -> Completion:
     if not answers:
         raise errors[0]
     first, *others = answers
-    alternatives = [Alternative(o.text, o.finish_reason, o.tool_calls, o.refusal, o.logprobs) for o in others]
+    alternatives = [
+        Alternative(o.text, o.finish_reason, o.tool_calls, o.refusal, o.logprobs, o.reasoning, o.reasoning_blocks)
+        for o in others
+    ]
     return replace(first, alternatives=tuple(alternatives))
 
 
-def with_ids(calls: Sequence[ToolCall], request: Request) -> tuple[ToolCall, ...]:
-    """Return the tool calls, each with a unique id.
+def merged(pieces: Iterable[Delta]) -> Delta:
+    """Return consecutive pieces of a stream as one."""
+    found = list(pieces)
+    if len(found) == 1:
+        return found[0]
+    return Delta(
+        "".join(piece.text for piece in found),
+        tuple(token for piece in found for token in piece.logprobs),
+        tuple(call for piece in found for call in piece.tool_calls),
+        "".join(piece.reasoning for piece in found),
+    )
 
-    A missing or duplicate id is generated: the same for the same answer, and different in every turn of a conversation,
-    since later turns refer to calls by it.
+
+class CallIds:
+    """Unique ids of the tool calls of one answer, in the order of the calls.
+
+    A missing or duplicate id is generated: the same for the same answer, and different from those of the conversation,
+    since later turns refer to calls by it. It does not depend on the arguments, which a stream sends later.
     """
-    seen: set[str] = set()
-    found = []
-    for number, call in enumerate(calls):
-        if not call.id or call.id in seen:
-            key = f"{len(request.messages)}|{number}|{call.name}|{call.arguments}"
-            call = replace(call, id=f"call_{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}")
-        seen.add(call.id)
-        found.append(call)
-    return tuple(found)
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._seen: set[str] = set()
+        self._taken: set[str] | None = None
+
+    def next(self, given: str, name: str) -> str:
+        """Return the id of the next call, whose provider ``given`` an id or ""."""
+        if not given or given in self._seen:
+            given = self._generated(name)
+        self._seen.add(given)
+        return given
+
+    def _generated(self, name: str) -> str:
+        if self._taken is None:
+            self._taken = set(_known_ids(self._request))
+        key = f"{len(self._request.messages)}|{len(self._seen)}|{name}"
+        while True:
+            id = f"call_{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
+            if id not in self._seen and id not in self._taken:
+                return id
+            key += "|"
+
+
+def _known_ids(request: Request) -> Iterator[str]:
+    """Yield the ids of the conversation's calls."""
+    for message in request.messages:
+        calls = message.get("tool_calls") if isinstance(message, Mapping) else None
+        for call in calls if isinstance(calls, list | tuple) else ():
+            if isinstance(call, Mapping) and isinstance(id := call.get("id"), str):
+                yield id
+
+
+def with_ids(calls: Sequence[ToolCall], request: Request) -> tuple[ToolCall, ...]:
+    """Return the tool calls, each with a unique id; see :class:`CallIds`."""
+    ids = CallIds(request)
+    return tuple(replace(call, id=ids.next(call.id, call.name)) for call in calls)
+
+
+class SentCalls:
+    """Fragments of tool calls that a stream has given out.
+
+    A server may send a call's arguments with its end, or none at all; the fragments together are the whole calls all
+    the same.
+    """
+
+    def __init__(self) -> None:
+        self._lengths: dict[int, int] = {}
+        self._signed: set[int] = set()
+
+    def note(self, fragments: Iterable[ToolCallDelta]) -> None:
+        """Note fragments that were given out."""
+        for fragment in fragments:
+            self._lengths[fragment.index] = self._lengths.get(fragment.index, 0) + len(fragment.arguments)
+            if fragment.signature is not None:
+                self._signed.add(fragment.index)
+
+    def rest(self, calls: Sequence[ToolCall]) -> tuple[ToolCallDelta, ...]:
+        """Return the fragments that are missing from the calls of a complete answer."""
+        return tuple(self._missing(calls))
+
+    def _missing(self, calls: Sequence[ToolCall]) -> Iterator[ToolCallDelta]:
+        for index, call in enumerate(calls):
+            sent = self._lengths.get(index)
+            signature = None if index in self._signed else call.signature
+            if sent is None:
+                yield ToolCallDelta.opening(index, call)
+            elif sent < len(call.arguments) or signature is not None:
+                yield ToolCallDelta(index, arguments=call.arguments[sent:], signature=signature)

@@ -1,7 +1,7 @@
 """Adapter of Anthropic's Messages API, with extended thinking.
 
 Sources: https://docs.anthropic.com/en/api/messages, https://docs.anthropic.com/en/docs/build-with-claude/streaming.
-Thinking, and blocks and events of unknown kinds, are not part of an answer and are skipped.
+Blocks and events of unknown kinds are not part of an answer and are skipped.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -19,31 +19,47 @@ from pydantic import BaseModel, ValidationError
 
 from semroute.config.load import place_in
 from semroute.errors import BrokenStreamError, CapabilityError, MalformedResponseError
-from semroute.providers.answers import checked, is_count, with_ids
+from semroute.providers.answers import NOTHING, CallIds, checked, is_count, merged
 from semroute.providers.connection import authorization, read_json
 from semroute.providers.error_codes import has_error, quote_reply
 from semroute.providers.failures import failure_in_200
 from semroute.providers.http import open_stream, post_json, read_stream, since
 from semroute.providers.messages import (
     CallPart,
+    Content,
     Conversation,
     InlineImage,
     LinkedImage,
     Part,
     Result,
     Role,
+    SignedReasoning,
     Text,
     ToolChoice,
+    Turn,
     add_extra,
     ends_with_result,
     lacks,
     parameters,
     read,
+    reasons_before_result,
+    schema_of,
     tool_choice,
 )
 from semroute.providers.streaming import ServerSentEvent, Within
 from semroute.providers.target import CallTarget
-from semroute.types import Completion, Delta, FinishReason, Request, TokenLogprob, Tool, ToolCall, Usage
+from semroute.types import (
+    Completion,
+    Delta,
+    FinishReason,
+    ReasoningBlock,
+    Request,
+    TokenLogprob,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 
 # Wire models of answers, and their translation into our types.
 
@@ -60,10 +76,13 @@ _COUNTED = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_c
 
 
 class Block(BaseModel):
-    """Content block of a message: ``text``, ``tool_use``, or an ignored type."""
+    """Content block of a message: text, tool call, reasoning, or another."""
 
     type: str
     text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
     id: str | None = None
     name: str | None = None
     input: Any = None
@@ -75,6 +94,8 @@ class AnthropicDelta(BaseModel):
     type: str | None = None
     text: str | None = None
     partial_json: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
     stop_reason: str | None = None
     stop_details: Any = None
 
@@ -144,10 +165,21 @@ class Counts:
 
 @dataclass(slots=True)
 class _Call:
+    place: int
     id: str
     name: str
     input: object
     fragments: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Thinking:
+    texts: list[str] = field(default_factory=list)
+    signatures: list[str] = field(default_factory=list)
+    redacted: str | None = None
+
+    def block(self) -> ReasoningBlock:
+        return ReasoningBlock("".join(self.texts), "".join(self.signatures) or None, self.redacted)
 
 
 class AnthropicAnswer:
@@ -168,6 +200,8 @@ class AnthropicAnswer:
         self._has_begun = False
         self._texts: list[str] = []
         self._calls: dict[int, _Call] = {}
+        self._ids = CallIds(request)
+        self._thinking: dict[int, _Thinking] = {}
         self._model: str | None = None
         self._stop_reason: str | None = None
         self._refusal: str | None = None
@@ -206,8 +240,8 @@ class AnthropicAnswer:
         self._begin(message)
         self.is_done = True
 
-    def feed(self, event: ServerSentEvent) -> str:
-        """Read an event and return its text.
+    def feed(self, event: ServerSentEvent) -> Delta:
+        """Read an event and return its piece of the answer.
 
         Raises:
             MalformedResponseError: it cannot be parsed.
@@ -239,7 +273,8 @@ class AnthropicAnswer:
             raise BrokenStreamError(message, deployment=deployment.name, status=200, usage=self.usage)
         if not self._has_begun:
             raise self._malformed("streamed no answer")
-        calls = [ToolCall(call.id, call.name, _arguments(call)) for call in self._calls.values()]
+        calls = tuple(ToolCall(call.id, call.name, _arguments(call)) for call in self._calls.values())
+        blocks = [thought.block() for thought in self._thinking.values()]
         completion = Completion(
             text="".join(self._texts),
             model=deployment.model,
@@ -249,13 +284,15 @@ class AnthropicAnswer:
             usage=self.usage,
             latency_ms=latency_ms,
             first_token_ms=first_token_ms,
-            tool_calls=with_ids(calls, self._request),
+            tool_calls=calls,
             refusal=self._refusal,
+            reasoning="".join(block.text for block in blocks) or None,
+            reasoning_blocks=tuple(block for block in blocks if block.signature or block.redacted),
         )
         given = quote_reply(self._stop_reason or "not given", self._target.key)
         return checked(completion, self._target, self._request, f"stop_reason {given}")
 
-    def _take(self, event: AnthropicEvent) -> str:
+    def _take(self, event: AnthropicEvent) -> Delta:
         match event.type:
             case "message_start" if event.message is not None:
                 return self._begin(event.message)
@@ -271,40 +308,60 @@ class AnthropicAnswer:
             case "message_stop":
                 self.progress += 1
                 self.is_done = True
-        return ""
+        return NOTHING
 
-    def _begin(self, message: AnthropicMessage) -> str:
+    def _begin(self, message: AnthropicMessage) -> Delta:
         self._has_begun = True
         self._model = message.model
         self._counts.add(message.usage)
         self._stop(message.stop_reason, message.stop_details)
-        return "".join(self._open(index, block) for index, block in enumerate(message.content))
+        return merged(self._open(index, block) for index, block in enumerate(message.content))
 
-    def _open(self, index: int, block: Block) -> str:
+    def _open(self, index: int, block: Block) -> Delta:
         if block.type == "text":
             return self._say(block.text or "")
         self.progress += 1  # redacted thinking consists of its frame only
         if block.type == "tool_use":
             if not block.name:
                 raise self._malformed("answered with a tool call that has no name")
-            self._calls[index] = _Call(block.id or "", block.name, block.input)
+            id = self._ids.next(block.id or "", block.name)
+            # A call at the index of another takes its place.
+            replaced = self._calls.get(index)
+            place = len(self._calls) if replaced is None else replaced.place
+            self._calls[index] = _Call(place, id, block.name, block.input)
             self.has_content = True
-        return ""
+            return Delta(tool_calls=(ToolCallDelta(place, id, block.name, type="function"),))
+        if block.type in ("thinking", "redacted_thinking"):
+            self._thinking[index] = _Thinking(redacted=block.data if block.type == "redacted_thinking" else None)
+            return self._think(index, block.thinking, block.signature)
+        return NOTHING
 
-    def _extend(self, index: int, delta: AnthropicDelta) -> str:
+    def _extend(self, index: int, delta: AnthropicDelta) -> Delta:
         if delta.type == "text_delta":
             return self._say(delta.text or "")
         self.progress += 1
-        if delta.type == "input_json_delta" and index in self._calls:
-            self._calls[index].fragments.append(delta.partial_json or "")
-        return ""
+        if delta.type == "input_json_delta" and delta.partial_json and index in self._calls:
+            self._calls[index].fragments.append(delta.partial_json)
+            return Delta(tool_calls=(ToolCallDelta(self._calls[index].place, arguments=delta.partial_json),))
+        if delta.type in ("thinking_delta", "signature_delta"):
+            return self._think(index, delta.thinking, delta.signature)
+        return NOTHING
 
-    def _say(self, text: str) -> str:
+    def _think(self, index: int, text: str | None, signature: str | None) -> Delta:
+        thought = self._thinking.setdefault(index, _Thinking())
         if text:
-            self._texts.append(text)
-            self.has_content = True
-            self.progress += 1
-        return text
+            thought.texts.append(text)
+        if signature:
+            thought.signatures.append(signature)
+        return Delta(reasoning=text) if text else NOTHING
+
+    def _say(self, text: str) -> Delta:
+        if not text:
+            return NOTHING
+        self._texts.append(text)
+        self.has_content = True
+        self.progress += 1
+        return Delta(text)
 
     def _stop(self, reason: str | None, details: object) -> None:
         self._stop_reason = reason or self._stop_reason
@@ -348,9 +405,9 @@ def thinking(named: Mapping[str, object], request: Request, target: CallTarget) 
     Raises:
         CapabilityError: thinking is incompatible with another parameter of the request.
     """
-    budget = named.get("thinking_budget")
-    if budget == 0 or (budget is None and named.get("reasoning_effort") == "none"):
+    if _is_disabled(named):
         return {"thinking": {"type": "disabled"}}
+    budget = named.get("thinking_budget")
     if not isinstance(budget, int):
         return {}
     if reasons := list(_against(budget, request)):
@@ -364,6 +421,11 @@ def thinking(named: Mapping[str, object], request: Request, target: CallTarget) 
     return {"thinking": {"type": "enabled", "budget_tokens": budget}, **limit}
 
 
+def _is_disabled(named: Mapping[str, object]) -> bool:
+    budget = named.get("thinking_budget")
+    return budget == 0 or (budget is None and named.get("reasoning_effort") == "none")
+
+
 def _against(budget: int, request: Request) -> Iterator[str]:
     if request.max_tokens is not None and budget >= request.max_tokens:
         yield f"of {budget} within max_tokens of {request.max_tokens}: raise max_tokens"
@@ -375,10 +437,9 @@ def _against(budget: int, request: Request) -> Iterator[str]:
         yield "with top_k"
     if request.top_p is not None and request.top_p < _LEAST_TOP_P:
         yield f"with a top_p below {_LEAST_TOP_P}"
-    if ends_with_result(request):
-        # The API requires the signed thinking before the tool call, and messages in OpenAI's format have no field for
-        # it.
-        yield "between a tool's result and the answer to it"
+    if ends_with_result(request) and not reasons_before_result(request):
+        # The API requires the signed thinking before the tool call.
+        yield "between a tool's result and the answer to it, without the signed reasoning of the call (thinking_blocks)"
 
 
 # Request body.
@@ -414,14 +475,14 @@ def payload(target: CallTarget, request: Request, *, stream: bool = False) -> di
     body: dict[str, object] = {
         "model": target.deployment.upstream,
         "max_tokens": DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens,
-        "messages": _messages(conversation, request, name),
+        "messages": _messages(conversation, request, name, with_reasoning=not _is_disabled(found.named)),
     }
     if instructions := _blocks(conversation.instructions):
         body["system"] = instructions
     if request.stop:
         body["stop_sequences"] = list(request.stop)
-    if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
+    if tools := [tool for tool in request.tools if tool.definition is None or "custom_tools" in found.named]:
+        body["tools"] = [_tool(tool, with_strict="strict" in found.named) for tool in tools]
     if (choice := tool_choice(request, name)) is not None:
         body["tool_choice"] = _choice(choice)
     body |= _named(found.named, request, target)
@@ -437,8 +498,8 @@ def _named(named: Mapping[str, object], request: Request, target: CallTarget) ->
     """Return the parameters under the API's names."""
     body: dict[str, object] = {name: named[name] for name in ("temperature", "top_p", "top_k") if name in named}
     output: dict[str, object] = {}
-    if request.json_schema is not None:
-        output["format"] = {"type": "json_schema", "schema": closed(request.json_schema)}
+    if (schema := schema_of(request)) is not None:
+        output["format"] = {"type": "json_schema", "schema": closed(schema)}
     if (effort := named.get("reasoning_effort")) not in (None, "none"):
         output["effort"] = effort  # https://platform.claude.com/docs/en/build-with-claude/effort
     if output:
@@ -466,21 +527,24 @@ def _remove_markers(body: Mapping[str, object]) -> None:
                     inner.pop("cache_control", None)
 
 
-def _messages(conversation: Conversation, request: Request, deployment: str) -> list[dict[str, object]]:
+def _messages(
+    conversation: Conversation, request: Request, deployment: str, *, with_reasoning: bool
+) -> list[dict[str, object]]:
     """Return the turns as messages, each with visible text.
 
     The API refuses others.
 
     White space alone is left out like an empty text. An empty user turn that the structure needs becomes
     :data:`NO_TEXT`: the conversation must begin with the user, and without the last turn the model would continue its
-    previous answer.
+    previous answer. Signed reasoning is sent back only within the current tool loop, where the API requires it.
 
     Raises:
         CapabilityError: nothing is left.
     """
     messages: list[tuple[Role, list[dict[str, object]]]] = []
-    for turn in conversation.turns:
-        blocks = _blocks(turn.parts)
+    loop = _loop_start(conversation.turns) if with_reasoning else len(conversation.turns)
+    for place, turn in enumerate(conversation.turns):
+        blocks = _blocks(turn.parts, with_reasoning=place >= loop)
         if blocks and messages and messages[-1][0] == turn.role:
             messages[-1][1].extend(blocks)
         elif blocks:
@@ -527,16 +591,29 @@ def _refuse(target: CallTarget, request: Request) -> None:
         raise CapabilityError(f"{name}: Anthropic takes no stop text of white space alone", deployment=name)
 
 
-def _blocks(parts: Iterable[Part]) -> list[dict[str, object]]:
-    return [_block(part) for part in parts if not (isinstance(part, Text) and not part.text.strip())]
+def _loop_start(turns: Sequence[Turn]) -> int:
+    """Return the position of the first turn of the current tool loop: after the user's last own words."""
+    for place in reversed(range(len(turns))):
+        if turns[place].role == "user" and not all(isinstance(part, Result) for part in turns[place].parts):
+            return place + 1
+    return 0
+
+
+def _blocks(parts: Iterable[Part], *, with_reasoning: bool = False) -> list[dict[str, object]]:
+    found = [part for part in parts if not (isinstance(part, Text) and not part.text.strip())]
+    said = [part for part in found if not isinstance(part, SignedReasoning)]
+    # Reasoning alone is no message.
+    return [_block(part) for part in (found if with_reasoning and said else said)]
 
 
 def _block(part: Part) -> dict[str, object]:
+    if isinstance(part, SignedReasoning):
+        return dict(part.block)
     marker = {} if part.cache_control is None else {"cache_control": dict(part.cache_control)}
     return {**_unmarked(part), **marker}
 
 
-def _unmarked(part: Part) -> dict[str, object]:
+def _unmarked(part: Content) -> dict[str, object]:
     match part:
         case Text(text):
             return _text(text)
@@ -562,10 +639,14 @@ def _id(id: str) -> str:
     return _NOT_IN_AN_ID.sub("_", id)
 
 
-def _tool(tool: Tool) -> dict[str, object]:
+def _tool(tool: Tool, *, with_strict: bool) -> dict[str, object]:
+    if tool.definition is not None:
+        return dict(tool.definition)
     described = {"description": tool.description} if tool.description else {}
+    # https://platform.claude.com/docs/en/agents-and-tools/tool-use/strict-tool-use
+    strict = {"strict": True} if tool.strict and with_strict else {}
     marker = {"cache_control": dict(tool.cache_control)} if tool.cache_control else {}
-    return {"name": tool.name, **described, "input_schema": {"type": "object", **tool.parameters}, **marker}
+    return {"name": tool.name, **described, "input_schema": {"type": "object", **tool.parameters}, **strict, **marker}
 
 
 def _choice(choice: ToolChoice) -> dict[str, object]:

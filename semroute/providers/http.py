@@ -13,7 +13,7 @@ import httpx
 from semroute.errors import DispatchError, MalformedResponseError
 from semroute.http_client import body_pieces
 from semroute.providers import streaming
-from semroute.providers.answers import is_blank
+from semroute.providers.answers import SentCalls, is_blank
 from semroute.providers.connection import (
     authorization,
     build,
@@ -238,8 +238,10 @@ class Reader(Protocol):
         """Return log probabilities from the ``start``-th token on, if any."""
         ...
 
-    def feed(self, event: ServerSentEvent) -> str:
-        """Read an event and return its text.
+    def feed(self, event: ServerSentEvent) -> Delta:
+        """Read an event and return its piece of the answer, often empty.
+
+        It has no log probabilities; those are read with :meth:`logprobs_since`.
 
         Raises:
             DispatchError: the event is an error, or cannot be parsed.
@@ -261,43 +263,47 @@ async def read_stream(
     """Yield the deltas found by the reader, and last the completion.
 
     ``started`` is the start of the call on the clock of :func:`time.perf_counter`. White space before the first visible
-    character is held back until that arrives: an answer without one is an error, and failover is possible as long as
-    nothing was yielded. A complete answer is valid whatever happens to its connection. An error of the stream carries
-    the tokens counted before it, and the status of the response that it broke off, 200.
+    character is held back until that arrives, or a tool call: an answer without either is an error, and failover is
+    possible as long as no part of an answer was yielded. Reasoning is none, and is yielded as it comes. A complete
+    answer is valid whatever happens to its connection. An error of the stream carries the tokens counted before it, and
+    the status of the response that it broke off, 200.
     """
     first_token_ms: float | None = None
-    told, held, is_visible = 0, "", False
+    told, held, is_visible, calls = 0, "", False, SentCalls()
     async with aclosing(events):
-        texts = _Texts(events, reader)
+        pieces = _Pieces(events, reader)
         try:
-            while (text := await texts.next()) is not None:
+            while (piece := await pieces.next()) is not None:
                 if first_token_ms is None and reader.has_content:
                     first_token_ms = since(started)
-                held += text
-                is_visible = is_visible or not is_blank(held)
-                if held and is_visible:
-                    logprobs = reader.logprobs_since(told)
+                held += piece.text
+                is_visible = is_visible or bool(piece.tool_calls) or not is_blank(held)
+                text = held if is_visible else ""
+                if text or piece.tool_calls or piece.reasoning:
+                    logprobs = reader.logprobs_since(told) if text else ()
                     told += len(logprobs)
-                    yield Delta(held, logprobs)
-                    held = ""
+                    calls.note(piece.tool_calls)
+                    yield Delta(text, logprobs, piece.tool_calls, piece.reasoning)
+                    held = held[len(text) :]
             completion = reader.completion(since(started), first_token_ms)
         except DispatchError as error:
             if reader.usage is not None:
                 error.usage, error.status = reader.usage, 200
             raise
-        if held:  # white space in an answer of tool calls
-            yield Delta(held, reader.logprobs_since(told))
+        rest = calls.rest(completion.tool_calls)
+        if held or rest:  # white space in an answer of tool calls; the end of calls
+            yield Delta(held, reader.logprobs_since(told) if held else (), rest)
         await drain(events)
     yield completion
 
 
-class _Texts:
-    """Texts of a stream up to its end.
+class _Pieces:
+    """Pieces of a stream up to its end.
 
     The wait for the end is short once the answer is complete.
 
-    A finish reason followed by text is ignored (old Gemini models sent one with every chunk): from then on the stream
-    is read to its own end.
+    A finish reason followed by an answer is ignored (old Gemini models sent one with every chunk): from then on the
+    stream is read to its own end.
     """
 
     def __init__(self, events: AsyncGenerator[ServerSentEvent], reader: Reader) -> None:
@@ -306,8 +312,8 @@ class _Texts:
         self._ends_at: float | None = None
         self._is_open_ended = False
 
-    async def next(self) -> str | None:
-        """Return the text of the next event, often empty; None at the end.
+    async def next(self) -> Delta | None:
+        """Return the piece of the next event, often empty; None at the end.
 
         Raises:
             DispatchError: error of the connection or of an event, unless the answer was complete before it.
@@ -319,13 +325,13 @@ class _Texts:
             event = await (self._trailing() if was_whole else anext(self._events, None))
             if event is None:
                 return None
-            text = self._reader.feed(event)
+            piece = self._reader.feed(event)
         except DispatchError:
             if was_whole:
                 return None
             raise
-        self._is_open_ended = self._is_open_ended or (was_whole and bool(text))
-        return text
+        self._is_open_ended = self._is_open_ended or (was_whole and piece.is_answer)
+        return piece
 
     async def _trailing(self) -> ServerSentEvent | None:
         if self._ends_at is None:

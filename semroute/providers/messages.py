@@ -17,6 +17,7 @@ from semroute.catalog import Parameters, capabilities_of, carried, parameters_of
 from semroute.errors import CapabilityError, RequestError
 from semroute.providers.target import CallTarget
 from semroute.types import Message, Request
+from semroute.types.openai import ShapeError, chosen_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class ToolChoice:
 def tool_choice(request: Request, deployment: str) -> ToolChoice | None:
     """Return the request's tool choice.
 
-    None if it is unset, or without effect because there are no tools.
+    None if it is unset, without effect because there are no tools, or one among several tools that may be left out.
 
     Raises:
         RequestError: it requires a tool that the request does not have.
@@ -143,10 +144,34 @@ def tool_choice(request: Request, deployment: str) -> ToolChoice | None:
         return None
     if choice in get_args(Mode) and request.tools:
         return ToolChoice(cast(Mode, choice))
-    if choice not in (tool.name for tool in request.tools):
-        message = f"{deployment}: tool_choice {choice!r} needs a tool that the request does not have"
+    if isinstance(choice, Mapping) and choice.get("type") != "function":
+        return None
+    name = called_name(choice, deployment)
+    if name not in (tool.name for tool in request.tools):
+        message = f"{deployment}: tool_choice {name!r} needs a tool that the request does not have"
         raise RequestError(message, deployment=deployment)
-    return ToolChoice("required", choice)
+    return ToolChoice("required", name)
+
+
+def called_name(choice: str | Mapping[str, object] | None, deployment: str) -> str:
+    """Return the name of the tool that a tool choice demands.
+
+    Raises:
+        RequestError: it names none.
+    """
+    try:
+        name = choice if isinstance(choice, str) else chosen_name(choice)
+    except ShapeError as error:
+        raise RequestError(f"{deployment}: tool_choice {error.found}", deployment=deployment) from None
+    return name or ""
+
+
+def schema_of(request: Request) -> dict[str, object] | None:
+    """Return the schema of the answer, with the description of OpenAI's ``response_format`` as its own."""
+    if request.json_schema is None:
+        return None
+    description = request.json_schema_options.get("description")
+    return {**({} if description is None else {"description": description}), **request.json_schema}
 
 
 # Conversion of a conversation in OpenAI's format to turns, from which other wire formats are written.
@@ -205,7 +230,17 @@ class Result:
     cache_control: Mapping[str, object] | None = None
 
 
-Part: TypeAlias = Text | InlineImage | LinkedImage | CallPart | Result
+@dataclass(frozen=True, slots=True)
+class SignedReasoning:
+    """Anthropic's signed reasoning, as its content ``block``; no other vendor reads it."""
+
+    block: Mapping[str, object]
+
+
+Content: TypeAlias = Text | InlineImage | LinkedImage | CallPart | Result
+"""Part that every wire format has."""
+
+Part: TypeAlias = Content | SignedReasoning
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,9 +318,10 @@ class _MessageReader:
             self._say("user", self._marked(content, message))
         else:
             said = [*content, *self._refusal(message), *self._calls(message)]
-            self._say("assistant", self._marked(said, message))
+            reasoning = [SignedReasoning(block) for block in signed_reasoning(message)]
+            self._say("assistant", [*reasoning, *self._marked(said, message)])
 
-    def _marked(self, parts: Sequence[Part], message: Message) -> Sequence[Part]:
+    def _marked(self, parts: Sequence[Content], message: Message) -> Sequence[Content]:
         """Return the parts, with the marker of the whole message on the last."""
         marker = self._marker(message)
         return parts if marker is None or not parts else [*parts[:-1], replace(parts[-1], cache_control=marker)]
@@ -296,7 +332,7 @@ class _MessageReader:
             self._wrong("has a cache_control that is not a mapping")
         return marker or None
 
-    def _instruct(self, content: Sequence[Part]) -> None:
+    def _instruct(self, content: Sequence[Content]) -> None:
         for part in content:
             if not isinstance(part, Text):
                 self._cannot("is an instruction with an image")
@@ -347,11 +383,11 @@ class _MessageReader:
             else self._wrong("has an image whose address is neither http(s) nor a data: URL with a media type")
         )
 
-    def _refusal(self, message: Message) -> list[Part]:
+    def _refusal(self, message: Message) -> list[Content]:
         refusal = message.get("refusal")
         return [Text(refusal)] if isinstance(refusal, str) and refusal else []
 
-    def _calls(self, message: Message) -> Iterator[Part]:
+    def _calls(self, message: Message) -> Iterator[Content]:
         calls = message.get("tool_calls") or ()
         if not isinstance(calls, Sequence):
             self._wrong("has tool_calls that are not a list")
@@ -394,6 +430,35 @@ def ends_with_result(request: Request) -> bool:
     Source: https://docs.anthropic.com/en/api/handling-stop-reasons.
     """
     return bool(request.messages) and request.messages[-1].get("role") == "tool"
+
+
+def signed_reasoning(message: Message) -> list[Mapping[str, object]]:
+    """Return the signed blocks of reasoning in an assistant's message, as Anthropic's content blocks.
+
+    They stand in ``thinking_blocks``, where :attr:`~semroute.types.Completion.message` has them, or in the content, as
+    of Anthropic's own messages. Source:
+    https://platform.claude.com/docs/en/build-with-claude/extended-thinking#preserving-thinking-blocks
+    """
+    found: list[Mapping[str, object]] = []
+    content, listed = message.get("content"), message.get("thinking_blocks")
+    for group in (listed, content):
+        for block in group if isinstance(group, list | tuple) else ():
+            if not isinstance(block, Mapping):
+                continue
+            kind, signature, data = block.get("type"), block.get("signature"), block.get("data")
+            if kind == "thinking" and isinstance(signature, str) and signature:
+                found.append({"type": kind, "thinking": block.get("thinking") or "", "signature": signature})
+            elif kind == "redacted_thinking" and isinstance(data, str) and data:
+                found.append({"type": kind, "data": data})
+    return found
+
+
+def reasons_before_result(request: Request) -> bool:
+    """Return True if the last message of the assistant has signed reasoning."""
+    for message in reversed(request.messages):
+        if message.get("role") == "assistant":
+            return bool(signed_reasoning(message))
+    return False
 
 
 def json_object(text: str) -> dict[str, object] | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,6 +20,7 @@ import httpx
 from pydantic import ValidationError
 
 from semroute.catalog import Parameters
+from semroute.catalog.parameters import MARKERS
 from semroute.config.load import place_in
 from semroute.errors import (
     BrokenStreamError,
@@ -30,18 +31,18 @@ from semroute.errors import (
     UnavailableError,
 )
 from semroute.providers import openai_wire
-from semroute.providers.answers import checked, combined, is_blank, merge_usage, with_ids
+from semroute.providers.answers import NOTHING, CallIds, checked, combined, is_blank, merge_usage, merged, with_ids
 from semroute.providers.connection import authorization, read_json
 from semroute.providers.error_codes import has_error, quote_reply
 from semroute.providers.failures import failure_in_200
 from semroute.providers.http import open_stream, post_json, read_stream, since
-from semroute.providers.messages import add_extra, lacks, parameters
+from semroute.providers.messages import add_extra, called_name, lacks, parameters, signature
 from semroute.providers.openai_wire import MessageWriter
 from semroute.providers.streaming import CallClock, ServerSentEvent, Within
 from semroute.providers.target import CallTarget
-from semroute.types import Completion, Delta, Request, TokenLogprob, Tool, Usage
+from semroute.types import Completion, Delta, Request, TokenLogprob, Tool, ToolCallDelta, Usage
+from semroute.types.openai import MODES
 
-_CHOICES = ("auto", "none", "required")
 _NOT_STRICT = frozenset({"allOf", "not", "if", "then", "else", "dependentRequired", "dependentSchemas"})
 
 
@@ -62,12 +63,12 @@ def payload(target: CallTarget, request: Request, *, stream: bool = False) -> di
         body[_limit_name(target)] = request.max_tokens
     if request.stop:
         body["stop"] = [request.stop] if isinstance(request.stop, str) else list(request.stop)
-    if request.tools:
-        body["tools"] = [_tool(target, tool, with_cache="cache_control" in found.named) for tool in request.tools]
-    if request.tool_choice is not None:
-        body["tool_choice"] = _tool_choice(target, request)
+    if tools := [tool for item in request.tools if (tool := _tool(target, item, found)) is not None]:
+        body["tools"] = tools
+    if request.tool_choice is not None and (choice := _tool_choice(target, request, found)) is not None:
+        body["tool_choice"] = choice
     if request.json_schema is not None:
-        body["response_format"] = _response_format(target, request.json_schema)
+        body["response_format"] = _response_format(target, request)
     if request.logprobs:
         body["logprobs"] = True
     if stream:
@@ -80,7 +81,7 @@ def payload(target: CallTarget, request: Request, *, stream: bool = False) -> di
 
 def _named(target: CallTarget, found: Parameters) -> dict[str, object]:
     """Return the parameters under the vendor's names."""
-    named = {name: value for name, value in found.named.items() if name != "cache_control"}
+    named = {name: value for name, value in found.named.items() if name not in MARKERS}
     if "seed" in named:
         named[target.deployment.vendor.seed] = named.pop("seed")
     if target.deployment.provider == "openrouter" and "thinking_budget" in named:
@@ -116,31 +117,43 @@ def _messages(target: CallTarget, request: Request, *, with_cache: bool) -> list
     return messages
 
 
-def _tool(target: CallTarget, tool: Tool, *, with_cache: bool) -> dict[str, object]:
+def _tool(target: CallTarget, tool: Tool, found: Parameters) -> dict[str, object] | None:
+    """Return a tool; None for one that is no function and may be left out."""
     if not isinstance(tool, Tool) or not isinstance(tool.parameters, Mapping):
         raise _wrong(target, "a tool is not a Tool with a mapping of parameters")
+    if tool.definition is not None:
+        return dict(tool.definition) if "custom_tools" in found.named else None
     function: dict[str, object] = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
     if tool.parameters:  # absent for a function without parameters
         function["parameters"] = dict(tool.parameters)
-    marker = {"cache_control": dict(tool.cache_control)} if with_cache and tool.cache_control else {}
+    if tool.strict is not None and (tool.strict is False or "strict" in found.named):
+        function["strict"] = tool.strict
+    marker = (
+        {"cache_control": dict(tool.cache_control)} if "cache_control" in found.named and tool.cache_control else {}
+    )
     return {"type": "function", "function": function, **marker}
 
 
-def _tool_choice(target: CallTarget, request: Request) -> object:
+def _tool_choice(target: CallTarget, request: Request, found: Parameters) -> object:
     choice = request.tool_choice
-    if choice in _CHOICES:
+    if isinstance(choice, Mapping) and choice.get("type") != "function":
+        return dict(choice) if "allowed_tools" in found.named else None
+    if choice in MODES:
         return choice
-    if choice not in [tool.name for tool in request.tools]:
-        raise _wrong(target, f"tool_choice is neither {', '.join(_CHOICES)} nor the name of one of the tools")
-    return {"type": "function", "function": {"name": choice}}
+    name = called_name(choice, target.deployment.name)
+    if name not in [tool.name for tool in request.tools]:
+        raise _wrong(target, f"tool_choice is neither {', '.join(MODES)} nor the name of one of the tools")
+    return {"type": "function", "function": {"name": name}}
 
 
-def _response_format(target: CallTarget, schema: Mapping[str, object]) -> dict[str, object]:
+def _response_format(target: CallTarget, request: Request) -> dict[str, object]:
+    schema = request.json_schema
     if not isinstance(schema, Mapping):
         raise _wrong(target, "json_schema is not a mapping")
-    named = {"name": "answer", "schema": dict(schema), "strict": schema.get("type") == "object" and _is_strict(schema)}
+    is_strict = schema.get("type") == "object" and _is_strict(schema)
+    named = {"name": "answer", "schema": dict(schema), "strict": is_strict, **request.json_schema_options}
     return {"type": "json_schema", "json_schema": named}
 
 
@@ -177,11 +190,19 @@ def _wrong(target: CallTarget, message: str) -> RequestError:
 
 @dataclass(slots=True)
 class _CallSoFar:
+    """Tool call so far.
+
+    ``sent`` is the number of pieces of its arguments that were given out, None before its ``unique_id`` was.
+    """
+
     index: int | None
     id: str | None = None
     name: str | None = None
     arguments: list[str] = field(default_factory=list)
     extra_content: object = None
+    is_custom: bool = False
+    sent: int | None = None
+    unique_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -195,6 +216,7 @@ class Assembly:
         upstream_model: model name in the response.
         usage: the highest token counts so far.
         functions: names of the request's tools.
+        ids: ids of the tool calls.
         progress: number of chunks with text, reasoning, a tool call, or the end.
     """
 
@@ -205,29 +227,41 @@ class Assembly:
     usage: Usage | None = None
     progress: int = 0
     functions: frozenset[str] = frozenset()
+    ids: CallIds = field(default_factory=lambda: CallIds(Request(())))
     _texts: list[str] = field(default_factory=list)
     _refusals: list[str] = field(default_factory=list)
     _logprobs: list[TokenLogprob] = field(default_factory=list)
     _calls: list[_CallSoFar] = field(default_factory=list)
+    _opened: int = 0  # calls whose id and name were given out: the first ones
+    _thoughts: list[str] = field(default_factory=list)
 
-    def add(self, chunk: openai_wire.Chunk) -> str:
-        """Add a chunk and return its text."""
+    def add(self, chunk: openai_wire.Chunk) -> Delta:
+        """Add a chunk and return its piece of the answer."""
         self.upstream_model = chunk.model or self.upstream_model
         self.usage = merge_usage(self.usage, openai_wire.usage(chunk.usage))
-        return "".join(self._take(choice) for choice in chunk.choices or () if choice.index == 0)
+        taken = [self._take(choice) for choice in chunk.choices or () if choice.index == 0]
+        return merged(taken) if taken else NOTHING
 
     def answer(self) -> openai_wire.OpenAIChoice:
         """Return the assembled choice, as in an answer that is not streamed."""
         calls = [
             openai_wire.OpenAICall(
-                id=call.id,
+                id=call.unique_id or call.id,
                 function=openai_wire.Function(name=call.name, arguments="".join(call.arguments)),
+                custom=openai_wire.CustomTool(name=call.name, input="".join(call.arguments))
+                if call.is_custom
+                else None,
                 extra_content=call.extra_content,
             )
             for call in self._calls
         ]
         text, refusal = "".join(self._texts), "".join(self._refusals)
-        message = openai_wire.OpenAIMessage(content=text, refusal=refusal or None, tool_calls=calls or None)
+        message = openai_wire.OpenAIMessage(
+            content=text,
+            refusal=refusal or None,
+            tool_calls=calls or None,
+            reasoning_content="".join(self._thoughts) or None,
+        )
         return openai_wire.OpenAIChoice(message=message, finish_reason=self.finish_reason)
 
     @property
@@ -239,17 +273,19 @@ class Assembly:
         """Return the log probabilities of the tokens from the ``start``-th on."""
         return tuple(self._logprobs[start:])
 
-    def _take(self, choice: openai_wire.ChunkChoice) -> str:
+    def _take(self, choice: openai_wire.ChunkChoice) -> Delta:
         self.has_choice = True
         self.finish_reason = choice.finish_reason or self.finish_reason
         self._logprobs += openai_wire.logprobs(choice.logprobs)
         self.progress += bool(choice.finish_reason)
         delta = choice.delta
         if delta is None:
-            return ""
-        text = openai_wire.text(delta.content)
+            return NOTHING
+        text, thought = openai_wire.text(delta.content), openai_wire.reasoning(delta)
         if text:
             self._texts.append(text)
+        if thought:
+            self._thoughts.append(thought)
         if delta.refusal:
             self._refusals.append(delta.refusal)
         for piece in delta.tool_calls or ():
@@ -258,7 +294,33 @@ class Assembly:
         self.has_content = self.has_content or has_content
         thinks = delta.content or delta.reasoning_content or delta.reasoning or delta.reasoning_details
         self.progress += has_content or bool(thinks)
-        return text
+        return Delta(text, (), tuple(self._fragments()) if delta.tool_calls else (), thought)
+
+    def _fragments(self) -> Iterator[ToolCallDelta]:
+        """Yield what is new of the calls whose names are complete.
+
+        A name may come in pieces, and is complete once arguments or another call follow it.
+        """
+        for place, call in enumerate(self._calls):
+            if place == self._opened:
+                is_named = bool(call.name) and (any(call.arguments) or place + 1 < len(self._calls))
+                if not is_named:
+                    return  # calls are opened in their order
+                self._opened += 1
+                call.unique_id, call.sent = self.ids.next(call.id or "", call.name or ""), 0
+                kind, signed = (
+                    "custom" if call.is_custom else "function",
+                    signature({"extra_content": call.extra_content}),
+                )
+                yield ToolCallDelta(place, call.unique_id, call.name, self._unsent(call), signed, kind)
+            elif call.sent is not None and call.sent < len(call.arguments) and (new := self._unsent(call)):
+                yield ToolCallDelta(place, arguments=new)
+
+    @staticmethod
+    def _unsent(call: _CallSoFar) -> str:
+        new = "".join(call.arguments[call.sent :])
+        call.sent = len(call.arguments)
+        return new
 
     def _add_call(self, piece: openai_wire.OpenAICall) -> None:
         same = [call for call in self._calls if piece.index is None or call.index == piece.index]
@@ -266,10 +328,12 @@ class Assembly:
         if call is None or self._begins(piece, call):
             call = _CallSoFar(piece.index)
             self._calls.append(call)
+        called = piece.called
+        call.is_custom = call.is_custom or piece.custom is not None
         call.id = call.id or piece.id
         call.extra_content = call.extra_content or piece.extra_content
-        call.name = self._name(call.name or "", piece.function.name or "")
-        call.arguments.append(openai_wire.as_text(piece.function.arguments))
+        call.name = self._name(call.name or "", called.name or "")
+        call.arguments.append(openai_wire.as_text(called.arguments))
 
     def _begins(self, piece: openai_wire.OpenAICall, last: _CallSoFar) -> bool:
         """Return True if a chunk starts a new call at its index.
@@ -277,7 +341,7 @@ class Assembly:
         Some servers number every call 0, or none, and send no ids. Then a name starts a call, unless the last call's
         arguments have started and are incomplete (the name is repeated in every chunk), or the name continues.
         """
-        name, before = piece.function.name, last.name
+        name, before = piece.called.name, last.name
         if not name or not before:
             return False
         if piece.id and last.id:
@@ -287,7 +351,7 @@ class Assembly:
             return name != before or is_json(arguments)
         if name == before or any(function.startswith(before + name) for function in self.functions):
             return False
-        return not self.functions.isdisjoint((name, before)) or bool(openai_wire.as_text(piece.function.arguments))
+        return not self.functions.isdisjoint((name, before)) or bool(openai_wire.as_text(piece.called.arguments))
 
     def _name(self, before: str, piece: str) -> str:
         """Append a chunk to a name, unless the server repeats what it has sent."""
@@ -344,7 +408,8 @@ class StreamedAnswer:
         self.is_done = False
         self._target = target
         self._request = request
-        self._assembly = Assembly(functions=frozenset(tool.name for tool in request.tools))
+        functions = frozenset(tool.name for tool in request.tools)
+        self._assembly = Assembly(functions=functions, ids=CallIds(request))
 
     @property
     def has_content(self) -> bool:
@@ -373,15 +438,15 @@ class StreamedAnswer:
         """Return the log probabilities of the tokens from the ``start``-th on."""
         return self._assembly.logprobs_since(start)
 
-    def feed(self, event: ServerSentEvent) -> str:
-        """Read an event and return its text.
+    def feed(self, event: ServerSentEvent) -> Delta:
+        """Read an event and return its piece of the answer.
 
         Raises:
             DispatchError: the event is an error, or not a chunk.
         """
         if event.data.strip() in ("", "[DONE]"):
             self.is_done = bool(event.data.strip())
-            return ""
+            return NOTHING
         return self._assembly.add(_chunk(event, self._target))
 
     def completion(self, latency_ms: float, first_token_ms: float | None) -> Completion:
@@ -457,6 +522,7 @@ def _completion(
         tool_calls=with_ids(calls, request),
         refusal=refusal,
         logprobs=(openai_wire.logprobs(choice.logprobs) if logprobs is None else logprobs) or None,
+        reasoning=openai_wire.reasoning(message) or None,
     )
     given = quote_reply(choice.finish_reason or "not given", target.key)
     return checked(completion, target, request, f"finish_reason {given}")

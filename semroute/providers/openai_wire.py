@@ -22,6 +22,7 @@ class OpenAIPart(BaseModel):
 
     type: str | None = None
     text: str | None = None
+    thinking: Any = None  # Mistral's reasoning, a list of text parts
 
 
 Content: TypeAlias = str | list[OpenAIPart] | None
@@ -34,13 +35,32 @@ class Function(BaseModel):
     arguments: str | dict[str, Any] | None = None
 
 
+class CustomTool(BaseModel):
+    """Custom tool of a call, or a chunk of it; its input is free text."""
+
+    name: str | None = None
+    input: str | None = None
+
+
 class OpenAICall(BaseModel):
     """Tool call, or a chunk of one, identified by ``index`` in a stream."""
 
     index: int | None = None
     id: str | None = None
     function: Function = Function()
+    custom: CustomTool | None = None
     extra_content: Any = None  # Google's, with the signature of the thought that led to the call
+
+    @property
+    def called(self) -> Function:
+        """Name and arguments, those of a custom tool alike."""
+        custom = self.custom
+        return self.function if custom is None else Function(name=custom.name, arguments=custom.input)
+
+    @property
+    def signature(self) -> str | None:
+        """Google's signature, if the server sent it."""
+        return signature({"extra_content": self.extra_content})
 
 
 class OpenAIMessage(BaseModel):
@@ -155,6 +175,21 @@ def text(content: Content) -> str:
     return "".join(part.text or "" for part in content or () if part.type in ("text", None))
 
 
+def reasoning(message: OpenAIMessage) -> str:
+    """Return the reasoning in an answer or chunk, whatever its server's field; "" without any."""
+    for given in (message.reasoning_content, message.reasoning):
+        if isinstance(given, str) and given:
+            return given
+    found: list[object] = []
+    for detail in message.reasoning_details if isinstance(message.reasoning_details, list) else ():
+        if isinstance(detail, Mapping):
+            found.append(detail.get("text") or detail.get("summary"))
+    for part in message.content if isinstance(message.content, list) else ():
+        inner = part.thinking if isinstance(part.thinking, list) else [{"text": part.thinking}]
+        found += [piece.get("text") for piece in inner if isinstance(piece, Mapping)]
+    return "".join(text for text in found if isinstance(text, str))
+
+
 def tool_calls(calls: Sequence[OpenAICall]) -> tuple[ToolCall, ...]:
     """Convert the tool calls of an answer; a missing id becomes empty.
 
@@ -165,10 +200,11 @@ def tool_calls(calls: Sequence[OpenAICall]) -> tuple[ToolCall, ...]:
 
 
 def _tool_call(call: OpenAICall) -> ToolCall:
-    if not call.function.name:
+    called, is_custom = call.called, call.custom is not None
+    if not called.name:
         raise ValueError("a tool call names no function")
-    arguments = as_text(call.function.arguments) or "{}"
-    return ToolCall(call.id or "", call.function.name, arguments, signature({"extra_content": call.extra_content}))
+    arguments = as_text(called.arguments) or ("" if is_custom else "{}")
+    return ToolCall(call.id or "", called.name, arguments, call.signature, "custom" if is_custom else "function")
 
 
 def as_text(arguments: str | dict[str, Any] | None) -> str:

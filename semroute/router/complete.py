@@ -104,7 +104,7 @@ class _Heard:
         if isinstance(event, Completion):
             event = self.completion = replace(event, outcome_id=self.name)
             self.attempts, self.kind = event.attempts, None
-        elif self.first_ms is None:
+        elif self.first_ms is None and event.is_answer:
             self.first_ms = self.elapsed_ms
         return event
 

@@ -23,6 +23,8 @@ _KNOWN = names(
     """
 )
 _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+_SIGNATURE = "c2ln"
+_THINKING = ("thinking", "redacted_thinking")
 _OTHER_BLOCKS = ("thinking", "redacted_thinking", "document", "search_result")
 
 
@@ -47,6 +49,7 @@ def check_request(request: HttpRequest, body: Any, serial: int) -> ChatRequest:
         need(body.get(name) is None or within(body[name], 0, 1), f"{name}: range: 0..1")
     _tuning(body)
     said = _messages(messages)
+    _check_loop(body.get("thinking"), messages)
     system = _system(body.get("system"))
     return ChatRequest(
         model=model,
@@ -88,6 +91,20 @@ def _tuning(body: Mapping[str, Any]) -> None:
     choice = body.get("tool_choice") or {}
     forced = choice.get("type") in ("any", "tool")
     need(not forced, "Thinking may not be enabled when tool_choice forces tool use.")
+
+
+def _check_loop(thinking: Any, messages: list[Any]) -> None:
+    """Require the reasoning before a tool call whose result comes last, as thinking models do."""
+    if not isinstance(thinking, dict) or thinking.get("type") != "enabled" or len(messages) < 2:
+        return
+    kinds = [
+        [block.get("type") for block in message["content"]] if isinstance(message["content"], list) else ["text"]
+        for message in messages[-2:]
+    ]
+    if "tool_result" in kinds[1]:
+        place = f"messages.{len(messages) - 2}.content.0.type"
+        first = kinds[0][0]
+        need(first in _THINKING, f"{place}: Expected `thinking` or `redacted_thinking`, but found `{first}`")
 
 
 def _system(value: Any) -> str:
@@ -153,6 +170,9 @@ def _check_block(block: Any, where: str, role: object) -> str:
         filled = all(str(part.get("text", "")).strip() for part in texts_within)
         need(filled, f"{where}.content: text content blocks must contain non-whitespace text")
         return " ".join(str(part.get("text", "")) for part in result or () if isinstance(part, dict))
+    if kind == "thinking":
+        signed = isinstance(block.get("signature"), str) and block["signature"]
+        need(role == "assistant" and signed, f"{where}: Invalid `signature` in `thinking` block")
     need(kind in _OTHER_BLOCKS, f"{where}: Input tag {kind!r} does not match any of the expected tags")
     return ""
 
@@ -244,7 +264,7 @@ def whole(ask: ChatRequest, answer: Answer) -> dict[str, object]:
     """Return a message object."""
     content: list[dict[str, object]] = []
     if answer.reasoning:
-        content.append({"type": "thinking", "thinking": answer.reasoning, "signature": "c2ln"})
+        content.append({"type": "thinking", "thinking": answer.reasoning, "signature": _SIGNATURE})
     if answer.text and not answer.hollow:
         content.append({"type": "text", "text": answer.text})
     for index, call in enumerate(answer.calls):
@@ -264,7 +284,7 @@ def events(ask: ChatRequest, answer: Answer) -> Iterator[StreamEvent]:
     index = 0
     if answer.reasoning:
         opened: dict[str, object] = {"type": "thinking", "thinking": "", "signature": ""}
-        yield from _block(0, opened, "thinking_delta", "thinking", pieces(answer.reasoning))
+        yield from _block(0, opened, "thinking_delta", "thinking", pieces(answer.reasoning), signature=_SIGNATURE)
         index = 1
     if not answer.hollow and (answer.text or not answer.calls):
         yield from _block(index, {"type": "text", "text": ""}, "text_delta", "text", pieces(answer.text))
@@ -344,12 +364,17 @@ def _call_id(ask: ChatRequest, index: int) -> str:
     return f"toolu_fake{ask.serial}_{index}"
 
 
-def _block(index: int, opened: dict[str, object], kind: str, name: str, parts: list[str]) -> Iterator[StreamEvent]:
+def _block(
+    index: int, opened: dict[str, object], kind: str, name: str, parts: list[str], *, signature: str = ""
+) -> Iterator[StreamEvent]:
     yield StreamEvent(_event("content_block_start", index=index, content_block=opened), "frame")
     if index == 0:
         yield StreamEvent(_event("ping"), "frame")
     for part in parts:
         yield StreamEvent(_event("content_block_delta", index=index, delta={"type": kind, name: part}), "piece")
+    if signature:
+        signed = {"type": "signature_delta", "signature": signature}
+        yield StreamEvent(_event("content_block_delta", index=index, delta=signed), "frame")
     yield StreamEvent(_event("content_block_stop", index=index), "frame")
 
 

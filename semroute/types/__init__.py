@@ -1,4 +1,4 @@
-"""Shared types of semroute; imports nothing else of the package.
+"""Shared types of semroute; imports only the errors.
 
 Values are frozen dataclasses. Protocols are the interfaces between layers, so that siblings need not import each other.
 """
@@ -13,11 +13,13 @@ from semroute.types.chat import (
     FinishReason,
     Message,
     Query,
+    ReasoningBlock,
     Request,
     TierResult,
     TokenLogprob,
     Tool,
     ToolCall,
+    ToolCallDelta,
     tier_words,
 )
 from semroute.types.decision import (
@@ -81,6 +83,7 @@ __all__ = [
     "Permit",
     "QualityPredictor",
     "Query",
+    "ReasoningBlock",
     "Rejection",
     "Request",
     "StrategyResult",
@@ -90,6 +93,7 @@ __all__ = [
     "TokenLogprob",
     "Tool",
     "ToolCall",
+    "ToolCallDelta",
     "Usage",
     "tier_words",
     "total_cost",

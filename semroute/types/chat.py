@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from semroute.types.decision import Attempt, Cost, Decision, Usage, total_cost
+from semroute.types.serialization import json_fields, json_object
 
 Message: TypeAlias = Mapping[str, object]
 """One chat message in OpenAI's shape: role, content (text or a list of parts), tool_calls, tool_call_id."""
@@ -22,29 +23,110 @@ FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filte
 class Tool:
     """Tool: a function that a model may call.
 
-    ``parameters`` is the JSON schema of its arguments.
-
-    ``cache_control`` is Anthropic's marker that the prompt is cached up to here, as of the parts of messages.
+    Attributes:
+        name: name of the function.
+        description: its purpose, for the model.
+        parameters: JSON schema of its arguments.
+        cache_control: Anthropic's marker that the prompt is cached up to here, as of the parts of messages.
+        strict: whether the arguments must follow the schema; None leaves it to the provider.
+        definition: whole definition of a tool that is not a plain function (OpenAI's ``custom``, a vendor's own),
+            sent as it is. Formats other than OpenAI's refuse it, unless the deployment ``carries`` ``custom_tools``.
     """
 
     name: str
     description: str = ""
     parameters: Mapping[str, object] = field(default_factory=dict)
     cache_control: Mapping[str, object] | None = None
+    strict: bool | None = None
+    definition: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """Tool call by a model; ``arguments`` is JSON text, as the model wrote it.
+    """Tool call by a model.
 
-    ``signature`` is an opaque token that Gemini wants back with the call: as ``extra_content.google.thought_signature``
-    of the call in the assistant's message.
+    Attributes:
+        id: identifier that the result of the call names.
+        name: name of the tool.
+        arguments: JSON text, as the model wrote it; free text for a ``custom`` tool.
+        signature: opaque token that Gemini wants back with the call: as ``extra_content.google.thought_signature`` of
+            the call in the assistant's message.
+        type: ``function``, or ``custom`` for OpenAI's custom tools.
     """
 
     id: str
     name: str
     arguments: str
     signature: str | None = None
+    type: str = "function"
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the call as JSON-ready values."""
+        return json_fields(self)
+
+    def to_openai(self) -> dict[str, object]:
+        """Return the call as it stands in an assistant's message of OpenAI's format."""
+        called = {"name": self.name, "input" if self.type == "custom" else "arguments": self.arguments}
+        call: dict[str, object] = {"id": self.id, "type": self.type, self.type: called}
+        if self.signature is not None:
+            call["extra_content"] = {"google": {"thought_signature": self.signature}}
+        return call
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """Fragment of a tool call in a stream.
+
+    The first fragment of a call has ``id`` and ``name``; the ``arguments`` of all its fragments, joined in order, are
+    those of the :class:`ToolCall` in the completion.
+
+    Attributes:
+        index: position of the call in :attr:`Completion.tool_calls`.
+        id: identifier of the call; None in later fragments.
+        name: name of the tool; None in later fragments.
+        arguments: next characters of the arguments.
+        signature: as of :class:`ToolCall`, in one of the fragments.
+        type: as of :class:`ToolCall`; None in later fragments.
+    """
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+    signature: str | None = None
+    type: str | None = None
+
+    @classmethod
+    def opening(cls, index: int, call: ToolCall) -> ToolCallDelta:
+        """Return the first fragment of a call, with the arguments so far."""
+        return cls(index, call.id, call.name, call.arguments, call.signature, call.type)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fragment as JSON-ready values."""
+        return json_fields(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningBlock:
+    """Signed block of a model's reasoning, which its vendor wants back within a tool loop.
+
+    Source: https://platform.claude.com/docs/en/build-with-claude/extended-thinking#preserving-thinking-blocks.
+
+    Attributes:
+        text: the reasoning; empty where it is redacted.
+        signature: the vendor's signature of it.
+        redacted: encrypted reasoning, in place of the text.
+    """
+
+    text: str
+    signature: str | None = None
+    redacted: str | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the block as Anthropic's content block."""
+        if self.redacted is not None:
+            return {"type": "redacted_thinking", "data": self.redacted}
+        return {"type": "thinking", "thinking": self.text, "signature": self.signature or ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +141,11 @@ class Request:
         temperature: of sampling.
         stop: texts at which the answer ends; a single text stands for itself, not for its letters.
         tools: functions that the model may call.
-        tool_choice: ``auto``, ``none``, ``required``, or the name of a tool.
-        json_schema: JSON schema that the answer has to follow.
+        tool_choice: ``auto``, ``none``, ``required``, or the name of a tool; OpenAI's mappings too
+            (``{"type": "function", "function": {"name": …}}``, ``{"type": "allowed_tools", …}``).
+        json_schema: JSON schema that the answer has to follow: a mapping, a pydantic model class, or OpenAI's
+            ``response_format`` of the type ``json_schema``.
+        json_schema_options: ``name``, ``description`` and ``strict`` of OpenAI's ``response_format``.
         logprobs: whether the log probabilities of the answer's tokens are wanted.
         metadata: what is known of the caller, such as tenant and plan; for rules and the log, never sent to a model.
         top_p: share of the probability mass that is sampled from.
@@ -88,7 +173,7 @@ class Request:
     temperature: float | None = None
     stop: tuple[str, ...] = ()
     tools: tuple[Tool, ...] = ()
-    tool_choice: str | None = None
+    tool_choice: str | Mapping[str, object] | None = None
     json_schema: Mapping[str, object] | None = None
     logprobs: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -106,6 +191,7 @@ class Request:
     user: str | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
     droppable: frozenset[str] = frozenset()
+    json_schema_options: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Take a single text as one stop text, and not as its letters."""
@@ -114,6 +200,33 @@ class Request:
             object.__setattr__(self, "stop", (self.stop,) if str.__len__(cast(str, self.stop)) else ())
         if issubclass(type(self.droppable), str):
             object.__setattr__(self, "droppable", frozenset({self.droppable}))
+
+    @classmethod
+    def from_openai(
+        cls, body: Mapping[str, Any], *, metadata: Mapping[str, str] | None = None, droppable: Iterable[str] = ()
+    ) -> Request:
+        """Return the request in a body of OpenAI's Chat Completions.
+
+        Nothing of the body is lost: what has a field of the request becomes that field, every other parameter stands in
+        ``extra`` under its own name, and a deployment whose wire format does not support one is not called (unless
+        ``droppable`` names it). ``max_completion_tokens`` is ``max_tokens``. A parameter that is null is unset, as for
+        OpenAI.
+
+        Left out are ``model``, ``stream`` and ``stream_options``: which model answers, and how, is up to the caller of
+        the router, and token counts are always asked for.
+
+        Args:
+            body: the parsed JSON, or the keyword arguments of ``client.chat.completions.create``.
+            metadata: metadata of the caller, for rules and the log. ``metadata`` of the body is a parameter of OpenAI's
+                and stands in ``extra``.
+            droppable: names of parameters that may be left out.
+
+        Raises:
+            InputError: the body cannot be used; the message names the path, such as ``tools[0].function.name``.
+        """
+        from semroute.types.openai import request_fields
+
+        return cls(**request_fields(body), metadata=dict(metadata or {}), droppable=frozenset(droppable))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +239,35 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Piece of a streamed answer.
+    """Piece of a streamed answer: text, fragments of tool calls, reasoning.
 
-    ``logprobs`` are those of its tokens, where they were asked for and given.
+    Attributes:
+        text: next characters of the answer; empty in a piece that only has tool calls or reasoning.
+        logprobs: log probabilities of the text's tokens, where they were asked for and given.
+        tool_calls: fragments of tool calls.
+        reasoning: next characters of the model's reasoning. Reasoning alone is no answer yet: another deployment may
+            still take over, and its reasoning then follows. :attr:`Completion.reasoning` has only that of the answer.
     """
 
-    text: str
+    text: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    reasoning: str = ""
+
+    @classmethod
+    def of(cls, completion: Completion) -> Delta:
+        """Return a whole answer as one piece."""
+        calls = (ToolCallDelta.opening(index, call) for index, call in enumerate(completion.tool_calls))
+        return cls(completion.text, completion.logprobs or (), tuple(calls), completion.reasoning or "")
+
+    @property
+    def is_answer(self) -> bool:
+        """True if it has a part of the answer itself: text or a tool call."""
+        return bool(self.text or self.tool_calls)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the piece as JSON-ready values."""
+        return json_fields(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +291,10 @@ class CheckResult:
     score: float | None = None
     threshold: float | None = None
     skipped: bool = False
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the result as JSON-ready values."""
+        return json_fields(self)
 
 
 def tier_words(position: int, count: int | None = None) -> str:
@@ -192,6 +331,26 @@ class TierResult:
     reason: str
     latency_ms: float
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the result as JSON-ready values.
+
+        Of its answer only the text, of its attempts only the cost.
+        """
+        cost = total_cost(self.attempts)
+        return json_object(
+            {
+                "tier": self.tier,
+                "candidate": self.candidate,
+                "called": self.completion is not None or bool(self.attempts),
+                "accepted": self.accepted,
+                "reason": self.reason,
+                "checks": self.checks,
+                "latency_ms": self.latency_ms,
+                "cost_usd": None if cost is None else cost.usd,
+                "text": None if self.completion is None else self.completion.text,
+            }
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
@@ -205,6 +364,17 @@ class Alternative:
     tool_calls: tuple[ToolCall, ...] = ()
     refusal: str | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
+    reasoning: str | None = None
+    reasoning_blocks: tuple[ReasoningBlock, ...] = ()
+
+    @property
+    def message(self) -> dict[str, object]:
+        """Return the assistant's message, as :attr:`Completion.message`."""
+        return _assistant_message(self)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the answer as JSON-ready values."""
+        return json_fields(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,10 +397,12 @@ class Completion:
         attempts: every attempt of every tier, this one last unless others were still running or a cheaper tier's
             answer was the better one.
         decision: the routing decision, where a router made one.
-        trials: the tiers of the cascade, where there was one.
+        tiers: the tiers of the cascade, where there was one.
         tier: position from 0 of the tier whose answer this is; None where there was no cascade.
         outcome_id: name of the logged outcome, for feedback; None where nothing was logged.
         alternatives: further answers, where ``n`` asked for them; ``usage`` and ``cost`` are of all together.
+        reasoning: the model's reasoning, or a summary of it, where the provider gives it.
+        reasoning_blocks: the same in signed blocks, where the vendor wants them back (Anthropic).
     """
 
     text: str
@@ -251,6 +423,17 @@ class Completion:
     tier: int | None = None
     outcome_id: str | None = None
     alternatives: tuple[Alternative, ...] = ()
+    reasoning: str | None = None
+    reasoning_blocks: tuple[ReasoningBlock, ...] = ()
+
+    @property
+    def message(self) -> dict[str, object]:
+        """Return the assistant's message of OpenAI's format.
+
+        Appended to the messages of the next request it has all that the vendor wants back: tool calls with their
+        signatures, and reasoning. Each wire format leaves out what it does not take.
+        """
+        return _assistant_message(self)
 
     @property
     def total_cost(self) -> Cost | None:
@@ -260,3 +443,46 @@ class Completion:
         """
         deciding = () if self.decision is None else self.decision.attempts
         return total_cost((*deciding, *self.attempts)) or self.cost
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the completion as JSON-ready values, with the cost of all attempts."""
+        cost = self.total_cost
+        return json_object(
+            {
+                "text": self.text,
+                "model": self.model,
+                "deployment": self.deployment,
+                "upstream_model": self.upstream_model,
+                "finish_reason": self.finish_reason,
+                "usage": self.usage,
+                "latency_ms": self.latency_ms,
+                "first_token_ms": self.first_token_ms,
+                "tool_calls": self.tool_calls,
+                "refusal": self.refusal,
+                "reasoning": self.reasoning,
+                "reasoning_blocks": self.reasoning_blocks,
+                "logprobs": self.logprobs,
+                "alternatives": self.alternatives,
+                "cost_usd": None if cost is None else cost.usd,
+                "cost_is_estimated": cost is not None and cost.estimated,
+                "tier": self.tier,
+                "trials": self.tiers,
+                "outcome_id": self.outcome_id,
+                "attempts": self.attempts,
+                "decision": self.decision,
+            }
+        )
+
+
+def _assistant_message(answer: Completion | Alternative) -> dict[str, object]:
+    text = answer.text or (None if answer.tool_calls or answer.refusal else "")
+    message: dict[str, object] = {"role": "assistant", "content": text}
+    if answer.refusal:
+        message["refusal"] = answer.refusal
+    if answer.tool_calls:
+        message["tool_calls"] = [call.to_openai() for call in answer.tool_calls]
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    if answer.reasoning_blocks:
+        message["thinking_blocks"] = [block.to_dict() for block in answer.reasoning_blocks]
+    return message

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from semroute.types.serialization import json_fields, json_object
 
 # One model call: its attempt, usage and cost.
 
@@ -23,6 +25,10 @@ class Usage:
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the token counts as JSON-ready values."""
+        return json_fields(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -33,6 +39,10 @@ class Cost:
 
     usd: float
     estimated: bool = False
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the cost as JSON-ready values."""
+        return json_fields(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,15 @@ class Attempt:
     score: Mapping[str, float] = field(default_factory=dict)
     hedge: bool = False
     retry: bool = False
+
+    def __post_init__(self) -> None:
+        """Keep the score as a dict: other mappings may not copy or pickle."""
+        if type(self.score) is not dict:
+            object.__setattr__(self, "score", dict(self.score))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the attempt as JSON-ready values."""
+        return json_fields(self)
 
 
 def total_cost(attempts: Iterable[Attempt]) -> Cost | None:
@@ -140,16 +159,40 @@ class StrategyResult:
     def to_dict(self) -> dict[str, object]:
         """Return the result as JSON-ready values, with only the cost of its calls."""
         cost = total_cost(self.attempts)
-        return {
+        found: dict[str, object] = {
             "strategy": self.strategy,
             "kind": self.kind,
             "reason": self.reason,
-            "candidates": list(self.candidates),
+            "candidates": self.candidates,
             "category": self.category,
             "elapsed_ms": self.elapsed_ms,
             "cost_usd": None if cost is None else cost.usd,
-            **({} if self.draw is None else {"draw": asdict(self.draw)}),
+            **({} if self.draw is None else {"draw": self.draw}),
         }
+        return json_object(found)
+
+
+class _TupleOnRead:
+    """Slot of a sequence that becomes a tuple when it is first read.
+
+    A lazy ranking costs nothing until someone looks at it; from then on ``asdict``, ``deepcopy`` and ``pickle`` see a
+    tuple of entries.
+    """
+
+    def __init__(self, slot: Any) -> None:
+        self._slot = slot
+
+    def __get__(self, owner: Any, kind: type | None = None) -> Any:
+        if owner is None:
+            return self
+        value = self._slot.__get__(owner, kind)
+        if type(value) is not tuple:
+            value = tuple(value)
+            self._slot.__set__(owner, value)
+        return value
+
+    def __set__(self, owner: Any, value: Any) -> None:
+        self._slot.__set__(owner, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +248,7 @@ class Decision:
 
     def to_dict(self) -> dict[str, object]:
         """Return the decision as JSON-ready values."""
-        return {
+        found: dict[str, object] = {
             "query": self.query,
             "category": self.category,
             "model": self.model,
@@ -213,14 +256,16 @@ class Decision:
             "confidence": self.confidence,
             "threshold": self.threshold,
             "is_fallback": self.is_fallback,
-            "categories": [
-                {"category": c.category, "score": c.score, "threshold": c.threshold} for c in self.categories
-            ],
-            "candidates": list(self.candidates),
-            "cascade": [list(tier) for tier in self.cascade],
+            "categories": self.categories,
+            "candidates": self.candidates,
+            "cascade": self.cascade,
             "strategy": self.strategy,
             "reason": self.reason,
             "elapsed_ms": self.elapsed_ms,
-            "steps_ms": dict(self.steps_ms),
-            "opinions": [opinion.to_dict() for opinion in self.opinions],
+            "steps_ms": self.steps_ms,
+            "opinions": self.opinions,
         }
+        return json_object(found)
+
+
+Decision.categories = _TupleOnRead(vars(Decision)["categories"])  # type: ignore[misc, assignment]

@@ -83,7 +83,18 @@ def test_a_fault_names_the_path_what_was_found_and_the_remedy() -> None:
         ("stop", 3, "stop: is int"),
         ("stop", ("a", 3), "stop[1]: is int"),
         ("tools", "look", "tools: is str"),
-        ("tools", ({"name": "look"},), "tools[0]: is dict, not a Tool"),
+        ("tools", ({"look": 1},), "tools[0].name: is missing"),
+        ("tools", ({"type": "function", "function": {"name": ""}},), "tools[0].function.name: is empty"),
+        ("tools", ({"type": "function", "function": {"name": "f", "strict": 1}},), "tools[0].function.strict: is int"),
+        ("tools", ({"type": "function", "function": "look"},), "tools[0].function: is str, not a mapping"),
+        ("tools", (3,), "tools[0]: is int, neither a Tool"),
+        ("tools", (object(),), "tools[0]: is object, neither a Tool"),
+        ("tools", (Tool("f", strict=1),), "tools[0].strict: is int"),  # type: ignore[arg-type]
+        ("tool_choice", {"type": "function"}, "tool_choice.function.name: is missing"),
+        ("tool_choice", {"type": "look"}, "tool_choice.type: is neither"),
+        ("json_schema", {"type": "json_schema", "json_schema": {}}, "json_schema.json_schema.schema: is missing"),
+        ("json_schema_options", {"strict": 1}, "json_schema_options.strict: is int"),
+        ("json_schema_options", {"title": "a"}, "json_schema_options.title: is none of"),
         ("tools", (Tool(""),), "tools[0].name: is empty"),
         ("tools", (Tool("f", None),), "tools[0].description: is NoneType"),  # type: ignore[arg-type]
         ("tools", (Tool("f", parameters=[]),), "tools[0].parameters: is list"),  # type: ignore[arg-type]

@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semroute.errors import CapabilityError, RequestError
-from semroute.providers.messages import CallPart, Conversation, InlineImage, LinkedImage, Result, Text, Turn, read
+from semroute.providers.messages import (
+    CallPart,
+    Conversation,
+    InlineImage,
+    LinkedImage,
+    Result,
+    SignedReasoning,
+    Text,
+    Turn,
+    read,
+)
 from semroute.types import Request
 
 
@@ -79,7 +89,7 @@ def test_empty_text_and_the_empty_fields_of_a_dumped_answer_say_nothing() -> Non
     assert found.turns == (Turn("user", (Text("so?"),)), Turn("assistant", (Text("yes"),)))
 
 
-def test_what_a_vendor_added_to_its_answer_is_passed_over_when_it_comes_back() -> None:
+def test_of_what_a_vendor_added_to_its_answer_only_the_signed_reasoning_is_kept() -> None:
     back = {
         "role": "assistant",
         "content": [
@@ -94,7 +104,8 @@ def test_what_a_vendor_added_to_its_answer_is_passed_over_when_it_comes_back() -
         "provider_specific_fields": {"a": 1},
     }
     found = conversation({"role": "user", "content": "so?"}, back)
-    assert found.turns[1] == Turn("assistant", (Text("yes"),))
+    signed = SignedReasoning({"type": "thinking", "thinking": "hm", "signature": "c2ln"})
+    assert found.turns[1] == Turn("assistant", (signed, Text("yes")))
 
 
 def test_a_cache_marker_of_a_part_or_of_a_message_is_kept_at_its_place() -> None:

@@ -21,7 +21,7 @@ from semroute.errors import (
 from semroute.providers.anthropic import AnthropicAnswer
 from semroute.providers.streaming import ServerSentEvent
 from semroute.providers.target import CallTarget
-from semroute.types import Completion, Request, ToolCall, Usage
+from semroute.types import Completion, ReasoningBlock, Request, ToolCall, Usage
 
 TARGET = CallTarget(
     Deployment(name="spot", model="large", format="anthropic", upstream_model="claude-test"), key="sk-1234"
@@ -74,7 +74,7 @@ STOPPED = event("message_stop")
 
 def feed(*events: ServerSentEvent) -> tuple[list[str], AnthropicAnswer]:
     answer = AnthropicAnswer(TARGET, HELLO)
-    return [answer.feed(item) for item in events], answer
+    return [answer.feed(item).text for item in events], answer
 
 
 def test_a_whole_message_becomes_a_completion() -> None:
@@ -129,7 +129,7 @@ def test_an_answer_is_not_lost_because_its_count_is(counted: object) -> None:
     assert (found.text, found.usage) == ("x", None)
 
 
-def test_calls_keep_their_ids_and_thinking_is_passed_over() -> None:
+def test_calls_keep_their_ids_and_thinking_its_signature() -> None:
     found = read(
         message(
             {"type": "thinking", "thinking": "hm", "signature": "s"},
@@ -141,6 +141,7 @@ def test_calls_keep_their_ids_and_thinking_is_passed_over() -> None:
         )
     )
     assert found.text == "I look."
+    assert (found.reasoning, found.reasoning_blocks) == ("hm", (ReasoningBlock("hm", "s"),))
     assert found.tool_calls == (
         ToolCall("toolu_1", "weather", '{"city": "Tromsø"}'),
         ToolCall("toolu_2", "now", "{}"),
@@ -319,7 +320,7 @@ def test_whatever_a_server_streams_ends_in_an_answer_or_an_error_of_ours(events:
     answer = AnthropicAnswer(TARGET, HELLO)
     texts: list[str] = []
     try:
-        texts += [answer.feed(ServerSentEvent(None, json.dumps(data))) for data in events]
+        texts += [answer.feed(ServerSentEvent(None, json.dumps(data))).text for data in events]
         found = answer.completion(1.0)
     except DispatchError:
         return

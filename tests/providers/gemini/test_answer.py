@@ -49,7 +49,7 @@ def read(answer: dict[str, Any], request: Request = HELLO) -> Completion:
 
 def streamed(*chunks: dict[str, Any]) -> tuple[list[str], GeminiAnswer]:
     answer = GeminiAnswer(TARGET, HELLO, is_streamed=True)
-    return [answer.feed(ServerSentEvent(None, json.dumps(item))) for item in chunks], answer
+    return [answer.feed(ServerSentEvent(None, json.dumps(item))).text for item in chunks], answer
 
 
 def test_a_whole_answer_becomes_a_completion() -> None:
@@ -62,6 +62,7 @@ def test_a_whole_answer_becomes_a_completion() -> None:
         finish_reason="stop",
         usage=Usage(10, 7),
         latency_ms=12.5,
+        reasoning="hm",
     )
 
 

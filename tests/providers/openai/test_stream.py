@@ -61,9 +61,9 @@ def streamed(raw: Any, *scripts: list[Any], **more: Any) -> tuple[list[str], Com
             return await read(client, target(server.url, **more))
 
     *deltas, completion = run(work)
-    assert all(isinstance(delta, Delta) and delta.text for delta in deltas)
+    assert all(isinstance(delta, Delta) and delta.is_answer for delta in deltas)
     assert isinstance(completion, Completion)
-    return [delta.text for delta in deltas if isinstance(delta, Delta)], completion
+    return [delta.text for delta in deltas if isinstance(delta, Delta) and delta.text], completion
 
 
 def broken(raw: Any, script: list[Any], *, within_s: float = 10.0, **more: Any) -> DispatchError:
@@ -362,7 +362,7 @@ TEXTS = st.lists(st.text(max_size=5), max_size=6)
 def test_an_assembled_answer_is_what_was_cut_into_pieces(texts: list[str], calls: list[tuple[str, int]]) -> None:
     assembly, deltas = Assembly(), []
     for text in texts:
-        deltas.append(assembly.add(openai_wire.Chunk.model_validate(chunk(text))))
+        deltas.append(assembly.add(openai_wire.Chunk.model_validate(chunk(text))).text)
     for index, (arguments, step) in enumerate(calls):
         assembly.add(openai_wire.Chunk.model_validate(chunk(None, tool_calls=[piece(index, f"id{index}", "f", "")])))
         for start in range(0, len(arguments), step):
