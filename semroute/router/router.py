@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from semroute.router.load import ENVIRONMENT, LoadedIndex, Reloader, locate_inde
 from semroute.router.query import judging_caller, routable_text
 from semroute.strategies.chain import Chain, Deciding
 from semroute.types import Attempt, Completion, Decision, Delta, OutcomeSink, Query, Request
-from semroute.types.protocols import Progress
+from semroute.types.protocols import OnDelta, Progress
 
 if TYPE_CHECKING:
     from semroute.dispatch import Dispatcher
@@ -221,13 +221,8 @@ class Router:
         log: bool = True,
     ) -> Completion:
         """Complete as :meth:`complete` does, without blocking the event loop."""
-        answer: Completion | None = None
         request, limits = valid_request(query), valid_constraints(constraints, model)
-        async with aclosing(self._answer(request, limits, streaming=False, log=log)) as events:
-            async for event in events:
-                answer = event if isinstance(event, Completion) else None
-        assert answer is not None  # answering ends with a completion or raises
-        return answer
+        return await self._answer(request, limits, log=log)
 
     async def astream(
         self,
@@ -238,14 +233,16 @@ class Router:
         log: bool = True,
     ) -> AsyncGenerator[Delta | Completion]:
         """Stream the answer's deltas as they arrive, then the completion."""
+        from semroute.eventloop import streamed
+
         request, limits = valid_request(query), valid_constraints(constraints, model)
-        async with aclosing(self._answer(request, limits, streaming=True, log=log)) as events:
+        async with aclosing(streamed(partial(self._answer, request, limits, log=log))) as events:
             async for event in events:
                 yield event
 
     async def _answer(
-        self, request: Request, limits: Constraints, *, streaming: bool, log: bool
-    ) -> AsyncGenerator[Delta | Completion]:
+        self, request: Request, limits: Constraints, on_delta: OnDelta | None = None, *, log: bool
+    ) -> Completion:
         await self._open_dispatcher()
         started, attempts = time.perf_counter(), list[Attempt]()
         most_s = self._config.retries.deadline_s
@@ -253,13 +250,19 @@ class Router:
         # One deadline for the decision and the answer.
         decision = await self._decided_within(request, replace(limits, deadline_s=limit_s), limit_s, log)
         limits = replace(limits, deadline_s=max(limit_s - (time.perf_counter() - started), 0.0))
-        answering = self._answers(decision)
-        events = answering.answer(request, decision, self.dispatcher, limits, streaming=streaming, attempts=attempts)
-        if self._recorder is not None and log:
-            events = self._recorder.answered(events, decision, started, request.metadata, attempts)
-        async with aclosing(events):
-            async for event in events:
-                yield replace(event, decision=decision) if isinstance(event, Completion) else event
+
+        async def call(on_delta: OnDelta | None) -> Completion:
+            answering = self._answers(decision)
+            return await answering.answer(
+                request, decision, self.dispatcher, limits, attempts=attempts, on_delta=on_delta
+            )
+
+        if self._recorder is None or not log:
+            completion = await call(on_delta)
+        else:
+            recorder = self._recorder
+            completion = await recorder.answered(call, decision, started, request.metadata, attempts, on_delta)
+        return replace(completion, decision=decision)
 
     async def _open_dispatcher(self) -> None:
         """Open the dispatcher in a thread: its imports would block the loop.
