@@ -100,6 +100,19 @@ def test_the_modules_that_pages_point_to_exist() -> None:
     assert missing == []
 
 
+def test_the_classes_that_pages_name_exist() -> None:
+    sources = " ".join(read(path) for folder in (PACKAGE, SCRIPTS) for path in folder.rglob("*.py"))
+    known = {*re.findall(r"\w+", sources), "CliRunner"}
+    named = {
+        name
+        for page in PAGES
+        for code in re.findall(r"`([^`\n]+)`", without_blocks(read(page)))
+        for name in re.findall(r"\b(?:[A-Z][a-z]+){2,}\b", code)
+    }
+    assert len(named) > 50
+    assert named - known == set()
+
+
 def test_the_picture_is_an_svg_that_says_in_words_what_it_shows() -> None:
     (target,) = re.findall(r"!\[.+\]\((.+\.svg)\)", read(README))
     picture = ElementTree.parse(ROOT / target).getroot()
