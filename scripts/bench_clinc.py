@@ -1,6 +1,6 @@
 """Measure accuracy, out-of-scope detection and calibration on CLINC150.
 
-Writes the table that the README quotes:
+Writes the table of ``scripts/README.md``:
 
     python scripts/bench_clinc.py --data DIR [--tune-encoder] [--first-stage] [--labels domains|intents] [--out FILE]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from pages import PAGES
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -108,8 +109,10 @@ def test_what_is_imported_is_declared_and_an_extra_that_a_message_names_brings_i
 
 
 def test_no_command_in_a_message_or_a_page_installs_a_strangers_package() -> None:
-    pages = [*(ROOT / "semroute").rglob("*.py"), *(ROOT / "scripts").rglob("*.py"), ROOT / "README.md"]
-    commands = [line for page in pages for line in re.findall(r"pip install [^\n]*", page.read_text("utf-8"))]
+    programs = [*(ROOT / "semroute").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")]
+    commands = [
+        line for page in (*programs, *PAGES) for line in re.findall(r"pip install [^\n]*", page.read_text("utf-8"))
+    ]
     assert any("semroute-router" in command for command in commands)
     assert [command for command in commands if re.search(r"(?<![-\w/.])semroute(?!-router|[\w/.])", command)] == []
 

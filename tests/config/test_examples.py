@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from pages import blocks
 
 from semroute.cli.main import cli
 from semroute.config import load_config
@@ -16,8 +16,6 @@ from semroute.errors import SemrouteError
 from semroute.learn.policy.families import AnswerPlan
 from semroute.router import Router
 
-ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 SHAPE = """
 index: .semroute/index
 models:
@@ -50,7 +48,7 @@ POLICIES = {
 EXAMPLES = {
     "template": template(),
     "shape": SHAPE,
-    **{f"README {number}": block for number, block in enumerate(BLOCKS)},
+    **blocks("yaml"),
     **{f"policy: {name}": yaml.safe_dump(policy) for name, policy in POLICIES.items()},
 }
 WRONG = {

@@ -1,22 +1,20 @@
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
+from pages import blocks
 
 from semroute.config.load import validate
 
-README = Path(__file__).parents[2] / "README.md"
-BLOCKS = re.findall(r"^```yaml\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+BLOCKS = blocks("yaml")
 
 
-def test_the_readme_shows_a_configuration() -> None:
-    assert any("deployments:" in block for block in BLOCKS)
+def test_the_pages_show_a_configuration() -> None:
+    assert any("deployments:" in block for block in BLOCKS.values())
+    assert len(BLOCKS) >= 4
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_the_configuration_that_the_readme_shows_is_valid(block: str) -> None:
-    config, problems = validate(block)
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_configuration_that_a_page_shows_is_valid(name: str) -> None:
+    config, problems = validate(BLOCKS[name])
     assert not problems
     assert config is not None
