@@ -66,8 +66,8 @@ class HttpRequest:
 class RequestParser:
     """Incremental parser of requests from bytes, split anywhere.
 
-    Each request has an ``h11`` connection of its own, which takes over the bytes that the one before left: a pipelined
-    request must be parsed before the answer to its predecessor is sent, and faults send bytes that ``h11`` would refuse.
+    Each request has an ``h11`` connection of its own, which takes over the bytes that the one before left: one for all
+    of them would have to see each answer, and faults send bytes that ``h11`` refuses.
     """
 
     def __init__(self) -> None:

@@ -10,7 +10,8 @@ from semroute.testing import FakeProvider
 from semroute.testing.http import BadRequestError, HttpRequest, RequestParser, head
 
 PLAIN = b"POST /v1/x?a=1&a=2 HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n" + '{"a":"ü"}'.encode()[:9]
-CHUNKED = b'POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n4;x=y\r\n{"a"\r\n3\r\n:1}\r\n0\r\nTrailer: t\r\n\r\n'
+CHUNKED = b"POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED += b'4;x=y\r\n{"a"\r\n3\r\n:1}\r\n0\r\nTrailer: t\r\n\r\n'
 BARE = b"GET /g HTTP/1.0\r\nX-Key:  v \r\n\r\n"
 
 
