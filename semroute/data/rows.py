@@ -295,8 +295,10 @@ def _slices(sizes: Any) -> Iterator[tuple[int, int]]:
 
 # CSV by RFC 4180: comma, double quotes, a header, quoted fields that may span lines.
 #
-# The standard library's reader refuses a field above a limit that is global to the process (131,072 characters), reads
-# a quote in the middle of a field as text, and reports an unclosed quote at the end of the file.
+# Not read with the standard library's csv.reader, which with strict=True still
+# * reads a quote inside an unquoted field as text ('5" pipe', 'say "hi"'), so that commas and lines shift unnoticed;
+# * notices an unclosed quote at the end of the file only, after all of it was taken in, and names that line;
+# * refuses a field above a limit that is global to the process (131,072 characters).
 
 _END = re.compile(r"\r?\n?\Z")
 

@@ -144,27 +144,46 @@ def build_artifact(
     fitted = known_fit(previous, digest)
     if fitted is None:
         fitted = fit_examples(examples, vectors, encoder, groups, head=head, plan=plan, seed=seed, progress=progress)
-    thresholds, pinned = given_thresholds(examples, fitted)
-    staged = FirstStageFit(None, fitted, {})
-    if first is not None:
-        staged = fit_first_stage(
-            first,
-            examples.texts,
-            labels,
-            fitted,
-            encoder,
-            thresholds=thresholds,
-            pinned=pinned,
-            groups=groups,
-            head=head,
-            splits=plan,
-            seed=seed,
-            progress=progress,
-        )
+    staged, thresholds = _with_first_stage(
+        first, examples, fitted, encoder, groups, head=head, plan=plan, seed=seed, progress=progress
+    )
     material = Material(examples, vectors, thresholds, fit_record(fitted, digest, groups))
     bar = _ask_bar(staged.index, encoder) if replaces is None else replaces.manifest.ask_bar
     artifact = write_index(folder, material, staged, encoder, ask_bar=bar, notes=notes or {}, replaces=replaces)
     return artifact, staged.index.scorer, staged.stage
+
+
+def _with_first_stage(
+    first: FirstStagePlan | None,
+    examples: Examples,
+    fitted: Fitted,
+    encoder: Encoder,
+    groups: NDArray[np.int64],
+    *,
+    head: bool,
+    plan: Sequence[Split] | None,
+    seed: int,
+    progress: Progress,
+) -> tuple[FirstStageFit, NDArray[np.float64]]:
+    """Fit the first stage, if one is wanted; return it with the thresholds."""
+    thresholds, pinned = given_thresholds(examples, fitted)
+    if first is None:
+        return FirstStageFit(None, fitted, {}), thresholds
+    staged = fit_first_stage(
+        first,
+        examples.texts,
+        examples.labels,
+        fitted,
+        encoder,
+        thresholds=thresholds,
+        pinned=pinned,
+        groups=groups,
+        head=head,
+        splits=plan,
+        seed=seed,
+        progress=progress,
+    )
+    return staged, thresholds
 
 
 @dataclass(frozen=True, slots=True)

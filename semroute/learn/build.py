@@ -134,37 +134,54 @@ def build_index(
     # From the start: a folder that is taken or cannot be written is refused before minutes are spent on it. Temporary
     # files go here, and not to the system's folder for them: the next build removes what a killed one leaves.
     with exclusive(folder), TemporaryDirectory(prefix=STAGING, dir=folder) as work, ExitStack() as stack:
-        progress("encoder", 0, 1)
         made = _make(encoder, tune, examples, Path(work), seed, progress)
-        # A remote encoder holds connections.
-        stack.callback(getattr(made.encoder, "close", lambda: None))
-        progress("encoder", 1, 1)
+        stack.callback(getattr(made.encoder, "close", lambda: None))  # a remote encoder holds connections
         previous = None if fresh else previous_artifact(folder)
         vectors = embed(made.encoder, examples.texts, progress, known=known_vectors(previous, made.encoder))
         groups = near_twins(examples.texts, examples.labels, vectors)
-        # The validation rows are needed twice, for the bar and for the thresholds, so their vectors are cached.
-        remembering = CachedEncoder(made.encoder, REMEMBERED + len(validation or ()))
         stage = _first_stage(made.source, Path(work), examples, validation, target, progress) if first_stage else None
-        artifact, scorer, first = build_artifact(
-            folder,
-            examples,
-            vectors,
-            remembering,
-            groups=groups,
-            head=head,
-            plan=made.plan,
-            first=stage,
-            seed=seed,
-            notes=made.notes,
-            previous=previous,
-            progress=progress,
+        artifact, report = _fit_and_tune(
+            folder, examples, vectors, groups, made, stage, head, previous, validation, target, seed, progress
         )
-        report = None
-        if validation is not None:
-            report = tune_artifact(artifact, remembering, scorer, validation, target, first=first, seed=seed)
-            artifact = report.artifact
-    findings = [*read.findings, *example_findings(read.categories, examples.labels, groups, vectors)]
-    return Built(artifact, [*findings, *_head_findings(artifact, source)], report)
+    twins = example_findings(read.categories, examples.labels, groups, vectors)
+    return Built(artifact, [*read.findings, *twins, *_head_findings(artifact, source)], report)
+
+
+def _fit_and_tune(
+    folder: Path,
+    examples: Examples,
+    vectors: Matrix,
+    groups: NDArray[np.int64],
+    made: _Made,
+    stage: FirstStagePlan | None,
+    head: bool,
+    previous: Artifact | None,
+    validation: Sequence[LabelledQuery] | None,
+    target: RejectionTarget,
+    seed: int,
+    progress: Progress,
+) -> tuple[Artifact, TuneReport | None]:
+    """Fit and write the artifact; tune its thresholds on validation rows."""
+    # The validation rows are needed twice, for the bar and for the thresholds, so their vectors are cached.
+    remembering = CachedEncoder(made.encoder, REMEMBERED + len(validation or ()))
+    artifact, scorer, first = build_artifact(
+        folder,
+        examples,
+        vectors,
+        remembering,
+        groups=groups,
+        head=head,
+        plan=made.plan,
+        first=stage,
+        seed=seed,
+        notes=made.notes,
+        previous=previous,
+        progress=progress,
+    )
+    if validation is None:
+        return artifact, None
+    report = tune_artifact(artifact, remembering, scorer, validation, target, first=first, seed=seed)
+    return report.artifact, report
 
 
 def _head_findings(artifact: Artifact, source: Path) -> list[Finding]:
@@ -207,10 +224,14 @@ class _Made:
 def _make(
     choice: EncoderChoice, tune: TuningPlan | None, examples: Examples, work: Path, seed: int, progress: Progress
 ) -> _Made:
+    progress("encoder", 0, 1)
     if tune is not None:
-        return _tuned(choice, tune, examples, work, seed, progress)
-    source = DEFAULT_MODEL if choice.kind == "remote" else choice.model
-    return _Made(make_encoder(choice, work), source, None, {"encoder_tuned": False})
+        made = _tuned(choice, tune, examples, work, seed, progress)
+    else:
+        source = DEFAULT_MODEL if choice.kind == "remote" else choice.model
+        made = _Made(make_encoder(choice, work), source, None, {"encoder_tuned": False})
+    progress("encoder", 1, 1)
+    return made
 
 
 def _check_first_stage(choice: EncoderChoice) -> None:

@@ -202,16 +202,7 @@ def held_out_scores(
     probabilities, whole = None, None
     if head is not None:
         everything = group_means(vectors, labels, groups)
-        *heads, whole = train_heads(
-            [*data, everything],
-            int(labels.max()) + 1,
-            head,
-            lambda done: progress("validating", min(done, len(plan)), len(plan)),
-        )
-        tried = [trained.probabilities(vectors[split.held]) for trained, split in zip(heads, plan, strict=True)]
-        probabilities = np.concatenate(
-            [mean_by_group(found, groups[split.held]) for found, split in zip(tried, plan, strict=True)]
-        )
+        probabilities, whole = _held_out_probabilities([*data, everything], vectors, groups, plan, head, progress)
     return HeldOut(
         labels=np.concatenate([_first_of_each(labels[split.held], groups[split.held]) for split in plan]),
         similarities={
@@ -221,6 +212,30 @@ def held_out_scores(
         groups=np.concatenate([np.unique(groups[split.held]) for split in plan]),
         head=whole,
     )
+
+
+def _held_out_probabilities(
+    data: Sequence[tuple[Matrix, NDArray[np.int64]]],
+    vectors: Matrix,
+    groups: NDArray[np.int64],
+    plan: Sequence[Split],
+    head: HeadPlan,
+    progress: Progress,
+) -> tuple[Matrix, MlpHead]:
+    """Train the head on ``data``, one set per split and then all examples.
+
+    Returns:
+        Probabilities of the held-out groups, split after split, and the head of all examples.
+    """
+    categories = int(data[-1][1].max()) + 1
+    *heads, whole = train_heads(
+        data, categories, head, lambda done: progress("validating", min(done, len(plan)), len(plan))
+    )
+    tried = [
+        mean_by_group(trained.probabilities(vectors[split.held]), groups[split.held])
+        for trained, split in zip(heads, plan, strict=True)
+    ]
+    return np.concatenate(tried), whole
 
 
 def mean_by_group(scores: Matrix, groups: NDArray[np.int64]) -> Matrix:

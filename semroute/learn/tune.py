@@ -125,13 +125,7 @@ def tune_artifact(
     after, wrong = _cross_fitted(fit, names, both, labels, seed)
     thresholds, fitted = fit(both, labels)
     if write:
-        source = "out-of-scope" if np.any(labels == OUT_OF_SCOPE) else "in-scope"
-        changed = {
-            name: float(value) for name, value, fixed in zip(names, thresholds, pinned, strict=True) if not fixed
-        }
-        if entry is not None and fitted.first is not None:
-            entry = replace(entry, calibration=fitted.first)
-        artifact = with_thresholds(artifact, changed, source, calibration=fitted.second, first_stage=entry)
+        artifact = _written(artifact, thresholds, pinned, fitted, labels)
     return TuneReport(
         artifact=artifact,
         before=before,
@@ -141,6 +135,23 @@ def tune_artifact(
         calibrated=fitted != calibrations,
         mistakes=wrong,
     )
+
+
+def _written(
+    artifact: Artifact,
+    thresholds: NDArray[np.float64],
+    pinned: NDArray[np.bool_],
+    fitted: Calibrations,
+    labels: NDArray[np.int64],
+) -> Artifact:
+    """Write the thresholds that are not pinned, and the calibrations."""
+    source = "out-of-scope" if np.any(labels == OUT_OF_SCOPE) else "in-scope"
+    entry = artifact.manifest.first_stage
+    names = artifact.manifest.categories
+    changed = {name: float(value) for name, value, fixed in zip(names, thresholds, pinned, strict=True) if not fixed}
+    if entry is not None and fitted.first is not None:
+        entry = replace(entry, calibration=fitted.first)
+    return with_thresholds(artifact, changed, source, calibration=fitted.second, first_stage=entry)
 
 
 @dataclass(frozen=True, slots=True)

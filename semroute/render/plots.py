@@ -9,7 +9,7 @@ import io
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,117 +160,57 @@ def look_the_same(one: Line, other: Line) -> bool:
     return bool(np.abs(along((one - low) / scale) - along((other - low) / scale)).max() < _SEEN)
 
 
-# Labels of points, placed to cover neither one another nor the curves, if possible.
+# Keys of points: numerals, which need little room, and their names beside the axes.
 
-SIZE = 7.5
-"""Size of a label's type, in points."""
-
-_DISTANCES = (5.0, 16.0, 30.0)
-"""Distances from a point to its label, in points; from the second on a thin line connects them."""
-_SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
-_COVERS, _OUTSIDE, _CROSSES = 1000.0, 10_000.0, 10.0
-_SPOT = 5.0
+_CIRCLE = 11.0
+"""Diameter of a numeral's circle, in points."""
 
 
-class Box(NamedTuple):
-    """Rectangle in pixels."""
+def number_points(figure: Any, axes: Any, names: Sequence[str], x: Doubles, y: Doubles, *, title: str) -> Any:
+    """Number points from left to right, and list their names in a legend.
 
-    left: float
-    bottom: float
-    right: float
-    top: float
-
-    def meets(self, other: Box) -> bool:
-        """Return True if the two overlap."""
-        return (
-            self.left < other.right and other.left < self.right and self.bottom < other.top and other.bottom < self.top
-        )
-
-    def holds(self, points: Doubles) -> int:
-        """Return the number of ``(k, 2)`` points inside."""
-        inside = (points > (self.left, self.bottom)) & (points < (self.right, self.top))
-        return int(inside.all(axis=1).sum())
-
-
-def label_points(figure: Any, axes: Any, names: Sequence[str], x: Doubles, y: Doubles) -> None:
-    """Write a label next to each point.
-
-    Call it when everything else is drawn. Each label in turn takes the position of :data:`_SIDES` and
-    :data:`_DISTANCES` that covers the fewest labels and points, then the least of the curves; on ties the nearer one.
+    The legend stands to the right of all axes, where it covers nothing.
 
     Args:
-        figure: matplotlib's figure.
-        axes: axes of the figure, with curves and points.
-        names: ``m`` labels.
+        figure: matplotlib's figure, with constrained layout.
+        axes: axes of the figure.
+        names: ``m`` names.
         x: ``(m,)`` of the points, in the data's units.
         y: ``(m,)`` of the points, upwards.
+        title: of the legend.
+
+    Returns:
+        The legend; None without points.
     """
-    figure.draw_without_rendering()  # the layout is computed here; pixels mean nothing before
-    spots = axes.transData.transform(np.column_stack([x, y]))
-    pixels = figure.dpi / 72
-    frame = Box(*axes.bbox.extents)
-    curves = _drawn_curves(axes)
-    around = _SPOT * pixels
-    taken = [Box(across - around, up - around, across + around, up + around) for across, up in spots]
-    for name, spot in zip(names, spots, strict=True):
-        width, height = _measured(figure, name)
-        places = [
-            (side, distance, _box(spot, side, distance * pixels, width, height))
-            for distance in _DISTANCES
-            for side in _SIDES
-        ]
-        costs = [_cost(box, frame, taken, curves) + 2 * distance for _, distance, box in places]
-        side, distance, box = places[int(np.argmin(costs))]
-        taken.append(box)
-        _write(axes, name, spot, side, distance, pixels)
-
-
-def _drawn_curves(axes: Any) -> Doubles:
-    """Return ``(k, 2)`` pixels, densely along all drawn lines."""
-    found = [np.zeros((0, 2))]
-    for line in axes.lines:
-        path = line.get_transform().transform(np.column_stack(line.get_data()).astype(np.float64))
-        if len(path) > 1 and line.get_linestyle() != "None":
-            found.append(along(path))
-    return np.concatenate(found)
-
-
-def _measured(figure: Any, name: str) -> tuple[float, float]:
-    """Return width and height of a label, in pixels."""
-    text = figure.text(0, 0, name, fontsize=SIZE)
-    extent = text.get_window_extent()
-    text.remove()
-    return float(extent.width), float(extent.height)
-
-
-def _box(spot: Doubles, side: tuple[int, int], distance: float, width: float, height: float) -> Box:
-    across, up = side
-    left = spot[0] + across * distance + (across - 1) * width / 2
-    bottom = spot[1] + up * distance + (up - 1) * height / 2
-    return Box(left, bottom, left + width, bottom + height)
-
-
-def _cost(box: Box, frame: Box, taken: Sequence[Box], curves: Doubles) -> float:
-    is_inside = box.left >= frame.left and box.right <= frame.right and box.bottom >= frame.bottom
-    is_inside = is_inside and box.top <= frame.top
-    return _COVERS * sum(map(box.meets, taken)) + _CROSSES * box.holds(curves) + (0.0 if is_inside else _OUTSIDE)
-
-
-def _write(axes: Any, name: str, spot: Doubles, side: tuple[int, int], distance: float, pixels: float) -> None:
-    far = distance > _DISTANCES[0]
-    axes.annotate(
-        name,
-        axes.transData.inverted().transform(spot),
-        xytext=(side[0] * distance, side[1] * distance),
-        textcoords="offset points",
-        ha=("right", "center", "left")[side[0] + 1],
-        va=("top", "center", "bottom")[side[1] + 1],
-        fontsize=SIZE,
-        color="#333333",
-        arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6} if far else None,
-        zorder=5,
-        in_layout=False,
+    handles = []
+    for number, place in enumerate(np.lexsort((y, x)).tolist(), 1):
+        spot = (x[place], y[place])
+        # Later circles lie above earlier ones: the numeral goes with its own.
+        (circle,) = axes.plot(
+            *spot, "o", markersize=_CIRCLE, color="white", alpha=0.85, markeredgecolor="black", zorder=4 + number
+        )
+        (numeral,) = axes.plot(
+            *spot, marker=f"${number}$", markersize=_CIRCLE * 0.55, color="black", linestyle="", zorder=4 + number
+        )
+        numeral.set_markeredgewidth(0.3)
+        handles.append(((circle, numeral), names[place]))
+    if not handles:
+        return None
+    legend = figure.legend(
+        [pair for pair, _ in handles],
+        [str(number) for number in range(1, len(handles) + 1)],
+        loc="outside right upper",
+        title=title,
+        alignment="left",
+        frameon=False,
+        fontsize=8.5,
+        title_fontsize=8.5,
     )
+    # Set afterwards and literally: a legend leaves out labels with a leading underscore, and reads $ as mathematics.
+    for text, (_, name) in zip(legend.get_texts(), handles, strict=True):
+        text.set_parse_math(False)
+        text.set_text(name)
+    return legend
 
 
 # Plots of the log report.
@@ -563,7 +503,7 @@ def drawn(study: Study, title: str) -> Any:
     if has_pair:
         _share_axes(axes[1], study)
     axes[0].set_ylabel("mean quality")
-    label_points(figure, axes[0], study.models, costs, qualities)
+    number_points(figure, axes[0], study.models, costs, qualities, title="models, cheapest first")
     return figure
 
 
@@ -572,7 +512,6 @@ def _cost_axes(axes: Any, study: Study, costs: Doubles, qualities: Doubles) -> N
     names = [f"{policy.name} (AIQ {_number(policy.figures.aiq.value)})" for policy in study.policies]
     _curves(axes, study.policies, lines, names)
     _band(axes, study)
-    axes.plot(costs, qualities, "o", color="black", markersize=5, zorder=4)
     _mixtures(axes, study, costs, qualities)
     label = "best single model, chosen on other folds"
     axes.axhline(study.best_quality.value, color="black", linewidth=0.7, alpha=0.4, label=label)

@@ -17,9 +17,11 @@ from itertools import cycle, repeat
 from typing import Any, Protocol, TypeAlias, cast
 from urllib.parse import parse_qs, unquote
 
+import h11
+
 from semroute.testing.replies import Delivery, StreamEvent, Then
 
-# HTTP/1.1 (RFC 9112) as far as a test server needs it: parser of requests, and framing of answers.
+# HTTP/1.1: requests are parsed by h11. Answers are framed here, because faults cut, stall and corrupt them.
 
 _LONGEST_HEAD = 64 * 1024
 _LONGEST_BODY = 64 * 1024 * 1024
@@ -62,11 +64,17 @@ class HttpRequest:
 
 
 class RequestParser:
-    """Incremental parser of requests from bytes, split anywhere."""
+    """Incremental parser of requests from bytes, split anywhere.
+
+    Each request has an ``h11`` connection of its own, which takes over the bytes that the one before left: one for all
+    of them would have to see each answer, and faults send bytes that ``h11`` refuses.
+    """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._head: tuple[str, str, dict[str, str], bool] | None = None
+        self._parser = _new_parser()
+        self._head: h11.Request | None = None
+        self._headers: dict[str, str] = {}
+        self._content = bytearray()
         self._expects = False
 
     def feed(self, data: bytes) -> list[HttpRequest]:
@@ -75,10 +83,15 @@ class RequestParser:
         Raises:
             BadRequestError: they are not an HTTP/1.1 request.
         """
-        self._buffer += data
+        if not data:  # to h11, the end of the stream
+            return []
         complete = []
-        while (request := self._next()) is not None:
-            complete.append(request)
+        try:
+            self._parser.receive_data(data)
+            while (request := self._next()) is not None:
+                complete.append(request)
+        except h11.RemoteProtocolError as error:
+            raise BadRequestError(str(error)) from None
         return complete
 
     def expects_continue(self) -> bool:
@@ -90,80 +103,45 @@ class RequestParser:
         return expects
 
     def _next(self) -> HttpRequest | None:
-        if self._head is None:
-            self._head = self._take_head()
-        if self._head is None:
-            return None
-        method, target, headers, keep_alive = self._head
-        if "chunked" in headers.get("transfer-encoding", "").lower():
-            content = self._take_chunks()
-        else:
-            content = self._take_length(headers.get("content-length", "0"))
-        if content is None:
-            return None
-        self._head, self._expects = None, False
-        return HttpRequest(method, target, headers, content, keep_alive)
+        while True:
+            event = self._parser.next_event()
+            if isinstance(event, h11.Request):
+                self._begin(event)
+            elif isinstance(event, h11.Data):
+                self._content += event.data
+                if len(self._content) > _LONGEST_BODY:
+                    raise BadRequestError("the body is too large")
+            elif isinstance(event, h11.EndOfMessage):
+                return self._end()
+            else:  # h11.NEED_DATA
+                return None
 
-    def _take_head(self) -> tuple[str, str, dict[str, str], bool] | None:
-        end = self._buffer.find(b"\r\n\r\n")
-        if end < 0:
-            if len(self._buffer) > _LONGEST_HEAD:
-                raise BadRequestError("the head is too long")
-            return None
-        first, *lines = self._buffer[:end].decode("latin-1").lstrip("\r\n").split("\r\n")
-        del self._buffer[: end + 4]
-        method, _, rest = first.partition(" ")
-        target, _, version = rest.partition(" ")
-        if not target.startswith("/") or not version.startswith("HTTP/1."):
+    def _begin(self, request: h11.Request) -> None:
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers.raw_items()
+        }
+        if not request.target.startswith(b"/") or not request.http_version.startswith(b"1."):
             raise BadRequestError("the first line is not that of an HTTP/1.1 request")
-        headers = {}
-        for line in lines:
-            name, colon, value = line.partition(":")
-            if not colon:
-                raise BadRequestError("a header has no colon")
-            headers[name.lower()] = value.strip()
+        if int(headers.get("content-length", 0)) > _LONGEST_BODY:
+            raise BadRequestError("content-length is too large")
+        self._head, self._headers = request, headers
+        self._expects = self._parser.they_are_waiting_for_100_continue
+
+    def _end(self) -> HttpRequest:
+        assert self._head is not None
+        head, headers, content = self._head, self._headers, bytes(self._content)
         connection = headers.get("connection", "").lower()
-        self._expects = headers.get("expect", "").lower() == "100-continue"
-        return method, target, headers, connection != "close" if version != "HTTP/1.0" else connection == "keep-alive"
+        keep_alive = connection != "close" if head.http_version != b"1.0" else connection == "keep-alive"
+        rest, _ = self._parser.trailing_data
+        self._parser, self._head, self._expects = _new_parser(), None, False
+        self._content.clear()
+        if rest:
+            self._parser.receive_data(rest)
+        return HttpRequest(head.method.decode("ascii"), head.target.decode("latin-1"), headers, content, keep_alive)
 
-    def _take_length(self, text: str) -> bytes | None:
-        if not text.isascii() or not text.isdigit() or int(text) > _LONGEST_BODY:
-            raise BadRequestError("content-length is not a number, or too large")
-        if len(self._buffer) < int(text):
-            return None
-        return self._take(int(text))
 
-    def _take_chunks(self) -> bytes | None:
-        """Return the chunked body, or None until its last chunk is here.
-
-        RFC 9112, section 7.1.
-        """
-        place, content = 0, bytearray()
-        while (end := self._buffer.find(b"\r\n", place)) >= 0:
-            size_text = bytes(self._buffer[place:end]).partition(b";")[0].strip()
-            try:
-                size = int(size_text, 16)
-            except ValueError:
-                raise BadRequestError("the size of a chunk is not a number") from None
-            if size == 0:
-                return self._take_trailer(end, bytes(content))
-            content += self._buffer[end + 2 : end + 2 + size]
-            place = end + 2 + size + 2
-            if len(content) > _LONGEST_BODY:
-                raise BadRequestError("the body is too large")
-        return None
-
-    def _take_trailer(self, place: int, content: bytes) -> bytes | None:
-        end = self._buffer.find(b"\r\n\r\n", place)
-        if end < 0:
-            return None
-        del self._buffer[: end + 4]
-        return content
-
-    def _take(self, length: int) -> bytes:
-        taken = bytes(self._buffer[:length])
-        del self._buffer[:length]
-        return taken
+def _new_parser() -> h11.Connection:
+    return h11.Connection(h11.SERVER, max_incomplete_event_size=_LONGEST_HEAD)
 
 
 def head(status: int, headers: Mapping[str, str]) -> bytes:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semroute.cascade.refusals import refusal_in
+from semroute.cascade.refusals import FILE, patterns, refusal_in
 
 DATA = Path(__file__).parents[1] / "samples" / "refusals.jsonl"
 ROWS = [json.loads(line) for line in DATA.read_text(encoding="utf-8").splitlines()]
@@ -77,3 +78,16 @@ def test_no_text_takes_long(text: str) -> None:
 @given(st.text(max_size=500))
 def test_any_text_has_an_answer(text: str) -> None:
     assert refusal_in(text) in ("a refusal", "a non-answer", None)
+
+
+def test_every_language_of_the_samples_has_patterns_of_both_kinds_that_stand_alone() -> None:
+    text = FILE.read_text("utf-8")
+    languages = {kind: re.findall(rf"^\[{kind}: (\w+)\]$", text, re.MULTILINE) for kind in ("refusals", "non-answers")}
+    assert sorted(languages["refusals"]) == sorted(languages["non-answers"])
+    assert len(languages["refusals"]) == len({row["language"] for row in ROWS})
+    for kind, listed in patterns().items():
+        assert kind in languages
+        for pattern in listed:
+            re.compile(pattern)
+            assert "{can't}" not in pattern
+            assert "{do}" not in pattern

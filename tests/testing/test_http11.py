@@ -10,7 +10,8 @@ from semroute.testing import FakeProvider
 from semroute.testing.http import BadRequestError, HttpRequest, RequestParser, head
 
 PLAIN = b"POST /v1/x?a=1&a=2 HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n" + '{"a":"ü"}'.encode()[:9]
-CHUNKED = b'POST /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4;x=y\r\n{"a"\r\n3\r\n:1}\r\n0\r\nTrailer: t\r\n\r\n'
+CHUNKED = b"POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED += b'4;x=y\r\n{"a"\r\n3\r\n:1}\r\n0\r\nTrailer: t\r\n\r\n'
 BARE = b"GET /g HTTP/1.0\r\nX-Key:  v \r\n\r\n"
 
 
@@ -38,12 +39,13 @@ def test_a_request_has_its_parts() -> None:
     "wrong",
     [
         b"nonsense\r\n\r\n",
-        b"GET / HTTP/2.0\r\n\r\n",
-        b"GET http://elsewhere/ HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
-        b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
-        b"POST / HTTP/1.1\r\ncontent-length: 99999999999\r\n\r\n",
-        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n",
+        b"GET / HTTP/2.0\r\nhost: h\r\n\r\n",
+        b"GET http://elsewhere/ HTTP/1.1\r\nhost: h\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: h\r\nno colon\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 99999999999\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n",
         b"x" * 70_000,
     ],
 )
@@ -60,7 +62,7 @@ def test_the_server_says_continue_and_refuses_what_is_no_request() -> None:
     with FakeProvider() as provider:
         address = ("127.0.0.1", int(provider.base_url.split(":")[2].split("/")[0]))
         with socket.create_connection(address, timeout=2) as raw:
-            raw.sendall(b"POST /v1/embeddings HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+            raw.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
             assert raw.recv(100).startswith(b"HTTP/1.1 100 ")
             raw.sendall(b"{}")
             assert raw.recv(1000).startswith(b"HTTP/1.1 400 ")

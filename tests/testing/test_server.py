@@ -244,7 +244,7 @@ def test_waiting_for_idle_gives_up_in_time(provider: FakeProvider) -> None:
     provider.script(hang())
     address = ("127.0.0.1", int(provider.base_url.split(":")[2].removesuffix("/v1")))
     with socket.create_connection(address) as raw:
-        raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}")
+        raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n{}")
         while not provider.requests:
             time.sleep(0.001)
         assert not provider.wait_idle(0.01)
@@ -285,7 +285,9 @@ def test_two_hundred_streams_at_once_are_not_mixed_up(provider: FakeProvider) ->
         body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": text}]}
         content = json.dumps(body).encode()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b" % (len(content), content))
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n%b" % (len(content), content)
+        )
         received = (await reader.readuntil(b"0\r\n\r\n")).decode()
         writer.close()
         await writer.wait_closed()
