@@ -7,9 +7,13 @@ whether or not the caller is itself inside a running loop (a notebook, say), whe
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from concurrent.futures import Future
+from contextlib import aclosing
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
 from semroute import forks
 
@@ -17,6 +21,9 @@ T = TypeVar("T")
 
 CANCEL_S = 1.0
 """Longest wait of an interrupted caller for the work that it cancels to end, seconds."""
+
+QUEUED = 16
+"""Items of a generator that wait for a slow reader before the generator pauses."""
 
 _THREAD_NAME = "semroute-bridge"
 
@@ -67,6 +74,84 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         # What the work does at its end, such as to record its outcome, comes before what its caller closes.
         has_ended.wait(CANCEL_S)
         raise
+
+
+def iterate(items: AsyncGenerator[T]) -> Generator[T]:
+    """Yield the items of an asynchronous generator that runs on the shared loop.
+
+    It starts with the first item that is wanted, and is closed when the reader stops early.
+
+    Raises:
+        RuntimeError: when read on the shared loop itself, or in another process than the one that began it.
+    """
+    reader = _Reader(items)
+    try:
+        while True:
+            try:
+                item = reader.next()
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        reader.close()
+
+
+class _Reader(Generic[T]):
+    """Reader of an asynchronous generator from another thread.
+
+    One task runs the generator from its first step to its last: a timeout must not be entered in one task and left in
+    another.
+    """
+
+    def __init__(self, items: AsyncGenerator[T]) -> None:
+        self._loop, self._process = _shared.loop(), os.getpid()
+        if _running_loop() is self._loop:
+            raise RuntimeError("a stream was read on the bridge's own loop; iterate over it asynchronously instead")
+        self._queue: SimpleQueue[T | _End] = SimpleQueue()
+        self._places = asyncio.Semaphore(QUEUED)
+        self._has_ended = threading.Event()
+        self._future: Future[None] = asyncio.run_coroutine_threadsafe(
+            _ending(self._read(items), self._has_ended), self._loop
+        )
+
+    def next(self) -> T:
+        """Wait for the next item.
+
+        Raises:
+            StopAsyncIteration: there is none.
+        """
+        if os.getpid() != self._process:
+            raise RuntimeError("a stream cannot be read in a forked process; begin it there")
+        item = self._queue.get()
+        if isinstance(item, _End):
+            self._future.result()
+            raise StopAsyncIteration
+        self._loop.call_soon_threadsafe(self._places.release)
+        return item
+
+    def close(self) -> None:
+        """Cancel the generator unless it has ended, and wait until it has."""
+        if os.getpid() != self._process:
+            forks.leave_behind(self)  # its task is the parent's
+            return
+        if self._has_ended.is_set():
+            return
+        self._future.cancel()
+        if _running_loop() is not self._loop:  # where the reader was collected there, waiting would take for ever
+            self._has_ended.wait(CANCEL_S)
+
+    async def _read(self, items: AsyncGenerator[T]) -> None:
+        try:
+            async with aclosing(items):
+                async for item in items:
+                    await self._places.acquire()
+                    self._queue.put(item)
+        finally:
+            self._queue.put(_End())
+
+
+class _End:
+    """Mark after the last item."""
 
 
 async def _ending(work: Coroutine[Any, Any, T], has_ended: threading.Event) -> T:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, TypeAlias
+from weakref import WeakSet
 
 import httpx
 
@@ -25,9 +26,9 @@ from semroute.dispatch.selection import ScheduledCall, estimate_call
 from semroute.dispatch.silence import SilenceMonitor
 from semroute.dispatch.status import Reporter, restore_state
 from semroute.dispatch.validation import valid_candidates, valid_constraints, valid_request
-from semroute.errors import DeadlineError, DispatchError, RateLimitError
+from semroute.errors import DeadlineError, DispatchError, InputError, RateLimitError
 from semroute.eventloop import WorkerPool, streamed
-from semroute.providers.connection import shared_client
+from semroute.providers.connection import SHARED, ClientPool
 from semroute.resilience import LatencyWindows, MemoryGates, RetryBudget
 from semroute.resilience.gates import open_gates
 from semroute.types import AdmissionControl, Attempt, CallEstimate, Completion, Delta, Request
@@ -40,6 +41,7 @@ from semroute.types.protocols import OnDelta
 
 Call: TypeAlias = Callable[[OnDelta | None], Coroutine[Any, Any, Completion]]
 """Attempt that has not begun; it is called with the callback of its stream."""
+ClientMaker: TypeAlias = Callable[[], httpx.AsyncClient]
 
 QUEUED = 16
 """Pieces of an answer buffered for a slow reader before reading from the connection pauses."""
@@ -149,14 +151,18 @@ class Dispatcher:
 
     Args:
         config: deployments and rules.
-        gates: admission control (circuit breakers, rate limits, budgets); None opens the one named by ``config.state``.
-        client: HTTP client; None uses the client shared by all calls on an event loop.
+        gates: admission control (circuit breakers, rate limits, budgets), which stays the caller's to close; None opens
+            the one named by ``config.state``.
+        client: HTTP client for the calls of one event loop, which stays the caller's to close; or a function that opens
+            one for each loop, which :meth:`release` closes; None shares a client with all other calls on a loop.
         env: environment from which API keys are read, at each call.
         random: random source of sampling and backoff.
         state_file: file that keeps in-memory state for ``semroute providers status`` and restores the month's spending;
             None neither reads nor writes. Processes that share a file overwrite each other: keep the state of several
             processes in Redis.
         workers: threads for slow computations and file writes; None makes a pool that :meth:`close` ends.
+        clock: seconds since 1970, for the rate limits, breakers and months of admission control in this process; None
+            takes the machine's. Deadlines and latencies are always the machine's.
     """
 
     def __init__(
@@ -164,15 +170,17 @@ class Dispatcher:
         config: Config,
         *,
         gates: AdmissionControl | None = None,
-        client: httpx.AsyncClient | None = None,
+        client: httpx.AsyncClient | ClientMaker | None = None,
         env: Mapping[str, str] = os.environ,
         random: Random | None = None,
         state_file: Path | None = None,
         workers: WorkerPool | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.config = config
         self._state_file, self._draws_itself = state_file, random is None
-        self.gates = open_gates(config, env) if gates is None else gates
+        self.gates = open_gates(config, env, clock) if gates is None else gates
+        self._owns_gates = gates is None
         self.latencies = LatencyWindows()
         self._silence = SilenceMonitor()
         self._workers = workers or WorkerPool("semroute-dispatch")
@@ -180,7 +188,9 @@ class Dispatcher:
         if state_file is not None and isinstance(self.gates, MemoryGates):
             restore_state(state_file, self.gates)
         self._reporter = Reporter(self.gates, self.latencies, config, state_file, self._workers)
-        self._client = client
+        self._client, self._clients = _clients(client)
+        self._loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+        self._loops_lock = forks.lock()
         self._planner = Planner(config, env)
         self._knows_models = False
         self._random = random or Random()
@@ -232,7 +242,7 @@ class Dispatcher:
             self.gates,
             self.latencies,
             self._silence,
-            self._client or await shared_client(),
+            await self._http_client(),
             plan.needs.input_tokens,
             on_delta is not None,
             Deadline(started, limit_s, reserve_s),
@@ -288,11 +298,38 @@ class Dispatcher:
         return await estimate_call(plan, self.gates, self.latencies, streaming=streaming)
 
     async def close(self) -> None:
-        """Report the status a last time and close the admission control."""
+        """Report the status a last time, and release what the running loop holds.
+
+        The dispatcher may be used again.
+        """
         await self._reporter.report()
-        await self.gates.close()
+        await self.release()
         if self._owns_workers:
             self._workers.close()
+
+    async def release(self) -> None:
+        """Close the running loop's connections to providers and to Redis.
+
+        What was handed in stays open.
+        """
+        with self._loops_lock:
+            self._loops.discard(asyncio.get_running_loop())
+        if self._owns_gates:
+            await self.gates.close()
+        await self._clients.release(self)
+
+    @property
+    def loops(self) -> list[asyncio.AbstractEventLoop]:
+        """Event loops that made calls since their last :meth:`release`."""
+        with self._loops_lock:
+            return [loop for loop in self._loops if not loop.is_closed()]
+
+    async def _http_client(self) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        if loop not in self._loops:
+            with self._loops_lock:
+                self._loops.add(loop)
+        return self._client or await self._clients.client(self)
 
     async def _first_answer(
         self, context: CallContext, scheduler: EndpointScheduler, on_delta: OnDelta | None
@@ -315,8 +352,9 @@ class Dispatcher:
     def _after_fork(self) -> None:
         """Renew the reporter and the random source in a forked child.
 
-        A report under way is the parent's; admission control has a fork handler of its own.
+        A report under way is the parent's, and so are the loops; admission control has a fork handler of its own.
         """
+        self._loops = WeakSet()
         forks.leave_behind(self._reporter)
         self._reporter = Reporter(self.gates, self.latencies, self.config, self._state_file, self._workers)
         if self._draws_itself:
@@ -382,6 +420,17 @@ class Dispatcher:
         if estimate is None:
             return None
         return estimate.quantile(rules.quantile) if context.streaming else estimate.total_quantile(rules.quantile)
+
+
+def _clients(given: httpx.AsyncClient | ClientMaker | None) -> tuple[httpx.AsyncClient | None, ClientPool]:
+    """Return the client of all calls, if there is one, and the pool of those of each loop."""
+    if given is None or isinstance(given, httpx.AsyncClient):
+        return given, SHARED
+    if not callable(given):
+        raise InputError(
+            f"the HTTP client is an httpx.AsyncClient, or a function that opens one, not {type(given).__name__}"
+        )
+    return None, ClientPool(given)
 
 
 def _too_late(last: DispatchError | None) -> DispatchError:

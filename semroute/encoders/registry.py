@@ -13,8 +13,10 @@ These two depend on things outside the folder, so they are loaded only where the
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +60,19 @@ def save_encoder(encoder: Encoder, folder: Path) -> Description:
     return common | _SAVERS[kind](encoder, folder)
 
 
-def load_encoder(description: Mapping[str, Any], folder: Path, named: NamedEncoder | None = None) -> Encoder:
+def load_encoder(
+    description: Mapping[str, Any],
+    folder: Path,
+    named: NamedEncoder | None = None,
+    env: Mapping[str, str] = os.environ,
+) -> Encoder:
     """Load an encoder from its description and files.
 
     Args:
         description: as returned by :func:`save_encoder`; untrusted.
         folder: artifact folder with the files.
         named: the remote or torch encoder that the configuration names; None names none.
+        env: environment that holds the key of a remote encoder.
 
     Raises:
         ArtifactError: it is a remote or torch encoder other than ``named``.
@@ -72,7 +80,11 @@ def load_encoder(description: Mapping[str, Any], folder: Path, named: NamedEncod
             ``folder``, or a torch model is no longer the same.
         MissingExtraError: a torch encoder without the extra "build".
     """
-    loader = _LOADERS.get(str(description.get("kind")))
+    loaders: dict[str, Callable[[Mapping[str, Any], Path], Encoder]] = {
+        **_LOADERS,
+        "remote": partial(_load_remote, env=env),
+    }
+    loader = loaders.get(str(description.get("kind")))
     if loader is None:
         kind = repr(description.get("kind"))[:40]
         raise EncoderError(f"unknown kind of encoder {kind}; known: {', '.join(_LOADERS)}")
@@ -229,7 +241,7 @@ def _save_remote(encoder: Any, folder: Path) -> Description:
     }
 
 
-def _load_remote(description: Mapping[str, Any], folder: Path) -> Encoder:
+def _load_remote(description: Mapping[str, Any], folder: Path, env: Mapping[str, str] = os.environ) -> Encoder:
     from semroute.encoders.remote import RemoteEncoder
 
     return RemoteEncoder(
@@ -239,6 +251,7 @@ def _load_remote(description: Mapping[str, Any], folder: Path) -> Encoder:
         timeout_s=description["timeout_s"],
         dimensions=description["dimensions"],
         max_tokens=description["max_tokens"],
+        env=env,
     )
 
 

@@ -50,7 +50,7 @@ CHARACTERS_PER_TOKEN = 3
 class RemoteEncoder:
     """Encoder by ``POST {base_url}/embeddings``.
 
-    Safe to share between threads and event loops. The key is read from the environment at every call, and appears in no
+    Safe to share between threads and event loops. The key is read from ``env`` at every call, and appears in no
     message, repr or description.
 
     Args:
@@ -60,6 +60,7 @@ class RemoteEncoder:
         timeout_s: seconds for one request and the whole of its answer.
         dimensions: length that the vectors must have; that of the first answer when None.
         max_tokens: longer texts, at 3 characters to a token, keep head and tail.
+        env: environment that holds the key.
 
     Raises:
         EncoderError: ``base_url`` is not an HTTP URL, or holds a password.
@@ -74,6 +75,7 @@ class RemoteEncoder:
         timeout_s: float = 30.0,
         dimensions: int | None = None,
         max_tokens: int = MAX_TOKENS,
+        env: Mapping[str, str] = os.environ,
     ) -> None:
         self.base_url = _checked(base_url)
         self.model = model
@@ -83,6 +85,7 @@ class RemoteEncoder:
         self.name = model
         self.fingerprint = fingerprint.of_text(self.base_url, model)
         self._dimensions = dimensions
+        self._env = env
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -130,7 +133,8 @@ class RemoteEncoder:
 
     def close(self) -> None:
         """Close the connections of synchronous callers."""
-        _sync.run(self.aclose())
+        if self._clients:  # at the end of a program no thread for the event loop could start
+            _sync.run(self.aclose())
 
     async def _request(self, inputs: list[str]) -> Matrix:
         key = self._key()
@@ -180,7 +184,7 @@ class RemoteEncoder:
     def _key(self) -> str | None:
         if self.api_key_env is None:
             return None
-        key = os.environ.get(self.api_key_env, "").strip()
+        key = self._env.get(self.api_key_env, "").strip()
         if not key:
             raise EncoderError(
                 f'the encoder "{self.model}" needs a key: set the environment variable {self.api_key_env}'

@@ -18,9 +18,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from semroute.arrays import read_npy
 from semroute.errors import ArtifactBusyError, ArtifactError
 from semroute.index.manifest import FORMAT, MANIFEST, FileEntry, FirstStageEntry, Manifest, check_manifest
 from semroute.storage import sync
+from semroute.types import Matrix
 
 FIRST = "first_"
 """Prefix of the roles of first-stage files."""
@@ -80,6 +82,15 @@ class Artifact:
             raise ArtifactError(f"{path}: a stored example is no text; build the index again")
         return owners, texts
 
+    def vectors(self) -> Matrix:
+        """Return the ``(n, d)`` unit vectors of the stored examples, memory-mapped.
+
+        Raises:
+            KeyError, ValueError: there are none, or they are damaged.
+            FileNotFoundError: the artifact was replaced since it was opened.
+        """
+        return read_npy(self.files["vectors"], mmap_mode="r")
+
     @property
     def main(self) -> StageParts:
         """Parts of the index's own encoder and scorer."""
@@ -103,6 +114,33 @@ class Artifact:
         counts = tuple(entry.prototypes[name] for name in self.manifest.categories)
         files = {role.removeprefix(FIRST): path for role, path in self.files.items() if role.startswith(FIRST)}
         return _parts(entry, counts, files)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryArtifact(Artifact):
+    """Artifact that was built in memory, without a folder and without files.
+
+    Attributes:
+        owners: category of each stored example.
+        texts: the stored examples.
+        matrix: ``(n, d)`` their unit vectors.
+    """
+
+    owners: tuple[str, ...]
+    texts: tuple[str, ...]
+    matrix: Matrix
+
+    def examples(self) -> tuple[list[str], list[str]]:
+        """Return the categories and texts of the examples, in order of rows."""
+        return list(self.owners), list(self.texts)
+
+    def vectors(self) -> Matrix:
+        """Return the ``(n, d)`` unit vectors of the examples."""
+        return self.matrix
+
+
+IN_MEMORY = Path("(in memory)")
+"""Stands for the folder of a :class:`MemoryArtifact` in messages."""
 
 
 def _parts(entry: Manifest | FirstStageEntry, counts: tuple[int, ...], files: Mapping[str, Path]) -> StageParts:

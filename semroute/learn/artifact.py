@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from semroute import __version__
 from semroute.encoders.registry import save_encoder
 from semroute.index import Artifact, CategoryEntry, FirstStage, FirstStageEntry, Manifest, write_artifact
-from semroute.index.artifact import FIRST
+from semroute.index.artifact import FIRST, IN_MEMORY, MemoryArtifact
 from semroute.index.scoring import Scorer
 from semroute.learn.first_stage import FirstStageFit, FirstStagePlan, fit_first_stage
 from semroute.learn.fit import USUAL_ASK_BAR, Fitted, Split, ask_bar, fit
@@ -98,7 +98,7 @@ def embed(
 
 
 def build_artifact(
-    folder: Path,
+    folder: Path | None,
     examples: Examples,
     vectors: Matrix,
     encoder: Encoder,
@@ -113,10 +113,10 @@ def build_artifact(
     previous: Artifact | None = None,
     progress: Progress = lambda step, done, total: None,
 ) -> tuple[Artifact, Scorer, FirstStage | None]:
-    """Fit on ``vectors`` and write everything to ``folder``.
+    """Fit on ``vectors`` and write everything to ``folder``, if there is one.
 
     Args:
-        folder: the artifact's folder.
+        folder: the artifact's folder; None builds in memory, without a first stage.
         examples: the labelled examples.
         vectors: ``(n, d)`` their vectors.
         encoder: the encoder that made them; it goes into the artifact.
@@ -149,7 +149,11 @@ def build_artifact(
     )
     material = Material(examples, vectors, thresholds, fit_record(fitted, digest, groups))
     bar = _ask_bar(staged.index, encoder) if replaces is None else replaces.manifest.ask_bar
-    artifact = write_index(folder, material, staged, encoder, ask_bar=bar, notes=notes or {}, replaces=replaces)
+    artifact: Artifact
+    if folder is None:
+        artifact = _in_memory(material, staged, encoder, ask_bar=bar, notes=notes or {})
+    else:
+        artifact = write_index(folder, material, staged, encoder, ask_bar=bar, notes=notes or {}, replaces=replaces)
     return artifact, staged.index.scorer, staged.stage
 
 
@@ -260,6 +264,22 @@ def write_index(
         return write_artifact(folder, manifest, write, replaces=None if replaces is None else replaces.manifest)
 
 
+def _in_memory(
+    material: Material, staged: FirstStageFit, encoder: Encoder, *, ask_bar: float | None, notes: Mapping[str, Any]
+) -> MemoryArtifact:
+    if staged.stage is not None:
+        raise ValueError("an index in memory has no first stage")
+    described = {
+        "kind": "memory",
+        "name": encoder.name,
+        "fingerprint": encoder.fingerprint,
+        "dimensions": encoder.dimensions,
+    }
+    manifest = _manifest(material, staged, encoder, described, notes, ask_bar)
+    examples = material.examples
+    return MemoryArtifact(IN_MEMORY, manifest, {}, examples.owners, examples.texts, material.vectors)
+
+
 def _kept_encoder(artifact: Artifact) -> tuple[Mapping[str, Any], dict[str, Path]]:
     files = {role: path for role, path in artifact.files.items() if role.startswith("encoder_")}
     return artifact.manifest.encoder, files
@@ -344,7 +364,7 @@ def with_thresholds(artifact: Artifact, thresholds: Mapping[str, float], source:
     """Write new thresholds (and manifest fields) into an artifact; files stay.
 
     Args:
-        artifact: the artifact to change, in place on disk.
+        artifact: the artifact to change, in place on disk; one in memory is left as it is.
         thresholds: new minimum score by category; the other categories keep theirs.
         source: value of ``threshold_from`` for the changed ones.
         changes: other fields of :class:`~semroute.index.Manifest`.
@@ -354,6 +374,8 @@ def with_thresholds(artifact: Artifact, thresholds: Mapping[str, float], source:
         for name, entry in artifact.manifest.categories.items()
     }
     manifest = replace(artifact.manifest, categories=categories, **changes)
+    if isinstance(artifact, MemoryArtifact):
+        return replace(artifact, manifest=manifest)
     return write_artifact(artifact.folder, manifest, lambda staging: artifact.files, replaces=artifact.manifest)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +20,7 @@ from semroute.data.importing.writing import read_source
 from semroute.encoders.cache import CachedEncoder
 from semroute.encoders.export import DEFAULT_MODEL
 from semroute.errors import EncoderError
-from semroute.index import Artifact, exclusive
+from semroute.index import Artifact, Scorer, exclusive
 from semroute.index.artifact import STAGING
 from semroute.learn.artifact import Examples, build_artifact, embed
 from semroute.learn.encoder import TuningPlan, tune_encoder
@@ -184,6 +185,62 @@ def _fit_and_tune(
     return report.artifact, report
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryIndex:
+    """Index that was built in memory: artifact, its scorer, and findings."""
+
+    artifact: Artifact
+    scorer: Scorer
+    findings: Sequence[Finding]
+
+
+def build_in_memory(
+    read: CategorySet,
+    encoder: Encoder,
+    *,
+    validation: Sequence[LabelledQuery] | None = None,
+    target: RejectionTarget | None = None,
+    config: Config | None = None,
+    seed: int = 0,
+    progress: Progress = lambda step, done, total: None,
+) -> MemoryIndex:
+    """Build an index as :func:`build_index` does, without a folder.
+
+    Args:
+        read: the categories with their examples.
+        encoder: embeds the examples, and later the queries.
+        validation: labelled queries to set thresholds and calibration from, out-of-scope ones among them.
+        target: target of the thresholds with ``validation``.
+        config: its models of categories take precedence over those of ``read``.
+        seed: of everything drawn.
+        progress: called with a step's name, the number done and the total.
+
+    Raises:
+        DataError: a label of ``validation`` is not a category.
+        MissingExtraError: the extra "build" is not installed.
+    """
+    examples = collect(read, config or Config())
+    vectors = embed(encoder, examples.texts, progress)
+    groups = near_twins(examples.texts, examples.labels, vectors)
+    remembering = CachedEncoder(encoder, REMEMBERED + len(validation or ()))
+    artifact, scorer, _ = build_artifact(
+        None,
+        examples,
+        vectors,
+        remembering,
+        groups=groups,
+        seed=seed,
+        notes={"encoder_tuned": False},
+        progress=progress,
+    )
+    if validation is not None:
+        tuned = tune_artifact(artifact, remembering, scorer, validation, target or RejectionTarget(), seed=seed)
+        artifact = tuned.artifact
+        scorer = replace(scorer, calibration=artifact.manifest.calibration)
+    findings = example_findings(read.categories, examples.labels, groups, vectors)
+    return MemoryIndex(artifact, scorer, [*read.findings, *findings])
+
+
 def _head_findings(artifact: Artifact, source: Path) -> list[Finding]:
     why = artifact.manifest.validation.get("head_left_out")
     return [] if why is None else [Finding(f"{HEAD_LEFT_OUT}: {why}; a head needs more to pay", source)]
@@ -260,8 +317,11 @@ def _first_stage(
     return FirstStagePlan(encoder, ValidationRows([row.query for row in validation], labels, target))
 
 
-def make_encoder(choice: EncoderChoice, work: Path) -> Encoder:
-    """Create an encoder of the wanted kind; its files are written to ``work``."""
+def make_encoder(choice: EncoderChoice, work: Path, env: Mapping[str, str] = os.environ) -> Encoder:
+    """Create an encoder of the wanted kind; its files are written to ``work``.
+
+    ``env`` holds the key of a remote one.
+    """
     if choice.kind == "onnx":
         from semroute.encoders.export import export_onnx
 
@@ -278,7 +338,7 @@ def make_encoder(choice: EncoderChoice, work: Path) -> Encoder:
         raise EncoderError("a remote encoder needs its address: --base-url https://…/v1")
     from semroute.encoders.remote import RemoteEncoder
 
-    return RemoteEncoder(choice.base_url, choice.model, api_key_env=choice.api_key_env)
+    return RemoteEncoder(choice.base_url, choice.model, api_key_env=choice.api_key_env, env=env)
 
 
 def _tuned(

@@ -11,8 +11,9 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import httpx
 
@@ -260,6 +261,11 @@ async def send(client: httpx.AsyncClient, request: httpx.Request, target: CallTa
     except (UnicodeError, OverflowError):  # raised by sockets for invalid names and ports
         reason = "base_url, or the address of a proxy, has a host or a port that there cannot be"
         raise _unreachable(target, reason, is_charged=False) from None
+    except RuntimeError:
+        if not client.is_closed:
+            raise
+        message = f"{deployment.name}: the HTTP client was closed while the call was under way"
+        raise UnavailableError(message, deployment=deployment.name, is_charged=False, fault=Fault.TRANSIENT) from None
     except httpx.RequestError as error:
         # The cause is left out: a transport's own message may repeat a header.
         reason = quote_reply(str(error) or type(error).__name__, target.key)
@@ -339,8 +345,87 @@ def too_long(target: CallTarget, most: int) -> MalformedResponseError:
 
 # One HTTP client per event loop, so that connections are reused and closed.
 
-_open: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncGenerator[httpx.AsyncClient], httpx.AsyncClient]]
-_open = WeakKeyDictionary()
+
+@dataclass(slots=True)
+class _OpenClient:
+    """Client of one loop, the generator that closes it, and who uses it.
+
+    ``is_kept``: someone uses it who will not release it, so that it stays open until its loop ends.
+    """
+
+    lifetime: AsyncGenerator[httpx.AsyncClient]
+    client: httpx.AsyncClient
+    users: WeakSet[object] = field(default_factory=WeakSet)
+    is_kept: bool = False
+
+
+class ClientPool:
+    """HTTP clients, one for each event loop, which close with their loop.
+
+    Args:
+        make: opens a client; called once for each loop.
+    """
+
+    def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
+        self._make = make
+        self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, _OpenClient] = WeakKeyDictionary()
+
+    async def client(self, user: object = None) -> httpx.AsyncClient:
+        """Return the running loop's client, opened on first use.
+
+        Args:
+            user: who will :meth:`release` it; None keeps it open until the loop ends.
+
+        Raises:
+            ConfigError: a proxy or certificate that the environment names cannot be used.
+        """
+        loop = asyncio.get_running_loop()
+        held = self._open.get(loop)
+        if held is None:
+            lifetime = self._lifetime()
+            held = self._open[loop] = _OpenClient(lifetime, await anext(lifetime))
+        if user is None:
+            held.is_kept = True
+        elif user not in held.users:
+            held.users.add(user)
+        return held.client
+
+    async def release(self, user: object) -> None:
+        """End the use of the running loop's client; its last user closes it."""
+        held = self._open.get(asyncio.get_running_loop())
+        if held is not None and user in held.users:
+            held.users.discard(user)
+            if not held.users and not held.is_kept:
+                await held.lifetime.aclose()
+
+    async def close(self) -> None:
+        """Close the running loop's client; the next call opens another."""
+        held = self._open.get(asyncio.get_running_loop())
+        if held is not None:
+            await held.lifetime.aclose()
+
+    async def _lifetime(self) -> AsyncGenerator[httpx.AsyncClient]:
+        """Yield the client, and close it with the loop.
+
+        An ending loop finishes its generators (``shutdown_asyncgens``).
+        """
+        client = self._make()
+        try:
+            yield client
+        finally:
+            self._open.pop(asyncio.get_running_loop(), None)
+            await client.aclose()
+
+
+def _shared() -> httpx.AsyncClient:
+    # Concurrency is limited by admission control; httpx would admit 100 calls and queue the others. Few idle
+    # connections are kept: for every call httpcore's pool compares each pair of connections while many are idle (500
+    # concurrent calls: 12 s of processor time with 1,000 kept, 3 s with 20).
+    return open_client(limits=httpx.Limits(max_connections=None, max_keepalive_connections=20))
+
+
+SHARED = ClientPool(_shared)
+"""Clients of all calls for which the program hands in no client of its own."""
 
 
 async def shared_client() -> httpx.AsyncClient:
@@ -351,32 +436,9 @@ async def shared_client() -> httpx.AsyncClient:
     Raises:
         ConfigError: a proxy or certificate that the environment names cannot be used.
     """
-    loop = asyncio.get_running_loop()
-    if loop not in _open:
-        lifetime = _lifetime()
-        _open[loop] = (lifetime, await anext(lifetime))
-    return _open[loop][1]
+    return await SHARED.client()
 
 
 async def close() -> None:
     """Close the running loop's client; the next call opens another."""
-    held = _open.get(asyncio.get_running_loop())
-    if held is not None:
-        await held[0].aclose()
-
-
-async def _lifetime() -> AsyncGenerator[httpx.AsyncClient]:
-    """Yield the client, and close it with the loop.
-
-    An ending loop finishes its generators (``shutdown_asyncgens``).
-    """
-    # Concurrency is limited by admission control; httpx would admit 100 calls and queue the others. Few idle
-    # connections are kept: for every call httpcore's pool compares each pair of connections while many are idle (500
-    # concurrent calls: 12 s of processor time with 1,000 kept, 3 s with 20).
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-    client = open_client(limits=limits)
-    try:
-        yield client
-    finally:
-        _open.pop(asyncio.get_running_loop(), None)
-        await client.aclose()
+    await SHARED.close()

@@ -417,7 +417,7 @@ def _money_left(place: Endpoint, spent_usd: float) -> float:
 # Admission control as configured.
 
 
-def open_gates(config: Config, env: Mapping[str, str]) -> MemoryGates | FailoverGates:
+def open_gates(config: Config, env: Mapping[str, str], clock: Clock | None = None) -> MemoryGates | FailoverGates:
     """Open admission control in this process, or in a shared Redis.
 
     The Redis is that of ``config.state``. Connects to nothing yet.
@@ -425,13 +425,19 @@ def open_gates(config: Config, env: Mapping[str, str]) -> MemoryGates | Failover
     Args:
         config: a valid configuration.
         env: holds the password of the Redis, under the configured name.
+        clock: seconds since 1970, which never goes back, for the gates in this process; None takes the machine's. The
+            Redis has its own.
 
     Raises:
         ConfigError: the password's variable is not set.
         MissingExtraError: the state is in Redis, and the extra "redis" is not installed.
     """
+
+    def in_process() -> MemoryGates:
+        return MemoryGates(config.breaker, clock=clock or time.monotonic, wall=clock or time.time)
+
     if config.state == "memory":
-        return MemoryGates(config.breaker)
+        return in_process()
     from semroute.resilience.redis.failover import FailoverGates, Replicas
     from semroute.resilience.redis.gates import RedisGates
     from semroute.resilience.redis.server import Server
@@ -442,4 +448,4 @@ def open_gates(config: Config, env: Mapping[str, str]) -> MemoryGates | Failover
         if not password:
             raise ConfigError(f"{variable} is not set; export {variable}", key="state_password_env")
     server = Server(config.state, password=password, timeout_s=config.state_timeout_s)
-    return FailoverGates(RedisGates(server, config.breaker), Replicas(server), lambda: MemoryGates(config.breaker))
+    return FailoverGates(RedisGates(server, config.breaker), Replicas(server), in_process)

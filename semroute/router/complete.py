@@ -134,11 +134,13 @@ class Recorder:
     Args:
         sink: stores the outcomes.
         config: determines the strongest model and its price.
+        clock: seconds since 1970, for ids and times of outcomes.
     """
 
-    def __init__(self, sink: OutcomeSink, config: Config) -> None:
+    def __init__(self, sink: OutcomeSink, config: Config, clock: Callable[[], float] = time.time) -> None:
         self._sink = sink
         self._config = config
+        self._clock = clock
 
     @cached_property
     def _baseline(self) -> StrongestModel:
@@ -149,7 +151,7 @@ class Recorder:
 
     def decided(self, decisions: Sequence[Decision], metadata: Sequence[Mapping[str, str]]) -> None:
         """Record queries that were routed and not answered."""
-        now = time.time()
+        now = self._clock()
         at = datetime.fromtimestamp(now, UTC)
         for decision, known in zip(decisions, metadata, strict=True):
             outcome = Outcome(new_id(now), at, decision, latency_ms=decision.elapsed_ms, metadata=known)
@@ -178,7 +180,7 @@ class Recorder:
         Raises:
             DispatchError: as ``call``.
         """
-        heard = _Heard(new_id(time.time()), started)
+        heard = _Heard(new_id(self._clock()), started)
         try:
             return heard.completed(await call(heard.noting(on_delta)))
         except BaseException as error:
@@ -195,7 +197,7 @@ class Recorder:
         cost = None if usage is None else self._compared(usage)
         return Outcome(
             id=heard.name,
-            at=datetime.fromtimestamp(time.time() - latency_ms / 1000, UTC),
+            at=datetime.fromtimestamp(self._clock() - latency_ms / 1000, UTC),
             decision=decision,
             completion=heard.completion,
             # Calls are charged in any case: a failed query has its attempts in the error, a cancelled one cannot.
@@ -225,8 +227,8 @@ class Recorder:
         latency_ms = (time.perf_counter() - started) * 1000
         self._sink.record(
             Outcome(
-                id=new_id(time.time()),
-                at=datetime.fromtimestamp(time.time() - latency_ms / 1000, UTC),
+                id=new_id(self._clock()),
+                at=datetime.fromtimestamp(self._clock() - latency_ms / 1000, UTC),
                 decision=_undecided(text, attempts, latency_ms),
                 latency_ms=latency_ms,
                 error_kind=type(error).__name__ if is_failure else CANCELLED,
@@ -278,8 +280,12 @@ def judge(log: OutcomeSink | None, outcome_id: str | None, quality: float, comme
     return keeps(outcome_id, quality, comment)
 
 
-def opened_log(log: OutcomeSink | bool | None, config: Config) -> OutcomeSink | None:
+def opened_log(
+    log: OutcomeSink | bool | None, config: Config, env: Mapping[str, str] = os.environ
+) -> OutcomeSink | None:
     """Return the sink that was given, the configured database, or None.
+
+    ``env`` holds the database's password.
 
     Raises:
         StateError: the database holds other things, or was written by a newer semroute. One that is down is a warning.
@@ -292,7 +298,7 @@ def opened_log(log: OutcomeSink | bool | None, config: Config) -> OutcomeSink | 
         return None
     from semroute.outcomes.log import open_log
 
-    return open_log(config.log, os.environ, may_be_down=True)
+    return open_log(config.log, env, may_be_down=True)
 
 
 # Answering of a decision: by the cascade of its category, or by its candidates in their order.

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,6 @@ import platformdirs
 from numpy.typing import NDArray
 
 from semroute import __version__, forks
-from semroute.arrays import read_npy
 from semroute.config import Config, NamedEncoder
 from semroute.encoders.cache import CachedEncoder
 from semroute.encoders.onnx import available_cores
@@ -45,7 +44,9 @@ TRIAL_TEXTS = ("?", "how long do I boil an egg", "Explain this sentence, and wha
 UNIT_TOLERANCE = 1e-2
 
 
-def stage_encoder(parts: StageParts, folder: Path, named: NamedEncoder | None = None) -> Encoder:
+def stage_encoder(
+    parts: StageParts, folder: Path, named: NamedEncoder | None = None, env: Mapping[str, str] = os.environ
+) -> Encoder:
     """Open a stage's encoder and try it on some texts.
 
     Warns if this machine's arithmetic differs from the builder's.
@@ -54,6 +55,7 @@ def stage_encoder(parts: StageParts, folder: Path, named: NamedEncoder | None = 
         parts: files and manifest entry of the stage.
         folder: folder of the artifact.
         named: the remote or torch encoder that the configuration names.
+        env: environment that holds the key of a remote encoder.
 
     Raises:
         ArtifactError: it cannot be used: its files are damaged, it does not embed texts, its vectors have other
@@ -64,12 +66,12 @@ def stage_encoder(parts: StageParts, folder: Path, named: NamedEncoder | None = 
     # A torch model that cannot be loaded here is no fault of the artifact.
     of_artifact = [] if parts.encoder.get("kind") == "torch" else [EncoderError]
     with _fitting(folder, *of_artifact):
-        encoder = load_encoder(parts.encoder, folder, named)
+        encoder = load_encoder(parts.encoder, folder, named, env)
         if encoder.dimensions != entry.dimensions:
             raise ValueError(f"an encoder of {encoder.dimensions} dimensions, not {entry.dimensions}")
         # A remote encoder is not asked at start: it may be down, and each question costs money.
         if parts.encoder.get("kind") != "remote":
-            _try_encoder(encoder)
+            try_encoder(encoder)
             if entry.probes:
                 texts, vectors = zip(*entry.probes, strict=True)
                 _check_probes(encoder.encode(texts), np.array(vectors, dtype=np.float32), folder)
@@ -133,7 +135,7 @@ def _quoted(text: str | None) -> str:
     return f'"{ascii(text)[1:-1][:40]}"'
 
 
-def _try_encoder(encoder: Encoder) -> None:
+def try_encoder(encoder: Encoder) -> None:
     """Embed :data:`TRIAL_TEXTS` one by one, and the short ones together.
 
     That is how a serving process embeds.
@@ -215,8 +217,13 @@ class LoadedIndex:
     without_models: frozenset[str] = frozenset()
 
     @classmethod
-    def open(cls, folder: Path, config: Config) -> LoadedIndex:
+    def open(cls, folder: Path, config: Config, env: Mapping[str, str] = os.environ) -> LoadedIndex:
         """Open the artifact in ``folder`` with the overrides of ``config``.
+
+        Args:
+            folder: the artifact's folder.
+            config: overrides of its categories, and the encoder that it may use besides its own.
+            env: environment that holds the key of a remote encoder.
 
         Raises:
             ArtifactError: it is missing, damaged, foreign or of another version, or asks for a remote or torch encoder
@@ -226,7 +233,18 @@ class LoadedIndex:
         """
         artifact = open_artifact(folder)
         scorer, first = open_scorer(artifact), open_first_stage(artifact)
-        encoder = open_encoder(artifact, config.encoder)
+        encoder = open_encoder(artifact, config.encoder, env)
+        return cls.of(artifact, encoder, scorer, first, config)
+
+    @classmethod
+    def of(
+        cls, artifact: Artifact, encoder: Encoder, scorer: Scorer, first: FirstStage | None, config: Config
+    ) -> LoadedIndex:
+        """Return the index of opened parts, with caches of recent vectors.
+
+        Raises:
+            ConfigError: the configuration names a category that is not in the index.
+        """
         if first is not None:
             first = replace(first, encoder=CachedEncoder(first.encoder))
         semantic, models = _laid_over(artifact, config)
@@ -269,7 +287,7 @@ def _without_models(artifact: Artifact, config: Config) -> frozenset[str]:
     return frozenset(name for name, entry in artifact.manifest.categories.items() if not entry.models) - named
 
 
-def open_encoder(artifact: Artifact, named: NamedEncoder | None = None) -> Encoder:
+def open_encoder(artifact: Artifact, named: NamedEncoder | None = None, env: Mapping[str, str] = os.environ) -> Encoder:
     """Open the artifact's encoder.
 
     Warns if this machine's arithmetic differs from the builder's.
@@ -277,12 +295,13 @@ def open_encoder(artifact: Artifact, named: NamedEncoder | None = None) -> Encod
     Args:
         artifact: the verified files.
         named: the remote or torch encoder that the configuration names (``Config.encoder``).
+        env: environment that holds the key of a remote encoder.
 
     Raises:
         ArtifactError: it cannot be used, or is a remote or torch encoder that ``named`` is not.
         EncoderError, MissingExtraError: a torch encoder cannot be loaded here.
     """
-    return stage_encoder(artifact.main, artifact.folder, named)
+    return stage_encoder(artifact.main, artifact.folder, named, env)
 
 
 def open_scorer(artifact: Artifact) -> Scorer:
@@ -351,7 +370,7 @@ def nearest_to_each(
         ArtifactError: as :func:`nearest_examples`.
     """
     try:
-        vectors = read_npy(artifact.files["vectors"], mmap_mode="r")
+        vectors = artifact.vectors()
         categories, examples = artifact.examples()
     except FileNotFoundError as error:
         raise ArtifactError(f"{error.filename}: gone, since the index was replaced; load it again") from error
@@ -382,7 +401,7 @@ WAIT_S = 600.0
 log = logging.getLogger("semroute")
 
 
-def locate_index(index: Path | str | None, config: Config) -> Path | None:
+def locate_index(index: Path | str | None, config: Config, env: Mapping[str, str] = os.environ) -> Path | None:
     """Return the artifact folder to open, or None for the shipped categories.
 
     The argument comes first, then ``SEMROUTE_INDEX``, then the configured folder if it exists.
@@ -393,7 +412,7 @@ def locate_index(index: Path | str | None, config: Config) -> Path | None:
     """
     if index is not None:
         return Path(index)
-    named = os.environ.get(ENVIRONMENT)
+    named = env.get(ENVIRONMENT)
     if named:
         return Path(named)
     configured = Path(config.index)

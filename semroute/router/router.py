@@ -4,37 +4,54 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, aclosing
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from semroute import forks
 from semroute.config import Config, load_config
 from semroute.config.schema import DEFAULT_INDEX
 from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.dispatch.validation import valid_constraints, valid_queries, valid_request
-from semroute.errors import DeadlineError, QueryError, SemrouteError
+from semroute.errors import DeadlineError, InputError, QueryError, SemrouteError
+from semroute.index.artifact import MemoryArtifact
 from semroute.index.manifest import MANIFEST
 from semroute.router.complete import Answering, Recorder, judge, opened_log
 from semroute.router.decide import ClientFactory, Policies, chain_of
 from semroute.router.experiment import Experiment, Propensities, TrafficShare, is_by_trial, tried_config
 from semroute.router.load import ENVIRONMENT, LoadedIndex, Reloader, locate_index, shipped_index
 from semroute.router.query import judging_caller, routable_text
-from semroute.types import Attempt, Completion, Decision, Delta, OutcomeSink, Query, Request
+from semroute.types import (
+    AdmissionControl,
+    Attempt,
+    Completion,
+    Decision,
+    Delta,
+    Encoder,
+    OutcomeSink,
+    Query,
+    Request,
+)
 from semroute.types.protocols import OnDelta, Progress
 
 if TYPE_CHECKING:
+    import httpx
+
     from semroute.dispatch import Dispatcher
     from semroute.eventloop import WorkerPool
+
+HttpClient: TypeAlias = "httpx.AsyncClient | Callable[[], httpx.AsyncClient] | None"
 
 
 class Router:
     """Router of queries by one artifact and one configuration.
 
-    Safe to share between threads.
+    Open it by :meth:`load` or :meth:`from_examples`, and close it by ``with``, ``async with``, :meth:`close` or
+    :meth:`aclose`. Safe to share between threads, and in forked children.
 
     Args:
         live: the artifact in memory.
@@ -43,6 +60,10 @@ class Router:
         state_file: see :class:`~semroute.dispatch.Dispatcher`.
         calling: makes the model client of a judge, within the limits of the request.
         log: stores the outcome of every query; None stores none. The router closes it.
+        http_client: as for :meth:`load`.
+        gates: as for :meth:`load`.
+        env: as for :meth:`load`.
+        clock: as for :meth:`load`.
     """
 
     def __init__(
@@ -54,6 +75,10 @@ class Router:
         state_file: Path | None = None,
         calling: ClientFactory = judging_caller,
         log: OutcomeSink | None = None,
+        http_client: HttpClient = None,
+        gates: AdmissionControl | None = None,
+        env: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._live, self._chain = live, chain_of(live, config)
         self._answering = Answering(config, self._chain.pool, live.without_models)
@@ -64,7 +89,10 @@ class Router:
         self._state_file = state_file
         self._calling = calling
         self._log = log
-        self._recorder = None if log is None else Recorder(log, config)
+        self._recorder = None if log is None else Recorder(log, config, clock or time.time)
+        self._http_client, self._gates, self._env, self._clock = http_client, gates, env, clock
+        self._closers: list[Callable[[], object]] = []
+        self._is_closed = False
         self._dispatcher: Dispatcher | None = None
         self._pool: WorkerPool | None = None
         self._replacing, self._opening = forks.lock(), forks.lock()
@@ -78,8 +106,12 @@ class Router:
         reload_every_s: float | None = None,
         state_file: Path | None = None,
         log: OutcomeSink | bool | None = None,
+        http_client: HttpClient = None,
+        gates: AdmissionControl | None = None,
+        env: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] | None = None,
         progress: Progress = lambda step, done, total: None,
-    ) -> Router:
+    ) -> Self:
         """Open an artifact.
 
         Args:
@@ -89,8 +121,17 @@ class Router:
             reload_every_s: interval of checks for a replaced artifact, seconds; the router switches to the new one in
                 the background. None never checks.
             state_file: where the state of the deployments is left and taken up again; None neither reads nor writes.
-            log: True stores outcomes in the configured database; or a sink that stores them; None takes
-                ``log.enabled``, which is off by default.
+            log: True stores outcomes in the configured database; or a sink that stores them, which the router closes;
+                None takes ``log.enabled``, which is off by default.
+            http_client: client for the calls of one event loop, which stays the caller's to close; or a function that
+                opens one for each loop, which the router closes; None takes one of its own.
+            gates: admission control, which stays the caller's to close; None takes that of ``state`` in the
+                configuration, which is in this process or in a Redis.
+            env: holds the keys of providers, the passwords of databases and ``SEMROUTE_INDEX``. Proxies are always
+                those of the process.
+            clock: seconds since 1970 that never go back, for the time of outcomes, for limits, breakers and monthly
+                budgets in this process, and for ``reload_every_s``; None takes the machine's. Deadlines and latencies
+                are always the machine's.
             progress: called with step, done and total while the shipped index is built.
 
         Raises:
@@ -98,11 +139,95 @@ class Router:
             StateError: outcomes are to be stored, and their database belongs to something else or to a newer semroute.
         """
         settings = config if isinstance(config, Config) else load_config(config)
-        folder = locate_index(index, settings) or shipped_index(progress)
+        folder = locate_index(index, settings, env) or shipped_index(progress)
         # Before opening: a replacement that arrives meanwhile must not be mistaken for the opened index.
-        reloader = None if reload_every_s is None else Reloader(folder, reload_every_s)
-        live, sink = LoadedIndex.open(folder, settings), opened_log(log, settings)
-        return cls(live, settings, reloader=reloader, state_file=state_file, log=sink)
+        reloader = None if reload_every_s is None else Reloader(folder, reload_every_s, clock or time.monotonic)
+        live = LoadedIndex.open(folder, settings, env)
+        with ExitStack() as on_failure:
+            sink = _opened_log(log, settings, env, on_failure)
+            router = cls(
+                live,
+                settings,
+                reloader=reloader,
+                state_file=state_file,
+                log=sink,
+                http_client=http_client,
+                gates=gates,
+                env=env,
+                clock=clock,
+            )
+            on_failure.pop_all()
+        close = getattr(getattr(live.encoder, "encoder", None), "close", None)  # of a remote one, within its cache
+        router._closers = [close] if callable(close) else []
+        return router
+
+    @classmethod
+    def from_examples(
+        cls,
+        examples: Mapping[str, Sequence[str]],
+        models: Mapping[str, str | Sequence[str]] | None = None,
+        *,
+        fallback: str | Sequence[str] | None = None,
+        validation: Sequence[tuple[str, str | None]] | None = None,
+        encoder: Encoder | None = None,
+        config: Config | Path | str | None = None,
+        state_file: Path | None = None,
+        log: OutcomeSink | bool | None = None,
+        http_client: HttpClient = None,
+        gates: AdmissionControl | None = None,
+        env: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] | None = None,
+        progress: Progress = lambda step, done, total: None,
+    ) -> Self:
+        """Build an index in memory, and open it.
+
+        The result decides as ``semroute build-index`` and :meth:`load` would. Nothing is written to the working folder;
+        building takes some seconds, so a program that starts often should build an index once and load it.
+
+        Args:
+            examples: example queries of each category, at least five.
+            models: model or group of each category, or several, cheapest first. ``categories.NAME.models`` of the
+                configuration takes precedence.
+            fallback: models for queries that fit no category; None takes the configuration's.
+            validation: labelled queries that are not examples, with None for one that is out of scope, from which
+                thresholds and calibration are chosen; None chooses them on held-out examples.
+            encoder: embeds texts; None takes the configuration's, else the built-in one.
+            config: a configuration or its file; None takes ``semroute.yaml`` of the working folder if there is one.
+            state_file: as for :meth:`load`.
+            log: as for :meth:`load`.
+            http_client: as for :meth:`load`.
+            gates: as for :meth:`load`.
+            env: as for :meth:`load`.
+            clock: as for :meth:`load`.
+            progress: called with a step's name, the number done and the total.
+
+        Raises:
+            InputError: examples, models or queries cannot be used; the message names category and place.
+            ConfigError, EncoderError, StateError: the message names problem and remedy.
+            MissingExtraError: the extra "build" is not installed.
+        """
+        from semroute.router.memory import MemorySource, build_live
+
+        settings = config if isinstance(config, Config) else load_config(config)
+        source = MemorySource(examples, models, fallback, validation, encoder)
+        with ExitStack() as on_failure:
+            parts = build_live(source, settings, env, progress)
+            for close in parts.closers:
+                on_failure.callback(close)
+            sink = _opened_log(log, parts.config, env, on_failure)
+            router = cls(
+                parts.live,
+                parts.config,
+                state_file=state_file,
+                log=sink,
+                http_client=http_client,
+                gates=gates,
+                env=env,
+                clock=clock,
+            )
+            on_failure.pop_all()
+        router._closers = parts.closers
+        return router
 
     @property
     def live(self) -> LoadedIndex:
@@ -169,10 +294,19 @@ class Router:
         forks its workers or takes its first query.
         """
         with self._replacing:
+            self._check_open()
             if self._dispatcher is None:
                 from semroute.dispatch import Dispatcher
 
-                self._dispatcher = Dispatcher(self._config, state_file=self._state_file, workers=self._workers)
+                self._dispatcher = Dispatcher(
+                    self._config,
+                    gates=self._gates,
+                    client=self._http_client,
+                    env=self._env,
+                    state_file=self._state_file,
+                    workers=self._workers,
+                    clock=self._clock,
+                )
             return self._dispatcher
 
     @property
@@ -239,6 +373,25 @@ class Router:
             async for event in events:
                 yield event
 
+    def stream(
+        self,
+        query: Query | Request,
+        *,
+        model: str | None = None,
+        constraints: Constraints | None = None,
+        log: bool = True,
+    ) -> Generator[Delta | Completion]:
+        """Stream the answer's deltas as they arrive, then the completion.
+
+        The query is sent when the first of them is wanted. To stop early, by ``break`` or ``close()``, cancels the call
+        at the provider. It works inside and outside of a running event loop, which it blocks while it waits; arguments
+        and errors are those of :meth:`complete`.
+        """
+        from semroute import _sync
+
+        self._check_open()
+        return _sync.iterate(self.astream(query, model=model, constraints=constraints, log=log))
+
     async def _answer(
         self, request: Request, limits: Constraints, on_delta: OnDelta | None = None, *, log: bool
     ) -> Completion:
@@ -268,6 +421,7 @@ class Router:
 
         This happens before the first query's time begins, of which a short deadline would leave nothing.
         """
+        self._check_open()
         if self._dispatcher is None:
             await self._workers.run(lambda: self.dispatcher)
 
@@ -293,19 +447,79 @@ class Router:
             InputError: the quality is out of range, no outcome or more than one matches, or this router has no log.
             StateError: the log cannot be written.
         """
+        self._check_open()
         return judge(self._log, outcome_id, quality, comment)
 
     async def afeedback(self, outcome_id: str | None, quality: float, comment: str | None = None) -> str:
         """Store feedback as :meth:`feedback` does, without blocking."""
+        self._check_open()
         return await self._workers.run(judge, self._log, outcome_id, quality, comment)
 
     def close(self) -> None:
-        """Flush and close the log; threads end with their work."""
-        if self._pool is not None:
-            self._pool.close()
-        close = getattr(self._log, "close", None)
-        if close is not None:
-            close()
+        """Release log, HTTP connections, Redis, threads and temporary files.
+
+        Pending outcomes are written first. Connections are released on the event loops that opened them, except where
+        one of these runs in this thread and cannot be waited for: use :meth:`aclose` there. Calls under way fail. To
+        close twice does nothing; every other method of a closed router raises an :class:`~semroute.errors.InputError`.
+        What was handed in as ``http_client``, ``gates`` or ``encoder`` stays open.
+        """
+        if self._begin_closing():
+            self._release()
+
+    async def aclose(self) -> None:
+        """Close as :meth:`close` does, without blocking the event loop."""
+        if not self._begin_closing():
+            return
+        try:
+            if self._dispatcher is not None:
+                from semroute.router.closing import release_here
+
+                await release_here(self._dispatcher)
+        finally:
+            await self._workers.run(self._release)
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        self._check_open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _begin_closing(self) -> bool:
+        """Mark the router as closed; False if it was."""
+        with self._replacing:
+            was_closed, self._is_closed = self._is_closed, True
+        return not was_closed
+
+    def _release(self) -> None:
+        """Release everything, the log last: what fails does not keep the rest open."""
+        with ExitStack() as stack:
+            close = getattr(self._log, "close", None)
+            if callable(close):
+                stack.callback(close)
+            if self._pool is not None:
+                stack.callback(self._pool.close)
+            for closer in self._closers:
+                stack.callback(closer)
+            if self._dispatcher is not None:
+                from semroute.router.closing import release
+
+                stack.callback(release, self._dispatcher)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise InputError("this router is closed; open another one, or close it only after its last query")
 
     def reload(self) -> None:
         """Switch to the artifact that the folder now holds.
@@ -314,9 +528,13 @@ class Router:
 
         Raises:
             ArtifactError, EncoderError: the new one cannot be used; the old one goes on serving.
+            InputError: the index was built in memory, or the router is closed.
         """
         with self._replacing:
-            live = LoadedIndex.open(self._live.artifact.folder, self._config)
+            self._check_open()
+            if isinstance(self._live.artifact, MemoryArtifact):
+                raise InputError("the index of this router was built in memory: there is no folder to read it from")
+            live = LoadedIndex.open(self._live.artifact.folder, self._config, self._env)
             trial = self._trial_of(live, self._config)
             self._chain, self._live, self._trial = chain_of(live, self._config), live, trial
             self._answering.without_models = live.without_models
@@ -373,9 +591,21 @@ class Router:
         return policies.decide(texts, requests, client)
 
     def _policies(self) -> Policies:
+        self._check_open()
         if self._reloader is not None:
             self._reloader.look(self.reload)
         return Policies(self._chain, self._trial)
+
+
+def _opened_log(
+    log: OutcomeSink | bool | None, config: Config, env: Mapping[str, str], on_failure: ExitStack
+) -> OutcomeSink | None:
+    """Open the log; ``on_failure`` closes it unless the program handed it in."""
+    sink = opened_log(log, config, env)
+    close = getattr(sink, "close", None)
+    if sink is not log and callable(close):
+        on_failure.callback(close)
+    return sink
 
 
 def _is_pinned(constraints: Constraints) -> bool:
