@@ -17,7 +17,7 @@ from semroute.dispatch.error_policy import AttemptAccounting, ErrorPolicy, class
 from semroute.dispatch.selection import ScoredCandidate
 from semroute.dispatch.silence import Patience, SilenceMonitor, timed
 from semroute.errors import DispatchError, ProviderTimeoutError
-from semroute.providers import ADAPTERS
+from semroute.providers import adapter_of
 from semroute.providers.streaming import CallClock
 from semroute.resilience.latency import LatencyWindows
 from semroute.types import AdmissionControl, Attempt, CallResult, Completion, Delta, Permit, Request
@@ -160,7 +160,7 @@ def _verdict(
 
 def _events(scene: CallContext, scored: ScoredCandidate, clock: CallClock) -> AsyncGenerator[Delta | Completion]:
     target = scored.ready.option.target
-    adapter = ADAPTERS[target.deployment.format]
+    adapter = adapter_of(target.deployment)
     if scene.streaming:
         return adapter.stream(scene.client, target, scene.request, within_s=clock)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from semroute import forks
-from semroute.config import Config, load_config
+from semroute.config import Config
+from semroute.config.load import configured
 from semroute.config.schema import DEFAULT_INDEX
 from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.dispatch.validation import valid_constraints, valid_queries, valid_request
@@ -75,30 +76,42 @@ class Router:
         cls,
         index: Path | str | None = None,
         *,
-        config: Config | Path | str | None = None,
+        config: Config | Mapping[str, Any] | Path | str | None = None,
         reload_every_s: float | None = None,
         state_file: Path | None = None,
         log: OutcomeSink | bool | None = None,
         progress: Progress = lambda step, done, total: None,
+        strategies: Mapping[str, Any] | None = None,
+        checks: Mapping[str, Any] | None = None,
+        encoders: Mapping[str, Any] | None = None,
+        providers: Mapping[str, Any] | None = None,
     ) -> Router:
         """Open an artifact.
 
         Args:
             index: its folder; None takes ``SEMROUTE_INDEX``, the configuration's, or builds the shipped categories'
                 once in the user's cache folder.
-            config: a configuration or its file; None takes ``semroute.yaml`` of the working folder if there is one.
+            config: a configuration, its sections or its file; None takes ``semroute.yaml`` of the working folder if
+                there is one.
             reload_every_s: interval of checks for a replaced artifact, seconds; the router switches to the new one in
                 the background. None never checks.
             state_file: where the state of the deployments is left and taken up again; None neither reads nor writes.
             log: True stores outcomes in the configured database; or a sink that stores them; None takes
                 ``log.enabled``, which is off by default.
             progress: called with step, done and total while the shipped index is built.
+            strategies: factories of strategies by name, which the sections or the file may name; with a
+                :class:`~semroute.config.Config` they go to :func:`~semroute.config.load_config` instead.
+            checks: factories of checks by name, likewise.
+            encoders: factories of encoders by name, likewise.
+            providers: factories of provider adapters by name, likewise.
 
         Raises:
-            ConfigError, ArtifactError, EncoderError, MissingExtraError: the message names problem and remedy.
+            ConfigError, ArtifactError, EncoderError, MissingExtraError, PluginError: the message names problem and
+                remedy.
             StateError: outcomes are to be stored, and their database belongs to something else or to a newer semroute.
         """
-        settings = config if isinstance(config, Config) else load_config(config)
+        plugins = {"strategies": strategies, "checks": checks, "encoders": encoders, "providers": providers}
+        settings = configured(config, **plugins)
         folder = locate_index(index, settings) or shipped_index(progress)
         # Before opening: a replacement that arrives meanwhile must not be mistaken for the opened index.
         reloader = None if reload_every_s is None else Reloader(folder, reload_every_s)
