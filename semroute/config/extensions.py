@@ -139,7 +139,7 @@ class PluginSection(BaseModel):
         options: instance of the plugin's ``Options``; None where it has none.
     """
 
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     options: Any = None
     _plugin: Plugin = PrivateAttr()
