@@ -67,7 +67,6 @@ def test_an_index_is_built_and_served_with_the_encoder_of_a_package(acme: Enviro
         "dimensions": 512,
         "spec": "hashing:512",
         "package": "acme-encoder 2.0",
-        "files": {},
     }
     with_index(acme, built)
     done = acme.semroute("route", "--json", "sort a list in python")
@@ -128,7 +127,7 @@ def test_a_strategy_of_a_package_decides_by_its_own_options(acme: Environment, b
         json.loads(acme.semroute("route", "--json", query).stdout)
         for query in ("how do I boil an egg " * 4, "how do I boil an egg")
     )
-    assert (long["strategy"], long["model"], long["reason"]) == ("length", "long-context", "83 characters are long")
+    assert (long["strategy"], long["model"], long["reason"]) == ("length", "long-context", "84 characters are long")
     assert (short["strategy"], short["category"]) == ("semantic", "cooking")
     assert [opinion["strategy"] for opinion in short["opinions"]] == ["length", "semantic"]
 
@@ -208,8 +207,8 @@ def test_a_check_is_switched_by_true_and_false(acme: Environment, built: Path) -
 
 PROVIDER = """
 deployments:
-  - {{name: acme, model: small, format: acme-wire, base_url: "{url}", api_key_env: ACME_KEY, options: {{tone: "{tone}"}},
-      price: {{input: 1, output: 1}}}}
+  - {{name: acme, model: small, format: acme-wire, base_url: "{url}", api_key_env: ACME_KEY,
+      options: {{tone: "{tone}"}}, price: {{input: 1, output: 1}}}}
 fallback: {{models: [small]}}
 """
 

@@ -29,7 +29,7 @@ class Misnamed:
 class Optioned(Misnamed):
     """A strategy whose options are no model."""
 
-    Options = {"chars": 3}
+    Options = 3
 
 
 class Long:
