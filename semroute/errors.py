@@ -11,6 +11,7 @@ traceback and exits with :attr:`SemrouteError.exit_code`. A message has the prob
     ├── ArtifactError         an index artifact that is missing, damaged, foreign, or of another version
     │   └── ArtifactBusyError another process is writing it
     ├── MissingExtraError     an optional dependency; names the pip command (also an ImportError)
+    ├── PluginError           a plugin of another package that cannot be imported, or is none
     ├── EncoderError          a model that is unknown, cannot be loaded, or answered nonsense
     ├── StateError            state shared through Redis that cannot be reached or read
     └── DispatchError         a call to a model did not give an answer
@@ -129,6 +130,23 @@ class MissingExtraError(SemrouteError, ImportError):
     def __init__(self, what: str, extra: str) -> None:
         self.extra = extra
         super().__init__(f'{what} needs the extra "{extra}": pip install "semroute-router[{extra}]"')
+
+
+class PluginError(SemrouteError):
+    """Plugin that cannot be imported, is none of its kind, or whose name is taken.
+
+    Args:
+        message: what is wrong, with distribution and entry point, and the fix.
+        kind: kind of the plugin, such as ``strategies``.
+        name: name of the plugin.
+        package: distribution that offers it; None where it was handed in by argument.
+    """
+
+    def __init__(self, message: str, *, kind: str, name: str, package: str | None = None) -> None:
+        self.kind = kind
+        self.name = name
+        self.package = package
+        super().__init__(message)
 
 
 class EncoderError(SemrouteError):

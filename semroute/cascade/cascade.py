@@ -101,9 +101,10 @@ def acceptance_of(accept: Accept, scorer_of: ScorerOf = no_scorer) -> Acceptance
     Raises:
         MissingExtraError: one of them needs an extra that is not installed.
         ArtifactError: a classifier cannot be read.
+        PluginError: the check of a plugin cannot be made.
     """
     # Imported only for a cascade with tiers: most decisions need none of them.
-    from semroute.cascade.checks import ConfidenceCheck, ConsistencyCheck, QualityCheck
+    from semroute.cascade.checks import ConfidenceCheck, ConsistencyCheck, QualityCheck, plugin_check
     from semroute.cascade.format import FormatCheck
 
     checks: list[Check] = []
@@ -122,7 +123,8 @@ def acceptance_of(accept: Accept, scorer_of: ScorerOf = no_scorer) -> Acceptance
     consistency = ConsistencyCheck(agreement, accept.sample_temperature)
     if accept.confidence is not None:
         checks.append(ConfidenceCheck(accept.confidence, _instead(accept.without_logprobs, consistency, quality)))
-    if accept.consistency is not None:
+    checks += [plugin_check(section.plugin, section.options) for section in accept.plugin_checks]
+    if accept.consistency is not None:  # last, since it costs a call
         checks.append(consistency)
     return Acceptance(checks, accept.confidence)
 

@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import extract_tb
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from semroute.cascade.refusals import refusal_in
 from semroute.errors import SemrouteError
+from semroute.plugins import Plugin, make
 from semroute.types import AnswerScorer, CheckResult, Completion, Delta, Request, TokenLogprob
 
 log = logging.getLogger("semroute")
@@ -295,3 +296,57 @@ class QualityCheck:
         sign = "reaches" if accepted else "is below"
         reason = f"probability of a good answer {measured:.3f} {sign} {self._threshold:g}"
         return CheckResult(self.name, accepted, reason, measured, self._threshold)
+
+
+# Checks of plugins.
+
+
+class CheckFactory(Protocol):
+    """Factory of a check: a class or function of a package, or of a program.
+
+    A package names it by an entry point of the group ``semroute.checks``; a program hands it in as ``checks={"name":
+    factory}``. A key of its name in a section ``accept`` uses it. Its attribute ``Options``, where it has one, is the
+    pydantic model of that key's value (``true`` takes its defaults): a validated instance is the argument, which is
+    None without ``Options``. The messages of the model's validators are shown with file, line and key.
+
+    It is called once for every tier, and must not call a model or the network. It may raise a
+    :class:`~semroute.errors.ConfigError`; any other error is reported with the package's name.
+    """
+
+    def __call__(self, options: Any, /) -> Check:
+        """Return the check, safe to share between requests."""
+        ...
+
+
+class PluginCheck:
+    """Check of a plugin; what it gives must be a check result.
+
+    Args:
+        plugin: named in messages.
+        check: the plugin's own.
+    """
+
+    def __init__(self, plugin: Plugin, check: Check) -> None:
+        self._plugin, self._check = plugin, check
+        self.name, self.wants_logprobs = check.name, check.wants_logprobs
+
+    async def judge(self, answered: CheckInput) -> CheckResult:
+        """Return the plugin's result.
+
+        Raises:
+            UncheckableError: it gave something else.
+        """
+        result = await self._check.judge(answered)
+        if not isinstance(result, CheckResult):
+            raise UncheckableError(f"{self._plugin} gave a {type(result).__name__}, and no CheckResult")
+        return result
+
+
+def plugin_check(plugin: Plugin, options: Any) -> Check:
+    """Return the check of a plugin, checked for the members of its protocol.
+
+    Raises:
+        PluginError: it cannot be made, or is no check.
+        SemrouteError: as the factory raised it.
+    """
+    return PluginCheck(plugin, make(plugin, options, needs={"name": str, "wants_logprobs": bool, "judge": None}))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from semroute.config import Deployment
-from semroute.config.deployments import VENDORS, Format
+from semroute.config.deployments import VENDORS
 from semroute.errors import RequestError
 from semroute.types import Request
 
@@ -68,7 +68,7 @@ _OWN = _names(
 ) | frozenset(NAMES)
 """Names that ``extra`` must not have: fields of the request, or fields that the wire format sets itself."""
 
-_EXTRA: Mapping[Format, frozenset[str]] = {
+_EXTRA: Mapping[str, frozenset[str]] = {
     "openai": _names(
         """
         audio function_call logit_bias metadata modalities moderation prediction prompt_cache_key prompt_cache_options
@@ -90,7 +90,7 @@ _EXTRA: Mapping[Format, frozenset[str]] = {
 }
 """Further parameters of each vendor's own API. Other servers of OpenAI's format take names of their own, too."""
 
-_WORDLESS: Mapping[Format, frozenset[str]] = {
+_WORDLESS: Mapping[str, frozenset[str]] = {
     "openai": frozenset(),
     "anthropic": _names("seed presence_penalty frequency_penalty n verbosity"),
     "gemini": _names("user verbosity"),
@@ -154,7 +154,7 @@ def carried(deployment: Deployment, parameters: Parameters) -> Parameters:
     refused = {name for name, _ in _refusals(deployment, parameters)}
     named = {name: value for name, value in parameters.named.items() if name not in refused}
     extra = {name: value for name, value in parameters.extra.items() if name not in refused}
-    for name in _WORDLESS[deployment.format].intersection(deployment.carries, named):
+    for name in _WORDLESS.get(deployment.format, frozenset()).intersection(deployment.carries, named):
         extra[name] = named.pop(name)
     return Parameters(named, extra, parameters.droppable)
 
@@ -163,7 +163,7 @@ def _refusals(deployment: Deployment, parameters: Parameters) -> Iterator[tuple[
     if not parameters:
         return
     whose = deployment.provider or deployment.format
-    row, rules = deployment.row, _RULES[deployment.format]
+    row, rules = deployment.row, _RULES.get(deployment.format, _of_plugin)
     row_lacks = frozenset() if row is None else row.lacks
     for name, value in parameters.named.items():
         if name in deployment.carries:
@@ -183,6 +183,8 @@ def _refusals(deployment: Deployment, parameters: Parameters) -> Iterator[tuple[
 
 def _takes_extra(deployment: Deployment, name: str) -> bool:
     format = deployment.format
+    if deployment.plugin is not None:  # its adapter says by ``lacks`` what it does not take
+        return True
     if format != "openai" or deployment.row in (VENDORS["openai"], VENDORS["azure"]):
         return name in _EXTRA[format]
     # Servers of this format have parameters of their own, but not the parameters that identify other formats.
@@ -263,7 +265,11 @@ def _gemini(name: str, value: object, deployment: Deployment) -> str | None:
     return None
 
 
-_RULES: Mapping[Format, Callable[[str, object, Deployment], str | None]] = {
+def _of_plugin(name: str, value: object, deployment: Deployment) -> str | None:
+    return None
+
+
+_RULES: Mapping[str, Callable[[str, object, Deployment], str | None]] = {
     "openai": _openai,
     "anthropic": _anthropic,
     "gemini": _gemini,

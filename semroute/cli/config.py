@@ -72,6 +72,7 @@ def _compared(config: Config, index: Path | None) -> list[Problem]:
     from semroute.config.check import check_config, check_routing
     from semroute.index.manifest import MANIFEST
     from semroute.router.load import locate_index
+    from semroute.workflows.plugins import plugin_problems
 
     folder = locate_index(index, config)
     manifest = (config.index if folder is None else folder) / MANIFEST
@@ -90,6 +91,7 @@ def _compared(config: Config, index: Path | None) -> list[Problem]:
         *_trial(config, models),
         *check_catalog(config),
         *_unnamed_encoder(config, manifest),
+        *plugin_problems(config, models or {}),
         *unreadable,
     ]
     return sorted(found, key=lambda problem: problem.severity)  # "error" sorts before "warning"; stable otherwise
@@ -160,7 +162,8 @@ def _unnamed_encoder(config: Config, manifest: Path) -> Iterator[Problem]:
             return
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return  # already reported
-    what = "a remote encoder" if described["kind"] == "remote" else "a model on torch"
+    kinds = {"remote": "a remote encoder", "plugin": "a plugin's encoder"}
+    what = kinds.get(described["kind"], "a model on torch")
     yield Problem("error", "encoder", f"the index asks for {what} that is not named here", f"if you trust it: {line}")
 
 

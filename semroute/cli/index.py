@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -374,6 +374,23 @@ def changed(manifest: Manifest) -> str:
 
 # ``semroute build-index``: an index from a folder of category files.
 
+
+class EncoderType(NameChoice):
+    """Choice among the built-in kinds of encoders, and those of plugins."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return a built-in kind, or the ``NAME:ARGUMENT`` of an installed plugin."""
+        if value in self.choices:
+            return super().convert(value, param, ctx)
+        from semroute.encoders.plugin import check_encoder
+        from semroute.plugins import Plugins
+
+        problem = check_encoder(str(value), Plugins())
+        if problem is not None:
+            self.fail(problem, param, ctx)
+        return str(value)
+
+
 OF_A_KIND = 10
 """Warnings printed of one kind: a thousand categories of four examples have a thousand."""
 
@@ -385,9 +402,10 @@ OF_A_KIND = 10
 )
 @click.option(
     "--encoder",
-    type=NameChoice(["onnx", "torch", "static", "remote"]),
-    help="onnx (default): int8, exported here; torch: as it is; static: distilled here; remote: an embeddings endpoint."
-    ' Left out, what "encoder" in the configuration names.',
+    type=EncoderType(["onnx", "torch", "static", "remote"]),
+    metavar="[onnx|torch|static|remote|NAME:ARGUMENT]",
+    help="onnx (default): int8, exported here; torch: as it is; static: distilled here; remote: an embeddings endpoint;"
+    ' NAME:ARGUMENT: of a plugin. Left out, what "encoder" in the configuration names.',
 )
 @click.option(
     "--model", metavar="NAME", help="sentence-transformers model by name or folder, or the remote one's name."
@@ -531,6 +549,10 @@ def _choice(
     kind = kind or "onnx"
     if api_key_env is not None and not is_environment_name(api_key_env):
         raise click.UsageError("--api-key-env takes the name of an environment variable in capitals, and not the key")
+    if kind not in ("onnx", "torch", "static", "remote"):
+        if model is not None or base_url is not None or api_key_env is not None:
+            raise click.UsageError("--model, --base-url and --api-key-env are not for the encoder of a plugin")
+        return EncoderChoice(kind="plugin", model=kind, plugins=config.plugins)
     if kind == "remote" and (base_url is None or model is None):
         raise click.UsageError("--encoder remote needs --base-url and --model")
     if kind != "remote" and (base_url or api_key_env):

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from types import MappingProxyType
@@ -172,6 +172,65 @@ class LazyGroup(SuggestingGroup):
                     formatter.write_dl(rows)
 
 
+class PluginGroup(LazyGroup):
+    """Group that also offers the commands of installed plugins.
+
+    A plugin's entry point of the group ``semroute.commands`` names a :class:`click.Command`. Names come from the
+    packages' metadata: a module is imported when its command is invoked. What is built in comes first, and a plugin
+    that cannot be used spoils its own command alone.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the built-in commands, then those of plugins."""
+        return [*self._targets, *_plugin_commands(self._targets)[0]]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; built-in ones need no look at what is installed."""
+        if cmd_name in self._targets:
+            return super().get_command(ctx, cmd_name)
+        from semroute.plugins import installed, sole
+
+        plugin = sole(installed("commands").get(cmd_name, ()))
+        if plugin is None:
+            return None
+        command = plugin.load()
+        if not isinstance(command, click.Command):
+            raise plugin.error(f"is a {type(command).__name__}, and not a click.Command")
+        if command.name != cmd_name:
+            command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the built-in commands by section, then those of plugins."""
+        super().format_commands(ctx, formatter)
+        rows, warnings = _plugin_commands(self._targets)
+        if rows:
+            width = max(map(len, self._targets))
+            with formatter.section("Plugins"):
+                formatter.write_dl([(name.ljust(width), f"Command of the package {of}.") for name, of in rows.items()])
+        for warning in warnings:
+            click.echo(f"warning: {warning}", err=True)
+
+
+def _plugin_commands(built_in: Collection[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the commands of plugins with their packages, and warnings."""
+    from semroute.errors import PluginError
+    from semroute.plugins import installed, sole
+
+    rows, warnings = dict[str, str](), list[str]()
+    for name, found in installed("commands").items():
+        try:
+            plugin = sole(found)
+            if name in built_in:
+                raise found[0].error("has the name of a built-in one and is never used")
+        except PluginError as error:
+            warnings.append(str(error))
+            continue
+        assert plugin is not None
+        rows[name] = plugin.distribution
+    return rows, warnings
+
+
 _COMMANDS = {
     "init": ("semroute.cli.config:init", "Write a commented semroute.yaml to start from."),
     "config": ("semroute.cli.config:config", "Work with semroute.yaml."),
@@ -230,7 +289,7 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
 
 
 @click.group(
-    cls=LazyGroup, targets=_COMMANDS, sections=_SECTIONS, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=PluginGroup, targets=_COMMANDS, sections=_SECTIONS, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.option(
     "--version",

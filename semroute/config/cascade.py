@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
 from semroute.config.deployments import Dollars
+from semroute.config.extensions import PluginSection, plugin_section, with_checks
 from semroute.config.routing import Pattern, language
 from semroute.config.values import Count, Name, Positive, Section, Share, bad_value, folder
 
@@ -76,7 +77,7 @@ def _classifier(value: object) -> object:
 class Accept(Section):
     """Acceptance criteria of a tier's answer.
 
-    Every check that is named must accept it.
+    Every check that is named must accept it. A further key is a check of a plugin, with its options.
 
     Attributes:
         format: true, false, or which of its parts.
@@ -89,12 +90,26 @@ class Accept(Section):
         sample_temperature: of the second answer.
     """
 
+    model_config = ConfigDict(extra="allow")
+    if not TYPE_CHECKING:  # a type checker takes it for a field
+        __pydantic_extra__: dict[str, Annotated[Any, PlainValidator(plugin_section)]]
+
     format: Annotated[Format | None, BeforeValidator(_switch)] = Format.default()
     confidence: Share | None = None
     quality: Annotated[Quality | None, BeforeValidator(_classifier)] = None
     consistency: Share | None = None
     without_logprobs: Unmeasured = "consistency"
     sample_temperature: Annotated[float, Field(allow_inf_nan=False, gt=0, le=2)] = 0.7
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_plugin_checks(cls, data: Any) -> Any:
+        return with_checks(data, cls.model_fields)
+
+    @property
+    def plugin_checks(self) -> tuple[PluginSection, ...]:
+        """Checks of plugins with their options, in the order of the file."""
+        return tuple((self.model_extra or {}).values())
 
     @property
     def asks_quality_instead(self) -> bool:

@@ -4,18 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
+from semroute.config.extensions import (
+    BUILT_IN,
+    Unresolved,
+    factory_of,
+    options_of,
+    plugins_of,
+    resolve,
+    under,
+)
 from semroute.config.values import Count, Name, Number, Positive, Section, bad_value, environment_name, web_address
+from semroute.plugins import Plugin, Plugins
 from semroute.text.names import did_you_mean
 
 # Vendors as rows: a server that uses a known wire format is an entry of :data:`VENDORS`, not a module.
 #
 # A deployment's ``provider`` names a row, which supplies the defaults.
 
-Format: TypeAlias = Literal["openai", "anthropic", "gemini"]
+
+def format_name(name: str, info: ValidationInfo) -> str:
+    """Check the name of a wire format: built in, or a plugin that is imported now."""
+    if name not in BUILT_IN["providers"]:
+        factory_of(resolve("providers", name, plugins_of(info.context)))
+    return name
+
+
+Format: TypeAlias = Annotated[str, AfterValidator(format_name)]
+"""Name of a built-in wire format, or of a provider plugin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +263,57 @@ def with_vendor_row(said: Mapping[Any, Any]) -> Mapping[Any, Any]:
     return {**{key: value for key, value in filled.items() if value is not None}, **said}
 
 
+# Provider plugins: a wire format of another package, with a row of its own.
+
+
+def vendor_of(plugin: Plugin) -> Vendor:
+    """Return the row of a provider plugin, by the attributes of its factory.
+
+    They are ``base_url``, ``api_key_env`` and ``lacks``; each is optional.
+    """
+    factory = plugin.load()
+    address, variable = getattr(factory, "base_url", None), getattr(factory, "api_key_env", None)
+    return Vendor(plugin.name, address, api_key_env=variable, lacks=frozenset(getattr(factory, "lacks", ())))
+
+
+def with_plugin_row(said: Mapping[Any, Any], plugins: Plugins, info: ValidationInfo) -> Mapping[Any, Any]:
+    """Add address and key of a provider plugin to a deployment's keys.
+
+    Its options are validated by its own model. Keys of the deployment take precedence.
+
+    Args:
+        said: the deployment's keys.
+        plugins: plugins that the configuration may name.
+        info: of the validation.
+
+    Raises:
+        PydanticCustomError: no address is given, or options where none are taken.
+        ValidationError: an option is invalid.
+    """
+    format, options = said.get("format", "openai"), said.get("options")
+    if not isinstance(format, str):
+        return said
+    if format in BUILT_IN["providers"]:
+        if options is not None:
+            raise bad_value(f'the format "{format}" takes none', "remove them", key="options")
+        return said
+    try:
+        plugin = resolve("providers", format, plugins)
+        factory_of(plugin)
+    except PydanticCustomError:  # reported where the format is named
+        return said
+    row = vendor_of(plugin)
+    if row.base_url is None and "base_url" not in said:
+        message = f'is missing: the format "{format}" has no address of its own'
+        raise bad_value(message, "add the server's address there", key="base_url")
+    filled = {"base_url": row.base_url, "api_key_env": row.api_key_env}
+    whole = {**{key: value for key, value in filled.items() if value is not None}, **said}
+    try:
+        return {**whole, "options": options_of(plugin, Unresolved("providers", format, options), info.context)}
+    except (PydanticCustomError, ValidationError) as error:
+        raise under("options", error) from None
+
+
 # Models and the deployments that serve them: sections of ``semroute.yaml``.
 
 Variable: TypeAlias = Annotated[str, AfterValidator(environment_name)]
@@ -328,7 +407,7 @@ class Deployment(Section):
         name: unique name of the deployment.
         model: the logical model that it serves.
         provider: the vendor's row in :data:`~semroute.config.deployments.VENDORS`; None is a server that has none.
-        format: the wire format that it speaks; the provider's where one is named.
+        format: the wire format that it speaks, built in or a plugin's; the provider's where one is named.
         base_url: address under which the format's paths lie; the provider's where one is named and has one.
         upstream_model: the provider's own name for the model; the logical name when left out.
         api_key_env: the environment variables that hold its keys, one or several; empty where no key is wanted.
@@ -344,6 +423,7 @@ class Deployment(Section):
         lacks: capabilities and parameters of requests that it does not support, besides those that the row names.
         message_fields: fields of an assistant's message that are sent back to it, besides those of the row
             (OpenAI's format only).
+        options: options of a format that is a plugin, validated by its own model; None for built-in formats.
     """
 
     name: Name
@@ -362,21 +442,36 @@ class Deployment(Section):
     carries: Annotated[tuple[Name, ...], Field(strict=False)] = ()
     lacks: Annotated[tuple[Name, ...], Field(strict=False)] = ()
     message_fields: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+    options: Any = None
+    _plugin: Plugin | None = PrivateAttr(default=None)
+
+    def model_post_init(self, context: Any) -> None:
+        """Record the plugin that speaks its format."""
+        if self.format not in BUILT_IN["providers"]:
+            self._plugin = resolve("providers", self.format, plugins_of(context))
+
+    @property
+    def plugin(self) -> Plugin | None:
+        """Plugin that speaks its format; None for built-in formats."""
+        return self._plugin
 
     @model_validator(mode="before")
     @classmethod
-    def _as_its_row_says(cls, data: Any) -> Any:
+    def _as_its_row_says(cls, data: Any, info: ValidationInfo) -> Any:
         """Fill in defaults from the provider's row.
 
         They are format, address and key; what the file sets takes precedence.
         """
         if not isinstance(data, Mapping):
             return data
-        return with_vendor_row({k: v for k, v in data.items() if v is not None or k not in cls.model_fields})
+        said = {k: v for k, v in data.items() if v is not None or k not in cls.model_fields}
+        return with_plugin_row(with_vendor_row(said), plugins_of(info.context), info)
 
     @property
     def vendor(self) -> Vendor:
         """Row of its vendor, or that of its format's own vendor."""
+        if self._plugin is not None:
+            return vendor_of(self._plugin)
         return VENDORS[self.provider or UNNAMED[self.format]]
 
     @property
@@ -385,6 +480,8 @@ class Deployment(Section):
 
         None for a server of one's own.
         """
+        if self._plugin is not None:
+            return vendor_of(self._plugin)
         if self.provider is not None:
             return VENDORS[self.provider]
         address = self.base_url.rstrip("/")

@@ -17,9 +17,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from semroute.config.conflicts import conflicts
+from semroute.config.extensions import refuse_built_in, with_plugins
 from semroute.config.schema import CONFLICT, DEFAULT_INDEX, DEFAULT_URL, Config
 from semroute.config.values import BAD_VALUE, SQLITE, Context, Problem, context, dotted, is_there
 from semroute.errors import ConfigError
+from semroute.plugins import Plugins, installed
 from semroute.text.names import did_you_mean
 
 if TYPE_CHECKING:
@@ -30,24 +32,73 @@ MOST_PROBLEMS = 200
 """Most problems that are reported for one file; a file of another kind has one in every line."""
 
 
-def load_config(path: Path | str | None = None) -> Config:
-    """Return the configuration of a file.
+def load_config(
+    path: Path | str | Mapping[str, Any] | None = None,
+    *,
+    strategies: Mapping[str, Any] | None = None,
+    checks: Mapping[str, Any] | None = None,
+    encoders: Mapping[str, Any] | None = None,
+    providers: Mapping[str, Any] | None = None,
+) -> Config:
+    """Return the configuration of a file, or of a mapping.
 
     Args:
-        path: the file; None reads ``semroute.yaml`` in the working folder where there is one, else the defaults.
+        path: the file, or its sections as a mapping; None reads ``semroute.yaml`` in the working folder where there is
+            one, else the defaults.
+        strategies: factories of strategies that the configuration may name, see
+            :class:`semroute.strategies.base.StrategyFactory`.
+        checks: factories of checks, see :class:`semroute.cascade.checks.CheckFactory`.
+        encoders: factories of encoders, see :class:`semroute.encoders.plugin.EncoderFactory`.
+        providers: factories of adapters, see :class:`semroute.providers.adapter.AdapterFactory`.
 
     Raises:
         ConfigError: the file cannot be read or is not a valid configuration. The message has one line for each problem;
             ``line`` and ``key`` are those of the first.
+        PluginError: a factory has the name of a built-in one.
     """
+    plugins = Plugins.of(strategies=strategies, checks=checks, encoders=encoders, providers=providers)
+    refuse_built_in(plugins)
+    if isinstance(path, Mapping):
+        return _of_mapping(path, plugins)
     if path is None:
         path = Path(DEFAULT_NAME)
         if not path.exists():
             return Config.default()
     path = Path(path)
-    config, problems = validate(read(path), path.parent)
+    config, problems = validate(read(path), path.parent, plugins)
     if config is None:
         raise config_error(path, problems)
+    return config
+
+
+def configured(config: Config | Mapping[str, Any] | Path | str | None, **plugins: Mapping[str, Any] | None) -> Config:
+    """Return a configuration as it is, or load it with plugins.
+
+    Args:
+        config: a configuration, or what :func:`load_config` takes.
+        plugins: factories of plugins by kind, as :func:`load_config` takes them.
+
+    Raises:
+        ConfigError: as :func:`load_config`; or plugins are handed in beside a configuration, which is valid already and
+            names none of them.
+        PluginError: as :func:`load_config`.
+    """
+    if not isinstance(config, Config):
+        return load_config(config, **plugins)
+    if any(plugins.values()):
+        message = "plugins are handed in beside a Config, which cannot name them any more"
+        raise ConfigError(f"{message}: hand them to load_config, or hand in the sections or the file here")
+    return config
+
+
+def _of_mapping(sections: Mapping[str, Any], plugins: Plugins) -> Config:
+    from semroute.config.yaml_lines import Document
+
+    config, problems = problems_of(sections, Document(sections), with_plugins(None, plugins))
+    if config is None:
+        first, *others = problems
+        lines = [first.text, *(str(ConfigError(problem.text, key=problem.key or None)) for problem in others)]
+        raise ConfigError("\n".join(lines), key=first.key or None)
     return config
 
 
@@ -83,12 +134,15 @@ def read(path: Path, *, missing: str = 'write one with "semroute init"', key: st
         raise ConfigError("is not UTF-8 text; save it as UTF-8", path=path, line=line) from None
 
 
-def validate(text: str, folder: Path | None = None) -> tuple[Config | None, tuple[Problem, ...]]:
+def validate(
+    text: str, folder: Path | None = None, plugins: Plugins | None = None
+) -> tuple[Config | None, tuple[Problem, ...]]:
     """Return the configuration of a text, or its problems.
 
     Args:
         text: content of the file.
         folder: folder of the file, base of its relative paths; None is the working folder.
+        plugins: plugins that it may name; None: the installed ones.
 
     Returns:
         The configuration, or None and everything that is wrong, in the order of the file.
@@ -103,7 +157,8 @@ def validate(text: str, folder: Path | None = None) -> tuple[Config | None, tupl
         return None, (
             Problem("error", "", "must be a mapping of keys to values", 'such as "index: .semroute/index"', 1),
         )
-    config, problems = problems_of(document.data or {}, document, None if folder is None else context(folder))
+    where = with_plugins(None if folder is None else context(folder), Plugins() if plugins is None else plugins)
+    config, problems = problems_of(document.data or {}, document, where)
     return None if config is None else _beside_the_file(config), problems
 
 
@@ -346,8 +401,11 @@ def _words(detail: ErrorDetails, value: object) -> tuple[str, str]:
 
 
 def _unknown_key(location: tuple[str | int, ...]) -> tuple[str, str]:
-    known = sorted(field.alias or name for name, field in _section(location[:-1]).model_fields.items())
-    return "unknown key", did_you_mean(str(location[-1]), known) or f"known here: {', '.join(known)}"
+    section, key = _section(location[:-1]), str(location[-1])
+    known = sorted(field.alias or name for name, field in section.model_fields.items())
+    if section is Config and key in installed("strategies"):
+        return "this strategy is not used", "name it under strategies"
+    return "unknown key", did_you_mean(key, known) or f"known here: {', '.join(known)}"
 
 
 def _section(location: Sequence[str | int]) -> type[BaseModel]:
@@ -411,7 +469,8 @@ def overlaid(config: Config, path: Path) -> Config:
     if isinstance(named, dict) and all(isinstance(own, dict) for own in named.values()):
         before = {name: own.model_dump(by_alias=True, exclude_unset=True) for name, own in config.categories.items()}
         sections["categories"] = {**before, **{name: {**before.get(name, {}), **own} for name, own in named.items()}}
-    made, problems = problems_of({**whole, **sections}, document, context(path.parent, config.file_folder))
+    where = with_plugins(context(path.parent, config.file_folder), config.plugins)
+    made, problems = problems_of({**whole, **sections}, document, where)
     if made is None:
         raise config_error(path, problems)
     return made

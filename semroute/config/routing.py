@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo, model_validator
 
 from semroute.config.deployments import Dollars
+from semroute.config.extensions import BUILT_IN, factory_of, plugins_of, resolve
 from semroute.config.values import Name, Names, Positive, Section, bad_value, optional_folder
 from semroute.errors import MissingExtraError
 from semroute.text.language import LANGUAGES
@@ -215,10 +216,19 @@ class Rule(Section):
 
 # Strategies in order, and the settings of each. Sections of ``semroute.yaml``.
 
-StrategyName: TypeAlias = Literal["rules", "semantic", "classifier", "judge"]
+
+def strategy_name(name: str, info: ValidationInfo) -> str:
+    """Check the name of a strategy: built in, or a plugin that is imported now."""
+    if name not in BUILT_IN["strategies"]:
+        factory_of(resolve("strategies", name, plugins_of(info.context)))
+    return name
+
+
+StrategyName: TypeAlias = Annotated[str, AfterValidator(strategy_name)]
+"""Name of a built-in strategy or of a plugin; its options are the section of its name."""
 StrategyNames: TypeAlias = Annotated[tuple[StrategyName, ...], Field(strict=False, min_length=1)]
 
-DEFAULT_STRATEGIES: tuple[StrategyName, ...] = ("rules", "semantic", "classifier", "judge")
+DEFAULT_STRATEGIES: tuple[str, ...] = ("rules", "semantic", "classifier", "judge")
 
 
 class Semantic(Section):

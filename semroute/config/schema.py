@@ -7,14 +7,15 @@ are printable text, unknown keys are refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    ConfigDict,
     Field,
     PlainValidator,
     PrivateAttr,
@@ -26,6 +27,13 @@ from pydantic_core import PydanticCustomError
 from semroute.config.cascade import CascadeConfig, no_cascade
 from semroute.config.conflicts import conflicts
 from semroute.config.deployments import Deployment, Dollars, ModelSpec, Variable
+from semroute.config.extensions import (
+    BUILT_IN,
+    PluginSection,
+    plugin_section,
+    plugins_of,
+    with_strategies,
+)
 from semroute.config.resilience import BreakerRules, Hedging, Retries, Selection
 from semroute.config.routing import DEFAULT_STRATEGIES, Classifier, Judge, Rule, Semantic, StrategyNames, named_folder
 from semroute.config.values import (
@@ -34,6 +42,7 @@ from semroute.config.values import (
     Number,
     Origin,
     Positive,
+    Problem,
     Section,
     anchored,
     anchored_url,
@@ -44,6 +53,7 @@ from semroute.config.values import (
     state_address,
     web_address,
 )
+from semroute.plugins import Plugins
 
 # Log of outcomes: address, redaction and retention. A section of ``semroute.yaml``.
 
@@ -138,27 +148,48 @@ class NamedEncoder(Section):
     configuration names the same: a remote one receives every query, and the key that the variable holds; a torch model
     is looked up by name or path.
 
+    An encoder of a plugin is its ``name:argument`` in place of the section: it is a program of another package.
+
     Attributes:
-        kind: ``remote`` or ``torch``.
+        kind: ``remote``, ``torch`` or ``plugin``.
         model: the server's name of the model; or a name on the Hugging Face hub, or a folder, relative
-            to that of the file.
+            to that of the file; or the plugin's ``name:argument``.
         base_url: of the endpoint, up to and including the version.
         api_key_env: the environment variable with its key; None sends none.
     """
 
-    kind: Literal["remote", "torch"]
+    kind: Literal["remote", "torch", "plugin"]
     model: Annotated[Name, AfterValidator(_of_file)]
     base_url: Annotated[str, AfterValidator(web_address)] | None = None
     api_key_env: Variable | None = None
+    _plugins: Plugins = PrivateAttr(default_factory=Plugins)
+
+    def model_post_init(self, context: Any) -> None:
+        """Record the plugins among which it is looked up when it is opened."""
+        self._plugins = plugins_of(context)
+
+    @property
+    def plugins(self) -> Plugins:
+        """Plugins that it may name."""
+        return self._plugins
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
+        named = self.model.partition(":")[0]
+        if self.kind == "plugin" and named in BUILT_IN["encoders"]:
+            message = f'"{named}" is a built-in kind of encoder, and no plugin'
+            raise bad_value(message, f'write "{{kind: {named}, model: …}}"', key="model")
         if self.kind == "remote" and self.base_url is None:
             raise bad_value("is missing", 'write it like "https://api.openai.com/v1"', key="base_url")
         for key in ("base_url", "api_key_env"):
-            if self.kind == "torch" and getattr(self, key) is not None:
+            if self.kind != "remote" and getattr(self, key) is not None:
                 raise bad_value("is for a remote encoder", "remove it, or write kind: remote", key=key)
         return self
+
+
+def named_encoder(value: object) -> object:
+    """Expand the ``name:argument`` of a plugin to a section."""
+    return {"kind": "plugin", "model": value} if isinstance(value, str) else value
 
 
 DEFAULT_INDEX = Path(".semroute/index")
@@ -193,9 +224,11 @@ class Fallback(Section):
 class Config(Section):
     """Whole configuration of a ``semroute.yaml``.
 
+    The section of a plugin strategy is named like the strategy, and has the plugin's own keys.
+
     Attributes:
         index: folder of the index artifact, relative to that of the file.
-        encoder: the remote or torch encoder that an index may use; None: only one of the index's own files.
+        encoder: the remote, torch or plugin encoder that an index may use; None: only one of the index's own files.
         models: properties of the logical models, by name.
         groups: names for sets of interchangeable models.
         deployments: deployments of the models.
@@ -222,8 +255,12 @@ class Config(Section):
             which it counts as unavailable.
     """
 
+    model_config = ConfigDict(extra="allow")
+    if not TYPE_CHECKING:  # a type checker takes it for a field
+        __pydantic_extra__: dict[str, Annotated[Any, PlainValidator(plugin_section)]]
+
     index: Annotated[Path, BeforeValidator(folder)] = DEFAULT_INDEX
-    encoder: NamedEncoder | None = None
+    encoder: Annotated[NamedEncoder | None, BeforeValidator(named_encoder)] = None
     models: Mapping[Name, ModelSpec] = Field(default_factory=dict)
     groups: Mapping[Name, Names] = Field(default_factory=dict)
     deployments: Annotated[tuple[Deployment, ...], Field(strict=False)] = ()
@@ -247,10 +284,26 @@ class Config(Section):
     state_password_env: Variable | None = None
     state_timeout_s: Positive = 0.5
     _origin: Origin = PrivateAttr(default=Origin())
+    _plugins: Plugins = PrivateAttr(default_factory=Plugins)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_plugin_strategies(cls, data: Any) -> Any:
+        return with_strategies(data, cls.model_fields)
 
     def model_post_init(self, context: Any) -> None:
-        """Record the folder of the file."""
-        self._origin = Origin.of(context)
+        """Record the folder of the file, and the plugins that it may name."""
+        self._origin, self._plugins = Origin.of(context), plugins_of(context)
+
+    @property
+    def plugins(self) -> Plugins:
+        """Plugins that it may name: handed in, or installed."""
+        return self._plugins
+
+    @property
+    def plugin_strategies(self) -> Mapping[str, PluginSection]:
+        """Sections of the plugin strategies, by name."""
+        return self.model_extra or {}
 
     @property
     def file_folder(self) -> Path:
@@ -270,7 +323,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
-        found = conflicts(self.model_dump())
+        found = [*conflicts(self.model_dump()), *_unusable_names(self.strategies)]
         if found:
             lines = "\n".join(f"{problem.key}: {problem.text}" for problem in found)
             raise PydanticCustomError(CONFLICT, "{lines}", {"lines": lines, "problems": found})
@@ -284,6 +337,14 @@ class Config(Section):
         """Return the deployments of a model or group, in the order of the file."""
         members = self.members(name)
         return tuple(deployment for deployment in self.deployments if deployment.model in members)
+
+
+def _unusable_names(strategies: Sequence[str]) -> Iterator[Problem]:
+    """Yield errors of plugin strategies that are named like another section."""
+    for position, name in enumerate(strategies):
+        if name not in BUILT_IN["strategies"] and name in Config.model_fields:
+            message = f'"{name}" is a section of the file, in which the options of this strategy would stand'
+            yield Problem("error", f"strategies.{position}", message, "the plugin needs another name")
 
 
 CONFLICT = "semroute_conflict"

@@ -16,7 +16,7 @@ from semroute.dispatch.error_policy import AttemptAccounting, AttemptLog, ErrorP
 from semroute.dispatch.selection import ScheduledCall
 from semroute.dispatch.silence import SHARE, Patience, SilenceMonitor, timed
 from semroute.errors import BrokenStreamError, DispatchError, ProviderTimeoutError
-from semroute.providers import ADAPTERS
+from semroute.providers import adapter_of
 from semroute.providers.streaming import CallClock
 from semroute.resilience.latency import LatencyWindows
 from semroute.types import AdmissionControl, CallResult, Completion, Request
@@ -133,7 +133,7 @@ async def _answer(
 ) -> Completion:
     """Call the adapter; count what is streamed, and the reader's pauses."""
     target = call.candidate.target
-    adapter = ADAPTERS[target.deployment.format]
+    adapter = adapter_of(target.deployment)
     if on_delta is None:
         return await adapter.complete(context.client, target, context.request, within_s=clock)
     async with aclosing(adapter.stream(context.client, target, context.request, within_s=clock)) as events:

@@ -23,7 +23,7 @@ from semroute.config import Config
 from semroute.dispatch.plan import endpoint_of
 from semroute.errors import DataError, DispatchError, EmptyAnswerError, InputError, SemrouteError, StateError
 from semroute.eventloop import WorkerPool
-from semroute.providers import ADAPTERS, CallTarget
+from semroute.providers import CallTarget, adapter_of
 from semroute.providers.connection import shared_client
 from semroute.resilience import MemoryGates
 from semroute.resilience.gates import open_gates
@@ -294,7 +294,7 @@ async def _probe(target: CallTarget, config: Config, client: httpx.AsyncClient) 
             target, config, 0.0, error=f"{target.credential} is not set: export it", kind="NoDeploymentError"
         )
     try:
-        answer = await ADAPTERS[deployment.format].complete(client, target, QUESTION, within_s=deployment.timeout_s)
+        answer = await adapter_of(deployment).complete(client, target, QUESTION, within_s=deployment.timeout_s)
     except EmptyAnswerError as error:
         # A reasoning model may spend the probe's few tokens on reasoning: it is available.
         elapsed_ms = (time.perf_counter() - started) * 1000

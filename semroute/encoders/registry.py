@@ -6,8 +6,9 @@ For the index artifact. A description::
      "files": {"model": "encoder.onnx", "tokenizer": "tokenizer.json"}}
 
 ``files`` are relative to the artifact's folder; whoever stores them may rename them and write the new names there.
-``torch`` has ``model`` and ``remote`` has ``base_url``, ``model``, ``api_key_env`` and ``timeout_s`` in place of files.
-These two depend on things outside the folder, so they are loaded only where the configuration names the same.
+``torch`` has ``model`` and ``remote`` has ``base_url``, ``model``, ``api_key_env`` and ``timeout_s`` in place of files;
+``plugin`` has ``spec`` (``name:argument``) and ``package``, the distribution that it was built with. These three depend
+on things outside the folder, so they are loaded only where the configuration names the same.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,28 +71,30 @@ def load_encoder(
     Args:
         description: as returned by :func:`save_encoder`; untrusted.
         folder: artifact folder with the files.
-        named: the remote or torch encoder that the configuration names; None names none.
+        named: the remote, torch or plugin encoder that the configuration names; None names none.
         env: environment that holds the key of a remote encoder.
 
     Raises:
-        ArtifactError: it is a remote or torch encoder other than ``named``.
+        ArtifactError: it is a remote, torch or plugin encoder other than ``named``.
         EncoderError: the description has an unknown kind or lacks a key, a file is missing, damaged or outside of
             ``folder``, or a torch model is no longer the same.
         MissingExtraError: a torch encoder without the extra "build".
+        PluginError: a plugin cannot be imported, or is no encoder.
     """
-    loaders: dict[str, Callable[[Mapping[str, Any], Path], Encoder]] = {
-        **_LOADERS,
-        "remote": partial(_load_remote, env=env),
-    }
-    loader = loaders.get(str(description.get("kind")))
-    if loader is None:
+    of_kind = str(description.get("kind"))
+    if of_kind not in _SAVERS:
         kind = repr(description.get("kind"))[:40]
-        raise EncoderError(f"unknown kind of encoder {kind}; known: {', '.join(_LOADERS)}")
+        raise EncoderError(f"unknown kind of encoder {kind}; known: {', '.join(_SAVERS)}")
     try:
         _check_description(description)
         if description["kind"] not in OWN_KINDS:
             _check_named(description, folder, named)
-        return loader(description, folder)
+        if of_kind == "plugin":
+            assert named is not None  # it has been checked
+            return _load_plugin(description, named)
+        if of_kind == "remote":
+            return _load_remote(description, folder, env)
+        return _LOADERS[of_kind](description, folder)
     except KeyError as error:
         raise EncoderError(f"the description of the {description['kind']} encoder lacks {error}") from None
 
@@ -102,6 +104,8 @@ def config_line(description: Mapping[str, Any]) -> str | None:
 
     None where its files are the artifact's own.
     """
+    if description.get("kind") == "plugin":
+        return f"encoder: {json.dumps(description.get('spec'))}"
     keys = _SPECS.get(str(description.get("kind")))
     if keys is None:
         return None
@@ -116,6 +120,8 @@ def is_named(description: Mapping[str, Any], named: NamedEncoder | None) -> bool
     Everything by which it reaches outside the artifact must match.
     """
     keys = _SPECS.get(str(description.get("kind")))
+    if named is not None and description.get("kind") == "plugin":
+        return (named.kind, named.model) == ("plugin", description.get("spec"))
     if named is None or keys is None:
         return False
     if named.kind == "torch" and _is_folder(named.model):
@@ -140,6 +146,9 @@ def _check_named(description: Mapping[str, Any], folder: Path, named: NamedEncod
     variable = description.get("api_key_env")
     key = f", and the key in {variable}," if isinstance(variable, str) and variable.isidentifier() else ""
     what = f"a remote encoder, to which every query{key} would be sent" if is_remote else "a model on torch"
+    if description["kind"] == "plugin":
+        package = description.get("package")
+        what = f'the encoder "{description["spec"]}" of {f"the package {package}" if package else "a plugin"}'
     other = "" if named is None else ", which names another one now"
     raise ArtifactError(
         f"{folder}: the index asks for {what}; if you trust it, put this line into semroute.yaml{other}: "
@@ -157,11 +166,13 @@ def _check_description(description: Mapping[str, Any]) -> None:
         EncoderError: one is invalid.
     """
     texts = {"name": True, "fingerprint": True, "model": False, "base_url": False, "api_key_env": False}
+    texts |= {"spec": description.get("kind") == "plugin", "package": False}
     for key, is_needed in texts.items():
         value = description[key] if is_needed else description.get(key)
         if value is not None and (not isinstance(value, str) or not value.isprintable() or len(value) > 4096):
             raise EncoderError(f'the description of the encoder: "{key}" must be printable text')
-    for key, most in (("dimensions", _MOST_DIMENSIONS), ("max_tokens", _MOST_TOKENS)):
+    sizes = [("dimensions", _MOST_DIMENSIONS), ("max_tokens", _MOST_TOKENS)]
+    for key, most in sizes[: 1 if description.get("kind") == "plugin" else 2]:
         value = description[key]
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
             raise EncoderError(f'the description of the encoder: "{key}" must be a whole number from 1 to {most:,}')
@@ -255,6 +266,23 @@ def _load_remote(description: Mapping[str, Any], folder: Path, env: Mapping[str,
     )
 
 
+def _save_plugin(encoder: Any, folder: Path) -> Description:
+    return {"spec": encoder.spec, "package": encoder.package, "files": {}}
+
+
+def _load_plugin(description: Mapping[str, Any], named: NamedEncoder) -> Encoder:
+    from semroute.encoders.plugin import open_plugin_encoder
+
+    package = description.get("package") or ""
+    encoder = open_plugin_encoder(description["spec"], named.plugins, built_by=package)
+    if encoder.fingerprint != description["fingerprint"]:
+        was = f", then of {package}" if package and package != encoder.package else ""
+        raise EncoderError(
+            f'the encoder "{description["spec"]}"{was}, has changed since the index was built; build the index again'
+        )
+    return encoder
+
+
 def _copy(files: Mapping[str, Path], folder: Path) -> dict[str, str]:
     for path in files.values():
         target = folder / path.name
@@ -279,6 +307,13 @@ _KINDS_BY_CLASS = {
     "StaticEncoder": "static",
     "TorchEncoder": "torch",
     "RemoteEncoder": "remote",
+    "PluginEncoder": "plugin",
 }
-_SAVERS = {"onnx": _save_onnx, "static": _save_static, "torch": _save_torch, "remote": _save_remote}
+_SAVERS = {
+    "onnx": _save_onnx,
+    "static": _save_static,
+    "torch": _save_torch,
+    "remote": _save_remote,
+    "plugin": _save_plugin,
+}
 _LOADERS = {"onnx": _load_onnx, "static": _load_static, "torch": _load_torch, "remote": _load_remote}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,6 +30,7 @@ from semroute.learn.near_twins import example_findings, near_twins
 from semroute.learn.reuse import known_vectors, previous_artifact
 from semroute.learn.thresholds import RejectionTarget
 from semroute.learn.tune import TuneReport, label_numbers, tune_artifact
+from semroute.plugins import Plugins
 from semroute.types import Encoder, Matrix
 from semroute.types.protocols import Progress
 
@@ -42,7 +43,7 @@ REMEMBERED = 32
 
 HEAD_LEFT_OUT = "no head was trained and scores are those of prototypes alone"
 
-EncoderKind = Literal["onnx", "torch", "static", "remote"]
+EncoderKind = Literal["onnx", "torch", "static", "remote", "plugin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,19 @@ class EncoderChoice:
     """Encoder to build an index with.
 
     Attributes:
-        kind: ``onnx`` (int8, exported here), ``torch``, ``static`` (distilled here) or ``remote``.
-        model: a sentence-transformers model by name or folder; the server's name of it where remote.
+        kind: ``onnx`` (int8, exported here), ``torch``, ``static`` (distilled here), ``remote`` or ``plugin``.
+        model: a sentence-transformers model by name or folder; the server's name of it where remote; ``name:argument``
+            of a plugin.
         base_url: of the remote endpoint.
         api_key_env: environment variable with the remote endpoint's key.
+        plugins: plugins that may be named.
     """
 
     kind: EncoderKind = "onnx"
     model: str = DEFAULT_MODEL
     base_url: str | None = None
     api_key_env: str | None = None
+    plugins: Plugins = field(default_factory=Plugins)
 
     @classmethod
     def of(cls, config: Config | None) -> EncoderChoice:
@@ -70,7 +74,7 @@ class EncoderChoice:
         named = None if config is None else config.encoder
         if named is None:
             return cls()
-        return cls(named.kind, named.model, named.base_url, named.api_key_env)
+        return cls(named.kind, named.model, named.base_url, named.api_key_env, named.plugins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ def build_index(
         encoder: which encoder; None takes the configuration's, else the built-in model as int8 ONNX.
         tune: settings for contrastive tuning of the encoder on the examples; None leaves the encoder as it is.
         head: whether validation may choose a trained head.
-        first_stage: also distil a static encoder from the model (from the built-in one for a remote encoder), which
+        first_stage: also distil a static encoder from the model (from the built-in one for remote and plugins), which
             decides queries that it is confident of; it is left out where that does not pay.
         validation: labelled queries, out-of-scope ones among them, to set thresholds and calibration from.
         target: target of the thresholds with ``validation``.
@@ -285,7 +289,7 @@ def _make(
     if tune is not None:
         made = _tuned(choice, tune, examples, work, seed, progress)
     else:
-        source = DEFAULT_MODEL if choice.kind == "remote" else choice.model
+        source = DEFAULT_MODEL if choice.kind in ("remote", "plugin") else choice.model
         made = _Made(make_encoder(choice, work), source, None, {"encoder_tuned": False})
     progress("encoder", 1, 1)
     return made
@@ -334,6 +338,10 @@ def make_encoder(choice: EncoderChoice, work: Path, env: Mapping[str, str] = os.
         from semroute.encoders.static import distill_static
 
         return distill_static(choice.model, work / "static")
+    if choice.kind == "plugin":
+        from semroute.encoders.plugin import open_plugin_encoder
+
+        return open_plugin_encoder(choice.model, choice.plugins)
     if choice.base_url is None:
         raise EncoderError("a remote encoder needs its address: --base-url https://…/v1")
     from semroute.encoders.remote import RemoteEncoder

@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.config import Config
-from semroute.config.routing import StrategyName
 from semroute.dispatch.constraints import Constraints
 from semroute.evaluate.routing import decide
 from semroute.index.scoring import answers, margin_score
 from semroute.router.load import LoadedIndex
 from semroute.router.query import NO_SCORE, SURE_SCORE, unknown_texts
 from semroute.strategies import Chain, Pool, SemanticMatch, Strategy
-from semroute.strategies.base import RoutingContext, Vector
+from semroute.strategies.base import RoutingContext, StrategySetup, Vector, plugin_strategy
 from semroute.strategies.chain import Offload
 from semroute.text.asks import VAGUE_ASKS, QuestionPart, is_vague, question_parts
 from semroute.types import Attempt, Decision, Matrix, ModelClient, Request, StrategyResult, StrategyResultKind
@@ -309,13 +308,13 @@ def _classifier(live: LoadedIndex, config: Config, pool: Pool) -> Strategy | Non
     return classifier_strategy(live, config, pool, config.classifier.folder)
 
 
-MAKERS: dict[StrategyName, Maker] = {
+MAKERS: dict[str, Maker] = {
     "rules": _rules,
     "semantic": _semantic,
     "classifier": _classifier,
     "judge": _judge,
 }
-"""Factory of each configured strategy; one without anything to do is left out."""
+"""Factory of each built-in strategy; one without anything to do is left out."""
 
 
 def chain_of(live: LoadedIndex, config: Config) -> Chain:
@@ -327,11 +326,20 @@ def chain_of(live: LoadedIndex, config: Config) -> Chain:
         ConfigError: a rule names a category that is not in the index, or the classifier knows none of the models.
         ArtifactError: the classifier cannot be used with this index.
         MissingExtraError: a rule needs an extra that is not installed.
+        PluginError: the strategy of a plugin cannot be made.
     """
     pool = Pool(config.members, _names(live, config))
-    made = [MAKERS[name](live, config, pool) for name in config.strategies]
+    made = [MAKERS.get(name, _of_plugin(name))(live, config, pool) for name in config.strategies]
     strategies = [strategy for strategy in made if strategy is not None]
     return Chain(strategies, pool, live.fallback, live.models, live.encoder.encode)
+
+
+def _of_plugin(name: str) -> Maker:
+    def made(live: LoadedIndex, config: Config, pool: Pool) -> Strategy | None:
+        section = config.plugin_strategies[name]
+        return plugin_strategy(section.plugin, section.options, StrategySetup(name, pool, live.models))
+
+    return made
 
 
 def rules_of(live: LoadedIndex, config: Config) -> RulesStrategy:

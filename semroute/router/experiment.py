@@ -75,7 +75,9 @@ class Propensities:
 
 def trial_fingerprint(serving: Config, tried: Config) -> str:
     """Return 12 hex digits that identify a pair of policies."""
-    told = [config.model_dump(mode="json", include=set(_DECIDING)) for config in (serving, tried)]
+    told = [
+        config.model_dump(mode="json", include={*_DECIDING, *config.plugin_strategies}) for config in (serving, tried)
+    ]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
 

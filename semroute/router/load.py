@@ -63,8 +63,8 @@ def stage_encoder(
         EncoderError, MissingExtraError: a torch model cannot be loaded here.
     """
     entry = parts.entry
-    # A torch model that cannot be loaded here is no fault of the artifact.
-    of_artifact = [] if parts.encoder.get("kind") == "torch" else [EncoderError]
+    # A torch model or a plugin that cannot be loaded here is no fault of the artifact.
+    of_artifact = [] if parts.encoder.get("kind") in ("torch", "plugin") else [EncoderError]
     with _fitting(folder, *of_artifact):
         encoder = load_encoder(parts.encoder, folder, named, env)
         if encoder.dimensions != entry.dimensions:

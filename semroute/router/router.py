@@ -10,10 +10,11 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from semroute import forks
-from semroute.config import Config, load_config
+from semroute.config import Config
+from semroute.config.load import configured
 from semroute.config.schema import DEFAULT_INDEX
 from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.dispatch.validation import valid_constraints, valid_queries, valid_request
@@ -102,7 +103,7 @@ class Router:
         cls,
         index: Path | str | None = None,
         *,
-        config: Config | Path | str | None = None,
+        config: Config | Mapping[str, Any] | Path | str | None = None,
         reload_every_s: float | None = None,
         state_file: Path | None = None,
         log: OutcomeSink | bool | None = None,
@@ -111,13 +112,18 @@ class Router:
         env: Mapping[str, str] = os.environ,
         clock: Callable[[], float] | None = None,
         progress: Progress = lambda step, done, total: None,
+        strategies: Mapping[str, Any] | None = None,
+        checks: Mapping[str, Any] | None = None,
+        encoders: Mapping[str, Any] | None = None,
+        providers: Mapping[str, Any] | None = None,
     ) -> Self:
         """Open an artifact.
 
         Args:
             index: its folder; None takes ``SEMROUTE_INDEX``, the configuration's, or builds the shipped categories'
                 once in the user's cache folder.
-            config: a configuration or its file; None takes ``semroute.yaml`` of the working folder if there is one.
+            config: a configuration, its sections or its file; None takes ``semroute.yaml`` of the working folder if
+                there is one.
             reload_every_s: interval of checks for a replaced artifact, seconds; the router switches to the new one in
                 the background. None never checks.
             state_file: where the state of the deployments is left and taken up again; None neither reads nor writes.
@@ -133,12 +139,19 @@ class Router:
                 budgets in this process, and for ``reload_every_s``; None takes the machine's. Deadlines and latencies
                 are always the machine's.
             progress: called with step, done and total while the shipped index is built.
+            strategies: factories of strategies by name, which the sections or the file may name; with a
+                :class:`~semroute.config.Config` they go to :func:`~semroute.config.load_config` instead.
+            checks: factories of checks by name, likewise.
+            encoders: factories of encoders by name, likewise.
+            providers: factories of provider adapters by name, likewise.
 
         Raises:
-            ConfigError, ArtifactError, EncoderError, MissingExtraError: the message names problem and remedy.
+            ConfigError, ArtifactError, EncoderError, MissingExtraError, PluginError: the message names problem and
+                remedy.
             StateError: outcomes are to be stored, and their database belongs to something else or to a newer semroute.
         """
-        settings = config if isinstance(config, Config) else load_config(config)
+        plugins = {"strategies": strategies, "checks": checks, "encoders": encoders, "providers": providers}
+        settings = configured(config, **plugins)
         folder = locate_index(index, settings, env) or shipped_index(progress)
         # Before opening: a replacement that arrives meanwhile must not be mistaken for the opened index.
         reloader = None if reload_every_s is None else Reloader(folder, reload_every_s, clock or time.monotonic)
@@ -208,7 +221,7 @@ class Router:
         """
         from semroute.router.memory import MemorySource, build_live
 
-        settings = config if isinstance(config, Config) else load_config(config)
+        settings = configured(config)
         source = MemorySource(examples, models, fallback, validation, encoder)
         with ExitStack() as on_failure:
             parts = build_live(source, settings, env, progress)

@@ -1,6 +1,14 @@
 """Routing strategies, a module each, and the chain that runs them."""
 
-from semroute.strategies.base import AskingStrategy, LocalStrategy, Pool, RoutingContext, Strategy
+from semroute.strategies.base import (
+    AskingStrategy,
+    LocalStrategy,
+    Pool,
+    RoutingContext,
+    Strategy,
+    StrategyFactory,
+    StrategySetup,
+)
 from semroute.strategies.chain import FALLBACK, Chain
 from semroute.strategies.semantic import Ranking, SemanticMatch, SemanticStrategy
 
@@ -15,4 +23,6 @@ __all__ = [
     "SemanticMatch",
     "SemanticStrategy",
     "Strategy",
+    "StrategyFactory",
+    "StrategySetup",
 ]

@@ -5,15 +5,19 @@ Candidates are names of models and groups; a :class:`Pool` restricts one list of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, runtime_checkable
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semroute.plugins import Plugin, make, said
 from semroute.strategies.semantic import SemanticMatch
 from semroute.types import ModelClient, Request, StrategyResult
+
+log = logging.getLogger("semroute")
 
 
 class Pool:
@@ -134,3 +138,114 @@ class AskingStrategy(Protocol):
 
 
 Strategy: TypeAlias = LocalStrategy | AskingStrategy
+
+
+# Strategies of plugins.
+
+
+@dataclass(frozen=True, slots=True)
+class StrategySetup:
+    """What a plugin strategy is made with.
+
+    Attributes:
+        name: its name in ``strategies`` of the configuration, which its ``name`` and its results must have.
+        pool: every model and group that a query can be routed to.
+        models: models and groups of each category of the index, in order.
+    """
+
+    name: str
+    pool: Pool
+    models: Mapping[str, tuple[str, ...]]
+
+
+class StrategyFactory(Protocol):
+    """Factory of a strategy: a class or function of a package, or of a program.
+
+    A package names it by an entry point of the group ``semroute.strategies``; a program hands it in as
+    ``strategies={"name": factory}``. Its attribute ``Options``, where it has one, is the pydantic model of the section
+    that is named like the strategy: a validated instance is the first argument, which is None without ``Options``. The
+    messages of the model's validators are shown with file, line and key.
+
+    It is called once for every index and configuration that is loaded, and must not call a model or the network. It may
+    raise a :class:`~semroute.errors.ConfigError`; any other error is reported with the package's name.
+    """
+
+    def __call__(self, options: Any, setup: StrategySetup, /) -> Strategy:
+        """Return the strategy, safe to share between threads."""
+        ...
+
+
+class PluginStrategy:
+    """Strategy of a plugin that decides on this machine.
+
+    It abstains where the plugin fails: a query is then decided by the strategies after it.
+
+    Args:
+        plugin: named in messages.
+        strategy: the plugin's own.
+    """
+
+    def __init__(self, plugin: Plugin, strategy: LocalStrategy) -> None:
+        self._plugin, self._strategy = plugin, strategy
+        self.name, self.needs_vectors = strategy.name, bool(strategy.needs_vectors)
+        self.needs_text = bool(getattr(strategy, "needs_text", True))
+
+    def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
+        """Return the plugin's results, or why there are none."""
+        try:
+            results = list(self._strategy.consult(cases))
+        except Exception as error:
+            return [self._failed(said(error))] * len(cases)
+        if len(results) != len(cases) or not all(isinstance(result, StrategyResult) for result in results):
+            return [self._failed(f"{len(cases)} results of StrategyResult were due")] * len(cases)
+        return [replace(result, strategy=self.name) for result in results]
+
+    def _failed(self, why: str) -> StrategyResult:
+        return _abstained(self._plugin, self.name, why)
+
+
+class PluginAskingStrategy:
+    """Strategy of a plugin that calls a model; abstains where it fails.
+
+    Args:
+        plugin: named in messages.
+        strategy: the plugin's own.
+    """
+
+    def __init__(self, plugin: Plugin, strategy: AskingStrategy) -> None:
+        self._plugin, self._strategy = plugin, strategy
+        self.name = strategy.name
+        self.needs_text = bool(getattr(strategy, "needs_text", True))
+
+    async def ask(self, case: RoutingContext, caller: ModelClient) -> StrategyResult:
+        """Return the plugin's result, or why there is none."""
+        try:
+            result = await self._strategy.ask(case, caller)
+        except Exception as error:
+            return _abstained(self._plugin, self.name, said(error))
+        if not isinstance(result, StrategyResult):
+            return _abstained(self._plugin, self.name, f"it gave a {type(result).__name__}, and no StrategyResult")
+        return replace(result, strategy=self.name)
+
+
+def _abstained(plugin: Plugin, name: str, why: str) -> StrategyResult:
+    log.warning("%s failed, and the strategies after it decide: %s", plugin, why)
+    return StrategyResult(name, "passed", f"the plugin failed: {why}")
+
+
+def plugin_strategy(plugin: Plugin, options: Any, setup: StrategySetup) -> Strategy:
+    """Return the strategy of a plugin, checked for the members of its protocol.
+
+    Raises:
+        PluginError: it cannot be made, or is no strategy.
+        SemrouteError: as the factory raised it.
+    """
+    made = make(plugin, options, setup, needs={"name": str})
+    is_local, is_asking = isinstance(made, LocalStrategy), isinstance(made, AskingStrategy)
+    if not is_local and not is_asking:
+        members = 'either "consult" and "needs_vectors", or "ask"'
+        raise plugin.error(f"gives a {type(made).__name__}, which is no strategy: it needs {members}")
+    if made.name != setup.name:
+        message = f'names its strategy "{made.name}", and the configuration "{setup.name}"'
+        raise plugin.error(f"{message}: the two must be the same")
+    return PluginStrategy(plugin, made) if is_local else PluginAskingStrategy(plugin, made)

@@ -34,7 +34,7 @@ def test_an_encoder_is_named_whole_or_not_at_all(text: str, expected: NamedEncod
         ("{kind: remote, model: m}", "encoder.base_url", "is missing"),
         ("{kind: torch, model: m, base_url: 'https://host/v1'}", "encoder.base_url", "is for a remote encoder"),
         ("{kind: torch, model: m, api_key_env: KEY}", "encoder.api_key_env", "is for a remote encoder"),
-        ("{kind: onnx, model: m}", "encoder.kind", "must be 'remote' or 'torch'"),
+        ("{kind: onnx, model: m}", "encoder.kind", "must be 'remote', 'torch' or 'plugin'"),
         ("{kind: remote, model: m, base_url: 'ftp://host'}", "encoder.base_url", "http:// or https://"),
         (
             "{kind: remote, model: m, base_url: 'https://h', api_key_env: sk-secret}",

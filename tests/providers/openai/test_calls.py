@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from semroute.config import Deployment
-from semroute.config.deployments import Format
+from semroute.config.extensions import BUILT_IN
 from semroute.errors import (
     AuthenticationError,
     ContentFilterError,
@@ -303,4 +303,4 @@ def test_a_lone_surrogate_in_an_answer_does_not_lose_it(provider: FakeProvider) 
 
 
 def test_every_format_that_a_deployment_can_name_has_an_adapter() -> None:
-    assert set(ADAPTERS) == set(Format.__args__)  # type: ignore[attr-defined]
+    assert set(ADAPTERS) == set(BUILT_IN["providers"])
