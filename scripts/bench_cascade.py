@@ -21,13 +21,13 @@ import numpy as np
 from cascade_bench.contenders import contenders
 from cascade_bench.figures import LEVELS, Figures, Pair, figures
 
-from semroute.cli.encoding import Encoding
 from semroute.evaluate.metrics import Interval, Resampling
 from semroute.learn.answer_quality import judged_answers, train
 from semroute.outcomes.costs import read_prices, with_costs
 from semroute.outcomes.files import read_outcomes
 from semroute.outcomes.table import OutcomeTable
 from semroute.render.plots import COLOURS, GREY, new_figure, without_frame, write
+from semroute.workflows.workspace import Workspace
 
 WEAK, STRONG = "mixtral-8x7b", "gpt-4-1106-preview"
 
@@ -41,7 +41,7 @@ WEAK, STRONG = "mixtral-8x7b", "gpt-4-1106-preview"
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the curves, .svg or .png.")
 def main(data: Path, folds: int, resamples: int, seed: int, out: Path | None, plot: Path | None) -> None:
     """Compare ways to escalate, and print Markdown."""
-    encoding = Encoding(None, None)
+    encoding = Workspace()
     table = read_outcomes(data / "routellm/gsm8k.jsonl", count=encoding.count, keep_responses=True)
     costs = with_costs(table, read_prices(data / "prices.yaml"), encoding.count)
     weak, strong = table.models.index(WEAK), table.models.index(STRONG)

@@ -23,7 +23,6 @@ import click
 import numpy as np
 from bench_policy import FILES
 
-from semroute.cli.encoding import Encoding
 from semroute.config import Config
 from semroute.evaluate.curves import apgr, strong_share_curves
 from semroute.evaluate.metrics import Interval, Resampling, interval
@@ -34,6 +33,7 @@ from semroute.outcomes.files import read_outcomes
 from semroute.outcomes.table import OutcomeTable
 from semroute.predictors.query_features import BLOCKS, FEATURES, QueryInputs
 from semroute.router import Router
+from semroute.workflows.workspace import Workspace
 
 ROWS = 5_000
 KNOWN = 300
@@ -92,7 +92,7 @@ def _decisions(router: Router, rounds: int) -> tuple[list[float], list[float]]:
 
 
 def _inputs(data: Path, name: str, vectors: Path | None) -> tuple[OutcomeTable, QueryInputs]:
-    encoding, table = Encoding(None, None), read_outcomes(data / FILES[name])
+    encoding, table = Workspace(), read_outcomes(data / FILES[name])
     store = None if vectors is None else vectors / f"{name}.npz"
     found = encoding.vectors(table.queries, store, lambda *_: None)
     return table, QueryInputs.of(table.queries, found, np.zeros((0, found.shape[1]), np.float32))

@@ -26,7 +26,6 @@ from bench_classifier import QUERIES
 from bench_policy import FILES
 from numpy.typing import NDArray
 
-from semroute.cli.encoding import Encoding
 from semroute.encoders.export import DEFAULT_MODEL, load
 from semroute.evaluate.curves import apgr, strong_share_curves
 from semroute.evaluate.metrics import Interval, Resampling, interval
@@ -38,6 +37,7 @@ from semroute.outcomes.files import read_outcomes
 from semroute.outcomes.table import OutcomeTable
 from semroute.predictors.query_features import QueryInputs
 from semroute.predictors.query_quality import CallCosts
+from semroute.workflows.workspace import Workspace
 
 WAYS = ("classifier", "tuned encoder alone", "both")
 PAIRS = ("mmlu", "gsm8k")
@@ -64,7 +64,7 @@ def main(data: Path, only: tuple[str, ...], kinds: tuple[str, ...], vectors: Pat
 
 
 def _accuracy(data: Path, name: str, kinds: Sequence[str], vectors: Path | None) -> Iterator[str]:
-    encoding, table = Encoding(None, None), read_outcomes(data / FILES[name])
+    encoding, table = Workspace(), read_outcomes(data / FILES[name])
     store = None if vectors is None else vectors / f"{name}.npz"
     inputs = QueryInputs.of(
         table.queries,

@@ -24,7 +24,6 @@ import numpy as np
 from bench_policy import FILES
 from floor_bench.plot import plot
 
-from semroute.cli.encoding import Encoding
 from semroute.evaluate.replay import duplicates
 from semroute.evaluate.risk import Promise
 from semroute.index import BothScores
@@ -34,6 +33,7 @@ from semroute.learn.query_quality import estimators
 from semroute.outcomes.costs import read_prices, with_costs
 from semroute.outcomes.files import read_outcomes
 from semroute.predictors.query_features import QueryInputs
+from semroute.workflows.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def main(
 
 
 def _material(data: Path, name: str, store: Path | None) -> PolicyInputs:
-    encoding, prices = Encoding(None, None), read_prices(data / "prices.yaml")
+    encoding, prices = Workspace(), read_prices(data / "prices.yaml")
     table = read_outcomes(data / FILES[name], count=encoding.count, keep_responses=True)
     costs = with_costs(table, prices, encoding.count)
     queries = costs.table.queries

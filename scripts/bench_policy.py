@@ -22,7 +22,6 @@ from tempfile import TemporaryDirectory
 import click
 import numpy as np
 
-from semroute.cli.encoding import Encoding
 from semroute.evaluate.baselines import BaselinePredictor, fitted
 from semroute.evaluate.comparison import run_study
 from semroute.evaluate.comparison_results import ComparisonPlan, Policies, Study
@@ -33,6 +32,7 @@ from semroute.outcomes.costs import read_prices, with_costs
 from semroute.outcomes.files import read_outcomes
 from semroute.predictors.query_quality import CallCosts
 from semroute.types import Matrix, QualityPredictor
+from semroute.workflows.workspace import Workspace
 
 
 def _classifier(queries: Sequence[str], vectors: Matrix, quality: Matrix) -> QualityPredictor:
@@ -84,7 +84,7 @@ def main(
 
 
 def _file(name: str, data: Path, store: Path, plan: ComparisonPlan) -> Iterator[str]:
-    encoding = Encoding(None, None)
+    encoding = Workspace()
     table = read_outcomes(data / FILES[name], count=encoding.count)
     costs = with_costs(table, read_prices(data / "prices.yaml"), encoding.count)
     vectors = encoding.vectors(table.queries, store / f"{name}.npz", lambda *_: None)

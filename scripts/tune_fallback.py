@@ -54,17 +54,18 @@ def tune_fallback(
     tune" chooses a threshold for each category instead.
     """
     from semroute.cli.console import print_json, progress_bars
-    from semroute.cli.encoding import open_router, own_artifact
     from semroute.data.queries import read_labelled
     from semroute.evaluate.routing import recommend, sweep, threshold_grid
     from semroute.learn.artifact import with_thresholds
     from semroute.workflows.measure import score_rows
+    from semroute.workflows.workspace import Workspace
 
     rows = read_labelled(labelled)
-    router = open_router(index, config_path)
-    if write:
-        own_artifact(index, router.config)  # rejects the shared index before the work
+    workspace = Workspace(index, config_path)
     with progress_bars() as progress:
+        router = workspace.router(progress=progress)
+        if write:
+            workspace.own_index()  # rejects the shared index before the work
         scored = score_rows(router.live, rows, path=labelled, progress=progress)
     points = sweep(scored, threshold_grid(scored))
     best = recommend(points, oos_recall)

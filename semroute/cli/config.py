@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +9,9 @@ import click
 
 from semroute.cli.console import config_option, index_option, json_option
 from semroute.cli.main import SuggestingGroup
-from semroute.errors import ConfigError
-from semroute.storage import atomic_write
 
 if TYPE_CHECKING:
-    from semroute.config import Config, Problem
+    from semroute.workflows.configuration import ConfigCheck
 
 
 @click.group(cls=SuggestingGroup)
@@ -39,177 +35,34 @@ def check(
     alone exit with 0.
     """
     from semroute.cli.console import print_json
+    from semroute.workflows.configuration import check_configuration
 
     if file is not None and config_path is not None:
         raise click.UsageError("name the file once: FILE and --config are the same")
-    named = file or config_path
-    path = named or Path("semroute.yaml")
-    problems = _problems(path, index, is_named=named is not None)
-    has_errors = any(problem.severity == "error" for problem in problems)
+    checked = check_configuration(file or config_path, index)
     if as_json:
-        print_json({"path": str(path), "ok": not has_errors, "problems": [_as_dict(problem) for problem in problems]})
+        print_json(checked.to_dict())
     else:
-        _print_table(path, problems, has_errors)
-    context.exit(1 if has_errors else 0)
+        _print_table(checked)
+    context.exit(0 if checked.ok else 1)
 
 
-def _problems(path: Path, index: Path | None, *, is_named: bool) -> Sequence[Problem]:
-    from semroute.config import Config, Problem
-    from semroute.config.load import read, validate, with_lines
-
-    if not is_named and not path.exists():
-        missing = Problem("error", "", "there is no semroute.yaml in this folder", 'write one with "semroute init"')
-        return [missing, *_compared(Config(), index)]
-    text = read(path)
-    config, problems = validate(text, path.parent)
-    return problems if config is None else with_lines(_compared(config, index), text)
-
-
-def _compared(config: Config, index: Path | None) -> list[Problem]:
-    """Compare the configuration with index, environment and price list."""
-    from semroute.catalog.capabilities import check_catalog
-    from semroute.config import Problem
-    from semroute.config.check import check_config, check_routing
-    from semroute.index.manifest import MANIFEST
-    from semroute.router.load import locate_index
-    from semroute.workflows.plugins import plugin_problems
-
-    folder = locate_index(index, config)
-    manifest = (config.index if folder is None else folder) / MANIFEST
-    try:
-        models, unreadable = _category_models(manifest), []
-    except (OSError, ValueError) as error:
-        models = None
-        fix = "build the index again"
-        unreadable = [Problem("warning", "index", f"{manifest} cannot be read ({type(error).__name__})", fix)]
-    checking = check_config if config.deployments else check_routing
-    checked = checking(config, category_models=models, env=os.environ)
-    found = [
-        *checked,
-        *(_not_shipped(config) if folder is None else ()),
-        *_classifiers(config),
-        *_trial(config, models),
-        *check_catalog(config),
-        *_unnamed_encoder(config, manifest),
-        *plugin_problems(config, models or {}),
-        *unreadable,
-    ]
-    return sorted(found, key=lambda problem: problem.severity)  # "error" sorts before "warning"; stable otherwise
-
-
-def _not_shipped(config: Config) -> list[Problem]:
-    """Find unknown categories where no index exists.
-
-    The categories are then those that are shipped.
-    """
-    from semroute.config.check import unknown_categories
-    from semroute.data.categories import shipped_folder
-
-    shipped = {path.stem: () for path in shipped_folder().glob("*.yaml")}
-    return unknown_categories(config, shipped, "there is no index, and the shipped categories have none of that name")
-
-
-def _classifiers(config: Config) -> list[Problem]:
-    """Read the classifiers that a configuration names."""
-    from semroute.predictors.answer_quality import check_classifiers
-    from semroute.predictors.query_quality import check_query_classifier
-
-    return [*check_classifiers(config), *check_query_classifier(config)]
-
-
-def _trial(config: Config, models: Mapping[str, Sequence[str]] | None) -> Iterator[Problem]:
-    """Yield problems of the policy under test.
-
-    Applies it to the configuration and loads the files that it names, as a router does.
-    """
-    from semroute.config import Problem
-    from semroute.config.check import NO_CATEGORY, unknown_categories
-    from semroute.config.load import overlaid
-    from semroute.errors import ConfigError
-
-    policy = config.trial.policy
-    if policy is None:
-        return
-    try:
-        tried = overlaid(config, policy)
-    except ConfigError as error:
-        yield Problem("error", "trial.policy", str(error))
-        return
-
-    def problems_of(one: Config) -> list[Problem]:
-        unknown = [] if models is None else unknown_categories(one, models, NO_CATEGORY)
-        return [*unknown, *_classifiers(one)]
-
-    known = problems_of(config)
-    for problem in problems_of(tried):
-        if problem not in known:
-            yield Problem(problem.severity, "trial.policy", f"{policy}: {problem.key}: {problem.message}", problem.fix)
-
-
-def _unnamed_encoder(config: Config, manifest: Path) -> Iterator[Problem]:
-    """Yield an error if the index needs an encoder that is not configured.
-
-    That is a remote or torch encoder.
-    """
-    from semroute.config import Problem
-    from semroute.encoders.registry import config_line, is_named
-    from semroute.storage import read_json
-
-    try:
-        described = read_json(manifest)["encoder"]
-        line = config_line(described)
-        if line is None or is_named(described, config.encoder):
-            return
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return  # already reported
-    kinds = {"remote": "a remote encoder", "plugin": "a plugin's encoder"}
-    what = kinds.get(described["kind"], "a model on torch")
-    yield Problem("error", "encoder", f"the index asks for {what} that is not named here", f"if you trust it: {line}")
-
-
-def _category_models(manifest: Path) -> dict[str, list[str]] | None:
-    """Return each category of an index with its models; None without an index.
-
-    Raises:
-        OSError, ValueError: the manifest exists, but cannot be read.
-    """
-    from semroute.storage import read_json
-
-    try:
-        document = read_json(manifest)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    categories = document.get("categories") if isinstance(document, dict) else None
-    if not isinstance(categories, dict) or not all(isinstance(category, dict) for category in categories.values()):
-        raise ValueError("not a manifest")
-    return {name: [str(model) for model in category.get("models") or ()] for name, category in categories.items()}
-
-
-def _as_dict(problem: Problem) -> dict[str, object]:
-    return {
-        "severity": problem.severity,
-        "key": problem.key,
-        "line": problem.line,
-        "message": problem.message,
-        "fix": problem.fix,
-    }
-
-
-def _print_table(path: Path, problems: Sequence[Problem], has_errors: bool) -> None:
+def _print_table(checked: ConfigCheck) -> None:
     from rich.text import Text
 
     from semroute.cli.console import print_words, stdout
     from semroute.cli.layout import Column
     from semroute.cli.tables import DataTable
 
-    if problems:
+    if checked.problems:
         table = DataTable(Column("severity", "label"), Column("key", "name"), Column("problem", "words"))
-        for problem in problems:
+        for problem in checked.problems:
             style = "red" if problem.severity == "error" else "yellow"
-            where = problem.key if problem.line is None else f"{problem.key or path.name} (line {problem.line})"
+            where = problem.key if problem.line is None else f"{problem.key or checked.path.name} (line {problem.line})"
             table.add_row(Text(problem.severity, style=style), where, problem.text)
         stdout().print(table)
-    verdict = Text(f"{path}: {'not usable yet' if has_errors else 'valid'}", style="red" if has_errors else "green")
+    words, style = ("valid", "green") if checked.ok else ("not usable yet", "red")
+    verdict = Text(f"{checked.path}: {words}", style=style)
     print_words(stdout(), verdict)
 
 
@@ -228,25 +81,7 @@ def _print_table(path: Path, problems: Sequence[Problem], has_errors: bool) -> N
 def init(force: bool, path: Path) -> None:
     """Write a commented semroute.yaml to start from."""
     from semroute.cli.console import print_line
-    from semroute.config.load import template
+    from semroute.workflows.configuration import write_template
 
-    if path.is_dir():
-        path = path / "semroute.yaml"
-    try:
-        _write(path, template(), force)
-    except FileExistsError:
-        raise ConfigError("is already there; --force replaces it", path=path) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot be written: {reason}", path=path) from error
+    path = write_template(path, force=force)
     print_line(f'wrote {path}; next: export OPENAI_API_KEY, or edit the deployments, then "semroute config check"')
-
-
-def _write(path: Path, text: str, force: bool) -> None:
-    content = text.encode("utf-8")
-    if force:  # an existing file survives a full disk
-        with atomic_write(path) as part:
-            part.write_bytes(content)
-    else:
-        with path.open("xb") as file:
-            file.write(content)

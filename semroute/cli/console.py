@@ -33,11 +33,6 @@ from rich.text import Text
 from semroute.cli.layout import UNBOUNDED, wrapped
 from semroute.storage import json_line
 
-if TYPE_CHECKING:
-    from semroute.config import Config
-    from semroute.outcomes.log import OutcomeLog
-
-
 _BIDI = "\u202a-\u202e\u2066-\u2069"
 """Overrides and isolates of writing direction, which can disguise a text (https://trojansource.codes)."""
 _OBEYED = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_BIDI}]")
@@ -218,37 +213,6 @@ def print_json(value: object) -> None:
     click.echo(line)
 
 
-# Opening the log that a command reads.
-
-
-def read_log(log_url: str | None, config_path: Path | None) -> tuple[OutcomeLog, Config]:
-    """Open the existing log of ``--log`` and ``--config``.
-
-    Returns:
-        The log and the configuration.
-
-    Raises:
-        StateError: there is no log, or it cannot be opened.
-        ConfigError: the configuration, or the address, cannot be used.
-    """
-    from pydantic import ValidationError
-
-    from semroute.config import load_config
-    from semroute.config.load import said_of
-    from semroute.config.schema import Log
-    from semroute.errors import ConfigError
-    from semroute.outcomes.log import open_log
-
-    config = load_config(config_path)
-    section = config.log
-    if log_url is not None:
-        try:
-            section = Log.model_validate({**section.model_dump(), "url": log_url})
-        except ValidationError as error:
-            raise ConfigError(said_of(error).removeprefix("url: "), key="--log") from None
-    return open_log(section, os.environ, must_exist=True), config
-
-
 # Options that several commands share, so that they have the same spelling and help.
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -398,24 +362,46 @@ no_log_option = click.option(
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     """Yield a function of step, done and total that draws a bar for each step."""
+    with _bars(stderr()) as progress:
+        yield progress
+
+
+@contextmanager
+def shown_work() -> Iterator[tuple[Callable[[str, int, int], None], Callable[[str], None]]]:
+    """Yield the receivers of a workflow's progress and warnings.
+
+    Warnings are printed above the bars.
+    """
     console = stderr()
+    with _bars(console) as progress:
+        yield progress, lambda message: print_words(console, Text(f"warning: {message}", style="yellow"))
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
     columns = (
         TextColumn("{task.description:<18}", markup=False),
         BarColumn(bar_width=30),
         TextColumn("{task.fields[count]:>15}", markup=False),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
+    bars = Progress(*columns, console=console, disable=not console.is_terminal)
+    tasks: dict[str, TaskID] = {}
 
-        def show(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bars.add_task(step, total=None, count="")
-            # Without a total the bar pulses: a step of one part still shows progress.
-            count = f"{done:,}/{total:,}" if total > 1 else ""
-            bars.update(tasks[step], completed=done, total=total if done or total > 1 else None, count=count)
+    def show(step: str, done: int, total: int) -> None:
+        if not tasks:  # work without any step leaves the terminal as it is
+            bars.start()
+        if step not in tasks:
+            tasks[step] = bars.add_task(step, total=None, count="")
+        # Without a total the bar pulses: a step of one part still shows progress.
+        count = f"{done:,}/{total:,}" if total > 1 else ""
+        bars.update(tasks[step], completed=done, total=total if done or total > 1 else None, count=count)
 
+    try:
         yield show
+    finally:
+        if tasks:
+            bars.stop()
 
 
 # Times as people write them on a command line.

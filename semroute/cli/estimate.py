@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,16 +20,8 @@ from semroute.evaluate.log_report import usd
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from semroute.config import Config, Price
-    from semroute.errors import SemrouteError
-    from semroute.router import Router
-    from semroute.workflows.estimate import Escalation, Estimate, EstimateTally, ModelShare
-    from semroute.workflows.pool import PricedPool
-    from semroute.workflows.requests import RequestRow
-
-
-SHOWN_ERRORS = 5
-"""Unreadable rows that are named; the rest is counted."""
+    from semroute.config import Price
+    from semroute.workflows.estimate import Estimate, ModelShare
 
 
 @click.command()
@@ -79,100 +69,40 @@ def estimate(
     --per-month, else measured by timestamps in the rows.
     """
     from semroute.cli.console import print_json, print_warning, progress_bars, stdout
-    from semroute.config import load_config
-    from semroute.errors import DataError
-    from semroute.router import Router
-    from semroute.workflows.assumptions import assumptions, gaps
+    from semroute.workflows.bill import BillSource, estimate_bill
     from semroute.workflows.escalation import parse_escalation
-    from semroute.workflows.estimate import EstimateTally, without_calls
-    from semroute.workflows.requests import read_requests
+    from semroute.workflows.workspace import Workspace
 
     rate = None if escalation is None else parse_escalation(escalation)
     if per_month == math.inf:
         raise click.BadParameter("write a number of requests", param_hint="--per-month")
     if cascade is not None and len(cascade) < 2:
         raise click.UsageError("--cascade needs two tiers at least, cheapest first: --cascade small,large")
-    priced, config = _prices(given, prices), load_config(config_path)
+    source = BillSource(
+        requests, sys.stdin.buffer if str(requests) == "-" else None, now=now, per_month=per_month,
+        given_prices=dict(map(_price, given)), prices=prices, output_tokens=output_tokens, cascade=cascade,
+        escalation=rate, text=text, encoding=encoding,
+    )  # fmt: skip
     with progress_bars() as progress:
-        router = Router.load(index, config=without_calls(config), log=False, progress=progress)
-    pool = pool_of(router, config, priced)
-    tally = EstimateTally(config, pool, now=now, output_tokens=output_tokens, tiers=cascade or ())
-    stdin = sys.stdin.buffer if str(requests) == "-" else io.BytesIO()
-    failed = _Failed()
-    failed.count_all(tally, router, read_requests(requests, stdin, text=text, encoding=encoding))
-    if not tally.rows:
-        raise failed.first[0] if failed.first else DataError("holds no requests", path=requests)
-    made = tally.estimate(per_month=per_month, escalation=rate or escalation_of(tally, config))
-    warnings = [*failed.words(), *_unused(priced, made, pool), *_left_out(config, tally)]
-    assumed = list(assumptions(made, pool, now_is_given=now is not None))
+        bill = estimate_bill(source, Workspace(index, config_path), progress)
     if as_json:
-        unreadable = {"rows": failed.rows, "first": [str(error) for error in failed.first]}
-        said = {"unreadable": unreadable, "assumed": assumed, "warnings": [*warnings, *gaps(made, pool)]}
-        print_json({**made.to_dict(), **said})
+        print_json(bill.to_dict())
         return
-    for message in warnings:
+    for message in bill.warnings:
         print_warning(message)
-    print_bill(stdout(), made, pool, _shown(requests), assumed)
+    print_bill(stdout(), bill.estimate, _shown(requests), bill.assumed, bill.gaps)
 
 
-def pool_of(router: Router, config: Config, prices: Mapping[str, Price]) -> PricedPool:
-    """Return the models that a router's queries may go to, with their prices."""
-    from semroute.workflows.pool import PricedPool
-
-    names = (name for models in router.live.models.values() for name in models)
-    return PricedPool(config, prices, (*names, *router.live.fallback))
-
-
-def print_bill(console: Console, made: Estimate, pool: PricedPool, source: str, assumed: Iterable[str]) -> None:
+def print_bill(console: Console, made: Estimate, source: str, assumed: Iterable[str], missing: Iterable[str]) -> None:
     """Print the tables, their assumptions and their gaps."""
     from semroute.cli.console import print_warning
-    from semroute.workflows.assumptions import gaps
 
     for part in estimate_parts(made, source):
         console.print(part)
         console.print()
     console.print(sentences(assumed))
-    for sentence in gaps(made, pool):
+    for sentence in missing:
         print_warning(sentence)
-
-
-class _Failed:
-    """Unreadable rows: the first ones, and the number of all."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self.first: list[SemrouteError] = []
-
-    def count_all(self, tally: EstimateTally, router: Router, rows: Iterable[RequestRow | SemrouteError]) -> None:
-        """Add all requests to the tally, with a progress bar at a terminal."""
-        from semroute.cli.console import progress_bars
-        from semroute.errors import SemrouteError
-        from semroute.workflows.estimate import tally_requests
-
-        with progress_bars() as progress:
-            for found in tally_requests(tally, router, rows):
-                if isinstance(found, SemrouteError):
-                    self.rows += 1
-                    if len(self.first) < SHOWN_ERRORS:
-                        self.first.append(found)
-                else:
-                    progress("estimate", found, 0)
-
-    def words(self) -> list[str]:
-        """Return a line for each of the first rows, and one for the rest."""
-        more = self.rows - len(self.first)
-        return [*map(str, self.first), *([f"{more:,} more rows cannot be read"] if more else [])]
-
-
-def _prices(given: Sequence[str], path: Path | None) -> dict[str, Price]:
-    """Return the prices of the file, overridden by those of the options.
-
-    Raises:
-        DataError: the file cannot be used.
-    """
-    from semroute.outcomes.costs import read_prices
-
-    return {**({} if path is None else read_prices(path)), **dict(map(_price, given))}
 
 
 def _price(text: str) -> tuple[str, Price]:
@@ -190,36 +120,6 @@ def _price(text: str) -> tuple[str, Price]:
         shape = "write NAME=INPUT/OUTPUT in USD per million tokens, such as small=0.15/0.60"
         raise click.BadParameter(f'"{text}" is no price; {shape}', param_hint="--price")
     return name.strip(), price
-
-
-def escalation_of(tally: EstimateTally, config: Config) -> Escalation:
-    """Return the log's escalation rate for these tiers; else the default."""
-    from semroute.workflows.escalation import ASSUMED, logged_escalation
-
-    if not tally.has_cascade or config.log.enabled is False:
-        return ASSUMED
-    return logged_escalation(config.log, os.environ, tally.first_tiers) or ASSUMED
-
-
-def _unused(prices: Mapping[str, Price], made: Estimate, pool: PricedPool) -> list[str]:
-    used = {share.model for share in (*made.routed, *made.now)} | set(made.cascade.tiers if made.cascade else ())
-    found = []
-    for name in prices:
-        if name not in used and not pool.knows(name):
-            meant = pool.meant(name)
-            hint = "" if meant is None else f'; did you mean "{meant}"?'
-            found.append(f'--price: no request goes to "{name}"{hint}')
-    return found
-
-
-def _left_out(config: Config, tally: EstimateTally) -> list[str]:
-    """Return the parts of the configuration that the figures ignore."""
-    found = [] if config.judge.model is None else ["the judge is not asked, since that calls a model"]
-    if config.trial.policy is not None:
-        found.append("the policy on trial has no say")
-    if config.cascade.tiers and not tally.has_cascade:
-        found.append("no request goes up the cascade: the models of its category leave no two tiers; see --cascade")
-    return found
 
 
 def _shown(requests: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +23,11 @@ from semroute.cli.layout import Column
 from semroute.cli.tables import DataTable, figures, number, percent, plain_table
 
 if TYPE_CHECKING:
-    from semroute.config import Config
-    from semroute.data.examples import LabelledQuery
-    from semroute.evaluate.routing import Evaluation, Mistake
-    from semroute.index import Artifact
+    from semroute.data.importing.records import ImportOptions
+    from semroute.evaluate.routing import Evaluation
     from semroute.learn.tune import TuneReport
-    from semroute.types import Encoder
     from semroute.workflows.measure import Measurement
+    from semroute.workflows.tune import TuneResult
 
 
 # Misrouted queries in a file, in JSON and on the terminal.
@@ -58,49 +55,20 @@ errors_option = click.option(
 """``errors: Path | None``."""
 
 
-def mistake_dicts(
-    mistakes: Sequence[Mistake], rows: Sequence[LabelledQuery], artifact: Artifact, encoder: Encoder
-) -> list[dict[str, Any]]:
-    """Convert misrouted queries to JSON-ready values with nearest examples.
-
-    None stands for out of scope.
-
-    Raises:
-        ArtifactError: the stored examples cannot be read.
-    """
-    from semroute.router.load import nearest_to_each
-
-    found = nearest_to_each(artifact, encoder, [rows[mistake.row].query for mistake in mistakes])
-    return [
-        {
-            "line": rows[mistake.row].line,
-            "query": rows[mistake.row].query,
-            "true": mistake.true,
-            "decided": mistake.decided,
-            "score": mistake.score,
-            "threshold": mistake.threshold,
-            "nearest": asdict(nearest[0]),
-        }
-        for mistake, nearest in zip(mistakes, found, strict=True)
-    ]
-
-
-def write_errors(path: Path, errors: Sequence[Mapping[str, Any]]) -> None:
-    """Write misrouted queries atomically, one per line.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
+def write_errors(path: Path, wrong: Sequence[Mapping[str, Any]]) -> None:
+    """Write misrouted queries to a file, and print its name."""
     from semroute.cli.console import print_note
-    from semroute.errors import InputError
-    from semroute.storage import atomic_write, json_line
+    from semroute.workflows.tune import write_wrong_queries
 
-    try:
-        with atomic_write(path) as part:
-            part.write_text("".join(json_line(error) + "\n" for error in errors), encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    print_note(f"{len(errors):,} wrong queries are in {path}")
+    write_wrong_queries(path, wrong)
+    print_note(f"{len(wrong):,} wrong queries are in {path}")
+
+
+def import_options(text: str | None, label: str | None, names: Path | None) -> ImportOptions | None:
+    """Return the options for the columns of a labelled file; None guesses all."""
+    from semroute.data.importing.records import ImportOptions
+
+    return None if text is None and label is None and names is None else ImportOptions(text, label, names)
 
 
 def print_errors(errors: Sequence[Mapping[str, Any]], count: int) -> None:
@@ -158,55 +126,21 @@ def evaluate(
     out of scope. Use queries that are not among the examples. Queries that went wrong are listed. The time is that of
     single queries, without the cache of vectors.
     """
-    from semroute.cli.console import print_json, print_warning, progress_bars
-    from semroute.cli.encoding import open_router
-    from semroute.data.importing.records import ImportOptions
-    from semroute.data.importing.writing import read_queries
-    from semroute.workflows.measure import measure
+    from semroute.cli.console import print_json, shown_work
+    from semroute.workflows.measure import evaluate_index
+    from semroute.workflows.workspace import Workspace
 
-    asked = None if text is None and label is None and names is None else ImportOptions(text, label, names)
-    rows = read_queries(labelled, asked, lambda finding: print_warning(str(finding)))
-    router = open_router(index, config_path)
-    with progress_bars() as progress:
-        measured = measure(router, rows, path=labelled, progress=progress)
-    wrong = measured.mistakes if as_json or errors is not None else measured.mistakes[:SHOWN]
-    listed = mistake_dicts(wrong, rows, router.live.artifact, router.live.encoder)
+    options = import_options(text, label, names)
+    with shown_work() as (progress, warn):
+        found = evaluate_index(labelled, Workspace(index, config_path), options=options, progress=progress, warn=warn)
+    wrong = found.wrong.to_dicts(None if as_json or errors is not None else SHOWN)
     if as_json:
-        print_json({**as_dict(measured), "errors": listed})
+        print_json(found.to_dict())
     else:
-        _print_measurement(measured)
-        print_errors(listed, len(measured.mistakes))
+        _print_measurement(found.measurement)
+        print_errors(wrong, len(found.wrong))
     if errors is not None:
-        write_errors(errors, listed)
-
-
-def as_dict(measured: Measurement) -> dict[str, object]:
-    """Return a measurement as JSON-ready values."""
-    latency = measured.latency
-    return {
-        **evaluation_dict(measured.evaluation),
-        "answered_first": measured.answered_first,
-        "latency_ms": {"p50": latency.p50, "p99": latency.p99, "n": latency.n},
-    }
-
-
-def evaluation_dict(evaluation: Evaluation) -> dict[str, object]:
-    """Return an evaluation as JSON-ready values.
-
-    ``confusion`` has a last row and column for out of scope.
-    """
-    return {
-        "n": evaluation.n,
-        "accuracy": evaluation.accuracy,
-        "accuracy_interval": list(evaluation.accuracy_interval),
-        "accuracy_in_scope": evaluation.accuracy_in_scope,
-        "oos_auroc": evaluation.oos_auroc,
-        "oos_recall": evaluation.oos_recall,
-        "false_rejection": evaluation.false_rejection,
-        "ece": evaluation.ece,
-        "per_category": {name: dict(figures) for name, figures in evaluation.per_category.items()},
-        "confusion": [list(row) for row in evaluation.confusion],
-    }
+        write_errors(errors, wrong)
 
 
 def _print_measurement(measured: Measurement) -> None:
@@ -337,44 +271,24 @@ def tune(
     out of scope. Use queries that are not among the examples. Thresholds that a category file names stay as they are.
     Queries that go wrong under thresholds chosen without them are listed.
     """
-    from semroute.cli.console import print_json, print_warning
-    from semroute.cli.encoding import own_artifact
-    from semroute.config import load_config
-    from semroute.data.importing.records import ImportOptions
-    from semroute.data.importing.writing import read_queries
-    from semroute.learn.thresholds import RejectionTarget
-    from semroute.learn.tune import label_numbers, tune_artifact
-    from semroute.router.load import open_encoder, open_first_stage, open_scorer
+    from semroute.cli.console import print_json, shown_work
+    from semroute.workflows.tune import tune_thresholds
+    from semroute.workflows.workspace import Workspace
 
-    asked = None if text is None and label is None and names is None else ImportOptions(text, label, names)
-    rows = read_queries(labelled, asked, lambda finding: print_warning(str(finding)))
-    config = load_config(config_path)
-    artifact = own_artifact(index, config)
-    label_numbers(rows, tuple(artifact.manifest.categories), labelled)
-    target = RejectionTarget(oos_recall=oos_recall, false_rejection=false_rejection)
-    encoder, scorer, first = open_encoder(artifact, config.encoder), open_scorer(artifact), open_first_stage(artifact)
-    report = tune_artifact(artifact, encoder, scorer, rows, target, first=first, write=not dry_run)
-    wrong = report.mistakes if as_json or errors is not None else report.mistakes[:SHOWN]
-    listed = mistake_dicts(wrong, rows, artifact, encoder)
+    options = import_options(text, label, names)
+    with shown_work() as (_, warn):
+        found = tune_thresholds(
+            labelled, Workspace(index, config_path), oos_recall=oos_recall, false_rejection=false_rejection,
+            options=options, write=not dry_run, warn=warn,
+        )  # fmt: skip
+    wrong = found.wrong.to_dicts(None if as_json or errors is not None else SHOWN)
     if as_json:
-        print_json({"path": str(artifact.folder), "written": not dry_run, **report_dict(report), "errors": listed})
+        print_json(found.to_dict())
     else:
-        _print_tuning(report, config, is_written=not dry_run)
-        print_errors(listed, len(report.mistakes))
+        _print_tuning(found)
+        print_errors(wrong, len(found.wrong))
     if errors is not None:
-        write_errors(errors, listed)
-
-
-def report_dict(report: TuneReport) -> dict[str, object]:
-    """Return a tuning as JSON-ready values; ``after`` is cross-fitted."""
-
-    return {
-        "before": evaluation_dict(report.before),
-        "after": evaluation_dict(report.after),
-        "thresholds": {name: {"old": old, "new": new} for name, (old, new) in report.thresholds.items()},
-        "pinned": list(report.pinned),
-        "calibrated": report.calibrated,
-    }
+        write_errors(errors, wrong)
 
 
 CROSS_FITTED = "* cross-fitted: each query judged by thresholds chosen without it (5 folds)"
@@ -409,20 +323,21 @@ def thresholds_table(report: TuneReport) -> DataTable:
     return table
 
 
-def _print_tuning(report: TuneReport, config: Config, *, is_written: bool) -> None:
+def _print_tuning(found: TuneResult) -> None:
     from rich.text import Text
 
     from semroute.cli.console import print_warning, print_words, stdout
 
-    console = stdout()
+    console, report = stdout(), found.report
     console.print(thresholds_table(report))
     console.print()
     console.print(figures_table(report))
     console.print(Text(CROSS_FITTED, style="dim"))
     console.print()
-    done = ("wrote the thresholds to", "green") if is_written else ("dry run: nothing was written to", "yellow")
-    calibration = " and a new calibration of the confidence" if report.calibrated and is_written else ""
+    done = ("wrote the thresholds to", "green") if found.is_written else ("dry run: nothing was written to", "yellow")
+    calibration = " and a new calibration of the confidence" if report.calibrated and found.is_written else ""
     print_words(console, Text.assemble(done, f" {report.artifact.folder}{calibration}"))
-    overridden = [name for name, category in config.categories.items() if category.threshold is not None]
-    if overridden:
-        print_warning(f"semroute.yaml sets the threshold of {', '.join(overridden)}, which goes over what is tuned")
+    if found.overridden:
+        print_warning(
+            f"semroute.yaml sets the threshold of {', '.join(found.overridden)}, which goes over what is tuned"
+        )

@@ -10,7 +10,6 @@ import click
 from semroute.cli.console import NameChoice, json_option, label_names_option, label_option, text_option
 
 if TYPE_CHECKING:
-    from semroute.data.examples import Finding
     from semroute.data.importing.writing import Gathered, Written
 
 MOST_SHOWN = 30
@@ -82,38 +81,14 @@ def import_data(
     """
     from semroute.cli.console import print_json
     from semroute.data.importing.records import ImportOptions
-    from semroute.data.importing.writing import gather, plan_files, write_categories
+    from semroute.workflows.importing import import_labelled_data
 
     options = ImportOptions(text, label, names, table, not no_header, encoding, several, each)
-    gathered = gather(source, options)
-    write = plan_files if dry_run else write_categories
-    written = write(gathered.categories, out, force=force)
+    made = import_labelled_data(source, out, options, force=force, write=not dry_run)
     if as_json:
-        print_json({"source": str(source), "out": str(out), "written": not dry_run, **as_dict(gathered, written)})
+        print_json(made.to_dict())
     else:
-        _print(gathered, written, out, is_written=not dry_run)
-
-
-def as_dict(gathered: Gathered, written: Written) -> dict[str, object]:
-    """Return an import as JSON-ready values."""
-
-    def findings(found: tuple[Finding, ...]) -> list[dict[str, object]]:
-        return [{"message": one.message, "path": str(one.path), "line": one.line} for one in found]
-
-    return {
-        "rows": gathered.rows,
-        "examples": gathered.examples,
-        "duplicates": gathered.duplicates,
-        "shared": gathered.shared,
-        "categories": {
-            category.name: {"examples": len(category.examples), "file": str(written.files[category.name])}
-            for category in gathered.categories
-        },
-        "guesses": findings(gathered.guesses),
-        "skipped": findings(gathered.skipped),
-        "warnings": findings(gathered.warnings),
-        "others": [str(path) for path in written.others],
-    }
+        _print(made.gathered, made.files, out, is_written=made.is_written)
 
 
 def _print(gathered: Gathered, written: Written, out: Path, *, is_written: bool) -> None:

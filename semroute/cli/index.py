@@ -6,9 +6,7 @@ without embedding its examples again.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +19,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from semroute.config import Config
-    from semroute.data.examples import Finding, LabelledQuery
     from semroute.index import Artifact, FirstStageEntry, Manifest
-    from semroute.learn.build import Built, EncoderChoice
-    from semroute.learn.update import Changed, NamedOverlap
-    from semroute.types import Encoder
+    from semroute.learn.build import EncoderChoice
+    from semroute.learn.update import NamedOverlap
+    from semroute.workflows.build import BuildResult
+    from semroute.workflows.index import IndexChange
 
 
 @click.command()
@@ -54,15 +52,15 @@ def add(
     examples there too, or the next build will not know them.
     """
     from semroute.cli.console import progress_bars
-    from semroute.learn.update import add_examples
+    from semroute.workflows.index import add_to_category, examples_of
+    from semroute.workflows.workspace import Workspace
 
-    texts = [text for word in file_or_text for text in _texts(word, category)]
-    artifact, encoder = _opened(index, config_path)
+    texts = [text for word in file_or_text for text in examples_of(word, category)]
     with progress_bars() as progress:
-        changed = add_examples(
-            artifact, encoder, category, texts, description=description, models=models or None, progress=progress
+        change = add_to_category(
+            Workspace(index, config_path), category, texts, description=description, models=models, progress=progress
         )
-    _print_change(changed, category, as_json=as_json)
+    _print_change(change, as_json=as_json)
 
 
 @click.command()
@@ -76,61 +74,23 @@ def remove(
 ) -> None:
     """Remove CATEGORY from the index, or some of its examples. Nothing is embedded, and no category file touched."""
     from semroute.cli.console import progress_bars
-    from semroute.learn.update import remove_category, remove_examples
+    from semroute.workflows.index import remove_from_index
+    from semroute.workflows.workspace import Workspace
 
-    artifact, encoder = _opened(index, config_path)
     with progress_bars() as progress:
-        if examples:
-            changed = remove_examples(artifact, encoder, category, examples, progress=progress)
-        else:
-            changed = remove_category(artifact, encoder, category, progress=progress)
-    _print_change(changed, category, as_json=as_json)
+        change = remove_from_index(Workspace(index, config_path), category, examples, progress=progress)
+    _print_change(change, as_json=as_json)
 
 
-def _texts(word: str, category: str) -> Sequence[str]:
-    """Return the examples of a file, or the argument itself as an example."""
-    from semroute.data.categories import READERS, read_category_file
-    from semroute.data.examples import Notes, combined, way_on
-    from semroute.errors import DataError
-
-    path = Path(word)
-    if path.suffix.lower() not in READERS and len(word.split()) == 1 and path.suffix and _exists(path):
-        raise DataError(f"a file of examples is one of {', '.join(READERS)}; {way_on(path)}", path=path)
-    # "fix my main.txt" is an example; a single word with a file's suffix is a file, whether it exists or not.
-    if path.suffix.lower() not in READERS or (len(word.split()) > 1 and not _exists(path)):
-        return [word]
-    notes = Notes(path)
-    content = read_category_file(path, notes, category)
-    if notes.problems:
-        raise combined(notes.problems)
-    return [example.text for example in content.examples]
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # longer than any path, or with a NUL in it
-        return False
-
-
-def _opened(index: Path | None, config_path: Path | None) -> tuple[Artifact, Encoder]:
-    from semroute.cli.encoding import own_artifact
-    from semroute.config import load_config
-    from semroute.router.load import open_encoder
-
-    config = load_config(config_path)
-    artifact = own_artifact(index, config)
-    return artifact, open_encoder(artifact, config.encoder)
-
-
-def _print_change(changed: Changed, category: str, *, as_json: bool) -> None:
+def _print_change(change: IndexChange, *, as_json: bool) -> None:
     from semroute.cli.console import print_json, print_line, print_warning
     from semroute.data.examples import shortened
     from semroute.text.names import normalize_name
 
     if as_json:
-        print_json(_as_dict(changed))
+        print_json(change.to_dict())
         return
+    changed, category = change.changed, change.category
     for text in changed.skipped:
         print_warning(f"{shortened(text)} is an example of {category} already")
     for text, other in changed.elsewhere:
@@ -144,18 +104,6 @@ def _print_change(changed: Changed, category: str, *, as_json: bool) -> None:
     entry = changed.artifact.manifest.categories.get(category)
     now = "is gone" if entry is None else f"has {entry.examples:,} examples, threshold {entry.threshold:.3f}"
     print_line(f"{changed.added:,} added, {changed.removed:,} removed: {category} {now} ({changed.artifact.folder})")
-
-
-def _as_dict(changed: Changed) -> dict[str, object]:
-    return {
-        "added": changed.added,
-        "removed": changed.removed,
-        "skipped": list(changed.skipped),
-        "elsewhere": [{"query": text, "category": category} for text, category in changed.elsewhere],
-        "untuned": list(changed.untuned),
-        "first_stage_lost": changed.first_stage_lost,
-        "artifact": manifest_dict(changed.artifact),
-    }
 
 
 # ``semroute inspect``: contents of an index, and its overlapping categories.
@@ -173,31 +121,19 @@ def inspect(index: Path | None, config_path: Path | None, as_json: bool) -> None
 
     An example lies in another category when its nearest neighbour there is nearer than the nearest of its own.
     """
-    from semroute.cli.console import print_json
-    from semroute.cli.encoding import any_artifact
-    from semroute.learn.update import overlapping
+    from semroute.cli.console import print_json, progress_bars
+    from semroute.workflows.index import describe_index
+    from semroute.workflows.workspace import Workspace
 
-    artifact = any_artifact(index, config_path)
-    pairs = overlapping(artifact)
+    with progress_bars() as progress:
+        found = describe_index(Workspace(index, config_path), progress)
     if as_json:
-        print_json({**manifest_dict(artifact), "overlaps": [overlap_dict(pair) for pair in pairs]})
+        print_json(found.to_dict())
     else:
-        _print_artifact(artifact, pairs)
+        _print_artifact(found.artifact, found.overlaps)
 
 
-def overlap_dict(pair: NamedOverlap) -> dict[str, object]:
-    """Return a pair of overlapping categories as JSON-ready values."""
-    worst = [{"query": w.query, "own_similarity": w.own, "similarity": w.other, "nearest": w.rival} for w in pair.worst]
-    return {
-        "category": pair.category,
-        "other": pair.other,
-        "share": pair.share,
-        "count": pair.count,
-        "worst": worst,
-    }
-
-
-def _print_artifact(artifact: Artifact, pairs: list[NamedOverlap]) -> None:
+def _print_artifact(artifact: Artifact, pairs: Sequence[NamedOverlap]) -> None:
     from semroute.cli.console import stdout
     from semroute.cli.tables import category_table
 
@@ -212,6 +148,7 @@ def _print_artifact(artifact: Artifact, pairs: list[NamedOverlap]) -> None:
 
 def _facts(artifact: Artifact) -> RenderableType:
     from semroute.cli.tables import figures, size
+    from semroute.workflows.index import bytes_of
 
     manifest = artifact.manifest
     encoder = f"{manifest.encoder.get('name')} ({manifest.encoder.get('kind')}, {manifest.dimensions} dimensions)"
@@ -249,7 +186,7 @@ def held_out(manifest: Manifest) -> str:
     )
 
 
-def _overlaps(pairs: list[NamedOverlap]) -> list[RenderableType]:
+def _overlaps(pairs: Sequence[NamedOverlap]) -> list[RenderableType]:
     from rich.padding import Padding
     from rich.text import Text
 
@@ -280,39 +217,7 @@ def _worst(pair: NamedOverlap) -> RenderableType:
     return table
 
 
-# A manifest as JSON-ready values, and as sentences.
-
-
-def manifest_dict(artifact: Artifact) -> dict[str, object]:
-    """Return the contents of an artifact, without probes and hashes."""
-    manifest = artifact.manifest
-    return {
-        "path": str(artifact.folder),
-        "bytes": bytes_of(artifact),
-        "created": manifest.created,
-        "built_with": manifest.built_with,
-        "encoder": dict(manifest.encoder),
-        "dimensions": manifest.dimensions,
-        "head": manifest.head,
-        "weight": manifest.weight,
-        "categories": {name: asdict(entry) for name, entry in manifest.categories.items()},
-        "validation": dict(manifest.validation),
-        "first_stage": None if manifest.first_stage is None else first_stage_dict(manifest.first_stage),
-    }
-
-
-def first_stage_dict(entry: FirstStageEntry) -> dict[str, object]:
-    """Return a first stage as JSON-ready values, without probes."""
-    return {
-        "encoder": dict(entry.encoder),
-        "dimensions": entry.dimensions,
-        "prototypes": dict(entry.prototypes),
-        "head": entry.head,
-        "weight": entry.weight,
-        "bar": entry.bar,
-        "floor": entry.floor,
-        "validation": dict(entry.validation),
-    }
+# A manifest as sentences.
 
 
 def first_stage_figures(entry: FirstStageEntry) -> str:
@@ -339,11 +244,6 @@ def _chosen_on(report: Mapping[str, object]) -> str:
     kind = "validation queries" if report.get("chosen_on") == "validation" else "held-out examples"
     count = report.get("queries", 0)
     return f"{count:,} {kind}" if isinstance(count, int) else f"an unknown number of {kind}"
-
-
-def bytes_of(artifact: Artifact) -> int:
-    """Return the size of the artifact's files on disk, in bytes."""
-    return sum(path.stat().st_size for path in set(artifact.files.values()))
 
 
 def validated(manifest: Manifest) -> str:
@@ -389,10 +289,6 @@ class EncoderType(NameChoice):
         if problem is not None:
             self.fail(problem, param, ctx)
         return str(value)
-
-
-OF_A_KIND = 10
-"""Warnings printed of one kind: a thousand categories of four examples have a thousand."""
 
 
 @click.command()
@@ -459,93 +355,53 @@ def build_index(
     else the categories that come with semroute), or a file of texts with labels as "semroute import" reads it. An index
     that is already there goes on serving until the new one is complete, and what it knows is not embedded again.
     """
-    from semroute.cli.console import print_json, progress_bars
+    from semroute.cli.console import print_json, shown_work
     from semroute.config import load_config
-    from semroute.learn import build
-    from semroute.learn.encoder import TuningPlan
-    from semroute.learn.thresholds import RejectionTarget
+    from semroute.workflows.build import BuildPlan, build
 
     config = load_config(config_path)
-    choice = _choice(encoder, model, base_url, api_key_env, config)
+    plan = BuildPlan(
+        encoder=_choice(encoder, model, base_url, api_key_env, config),
+        tune_encoder=tune_encoder,
+        head=not no_head,
+        first_stage=first_stage,
+        validation=validation,
+        oos_recall=oos_recall,
+        fresh=fresh,
+        seed=seed,
+    )
     source = _source(categories, quiet=as_json)
-    rows = None if validation is None else _validation(validation, source)
-    started = time.perf_counter()
-    with progress_bars() as progress:
-        built = build.build_index(
-            source,
-            out or config.index,
-            encoder=choice,
-            tune=TuningPlan(seed=seed) if tune_encoder else None,
-            head=not no_head,
-            first_stage=first_stage,
-            validation=rows,
-            target=RejectionTarget(oos_recall=oos_recall),
-            config=config,
-            seed=seed,
-            fresh=fresh,
-            progress=progress,
-        )
-    seconds = time.perf_counter() - started
-    _warn(built, config, first_stage=first_stage)
+    with shown_work() as (progress, warn):
+        result = build(source, config, out, plan, progress=progress, warn=warn)
+    _warn(result)
     if as_json:
-        print_json(as_dict(built, source, seconds))
+        print_json(result.to_dict())
     else:
-        _print_build(built, seconds)
+        _print_build(result)
 
 
-def _warn(built: Built, config: Config, *, first_stage: bool) -> None:
+def _warn(result: BuildResult) -> None:
     from semroute.cli.console import print_warning
-    from semroute.encoders.registry import config_line, is_named
+    from semroute.workflows.build import capped
 
-    manifest = built.artifact.manifest
-    for warning in capped(built.findings):
+    for warning in capped(result.built.findings):
         print_warning(warning)
-    if first_stage and manifest.first_stage is None:
-        print_warning(left_out(manifest))
-    line = config_line(manifest.encoder)
-    if line is not None and not is_named(manifest.encoder, config.encoder):
+    if result.lacks_first_stage:
+        print_warning(left_out(result.artifact.manifest))
+    line = result.encoder_line
+    if line is not None:
         print_warning(f"this index serves only where semroute.yaml names its encoder; put this line into it: {line}")
-
-
-def as_dict(built: Built, source: Path, seconds: float) -> dict[str, object]:
-    """Return a finished build as JSON-ready values."""
-    from semroute.cli.evaluate import report_dict
-
-    return {
-        **manifest_dict(built.artifact),
-        "source": str(source),
-        "seconds": seconds,
-        "findings": [str(finding) for finding in built.findings],
-        "tuned": None if built.tuned is None else report_dict(built.tuned),
-    }
-
-
-def capped(findings: Sequence[Finding]) -> list[str]:
-    """Return the findings as lines, at most :data:`OF_A_KIND` of one kind.
-
-    Findings are of one kind if they differ only in names, quotations and numbers.
-    """
-    from semroute.learn.near_twins import template_key
-
-    kinds: dict[str, list[str]] = {}
-    for finding in findings:
-        kinds.setdefault(template_key(finding.message), []).append(str(finding))
-    lines = []
-    for kind in kinds.values():
-        lines += kind[:OF_A_KIND]
-        if len(kind) > OF_A_KIND:
-            lines.append(f"... and {len(kind) - OF_A_KIND} more of this kind; --json lists all")
-    return lines
 
 
 def _choice(
     kind: str | None, model: str | None, base_url: str | None, api_key_env: str | None, config: Config
-) -> EncoderChoice:
+) -> EncoderChoice | None:
+    """Return the encoder of the options; None leaves it to the configuration."""
     from semroute.config.values import is_environment_name
     from semroute.learn.build import EncoderChoice
 
     if kind is None and model is None and base_url is None and api_key_env is None:
-        return EncoderChoice.of(config)
+        return None
     kind = kind or "onnx"
     if api_key_env is not None and not is_environment_name(api_key_env):
         raise click.UsageError("--api-key-env takes the name of an environment variable in capitals, and not the key")
@@ -563,39 +419,26 @@ def _choice(
 
 def _source(categories: Path | None, *, quiet: bool) -> Path:
     from semroute.cli.console import print_note
-    from semroute.data.categories import shipped_folder
+    from semroute.workflows.build import default_source
 
     if categories is not None:
         return categories
     here = Path("categories")
-    source = here if here.is_dir() else shipped_folder()
+    source = default_source(here)
     if not quiet:
         print_note(f"categories from {source}" + ("" if source is here else ", which come with semroute"))
     return source
 
 
-def _validation(path: Path, source: Path) -> list[LabelledQuery]:
-    """Read the validation queries.
-
-    A label without a category file is rejected now, not after the build.
-    """
-    from semroute.cli.console import print_warning
-    from semroute.data.importing.writing import read_queries, read_source
-    from semroute.learn.tune import label_numbers
-
-    rows = read_queries(path, None, lambda finding: print_warning(str(finding)))
-    label_numbers(rows, [category.name for category in read_source(source).categories], path)
-    return rows
-
-
-def _print_build(built: Built, seconds: float) -> None:
+def _print_build(result: BuildResult) -> None:
     from rich.text import Text
 
     from semroute.cli.console import print_words, stdout
     from semroute.cli.evaluate import CROSS_FITTED, figures_table
     from semroute.cli.tables import category_table, number, percent, size
+    from semroute.workflows.index import bytes_of
 
-    artifact, console = built.artifact, stdout()
+    artifact, built, console = result.artifact, result.built, stdout()
     console.print(category_table(artifact.manifest))
     console.print()
     if built.tuned is not None:
@@ -612,6 +455,6 @@ def _print_build(built: Built, seconds: float) -> None:
         + f" · false rejection {percent(report.get('false_rejection'))} · ECE {number(report.get('ece'))}"
     )
     done = Text.assemble(
-        ("built ", "green"), (str(artifact.folder), "bold"), f" in {seconds:.1f} s, {size(bytes_of(artifact))}"
+        ("built ", "green"), (str(artifact.folder), "bold"), f" in {result.seconds:.1f} s, {size(bytes_of(artifact))}"
     )
     print_words(console, done)

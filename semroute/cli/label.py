@@ -20,7 +20,12 @@ from semroute.cli.console import NumberRange, config_option, index_option, json_
 from semroute.errors import InputError
 
 if TYPE_CHECKING:
-    from semroute.cli.label_rows import LabelingSession
+    from semroute.cli.tables import DataTable
+    from semroute.evaluate.metrics import Rate
+    from semroute.learn.labelling import Agreement
+    from semroute.workflows.judging import JudgeAgreement
+    from semroute.workflows.labeling import LabelingSession
+    from semroute.workflows.workspace import Workspace
 
 
 _FILE = click.Path(path_type=Path)
@@ -62,25 +67,24 @@ def label(
     Both go on where they stopped, answer by answer: what a model has answered since, and what was not graded, is still
     to be judged.
     """
-    from semroute.cli.label_rows import read_sheet
-    from semroute.outcomes.files import only_appender
+    from semroute.workflows.labeling import labeling_session
+    from semroute.workflows.workspace import Workspace
 
     if judge is None and (golden is not None or max_usd is not None):
         raise click.UsageError("--golden and --max-usd go with --judge")
-    with only_appender(out):
-        sheet = read_sheet(outcomes, out, most=MOST_ANSWERS if judge is None else None)
+    workspace = Workspace(index, config_path)
+    with labeling_session(outcomes, out, MOST_ANSWERS if judge is None else None) as session:
         if judge is not None:
-            _by_model(sheet, judge, golden, limit, max_usd, config_path, as_json=as_json)
+            _by_model(session, judge, golden, limit, max_usd, workspace, as_json=as_json)
         else:
-            _by_hand(sheet, limit, classifier, index, config_path, seed, as_json=as_json)
+            _by_hand(session, limit, classifier, workspace, seed, as_json=as_json)
 
 
 def _by_hand(
-    sheet: LabelingSession,
+    session: LabelingSession,
     limit: int | None,
     classifier: Path | None,
-    index: Path | None,
-    config_path: Path | None,
+    workspace: Workspace,
     seed: int,
     *,
     as_json: bool,
@@ -88,27 +92,26 @@ def _by_hand(
     """Let a person label answers, and print the result."""
     from semroute.cli.console import print_json, print_note, print_warning
 
-    judged, out = judge_by_hand(sheet, limit, classifier, index, config_path, seed), sheet.out
-    sampled = sheet.sampled()
+    made = session.result(judge_by_hand(session, limit, classifier, workspace, seed))
     if as_json:
-        print_json({"path": str(out), "judged": judged, "random_sample": sampled})
+        print_json(made.to_dict())
         return
-    if not out.exists():
-        print_note(f"no query was judged, and {out} was not begun")
+    if not made.path.exists():
+        print_note(f"no query was judged, and {made.path} was not begun")
         return
-    among = "" if sampled is None else f"; {sampled:,} of all there are a random sample"
-    print_note(f"{judged:,} queries judged, in {out}{among}")
-    if sampled is None:
-        print_warning(f'{out} holds no random sample: a row tells no "draw"; begin a new file to have one')
+    among = "" if made.random_sample is None else f"; {made.random_sample:,} of all there are a random sample"
+    print_note(f"{made.judged:,} queries judged, in {made.path}{among}")
+    if made.random_sample is None:
+        print_warning(f'{made.path} holds no random sample: a row tells no "draw"; begin a new file to have one')
 
 
 def _by_model(
-    sheet: LabelingSession,
+    session: LabelingSession,
     judge: str,
     golden: Path | None,
     limit: int | None,
     max_usd: float | None,
-    config_path: Path | None,
+    workspace: Workspace,
     *,
     as_json: bool,
 ) -> None:
@@ -117,40 +120,61 @@ def _by_model(
     Raises:
         InputError: nothing was judged, though there were answers to judge; or a file cannot be used.
     """
-    from semroute.cli.console import print_json, print_note, print_warning, stdout
-    from semroute.cli.label_rows import agreement_dict, agreement_shown, check_golden, judge_all
-    from semroute.errors import InputError
+    from semroute.cli.console import print_json, print_note, print_warning, shown_work, stdout
+    from semroute.workflows.judging import judge_answers
 
-    if golden is not None:
-        check_golden(golden, sheet)
-    told = judge_all(sheet, judge, limit, max_usd, config_path)
-    compared = None if golden is None or not sheet.out.exists() else agreement_dict(sheet.out, golden)
+    with shown_work() as (progress, warn):
+        made = judge_answers(
+            session, judge, workspace.config, golden=golden, limit=limit, max_usd=max_usd, progress=progress, warn=warn
+        )
+    run = made.run
     if as_json:
-        print_json({"path": str(sheet.out), **told.plain(), "agreement": compared})
+        print_json(made.to_dict())
     else:
-        where = f", in {sheet.out}" if sheet.out.exists() else ""
-        print_note(f"{judge} judged {told.judged:,} answers for USD {told.spent:.4f}{where}")
-        if compared is not None:
-            stdout().print(agreement_shown(compared))
-    problems = told.problems()
-    if told.has_failed:
+        where = f", in {made.path}" if made.path.exists() else ""
+        print_note(f"{judge} judged {run.judged:,} answers for USD {run.spent:.4f}{where}")
+        if made.agreement is not None:
+            stdout().print(agreement_shown(made.agreement))
+    problems = run.problems()
+    if run.has_failed:
         raise InputError(f"nothing was judged: {'; '.join(problems)}")
     for problem in problems:
         print_warning(problem)
-    if golden is not None and compared is None:
+    if golden is not None and made.agreement is None:
         print_warning(f"{judge} judged none of the answers in {golden} yet, so that there is nothing to compare")
+
+
+def agreement_shown(found: JudgeAgreement) -> Group:
+    """Return the agreement for people, of the random sample first."""
+    sample = found.random_sample
+    first = (
+        (Text("no random sample in the golden file: the agreement may be another on all queries", style="yellow"),)
+        if sample is None
+        else (Text("on the random sample, which tells of all queries", style="bold"), _agreement_table(sample))
+    )
+    both = Text("on all that both judged, the hard ones among them", style="bold")
+    return Group(*first, both, _agreement_table(found.all))
+
+
+def _agreement_table(of: Agreement) -> DataTable:
+    from semroute.cli.tables import figures, number
+
+    def share(rate: Rate) -> str:
+        return f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%}) of {rate.n:,}" if rate.n else "none to tell by"
+
+    return figures(
+        same_as_the_person=share(of.same),
+        kappa=number(of.kappa, 2),
+        bad_ones_called_good=share(of.too_kind),
+        good_ones_called_bad=share(of.too_strict),
+    )
 
 
 # Labelling by hand: one query after the other, at a terminal.
 
 
 def judge_by_hand(
-    sheet: LabelingSession,
-    limit: int | None,
-    classifier: Path | None,
-    index: Path | None,
-    config_path: Path | None,
-    seed: int,
+    session: LabelingSession, limit: int | None, classifier: Path | None, workspace: Workspace, seed: int
 ) -> int:
     """Show one query after the other, and return the number labelled.
 
@@ -159,26 +183,29 @@ def judge_by_hand(
     """
     from random import Random
 
+    from semroute.cli.console import progress_bars
+
     _check_terminal()
-    picks = sheet.picks(classifier, index, config_path, seed)
+    with progress_bars() as progress:
+        picks = session.picks(workspace, classifier=classifier, seed=seed, progress=progress)
     wanted = len(picks) if limit is None else min(limit, len(picks))
     done: list[int] = []
     place = 0
     while place < len(picks) and len(done) < wanted:
         pick, random = picks[place], Random(f"{seed} {picks[place].row}")
-        order = random.sample(sheet.models_of(pick.row), sheet.room(pick.row))
-        judging = Judging.of(sheet.query(pick.row), [sheet.answer(pick.row, model) for model in order])
+        order = random.sample(session.models_of(pick.row), session.room(pick.row))
+        judging = Judging.of(session.query(pick.row), [session.answer(pick.row, model) for model in order])
         judging, action = _asked(judging, len(done), wanted, pick.reason)
         if action is Action.QUIT:
             break
         if action is Action.UNDO:
             if done:
-                sheet.undo()
+                session.undo()
                 place = done.pop()
             continue
         if action is Action.SAVE:
             marks = dict(zip(order, _marks(judging.marks), strict=True))
-            sheet.append(pick.row, marks, judged_by="human", pick=pick)
+            session.append(pick.row, marks, judged_by="human", pick=pick)
             done.append(place)
         place += 1
     return len(done)

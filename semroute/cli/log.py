@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -24,15 +22,8 @@ from semroute.cli.main import SuggestingGroup
 
 if TYPE_CHECKING:
     from semroute.cli.tables import RowPrinter
-    from semroute.outcomes.log import OutcomeLog
     from semroute.types import LoggedOutcome
 
-
-FOLLOW_S = 0.5
-"""Seconds between two reads of ``--follow``."""
-
-FORMATS = (".jsonl", ".parquet")
-"""File suffixes of exports."""
 
 SHOWN = 16
 """Digits of an id that are shown: time and counter, which are unique within a process."""
@@ -54,13 +45,14 @@ def tail(count: int, follow: bool, log_url: str | None, config_path: Path | None
 
     "small^2" is the model small as the second tier of a cascade.
     """
-    from semroute.cli.console import print_json, read_log
+    from semroute.cli.console import print_json
     from semroute.outcomes.log.reader import as_dict
+    from semroute.workflows.outcome_log import later_outcomes
+    from semroute.workflows.workspace import Workspace
 
-    opened, _ = read_log(log_url, config_path)
-    with opened:
+    with Workspace(None, config_path).open_log(log_url) as opened:
         shown = opened.newest(count)
-        later = _later(opened, shown) if follow else iter(())
+        later = later_outcomes(opened, shown) if follow else iter(())
         if as_json:
             for outcome in chain(shown, later):
                 print_json(as_dict(outcome))
@@ -76,7 +68,7 @@ def tail(count: int, follow: bool, log_url: str | None, config_path: Path | None
 @click.option(
     "--format",
     "kind",
-    type=NameChoice([ending[1:] for ending in FORMATS]),
+    type=NameChoice(["jsonl", "parquet"]),
     help="Default: what the name of FILE ends in.",
 )
 @click.option(
@@ -88,7 +80,7 @@ def tail(count: int, follow: bool, log_url: str | None, config_path: Path | None
 @config_option
 def export(
     out: Path,
-    kind: str | None,
+    kind: Literal["jsonl", "parquet"] | None,
     labelled: bool,
     since: datetime | None,
     until: datetime | None,
@@ -96,31 +88,16 @@ def export(
     config_path: Path | None,
 ) -> None:
     """Write outcomes to a file, which appears whole or not at all."""
-    from semroute.cli.console import print_note, read_log
-    from semroute.outcomes.log.reader import as_dict, as_labelled, write_jsonl, write_parquet
+    from semroute.cli.console import print_note
+    from semroute.workflows.outcome_log import export_format, export_log
+    from semroute.workflows.workspace import Workspace
 
-    kind = kind or _format(out)
-    if labelled and kind == "parquet":
+    chosen = kind or export_format(out)
+    if labelled and chosen == "parquet":
         raise click.UsageError("--outcomes writes JSONL: name a .jsonl file")
-    opened, _ = read_log(log_url, config_path)
-    with opened:
-        found = opened.outcomes(since, until)
-        if labelled:
-            count = write_jsonl(filter(None, map(as_labelled, found)), out)
-        elif kind == "parquet":
-            count = write_parquet(found, out)
-        else:
-            count = write_jsonl(map(as_dict, found), out)
+    workspace = Workspace(None, config_path)
+    count = export_log(workspace, out, kind=chosen, labelled=labelled, since=since, until=until, log_url=log_url)
     print_note(f"wrote {count:,} {'outcome' if count == 1 else 'outcomes'} to {out}")
-
-
-def _format(out: Path) -> str:
-    """Return the suffix of a file's name, without the dot."""
-    from semroute.errors import InputError
-
-    if out.suffix.lower() not in FORMATS:
-        raise InputError(f"{out}: an export is one of {', '.join(FORMATS)}; name it so, or give --format")
-    return out.suffix.lower()[1:]
 
 
 @log.command()
@@ -129,10 +106,10 @@ def _format(out: Path) -> str:
 @config_option
 def prune(keep_days: float | None, log_url: str | None, config_path: Path | None) -> None:
     """Delete outcomes that are too old; a log that is written does so by itself, a portion an hour."""
-    from semroute.cli.console import print_note, read_log
+    from semroute.cli.console import print_note
+    from semroute.workflows.workspace import Workspace
 
-    opened, _ = read_log(log_url, config_path)
-    with opened:
+    with Workspace(None, config_path).open_log(log_url) as opened:
         print_note(f"deleted {opened.prune(keep_days):,} outcomes of {opened.place}")
 
 
@@ -142,23 +119,12 @@ def prune(keep_days: float | None, log_url: str | None, config_path: Path | None
 @json_option
 def info(log_url: str | None, config_path: Path | None, as_json: bool) -> None:
     """Show the address, size and redaction of the log."""
-    from semroute.cli.console import print_json, read_log, stdout
+    from semroute.cli.console import print_json, stdout
     from semroute.cli.tables import figures
+    from semroute.workflows.outcome_log import describe_log
+    from semroute.workflows.workspace import Workspace
 
-    opened, config = read_log(log_url, config_path)
-    with opened:
-        count, first, last = opened.count()
-        place, dropped = opened.place, opened.dropped()
-    facts = {
-        "log": place,
-        "outcomes": count,
-        "dropped": dropped,
-        "first": None if first is None else _time(first),
-        "last": None if last is None else _time(last),
-        "text": config.log.text,
-        "answers": config.log.answers,
-        "keep_days": config.log.keep_days,
-    }
+    facts = describe_log(Workspace(None, config_path), log_url).to_dict()
     if as_json:
         print_json(facts)
     else:
@@ -200,23 +166,6 @@ def cells(outcome: LoggedOutcome, rows: RowPrinter) -> list[str]:
     ]
 
 
-def _later(opened: OutcomeLog, shown: Sequence[LoggedOutcome]) -> Iterator[LoggedOutcome]:
-    """Yield outcomes newer than those already shown."""
-    seen = {outcome.id for outcome in shown}
-    last = shown[-1].at if shown else datetime.now(UTC)
-    while True:
-        time.sleep(FOLLOW_S)
-        for outcome in opened.outcomes(since=last):
-            if outcome.id not in seen:
-                seen = {*seen, outcome.id} if outcome.at == last else {outcome.id}
-                last = outcome.at
-                yield outcome
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
 # ``semroute feedback``: quality of an answer.
 
 WORDS = {"good": 1.0, "bad": 0.0}
@@ -233,11 +182,11 @@ def feedback(outcome: str, value: str, comment: str | None, log_url: str | None,
 
     OUTCOME is its id as "semroute log tail" shows it, a beginning of it that no other has, or "last".
     """
-    from semroute.cli.console import print_note, read_log
+    from semroute.cli.console import print_note
+    from semroute.workflows.workspace import Workspace
 
     quality = _quality(value)
-    log, _ = read_log(log_url, config_path)
-    with log:
+    with Workspace(None, config_path).open_log(log_url) as log:
         name = log.judge(outcome, quality, comment)
     print_note(f"noted {quality:g} for {name}")
 

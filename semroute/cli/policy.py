@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import click
 
 from semroute.cli.console import (
-    HEADS,
     NameChoice,
     NumberRange,
     config_option,
@@ -26,8 +25,7 @@ from semroute.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from semroute.cli.policy_inputs import ComparisonInputs, Tuning
-    from semroute.evaluate.comparison_results import Study
+    from semroute.workflows.compare_policies import Comparison
 
 
 _FILE = click.Path(path_type=Path)
@@ -88,11 +86,13 @@ def tune_policy(
     Cascades are tried where outcomes tell the answers.
     """
     from semroute.cli.console import print_json, print_note, progress_bars, stdout
-    from semroute.cli.encoding import Encoding
-    from semroute.cli.policy_inputs import TuneSource, check_targets, tuning
-    from semroute.cli.policy_tables import tuning_dict, tuning_tables
+    from semroute.cli.policy_tables import tuning_tables
     from semroute.learn.policy.search import Goal
-    from semroute.learn.policy.write import check_policy_folder, earlier
+    from semroute.learn.policy.write import check_policy_folder
+    from semroute.workflows.compare_policies import check_targets
+    from semroute.workflows.tune_policy import TuneSource
+    from semroute.workflows.tune_policy import tune_policy as search
+    from semroute.workflows.workspace import Workspace
 
     if sum(goal is not None for goal in (min_quality, max_cost, value)) != 1:
         raise click.UsageError("give one of --min-quality, --max-cost and --value")
@@ -100,44 +100,24 @@ def tune_policy(
         raise click.UsageError(f"--min-quality is a fraction: write {min_quality / 100:g} for {min_quality:g}%")
     check_targets(None, plot)
     check_policy_folder(out)
-    goal = Goal(min_quality, max_cost, value)
-    source = TuneSource(
-        outcomes, prices, models, strongest, heads or HEADS, held_out, confidence, ahead, seed, vectors, out
-    )
+    goal, workspace = Goal(min_quality, max_cost, value), Workspace(index, config_path)
+    source = TuneSource(outcomes, prices, models, strongest, heads, held_out, confidence, ahead, seed, vectors, out)
     with progress_bars() as progress:
-        found = tuning(source, goal, index, config_path, progress)
-    _write_policy(found, out, plot)
+        found = search(source, goal, workspace, progress)
+    if plot is not None:
+        found.plot(plot)
+    found.write(out)
     if as_json:
-        print_json({"policy": str(out), **tuning_dict(found)})
+        print_json({"policy": str(out), **found.to_dict()})
         return
     for part in tuning_tables(found):
         stdout().print(part)
         stdout().print()
-    if not Encoding(index, config_path).has_index:
+    if not workspace.has_index:
         print_note('no policy by category was tried, for there is no index; make one with "semroute build-index"')
-    for path in earlier(out, found.generation):
+    for path in found.earlier(out):
         print_note(f"{path}, of an earlier policy, stays; delete it once no semroute.yaml names it")
     print_note(f"wrote {out}; put what {out}/policy.yaml says into semroute.yaml (its paths start at this folder)")
-
-
-def _write_policy(found: Tuning, out: Path, plot: Path | None) -> None:
-    """Write policy and plot.
-
-    Raises:
-        InputError: the goal cannot be reached, or a file cannot be written.
-    """
-    from semroute.cli.policy_tables import tuning_dict, tuning_headline
-    from semroute.learn.policy.write import write_policy
-    from semroute.render.plots import plot_tuned
-
-    if plot is not None:
-        plot_tuned(
-            found.curves(), found.marks(), plot, title=found.title, floor=found.floor, budget=found.goal.max_cost
-        )
-    chosen = found.tuned.chosen
-    if chosen is None:
-        raise found.not_reachable()
-    write_policy(chosen, found.prepared, out, found.generation, head=tuning_headline(found), report=tuning_dict(found))
 
 
 # ``semroute evaluate-policy``: policies replayed over outcomes, against the baselines.
@@ -202,51 +182,37 @@ def evaluate_policy(
     on queries that it was not fitted on. Predictions from a file are taken for such; where "seen" in its lines, as
     semroute predict writes it, says otherwise, a warning tells of how many queries.
     """
-    from semroute.cli.console import print_json, progress_bars
-    from semroute.cli.policy_inputs import ComparisonSource, check_targets, gather
+    from semroute.cli.console import print_json, print_note, progress_bars
     from semroute.evaluate.comparison_results import ComparisonPlan
+    from semroute.workflows.compare_policies import ComparisonSource, check_targets, compare_policies
+    from semroute.workflows.workspace import Workspace
 
     check_targets(html, plot)
     plan = ComparisonPlan(folds, seed=seed, resamples=resamples, strongest=strongest, half_width=half_width)
     wanted = frozenset(name.replace("-", " ") for name in baselines) or None
+    source = ComparisonSource(outcomes, prices, predictions, models, wanted, vectors)
     with progress_bars() as progress:
-        source = ComparisonSource(outcomes, prices, predictions, models, wanted, vectors, index, config_path)
-        inputs = gather(source, progress)
-        study = inputs.study(plan, progress)
-        unseen = inputs.study(plan, progress, leave_tasks_out=True) if leave_tasks_out else None
-    _write_study(study, unseen, inputs, html, plot)
-    if as_json:
-        from semroute.cli.policy_tables import comparison_dict
-
-        print_json(comparison_dict(study, unseen, inputs))
-    else:
-        _print(study, unseen, inputs)
-
-
-def _write_study(
-    study: Study, unseen: Study | None, inputs: ComparisonInputs, html: Path | None, plot: Path | None
-) -> None:
-    from semroute.cli.console import print_note
-
+        workspace = Workspace(index, config_path)
+        made = compare_policies(source, workspace, plan, leave_tasks_out=leave_tasks_out, progress=progress)
     if plot is not None:
-        from semroute.render.plots import plot_study
-
-        plot_study(study, plot, title=inputs.title)
+        made.plot(plot)
         print_note(f"wrote {plot}")
     if html is not None:
-        from semroute.render.pages import write_policy_page
-
-        write_policy_page(study, unseen, html, title=inputs.title, notes=inputs.notes, warnings=inputs.warnings)
+        made.write_page(html)
         print_note(f"wrote {html}")
+    if as_json:
+        print_json(made.to_dict())
+    else:
+        _print(made)
 
 
-def _print(study: Study, unseen: Study | None, inputs: ComparisonInputs) -> None:
+def _print(made: Comparison) -> None:
     from semroute.cli.console import print_warning, stdout
     from semroute.cli.policy_tables import comparison
 
     console = stdout()
-    for finding in inputs.findings:
+    for finding in made.inputs.findings:
         print_warning(finding)
-    for part in comparison(study, unseen, inputs.notes, inputs.warnings):
+    for part in comparison(made.study, made.unseen, made.inputs.notes, made.inputs.warnings):
         console.print(part)
         console.print()

@@ -1,4 +1,4 @@
-"""Tables, sentences and JSON of ``evaluate-policy`` and ``tune-policy``.
+"""Tables and sentences of ``evaluate-policy`` and ``tune-policy``.
 
 Tables fit 80 columns.
 """
@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from semroute.cli.tables import DataTable, figures, number, percent, plain_table
-from semroute.evaluate.metrics import finite
 
 if TYPE_CHECKING:
-    from semroute.cli.policy_inputs import ComparisonInputs, Tuning
     from semroute.evaluate.comparison_results import PolicyResult, Study
     from semroute.evaluate.metrics import Interval
-    from semroute.learn.policy.search import Figures, Point
+    from semroute.learn.policy.search import Figures
+    from semroute.workflows.tune_policy import Tuning
 
 
 # Text around the tables of ``semroute evaluate-policy``: the comparison, and the meaning of its figures.
@@ -239,167 +237,24 @@ def _span(figure: Interval, *, sign: bool = False, share: bool = False) -> str:
     return ", ".join(f"{end:{plus}.3f}".replace("0.", ".", 1) for end in ends)
 
 
-# A comparison of policies as JSON-ready values.
+# Result of tuning a policy.
 
-
-def comparison_dict(study: Study, unseen: Study | None, inputs: ComparisonInputs) -> dict[str, object]:
-    """Return the whole comparison; undefined values are null."""
-    return {
-        "outcomes": inputs.title,
-        "notes": list(inputs.notes),
-        "warnings": [*inputs.warnings, *inputs.findings],
-        "left_out": inputs.selected.left_out,
-        "costs": {name: getattr(inputs.costs, name) for name in ("told", "reckoned", "counted", "averaged", "assumed")},
-        "predictions": None
-        if inputs.predictions is None
-        else {
-            "queries": len(inputs.predictions.seen),
-            "trained_on": inputs.predictions.trained_on,
-            "not_told": inputs.predictions.not_told,
-        },
-        **study_dict(study),
-        "unseen_tasks": None if unseen is None else study_dict(unseen),
-    }
-
-
-def study_dict(study: Study) -> dict[str, object]:
-    """Return one comparison as JSON-ready values."""
-    roles = study.roles
-    return {
-        "n": study.n,
-        "method": study.method,
-        "plan": {name: value for name, value in asdict(study.plan).items() if name != "leave_tasks_out"},
-        "duplicates": {"same_text": study.duplicates.same_text, "near": study.duplicates.near},
-        "dropped": study.dropped,
-        "cheapest": study.models[roles.cheapest],
-        "strongest": study.models[roles.strongest],
-        "models": {
-            model: {"quality": interval_dict(study.quality[model]), "cost_usd": interval_dict(study.cost[model])}
-            for model in study.models
-        },
-        "best_single": {
-            "quality": interval_dict(study.best_quality),
-            "cost_usd": interval_dict(study.best_cost),
-            "models": dict(study.best_shares),
-        },
-        "zero_router": {"aiq": interval_dict(study.zero_aiq)},
-        "random_mixing": {"aiq": interval_dict(study.mixing_aiq)},
-        "policies": {policy.name: policy_dict(policy, study.models) for policy in study.policies},
-    }
-
-
-def policy_dict(policy: PolicyResult, models: tuple[str, ...]) -> dict[str, object]:
-    """Return one policy with every point of its curve."""
-    figures, curve = policy.figures, policy.curve
-    names = ("aiq", "aiq_gain", "perf_gain", "full_gain", "cost_save", "pareto_distance", "arena")
-    points = zip(curve.parameters, curve.quality[0], curve.cost[0], curve.shares, strict=True)
-    return {
-        **{name: interval_dict(getattr(figures, name)) for name in names},
-        "pair": None
-        if policy.pair is None
-        else {
-            "apgr": interval_dict(policy.pair.apgr),
-            "apgr_over_length": None if policy.pair.apgr_gain is None else interval_dict(policy.pair.apgr_gain),
-            "cpt": {f"{level:g}": interval_dict(at) for level, at in policy.pair.cpt.items()},
-            "deferral_area": interval_dict(policy.pair.area),
-        },
-        "predictions": {
-            model: {"auroc": interval_dict(of.auroc), "ece": interval_dict(of.ece)}
-            for model, of in policy.predictions.items()
-        },
-        "tasks": [{name: finite(value) for name, value in asdict(task).items()} for task in policy.tasks],
-        "needed": asdict(policy.needed),
-        "estimates": {
-            name: {key: finite(value) for key, value in asdict(of).items()} for name, of in policy.estimates.items()
-        },
-        "matching": figures.matching,
-        "curve": [
-            {
-                # JSON has no infinity: null is the end at which only quality counts.
-                "value_usd": finite(float(value)),
-                "quality": float(quality),
-                "cost_usd": float(cost),
-                "shares": dict(zip(models, map(float, shares), strict=True)),
-            }
-            for value, quality, cost, shares in points
-        ],
-    }
-
-
-def interval_dict(figure: Interval) -> dict[str, object]:
-    """Return a figure with its interval."""
-    return {"value": finite(figure.value), "low": finite(figure.low), "high": finite(figure.high)}
-
-
-# Result of tuning a policy, for people and as JSON.
-
-_BOUND = (
-    "fixed sequence testing on the held-out rows (Learn then Test), each test by betting for the long run and by "
-    "Student's prediction bound for the queries ahead; queries that say the same count as one"
-)
 _MOST_ALIKE = 0.02
 """Share of one group of near-duplicate queries above which the promise warns of it."""
-_BUDGET = "approximate: no query is taken to cost more than the dearest of these outcomes"
-
-
-def bound_words(found: Tuning) -> str | None:
-    """Return the basis of the promise; None without a promise."""
-    if found.goal.value is not None:
-        return None
-    return f"{_BOUND}; {_BUDGET}" if found.goal.max_cost is not None else _BOUND
-
-
-def tuning_headline(found: Tuning) -> str:
-    """Return the chosen policy, in a line or two."""
-    said = goal_words(found)
-    chosen = found.tuned.chosen
-    assert chosen is not None
-    return f"{said}\n{point_words(chosen, found.models)}"
-
-
-def goal_words(found: Tuning) -> str:
-    """Return the goal, and its confidence, in words."""
-    goal, promise = found.goal, found.promise
-    sure = f"with {promise.confidence:.0%} confidence over the next {promise.ahead:,} queries"
-    if goal.min_quality is not None:
-        return f"at least {goal.min_quality:.1%} of the quality of {found.models[found.tuned.strongest]}, {sure}"
-    if goal.max_cost is not None:
-        return f"at most USD {goal.max_cost:.4g} a query, {sure}"
-    return f"quality is worth USD {goal.value:.4g} for +1.0"
-
-
-def point_words(point: Point, models: tuple[str, ...]) -> str:
-    """Return a policy in words."""
-    from semroute.learn.policy.families import ByCategory, ByClassifier, ByClassifierAndCascade, SingleModels
-
-    if isinstance(point.family, SingleModels):
-        return f"always {models[point.parameter]}"
-    if isinstance(point.family, ByClassifier):
-        return f"the classifier, with quality worth {_worth(point.parameter)}"
-    if isinstance(point.family, ByCategory):
-        ways = "; ".join(dict.fromkeys(way.words(models) for way in point.parameter.choice))
-        moved = f", thresholds moved by {point.parameter.offset:+.2g}" if point.parameter.offset else ""
-        return f"a model or cascade for each category ({ways}){moved}"
-    if isinstance(point.family, ByClassifierAndCascade):
-        value, threshold = point.parameter
-        return f"{point.family.name}: quality worth {_worth(value)}, accepting from {threshold:.2f}"
-    return f"{point.family.name}, accepting from {point.parameter:.2f}"
-
-
-def _worth(value: float) -> str:
-    return f"USD {value:.4g} for +1.0" if math.isfinite(value) else "everything"
 
 
 def tuning_tables(found: Tuning) -> Iterator[DataTable | Text]:
     """Yield the choice, the effect of each part, and the search."""
+    from semroute.workflows.tune_policy import point_in_words
+
     summary, chosen = found.summary, found.tuned.chosen
     assert chosen is not None
     assert summary.chosen is not None
     assert summary.promised is not None
     yield figures(
-        wanted=goal_words(found),
-        chosen=point_words(chosen, found.models),
-        quality=f"{_share(summary.chosen.of_strongest)} of that of {found.models[found.tuned.strongest]}, and in the "
+        wanted=found.goal_in_words(),
+        chosen=point_in_words(chosen, found.models),
+        quality=f"{_share(summary.chosen.of_strongest)} of that of {found.strongest}, and in the "
         f"queries ahead at least {summary.promised:.1%}",
         saved=_saved(summary.chosen.saved),
     )
@@ -419,7 +274,7 @@ def tuning_tables(found: Tuning) -> Iterator[DataTable | Text]:
             "for queries as different as most of these, and not where other single queries become as frequent",
             style="yellow",
         )
-    bound = bound_words(found)
+    bound = found.bound()
     yield Text("nothing is promised" if bound is None else f"the promise by {bound}", style="dim")
     if len(summary.parts) > 1:
         yield Text(
@@ -438,7 +293,7 @@ def _table(found: Tuning) -> DataTable:
         cells = ["not reachable", "", "", ""] if of is None else _cells(of)
         table.add_row(Text(name), *cells, style=style)
 
-    row(f"always {found.models[found.tuned.strongest]}", found.summary.strongest)
+    row(f"always {found.strongest}", found.summary.strongest)
     row("chosen", found.summary.chosen, style="bold")
     for name, of in found.summary.parts.items():
         row(f"  with {name} only" if name == "one model" else f"  one model or {name}", of)
@@ -462,43 +317,3 @@ def _share(figure: Interval) -> str:
 def _saved(figure: Interval) -> str:
     """Return a share of the strongest model's cost; NaN if that cost is 0."""
     return "nothing, for it costs nothing" if math.isnan(figure.value) else f"{_share(figure)} of its cost"
-
-
-def tuning_dict(found: Tuning) -> dict[str, Any]:
-    """Return a tuning as JSON-ready values."""
-    summary, chosen = found.summary, found.tuned.chosen
-    part = found.prepared.tuning
-    return {
-        "goal": asdict(found.goal),
-        "confidence": found.promise.confidence,
-        "ahead": found.promise.ahead,
-        "bound": bound_words(found),
-        "costs": found.costs,
-        "models": list(found.models),
-        "strongest": found.models[found.tuned.strongest],
-        "chosen": None if chosen is None else point_words(chosen, found.models),
-        "config": None if chosen is None else finite(dict(chosen.family.config(chosen.parameter))),
-        "figures": None if summary.chosen is None else finite(asdict(summary.chosen)),
-        "promised": summary.promised,
-        "always_strongest": finite(asdict(summary.strongest)),
-        "most_quality_per_dollar": {
-            "policy": point_words(summary.densest, found.models), **_plain(summary.densest_figures)
-        },
-        "baseline": None if found.baseline is None else found.baseline.to_dict(),
-        "parts": {name: None if of is None else _plain(of) for name, of in summary.parts.items()},
-        "tuned_on": {
-            "queries": summary.tuning_rows,
-            "tested_on": summary.held_rows,
-            "different": found.prepared.held.different,
-            "largest_share_alike": found.prepared.held.most_alike,
-            "left_out": found.left_out,
-            "mean_quality": dict(zip(found.models, part.quality.mean(axis=0, dtype="float64").tolist(), strict=True)),
-            "mean_cost_usd": dict(zip(found.models, part.cost.mean(axis=0, dtype="float64").tolist(), strict=True)),
-        },
-    }  # fmt: skip
-
-
-def _plain(of: Figures) -> dict[str, Any]:
-    found = finite(asdict(of))
-    assert isinstance(found, dict)
-    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -26,12 +25,12 @@ from semroute.cli.tables import DataTable, figures, percent, plain_table
 from semroute.evaluate.log_report import moment, ms, usd
 
 if TYPE_CHECKING:
-    from semroute.config import Config
     from semroute.evaluate.advice import Advice
     from semroute.evaluate.drift import Compared
     from semroute.evaluate.experiment_report import TrialReport
     from semroute.evaluate.log_report import LogReport, Times
     from semroute.evaluate.metrics import Rate
+    from semroute.workflows.report import CascadeAdvice
 
 
 @click.command()
@@ -63,41 +62,31 @@ def report(
     costs most. With --policy: whether queries, quality and prices since it was tuned (or --since) are still those that
     it was tuned on, and why it should be tuned again where they are not.
     """
-    from semroute.cli.console import print_json, print_note, read_log
+    from semroute.cli.console import print_json, print_note
     from semroute.errors import InputError
-    from semroute.evaluate.log_report import report as report_on
+    from semroute.workflows.report import report_traffic
+    from semroute.workflows.workspace import Workspace
 
     if policy is not None and category is not None:
         raise click.UsageError("--policy compares all queries with those it was tuned on: leave out --category")
     if html is not None and not html.parent.is_dir():
         raise InputError(f"{html}: there is no folder {html.parent}; make it first")
-    from semroute.cli.drift import Recent, drift_dict, measure, read_baseline
-    from semroute.evaluate.drift import Compared
-
-    baseline = None if policy is None else read_baseline(policy)
-    opened, _ = read_log(log_url, config_path)
-    with opened:
-        place = opened.place
-        after = baseline.at if baseline is not None and since is None else None
-        recent, outcomes = Recent(after), opened.outcomes(since, until, category=category)
-        made = report_on(outcomes if baseline is None else recent.seen(outcomes))
-    drift = None if baseline is None else Compared(baseline, measure(baseline, recent, index, config_path))
+    made = report_traffic(
+        Workspace(index, config_path), since=since, until=until, category=category, policy=policy, log_url=log_url
+    )
     if html is not None:
-        from semroute.render.pages import write_report_page
-
-        write_report_page(made, html, title=category or "all queries", drift=drift)
+        made.write_page(html)
         print_note(f"wrote {html}")
     if as_json:
-        print_json({**made.to_dict(), **({} if drift is None else {"drift": drift_dict(drift.found)})})
+        print_json(made.to_dict())
         return
-    _print_report(made, place)
-    if drift is not None:
-        _print_drift(drift)
+    _print_report(made.report, made.place)
+    if made.drift is not None:
+        _print_drift(made.drift)
 
 
 def _print_drift(drift: Compared) -> None:
     from semroute.cli.console import print_note, print_warning, stdout
-    from semroute.cli.drift import drift_table
     from semroute.evaluate.drift import FITS
 
     stdout().print(drift_table(drift))
@@ -105,6 +94,14 @@ def _print_drift(drift: Compared) -> None:
         print_warning(words)
     if not drift.found.reasons:
         print_note(FITS)
+
+
+def drift_table(compared: Compared) -> DataTable:
+    """Return a table of the figures at tuning and now."""
+    table = plain_table("tuned on", "now", first="drift")
+    for row in compared.rows():
+        table.add_row(*map(Text, row))  # a model's name is no markup
+    return table
 
 
 def _print_report(made: LogReport, place: str) -> None:
@@ -355,51 +352,32 @@ def advise(
     the log; what a query would have cost elsewhere is reckoned from the tokens of its answer. Tiers are taken as
     semroute.yaml has them now.
     """
-    from semroute.catalog import cheapest_cost
-    from semroute.cli.console import print_json, read_log
-    from semroute.evaluate.advice import advise as advise_on
-    from semroute.evaluate.advice import overrides
-    from semroute.types import Usage
+    from semroute.cli.console import print_json
+    from semroute.workflows.report import advise_on_cascades
+    from semroute.workflows.workspace import Workspace
 
-    opened, config = read_log(log_url, config_path)
-
-    def price_of(name: str, usage: Usage) -> float | None:
-        cost = cheapest_cost(config, name, usage)
-        return None if cost is None else cost.usd
-
-    with opened:
-        advices = advise_on(opened.outcomes(since, until), lambda name: _tiers(config, name), price_of)
+    made = advise_on_cascades(Workspace(None, config_path), since=since, until=until, log_url=log_url)
     if as_json:
-        from semroute.evaluate.advice import as_dict
-
-        print_json({"categories": [as_dict(advice) for advice in advices], "overrides": overrides(advices)})
+        print_json(made.to_dict())
     else:
-        _print_advice(advices)
+        _print_advice(made)
 
 
-def _tiers(config: Config, category: str | None) -> tuple[str, ...]:
-    own = None if category is None else config.categories.get(category)
-    cascade = config.cascade if own is None or own.cascade is None else own.cascade
-    return tuple(tier.use for tier in cascade.tiers)
-
-
-def _print_advice(advices: tuple[Advice, ...]) -> None:
+def _print_advice(made: CascadeAdvice) -> None:
     import yaml
 
     from semroute.cli.console import print_line, print_note, stdout
-    from semroute.evaluate.advice import overrides
 
-    if not advices:
+    if not made.categories:
         print_note("no outcome in the log went up a cascade that semroute.yaml has now: nothing to advise on")
         return
     console = stdout()
-    for part in (advice_table(advices), tiers_table(advices), sentences(advices)):
+    for part in (advice_table(made.categories), tiers_table(made.categories), sentences(made.categories)):
         console.print(part)
         console.print()
-    found = overrides(advices)
-    if found:
+    if made.overrides:
         print_note("to follow this, in semroute.yaml:")
-        print_line(yaml.safe_dump({"categories": found}, sort_keys=False, allow_unicode=True).rstrip())
+        print_line(yaml.safe_dump({"categories": made.overrides}, sort_keys=False, allow_unicode=True).rstrip())
 
 
 # ``semroute trial``: results of a policy under test, and its share of the queries.
@@ -419,20 +397,11 @@ def share(share: float, config_path: Path | None) -> None:
     Routers that run take it up within a second: 0 takes everything back at once, 1 hands everything over.
     """
     from semroute.cli.console import print_note
-    from semroute.config import load_config
-    from semroute.errors import InputError
-    from semroute.storage import atomic_write
+    from semroute.workflows.experiment import set_share
+    from semroute.workflows.workspace import Workspace
 
-    section = load_config(config_path).trial
-    if section.policy is None:
-        raise InputError("no policy is on trial; name one in semroute.yaml: trial: {policy: FILE}")
-    try:
-        section.state.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(section.state) as part:
-            part.write_text(json.dumps({"share": share}) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{section.state}: cannot be written ({error.strerror or error})") from error
-    print_note(f"{section.policy} decides {share:.0%} of the queries, from now on")
+    policy = set_share(Workspace(None, config_path), share)
+    print_note(f"{policy} decides {share:.0%} of the queries, from now on")
 
 
 @trial.command()
@@ -445,27 +414,16 @@ def status(since: datetime | None, log_url: str | None, config_path: Path | None
 
     A trial of other policies, or beside another serving policy, is another trial.
     """
-    from semroute.cli.console import print_json, print_note, print_warning, read_log, stdout
-    from semroute.config import load_config
-    from semroute.errors import InputError
-    from semroute.evaluate.experiment_report import trial_report
-    from semroute.router.experiment import read_share, trial_fingerprint, tried_config
+    from semroute.cli.console import print_json, print_note, print_warning, stdout
+    from semroute.workflows.experiment import experiment_status
+    from semroute.workflows.workspace import Workspace
 
-    config = load_config(config_path)
-    section, tried = config.trial, tried_config(config)
-    if tried is None:
-        raise InputError("no policy is on trial; name one in semroute.yaml: trial: {policy: FILE}")
-    try:
-        now = read_share(section.state, section.share)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{section.state}: cannot be read ({error}); run: semroute trial share 0") from error
-    opened, _ = read_log(log_url, config_path)
-    with opened:
-        made = trial_report(opened.outcomes(since), trial_fingerprint(config, tried))
+    found = experiment_status(Workspace(None, config_path), since=since, log_url=log_url)
     if as_json:
-        print_json({"policy": str(section.policy), "share": now, **made.to_dict()})
+        print_json(found.to_dict())
         return
-    print_note(f"{section.policy} decides {now:.0%} of the queries")
+    made = found.report
+    print_note(f"{found.policy} decides {found.share:.0%} of the queries")
     if made.others:
         print_note(f"{made.others:,} queries of trials of other policies are left out")
     if made.failed:

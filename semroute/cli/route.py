@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,10 +28,7 @@ if TYPE_CHECKING:
     from semroute.types import Decision, Query, StrategyResult
     from semroute.workflows.estimate import EstimateTally
     from semroute.workflows.pool import PricedPool
-
-
-NEAREST = 5
-"""Nearest examples shown with a decision."""
+    from semroute.workflows.routing import RuleTest
 
 
 @click.command()
@@ -67,8 +63,7 @@ def route(
     row that cannot be routed gets a line that says why, and the exit code at the end is 2. At the end, standard error
     has the share by model and what the rows would cost; "semroute estimate" says more.
     """
-    from semroute.cli.console import print_json
-    from semroute.cli.encoding import logging_router
+    from semroute.cli.console import print_json, stdout
 
     if (query is None) == (file is None):
         raise click.UsageError("give either a QUERY or --file FILE")
@@ -77,20 +72,27 @@ def route(
         return
     assert query is not None
     _refuse_empty(query)
-    from semroute.router.load import nearest_examples
-    from semroute.router.query import as_messages
-    from semroute.types import Request
+    from semroute.workflows.routing import explain_routing
 
-    with logging_router(index, config_path, is_wanted=not no_log) as router:
-        decision = router.route(Request(as_messages(query), metadata=metadata))
-        nearest = nearest_examples(router.live, decision.query, NEAREST)
+    with _logging_router(index, config_path, is_logged=not no_log) as router:
+        routed = explain_routing(router, query, metadata)
     if as_json:
-        examples = [{"category": e.category, "query": e.query, "similarity": e.similarity} for e in nearest]
-        print_json({**decision.to_dict(), "nearest": examples})
+        print_json(routed.to_dict())
     else:
-        from semroute.cli.console import stdout
+        stdout().print(decision_panel(routed.decision, routed.nearest))
 
-        stdout().print(decision_panel(decision, nearest))
+
+@contextmanager
+def _logging_router(index: Path | None, config_path: Path | None, *, is_logged: bool) -> Iterator[Router]:
+    from semroute.cli.console import shown_work
+    from semroute.workflows.workspace import Workspace
+
+    with ExitStack() as bars:
+        progress, warn = bars.enter_context(shown_work())
+        opened = Workspace(index, config_path).logging_router(warn, is_logged=is_logged, progress=progress)
+        with opened as router:
+            bars.close()
+            yield router
 
 
 def _refuse_empty(query: str) -> None:
@@ -111,11 +113,10 @@ def _route_file(
     is_logged: bool,
 ) -> None:
     from semroute.cli.console import print_error
-    from semroute.cli.encoding import logging_router
     from semroute.errors import DataError
 
     failed: list[DataError] = []
-    with logging_router(index, config_path, is_wanted=is_logged) as router:
+    with _logging_router(index, config_path, is_logged=is_logged) as router:
         bill = _Bill(router, file) if summary else None
         try:
             rows = _print_rows(router, file, metadata, as_json, failed, bill)
@@ -143,12 +144,12 @@ def _print_rows(
     """Print a line for each row, and return their number."""
     from semroute.cli.console import print_json
     from semroute.errors import DataError
+    from semroute.workflows.routing import route_file
 
     printed, rows = decision_rows(router.live.models, router.config.models), 0
-    asked: deque[Query | None] = deque()
-    for found in _decisions(router, file, metadata, asked):
+    stdin = sys.stdin.buffer if str(file) == "-" else None
+    for query, found in route_file(router, file, metadata, stdin=stdin):
         rows += 1
-        query = asked.popleft()
         if isinstance(found, DataError):
             failed.append(found)
             if as_json:
@@ -199,53 +200,31 @@ class _Bill:
 
         # Loaded after the first line is printed: the price list takes a third of a second.
         if self._held is None:
-            from semroute.cli.estimate import pool_of
+            from semroute.workflows.bill import router_pool
             from semroute.workflows.estimate import EstimateTally
 
-            pool = pool_of(self._router, self._router.config, {})
+            pool = router_pool(self._router, self._router.config, {})
             self._held = pool, EstimateTally(self._router.config, pool)
         self._held[1].add(RequestRow(valid_request(query)), decision)
 
     def print(self) -> None:
         """Print the bill on standard error, separate from the decisions."""
         from semroute.cli.console import stderr
-        from semroute.cli.estimate import escalation_of, print_bill
-        from semroute.workflows.assumptions import summarized
+        from semroute.cli.estimate import print_bill
+        from semroute.workflows.assumptions import gaps, summarized
+        from semroute.workflows.bill import configured_escalation
 
         if self._held is None:
             return
         pool, tally = self._held
-        made = tally.estimate(escalation=escalation_of(tally, self._router.config))
+        made = tally.estimate(escalation=configured_escalation(tally, self._router.config))
         console = stderr()
         console.print()
-        print_bill(console, made, pool, self._shown, summarized(made, self._source))
+        print_bill(console, made, self._shown, summarized(made, self._source), gaps(made, pool))
 
 
 def _error_dict(error: DataError) -> dict[str, object]:
     return {"line": error.line, "error": str(error)}
-
-
-def _decisions(
-    router: Router, file: Path, metadata: dict[str, str], asked: deque[Query | None]
-) -> Iterator[Decision | DataError]:
-    """Yield the decision or error of each row.
-
-    ``asked`` receives the queries of the rows that were read, None for an error.
-    """
-    from semroute.data.queries import ArrivingLines, iter_queries_or_errors
-    from semroute.errors import DataError
-    from semroute.workflows.stream import route_rows
-
-    def noted(rows: Iterable[tuple[int, Query] | DataError]) -> Iterator[tuple[int, Query] | DataError]:
-        for row in rows:
-            asked.append(None if isinstance(row, DataError) else row[1])
-            yield row
-
-    if str(file) != "-":
-        return route_rows(router, noted(iter_queries_or_errors(file)), source=file, metadata=metadata)
-    lines = ArrivingLines(sys.stdin.buffer)
-    rows = noted(iter_queries_or_errors(file, lines))
-    return route_rows(router, rows, source="<stdin>", ready=lines.ready, metadata=metadata)
 
 
 # A decision on the terminal: a panel for one, a line for each of many.
@@ -383,79 +362,33 @@ def test(
     With --file, one line (with --json, one JSON object) for every row, in the order of the file. Rows have a "query":
     text, or a list of chat messages.
     """
-    from semroute.cli.console import print_json, print_warning, stdout
-    from semroute.cli.encoding import open_router
-    from semroute.cli.layout import Column
-    from semroute.cli.tables import RowPrinter
+    from semroute.cli.console import print_json, print_warning, progress_bars, stdout
+    from semroute.data.queries import iter_queries
     from semroute.errors import DataError
-    from semroute.router.decide import rules_of
-    from semroute.router.query import as_messages
-    from semroute.types import Request
+    from semroute.workflows.routing import trace_rules
+    from semroute.workflows.workspace import Workspace
 
     if (query is None) == (file is None):
         raise click.UsageError("give either a QUERY or --file FILE")
-    router = open_router(index, config_path)
-    strategy = rules_of(router.live, router.config)
+    with progress_bars() as progress:
+        router = Workspace(index, config_path).router(progress=progress)
     rows = RowPrinter(
         Column("rules met", "words"),
         Column("query", "excerpt"),
         likely=([f"{rule.name} (decided)" for rule in router.config.rules],),
     )
-    for line, asked in _queries(query, file):
-        try:
-            text = _text(asked, file, line)
-        except DataError as error:  # of a row: later rows are still routed
-            print_warning(str(error))
+    queries: Iterable[tuple[int, Query]] = [(1, query or "")] if file is None else iter_queries(file)
+    for line, found in trace_rules(router, queries, metadata, file=file):
+        if isinstance(found, DataError):  # of a row: later rows are still routed
+            print_warning(str(found))
             if as_json:
-                print_json({"line": line, "error": str(error)})
-            continue
-        traces = strategy.trace(text, Request(as_messages(asked), metadata=metadata))
-        if as_json:
-            print_json({"query": text, "rules": [asdict(trace) for trace in traces], "outcome": outcome(traces)})
+                print_json({"line": line, "error": str(found)})
+        elif as_json:
+            print_json(found.to_dict())
         elif file is None:
-            stdout().print(_table(traces))
+            stdout().print(_table(found))
         else:
-            rows.print(_fired(traces), rows.excerpt(text))
-
-
-def outcome(traces: list[RuleTrace]) -> str:
-    """Return the combined outcome of the rules, in one sentence."""
-    if not traces:
-        return "there are no rules"
-    last = traces[-1]
-    narrowing = [trace.rule for trace in traces if trace.kind == "narrowed"]
-    if last.kind == "decided":
-        within = f", within what {_quoted(narrowing)} left" if narrowing else ""
-        where = f"category {last.category}: " if last.category else ""
-        return f"{_quoted([last.rule])} decides on {where}{', '.join(last.models)}{within}"
-    if narrowing:
-        return f"{_quoted(narrowing)} narrowed; the next strategy decides"
-    return "no rule applies; the next strategy decides"
-
-
-def _quoted(names: list[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
-
-
-def _queries(query: str | None, file: Path | None) -> Iterator[tuple[int, Query]]:
-    from semroute.data.queries import iter_queries
-
-    if file is not None:
-        yield from iter_queries(file)
-    elif query is not None:
-        yield 1, query
-
-
-def _text(asked: Query, file: Path | None, line: int) -> str:
-    from semroute.errors import DataError, QueryError
-    from semroute.router.query import routable_text
-
-    try:
-        return routable_text(asked)
-    except QueryError as error:
-        if file is None:
-            raise
-        raise DataError(str(error), path=file, line=line) from error
+            rows.print(_fired(found.traces), rows.excerpt(found.query))
 
 
 def _fired(traces: list[RuleTrace]) -> str:
@@ -463,19 +396,13 @@ def _fired(traces: list[RuleTrace]) -> str:
     return ", ".join(f"{trace.rule} ({trace.kind})" for trace in fired) or "-"
 
 
-def _table(traces: list[RuleTrace]) -> RenderableType:
-    from rich.console import Group
-    from rich.text import Text
-
-    from semroute.cli.layout import Column
-    from semroute.cli.tables import DataTable
-
+def _table(test: RuleTest) -> RenderableType:
     table = DataTable(Column("rule", "name"), Column("outcome", "label"), Column("why", "words"))
-    for trace in traces:
+    for trace in test.traces:
         style = {"decided": "green", "narrowed": "cyan"}.get(trace.kind, "dim")
         why = Text(trace.why, style="" if trace.models else "dim")
         if trace.kind == "narrowed":
             why = Text.assemble(why, (f"  leaves {', '.join(trace.models)}", "cyan"))
         table.add_row(Text(trace.rule), Text(trace.kind, style=style), why)
-    result = Text(outcome(traces), style="bold")
-    return Group(table, Text(), result) if traces else result
+    result = Text(test.outcome, style="bold")
+    return Group(table, Text(), result) if test.traces else result

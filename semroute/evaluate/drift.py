@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from semroute.errors import ArtifactError
 from semroute.evaluate.log_report import percent
-from semroute.evaluate.metrics import Interval, Rate, mean_interval
+from semroute.evaluate.metrics import Interval, Rate, finite, mean_interval
 
 # Baseline of drift detection: queries, quality and prices when the policy was tuned.
 
@@ -172,6 +172,10 @@ class Drift:
     costed: int
     prices: Mapping[str, tuple[tuple[float, float], tuple[float, float]]]
     reasons: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values; undefined figures are None."""
+        return {name: finite(value) for name, value in asdict(self).items()}
 
 
 def drift(

@@ -46,6 +46,11 @@ class Interval:
         """Return True if 0 lies outside, as for a significant difference."""
         return self.low > 0 or self.high < 0
 
+    def to_dict(self) -> dict[str, float | None]:
+        """Return JSON-ready values; None where undefined."""
+        ends = (("value", self.value), ("low", self.low), ("high", self.high))
+        return {name: end if math.isfinite(end) else None for name, end in ends}
+
 
 @dataclass(frozen=True, slots=True)
 class Resampling:

@@ -154,6 +154,21 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...]
     accuracy_interval: tuple[float, float]
 
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready values."""
+        return {
+            "n": self.n,
+            "accuracy": self.accuracy,
+            "accuracy_interval": list(self.accuracy_interval),
+            "accuracy_in_scope": self.accuracy_in_scope,
+            "oos_auroc": self.oos_auroc,
+            "oos_recall": self.oos_recall,
+            "false_rejection": self.false_rejection,
+            "ece": self.ece,
+            "per_category": {name: dict(figures) for name, figures in self.per_category.items()},
+            "confusion": [list(row) for row in self.confusion],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Mistake:

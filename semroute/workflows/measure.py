@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semroute.data.examples import LabelledQuery
+from semroute.data.importing.records import ImportOptions
 from semroute.encoders.cache import CachedEncoder
 from semroute.errors import DataError
 from semroute.evaluate.routing import Evaluation, Mistake, ScoredQueries, evaluate, mistakes
@@ -21,6 +22,8 @@ from semroute.router.load import LoadedIndex
 from semroute.router.router import Router
 from semroute.types import Encoder
 from semroute.types.protocols import Progress
+from semroute.workflows.tune import WrongQueries, read_labelled_queries
+from semroute.workflows.workspace import Warn, Workspace, silent, unheard
 
 LATENCY_QUERIES = 500
 """Queries to time: enough for a p99 that rests on five of them."""
@@ -51,6 +54,57 @@ class Measurement:
     latency: DecisionLatency
     answered_first: float | None = None
     mistakes: tuple[Mistake, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready values, without the misrouted queries."""
+        latency = self.latency
+        return {
+            **self.evaluation.to_dict(),
+            "answered_first": self.answered_first,
+            "latency_ms": {"p50": latency.p50, "p99": latency.p99, "n": latency.n},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEvaluation:
+    """Figures of an index on a labelled file, and its misrouted queries."""
+
+    measurement: Measurement
+    wrong: WrongQueries
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready values."""
+        return {**self.measurement.to_dict(), "errors": self.wrong.to_dicts()}
+
+
+def evaluate_index(
+    labelled: Path,
+    workspace: Workspace,
+    *,
+    options: ImportOptions | None = None,
+    latency_queries: int = LATENCY_QUERIES,
+    progress: Progress = silent,
+    warn: Warn = unheard,
+) -> IndexEvaluation:
+    """Measure the serving index on labelled queries.
+
+    Args:
+        labelled: file of labelled queries that are not among the examples.
+        workspace: index and configuration.
+        options: names of the file's columns; None guesses.
+        latency_queries: number of queries to time.
+        progress: called with a step's name, the number done and the total.
+        warn: receives findings in the file.
+
+    Raises:
+        DataError: the file cannot be used, or a label is not in the index.
+        ArtifactError: the index cannot be used.
+    """
+    rows = read_labelled_queries(labelled, options, warn)
+    router = workspace.router(progress=progress)
+    measured = measure(router, rows, path=labelled, latency_queries=latency_queries, progress=progress)
+    wrong = WrongQueries(measured.mistakes, rows, router.live.artifact, router.live.encoder)
+    return IndexEvaluation(measured, wrong)
 
 
 def score_rows(

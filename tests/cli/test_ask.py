@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from semroute.cli.ask import as_dict, summary
+from semroute.cli.ask import summary
 from semroute.cli.main import cli
 from semroute.errors import AuthenticationError, NoDeploymentError, QueryError
 from semroute.testing import FakeProvider, answer, fail
@@ -101,7 +101,7 @@ def test_the_line_for_a_person_names_category_model_deployment_tokens_and_time()
 
 
 def test_a_decision_comes_along_in_json() -> None:
-    value = as_dict(COMPLETION)
+    value = COMPLETION.to_dict()
     assert json.loads(json.dumps(value)) == value
     assert value["decision"] == DECISION.to_dict()
     assert value["usage"]["input_tokens"] == 12

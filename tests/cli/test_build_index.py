@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from semroute.cli.index import OF_A_KIND, _source, capped
+from semroute.cli.index import _source
 from semroute.cli.main import cli, main
 from semroute.config import Config
 from semroute.data.categories import shipped_folder
@@ -21,6 +21,7 @@ from semroute.errors import ArtifactError
 from semroute.index import open_artifact
 from semroute.router import Router
 from semroute.testing import FakeProvider
+from semroute.workflows.build import OF_A_KIND, capped
 
 COMMAND = [sys.executable, "-m", "semroute.cli.main"]
 

@@ -12,10 +12,11 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from semroute.cli.collect import _from_file
+from semroute.cli.console import print_warning
 from semroute.cli.main import cli, main
 from semroute.outcomes.files import read_outcomes
 from semroute.testing import FakeProvider, RecordedRequest, answer, fail, hang
+from semroute.workflows.collect import queries_of_file
 
 PRICE = {"input": 100, "output": 100}
 
@@ -259,7 +260,7 @@ def test_a_row_without_text_is_named_and_the_others_are_asked(
 ) -> None:
     path = tmp_path / "blank.jsonl"
     path.write_text('{"query": "a"}\n{"query": " "}\n{"query": []}\n{"query": "b"}\n')
-    assert [asked.text for asked in _from_file(path)] == ["a", "b"]
+    assert [asked.text for asked in queries_of_file(path, print_warning)] == ["a", "b"]
     err = capsys.readouterr().err
     assert f"warning: {path}:2: the query is empty" in err
     assert f"warning: {path}:3: " in err

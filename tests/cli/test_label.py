@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from semroute.cli.label import Action, Judging, shares, shown
-from semroute.cli.label_rows import read_sheet
 from semroute.cli.main import cli, main
 from semroute.outcomes.files import read_outcomes
 from semroute.testing import FakeProvider, RecordedRequest, answer
+from semroute.workflows.labeling import open_session
 
 ENTER = "\r"
 
@@ -79,7 +79,7 @@ def test_numbers_are_written_as_they_were_told(cost: float, tokens: int, latency
         outcomes, out = Path(folder) / "outcomes.jsonl", Path(folder) / "golden.jsonl"
         cell = {"quality": None, **told, "response": "yes"}
         outcomes.write_text(json.dumps({"query": "q", "outcomes": {"small": cell}}) + "\n")
-        read_sheet([outcomes], out).append(0, {"small": 1.0}, judged_by="human")
+        open_session([outcomes], out).append(0, {"small": 1.0}, judged_by="human")
         written = json.loads(out.read_text())["outcomes"]["small"]
     assert {name: written[name] for name in told} == told
     assert isinstance(written["input_tokens"], int)

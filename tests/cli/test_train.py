@@ -11,11 +11,11 @@ from click.testing import CliRunner, Result
 from predictors.query_quality.query_heads import MODELS, made
 
 from semroute.cli.console import HEADS as HEADS_OF_OPTION
-from semroute.cli.encoding import Encoding
 from semroute.cli.main import cli, main
 from semroute.encoders.static import StaticEncoder
 from semroute.learn.query_quality import estimators
 from semroute.predictors.query_quality import read_query_classifier, write_query_classifier
+from semroute.workflows.workspace import Workspace
 
 HEADS = ("--head", "linear", "--head", "neighbours")
 
@@ -200,7 +200,7 @@ def test_the_heads_that_can_be_asked_for_are_those_that_there_are() -> None:
 
 def test_kept_vectors_are_those_of_one_encoder(routing_index: Path, static_encoder: StaticEncoder) -> None:
     queries, store = ["one", "two"], Path("vectors.npz")
-    by_index, other = Encoding(routing_index, None), Encoding(routing_index, None)
+    by_index, other = Workspace(routing_index), Workspace(routing_index)
     other.__dict__["encoder"] = static_encoder
     kept = by_index.vectors(queries, store, lambda *_: None)
     np.testing.assert_array_equal(by_index.vectors(queries, store, lambda *_: None), kept)
@@ -218,7 +218,7 @@ def test_a_tuned_encoder_is_a_head_more_and_serves_without_another(
     assert kept["heads"] == ["tuned"]
     assert kept["trained"]["fine_tuned"] == backbone
     assert kept["trained"]["judged_on"] == 32
-    monkeypatch.setattr(Encoding, "vectors", lambda *_: pytest.fail("no vectors are needed"))
+    monkeypatch.setattr(Workspace, "vectors", lambda *_: pytest.fail("no vectors are needed"))
     Path("queries.jsonl").write_text('{"query": "Tell me about cats"}\n')
     said = json.loads(run("predict", "queries.jsonl", "--classifier", "c", "--json").stdout)
     assert set(said["quality"]) == set(MODELS)

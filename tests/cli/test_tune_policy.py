@@ -12,9 +12,7 @@ import yaml
 from click.testing import CliRunner, Result
 from predictors.query_quality.query_heads import MODELS, made
 
-from semroute.cli.encoding import Encoding
 from semroute.cli.main import cli, main
-from semroute.cli.policy_inputs import TuneSource, tuning
 from semroute.config import load_config
 from semroute.evaluate.replay import choose, duplicates
 from semroute.index import BothScores, open_artifact
@@ -24,6 +22,8 @@ from semroute.learn.policy.prepare import split
 from semroute.learn.policy.search import Goal
 from semroute.predictors.query_quality import read_query_classifier, write_query_classifier
 from semroute.router import Router
+from semroute.workflows.tune_policy import TuneSource, tune_policy
+from semroute.workflows.workspace import Workspace
 
 HEADS = ("--head", "linear", "--head", "neighbours")
 
@@ -214,12 +214,12 @@ def test_the_router_decides_on_every_query_as_the_policy_was_tested(tells: str, 
     source = TuneSource(
         [Path("told.jsonl")], Path("prices.yaml"), None, None, ["linear"], 0.5, 0.95, None, 0, None, Path("policy")
     )
-    found = tuning(source, Goal(value=0.0015), None, None, lambda *_: None)
+    found = tune_policy(source, Goal(value=0.0015), Workspace())
     family = next(point.family for point in found.tuned.points if point.family.asks_classifier)
     write_query_classifier(found.prepared.classifier, Path(family.config(0.0015)["classifier"]["folder"]), report={})
     prices = {"small": {"price": {"input": 2, "output": 3}}, "large": {"price": {"input": 5, "output": 15}}}
     Path("semroute.yaml").write_text(yaml.safe_dump({**family.config(0.0015), "models": prices}))
-    held = split(duplicates(queries, Encoding(None, None).vectors(queries, None, lambda *_: None)).group, 0.5, 0)[1]
+    held = split(duplicates(queries, Workspace().vectors(queries, None, lambda *_: None)).group, 0.5, 0)[1]
     part = found.prepared.held
     played = [MODELS[place] for place in choose(part.predicted, part.expected, 0.0015).tolist()]
     served = [one.model for one in Router.load().route_many([queries[row] for row in held.tolist()])]
@@ -232,9 +232,9 @@ def test_the_router_sends_every_query_the_way_of_its_category_as_the_policy_was_
     offset: float, staged: bool
 ) -> None:
     queries = [f"{start} {thing}" for start in ("How do I", "Why does one", "Please") for thing in THINGS]
-    encoding = Encoding(None, None)
+    encoding = Workspace()
     both = encoding.both_scores(queries, encoding.vectors(queries, None, lambda *_: None))
-    family = ByCategory(MODELS, *encoding.thresholds, encoding.bar)
+    family = ByCategory(MODELS, *encoding.thresholds, encoding.accept_threshold)
     table = CategoryTable(1.0, offset, (AnswerPlan(0), AnswerPlan(1), AnswerPlan(0), AnswerPlan(1)))
     cost = np.tile(np.array([1, 2], np.float32), (len(queries), 1))
     part = PolicyData(cost, cost, cost, cost.astype(np.float64), both, {}, np.arange(len(queries)))
@@ -307,7 +307,7 @@ def test_the_picture_measures_floor_choice_and_curves_on_the_same_rows(outcomes:
     source = TuneSource(
         [outcomes], Path("prices.yaml"), None, None, ["linear"], 0.4, 0.9, None, 1, None, Path("policy")
     )
-    found = tuning(source, Goal(min_quality=fraction), None, None, lambda *_: None)
+    found = tune_policy(source, Goal(min_quality=fraction), Workspace())
     held, tuned = found.prepared.held, found.prepared.tuning
     marks, curves = found.marks(), found.curves()
     strongest = float(held.quality[:, found.tuned.strongest].mean())

@@ -8,7 +8,7 @@ from evaluate.logged import call, climbed, outcome
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from semroute.evaluate.advice import LEAST, advise, as_dict, break_even, overrides
+from semroute.evaluate.advice import LEAST, advise, break_even, overrides
 from semroute.types import LoggedOutcome, Usage
 
 TIERS = ("small", "large")
@@ -92,7 +92,7 @@ def test_failed_cascades_are_not_counted() -> None:
 
 def test_json_has_no_infinity() -> None:
     (found,) = advise(log(1, 0), tiers_of, price_of)
-    assert json.loads(json.dumps(as_dict(found), allow_nan=False))["saved"]["low"] is None
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["saved"]["low"] is None
 
 
 @given(st.floats(0.001, 1), st.floats(0.001, 1), st.integers(1, 60), st.integers(0, 60))

@@ -1,0 +1,219 @@
+"""Check of a configuration against index and environment; a first configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from semroute.catalog.capabilities import check_catalog
+from semroute.config import Config, Problem
+from semroute.config.check import NO_CATEGORY, check_config, check_routing, unknown_categories
+from semroute.config.load import overlaid, read, template, validate, with_lines
+from semroute.data.categories import shipped_folder
+from semroute.encoders.registry import config_line, is_named
+from semroute.errors import ConfigError
+from semroute.index.manifest import MANIFEST
+from semroute.predictors.answer_quality import check_classifiers
+from semroute.predictors.query_quality import check_query_classifier
+from semroute.router.load import ENVIRONMENT, locate_index
+from semroute.storage import atomic_write, read_json
+from semroute.workflows.plugins import plugin_problems
+
+DEFAULT = Path("semroute.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigCheck:
+    """Problems of a configuration, errors first.
+
+    Attributes:
+        path: the file.
+        problems: each with its severity, key, line and fix.
+    """
+
+    path: Path
+    problems: Sequence[Problem]
+
+    @property
+    def ok(self) -> bool:
+        """True if no problem is an error."""
+        return all(problem.severity != "error" for problem in self.problems)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready values."""
+        return {"path": str(self.path), "ok": self.ok, "problems": [_problem_dict(one) for one in self.problems]}
+
+
+def _problem_dict(problem: Problem) -> dict[str, object]:
+    return {
+        "severity": problem.severity,
+        "key": problem.key,
+        "line": problem.line,
+        "message": problem.message,
+        "fix": problem.fix,
+    }
+
+
+def check_configuration(path: Path | None = None, index: Path | None = None) -> ConfigCheck:
+    """Compare a configuration with its index, the environment and the price list.
+
+    Args:
+        path: the file; None takes ``semroute.yaml`` of the working folder.
+        index: folder of the index; None takes ``SEMROUTE_INDEX`` or the configuration's.
+
+    Raises:
+        ConfigError: the named file cannot be read.
+    """
+    if path is None and not DEFAULT.exists():
+        missing = Problem("error", "", "there is no semroute.yaml in this folder", 'write one with "semroute init"')
+        # A file that is missing names no deployments either: that is no second problem.
+        others = [problem for problem in _compared(Config(), index) if problem.key != "deployments"]
+        return ConfigCheck(DEFAULT, [missing, *others])
+    named = path or DEFAULT
+    text = read(named)
+    config, problems = validate(text, named.parent)
+    return ConfigCheck(named, problems if config is None else with_lines(_compared(config, index), text))
+
+
+def _compared(config: Config, index: Path | None) -> list[Problem]:
+    """Compare the configuration with index, environment and price list."""
+    folder = locate_index(index, config)
+    manifest = (config.index if folder is None else folder) / MANIFEST
+    try:
+        models, unreadable = _category_models(manifest), []
+    except (OSError, ValueError) as error:
+        models = None
+        fix = "build the index again"
+        unreadable = [Problem("warning", "index", f"{manifest} cannot be read ({type(error).__name__})", fix)]
+    checking = check_config if config.deployments else check_routing
+    checked = checking(config, category_models=models, env=os.environ)
+    found = [
+        *checked,
+        *(_not_shipped(config) if folder is None else ()),
+        *_classifiers(config),
+        *_trial(config, models),
+        *check_catalog(config),
+        *_unnamed_encoder(config, manifest),
+        *plugin_problems(config, models or {}),
+        *unreadable,
+        *_missing_index(index, folder),
+    ]
+    return sorted(found, key=lambda problem: problem.severity)  # "error" sorts before "warning"; stable otherwise
+
+
+def _missing_index(index: Path | None, folder: Path | None) -> Iterator[Problem]:
+    """Yield a problem if the named index is missing.
+
+    An error where it is named for this run. A folder that only the configuration names may be built later.
+    """
+    if folder is None or (folder / MANIFEST).exists():
+        return
+    if index is not None or os.environ.get(ENVIRONMENT):
+        by = "--index" if index is not None else ENVIRONMENT
+        yield Problem("error", "", f"{by}: there is no index in {folder}", "name the folder of one, or build it there")
+    else:
+        yield Problem("warning", "index", f"there is no index in {folder} yet", 'build it with "semroute build-index"')
+
+
+def _not_shipped(config: Config) -> list[Problem]:
+    """Find unknown categories where no index exists.
+
+    The categories are then those that are shipped.
+    """
+    shipped = {path.stem: () for path in shipped_folder().glob("*.yaml")}
+    return unknown_categories(config, shipped, "there is no index, and the shipped categories have none of that name")
+
+
+def _classifiers(config: Config) -> list[Problem]:
+    """Read the classifiers that a configuration names."""
+    return [*check_classifiers(config), *check_query_classifier(config)]
+
+
+def _trial(config: Config, models: Mapping[str, Sequence[str]] | None) -> Iterator[Problem]:
+    """Yield problems of the policy under test.
+
+    Applies it to the configuration and loads the files that it names, as a router does.
+    """
+    policy = config.trial.policy
+    if policy is None:
+        return
+    try:
+        tried = overlaid(config, policy)
+    except ConfigError as error:
+        yield Problem("error", "trial.policy", str(error))
+        return
+
+    def problems_of(one: Config) -> list[Problem]:
+        unknown = [] if models is None else unknown_categories(one, models, NO_CATEGORY)
+        return [*unknown, *_classifiers(one)]
+
+    known = problems_of(config)
+    for problem in problems_of(tried):
+        if problem not in known:
+            yield Problem(problem.severity, "trial.policy", f"{policy}: {problem.key}: {problem.message}", problem.fix)
+
+
+def _unnamed_encoder(config: Config, manifest: Path) -> Iterator[Problem]:
+    """Yield an error if the index needs an encoder that is not configured.
+
+    That is a remote or torch encoder, or a plugin's.
+    """
+    try:
+        described = read_json(manifest)["encoder"]
+        line = config_line(described)
+        if line is None or is_named(described, config.encoder):
+            return
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return  # already reported
+    kinds = {"remote": "a remote encoder", "plugin": "a plugin's encoder"}
+    what = kinds.get(described["kind"], "a model on torch")
+    yield Problem("error", "encoder", f"the index asks for {what} that is not named here", f"if you trust it: {line}")
+
+
+def _category_models(manifest: Path) -> dict[str, list[str]] | None:
+    """Return each category of an index with its models; None without an index.
+
+    Raises:
+        OSError, ValueError: the manifest exists, but cannot be read.
+    """
+    try:
+        document = read_json(manifest)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    categories = document.get("categories") if isinstance(document, dict) else None
+    if not isinstance(categories, dict) or not all(isinstance(category, dict) for category in categories.values()):
+        raise ValueError("not a manifest")
+    return {name: [str(model) for model in category.get("models") or ()] for name, category in categories.items()}
+
+
+# A configuration to start from.
+
+
+def write_template(path: Path = DEFAULT, *, force: bool = False) -> Path:
+    """Write a commented configuration to start from; return its file.
+
+    Args:
+        path: the file, or the folder to write ``semroute.yaml`` in.
+        force: whether an existing file is replaced.
+
+    Raises:
+        ConfigError: the file exists already, or cannot be written.
+    """
+    if path.is_dir():
+        path = path / DEFAULT
+    content = template().encode("utf-8")
+    try:
+        if force:  # an existing file survives a full disk
+            with atomic_write(path) as part:
+                part.write_bytes(content)
+        else:
+            with path.open("xb") as file:
+                file.write(content)
+    except FileExistsError:
+        raise ConfigError("is already there; --force replaces it", path=path) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot be written: {reason}", path=path) from error
+    return path

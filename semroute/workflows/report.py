@@ -1,0 +1,146 @@
+"""Reports from the log: cost, saving and drift, and advice on cascades."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from semroute.config import Config
+from semroute.errors import InputError
+from semroute.evaluate.advice import Advice, advise, overrides
+from semroute.evaluate.log_report import LogReport, report
+from semroute.types import Usage
+from semroute.workflows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from semroute.evaluate.drift import Compared
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficReport:
+    """Report of the logged queries, and their drift from a policy.
+
+    Attributes:
+        place: address of the log, without a password.
+        report: cost, saving, escalation and latency.
+        drift: comparison with a policy's tuning; None without a policy.
+        category: the only category; None for all.
+    """
+
+    place: str
+    report: LogReport
+    drift: Compared | None
+    category: str | None
+
+    def write_page(self, path: Path) -> None:
+        """Write the report as one HTML page.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        from semroute.render.pages import write_report_page
+
+        write_report_page(self.report, path, title=self.category or "all queries", drift=self.drift)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready values."""
+        drift = {} if self.drift is None else {"drift": self.drift.found.to_dict()}
+        return {**self.report.to_dict(), **drift}
+
+
+def report_traffic(
+    workspace: Workspace,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    category: str | None = None,
+    policy: Path | None = None,
+    log_url: str | None = None,
+) -> TrafficReport:
+    """Report on the logged queries of a period.
+
+    Args:
+        workspace: configuration, and the index for drift.
+        since: beginning; None takes all.
+        until: end; None takes all.
+        category: the only category; None takes all. It excludes ``policy``.
+        policy: folder of a tuned policy to compare the queries with; by default with those since its tuning.
+        log_url: address of the log; None takes the configured one.
+
+    Raises:
+        InputError: ``policy`` and ``category`` are both given.
+        StateError: there is no log, or it cannot be opened.
+        ArtifactError: the folder holds no policy.
+    """
+    if policy is not None and category is not None:
+        raise InputError("a policy is compared with all queries; leave out the category")
+    if policy is None:
+        with workspace.open_log(log_url) as opened:
+            made = report(opened.outcomes(since, until, category=category))
+            return TrafficReport(opened.place, made, None, category)
+    from semroute.evaluate.drift import Compared
+    from semroute.workflows.drift import RecentTraffic, measure_drift, read_baseline
+
+    baseline = read_baseline(policy)
+    with workspace.open_log(log_url) as opened:
+        recent = RecentTraffic(baseline.at if since is None else None)
+        place, made = opened.place, report(recent.observe(opened.outcomes(since, until)))
+    return TrafficReport(place, made, Compared(baseline, measure_drift(baseline, recent, workspace)), None)
+
+
+# Advice on cascades.
+
+
+@dataclass(frozen=True, slots=True)
+class CascadeAdvice:
+    """Advice on the cascade of every category that has one.
+
+    Attributes:
+        categories: advice, most queries first.
+    """
+
+    categories: tuple[Advice, ...]
+
+    @property
+    def overrides(self) -> Mapping[str, Mapping[str, object]]:
+        """Return a section ``categories`` of ``semroute.yaml`` by the advice."""
+        return overrides(self.categories)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready values."""
+        return {"categories": [one.to_dict() for one in self.categories], "overrides": self.overrides}
+
+
+def advise_on_cascades(
+    workspace: Workspace,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    log_url: str | None = None,
+) -> CascadeAdvice:
+    """Advise for each category whether its cascade pays.
+
+    Tiers are those of the configuration now; cost and latency are those of the log.
+
+    Raises:
+        StateError: there is no log, or it cannot be opened.
+    """
+    from semroute.catalog import cheapest_cost
+
+    config = workspace.config
+
+    def price_of(name: str, usage: Usage) -> float | None:
+        cost = cheapest_cost(config, name, usage)
+        return None if cost is None else cost.usd
+
+    with workspace.open_log(log_url) as opened:
+        return CascadeAdvice(advise(opened.outcomes(since, until), lambda name: _tiers(config, name), price_of))
+
+
+def _tiers(config: Config, category: str | None) -> tuple[str, ...]:
+    own = None if category is None else config.categories.get(category)
+    cascade = config.cascade if own is None or own.cascade is None else own.cascade
+    return tuple(tier.use for tier in cascade.tiers)

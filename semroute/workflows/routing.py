@@ -1,0 +1,144 @@
+"""Routing of queries for inspection: nearest examples, and the rules that match."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import BinaryIO
+
+from semroute.data.queries import ArrivingLines, iter_queries_or_errors
+from semroute.errors import DataError, QueryError
+from semroute.router import Router
+from semroute.router.decide import rules_of
+from semroute.router.load import NearestExample, nearest_examples
+from semroute.router.query import as_messages, routable_text
+from semroute.strategies.rules import RuleTrace
+from semroute.types import Decision, Query, Request
+from semroute.workflows.stream import route_rows
+
+NEAREST = 5
+"""Nearest examples returned with a decision."""
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedQuery:
+    """Decision on a query, with the nearest examples."""
+
+    decision: Decision
+    nearest: Sequence[NearestExample]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready values."""
+        examples = [{"category": e.category, "query": e.query, "similarity": e.similarity} for e in self.nearest]
+        return {**self.decision.to_dict(), "nearest": examples}
+
+
+def explain_routing(router: Router, query: Query, metadata: Mapping[str, str] = NOTHING) -> RoutedQuery:
+    """Route a query, and return its nearest examples as well.
+
+    Raises:
+        QueryError: the query is empty.
+    """
+    decision = router.route(Request(as_messages(query), metadata=metadata))
+    return RoutedQuery(decision, nearest_examples(router.live, decision.query, NEAREST))
+
+
+def route_file(
+    router: Router, file: Path, metadata: Mapping[str, str] = NOTHING, *, stdin: BinaryIO | None = None
+) -> Iterator[tuple[Query | None, Decision | DataError]]:
+    """Yield query and decision of each row, in order; of a bad row the error.
+
+    Args:
+        router: the router that decides.
+        file: ``.jsonl``, ``.csv`` or ``.txt``.
+        metadata: metadata of the caller, for rules.
+        stdin: JSONL to read instead of the file, as it arrives.
+
+    Raises:
+        DataError: the rest of the file cannot be read.
+    """
+    # Rows are decided in chunks: a query waits here for its decision.
+    waiting = deque[Query | None]()
+
+    def noted(rows: Iterable[tuple[int, Query] | DataError]) -> Iterator[tuple[int, Query] | DataError]:
+        for row in rows:
+            waiting.append(None if isinstance(row, DataError) else row[1])
+            yield row
+
+    if stdin is None:
+        found = route_rows(router, noted(iter_queries_or_errors(file)), source=file, metadata=metadata)
+    else:
+        lines = ArrivingLines(stdin)
+        rows = noted(iter_queries_or_errors(file, lines))
+        found = route_rows(router, rows, source="<stdin>", ready=lines.ready, metadata=metadata)
+    for decision in found:
+        yield waiting.popleft(), decision
+
+
+# Rules that match a query.
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTest:
+    """Rules that a query matches, and why earlier ones do not.
+
+    Attributes:
+        query: the routed text.
+        traces: of each rule that was tried, in order.
+    """
+
+    query: str
+    traces: list[RuleTrace]
+
+    @property
+    def outcome(self) -> str:
+        """Return the combined outcome of the rules, in one sentence."""
+        if not self.traces:
+            return "there are no rules"
+        last = self.traces[-1]
+        narrowing = [trace.rule for trace in self.traces if trace.kind == "narrowed"]
+        if last.kind == "decided":
+            within = f", within what {_quoted(narrowing)} left" if narrowing else ""
+            where = f"category {last.category}: " if last.category else ""
+            return f"{_quoted([last.rule])} decides on {where}{', '.join(last.models)}{within}"
+        if narrowing:
+            return f"{_quoted(narrowing)} narrowed; the next strategy decides"
+        return "no rule applies; the next strategy decides"
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON-ready values."""
+        return {"query": self.query, "rules": [asdict(trace) for trace in self.traces], "outcome": self.outcome}
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def trace_rules(
+    router: Router, queries: Iterable[tuple[int, Query]], metadata: Mapping[str, str] = NOTHING, *, file: Path | None
+) -> Iterator[tuple[int, RuleTest | DataError]]:
+    """Yield line and matching rules of each query; of a bad row the error.
+
+    Args:
+        router: the router with the rules.
+        queries: line numbers and queries.
+        metadata: metadata of the caller, for rules.
+        file: their file, for messages; None for a single query.
+
+    Raises:
+        QueryError: a single query cannot be routed.
+    """
+    strategy = rules_of(router.live, router.config)
+    for line, query in queries:
+        try:
+            text = routable_text(query)
+        except QueryError as error:
+            if file is None:
+                raise
+            yield line, DataError(str(error), path=file, line=line)
+            continue
+        yield line, RuleTest(text, strategy.trace(text, Request(as_messages(query), metadata=metadata)))

@@ -1,0 +1,341 @@
+"""Search for the cheapest routing policy that keeps a goal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import semroute
+from semroute.errors import InputError
+from semroute.evaluate.drift import DriftBaseline
+from semroute.evaluate.metrics import finite
+from semroute.evaluate.replay import duplicates
+from semroute.evaluate.risk import Promise
+from semroute.learn.policy.families import ByCategory, ByClassifier, ByClassifierAndCascade, SingleModels
+from semroute.learn.policy.prepare import PolicyInputs, PolicySplit, prepare, split
+from semroute.learn.policy.search import (
+    Figures,
+    Goal,
+    Point,
+    Summary,
+    Tuned,
+    families,
+    strongest_model,
+    summarise,
+    tune,
+)
+from semroute.learn.policy.write import earlier, generation, write_policy
+from semroute.learn.query_quality import estimators
+from semroute.outcomes.costs import with_costs
+from semroute.outcomes.files import check_judged, judging_remedy, read_outcomes
+from semroute.predictors.query_features import QueryInputs
+from semroute.render.plots import plot_tuned
+from semroute.text.names import known_names
+from semroute.text.normalise import normalize
+from semroute.types.protocols import Progress
+from semroute.workflows.workspace import Workspace, silent
+
+PlotPoint = tuple[float, float]
+"""Cost in USD a query, and quality."""
+
+_BOUND = (
+    "fixed sequence testing on the held-out rows (Learn then Test), each test by betting for the long run and by "
+    "Student's prediction bound for the queries ahead; queries that say the same count as one"
+)
+_BUDGET = "approximate: no query is taken to cost more than the dearest of these outcomes"
+
+
+@dataclass(frozen=True, slots=True)
+class TuneSource:
+    """Files and options of a search for a policy.
+
+    Attributes:
+        outcomes: files of outcomes.
+        prices: file of prices; None takes those of the configuration.
+        models: names; None takes all.
+        strongest: model that quality is measured against; None takes the best.
+        heads: names of classifier heads to try; empty tries all.
+        held_out: share of the rows that tests the promise.
+        confidence: that the goal is kept.
+        ahead: number of queries to keep it over; None takes that of the outcomes.
+        seed: seed of everything drawn.
+        store: file of cached vectors.
+        out: folder to write the policy to.
+    """
+
+    outcomes: Sequence[Path]
+    prices: Path | None
+    models: tuple[str, ...] | None
+    strongest: str | None
+    heads: Sequence[str]
+    held_out: float
+    confidence: float
+    ahead: int | None
+    seed: int
+    store: Path | None
+    out: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Result of tuning a policy.
+
+    Attributes:
+        title: of the plot.
+        models: names.
+        goal: floor of quality, budget or value.
+        promise: confidence and number of queries to come.
+        prepared: both splits, and the classifiers.
+        tuned: the chosen policy.
+        summary: its figures.
+        left_out: queries without the quality of a model.
+        baseline: baseline of drift; None without a choice.
+        generation: name of its classifiers' folder.
+        costs: basis of costs that were estimated.
+    """
+
+    title: str
+    models: tuple[str, ...]
+    goal: Goal
+    promise: Promise
+    prepared: PolicySplit
+    tuned: Tuned
+    summary: Summary
+    left_out: int
+    baseline: DriftBaseline | None
+    generation: str
+    costs: str | None
+
+    @property
+    def floor(self) -> float | None:
+        """Return the required quality on the test rows."""
+        if self.goal.min_quality is None:
+            return None
+        return self.goal.min_quality * self.summary.strongest.quality.value
+
+    @property
+    def strongest(self) -> str:
+        """Return the model that quality is measured against."""
+        return self.models[self.tuned.strongest]
+
+    def curves(self) -> dict[str, list[PlotPoint]]:
+        """Return the tried points by family, measured on the test rows.
+
+        Floor and choice are measured there. On the training rows the strongest model has another quality, so that a
+        choice that keeps its floor would seem to miss it.
+        """
+        found: dict[str, list[PlotPoint]] = {}
+        for point in self.tuned.points:
+            quality, cost = point.play(self.prepared.held).point
+            found.setdefault(point.family.name, []).append((cost, quality))
+        return found
+
+    def marks(self) -> dict[str, PlotPoint]:
+        """Return the marked points, measured on the test rows.
+
+        They are the choice, the strongest model, and the point of most quality per dollar.
+        """
+        of = self.summary
+        chosen = {} if of.chosen is None else {"chosen": of.chosen}
+        marks = {**chosen, f"always {self.strongest}": of.strongest, "most quality per dollar": of.densest_figures}
+        return {name: (figures.cost.value, figures.quality.value) for name, figures in marks.items()}
+
+    def plot(self, path: Path) -> None:
+        """Draw the choice on the curve.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        plot_tuned(self.curves(), self.marks(), path, title=self.title, floor=self.floor, budget=self.goal.max_cost)
+
+    def write(self, out: Path) -> None:
+        """Write the chosen policy.
+
+        Raises:
+            InputError: the goal cannot be reached, or a file cannot be written.
+        """
+        chosen = self.tuned.chosen
+        if chosen is None:
+            raise self.not_reachable()
+        head = f"{self.goal_in_words()}\n{point_in_words(chosen, self.models)}"
+        write_policy(chosen, self.prepared, out, self.generation, head=head, report=self.to_dict())
+
+    def earlier(self, out: Path) -> Sequence[Path]:
+        """Return folders of earlier policies that stay beside this one."""
+        return list(earlier(out, self.generation))
+
+    def not_reachable(self) -> InputError:
+        """Return the error that explains why no policy was chosen."""
+        confidence = f"{self.promise.confidence:.0%} confidence"
+        if self.goal.max_cost is not None:
+            least = min(point.cost for point in self.tuned.points)
+            reason = f"the cheapest costs USD {least:.3g} a query, and USD {self.goal.max_cost:.3g} cannot be kept"
+            return InputError(f"not reachable: {reason} with {confidence}")
+        best = max(point.quality for point in self.tuned.points)
+        strongest = float(self.prepared.tuning.quality[:, self.tuned.strongest].mean())
+        return InputError(
+            f"not reachable: the best policy has {best / strongest:.1%} of the quality of {self.strongest} on the "
+            f"tuning rows, and {self.goal.min_quality:.1%} cannot be shown with {confidence} on "
+            f"{len(self.prepared.held):,} others"
+        )
+
+    def bound(self) -> str | None:
+        """Return the basis of the promise, a sentence; None without a promise."""
+        if self.goal.value is not None:
+            return None
+        return f"{_BOUND}; {_BUDGET}" if self.goal.max_cost is not None else _BOUND
+
+    def goal_in_words(self) -> str:
+        """Return the goal and its confidence as text."""
+        goal, promise = self.goal, self.promise
+        sure = f"with {promise.confidence:.0%} confidence over the next {promise.ahead:,} queries"
+        if goal.min_quality is not None:
+            return f"at least {goal.min_quality:.1%} of the quality of {self.strongest}, {sure}"
+        if goal.max_cost is not None:
+            return f"at most USD {goal.max_cost:.4g} a query, {sure}"
+        return f"quality is worth USD {goal.value:.4g} for +1.0"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the tuning as JSON-ready values."""
+        summary, chosen, part = self.summary, self.tuned.chosen, self.prepared.tuning
+        return {
+            "goal": asdict(self.goal),
+            "confidence": self.promise.confidence,
+            "ahead": self.promise.ahead,
+            "bound": self.bound(),
+            "costs": self.costs,
+            "models": list(self.models),
+            "strongest": self.strongest,
+            "chosen": None if chosen is None else point_in_words(chosen, self.models),
+            "config": None if chosen is None else finite(dict(chosen.family.config(chosen.parameter))),
+            "figures": None if summary.chosen is None else finite(asdict(summary.chosen)),
+            "promised": summary.promised,
+            "always_strongest": finite(asdict(summary.strongest)),
+            "most_quality_per_dollar": {
+                "policy": point_in_words(summary.densest, self.models), **_figures_dict(summary.densest_figures)
+            },
+            "baseline": None if self.baseline is None else self.baseline.to_dict(),
+            "parts": {name: None if of is None else _figures_dict(of) for name, of in summary.parts.items()},
+            "tuned_on": {
+                "queries": summary.tuning_rows,
+                "tested_on": summary.held_rows,
+                "different": self.prepared.held.different,
+                "largest_share_alike": self.prepared.held.most_alike,
+                "left_out": self.left_out,
+                "mean_quality": _means(self.models, part.quality),
+                "mean_cost_usd": _means(self.models, part.cost),
+            },
+        }  # fmt: skip
+
+
+def _means(models: Sequence[str], columns: Any) -> dict[str, float]:
+    return dict(zip(models, columns.mean(axis=0, dtype="float64").tolist(), strict=True))
+
+
+def _figures_dict(of: Figures) -> dict[str, Any]:
+    found = finite(asdict(of))
+    assert isinstance(found, dict)
+    return found
+
+
+def point_in_words(point: Point, models: tuple[str, ...]) -> str:
+    """Return a policy as text."""
+    if isinstance(point.family, SingleModels):
+        return f"always {models[point.parameter]}"
+    if isinstance(point.family, ByClassifier):
+        return f"the classifier, with quality worth {_worth(point.parameter)}"
+    if isinstance(point.family, ByCategory):
+        plans = "; ".join(dict.fromkeys(plan.words(models) for plan in point.parameter.choice))
+        moved = f", thresholds moved by {point.parameter.offset:+.2g}" if point.parameter.offset else ""
+        return f"a model or cascade for each category ({plans}){moved}"
+    if isinstance(point.family, ByClassifierAndCascade):
+        value, threshold = point.parameter
+        return f"{point.family.name}: quality worth {_worth(value)}, accepting from {threshold:.2f}"
+    return f"{point.family.name}, accepting from {point.parameter:.2f}"
+
+
+def _worth(value: float) -> str:
+    return f"USD {value:.4g} for +1.0" if math.isfinite(value) else "everything"
+
+
+# The search.
+
+
+def tune_policy(source: TuneSource, goal: Goal, workspace: Workspace, progress: Progress = silent) -> Tuning:
+    """Read the files, train, search and test; write nothing.
+
+    Raises:
+        InputError: a file cannot be used, or there is too little data.
+    """
+    inputs, left_out = _policy_inputs(source, workspace, progress)
+    table = inputs.costs.table
+    rows = split(inputs.group, source.held_out, source.seed)
+    every = estimators(source.seed)
+    wanted = source.heads or tuple(every)
+    heads = {name: head for name, head in every.items() if name in wanted}
+    prepared = prepare(inputs, *rows, heads=heads, seed=source.seed, progress=progress)
+    strongest = _strongest(source.strongest, table.models)
+    strongest = strongest_model(prepared.tuning) if strongest is None else strongest
+    promise = Promise(source.confidence, source.ahead or len(table))
+    made_of = (semroute.__version__, workspace.encoder.fingerprint, *wanted, source.held_out, source.seed)
+    name = generation(table, made_of)
+    accept_threshold = workspace.accept_threshold
+    tried = families(table.models, prepared, *workspace.thresholds, accept_threshold, f"{source.out}/{name}")
+    tuned = tune(tried, prepared, goal, strongest, promise)
+    summary = summarise(tuned, prepared.tuning, prepared.held, promise, seed=source.seed)
+    title = ", ".join(path.name for path in source.outcomes)
+    costs = inputs.costs.words(workspace.tokenizer)
+    baseline = None if summary.chosen is None else _drift_baseline(inputs, workspace, summary.chosen)
+    return Tuning(title, table.models, goal, promise, prepared, tuned, summary, left_out, baseline, name, costs)
+
+
+def _drift_baseline(inputs: PolicyInputs, workspace: Workspace, chosen: Figures) -> DriftBaseline:
+    table = inputs.costs.table
+    prices = {model: (price.input, price.output) for model, price in inputs.prices.items() if model in table.models}
+    _, different = np.unique([normalize(query) for query in table.queries], return_index=True)
+    names, thresholds = workspace.thresholds
+    scores, below = workspace.best_of(inputs.scores.second[different], thresholds)
+    return DriftBaseline.of(
+        scores, below, chosen.quality, chosen.cost, prices,
+        thresholds=dict(zip(names, thresholds.tolist(), strict=True)),
+        index=workspace.index_fingerprint, at=datetime.now(UTC),
+    )  # fmt: skip
+
+
+def _policy_inputs(source: TuneSource, workspace: Workspace, progress: Progress) -> tuple[PolicyInputs, int]:
+    """Return the inputs, and the number of queries without a model's quality."""
+    prices = workspace.prices(source.prices)
+    progress("reading", 0, 1)
+    table = read_outcomes(source.outcomes, count=workspace.count, keep_responses=True)
+    if source.models is not None:
+        table = table.with_models(source.models)
+    check_judged(table)
+    complete = table.is_complete
+    costs = with_costs(table.take(complete), prices, workspace.count)
+    progress("reading", 1, 1)
+    queries = costs.table.queries
+    if not queries:
+        raise InputError(
+            f"none of the {len(table):,} queries has the quality of all {len(table.models)} models; "
+            f"{judging_remedy(table)}ask the missing models too, or name fewer with --models"
+        )
+    vectors = workspace.vectors(queries, source.store, progress)
+    features = QueryInputs.of(queries, vectors, workspace.categories)
+    scores = workspace.both_scores(queries, vectors)
+    group = duplicates(queries, vectors).group
+    fingerprint, categories = workspace.encoder.fingerprint, workspace.categories
+    return PolicyInputs(costs, group, features, scores, prices, fingerprint, categories), int((~complete).sum())
+
+
+def _strongest(name: str | None, models: Sequence[str]) -> int | None:
+    if name is None:
+        return None
+    if name not in models:
+        raise InputError(f'no model "{name}" among the outcomes; {known_names(name, models, "they hold")}')
+    return models.index(name)
