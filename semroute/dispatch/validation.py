@@ -375,7 +375,10 @@ def _messages(walk: _ValueWalk, value: Any) -> object:
         raise _FaultError(f"has more than {MAX_MESSAGES:,} messages; leave out the oldest")
     messages = [_checked(walk, place, given, _message) for place, given in enumerate(value)]
     if any(has_blocks(cast("dict[str, Any]", message)) for message in messages):
-        return tuple(each for message in messages for each in _in_openais_shape(cast("dict[str, Any]", message)))
+        found = tuple(each for message in messages for each in _in_openais_shape(cast("dict[str, Any]", message)))
+        # Results alone are a user's turn only in Anthropic's shape, and routing needs one.
+        if any(message["role"] == "user" for message in found):
+            return found
     is_plain = type(value) is tuple and all(map(_is, messages, value))
     return value if is_plain else tuple(messages)
 
