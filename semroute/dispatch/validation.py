@@ -24,6 +24,7 @@ from semroute.dispatch.constraints import ANYTHING, Constraints
 from semroute.errors import InputError, QueryError
 from semroute.text.conversation import fields_of
 from semroute.types import Message, Query, Request, Tool
+from semroute.types.anthropic import has_blocks, openai_messages
 from semroute.types.openai import ShapeError, is_response_format, model_schema, schema_of, tool_choice_of, tool_of
 
 MAX_DEPTH = 100
@@ -373,8 +374,17 @@ def _messages(walk: _ValueWalk, value: Any) -> object:
     if len(value) > MAX_MESSAGES:
         raise _FaultError(f"has more than {MAX_MESSAGES:,} messages; leave out the oldest")
     messages = [_checked(walk, place, given, _message) for place, given in enumerate(value)]
+    if any(has_blocks(cast("dict[str, Any]", message)) for message in messages):
+        found = tuple(each for message in messages for each in _in_openais_shape(cast("dict[str, Any]", message)))
+        # Results alone are a user's turn only in Anthropic's shape, and routing needs one.
+        if any(message["role"] == "user" for message in found):
+            return found
     is_plain = type(value) is tuple and all(map(_is, messages, value))
     return value if is_plain else tuple(messages)
+
+
+def _in_openais_shape(message: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    return openai_messages(message) if has_blocks(message) else (message,)
 
 
 def _is(one: object, other: object) -> bool:

@@ -467,7 +467,10 @@ def _part(part: Content, deployment: str) -> dict[str, object]:
             call: dict[str, object] = {"functionCall": {"id": id, "name": name, "args": dict(arguments)}}
             return call if signature is None else {**call, "thoughtSignature": signature}
         case Result(id, name, content):
-            return {"functionResponse": {"id": id, "name": name, "response": _response(content, deployment)}}
+            response = _response(content, deployment)
+            if part.is_error and "error" not in response:
+                response = {"error": response.get("output", response)}
+            return {"functionResponse": {"id": id, "name": name, "response": response}}
 
 
 def _file(url: str) -> dict[str, object]:

@@ -186,7 +186,7 @@ _READ: Mapping[str, frozenset[str]] = {
     "developer": frozenset(),
     "user": frozenset(),
     "assistant": frozenset({"tool_calls", "refusal"}),
-    "tool": frozenset({"tool_call_id", "name"}),
+    "tool": frozenset({"tool_call_id", "name", "is_error"}),
 }
 """Fields read from a message of each role, besides its role and content.
 
@@ -222,12 +222,16 @@ class CallPart:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Result of a tool call; ``name`` is the function's."""
+    """Result of a tool call; ``name`` is the function's.
+
+    ``is_error`` is Anthropic's marker that the tool failed.
+    """
 
     id: str
     name: str
     content: tuple[Text | InlineImage | LinkedImage, ...]
     cache_control: Mapping[str, object] | None = None
+    is_error: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,7 +416,7 @@ class _MessageReader:
         name = self._functions.get(id) or message.get("name")
         if not isinstance(name, str):
             self._wrong(f"answers the call {id!r}, which no message before it makes")
-        return Result(id, name, tuple(content))
+        return Result(id, name, tuple(content), is_error=message.get("is_error") is True)
 
     def _cannot(self, what: str) -> NoReturn:
         message = f"{self._deployment}: {self._where} {what}, which its wire format cannot carry"

@@ -290,6 +290,8 @@ class MessageWriter:
     def write(self, message: Mapping[str, object]) -> dict[str, object]:
         """Return a message with the fields that the vendor accepts."""
         written = dict(message) if self._with_cache else _uncached(message)
+        if written.get("role") == "tool":
+            written.pop("is_error", None)  # Anthropic's; the content says it, too
         if written.get("role") != "assistant":
             return written
         known = _ASSISTANT | self._fields | ({"cache_control"} if self._with_cache else set())

@@ -1,261 +1,54 @@
-"""Against the double over real HTTP; what an answer means is in test_answer.py."""
+"""What Anthropic's format alone has, over real HTTP; the rest is in test_formats.py and test_answer.py."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from contextlib import aclosing
-from dataclasses import replace
-from typing import Any
 
 import httpx
 import pytest
 
-from semroute.config import Deployment, Timeouts
-from semroute.errors import (
-    AuthenticationError,
-    BrokenStreamError,
-    CapabilityError,
-    ContextLengthError,
-    DispatchError,
-    MalformedResponseError,
-    OverloadedError,
-    ProviderTimeoutError,
-    RateLimitError,
-    RequestError,
-    UnavailableError,
-)
+from semroute.config import Deployment
 from semroute.providers import ADAPTERS, CallTarget
-from semroute.providers.adapter import Adapter
-from semroute.testing import (
-    Call,
-    FakeProvider,
-    Reply,
-    answer,
-    context_length,
-    empty_choices,
-    error_event,
-    error_in_200,
-    fail,
-    hang,
-    malformed,
-    malformed_event,
-    refusal,
-    reset_after,
-    split_sse,
-    stall_after,
-    truncated,
-)
-from semroute.types import Completion, Delta, Request, Tool, Usage
+from semroute.testing import FakeProvider, refusal
+from semroute.types import Completion, Request
 
 KEY = "sk-ant-a1b2c3d4e5f6g7h8"
 HELLO = Request(({"role": "user", "content": "hello out there"},))
-ADAPTER: Adapter = ADAPTERS["anthropic"]
 
 
-def target(base_url: str, **settings: Any) -> CallTarget:
-    fields = {"upstream_model": "claude-test", "api_key_env": "TEST_KEY", "timeout_s": 5.0, **settings}
-    deployment = Deployment(name="spot", model="large", format="anthropic", base_url=base_url, **fields)
-    return CallTarget(deployment, "TEST_KEY", KEY)
+def ask(provider: FakeProvider, *, streams: bool) -> Completion:
+    where = CallTarget(
+        Deployment(
+            name="spot",
+            model="large",
+            format="anthropic",
+            base_url=provider.anthropic_url,
+            upstream_model="claude-test",
+            api_key_env=("TEST_KEY",),
+        ),
+        "TEST_KEY",
+        KEY,
+    )
 
-
-def call(where: CallTarget, request: Request = HELLO) -> Completion:
     async def work() -> Completion:
         async with httpx.AsyncClient(trust_env=False, verify=False) as client:
-            return await ADAPTER.complete(client, where, request, within_s=5.0)
+            if not streams:
+                return await ADAPTERS["anthropic"].complete(client, where, HELLO, within_s=5.0)
+            *_, last = [event async for event in ADAPTERS["anthropic"].stream(client, where, HELLO, within_s=5.0)]
+            assert isinstance(last, Completion)
+            return last
 
     return asyncio.run(work())
 
 
-def stream(where: CallTarget, request: Request = HELLO, said: list[str] | None = None) -> tuple[list[str], Completion]:
-    texts = [] if said is None else said
-
-    async def work() -> Completion:
-        async with (
-            httpx.AsyncClient(trust_env=False, verify=False) as client,
-            aclosing(ADAPTER.stream(client, where, request, within_s=5.0)) as events,
-        ):
-            last: Completion | None = None
-            async for event in events:
-                assert last is None, "nothing comes after the completion"
-                if isinstance(event, Delta):
-                    texts.append(event.text)
-                else:
-                    last = event
-            assert last is not None
-            return last
-
-    return texts, asyncio.run(work())
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_refusal_is_an_answer_with_its_words_set_apart(provider: FakeProvider, streams: bool) -> None:
+    provider.script(refusal("Not this."))
+    found = ask(provider, streams=streams)
+    assert (found.finish_reason, found.refusal) == ("refusal", "Not this.")
 
 
-def test_a_whole_answer_comes_with_version_and_key_in_the_headers(provider: FakeProvider) -> None:
-    provider.script(
-        answer("Hi.", input_tokens=30, output_tokens=9, cached_tokens=8, cache_write_tokens=4, reasoning_tokens=2)
-    )
-    found = call(target(provider.anthropic_url))
-    assert (found.text, found.model, found.deployment, found.finish_reason) == ("Hi.", "large", "spot", "stop")
-    assert found.usage == Usage(30, 9, cached_tokens=8, cache_write_tokens=4, reasoning_tokens=2)
-    assert found.latency_ms > 0
-    assert found.first_token_ms is None
-    (seen,) = provider.requests
-    assert seen.path == "/v1/messages"
-    assert seen.headers["x-api-key"] == KEY
-    assert seen.headers["anthropic-version"] == "2023-06-01"
-    assert "authorization" not in seen.headers
-
-
-def test_a_streamed_answer_is_the_same_answer(provider: FakeProvider) -> None:
-    reply = answer("Hello out there, friend.", input_tokens=30, output_tokens=9, cached_tokens=8, reasoning_tokens=2)
-    provider.script(reply, reply)
-    whole = call(target(provider.anthropic_url))
-    texts, streamed = stream(target(provider.anthropic_url))
-    assert "".join(texts) == whole.text
-    assert len(texts) > 1
-    assert streamed.first_token_ms is not None
-    assert 0 < streamed.first_token_ms <= streamed.latency_ms
-    assert replace(streamed, latency_ms=whole.latency_ms, first_token_ms=None) == whole
-
-
-def test_a_stream_may_be_cut_into_bytes_anywhere(provider: FakeProvider) -> None:
-    provider.script(split_sse((1, 2, 3), answer("Grüße, 世界 🌍 und alle")))
-    texts, found = stream(target(provider.anthropic_url))
-    assert "".join(texts) == found.text == "Grüße, 世界 🌍 und alle"
-
-
-def test_the_time_to_the_first_token_leaves_out_the_rest(provider: FakeProvider) -> None:
-    provider.set_speed(first_token_s=0.05, token_s=0.05)
-    provider.script(answer("one two three"))
-    _, found = stream(target(provider.anthropic_url))
-    assert found.first_token_ms is not None
-    assert 45 <= found.first_token_ms <= found.latency_ms - 30
-
-
-@pytest.mark.parametrize("is_streamed", [False, True])
-def test_calls_come_back_and_their_results_are_understood(provider: FakeProvider, is_streamed: bool) -> None:
-    where, tool = target(provider.anthropic_url), Tool("weather", "", {"type": "object"})
-    provider.script(answer(calls=[Call("weather", {"city": "Oslo"}), Call("weather", {"city": "Tromsø"})]))
-    request = Request(HELLO.messages, tools=(tool,))
-    found = stream(where, request)[1] if is_streamed else call(where, request)
-    assert found.finish_reason == "tool_calls"
-    assert [json.loads(item.arguments) for item in found.tool_calls] == [{"city": "Oslo"}, {"city": "Tromsø"}]
-    calls = [
-        {"id": item.id, "type": "function", "function": {"name": item.name, "arguments": item.arguments}}
-        for item in found.tool_calls
-    ]
-    results = [{"role": "tool", "tool_call_id": item.id, "content": "rain"} for item in found.tool_calls]
-    call(where, replace(request, messages=(*HELLO.messages, {"role": "assistant", "tool_calls": calls}, *results)))
-    sent = provider.requests[-1].body["messages"][2]["content"]
-    assert [block["tool_use_id"] for block in sent] == [item.id for item in found.tool_calls]
-
-
-def test_a_request_with_everything_is_taken_by_the_server(provider: FakeProvider) -> None:
-    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGVsbG8="}}
-    request = Request(
-        (
-            {"role": "system", "content": "Be brief."},
-            {"role": "user", "content": [picture, {"type": "text", "text": "?"}]},
-        ),
-        max_tokens=20,
-        temperature=0.5,
-        stop=("END",),
-        json_schema={"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]},
-    )
-    assert isinstance(json.loads(call(target(provider.anthropic_url), request).text)["a"], int)
-    assert "".join(stream(target(provider.anthropic_url), request)[0])
-
-
-def test_a_refusal_is_an_answer_with_its_words_set_apart(provider: FakeProvider) -> None:
-    provider.script(refusal("Not this."), refusal("Not this."))
-    for found in (call(target(provider.anthropic_url)), stream(target(provider.anthropic_url))[1]):
-        assert (found.finish_reason, found.refusal) == ("refusal", "Not this.")
-
-
-FAILURES = [
-    (fail(401), AuthenticationError),
-    (fail(400), RequestError),
-    (context_length(), ContextLengthError),
-    (fail(404), RequestError),
-    (fail(429, retry_after=7), RateLimitError),
-    (fail(500), UnavailableError),
-    (fail(529), OverloadedError),
-    (malformed(), MalformedResponseError),
-]
-
-
-@pytest.mark.parametrize("is_streamed", [False, True])
-@pytest.mark.parametrize(("reply", "kind"), FAILURES)
-def test_a_failure_is_the_error_of_its_kind(
-    provider: FakeProvider, reply: Reply, kind: type[DispatchError], is_streamed: bool
-) -> None:
-    provider.script(reply)
-    where = target(provider.anthropic_url)
-    with pytest.raises(DispatchError) as caught:
-        _ = stream(where) if is_streamed else call(where)
-    assert type(caught.value) is kind
-    assert caught.value.deployment == "spot"
-    assert KEY not in str(caught.value)
-    assert caught.value.wait_s == (7 if kind is RateLimitError else None)
-
-
-@pytest.mark.parametrize("reply", [empty_choices(), error_in_200()])
-def test_a_200_that_is_no_answer_is_an_error(provider: FakeProvider, reply: Reply) -> None:
-    provider.script(reply, reply)
-    with pytest.raises(DispatchError):
-        call(target(provider.anthropic_url))
-    with pytest.raises(DispatchError):
-        stream(target(provider.anthropic_url))
-
-
-@pytest.mark.parametrize(
-    ("reply", "kind"),
-    [
-        (truncated(2), BrokenStreamError),
-        (reset_after(2), BrokenStreamError),
-        (stall_after(2), ProviderTimeoutError),
-        (malformed_event(2), MalformedResponseError),
-        (error_event(2), BrokenStreamError),
-    ],
-)
-def test_a_stream_that_breaks_tells_what_was_said_and_counted(
-    provider: FakeProvider, reply: Reply, kind: type[DispatchError]
-) -> None:
-    provider.script(reply)
-    said: list[str] = []
-    where = target(provider.anthropic_url, timeouts=Timeouts(idle_s=0.15))
-    with pytest.raises(DispatchError) as caught:
-        stream(where, said=said)
-    assert type(caught.value) is kind
-    assert "".join(said).startswith("hello out")
-    assert caught.value.usage is not None
-    assert caught.value.usage.input_tokens == 3
-    assert caught.value.status == 200
-
-
-def test_a_server_that_says_nothing_is_not_waited_for(provider: FakeProvider) -> None:
-    provider.script(hang(), hang())
-    where = target(provider.anthropic_url, timeout_s=0.15)
-    with pytest.raises(ProviderTimeoutError):
-        call(where)
-    with pytest.raises(ProviderTimeoutError):
-        stream(where)
-
-
-@pytest.mark.parametrize("is_streamed", [False, True])
-def test_what_cannot_be_carried_is_refused_before_any_call(provider: FakeProvider, is_streamed: bool) -> None:
-    where, request = target(provider.anthropic_url), replace(HELLO, logprobs=True)
-    with pytest.raises(CapabilityError, match="logprobs"):
-        _ = stream(where, request) if is_streamed else call(where, request)
-    assert provider.requests == []
-
-
-def test_closing_a_stream_closes_its_connection(provider: FakeProvider) -> None:
-    provider.script(stall_after(1))
-
-    async def work() -> None:
-        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
-            events = ADAPTER.stream(client, target(provider.anthropic_url), HELLO, within_s=5.0)
-            assert isinstance(await anext(events), Delta)
-            await events.aclose()
-            assert await asyncio.to_thread(provider.wait_idle)
-
-    asyncio.run(work())
+@pytest.mark.parametrize("streams", [False, True])
+def test_the_version_of_the_api_is_named(provider: FakeProvider, streams: bool) -> None:
+    ask(provider, streams=streams)
+    assert provider.requests[0].headers["anthropic-version"] == "2023-06-01"
