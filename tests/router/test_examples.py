@@ -149,25 +149,44 @@ def test_the_models_are_those_of_argument_configuration_and_fallback(encoder: On
 
 def test_nothing_is_written_to_the_working_folder_and_the_temporary_one_ends_with_the_router(tmp_path: Path) -> None:
     program = """
-    import json, sys
+    import json, os, sys
     from pathlib import Path
     from semroute import Router
     examples, temporary = json.loads(sys.argv[1]), Path(sys.argv[2])
     router = Router.from_examples(examples, dict.fromkeys(examples, "small"))
     during = [path.name for path in temporary.iterdir()]
+    if sys.argv[3] == "fork":
+        child = os.fork()
+        if child == 0:
+            assert router.route("recipe for soup").category == "cooking"
+            sys.exit()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert [path.name for path in temporary.iterdir()] == during
+        assert router.route("recipe for soup").category == "cooking"
     if sys.argv[3] == "close":
         router.close()
         print(json.dumps([during, [path.name for path in temporary.iterdir()]]))
     else:
         print(json.dumps([during, []]))
     """
-    for end in ("close", "exit"):
+    for end in ("close", "exit", *(["fork"] if hasattr(os, "fork") else [])):
         work, temporary = tmp_path / end, tmp_path / f"temporary-{end}"
         work.mkdir()
         temporary.mkdir()
         lines = "\n".join(line[4:] for line in program.splitlines())
         ended = subprocess.run(
-            [sys.executable, "-W", "error", "-c", lines, json.dumps(ROUTING_EXAMPLES), str(temporary), end],
+            [
+                sys.executable,
+                "-W",
+                "error",
+                "-W",
+                "ignore::DeprecationWarning",
+                "-c",
+                lines,
+                json.dumps(ROUTING_EXAMPLES),
+                str(temporary),
+                end,
+            ],
             cwd=work,
             env={**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(Path(semroute.__file__).parents[1])},
             capture_output=True,
