@@ -10,7 +10,7 @@ import pytest
 from semroute.config import Config
 from semroute.dispatch import Dispatcher
 from semroute.errors import ConfigError, UnavailableError
-from semroute.http_client import PROXIES, open_client
+from semroute.http_client import PROXIES, BodyTooLongError, open_client, read_body
 from semroute.providers.connection import shared_client
 from semroute.testing import FakeProvider
 from semroute.types import Request
@@ -108,3 +108,17 @@ def test_a_proxy_that_can_be_used_is_used(monkeypatch: pytest.MonkeyPatch) -> No
             await (await shared_client()).get("http://example.invalid/")
 
     asyncio.run(ask())
+
+
+def test_a_body_that_a_transport_has_read_already_is_taken_within_the_bound() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text="x" * 100)
+
+    async def ask(most: int) -> bytes:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+            response = await client.send(client.build_request("GET", "http://example.invalid/"), stream=True)
+            return await read_body(response, most)
+
+    assert asyncio.run(ask(100)) == b"x" * 100
+    with pytest.raises(BodyTooLongError):
+        asyncio.run(ask(99))

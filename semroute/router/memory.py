@@ -24,6 +24,7 @@ from semroute.config.schema import Fallback
 from semroute.data.categories import FEW_EXAMPLES
 from semroute.data.examples import Category, CategorySet, Finding, LabelledQuery, shortened
 from semroute.data.rows import usable
+from semroute.encoders.registry import OWN_KINDS
 from semroute.errors import ConfigError, EncoderError, InputError
 from semroute.router.load import LoadedIndex, try_encoder
 from semroute.text.names import known_names, name_problem, normalize_name
@@ -228,15 +229,19 @@ def _encoder(
         return given, []
     from semroute.learn.build import EncoderChoice, make_encoder
 
+    choice = EncoderChoice.of(config)
+    if choice.kind not in OWN_KINDS:
+        encoder = make_encoder(choice, Path(), env)
+        close = getattr(encoder, "close", None)
+        return encoder, [close] if callable(close) else []
+    # The files are read again in a forked child, so that they stay as long as the encoder.
     folder = Path(tempfile.mkdtemp(prefix="semroute-"))
     try:
-        encoder = make_encoder(EncoderChoice.of(config), folder, env)
+        encoder = make_encoder(choice, folder, env)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    closers: list[Callable[[], object]] = [weakref.finalize(encoder, _remove, folder, os.getpid())]
-    close = getattr(encoder, "close", None)
-    return encoder, [close, *closers] if callable(close) else closers
+    return encoder, [weakref.finalize(encoder, _remove, folder, os.getpid())]
 
 
 def _remove(folder: Path, process: int) -> None:

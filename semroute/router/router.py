@@ -130,7 +130,8 @@ class Router:
             log: True stores outcomes in the configured database; or a sink that stores them, which the router closes;
                 None takes ``log.enabled``, which is off by default.
             http_client: client for the calls of one event loop, which stays the caller's to close; or a function that
-                opens one for each loop, which the router closes; None takes one of its own.
+                opens one for each loop, which the router closes; None takes the one that routers share on each loop,
+                which the last of them closes.
             gates: admission control, which stays the caller's to close; None takes that of ``state`` in the
                 configuration, which is in this process or in a Redis.
             env: holds the keys of providers, the passwords of databases and ``SEMROUTE_INDEX``. Proxies are always
@@ -351,7 +352,8 @@ class Router:
                 configured.
 
         Raises:
-            InputError: the query cannot be routed, or a field or a limit cannot be used; the message names its path.
+            InputError: the query cannot be routed, or a field or a limit cannot be used; the message names its path. Or
+                the router is closed.
             DispatchError: no endpoint could answer; :mod:`semroute.errors` lists the subclasses.
         """
         from semroute import _sync

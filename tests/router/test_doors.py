@@ -44,6 +44,8 @@ DOORS: tuple[Door, ...] = (
         router.acomplete(query, model=model, constraints=limits))),
     ("astream", lambda router, query, limits, model, names: asyncio.run(
         _end(router.astream(query, model=model, constraints=limits)))),
+    ("stream", lambda router, query, limits, model, names: list(
+        router.stream(query, model=model, constraints=limits))),
     ("dispatcher.complete", lambda router, query, limits, model, names: asyncio.run(
         router.dispatcher.complete(query, names, _limits(limits)))),
     ("dispatcher.stream", lambda router, query, limits, model, names: asyncio.run(
@@ -99,4 +101,4 @@ def test_a_whole_valid_conversation_is_answered_through_every_door(provider: Fak
     for name, door in DOORS:
         query = [junk.conversation()] if name == "route_many of it" else junk.conversation()
         door(router, query, None, None, ("small",))
-    assert len(provider.requests) == 5
+    assert len(provider.requests) == 6

@@ -227,8 +227,8 @@ def test_a_replacement_while_the_first_one_opens_is_not_missed(folder: Path, mon
 
     opened = LoadedIndex.open
 
-    def slow(where: Path, config: Config) -> LoadedIndex:
-        live = opened(where, config)
+    def slow(where: Path, config: Config, *rest: Any) -> LoadedIndex:
+        live = opened(where, config, *rest)
         monkeypatch.setattr(LoadedIndex, "open", opened)
         with_thresholds(open_artifact(folder), {"cooking": 0.35}, "in-scope")
         return live
