@@ -62,7 +62,7 @@ def route_file(
         DataError: the rest of the file cannot be read.
     """
     # Rows are decided in chunks: a query waits here for its decision.
-    waiting = deque[Query | None]()
+    waiting: deque[Query | None] = deque()
 
     def noted(rows: Iterable[tuple[int, Query] | DataError]) -> Iterator[tuple[int, Query] | DataError]:
         for row in rows:
