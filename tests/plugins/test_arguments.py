@@ -94,7 +94,9 @@ def test_a_strategy_that_fails_abstains(
 
 def deployments(url: str, format: str = "openai") -> dict[str, Any]:
     place = {"name": "here", "model": "small", "base_url": url, "format": format, "price": {"input": 1, "output": 1}}
-    return {**SEMANTIC, "deployments": [place], "fallback": {"models": ["small"]}, "retries": {"attempts": 1}}
+    categories = {name: {"models": ["small"]} for name in ("code", "cooking", "law")}
+    sections = {"deployments": [place], "fallback": {"models": ["small"]}, "retries": {"attempts": 1}}
+    return {**SEMANTIC, **sections, "categories": categories}
 
 
 @pytest.mark.parametrize(("reply", "strategy"), [(answer("small"), "asking"), (None, "semantic")])
