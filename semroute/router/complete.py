@@ -372,7 +372,7 @@ class Answering:
         """Return the cascade of a decision, or None if it needs none."""
         if limits.model is not None or limits.deployment is not None:
             return None
-        if decision.strategy in CHOSEN:
+        if decision.strategy in CHOSEN or self._is_chosen_by_plugin(decision):
             ladder = self._narrowed(self._from_chosen(decision.candidates[0]), decision, by=("rules", "semantic"))
         elif decision.strategy == "rules" and decision.category is None:
             return None
@@ -408,10 +408,20 @@ class Answering:
         reached.update(rule.category for rule in self._config.rules if rule.category is not None)
         return reached <= self._own.keys()
 
+    def _is_chosen_by_plugin(self, decision: Decision) -> bool:
+        """Return True if the strategy of a plugin chose a model, and no category."""
+        return decision.strategy in self._config.plugin_strategies and any(
+            opinion.kind == "decided" and opinion.category is None for opinion in decision.opinions
+        )
+
     def _narrowed(self, ladder: Cascade, decision: Decision, *, by: Collection[str]) -> Cascade:
-        """Restrict a cascade to the models that strategies have left."""
+        """Restrict a cascade to the models that strategies have left.
+
+        A plugin that filters models, and finds no category, bounds every cascade.
+        """
         for opinion in decision.opinions:
-            if opinion.strategy in by and opinion.kind == "narrowed":
+            is_bound = opinion.category is None and opinion.strategy in self._config.plugin_strategies
+            if opinion.kind == "narrowed" and (is_bound or opinion.strategy in by):
                 ladder = ladder.within(opinion.candidates, self._pool.kept)
         return ladder
 
