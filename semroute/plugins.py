@@ -46,7 +46,7 @@ def group_of(kind: Kind) -> str:
     return f"semroute.{kind}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Plugin:
     """Plugin that is installed or handed in, not imported yet.
 
@@ -64,7 +64,7 @@ class Plugin:
     package: str | None = None
     version: str | None = None
     entry: EntryPoint | None = None
-    given: Any = None
+    given: Any = field(default=None, hash=False)
 
     def __str__(self) -> str:
         """Return kind, name and origin as a phrase for messages."""

@@ -15,6 +15,7 @@ from semroute.errors import (
     DispatchError,
     InputError,
     MissingExtraError,
+    PluginError,
     ProviderTimeoutError,
     SemrouteError,
 )
@@ -36,6 +37,8 @@ def made(kind: type[SemrouteError]) -> SemrouteError:
         return kind("wrong", path=Path("a.yaml"), line=3, key="judge.model")
     if issubclass(kind, DataError):
         return kind("wrong", path="a.csv", line=3)
+    if issubclass(kind, PluginError):
+        return kind("wrong", kind="checks", name="polite", package="acme")
     if issubclass(kind, DispatchError):
         usage = Usage(3, 4, reasoning_tokens=1)
         error = kind("failed", deployment="spot", status=429, wait_s=2.5, usage=usage, is_charged=True)

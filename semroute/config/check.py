@@ -161,7 +161,8 @@ def _idle_start(key: str, config: Config) -> Iterator[Problem]:
         yield Problem("warning", f"{key}.start", message, "set it under cascade")
         return
     may_decide = {"classifier": config.classifier.folder, "judge": config.judge.model}
-    if not any(may_decide[name] for name in config.strategies if name in may_decide):
+    is_decided = any(may_decide[name] for name in config.strategies if name in may_decide)
+    if not is_decided and not config.plugin_strategies:
         message = "neither a classifier nor a judge is asked, so that nothing decides where to start"
         yield Problem("warning", f"{key}.start", message, "set one of them, or leave start out")
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -21,6 +21,8 @@ from semroute.encoders.registry import load_encoder, save_encoder
 from semroute.errors import ArtifactError, ConfigError, DispatchError, EncoderError, MalformedResponseError, PluginError
 from semroute.plugins import Plugins
 from semroute.router import Router
+from semroute.router.complete import Answering
+from semroute.router.decide import chain_of
 from semroute.router.experiment import trial_fingerprint
 from semroute.strategies import RoutingContext, StrategySetup
 from semroute.testing import FakeProvider, answer
@@ -94,7 +96,9 @@ def test_a_strategy_that_fails_abstains(
 
 def deployments(url: str, format: str = "openai") -> dict[str, Any]:
     place = {"name": "here", "model": "small", "base_url": url, "format": format, "price": {"input": 1, "output": 1}}
-    return {**SEMANTIC, "deployments": [place], "fallback": {"models": ["small"]}, "retries": {"attempts": 1}}
+    categories = {name: {"models": ["small"]} for name in ("code", "cooking", "law")}
+    sections = {"deployments": [place], "fallback": {"models": ["small"]}, "retries": {"attempts": 1}}
+    return {**SEMANTIC, **sections, "categories": categories}
 
 
 @pytest.mark.parametrize(("reply", "strategy"), [(answer("small"), "asking"), (None, "semantic")])
@@ -139,6 +143,50 @@ def test_an_overlay_keeps_plugins_and_drops_sections_that_it_does_not_name(tmp_p
     assert same.plugin_strategies["mine"].options.fails == "none"
     (tmp_path / "other.yaml").write_text("strategies: [semantic]")
     assert overlaid(config, tmp_path / "other.yaml").plugin_strategies == {}
+
+
+class Choosing:
+    """A strategy that decides on models, or leaves them, and finds a category or none."""
+
+    name, needs_vectors = "choosing", False
+
+    class Options(BaseModel):
+        kind: Literal["decided", "narrowed"]
+        use: tuple[str, ...]
+        category: str | None = None
+
+    def __init__(self, options: Options, setup: StrategySetup) -> None:
+        self._result = StrategyResult(self.name, options.kind, "so it is told", options.use, options.category)
+
+    def consult(self, cases: Sequence[RoutingContext]) -> list[StrategyResult]:
+        return [self._result] * len(cases)
+
+
+@pytest.mark.parametrize(
+    ("options", "more", "tiers"),
+    [
+        ({"kind": "decided", "use": ["medium"]}, {}, ()),
+        ({"kind": "decided", "use": ["medium"]}, {"start": "decided"}, ("medium", "large")),
+        ({"kind": "decided", "use": ["small", "large"], "category": "cooking"}, {}, ("small", "large")),
+        ({"kind": "narrowed", "use": ["medium", "large"]}, {}, ("medium", "large")),
+    ],
+)
+def test_a_cascade_keeps_to_what_a_plugin_has_decided_or_left(
+    routing_index: Path, options: dict[str, Any], more: dict[str, Any], tiers: tuple[str, ...]
+) -> None:
+    models = ["small", "medium", "large"]
+    config = {
+        **SEMANTIC,
+        "deployments": [{"name": name, "model": name, "base_url": "http://localhost:9"} for name in models],
+        "strategies": ["choosing", "semantic"],
+        "choosing": options,
+        "categories": {name: {"models": models} for name in ("code", "cooking", "law")},
+        "cascade": {"tiers": models, **more},
+    }
+    router = Router.load(routing_index, config=config, strategies={"choosing": Choosing})
+    decision = router.route("how do I boil an egg")
+    answering = Answering(router.config, chain_of(router.live, router.config).pool, router.live.without_models)
+    assert tuple(name for tier in answering.tiers(decision) for name in tier) == tiers
 
 
 class Starts:
