@@ -123,7 +123,8 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self._process.args!r} ended with {self._process.wait()}; its messages are above")
+            self._process.communicate()
+            raise SystemExit(f"{self._process.args!r} ended with {self._process.returncode}; its messages are above")
         return json.loads(line)
 
 
