@@ -17,53 +17,23 @@ both. Medians of wall time, and of CPU time of the process, which a busy machine
 
 from __future__ import annotations
 
-import os
-import resource
 import shutil
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 import click
 import yaml
+from harness.processes import ROOT, Taken, semroute
+from harness.report import BEFORE, OUT, head, publish, row
 
-ROOT = Path(__file__).resolve().parent.parent
+KINDS = ("wall", "cpu")
 SENTENCES = ("undo the last three commits in git", "why does my go channel block", "mock a clock in a rust test")
 ONE_MORE = "which of two sorts is stable, and does it matter here"
 NOUNS = ("invoice", "parcel", "router", "holiday", "payslip", "printer", "garden", "ticket", "lesson", "battery")
 VERBS = ("cancel", "find", "repair", "explain", "order", "return", "compare", "renew", "measure", "forward")
 PLACES = ("Oslo", "Lima", "Cairo", "Delhi", "Perth", "Quito", "Turin", "Kyoto", "Dakar", "Tampa")
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """Seconds of a step: wall and CPU time."""
-
-    wall: float
-    cpu: float
-
-
-def ran(checkout: Path, *arguments: str) -> Taken:
-    """Run the command with the package of ``checkout``, and time it."""
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "semroute.cli.main", *arguments],
-        cwd=checkout,  # "-m" looks there first
-        env={**os.environ, "PYTHONPATH": str(checkout)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise click.ClickException(f"semroute {' '.join(arguments)} in {checkout}: {done.stderr[-2000:]}")
-    return Taken(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 def write_few(folder: Path) -> Path:
@@ -102,13 +72,13 @@ def one_round(checkout: Path, work: Path, note: Callable[[str], None]) -> dict[s
     taken = {}
 
     def step(name: str, *arguments: str) -> None:
-        taken[name] = ran(checkout, *arguments)
+        taken[name] = semroute(*arguments, checkout=checkout)
         note(f"{checkout.name}: {name} {taken[name].wall:.1f} s")
 
     step("build", "build-index", str(source), "--out", str(index))
     step("rebuild", "build-index", str(source), "--out", str(index))
     step("add three", "add", "code", *SENTENCES, "--index", str(index))
-    ran(checkout, "build-index", str(source), "--out", str(index))
+    semroute("build-index", source, "--out", index, checkout=checkout)
     with (source / "code.yaml").open("a", encoding="utf-8") as file:
         file.write(f"  - {ONE_MORE}\n")
     step("one more", "build-index", str(source), "--out", str(index))
@@ -118,26 +88,21 @@ def one_round(checkout: Path, work: Path, note: Callable[[str], None]) -> dict[s
     return taken
 
 
-def table(names: Sequence[str], rounds: Sequence[Sequence[dict[str, Taken]]]) -> str:
-    """Return a Markdown table of medians.
+def table(names: Sequence[str], rounds: Sequence[Sequence[dict[str, Taken]]]) -> Iterator[str]:
+    """Yield a Markdown table of medians.
 
     ``rounds`` has the rounds of each checkout.
     """
-    head = ["step", *(f"{name}: {kind}" for name in names for kind in ("wall s", "CPU s"))]
-    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
+    yield from head("step", *(f"{name}: {kind}" for name in names for kind in ("wall s", "CPU s")))
     for step in rounds[0][0]:
-        row = [step]
-        for done in rounds:
-            taken = [one[step] for one in done]
-            row += [f"{statistics.median(getattr(one, kind) for one in taken):.1f}" for kind in ("wall", "cpu")]
-        rows.append(row)
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+        taken = [[one[step] for one in done] for done in rounds]
+        yield row(step, *(f"{median(getattr(one, kind) for one in done):.1f}" for done in taken for kind in KINDS))
 
 
 @click.command()
-@click.option("--before", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A checkout to compare.")
+@BEFORE
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="File for the table.")
+@OUT
 def main(before: Path | None, rounds: int, out: Path | None) -> None:
     """Measure builds and changes of an index."""
     checkouts = {"before": before.resolve()} if before is not None else {}
@@ -146,16 +111,13 @@ def main(before: Path | None, rounds: int, out: Path | None) -> None:
     with TemporaryDirectory(prefix="semroute-bench-") as folder:
         for checkout in checkouts.values():  # the graph goes into the user's cache, bytecode next to the sources
             few = write_few(Path(folder) / "warm")
-            ran(checkout, "build-index", str(few), "--out", str(Path(folder) / "warm-index"))
+            semroute("build-index", few, "--out", Path(folder) / "warm-index", checkout=checkout)
             shutil.rmtree(few)
         for number in range(rounds):
             for name, checkout in checkouts.items():
                 work = Path(folder) / f"{name}-{number}"
                 found[name].append(one_round(checkout, work, lambda line: click.echo(line, err=True)))
-    text = table(list(found), list(found.values()))
-    click.echo(text)
-    if out is not None:
-        out.write_text(text, encoding="utf-8")
+    publish(table(list(found), list(found.values())), out)
 
 
 if __name__ == "__main__":

@@ -20,30 +20,27 @@ import click
 import numpy as np
 from cascade_bench.contenders import contenders
 from cascade_bench.figures import LEVELS, Figures, Pair, figures
+from harness.outcomes import read_costs
+from harness.report import DATA, OUT, head, publish, row, seed_and_resamples, with_interval
 
 from semroute.evaluate.metrics import Interval, Resampling
 from semroute.learn.answer_quality import judged_answers, train
-from semroute.outcomes.costs import read_prices, with_costs
-from semroute.outcomes.files import read_outcomes
 from semroute.outcomes.table import OutcomeTable
 from semroute.render.plots import COLOURS, GREY, new_figure, without_frame, write
-from semroute.workflows.workspace import Workspace
 
 WEAK, STRONG = "mixtral-8x7b", "gpt-4-1106-preview"
 
 
 @click.command()
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@DATA
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True)
-@click.option("--resamples", type=click.IntRange(100), default=1000, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the table here too.")
+@seed_and_resamples
+@OUT
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the curves, .svg or .png.")
 def main(data: Path, folds: int, resamples: int, seed: int, out: Path | None, plot: Path | None) -> None:
     """Compare ways to escalate, and print Markdown."""
-    encoding = Workspace()
-    table = read_outcomes(data / "routellm/gsm8k.jsonl", count=encoding.count, keep_responses=True)
-    costs = with_costs(table, read_prices(data / "prices.yaml"), encoding.count)
+    costs, _ = read_costs(data, "gsm8k", responses=True)
+    table = costs.table
     weak, strong = table.models.index(WEAK), table.models.index(STRONG)
     quality, cost = table.quality.astype(np.float64), costs.table.cost.astype(np.float64)
     pair = Pair(quality[:, weak], quality[:, strong], cost[:, weak], cost[:, strong])
@@ -53,10 +50,7 @@ def main(data: Path, folds: int, resamples: int, seed: int, out: Path | None, pl
         figures(contender, pair, resampling)
         for contender in contenders(table, weak, strong, folds=folds, seed=seed, progress=tell)
     ]
-    lines = [*_table(found, pair, folds, resamples), "", _speed(table, weak)]
-    click.echo("\n".join(lines))
-    if out is not None:
-        out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    publish((*_table(found, pair, folds, resamples), "", _speed(table, weak)), out)
     if plot is not None:
         _draw(found, pair, plot)
 
@@ -72,17 +66,12 @@ def _table(found: Sequence[Figures], pair: Pair, folds: int, resamples: int) -> 
         f"quality {pair.weak_quality.mean():.3f}, USD {1000 * weak:.3f} for 1,000; {STRONG} alone: "
         f"{pair.strong_quality.mean():.3f}, USD {1000 * strong:.3f}.\n"
     )
-    levels = "".join(f" cost at {level:.0%} |" for level in LEVELS)
-    yield f"| | AUROC | area over escalation | area over cost | over random mixing |{levels}"
-    yield f"| --- | --- | --- | --- | --- |{' --- |' * len(LEVELS)}"
+    levels = [f"cost at {level:.0%}" for level in LEVELS]
+    yield from head("", "AUROC", "area over escalation", "area over cost", "over random mixing", *levels)
     for of in found:
         area = "" if of.auroc is None else f"{of.auroc:.3f}"
-        at = "".join(f" {_share(of.cost_at[level])} |" for level in LEVELS)
-        yield f"| {of.name} | {area} | {_text(of.area)} | {_text(of.cost_area)} | {_text(of.over_random, '+')} |{at}"
-
-
-def _text(of: Interval, sign: str = "") -> str:
-    return f"{of.value:{sign}.3f} ({of.low:{sign}.3f} to {of.high:{sign}.3f})"
+        areas = with_interval(of.area), with_interval(of.cost_area), with_interval(of.over_random, "+")
+        yield row(of.name, area, *areas, *(_share(of.cost_at[level]) for level in LEVELS))
 
 
 def _share(of: Interval) -> str:

@@ -12,28 +12,24 @@ About ten minutes on two cores; ``--vectors`` keeps the vectors.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
-from bench_policy import FILES
+from harness.outcomes import FILES, pair_apgr, read_inputs
+from harness.processes import semroute
+from harness.report import DATA, OUT, VECTORS, head, publish, row, with_interval
 
 from semroute.config import Config
-from semroute.evaluate.curves import apgr, strong_share_curves
-from semroute.evaluate.metrics import Interval, Resampling, interval
+from semroute.evaluate.metrics import Resampling, interval
 from semroute.evaluate.replay import Fold, duplicates, k_folds, task_folds
 from semroute.learn.estimators import ForestEstimator, out_of_fold
 from semroute.learn.stacking import squared_error
-from semroute.outcomes.files import read_outcomes
-from semroute.outcomes.table import OutcomeTable
 from semroute.predictors.query_features import BLOCKS, FEATURES, QueryInputs
 from semroute.router import Router
-from semroute.workflows.workspace import Workspace
 
 ROWS = 5_000
 KNOWN = 300
@@ -44,18 +40,13 @@ QUERIES = (
 
 
 @click.command()
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@DATA
 @click.option("--rounds", type=click.IntRange(1), default=100, show_default=True, help="Of the queries.")
-@click.option("--vectors", type=click.Path(file_okay=False, path_type=Path), help="Folder that keeps vectors.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the tables here too.")
+@VECTORS
+@OUT
 def main(data: Path, rounds: int, vectors: Path | None, out: Path | None) -> None:
     """Measure, and print Markdown."""
-    lines = []
-    for line in (*_speed(data, rounds), *_worth(data, vectors), *_new_model(data, vectors)):
-        click.echo(line)
-        lines.append(line)
-    if out is not None:
-        out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    publish(chain(_speed(data, rounds), _worth(data, vectors), _new_model(data, vectors)), out)
 
 
 def _speed(data: Path, rounds: int) -> Iterator[str]:
@@ -63,15 +54,11 @@ def _speed(data: Path, rounds: int) -> Iterator[str]:
         rows, folder = Path(scratch) / "rows.jsonl", Path(scratch) / "classifier"
         with (data / FILES["mmlu"]).open(encoding="utf-8") as file:
             rows.write_text("".join(line for line, _ in zip(file, range(ROWS), strict=False)), encoding="utf-8")
-        start = time.perf_counter()
-        arguments = ["train", str(rows), "--prices", str(data / "prices.yaml"), "--out", str(folder), "--json"]
-        subprocess.run([sys.executable, "-m", "semroute.cli.main", *arguments], check=True, capture_output=True)
-        trained_s = time.perf_counter() - start
+        trained_s = semroute("train", rows, "--prices", data / "prices.yaml", "--out", folder, "--json").wall
         config = Config.model_validate({"strategies": ["classifier"], "classifier": str(folder)})
         router = Router.load(config=config)
         whole, own = _decisions(router, rounds)
-    yield "| figure | value | goal |"
-    yield "| --- | --- | --- |"
+    yield from head("figure", "value", "goal")
     yield f"| training on {ROWS:,} rows, from text | {trained_s:.0f} s | 120 s |"
     yield f"| decision p50, p99 | {np.quantile(whole, 0.5):.2f}, {np.quantile(whole, 0.99):.2f} ms | 3 ms |"
     yield f"| of it the classifier p50, p99 | {np.quantile(own, 0.5):.2f}, {np.quantile(own, 0.99):.2f} ms | |"
@@ -91,29 +78,21 @@ def _decisions(router: Router, rounds: int) -> tuple[list[float], list[float]]:
     return whole, own
 
 
-def _inputs(data: Path, name: str, vectors: Path | None) -> tuple[OutcomeTable, QueryInputs]:
-    encoding, table = Workspace(), read_outcomes(data / FILES[name])
-    store = None if vectors is None else vectors / f"{name}.npz"
-    found = encoding.vectors(table.queries, store, lambda *_: None)
-    return table, QueryInputs.of(table.queries, found, np.zeros((0, found.shape[1]), np.float32))
-
-
 def _worth(data: Path, vectors: Path | None) -> Iterator[str]:
-    table, inputs = _inputs(data, "mmlu", vectors)
+    table, inputs = read_inputs(data, "mmlu", vectors)
     quality = table.quality.astype(np.float64)
     group = duplicates(table.queries, inputs.vectors).group
     splits = (k_folds(group, 5, seed=0), task_folds(table.tasks, group, 5, seed=0))
     resampling = Resampling.draw(len(table), seed=0, group=group)
     whole = [_apgrs(inputs, quality, folds, resampling) for folds in splits]
-    yield "| features | APGR, 5 folds | APGR, subjects never seen |"
-    yield "| --- | --- | --- |"
-    yield f"| all | {' | '.join(_text(interval(figures)) for figures in whole)} |"
+    yield from head("features", "APGR, 5 folds", "APGR, subjects never seen")
+    yield row("all", *(with_interval(interval(figures)) for figures in whole))
     for block in (*BLOCKS, "vectors"):
         less = [_apgrs(_without(inputs, block), quality, folds, resampling) for folds in splits]
         differences = [interval(figures - of_all) for figures, of_all in zip(less, whole, strict=True)]
-        yield f"| without {block} | {' | '.join(_text(one, sign='+') for one in differences)} |"
+        yield row(f"without {block}", *(with_interval(one, "+") for one in differences))
     alone = _without(inputs, *BLOCKS)
-    yield f"| vectors alone | {' | '.join(_text(interval(_apgrs(alone, quality, f, resampling))) for f in splits)} |"
+    yield row("vectors alone", *(with_interval(interval(_apgrs(alone, quality, f, resampling))) for f in splits))
     yield ""
 
 
@@ -140,13 +119,11 @@ def _apgrs(
     predicted = np.zeros(quality.shape)
     for fold in folds:
         predicted[fold.test] = out_of_fold(ForestEstimator(), inputs, quality, fold.train, fold.test)
-    weak, strong = np.argsort(quality.mean(axis=0))
-    score = predicted[:, strong] - predicted[:, weak]
-    return np.asarray(apgr(*strong_share_curves(by, score, quality[:, weak], quality[:, strong])))
+    return pair_apgr(predicted, quality, by)
 
 
 def _new_model(data: Path, vectors: Path | None) -> Iterator[str]:
-    table, inputs = _inputs(data, "nine", vectors)
+    table, inputs = read_inputs(data, "nine", vectors)
     quality = table.quality.astype(np.float64)
     folds = k_folds(duplicates(table.queries, inputs.vectors).group, 5, seed=0)
     random = np.random.default_rng(0)
@@ -167,10 +144,6 @@ def _new_model(data: Path, vectors: Path | None) -> Iterator[str]:
             errors.append([squared_error(one, truth) for one in (*said, mean)])
         yield f"| {model} | {' | '.join(f'{value:.4f}' for value in np.mean(errors, axis=0))} |"
     yield ""
-
-
-def _text(figure: Interval, sign: str = "") -> str:
-    return f"{figure.value:{sign}.3f} ({figure.low:{sign}.3f} to {figure.high:{sign}.3f})"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
+from harness.report import DATA, head
 from numpy.typing import NDArray
 
 from semroute.data.examples import LabelledQuery
@@ -56,7 +57,7 @@ class Result:
 
 
 @click.command()
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@DATA
 @click.option("--labels", type=click.Choice([*KEYS, "both"]), default="both", show_default=True)
 @click.option("--tune-encoder", is_flag=True, help="Tune the encoder on the examples first (minutes).")
 @click.option("--first-stage", is_flag=True, help="Put a static encoder in front.")
@@ -148,8 +149,8 @@ def write_categories(examples: list[LabelledQuery], folder: Path) -> None:
 
 def table(results: list[Result]) -> str:
     """Return the results as a Markdown table."""
-    head = "| labels | encoder | in-scope accuracy | OOS AUROC | OOS recall | false rejection | ECE | build |"
-    lines = [head, "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    names = "labels", "encoder", "in-scope accuracy", "OOS AUROC", "OOS recall", "false rejection", "ECE", "build"
+    lines = head(*names)
     for r in results:
         low, high = (100 * end for end in r.accuracy_interval)
         lines.append(

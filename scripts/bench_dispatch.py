@@ -31,9 +31,10 @@ from dispatch_bench.cost import ROUNDS, own_work, whole_calls
 from dispatch_bench.failover import SECONDS, failover
 from dispatch_bench.limit import Limited
 from dispatch_bench.protocol import Setup
-from dispatch_bench.report import machine, markdown
+from dispatch_bench.report import PACKAGES, markdown
 from dispatch_bench.shift import WINDOW_S, shift
 from dispatch_bench.workers import OURS, PEER, ours, theirs
+from harness.report import OUT_JSON, machine, publish
 
 SCENARIOS = ("a", "b", "c", "d")
 RUNS = (("requests", "requests", False), ("tokens", "tokens", False), ("Redis away", "requests", True))
@@ -59,13 +60,13 @@ def _scenarios(context: click.Context, parameter: click.Parameter, value: str) -
     f"{SECONDS:.0f}, {limit.SECONDS:.0f} and {WINDOW_S:.0f}.",
 )
 @click.option("--rounds", type=click.IntRange(1), default=ROUNDS, show_default=True, help="Of c.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write this Markdown file, and JSON beside it.")
+@OUT_JSON
 def main(only: tuple[str, ...], peer: Path | None, seconds: float | None, rounds: int, out: Path | None) -> None:
     """Measure, and print Markdown tables."""
     commands: dict[str, Command] = {OURS: ours}
     if peer is not None:
         commands[PEER] = partial(theirs, peer.absolute())
-    results: dict[str, Any] = {"machine": machine()}
+    results: dict[str, Any] = {"machine": machine(*PACKAGES)}
     if "a" in only:
         results["a"] = {name: failover(command, seconds or SECONDS) for name, command in commands.items()}
     if "b" in only:
@@ -74,11 +75,7 @@ def main(only: tuple[str, ...], peer: Path | None, seconds: float | None, rounds
         results["c"] = {"work": own_work(ours, rounds), "whole": whole_calls(commands, rounds)}
     if "d" in only:
         results["d"] = shift(ours, seconds or WINDOW_S)
-    table = markdown(results)
-    click.echo(table)
-    if out is not None:
-        out.write_text(table + "\n", encoding="utf-8")
-        out.with_suffix(".json").write_text(json.dumps(results, indent=1, default=asdict) + "\n", encoding="utf-8")
+    publish([markdown(results)], out, results)
 
 
 def _limits(commands: dict[str, Command], seconds: float) -> dict[str, Limited]:

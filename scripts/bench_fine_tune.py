@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,21 +24,19 @@ from typing import Any
 import click
 import numpy as np
 from bench_classifier import QUERIES
-from bench_policy import FILES
+from harness.outcomes import FILES, pair_apgr, plain_setting, read_inputs
+from harness.report import DATA, OUT, VECTORS, head, publish, row, with_interval
 from numpy.typing import NDArray
 
 from semroute.encoders.export import DEFAULT_MODEL, load
-from semroute.evaluate.curves import apgr, strong_share_curves
-from semroute.evaluate.metrics import Interval, Resampling, interval
+from semroute.evaluate.metrics import Resampling, interval
 from semroute.evaluate.replay import Fold, duplicates, k_folds, task_folds
 from semroute.learn.estimators import TrainingRows
 from semroute.learn.finetuning import FineTuning, QualityModel, fine_tune, tune_part
-from semroute.learn.query_quality import Setting, train_queries
+from semroute.learn.query_quality import train_queries
 from semroute.outcomes.files import read_outcomes
 from semroute.outcomes.table import OutcomeTable
 from semroute.predictors.query_features import QueryInputs
-from semroute.predictors.query_quality import CallCosts
-from semroute.workflows.workspace import Workspace
 
 WAYS = ("classifier", "tuned encoder alone", "both")
 PAIRS = ("mmlu", "gsm8k")
@@ -47,45 +46,35 @@ ROUNDS = 100
 
 
 @click.command()
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@DATA
 @click.option("--only", type=click.Choice([*PAIRS, "speed"]), multiple=True, help="These parts only.")
 @click.option("--split", "kinds", type=click.Choice(SPLITS), multiple=True, help="Of accuracy, these splits only.")
-@click.option("--vectors", type=click.Path(file_okay=False, path_type=Path), help="Folder that keeps vectors.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the tables here too.")
+@VECTORS
+@OUT
 def main(data: Path, only: tuple[str, ...], kinds: tuple[str, ...], vectors: Path | None, out: Path | None) -> None:
     """Measure, and print Markdown."""
-    lines = []
-    for part in only or (*PAIRS, "speed"):
-        for line in _speed(data) if part == "speed" else _accuracy(data, part, kinds or SPLITS, vectors):
-            click.echo(line)
-            lines.append(line)
-    if out is not None:
-        out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    parts = only or (*PAIRS, "speed")
+    tables = (_speed(data) if part == "speed" else _accuracy(data, part, kinds or SPLITS, vectors) for part in parts)
+    publish(chain.from_iterable(tables), out)
 
 
 def _accuracy(data: Path, name: str, kinds: Sequence[str], vectors: Path | None) -> Iterator[str]:
-    encoding, table = Workspace(), read_outcomes(data / FILES[name])
-    store = None if vectors is None else vectors / f"{name}.npz"
-    inputs = QueryInputs.of(
-        table.queries,
-        encoding.vectors(table.queries, store, lambda *_: None),
-        np.zeros((0, encoding.encoder.dimensions), np.float32),
-    )
+    table, inputs = read_inputs(data, name, vectors)
+    quality = table.quality.astype(np.float64)
     group = duplicates(table.queries, inputs.vectors).group
     splits = {SPLITS[0]: k_folds(group, FOLDS, seed=0)}
     if len(set(table.tasks)) > 1:
         splits[SPLITS[1]] = task_folds(table.tasks, group, FOLDS, seed=0)
     resampling = Resampling.draw(len(table), seed=0, group=group)
-    yield f"| {name}: APGR | {' | '.join(WAYS)} | both less classifier | weight of the encoder |"
-    yield f"| --- |{' --- |' * (len(WAYS) + 2)}"
+    yield from head(f"{name}: APGR", *WAYS, "both less classifier", "weight of the encoder")
     for split, folds in splits.items():
         if split not in kinds:
             continue
         predicted, weights = _predicted(table, inputs, folds)
-        found = [_apgrs(one, table, resampling) for one in predicted]
-        gain = interval(found[2] - found[0])
-        cells = [*(_text(interval(one)) for one in found), _text(gain, "+")]
-        yield f"| {split} | {' | '.join(cells)} | {min(weights):.2f} to {max(weights):.2f} |"
+        found = [pair_apgr(one, quality, resampling) for one in predicted]
+        gain = with_interval(interval(found[2] - found[0]), "+")
+        figures = (with_interval(interval(one)) for one in found)
+        yield row(split, *figures, gain, f"{min(weights):.2f} to {max(weights):.2f}")
     yield ""
 
 
@@ -98,9 +87,7 @@ def _predicted(
     """
     quality = table.quality.astype(np.float64)
     found = [np.zeros(quality.shape) for _ in WAYS]
-    models, weights = table.models, []
-    nothing = CallCosts(models, (), np.zeros((2, len(models))), np.ones(len(models)), *np.zeros((2, 1, len(models))))
-    setting = Setting("", nothing, np.zeros((0, inputs.vectors.shape[1]), np.float32))
+    weights, setting = [], plain_setting(table.models, inputs.vectors.shape[1])
     for fold in folds:
         rows, test = _rows(table, inputs, fold.train), inputs.take(fold.test)
         with TemporaryDirectory() as scratch:
@@ -117,13 +104,6 @@ def _predicted(
 def _rows(table: OutcomeTable, inputs: QueryInputs, rows: NDArray[np.int64]) -> TrainingRows:
     taken = inputs.take(rows)
     return TrainingRows(taken.queries, taken, table.quality[rows].astype(np.float64), table.models)
-
-
-def _apgrs(predicted: NDArray[np.float64], table: OutcomeTable, by: Resampling) -> NDArray[np.float64]:
-    quality = table.quality.astype(np.float64)
-    weak, strong = np.argsort(quality.mean(axis=0))
-    score = predicted[:, strong] - predicted[:, weak]
-    return np.asarray(apgr(*strong_share_curves(by, score, quality[:, weak], quality[:, strong])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +127,7 @@ class Cost:
 
 def _speed(data: Path) -> Iterator[str]:
     table = read_outcomes(data / FILES["mmlu"])
-    yield "| encoder | parameters | a step of 32 queries | export | int8 graph | prediction p50, p99 |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+    yield from head("encoder", "parameters", "a step of 32 queries", "export", "int8 graph", "prediction p50, p99")
     with TemporaryDirectory() as scratch:
         for name, backbone in (("MiniLM-L6", DEFAULT_MODEL), ("BERT-base, random weights", _bert_base(Path(scratch)))):
             cost = _cost(backbone, table, Path(scratch) / name)
@@ -193,10 +172,6 @@ def _cost(backbone: str, table: OutcomeTable, folder: Path) -> Cost:
     parameters = sum(weight.numel() for weight in model.module.parameters())
     size = head.model_path.stat().st_size / 1e6
     return Cost(parameters, float(np.median(np.diff(times))), exported_s, size, predicted_ms)
-
-
-def _text(figure: Interval, sign: str = "") -> str:
-    return f"{figure.value:{sign}.3f} ({figure.low:{sign}.3f} to {figure.high:{sign}.3f})"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ extras "build" and "static"; about 5 minutes.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +22,7 @@ from tempfile import TemporaryDirectory
 import click
 import numpy as np
 from bench_clinc import rows, write_categories
+from harness.report import DATA, OUT_JSON, head, publish
 from numpy.typing import NDArray
 
 from semroute.evaluate.routing import Evaluation, evaluate
@@ -81,10 +81,10 @@ class Results:
 
 
 @click.command()
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@DATA
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--queries", type=click.IntRange(1), default=1_000, show_default=True, help="In-scope queries a round.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write this Markdown file, and JSON beside it.")
+@OUT_JSON
 def main(data: Path, rounds: int, queries: int, out: Path | None) -> None:
     """Build with and without a first stage, test, and print a Markdown table."""
     with TemporaryDirectory(prefix="semroute-bench-") as name:
@@ -94,11 +94,7 @@ def main(data: Path, rounds: int, queries: int, out: Path | None) -> None:
         for index, first_stage in (("alone", False), ("together", True)):
             build_index(work / "categories", work / index, first_stage=first_stage, validation=validation)
         results = measure(work, data, rounds, queries)
-    table = markdown(results)
-    click.echo(table)
-    if out is not None:
-        out.write_text(table + "\n", encoding="utf-8")
-        out.with_suffix(".json").write_text(json.dumps(asdict(results), indent=1) + "\n", encoding="utf-8")
+    publish([markdown(results)], out, asdict(results))
 
 
 def measure(work: Path, data: Path, rounds: int, queries: int) -> Results:
@@ -166,9 +162,20 @@ def markdown(results: Results) -> str:
     lost, lost_in_scope = alone.accuracy - both.accuracy, alone.accuracy_in_scope - both.accuracy_in_scope
     pays = max(lost, lost_in_scope) <= ALLOWED_LOSS and after.p50 < before.p50
     lines = [
-        "| | answers first: in scope | out of scope | accuracy in scope | accuracy with thresholds | OOS AUROC "
-        "| OOS recall | false rejection | ECE | p50 | p99 | mean |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        *head(
+            "",
+            "answers first: in scope",
+            "out of scope",
+            "accuracy in scope",
+            "accuracy with thresholds",
+            "OOS AUROC",
+            "OOS recall",
+            "false rejection",
+            "ECE",
+            "p50",
+            "p99",
+            "mean",
+        ),
         _row("transformer alone", alone, before),
         _row(f"**static first, bar {both.bar:.3f}**", both, after),
         *(_row(f"bar {other.bar:.3f}", other, None) for other in results.others),

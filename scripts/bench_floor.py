@@ -21,8 +21,9 @@ from pathlib import Path
 
 import click
 import numpy as np
-from bench_policy import FILES
 from floor_bench.plot import plot
+from harness.outcomes import FILES, embedded, read_costs
+from harness.report import DATA, OUT, VECTORS, head, publish
 
 from semroute.evaluate.replay import duplicates
 from semroute.evaluate.risk import Promise
@@ -30,10 +31,8 @@ from semroute.index import BothScores
 from semroute.learn.policy.prepare import PolicyInputs, prepare, seen_anew, split
 from semroute.learn.policy.search import Goal, families, strongest_model, tune
 from semroute.learn.query_quality import estimators
-from semroute.outcomes.costs import read_prices, with_costs
-from semroute.outcomes.files import read_outcomes
+from semroute.outcomes.costs import read_prices
 from semroute.predictors.query_features import QueryInputs
-from semroute.workflows.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,40 +51,34 @@ class Round:
 
 
 @click.command()
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@DATA
 @click.option("--file", "name", type=click.Choice(list(FILES)), default="mmlu", show_default=True)
 @click.option("--splits", type=click.IntRange(1), default=200, show_default=True)
 @click.option("--min-quality", type=click.FloatRange(0, min_open=True), default=0.95, show_default=True)
 @click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True)
 @click.option("--heads", default=",".join(estimators()), show_default=True, help="Kinds that are trained.")
-@click.option("--vectors", type=click.Path(file_okay=False, path_type=Path), help="Folder that keeps vectors.")
+@VECTORS
 @click.option("--plot", "picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw the splits.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the table here too.")
+@OUT
 def main(
     data: Path, name: str, splits: int, min_quality: float, confidence: float, heads: str, vectors: Path | None,
     picture: Path | None, out: Path | None,
 ) -> None:  # fmt: skip
     """Tune on one half, look at the other, and print Markdown."""
-    store = None if vectors is None else vectors / f"{name}.npz"
-    material = _material(data, name, store)
+    material = _material(data, name, vectors)
     rounds = []
     for seed in range(splits):
         rounds.append(_round(material, min_quality, confidence, heads.split(","), seed))
         click.echo(f"{seed} {rounds[-1].ratio:.4f} {rounds[-1].saved:.3f}", err=True)
-    lines = list(_lines(rounds, name, len(material.costs.table), min_quality, confidence))
-    click.echo("\n".join(lines))
-    if out is not None:
-        out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    publish(_lines(rounds, name, len(material.costs.table), min_quality, confidence), out)
     if picture is not None:
         plot([one.ratio for one in rounds], [one.saved for one in rounds], min_quality, picture)
 
 
-def _material(data: Path, name: str, store: Path | None) -> PolicyInputs:
-    encoding, prices = Workspace(), read_prices(data / "prices.yaml")
-    table = read_outcomes(data / FILES[name], count=encoding.count, keep_responses=True)
-    costs = with_costs(table, prices, encoding.count)
-    queries = costs.table.queries
-    vectors = encoding.vectors(queries, store, lambda *_: None)
+def _material(data: Path, name: str, folder: Path | None) -> PolicyInputs:
+    costs, encoding = read_costs(data, name, responses=True)
+    queries, prices = costs.table.queries, read_prices(data / "prices.yaml")
+    vectors = embedded(encoding, costs.table, name, folder)
     nothing = np.zeros((0, vectors.shape[1]), np.float32)
     inputs = QueryInputs.of(queries, vectors, nothing)
     group = duplicates(queries, vectors).group
@@ -117,8 +110,7 @@ def _lines(rounds: list[Round], name: str, queries: int, floor: float, confidenc
     kept = int((ratios >= floor).sum())
     low, high = np.quantile(saved, [0.025, 0.975])
     yield f"{name}: {queries:,} queries, {len(rounds)} random halves, floor {floor:g} at {confidence:.0%} confidence.\n"
-    yield "| figure | value |"
-    yield "| --- | --- |"
+    yield from head("figure", "value")
     yield f"| floor kept on the unseen half | {kept} of {len(rounds)} ({kept / len(rounds):.1%}) |"
     yield f"| quality there, of the strongest model's: mean, lowest | {ratios.mean():.1%}, {ratios.min():.1%} |"
     spread = f"{saved.mean():.1%}, {low:.1%} to {high:.1%}"

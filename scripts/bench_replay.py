@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import json
 import resource
-import subprocess
-import sys
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
+from harness.processes import semroute
+from harness.report import OUT, head, publish, row
 
 WORDS = ("how", "does", "the", "engine", "of", "a", "ship", "know", "which", "tax", "falls", "on", "old", "stars")
 GOALS = "60 s and 2 GB"
@@ -27,26 +26,17 @@ GOALS = "60 s and 2 GB"
 @click.command()
 @click.option("--queries", type=click.IntRange(100), default=500_000, show_default=True)
 @click.option("--models", type=click.IntRange(2), default=2, show_default=True)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the table here too.")
+@OUT
 def main(queries: int, models: int, out: Path | None) -> None:
     """Make the files, run the command, and print Markdown."""
     with TemporaryDirectory() as scratch:
         outcomes, predictions = Path(scratch) / "outcomes.jsonl", Path(scratch) / "predictions.jsonl"
         _write(outcomes, predictions, queries, models)
-        arguments = ["evaluate-policy", str(outcomes), "--predictions", str(predictions), "--json"]
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-m", "semroute.cli.main", *arguments], check=True, capture_output=True)
-        spent_s = time.perf_counter() - start
+        taken = semroute("evaluate-policy", outcomes, "--predictions", predictions, "--json")
     peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    found = list(json.loads(done.stdout)["policies"])
-    lines = [
-        "| outcomes | policies | time | peak memory | goal for 1,000,000 |",
-        "| --- | --- | --- | --- | --- |",
-        f"| {queries * models:,} | {', '.join(found)} | {spent_s:.0f} s | {peak_mb:,.0f} MB | {GOALS} |",
-    ]
-    click.echo("\n".join(lines))
-    if out is not None:
-        out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = list(json.loads(taken.output)["policies"])
+    figures = f"{queries * models:,}", ", ".join(found), f"{taken.wall:.0f} s", f"{peak_mb:,.0f} MB", GOALS
+    publish([*head("outcomes", "policies", "time", "peak memory", "goal for 1,000,000"), row(*figures)], out)
 
 
 def _write(outcomes: Path, predictions: Path, queries: int, models: int) -> None:

@@ -20,11 +20,8 @@ vectors. Needs the extras "build" and "plot", Linux, and an idle machine; about 
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,12 +29,14 @@ from typing import Any
 
 import click
 from bench_clinc import rows, write_categories
+from harness.processes import Worker, semroute
+from harness.report import DATA, OUT_JSON, machine, publish
 from semantic_bench.plot import plot_costs
 from semantic_bench.protocol import read_examples
-from semantic_bench.report import machine, markdown
+from semantic_bench.report import PACKAGES, markdown
 from semantic_bench.scale import measure_all
 from semantic_bench.speed import WARM_UP, Figures, batch, latency, once, start
-from semantic_bench.workers import Worker, peer_command, plain_command, semroute_command
+from semantic_bench.workers import peer_command, plain_command, semroute_command
 
 from semroute.router import Router
 
@@ -45,7 +44,7 @@ PLAIN, PEER = "sentence-transformers + numpy", "semantic-router 1.1.1"
 
 
 @click.command()
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@DATA
 @click.option("--peer", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="semantic-router's Python.")
 @click.option("--index", type=click.Path(exists=True, file_okay=False, path_type=Path), help="An index of DIR's train.")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
@@ -53,7 +52,7 @@ PLAIN, PEER = "sentence-transformers + numpy", "semantic-router 1.1.1"
 @click.option("--batch-size", type=click.IntRange(1), default=1_000, show_default=True, help="Texts of one batch.")
 @click.option("--starts", type=click.IntRange(1), default=5, show_default=True, help="Fresh processes.")
 @click.option("--largest", is_flag=True, help="Include 1,000,000 prototypes (4 GB of memory, minutes).")
-@click.option("--out", type=click.Path(path_type=Path), help="Write this Markdown file, and JSON beside it.")
+@OUT_JSON
 @click.option("--plot", type=click.Path(path_type=Path), metavar="PNG", help="Draw the costs beside the encoder.")
 def main(
     data: Path,
@@ -68,7 +67,7 @@ def main(
     plot: Path | None,
 ) -> None:
     """Build an index of CLINC150's 150 intents, measure, and print Markdown tables."""
-    host = machine()
+    host = machine(*PACKAGES)
     examples = data / "train.jsonl"
     texts = list(dict.fromkeys(row.query for row in rows(data, ["test", "oos_test"], "intents")))
     with TemporaryDirectory(prefix="semroute-bench-") as name:
@@ -87,17 +86,9 @@ def main(
         router = Router.load(index)
         results["categories"] = len(router.live.semantic.names)
         results["beside_encoder"] = measure_all(router, texts, largest=largest)
-    _write(results, out, plot)
-
-
-def _write(results: dict[str, Any], out: Path | None, plot: Path | None) -> None:
-    table = markdown(results)
-    click.echo(table)
+    publish([markdown(results)], out, results)
     if plot is not None:
         plot_costs(results["beside_encoder"], plot)
-    if out is not None:
-        out.write_text(table + "\n", encoding="utf-8")
-        out.with_suffix(".json").write_text(json.dumps(results, indent=1, default=asdict) + "\n", encoding="utf-8")
 
 
 def _build(data: Path, work: Path) -> Path:
@@ -106,8 +97,7 @@ def _build(data: Path, work: Path) -> Path:
     This process stays without torch.
     """
     write_categories(rows(data, ["train"], "intents"), work / "categories")
-    command = ["-m", "semroute.cli.main", "build-index", str(work / "categories"), "--out", str(work / "index")]
-    subprocess.run([sys.executable, *command], check=True, stdout=sys.stderr)
+    semroute("build-index", work / "categories", "--out", work / "index")
     return work / "index"
 
 
@@ -141,7 +131,7 @@ class _Bench:
             if self.peer is not None:
                 command = peer_command(self.peer, self.examples, self.vectors, self.texts[-1])
                 workers[PEER] = stack.enter_context(Worker(command))
-                workers[PEER].ask("save", [])
+                workers[PEER].ask("save", texts=[])
             workers[PLAIN] = stack.enter_context(Worker(plain_command(self.examples, self.vectors, self.texts[-1])))
             found = latency(workers, parts, warm_up)
             if self.peer is not None:

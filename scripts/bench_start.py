@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -25,8 +23,9 @@ from statistics import median
 from typing import Any
 
 import click
+from harness.processes import ROOT, timed
+from harness.report import BEFORE, INDEX, head, row
 
-SOURCES = Path(__file__).resolve().parents[1]
 QUIET = "log: {enabled: false}\n"
 LOGGING = "log: {enabled: true}\n"
 
@@ -96,8 +95,8 @@ class Contender:
 
 
 @click.command()
-@click.option("--index", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
-@click.option("--before", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Another checkout.")
+@INDEX
+@BEFORE
 @click.option("--peer", is_flag=True, help="Measure sentence-transformers too; needs the extra torch.")
 @click.option("--rounds", type=click.IntRange(1), default=9, show_default=True)
 @click.option("--queries", type=click.IntRange(20), default=200, show_default=True, help="Decisions of a warm process.")
@@ -105,7 +104,7 @@ class Contender:
 @click.option("--json", "as_json", is_flag=True, help="Print the rounds as JSON.")
 def main(index: Path, before: Path | None, peer: bool, rounds: int, queries: int, query: str, as_json: bool) -> None:
     """Start every contender in turns, and print what its processes took."""
-    contenders = [Contender("semroute", SEMROUTE, SOURCES)]
+    contenders = [Contender("semroute", SEMROUTE, ROOT)]
     contenders += [Contender("before", SEMROUTE, before.resolve())] if before else []
     contenders += [Contender("sentence-transformers", PEER, None)] if peer else []
     with tempfile.TemporaryDirectory() as folder:
@@ -148,19 +147,12 @@ def run(contender: Contender, folder: Path, words: Sequence[str]) -> tuple[Any, 
     Returns:
         The JSON of its last line, None for other output, and the wall and CPU seconds of the process.
     """
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment |= {"HF_HUB_OFFLINE": "1", "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
-    environment["PYTHONPATH"] = "" if contender.source is None else str(contender.source)
-    start, before = time.perf_counter(), os.times()
-    ended = subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    wall_s, after = time.perf_counter() - start, os.times()
-    cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
-    if ended.returncode:
-        raise click.ClickException(f"{contender.name} ended with {ended.returncode}:\n{ended.stderr}")
-    last = ended.stdout.splitlines()[-1]
-    return json.loads(last) if last.startswith("{") else None, wall_s, cpu_s
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    kept |= {"HF_HUB_OFFLINE": "1", "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
+    kept["PYTHONPATH"] = "" if contender.source is None else str(contender.source)
+    taken = timed([sys.executable, *words], cwd=folder, env=kept)
+    last = taken.output.splitlines()[-1]
+    return json.loads(last) if last.startswith("{") else None, taken.wall, taken.cpu
 
 
 def table(contenders: Sequence[Contender]) -> list[str]:
@@ -168,12 +160,10 @@ def table(contenders: Sequence[Contender]) -> list[str]:
 
     Wall time in milliseconds, with CPU time in brackets.
     """
-    names = [one.name for one in contenders]
-    lines = [f"| ms, wall (CPU) | {' | '.join(names)} |", "| --- |" + " --: |" * len(names)]
-    for figure in contenders[0].figures:
-        lines.append(f"| {figure} | {' | '.join(cell(one.middle(figure)) for one in contenders)} |")
+    lines = head("ms, wall (CPU)", *(one.name for one in contenders))
+    lines += [row(figure, *(cell(one.middle(figure)) for one in contenders)) for figure in contenders[0].figures]
     hot = [f"{median(one.hot_ms):.2f}" if one.hot_ms else "" for one in contenders]
-    return [*lines, f"| route p50, warm | {' | '.join(hot)} |"]
+    return [*lines, row("route p50, warm", *hot)]
 
 
 def cell(found: tuple[float, float] | None) -> str:

@@ -12,8 +12,6 @@ build in either version; about 5 minutes.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +20,11 @@ from typing import Any
 
 import click
 import numpy as np
+from harness.processes import ROOT, environment, timed
+from harness.report import BEFORE, head, row
 
 from semroute.evaluate.metrics import Rate
 
-ROOT = Path(__file__).parent.parent
 SETS = {
     "twins": "1 every example with near twins: paraphrases accepted",
     "small_beside_large": "2 3 examples beside 2,430: paraphrases accepted",
@@ -48,7 +47,7 @@ Rows = list[dict[str, Any]]
 
 
 @click.command()
-@click.option("--before", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Earlier checkout.")
+@BEFORE
 @click.option("--rows", type=click.Choice(["held_out", "development"]), default="held_out", show_default=True)
 @click.option("--set", "sets", type=click.Choice(list(SETS)), multiple=True, help="Only these sets.")
 @click.option("--index", type=click.Path(path_type=Path), help="Index of the shipped categories, to be kept.")
@@ -77,18 +76,14 @@ def main(
 
 def measured(checkout: Path, folder: Path, index: Path, sets: Sequence[str]) -> Rows:
     """Measure the semroute of a checkout on the rows, in a separate process."""
-    path = os.pathsep.join([str(checkout.resolve()), str(ROOT / "scripts")])
     command = [sys.executable, "-P", "-m", "texts_bench.measure", str(folder), str(index.resolve()), *sets]
-    done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": path}, cwd=folder, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in timed(command, cwd=folder, env=environment(checkout)).output.splitlines()]
 
 
 def table(found: Sequence[Rows], sets: Sequence[str]) -> list[str]:
     """Return the lines of a Markdown table: sets, and their named parts."""
     versions = ["before", "after"][-len(found) :]
-    lines = ["| rows | n | " + " | ".join(versions) + " |", "| --- | ---: |" + " --- |" * len(found)]
+    lines = head("rows", "n", *versions)
     for name in sets:
         lines.append(_line(SETS[name], [_of(rows, name) for rows in found]))
         for (owner, kind), label in KINDS.items():
@@ -113,7 +108,7 @@ def _worst(rows: Rows) -> Rows:
 
 
 def _line(label: str, parts: Sequence[Rows]) -> str:
-    return f"| {label} | {len(parts[-1])} | " + " | ".join(map(_share, parts)) + " |"
+    return row(label, len(parts[-1]), *map(_share, parts))
 
 
 def _share(rows: Rows) -> str:

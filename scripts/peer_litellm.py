@@ -22,7 +22,8 @@ import sys
 from typing import Any
 
 from dispatch_bench.load import RefusedError, Sample, one_by_one, open_loop
-from dispatch_bench.protocol import MODEL, Setup, answer_channel, serve
+from dispatch_bench.protocol import MODEL, Setup
+from harness.processes import answer_channel, serve_async
 
 REFUSALS = ("RouterRateLimitError", "RouterRateLimitErrorBasic", "RateLimitError")
 """Errors by which the Router rejects a request without an available endpoint; the test server never answers 429."""
@@ -91,7 +92,7 @@ async def main(setup: Setup) -> None:
     answers = answer_channel()
     contender = Contender(setup)
     actions = {name: getattr(contender, name) for name in ("load", "calls", "admissions")}
-    await serve(actions, answers)
+    await serve_async(actions, answers)
 
 
 if __name__ == "__main__":

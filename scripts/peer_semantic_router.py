@@ -21,7 +21,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from semantic_bench.protocol import answer_channel, at_once, one_by_one, read_examples, serve
+from harness.processes import answer_channel, serve
+from semantic_bench.protocol import at_once, memory_mb, one_by_one, read_examples
 
 
 def main(examples: Path, vectors: Path, query: str) -> None:
@@ -33,6 +34,7 @@ def main(examples: Path, vectors: Path, query: str) -> None:
         "route": one_by_one(router),
         "embed": at_once(router.encoder),
         "save": lambda texts: save(router, vectors),
+        "memory": memory_mb,
     }
     serve(actions, answers)
 

@@ -14,10 +14,11 @@ from dataclasses import asdict
 from typing import Any
 
 import httpx
+from harness.processes import answer_channel, serve_async
 
 from dispatch_bench.load import RefusedError, Sample, one_by_one, open_loop
 from dispatch_bench.own_work import own_work
-from dispatch_bench.protocol import MODEL, Setup, answer_channel, serve
+from dispatch_bench.protocol import MODEL, Setup
 from dispatch_bench.windows import Admission
 from semroute.config import Config
 from semroute.dispatch import Dispatcher
@@ -165,7 +166,7 @@ async def main(setup: Setup) -> None:
     answers = answer_channel()
     contender = Contender(setup)
     actions = {name: getattr(contender, name) for name in ("load", "calls", "bare", "own_work", "admissions")}
-    await serve(actions, answers)
+    await serve_async(actions, answers)
     await contender.dispatcher.close()
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from harness.processes import Worker
 
 from dispatch_bench.doubles import Double
 from dispatch_bench.protocol import Setup
-from dispatch_bench.workers import OURS, Redis, Worker
+from dispatch_bench.workers import OURS, Redis
 
 ROUNDS = 5
 OWN_CALLS, CALLS, WARM_UP = 1_000, 200, 30

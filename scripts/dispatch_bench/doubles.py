@@ -7,15 +7,13 @@ It is controlled over standard input and output and not by ``/_control``, which 
 
 from __future__ import annotations
 
-import asyncio
-import sys
 import time
 from types import TracebackType
 from typing import Self
 
-from dispatch_bench.protocol import answer_channel, serve
+from harness.processes import Worker, answer_channel, module, serve
+
 from dispatch_bench.windows import Admission
-from dispatch_bench.workers import Worker
 from semroute.testing import FakeProvider, fail
 
 
@@ -26,7 +24,7 @@ class Double:
     """
 
     def __enter__(self) -> Self:
-        self._worker = Worker([sys.executable, "-m", "dispatch_bench.doubles"])
+        self._worker = Worker(module("dispatch_bench.doubles"))
         self.url: str = self._worker.ask("url")
         return self
 
@@ -55,14 +53,14 @@ class _Steered:
         self._provider = provider
         self._to_monotonic = time.monotonic() - time.time()
 
-    async def url(self) -> str:
+    def url(self) -> str:
         return self._provider.base_url
 
-    async def behave(self, delay_s: float, status: int | None) -> None:
+    def behave(self, delay_s: float, status: int | None) -> None:
         self._provider.set_speed(latency_s=delay_s)
         self._provider.always(None if status is None else fail(status))
 
-    async def arrivals(self) -> list[tuple[float, int]]:
+    def arrivals(self) -> list[tuple[float, int]]:
         return [(request.at + self._to_monotonic, _tokens(request.body)) for request in self._provider.requests]
 
 
@@ -76,14 +74,14 @@ def _tokens(body: object) -> int:
     return words + min(words, int(body["max_tokens"]))
 
 
-async def main() -> None:
+def main() -> None:
     """Serve until standard input ends."""
     answers = answer_channel()
     with FakeProvider() as provider:
         steered = _Steered(provider)
         actions = {name: getattr(steered, name) for name in ("url", "behave", "arrivals")}
-        await serve(actions, answers)
+        serve(actions, answers)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

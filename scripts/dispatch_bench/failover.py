@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from harness.processes import Worker
 
 from dispatch_bench.doubles import Double
 from dispatch_bench.load import ANSWERED
 from dispatch_bench.protocol import Setup
-from dispatch_bench.workers import Worker
 
 RATE, SECONDS = 50.0, 20.0
 FAILS_AFTER = 0.25

@@ -1,20 +1,14 @@
-"""Protocol between a contender's process and the benchmark: JSON lines.
+"""Endpoints and options of a contender.
 
 Standard library alone, since it also runs in LiteLLM's own environment.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self, TextIO
-
-Action = Callable[..., Awaitable[object]]
-"""Action of a contender, with its arguments; the result is JSON-ready."""
+from typing import Self
 
 MODEL = "bench"
 """The logical model that all endpoints serve."""
@@ -51,29 +45,3 @@ class Setup:
     def text(self) -> str:
         """Return the setup as one argument of a command line."""
         return json.dumps(asdict(self))
-
-
-def answer_channel() -> TextIO:
-    """Return the original standard output, reserved for answers.
-
-    From here on, text that a library prints goes to standard error.
-    """
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return channel
-
-
-async def serve(actions: Mapping[str, Action], answers: TextIO) -> None:
-    """Run the contender's action for each line of standard input.
-
-    It announces first that the contender is ready, and ends with the input.
-    """
-    _say(answers, "ready")
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        asked: dict[str, Any] = json.loads(line)
-        _say(answers, await actions[asked.pop("do")](**asked))
-
-
-def _say(answers: TextIO, value: object) -> None:
-    answers.write(json.dumps(value) + "\n")
-    answers.flush()

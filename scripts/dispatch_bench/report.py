@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
+
+from harness.report import head, judged, machine_line
 
 from dispatch_bench import limit, shift
 from dispatch_bench.cost import Whole, Work
@@ -16,29 +14,13 @@ from dispatch_bench.shift import Shift
 from dispatch_bench.workers import OURS
 
 PACKAGES = ("semroute-router", "httpx", "redis")
-HEAD = ["| figure | contender | value | goal | |", "| --- | --- | --- | --- | --- |"]
-
-
-def machine() -> dict[str, Any]:
-    """Return the hardware and the versions of the measurement."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-    return {
-        "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "load_before": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
-    }
+HEAD = head("figure", "contender", "value", "goal", "")
 
 
 def markdown(results: dict[str, Any]) -> str:
     """Return figures against their goals, with a section per scenario."""
-    host = results["machine"]
-    packages = ", ".join(f"{name} {number}" for name, number in host["packages"].items())
     lines = [
-        f"{host['cpu']}, {host['cores']} cores, load {host['load_before']:.2f} before; Python {host['python']}, "
-        f"{packages}.",
+        machine_line(results["machine"]),
     ]
     for key, section in (("a", _failover), ("b", _limit), ("c", _cost), ("d", _shift)):
         if key in results:
@@ -47,7 +29,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def _row(figure: str, contender: str, value: str, goal: str = "", met: bool | None = None) -> str:
-    return f"| {figure} | {contender} | {value} | {goal} | {'' if met is None else 'met' if met else 'missed'} |"
+    return judged(figure, contender, value, goal=goal, met=met)
 
 
 def _failover(found: dict[str, Failover]) -> list[str]:
@@ -88,11 +70,11 @@ def _limit(found: dict[str, Limited]) -> list[str]:
 
 def _limited(name: str, one: Limited) -> list[str]:
     is_ours, is_steady = name.startswith(OURS), one.away_s is None
-    judged = is_ours and is_steady
+    has_goal = is_ours and is_steady
     rows = []
     if one.at_gate is not None:
         kept = one.at_gate.requests <= limit.RPM and one.at_gate.tokens <= limit.TPM
-        rows.append(_row("fullest 60 s at the gates", name, _most(one.at_gate), *_judged(judged, "the limit", kept)))
+        rows.append(_row("fullest 60 s at the gates", name, _most(one.at_gate), *_judged(has_goal, "the limit", kept)))
     rows += [
         _row("fullest 60 s at the provider", name, _most(one.at_double)),
         _row(f"fullest {60 - limit.GUARD_S:g} s at the provider", name, _most(one.at_double_less)),
@@ -101,7 +83,7 @@ def _limited(name: str, one: Limited) -> list[str]:
             f"used share of the {one.binds}, mean and least of all 60 s windows",
             name,
             f"{one.used_mean:.2%}, {one.used_least:.2%}",
-            *_judged(judged, "99%", one.used_mean >= 0.99),
+            *_judged(has_goal, "99%", one.used_mean >= 0.99),
         ),
         _row(
             f"lost of {one.offered:,} requests ({one.answered:,} answered, the rest told when to come back)",
@@ -117,8 +99,8 @@ def _limited(name: str, one: Limited) -> list[str]:
     return rows
 
 
-def _judged(judged: bool, goal: str, met: bool) -> tuple[str, bool | None]:
-    return (goal, met) if judged else ("", None)
+def _judged(has_goal: bool, goal: str, met: bool) -> tuple[str, bool | None]:
+    return (goal, met) if has_goal else ("", None)
 
 
 def _most(most: Any) -> str:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from harness.processes import Worker
 
 from dispatch_bench.doubles import Double
 from dispatch_bench.protocol import Setup
-from dispatch_bench.workers import Worker
 
 WINDOW_S = 60.0
 """The dispatcher's default latency window."""

@@ -2,74 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import click
+from harness.processes import SCRIPTS, Worker, module
 
 from dispatch_bench.protocol import Setup
 
-SCRIPTS = Path(__file__).resolve().parent.parent
 OURS, PEER = "semroute", "LiteLLM Router 1.102.0"
-LOCAL = {"HF_HUB_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-"""Environment that forbids look-ups on a network."""
-
-
-class Worker:
-    """Contender's process; it is ready when the constructor returns."""
-
-    def __init__(self, command: list[str]) -> None:
-        paths = [str(SCRIPTS), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-            env=os.environ | LOCAL | {"PYTHONPATH": os.pathsep.join(paths)},
-        )
-        self.answer()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.communicate()
-
-    def ask(self, do: str, **arguments: object) -> Any:
-        """Return the contender's answer to an action."""
-        self.tell(do, **arguments)
-        return self.answer()
-
-    def tell(self, do: str, **arguments: object) -> None:
-        """Start an action; :meth:`answer` waits for its end."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-        self._process.stdin.flush()
-
-    def answer(self) -> Any:
-        """Return the answer to the oldest pending action."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self._process.args!r} ended with {self._process.wait()}; its messages are above")
-        return json.loads(line)
 
 
 def ours(setup: Setup) -> list[str]:
     """Return the command that starts semroute."""
-    return [sys.executable, "-m", "dispatch_bench.contender", setup.text()]
+    return module("dispatch_bench.contender", setup.text())
 
 
 def theirs(peer: Path, setup: Setup) -> list[str]:

@@ -20,6 +20,8 @@ from contextlib import aclosing
 from statistics import median
 from typing import Any
 
+from harness.processes import answer_channel
+
 from semroute import Router
 from semroute.config import Config
 from semroute.dispatch import Constraints, Dispatcher
@@ -222,8 +224,7 @@ SCENARIOS: Mapping[str, Callable[..., Awaitable[Any]]] = {
 
 def main() -> None:
     """Answer the one question on standard input."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    answers = answer_channel()
     asked: dict[str, Any] = json.load(sys.stdin)
     config = Config.model_validate(asked.pop("config"))
     found = asyncio.run(_bounded(SCENARIOS[asked.pop("scenario")](config, **asked)))

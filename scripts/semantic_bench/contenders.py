@@ -12,7 +12,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from semantic_bench.protocol import Action, answer_channel, at_once, one_by_one, read_examples, serve
+from harness.processes import answer_channel, serve
+
+from semantic_bench.protocol import Action, at_once, memory_mb, one_by_one, read_examples
 
 
 def semroute(index: str, query: str) -> Mapping[str, Action]:
@@ -69,4 +71,5 @@ def plain(examples: str, vectors: str, query: str) -> Mapping[str, Action]:
 if __name__ == "__main__":
     kind, *arguments = sys.argv[1:]
     channel = answer_channel()
-    serve(semroute(*arguments) if kind == "semroute" else plain(*arguments), channel)
+    actions = semroute(*arguments) if kind == "semroute" else plain(*arguments)
+    serve({**actions, "memory": memory_mb}, channel)

@@ -1,4 +1,4 @@
-"""Protocol between a contender's process and the benchmark: JSON lines.
+"""Actions of a contender on texts.
 
 Standard library alone, since it also runs in semantic-router's own environment.
 """
@@ -6,37 +6,12 @@ Standard library alone, since it also runs in semantic-router's own environment.
 from __future__ import annotations
 
 import json
-import os
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
 
 Action = Callable[[list[str]], object]
 """Action of a contender on texts; the result is JSON-ready."""
-
-
-def answer_channel() -> TextIO:
-    """Return the original standard output, reserved for answers.
-
-    From here on, text that a library prints goes to standard error.
-    """
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return channel
-
-
-def serve(actions: Mapping[str, Action], answers: TextIO) -> None:
-    """Run the contender's action for each line of standard input.
-
-    It announces first that the first decision is made, and ends with the input.
-    """
-    asked = {**actions, "memory": memory_mb}
-    _say(answers, "ready")
-    for line in sys.stdin:
-        request = json.loads(line)
-        _say(answers, asked[request["do"]](request["texts"]))
 
 
 def one_by_one(route: Callable[[str], object]) -> Action:
@@ -83,8 +58,3 @@ def read_examples(path: Path) -> list[tuple[str, str]]:
     """
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return sorted(dict.fromkeys((row["intent"], row["query"]) for row in rows), key=lambda pair: pair[0])
-
-
-def _say(answers: TextIO, value: object) -> None:
-    answers.write(json.dumps(value) + "\n")
-    answers.flush()

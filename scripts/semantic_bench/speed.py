@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
-from semantic_bench.workers import Worker
+from harness.processes import Worker
 
 Figures = dict[str, Any]
 WARM_UP = 10
@@ -29,10 +28,10 @@ def latency(workers: Mapping[str, Worker], rounds: Sequence[list[str]], warm_up:
     """
     found: dict[str, list[list[float]]] = {name: [] for name in workers}
     for worker in workers.values():
-        worker.ask("route", warm_up)
+        worker.ask("route", texts=warm_up)
     for number, queries in enumerate(rounds):
         for name in _rotated(list(workers), number):
-            found[name].append(np.percentile(workers[name].ask("route", queries), [50, 99]).tolist())
+            found[name].append(np.percentile(workers[name].ask("route", texts=queries), [50, 99]).tolist())
     first = np.array(found[next(iter(workers))])
     return {
         name: {
@@ -52,13 +51,13 @@ def batch(
 
     They are semroute's ``action`` and ``encode`` on the same texts.
     """
-    ours.ask("embed", warm_up)
-    theirs.ask("embed", warm_up)
+    ours.ask("embed", texts=warm_up)
+    theirs.ask("embed", texts=warm_up)
     speeds = []
     for number, texts in enumerate(rounds):
         taken = {}
         for name in _rotated(["ours", "theirs"], number):
-            taken[name] = ours.ask(action, texts) if name == "ours" else theirs.ask("embed", texts)
+            taken[name] = ours.ask(action, texts=texts) if name == "ours" else theirs.ask("embed", texts=texts)
         speeds.append([len(texts) / taken["ours"], len(texts) / taken["theirs"]])
     table = np.array(speeds)
     return {
@@ -82,8 +81,8 @@ def start(command: Callable[[str], list[str]], queries: list[str], times: int) -
     for _ in range(times):
         with Worker(command(queries[0])) as worker:
             seconds.append(worker.start_s)
-            worker.ask("route", queries[1 : ROUTES_BEFORE_MEMORY + 1])
-            memory = worker.ask("memory", [])
+            worker.ask("route", texts=queries[1 : ROUTES_BEFORE_MEMORY + 1])
+            memory = worker.ask("memory", texts=[])
             now.append(memory["now"])
             peak.append(memory["peak"])
     return {"start_s": _median(seconds), "resident_mb": _median(now), "peak_mb": _median(peak), "starts_s": seconds}
@@ -91,7 +90,7 @@ def start(command: Callable[[str], list[str]], queries: list[str], times: int) -
 
 def once(worker: Worker) -> Figures:
     """Return the same figures of a process that has run already."""
-    memory = worker.ask("memory", [])
+    memory = worker.ask("memory", texts=[])
     return {
         "start_s": worker.start_s,
         "resident_mb": memory["now"],

@@ -388,13 +388,8 @@ class Answering:
         """Return the cascade of a decision, or None if it needs none."""
         if limits.model is not None or limits.deployment is not None:
             return None
-<<<<<<< HEAD
-        if decision.strategy in CHOSEN:
-            cascade = self._narrowed(self._from_chosen(decision.candidates[0]), decision, by=("rules", "semantic"))
-=======
         if decision.strategy in CHOSEN or self._is_chosen_by_plugin(decision):
-            ladder = self._narrowed(self._from_chosen(decision.candidates[0]), decision, by=("rules", "semantic"))
->>>>>>> fix/plugins
+            cascade = self._narrowed(self._from_chosen(decision.candidates[0]), decision, by=("rules", "semantic"))
         elif decision.strategy == "rules" and decision.category is None:
             return None
         elif decision.category in self._own:
@@ -429,21 +424,13 @@ class Answering:
         reached.update(rule.category for rule in self._config.rules if rule.category is not None)
         return reached <= self._own.keys()
 
-<<<<<<< HEAD
-    def _narrowed(self, cascade: Cascade, decision: Decision, *, by: Collection[str]) -> Cascade:
-        """Restrict a cascade to the models that strategies have left."""
-        for opinion in decision.opinions:
-            if opinion.strategy in by and opinion.kind == "narrowed":
-                cascade = cascade.within(opinion.candidates, self._pool.kept)
-        return cascade
-=======
     def _is_chosen_by_plugin(self, decision: Decision) -> bool:
         """Return True if the strategy of a plugin chose a model, and no category."""
         return decision.strategy in self._config.plugin_strategies and any(
             opinion.kind == "decided" and opinion.category is None for opinion in decision.opinions
         )
 
-    def _narrowed(self, ladder: Cascade, decision: Decision, *, by: Collection[str]) -> Cascade:
+    def _narrowed(self, cascade: Cascade, decision: Decision, *, by: Collection[str]) -> Cascade:
         """Restrict a cascade to the models that strategies have left.
 
         A plugin that filters models, and finds no category, bounds every cascade.
@@ -451,9 +438,8 @@ class Answering:
         for opinion in decision.opinions:
             is_bound = opinion.category is None and opinion.strategy in self._config.plugin_strategies
             if opinion.kind == "narrowed" and (is_bound or opinion.strategy in by):
-                ladder = ladder.within(opinion.candidates, self._pool.kept)
-        return ladder
->>>>>>> fix/plugins
+                cascade = cascade.within(opinion.candidates, self._pool.kept)
+        return cascade
 
     def _from_chosen(self, model: str) -> Cascade:
         """Return the tiers from the chosen one on; none if that is not wanted."""

@@ -1,0 +1,1 @@
+"""Shared by the benchmarks: processes, options, reports, outcomes."""
