@@ -152,12 +152,12 @@ def along(path: Line, samples: int = _SAMPLES) -> Line:
     return np.column_stack([np.interp(steps, way, path[:, 0]), np.interp(steps, way, path[:, 1])])
 
 
-def look_the_same(one: Line, other: Line) -> bool:
+def look_the_same(first: Line, second: Line) -> bool:
     """Return True if one path hides the other, both drawn over their range."""
-    both = np.concatenate([one, other])
+    both = np.concatenate([first, second])
     low, high = both.min(axis=0), both.max(axis=0)
     scale = np.where(high > low, high - low, 1.0)
-    return bool(np.abs(along((one - low) / scale) - along((other - low) / scale)).max() < _SEEN)
+    return bool(np.abs(along((first - low) / scale) - along((second - low) / scale)).max() < _SEEN)
 
 
 # Labels of points, placed to cover neither one another nor the curves, if possible.
@@ -206,33 +206,33 @@ def label_points(figure: Any, axes: Any, names: Sequence[str], x: Doubles, y: Do
         y: ``(m,)`` of the points, upwards.
     """
     figure.draw_without_rendering()  # the layout is computed here; pixels mean nothing before
-    spots = axes.transData.transform(np.column_stack([x, y]))
+    positions = axes.transData.transform(np.column_stack([x, y]))
     pixels = figure.dpi / 72
     frame = Box(*axes.bbox.extents)
     curves = _drawn_curves(axes)
     around = _SPOT * pixels
-    taken = [Box(across - around, up - around, across + around, up + around) for across, up in spots]
-    for name, spot in zip(names, spots, strict=True):
+    taken = [Box(x_of - around, up - around, x_of + around, up + around) for x_of, up in positions]
+    for name, position in zip(names, positions, strict=True):
         width, height = _measured(figure, name)
-        places = [
-            (side, distance, _box(spot, side, distance * pixels, width, height))
+        boxes = [
+            (side, distance, _box(position, side, distance * pixels, width, height))
             for distance in _DISTANCES
             for side in _SIDES
         ]
-        costs = [_cost(box, frame, taken, curves) + 2 * distance for _, distance, box in places]
-        side, distance, box = places[int(np.argmin(costs))]
+        costs = [_cost(box, frame, taken, curves) + 2 * distance for _, distance, box in boxes]
+        side, distance, box = boxes[int(np.argmin(costs))]
         taken.append(box)
-        _write(axes, name, spot, side, distance, pixels)
+        _write(axes, name, position, side, distance, pixels)
 
 
 def _drawn_curves(axes: Any) -> Doubles:
     """Return ``(k, 2)`` pixels, densely along all drawn lines."""
-    found = [np.zeros((0, 2))]
+    points = [np.zeros((0, 2))]
     for line in axes.lines:
         path = line.get_transform().transform(np.column_stack(line.get_data()).astype(np.float64))
         if len(path) > 1 and line.get_linestyle() != "None":
-            found.append(along(path))
-    return np.concatenate(found)
+            points.append(along(path))
+    return np.concatenate(points)
 
 
 def _measured(figure: Any, name: str) -> tuple[float, float]:
@@ -243,24 +243,24 @@ def _measured(figure: Any, name: str) -> tuple[float, float]:
     return float(extent.width), float(extent.height)
 
 
-def _box(spot: Doubles, side: tuple[int, int], distance: float, width: float, height: float) -> Box:
+def _box(position: Doubles, side: tuple[int, int], distance: float, width: float, height: float) -> Box:
     across, up = side
-    left = spot[0] + across * distance + (across - 1) * width / 2
-    bottom = spot[1] + up * distance + (up - 1) * height / 2
+    left = position[0] + across * distance + (across - 1) * width / 2
+    bottom = position[1] + up * distance + (up - 1) * height / 2
     return Box(left, bottom, left + width, bottom + height)
 
 
-def _cost(box: Box, frame: Box, taken: Sequence[Box], curves: Doubles) -> float:
+def _cost(box: Box, frame: Box, occupied: Sequence[Box], curves: Doubles) -> float:
     is_inside = box.left >= frame.left and box.right <= frame.right and box.bottom >= frame.bottom
     is_inside = is_inside and box.top <= frame.top
-    return _COVERS * sum(map(box.meets, taken)) + _CROSSES * box.holds(curves) + (0.0 if is_inside else _OUTSIDE)
+    return _COVERS * sum(map(box.meets, occupied)) + _CROSSES * box.holds(curves) + (0.0 if is_inside else _OUTSIDE)
 
 
-def _write(axes: Any, name: str, spot: Doubles, side: tuple[int, int], distance: float, pixels: float) -> None:
+def _write(axes: Any, name: str, position: Doubles, side: tuple[int, int], distance: float, pixels: float) -> None:
     far = distance > _DISTANCES[0]
     axes.annotate(
         name,
-        axes.transData.inverted().transform(spot),
+        axes.transData.inverted().transform(position),
         xytext=(side[0] * distance, side[1] * distance),
         textcoords="offset points",
         ha=("right", "center", "left")[side[0] + 1],
@@ -275,9 +275,9 @@ def _write(axes: Any, name: str, spot: Doubles, side: tuple[int, int], distance:
 
 # Plots of the log report.
 
-MOST_POINTS = 1000
+MAX_POINTS = 1000
 """Maximum points of a curve; a page need not have one for each of a million queries."""
-MOST_BARS = 25
+MAX_BARS = 25
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -286,18 +286,18 @@ def spending(report: LogReport) -> str:
 
     It is compared with the strongest model alone.
     """
-    of = report.columns
+    columns = report.columns
     figure = new_figure(9, 3.8)
     axes = figure.subplots()
-    at, cost, baseline = of.array("at"), of.array("cost"), of.array("baseline")
+    at, cost, baseline = columns.array("at"), columns.array("cost"), columns.array("baseline")
     known = np.isfinite(cost) & np.isfinite(baseline)
     order = np.argsort(at[known], kind="stable")
     times = [datetime.fromtimestamp(second, UTC) for second in _thinned(at[known][order])]
-    paid, alone = (_thinned(np.cumsum(column[known][order])) for column in (cost, baseline))
+    routed, baseline_sum = (_thinned(np.cumsum(column[known][order])) for column in (cost, baseline))
     strongest = ", ".join(report.saving.baseline_models) or "strongest model"
-    axes.plot(times, alone, color=ORANGE, linewidth=2, label=f"{strongest} alone")
-    axes.plot(times, paid, color=BLUE, linewidth=2, label="paid")
-    axes.fill_between(times, paid, alone, color=GREEN, alpha=0.12, linewidth=0, label="saved")
+    axes.plot(times, baseline_sum, color=ORANGE, linewidth=2, label=f"{strongest} alone")
+    axes.plot(times, routed, color=BLUE, linewidth=2, label="paid")
+    axes.fill_between(times, routed, baseline_sum, color=GREEN, alpha=0.12, linewidth=0, label="saved")
     axes.set(ylabel="USD so far")
     axes.set_ylim(bottom=0)
     figure.autofmt_xdate()
@@ -309,8 +309,8 @@ def by_day(report: LogReport) -> str | None:
 
     It shows what the strongest model would have cost, too.
     """
-    of = report.columns
-    days = sorted({day for day, _ in of.by_day})
+    columns = report.columns
+    days = sorted({day for day, _ in columns.by_day})
     if len(days) < 2:
         return None
     figure = new_figure(9, 3.8)
@@ -318,13 +318,13 @@ def by_day(report: LogReport) -> str | None:
     span = np.arange(days[0], days[-1] + 1)
     dates = [_EPOCH + timedelta(days=int(day)) for day in span]
     below = np.zeros(len(span))
-    for place, group in enumerate(report.models):
-        heights = np.array([of.by_day.get((int(day), group.name), 0.0) for day in span])
-        axes.bar(dates, heights, bottom=below, width=0.8, color=COLOURS[place % len(COLOURS)], label=group.name)
+    for position, group in enumerate(report.models):
+        heights = np.array([columns.by_day.get((int(day), group.name), 0.0) for day in span])
+        axes.bar(dates, heights, bottom=below, width=0.8, color=COLOURS[position % len(COLOURS)], label=group.name)
         below += heights
-    baseline = of.array("baseline")
+    baseline = columns.array("baseline")
     known = np.isfinite(baseline)
-    alone = np.bincount((of.array("at")[known] // 86_400).astype(np.int64) - days[0], baseline[known], len(span))
+    alone = np.bincount((columns.array("at")[known] // 86_400).astype(np.int64) - days[0], baseline[known], len(span))
     axes.plot(dates, alone[: len(span)], "_", color="black", markersize=14, label="strongest model alone")
     axes.set(ylabel="USD a day")
     figure.autofmt_xdate()
@@ -333,16 +333,20 @@ def by_day(report: LogReport) -> str | None:
 
 def times(report: LogReport) -> str:
     """Return an ``<svg>`` of the latency distribution, escalated or not."""
-    of = report.columns
+    columns = report.columns
     figure = new_figure(9, 4)
     axes = figure.subplots()
-    took, answered, escalated = of.array("latency"), of.array("answered") > 0, of.array("escalated") > 0
+    duration, answered, escalated = (
+        columns.array("latency"),
+        columns.array("answered") > 0,
+        columns.array("escalated") > 0,
+    )
     for label, rows, colour in (
         ("not escalated", answered & ~escalated, BLUE),
         ("escalated", answered & escalated, ORANGE),
         ("all", answered, GREY),
     ):
-        values = np.sort(took[rows])
+        values = np.sort(duration[rows])
         if len(values):
             shares = np.arange(1, len(values) + 1) / len(values)
             style = "--" if label == "all" else "-"
@@ -364,16 +368,16 @@ def escalation(report: LogReport) -> str | None:
     rows = [(group.name or "(no category)", group.escalation) for group in report.categories if group.escalation]
     if not rows:
         return None
-    rows = rows[:MOST_BARS][::-1]
+    rows = rows[:MAX_BARS][::-1]
     figure = new_figure(9, 1.2 + 0.38 * len(rows))
     axes = figure.subplots()
-    places = np.arange(len(rows))
+    positions = np.arange(len(rows))
     rates = [rate for _, rate in rows if rate is not None]
     values = np.array([rate.value for rate in rates])
     errors = np.abs(np.array([[rate.low for rate in rates], [rate.high for rate in rates]]) - values)
-    axes.barh(places, values, color=BLUE, height=0.6)
-    axes.errorbar(values, places, xerr=errors, fmt="none", ecolor="black", elinewidth=1, capsize=3)
-    axes.set_yticks(places, [name for name, _ in rows])
+    axes.barh(positions, values, color=BLUE, height=0.6)
+    axes.errorbar(values, positions, xerr=errors, fmt="none", ecolor="black", elinewidth=1, capsize=3)
+    axes.set_yticks(positions, [name for name, _ in rows])
     axes.xaxis.set_major_formatter(percent_axis())
     axes.set(xlabel="escalated, of the queries that went up a cascade")
     axes.set_xlim(left=0)
@@ -389,9 +393,9 @@ def _finish(figure: Any, axes: Any, *, columns: int) -> str:
 
 def _thinned(values: np.ndarray) -> np.ndarray:
     """Return at most so many of the values, with the first and the last."""
-    if len(values) <= MOST_POINTS:
+    if len(values) <= MAX_POINTS:
         return values
-    return values[np.linspace(0, len(values) - 1, MOST_POINTS).round().astype(np.int64)]
+    return values[np.linspace(0, len(values) - 1, MAX_POINTS).round().astype(np.int64)]
 
 
 # Plot of a threshold sweep.
@@ -500,14 +504,14 @@ def plot_tuned(
     figure = new_figure(9, 6)
     axes = figure.subplots()
     axes.set_title(f"{title}: the rows that tested the policies", loc="left")
-    for colour, (name, spots) in zip(COLOURS, curves.items(), strict=False):
-        ordered = sorted(spots)
-        cost, quality = [_THOUSAND * spot[0] for spot in ordered], [spot[1] for spot in ordered]
+    for colour, (name, points) in zip(COLOURS, curves.items(), strict=False):
+        ordered = sorted(points)
+        cost, quality = [_THOUSAND * point[0] for point in ordered], [point[1] for point in ordered]
         axes.scatter(cost, quality, s=14, color=colour, alpha=0.6, linewidths=0, label=name)
-    for marker, (name, spot) in zip(_MARKERS, marks.items(), strict=False):
+    for marker, (name, point) in zip(_MARKERS, marks.items(), strict=False):
         size = 220 if marker in "*P" else 70
         axes.scatter(
-            [_THOUSAND * spot[0]], [spot[1]], s=size, marker=marker, color="black", facecolors="none", linewidths=1.5,
+            [_THOUSAND * point[0]], [point[1]], s=size, marker=marker, color="black", facecolors="none", linewidths=1.5,
             label=name, zorder=3,
         )  # fmt: skip
     if floor is not None:
@@ -586,17 +590,17 @@ def _curves(axes: Any, policies: Sequence[PolicyResult], lines: Sequence[Line], 
     Curves that look the same are drawn once, with all their names.
     """
     hidden: set[int] = set()
-    for place, (policy, own) in enumerate(zip(policies, lines, strict=True)):
-        if place in hidden:
+    for position, (policy, line) in enumerate(zip(policies, lines, strict=True)):
+        if position in hidden:
             continue
-        alike = [other for other in range(place, len(lines)) if look_the_same(own, lines[other])]
-        hidden.update(alike)
+        same = [other for other in range(position, len(lines)) if look_the_same(line, lines[other])]
+        hidden.update(same)
         style = ":" if policy.name == ORACLE else "-"
         # A policy that always chooses the same model is a point, which no line shows.
-        marker = "s" if (np.ptp(own, axis=0) == 0).all() else None
+        marker = "s" if (np.ptp(line, axis=0) == 0).all() else None
         axes.plot(
-            *own.T, style, marker=marker, color=COLOURS[place % len(COLOURS)],
-            linewidth=2.4 if policy.is_subject else 1.5, label=", ".join(names[other] for other in alike), zorder=3,
+            *line.T, style, marker=marker, color=COLOURS[position % len(COLOURS)],
+            linewidth=2.4 if policy.is_subject else 1.5, label=", ".join(names[other] for other in same), zorder=3,
         )  # fmt: skip
 
 

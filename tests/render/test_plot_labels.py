@@ -16,7 +16,7 @@ def _boxes(figure: object, axes: object) -> list[Box]:
     return [Box(*text.get_window_extent().extents) for text in axes.texts]  # type: ignore[attr-defined]
 
 
-def test_names_cover_neither_one_another_nor_spots_nor_curves() -> None:
+def test_labels_cover_no_label_point_or_curve() -> None:
     figure = new_figure(9, 6)
     axes = figure.subplots()
     curve = np.column_stack([np.linspace(0.034, 0.29, 3000), np.linspace(0.62, 0.75, 3000) ** 0.9])
@@ -38,7 +38,7 @@ def test_names_cover_neither_one_another_nor_spots_nor_curves() -> None:
 
 
 @pytest.mark.parametrize("names", [(), ("one",), ("$free$", "line\nbreak")])
-def test_few_names_and_odd_ones_are_written(names: tuple[str, ...]) -> None:
+def test_few_and_unusual_names_are_drawn(names: tuple[str, ...]) -> None:
     figure = new_figure(4, 3)
     axes = figure.subplots()
     label_points(figure, axes, names, np.zeros(len(names)), np.full(len(names), 0.5))

@@ -46,7 +46,7 @@ def as_labelled(outcome: LoggedOutcome) -> dict[str, Any] | None:
         "latency_ms": calls[-1].latency_ms if calls else None,
         "response": outcome.answer,
         "probability": model_probability(outcome),
-        "logprobs": next((trial.logprobs for trial in outcome.trials if trial.tier == outcome.tier), None),
+        "logprobs": next((tier.logprobs for tier in outcome.tiers if tier.tier == outcome.tier), None),
     }
     told = {key: value for key, value in known.items() if value is not None}
     task = {} if outcome.category is None else {"task": outcome.category}
@@ -113,6 +113,7 @@ def write_parquet(outcomes: Iterable[LoggedOutcome], path: Path) -> int:
 
 def _flat(outcome: LoggedOutcome) -> dict[str, Any]:
     row = asdict(outcome)
+    row["trials"] = row.pop("tiers")  # the column that files of earlier versions have
     return {
         key: json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value
         for key, value in row.items()
@@ -180,10 +181,10 @@ def logged(connection: Connection, rows: Sequence[RowMapping]) -> Iterator[Logge
     ids = [row["id"] for row in rows]
     of_calls = _children(connection, calls, ids)
     of_checks = _children(connection, checks, ids)
-    of_trials = _children(connection, trials, ids)
+    of_tiers = _children(connection, trials, ids)
     judged = _judged(connection, ids)
     for row in rows:
-        yield _outcome(row, of_calls[row["id"]], of_checks[row["id"]], of_trials[row["id"]], judged.get(row["id"]))
+        yield _outcome(row, of_calls[row["id"]], of_checks[row["id"]], of_tiers[row["id"]], judged.get(row["id"]))
 
 
 def _children(connection: Connection, table: Table, ids: Sequence[str]) -> Mapping[str, list[RowMapping]]:
@@ -205,7 +206,7 @@ def _outcome(
     row: RowMapping,
     of_calls: Sequence[RowMapping],
     of_checks: Sequence[RowMapping],
-    of_trials: Sequence[RowMapping],
+    of_tiers: Sequence[RowMapping],
     judged: float | None,
 ) -> LoggedOutcome:
     details: dict[str, Any] = json.loads(row["details"])
@@ -224,12 +225,12 @@ def _outcome(
         "checks": tuple(
             LoggedCheck(**_plain(LoggedCheck, check) | {"check": check["check_name"]}) for check in of_checks
         ),
-        "trials": tuple(_trial(trial) for trial in of_trials),
+        "tiers": tuple(_tier(row) for row in of_tiers),
     }
     return LoggedOutcome(**plain)
 
 
-def _trial(row: RowMapping) -> LoggedTier:
+def _tier(row: RowMapping) -> LoggedTier:
     logprobs = None if row["logprobs"] is None else tuple(json.loads(row["logprobs"]))
     return LoggedTier(**_plain(LoggedTier, row) | {"logprobs": logprobs})
 

@@ -76,7 +76,7 @@ def test_log_probabilities_of_the_answer_come_along_to_train_checks_on(tmp_path:
             log.flush()
             log.judge("last", 1.0)
             (found,) = log.outcomes()
-        assert found.trials[1].logprobs == logprobs
+        assert found.tiers[1].logprobs == logprobs
         row = as_labelled(found)
         assert row is not None
         assert row["outcomes"]["large"].get("logprobs") == logprobs

@@ -55,9 +55,9 @@ def test_a_log_of_the_first_form_is_brought_to_todays_and_keeps_what_it_holds(ur
         log.record(outcome())
         log.flush()
         old, new = log.outcomes()
-    assert [trial.answer for trial in old.trials] == ["perhaps", "eight minutes"]
-    assert old.trials[0].logprobs is None
-    assert new.trials[0].candidate == "small"
+    assert [tier.answer for tier in old.tiers] == ["perhaps", "eight minutes"]
+    assert old.tiers[0].logprobs is None
+    assert new.tiers[0].candidate == "small"
 
 
 def test_a_database_of_a_newer_semroute_is_left_alone(url: str) -> None:

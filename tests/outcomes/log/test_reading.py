@@ -56,7 +56,7 @@ def test_every_call_is_kept_with_what_it_was_for_and_how_likely_its_choice_was(l
         (0, "consistency", False, 0.2),
         (1, "format", True, None),
     ]
-    assert [(trial.candidate, trial.model, trial.called, trial.accepted) for trial in found.trials] == [
+    assert [(tier.candidate, tier.model, tier.called, tier.accepted) for tier in found.tiers] == [
         ("small", "small", True, False),
         ("frontier", "large", True, True),
     ]
