@@ -397,7 +397,7 @@ def gather(source: TrainSource, encoding: Encoding, config_path: Path | None, pr
     table = read_outcomes(source.outcomes, count=encoding.count)
     if source.models is not None:
         table = table.with_models(source.models)
-    usable = usable_rows(table, most=source.most, seed=source.seed)
+    usable = usable_rows(table, max_rows=source.most, seed=source.seed)
     costs = with_costs(table.take(usable.rows), prices, encoding.count)
     progress("reading", 1, 1)
     vectors = encoding.vectors(costs.table.queries, source.store, progress)

@@ -310,11 +310,11 @@ class JudgeRun:
         )
 
     def _remedy(self) -> str:
-        from semroute.learn.labelling import MOST_TOKENS
+        from semroute.learn.labelling import MAX_TOKENS
 
         if self.example is not None and self.example.is_cut:
             return (
-                f"it was cut off at {MOST_TOKENS} tokens: let a model judge that answers without thinking aloud, or "
+                f"it was cut off at {MAX_TOKENS} tokens: let a model judge that answers without thinking aloud, or "
                 "turn its thinking off"
             )
         wanted = '{"grade": 7}' if self.as_json else "the number alone, such as 7"

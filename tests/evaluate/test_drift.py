@@ -115,9 +115,7 @@ def test_a_significantly_higher_cost_is_a_reason_to_tune() -> None:
 
 
 @pytest.mark.parametrize(("factor", "low", "high"), [(1.0, 0.0, 0.025), (2.0, 0.95, 1.0)])
-def test_heavy_tailed_costs_alarm_on_a_shift_and_rarely_without(
-    factor: float, low: float, high: float
-) -> None:
+def test_heavy_tailed_costs_alarm_on_a_shift_and_rarely_without(factor: float, low: float, high: float) -> None:
     random = np.random.default_rng(0)
     alarms = 0
     for _ in range(200):

@@ -60,7 +60,9 @@ def test_only_complete_rows_are_selected_if_the_others_came_from_a_fixed_rule() 
 
 @pytest.mark.parametrize("told", [0.1, 0.2, 0.8])
 def test_propensities_far_from_the_true_ones_are_refused(told: float) -> None:
-    with pytest.raises(InputError, match=r'"large" was not chosen with the recorded probabilities.* mean weight is \d\.\d\d'):
+    with pytest.raises(
+        InputError, match=r'"large" was not chosen with the recorded probabilities.* mean weight is \d\.\d\d'
+    ):
         select(_drawn(2000, 0.5, told=told))
 
 

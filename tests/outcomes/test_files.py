@@ -116,7 +116,7 @@ def test_a_model_told_of_twice_is_averaged_over_what_is_known_and_said(tmp_path:
     assert table.cost[0, 0] == 4
     assert table.responses == [("first",), (None,)]
     (finding,) = table.findings
-    assert str(finding).startswith(f"{path}:3: a query and model that were told of before, 1 times")
+    assert str(finding).startswith(f"{path}:3: a query and model that occurred before, 1 times")
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])

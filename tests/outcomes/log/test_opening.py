@@ -67,7 +67,7 @@ def test_a_database_of_a_newer_semroute_is_left_alone(url: str) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
-    with pytest.raises(StateError, match=f"newer semroute .form 9999, this one knows {HEAD}"):
+    with pytest.raises(StateError, match=f"newer semroute .schema 9999, this version has {HEAD}"):
         open_log(Log(url=url), {})
 
 

@@ -31,7 +31,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("engine", "writer"):
         monkeypatch.setattr(f"semroute.outcomes.log.{module}.WRITE_S", 0.5)
     monkeypatch.setattr("semroute.outcomes.log.postgres.READ_S", 0.5)
-    monkeypatch.setattr("semroute.outcomes.log.writer.MOST_PAUSE_S", 0.5)
+    monkeypatch.setattr("semroute.outcomes.log.writer.MAX_PAUSE_S", 0.5)
     monkeypatch.setitem(CONNECTING, "connect_timeout", 2)
 
 

@@ -11,7 +11,7 @@ from predictors.answer_quality.answer_heads import made
 from semroute.learn.answer_quality import train
 from semroute.predictors.answer_quality import (
     BUCKETS,
-    LEAST,
+    MIN_LOGPROB,
     SHAPE,
     TOKENS,
     AnswerClassifier,
@@ -52,7 +52,7 @@ def test_log_probabilities_become_a_fixed_number_of_features(logprobs: list[floa
     found = token_features(logprobs)
     assert len(found) == len(TOKENS)
     if logprobs:
-        assert all(value >= LEAST for value in found)
+        assert all(value >= MIN_LOGPROB for value in found)
         assert found[0] <= found[4]
     else:
         assert found[-1] == 1.0

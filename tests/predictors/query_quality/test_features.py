@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from semroute.predictors.query_features import (
     BLOCKS,
     FEATURES,
-    MOST_CHARACTERS,
+    MAX_CHARACTERS,
     OPTIONS,
     UNKNOWN,
     feature_matrix,
@@ -70,7 +70,7 @@ def test_of_a_long_text_both_ends_are_read_and_its_length_is_known() -> None:
     found = features(text)
     assert found["length: characters"] == pytest.approx(math.log1p(len(text)))
     assert found["mathematics: symbols"] == pytest.approx(math.log1p(2))
-    assert found["length: words"] < math.log1p(MOST_CHARACTERS)
+    assert found["length: words"] < math.log1p(MAX_CHARACTERS)
 
 
 def test_a_matrix_has_a_row_for_each_query_and_none_for_none() -> None:

@@ -237,5 +237,5 @@ def test_a_tree_that_asks_about_a_column_that_there_is_not_is_refused(
     }  # fmt: skip
     changed = replace(classifier, heads=(TreesHead.from_arrays(arrays),), weights=np.ones(1))
     write_query_classifier(changed, tmp_path, report={})
-    with pytest.raises(ArtifactError, match="asks about a column that there is not"):
+    with pytest.raises(ArtifactError, match="compares a column that does not exist"):
         read_query_classifier(tmp_path)
