@@ -46,8 +46,8 @@ class _Shared:
 _shared = _Shared()
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work`` on the shared loop and wait for its result.
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run ``coroutine`` on the shared loop and wait for its result.
 
     An interrupt of the caller cancels it.
 
@@ -56,10 +56,10 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """
     loop = _shared.loop()
     if _running_loop() is loop:
-        work.close()
+        coroutine.close()
         raise RuntimeError("bridge.run() was called from the bridge's own loop; await the coroutine instead")
     has_ended = threading.Event()
-    future = asyncio.run_coroutine_threadsafe(_ending(work, has_ended), loop)
+    future = asyncio.run_coroutine_threadsafe(_run_and_signal(coroutine, has_ended), loop)
     try:
         return future.result()
     except BaseException:
@@ -69,9 +69,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-async def _ending(work: Coroutine[Any, Any, T], has_ended: threading.Event) -> T:
+async def _run_and_signal(coroutine: Coroutine[Any, Any, T], has_ended: threading.Event) -> T:
     try:
-        return await work
+        return await coroutine
     finally:
         has_ended.set()
 

@@ -33,9 +33,9 @@ def lock() -> threading.Lock:
 
     It does not matter who held it in the parent.
     """
-    made = threading.Lock()
-    _locks.add(made)
-    return made
+    new_lock = threading.Lock()
+    _locks.add(new_lock)
+    return new_lock
 
 
 class WaitedLock:
@@ -95,19 +95,19 @@ def leave_behind(*parents: object) -> None:
 
 
 def _before_fork() -> None:
-    _taken.locks = [held for held in list(_waited) if held.acquire_for_fork()]
+    _taken.locks = [lock for lock in list(_waited) if lock.acquire_for_fork()]
 
 
 def _after_fork_in_parent() -> None:
-    for held in _taken.locks:
-        held.release()
+    for lock in _taken.locks:
+        lock.release()
     _taken.locks = []
 
 
 def _open_locks() -> None:
-    for held in list(_locks):
-        if held.locked():
-            held.release()
+    for lock in list(_locks):
+        if lock.locked():
+            lock.release()
 
 
 def _after_fork_in_child() -> None:

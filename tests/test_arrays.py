@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.lib import format as npy
 
-from semroute.arrays import LEAST_BYTES, read_npy, read_npz
+from semroute.arrays import MIN_BYTES, read_npy, read_npz
 
 
 def npy_bytes(header: dict[str, Any], content: bytes) -> bytes:
@@ -85,7 +85,7 @@ def test_what_the_header_claims_and_the_file_has_not_is_refused(tmp_path: Path, 
 
 
 def test_an_archive_that_unpacks_to_gigabytes_is_refused_unread() -> None:
-    zeros = npy_bytes(described((LEAST_BYTES // 4,)), b"\0" * LEAST_BYTES)
+    zeros = npy_bytes(described((MIN_BYTES // 4,)), b"\0" * MIN_BYTES)
     bomb = npz_bytes({"a": zeros})
     assert len(bomb) < 200_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

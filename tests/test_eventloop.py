@@ -82,7 +82,7 @@ def test_what_hangs_ends_although_the_loop_stalls_on_and_on() -> None:
 
 def test_a_pool_has_named_threads_of_its_own_and_works_on_after_it_was_closed() -> None:
     async def work() -> list[str]:
-        pool = WorkerPool("mine", most=1)
+        pool = WorkerPool("mine", max_workers=1)
         names = [await pool.run(lambda: threading.current_thread().name)]
         pool.close()
         names.append(await pool.run(lambda: threading.current_thread().name))
@@ -95,7 +95,7 @@ def test_a_pool_has_named_threads_of_its_own_and_works_on_after_it_was_closed() 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_closes_a_pool_that_its_parent_was_just_giving_work() -> None:
-    pool = WorkerPool("mine", most=1)
+    pool = WorkerPool("mine", max_workers=1)
     asyncio.run(pool.run(int))
     _, executor = pool._threads
     with executor._shutdown_lock:  # as within submit()

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from semroute import yaml_bounds
-from semroute.yaml_bounds import MOST_DEPTH, YamlBoundsError, check_yaml
+from semroute.yaml_bounds import MAX_DEPTH, YamlBoundsError, check_yaml
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 30))
 """3^29 values in 30 lines."""
@@ -32,7 +32,7 @@ def deep(levels: int) -> str:
         (deep(30_000), 1),
         ("a:\n " + "[" * 30_000, 2),
         ("- " * 30_000 + "x", 1),
-        ("\n".join(" " * n + "a:" for n in range(1000)), MOST_DEPTH + 1),
+        ("\n".join(" " * n + "a:" for n in range(1000)), MAX_DEPTH + 1),
         ("{a: " * 30_000, 1),
     ],
 )
@@ -43,7 +43,7 @@ def test_depth_is_refused_at_the_line_where_it_passes_the_limit(text: str, line:
 
 
 def test_the_deepest_that_is_allowed_passes() -> None:
-    check_yaml(deep(MOST_DEPTH), most_bytes=1000, most_nodes=1000)
+    check_yaml(deep(MAX_DEPTH), most_bytes=1000, most_nodes=1000)
 
 
 @pytest.mark.parametrize(

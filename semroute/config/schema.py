@@ -152,7 +152,7 @@ class NamedEncoder(Section):
     api_key_env: Variable | None = None
 
     @model_validator(mode="after")
-    def _fits_its_kind(self) -> Self:
+    def _check_kind(self) -> Self:
         if self.kind == "remote" and self.base_url is None:
             raise bad_value("is missing", 'write it like "https://api.openai.com/v1"', key="base_url")
         for key in ("base_url", "api_key_env"):
@@ -269,11 +269,11 @@ class Config(Section):
         return self.index in (DEFAULT_INDEX, self.file_folder / DEFAULT_INDEX)
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Self:
-        found = conflicts(self.model_dump())
-        if found:
-            lines = "\n".join(f"{problem.key}: {problem.text}" for problem in found)
-            raise PydanticCustomError(CONFLICT, "{lines}", {"lines": lines, "problems": found})
+    def _check_conflicts(self) -> Self:
+        problems = conflicts(self.model_dump())
+        if problems:
+            lines = "\n".join(f"{problem.key}: {problem.text}" for problem in problems)
+            raise PydanticCustomError(CONFLICT, "{lines}", {"lines": lines, "problems": problems})
         return self
 
     def members(self, name: str) -> tuple[str, ...]:

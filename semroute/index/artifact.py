@@ -73,12 +73,12 @@ class Artifact:
         path = self.files.get("examples", self.folder / "examples")
         try:
             rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            owners, texts = [row["category"] for row in rows], [row["query"] for row in rows]
+            categories, texts = [row["category"] for row in rows], [row["query"] for row in rows]
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise ArtifactError(f"{path}: the stored examples are unusable ({error}); build the index again") from error
-        if not all(isinstance(value, str) for value in (*owners, *texts)):
+        if not all(isinstance(value, str) for value in (*categories, *texts)):
             raise ArtifactError(f"{path}: a stored example is no text; build the index again")
-        return owners, texts
+        return categories, texts
 
     @property
     def main(self) -> StageParts:
@@ -159,8 +159,8 @@ def write_artifact(
             raise ArtifactError(f"{folder}: the index was replaced in the meantime; nothing was written, run it again")
         with _staged(folder) as staging:
             # A file of the manifest that is replaced was verified when it was opened.
-            known = {entry.name: entry for entry in replaces.files.values()} if replaces is not None else {}
-            files = {role: _adopt(path, folder, staging, known) for role, path in write(staging).items()}
+            known_files = {entry.name: entry for entry in replaces.files.values()} if replaces is not None else {}
+            files = {role: _store_file(path, folder, staging, known_files) for role, path in write(staging).items()}
             complete = replace(manifest, files=files)
             text = staging / MANIFEST
             # Half of a surrogate pair, which UTF-8 cannot hold, becomes the JSON escape of the same character.
@@ -197,8 +197,8 @@ def exclusive(folder: Path) -> Iterator[None]:
         raise ArtifactError(f"{folder}: cannot be written ({error.strerror or error})") from error
     try:
         if lock.lock_counter == 1:  # otherwise this thread's own folder is among them
-            for left in folder.glob(STAGING + "*"):  # of a build that was killed
-                shutil.rmtree(left, ignore_errors=True)
+            for leftover in folder.glob(STAGING + "*"):  # of a build that was killed
+                shutil.rmtree(leftover, ignore_errors=True)
         yield
     finally:
         lock.release()
@@ -216,25 +216,25 @@ def _refuse_foreign(folder: Path) -> None:
         raise ArtifactError(f"{folder}: cannot be read ({error.strerror or error})") from error
     if FORMAT.encode() in start:
         return
-    foreign = [name for name in names if not _ours(name)]
+    foreign_names = [name for name in names if not _is_artifact_file(name)]
     # Web pages and extensions have a manifest.json too; next to hashed files it is our own, damaged.
     if start and not any(_HASHED.fullmatch(name) for name in names):
-        foreign.append(MANIFEST)
-    if foreign:
-        raise ArtifactError(f"{folder}: not empty, and not an index ({foreign[0]}, …); choose another folder")
+        foreign_names.append(MANIFEST)
+    if foreign_names:
+        raise ArtifactError(f"{folder}: not empty, and not an index ({foreign_names[0]}, …); choose another folder")
 
 
 @contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
     """Yield a staging folder; on failure remove files added to ``folder``."""
-    there = {path.name for path in folder.iterdir()}
+    existing = {path.name for path in folder.iterdir()}
     staging = None
     try:
         staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))
         yield staging
     except BaseException as error:
         for path in folder.iterdir():
-            if path.name not in there and _HASHED.fullmatch(path.name):
+            if path.name not in existing and _HASHED.fullmatch(path.name):
                 path.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise ArtifactError(f"{folder}: the index could not be written ({error.strerror or error})") from error
@@ -251,14 +251,14 @@ def _previous(folder: Path) -> list[Manifest]:
         return []
 
 
-def _adopt(path: Path, folder: Path, staging: Path, known: Mapping[str, FileEntry]) -> FileEntry:
+def _store_file(path: Path, folder: Path, staging: Path, known_files: Mapping[str, FileEntry]) -> FileEntry:
     """Move a staged file to its name by hash, unless that exists.
 
     A file outside the staging folder is copied.
     """
-    if path.parent == folder and path.name in known:
+    if path.parent == folder and path.name in known_files:
         path.stat()  # verified when the index was opened; it may have gone since
-        return known[path.name]
+        return known_files[path.name]
     sha256 = _sha256(path)
     target = folder / f"{path.stem.split('-')[0]}-{sha256[:16]}{path.suffix}"
     if not target.exists() or _sha256(target) != sha256:
@@ -272,11 +272,11 @@ def _adopt(path: Path, folder: Path, staging: Path, known: Mapping[str, FileEntr
 def _collect(folder: Path, keep: list[Manifest]) -> None:
     names = {entry.name for manifest in keep for entry in manifest.files.values()} | {MANIFEST, LOCK}
     for path in folder.iterdir():
-        if _ours(path.name) and path.is_file() and path.name not in names:
+        if _is_artifact_file(path.name) and path.is_file() and path.name not in names:
             path.unlink(missing_ok=True)
 
 
-def _ours(name: str) -> bool:
+def _is_artifact_file(name: str) -> bool:
     return name in (MANIFEST, LOCK) or name.startswith(STAGING) or _HASHED.fullmatch(name) is not None
 
 

@@ -277,7 +277,7 @@ def _tuned(
     # The tuned encoder has seen its examples, so these cannot validate it: a tenth is held out of tuning.
     held_out = held_tenth(labels, seed, near_twins(examples.texts, labels))
     rows = np.setdiff1d(np.arange(len(labels)), held_out)
-    sentence = load(choice.model, what="tuning the encoder")
+    sentence = load(choice.model, purpose="tuning the encoder")
     texts = [examples.texts[row] for row in rows]
     vectors: Matrix = sentence.encode(texts, normalize_embeddings=True, show_progress_bar=False)
     tuned = tune_encoder(

@@ -71,7 +71,7 @@ class QualityModel:
         self, backbone: str | Path | SentenceTransformer, prior: NDArray[np.float64], max_tokens: int, folder: Path
     ) -> None:
         require("onnxscript", what=WHAT, extra="torch")
-        sentence = load(backbone, what=WHAT)
+        sentence = load(backbone, purpose=WHAT)
         self.name = name_of(backbone)
         refuse_unsupported(sentence, self.name)
         self.max_tokens = min(max_tokens, sentence.max_seq_length or max_tokens)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from semroute.data.queries import BLOCK, ArrivingLines
-from semroute.data.rows import MOST_BYTES
+from semroute.data.rows import MAX_LINE_BYTES
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_line_that_never_ends_is_handed_on_beyond_the_limit_and_not_gathered(p
     writer = threading.Thread(target=_pour, args=(write_end,))
     writer.start()
     lines = ArrivingLines(stream)
-    assert MOST_BYTES < len(next(lines)) < MOST_BYTES + 2 * BLOCK
+    assert MAX_LINE_BYTES < len(next(lines)) < MAX_LINE_BYTES + 2 * BLOCK
     assert list(lines) == []
     stream.close()
     writer.join()

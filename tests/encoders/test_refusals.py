@@ -161,7 +161,7 @@ def test_endless_nesting_does_not_recurse_and_many_fields_have_an_end(
             content = key + varint(len(content)) + content
     (tmp_path / "deep.onnx").write_bytes(b"\x3a" + varint(len(content)) + content)
     check_graph_file(tmp_path / "deep.onnx")
-    monkeypatch.setattr("semroute.encoders.onnx.MOST_FIELDS", 1000)
+    monkeypatch.setattr("semroute.encoders.onnx.MAX_FIELDS", 1000)
     with pytest.raises(EncoderError, match="more than 1,000 fields"):
         check_graph_file(tmp_path / "deep.onnx")
 

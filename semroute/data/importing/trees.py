@@ -54,25 +54,25 @@ class JsonTree:
     def items(self) -> list[Tree] | None:
         if self._text[self._at] != "[":
             return None
-        found: list[Tree] = []
+        items: list[Tree] = []
         at, line = self._step(self._at + 1, self._line)
         while self._text[at] != "]":
-            found.append(JsonTree(self._text, self._path, at, line))
+            items.append(JsonTree(self._text, self._path, at, line))
             at, line = self._past(at, line)
-        return found
+        return items
 
     def pairs(self) -> list[tuple[str, Tree]] | None:
         if self._text[self._at] != "{":
             return None
-        found: list[tuple[str, Tree]] = []
+        pairs: list[tuple[str, Tree]] = []
         at, line = self._step(self._at + 1, self._line)
         while self._text[at] != "}":
             key, end = self._decoded(at)
             at, line = self._step(end, line, at)
             at, line = self._step(at + 1, line)  # the text has been decoded once: here is a colon
-            found.append((key, JsonTree(self._text, self._path, at, line)))
+            pairs.append((key, JsonTree(self._text, self._path, at, line)))
             at, line = self._past(at, line)
-        return found
+        return pairs
 
     def _past(self, at: int, line: int) -> tuple[int, int]:
         """Step past the value at ``at`` to the next, or the closing bracket."""
@@ -81,9 +81,9 @@ class JsonTree:
         return self._step(at + 1, line) if self._text[at] == "," else (at, line)
 
     def _step(self, at: int, line: int, since: int | None = None) -> tuple[int, int]:
-        found = _SPACE.match(self._text, at)
-        assert found is not None
-        return found.end(), line + self._text.count("\n", at if since is None else since, found.end())
+        match = _SPACE.match(self._text, at)
+        assert match is not None
+        return match.end(), line + self._text.count("\n", at if since is None else since, match.end())
 
     def _decoded(self, at: int) -> tuple[Any, int]:
         return _DECODER.raw_decode(self._text, at)

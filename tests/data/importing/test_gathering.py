@@ -356,7 +356,7 @@ def test_another_encoding_is_named(tmp_path: Path) -> None:
 
 
 def test_a_packed_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semroute.data.importing.records.LEAST_UNPACKED", 100_000)
+    monkeypatch.setattr("semroute.data.importing.records.MIN_UNPACKED", 100_000)
     path = write(tmp_path / "d.csv.gz", gzip.compress(b"text,label\n" + b"aaaaaaaa,x\n" * 100_000))
     assert "unpacks to more than 100 times its size" in refusal(path)
 
