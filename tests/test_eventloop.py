@@ -64,7 +64,7 @@ def test_a_result_that_came_during_a_stall_is_taken_although_the_time_is_over() 
     assert run(work) == "there"
 
 
-def test_what_hangs_ends_although_the_loop_stalls_on_and_on() -> None:
+def test_timeouts_end_hanging_work_despite_loop_stalls() -> None:
     async def stalling() -> None:
         while True:
             await asyncio.sleep(0.001)

@@ -157,7 +157,7 @@ def _cascade_users(
 def _idle_start(key: str, config: Config) -> Iterator[Problem]:
     """Yield a warning where nothing decides on the tier to start at."""
     if key != "cascade":
-        message = "what the classifier or the judge have chosen starts the general cascade, never a category's"
+        message = "the choice of the classifier or the judge starts the general cascade, never a category's"
         yield Problem("warning", f"{key}.start", message, "set it under cascade")
         return
     may_decide = {"classifier": config.classifier.folder, "judge": config.judge.model}

@@ -177,9 +177,7 @@ def once_each(content: CategoryFile, notes: Notes) -> CategoryFile:
     for example in content.examples:
         first_example = first.setdefault(example.text, example)
         if first_example is not example:
-            notes.warn(
-                f"{shortened(example.text)} stands in line {first_example.line} too; it is kept once", example.line
-            )
+            notes.warn(f"{shortened(example.text)} is in line {first_example.line} too; it counts once", example.line)
     return replace(content, examples=tuple(first.values()))
 
 

@@ -128,7 +128,7 @@ def _check_named(description: Mapping[str, Any], folder: Path, configured: Named
     variable = description.get("api_key_env")
     key = f", and the key in {variable}," if isinstance(variable, str) and variable.isidentifier() else ""
     kind = f"a remote encoder, to which every query{key} would be sent" if is_remote else "a model on torch"
-    suffix = "" if configured is None else ", which names another one now"
+    suffix = "" if configured is None else ", which names a different one now"
     raise ArtifactError(
         f"{folder}: the index asks for {kind}; if you trust it, put this line into semroute.yaml{suffix}: "
         f"{config_line(description)}"

@@ -474,7 +474,9 @@ def read_predictions(path: Path | str, queries: Sequence[str], models: Sequence[
     missing = np.flatnonzero(np.isnan(predicted).any(axis=1))
     if len(missing) and not notes.problems:
         first = shortened(queries[int(missing[0])])
-        notes.problem(f"lacks {len(missing):,} of the {len(queries):,} queries, such as {first}; predict them too")
+        notes.problem(
+            f"{len(missing):,} of the {len(queries):,} queries are missing, such as {first}; predict them too"
+        )
     if notes.problems:
         raise combined(notes.problems)
     return Predictions(predicted, tuple(seen_values))

@@ -23,7 +23,7 @@ def pipe() -> Iterator[tuple[BinaryIO, int]]:
         yield stream, write_end
 
 
-def test_a_line_is_there_when_it_is_complete(pipe: tuple[BinaryIO, int]) -> None:
+def test_a_line_is_available_once_complete(pipe: tuple[BinaryIO, int]) -> None:
     stream, write_end = pipe
     lines = ArrivingLines(stream)
     assert not lines.ready()
@@ -39,7 +39,7 @@ def test_a_line_is_there_when_it_is_complete(pipe: tuple[BinaryIO, int]) -> None
     assert list(lines) == []
 
 
-def test_blank_lines_alone_are_nothing_to_go_on_with_but_are_handed_on(pipe: tuple[BinaryIO, int]) -> None:
+def test_blank_lines_are_not_ready_but_are_yielded(pipe: tuple[BinaryIO, int]) -> None:
     stream, write_end = pipe
     lines = ArrivingLines(stream)
     os.write(write_end, b"\n \n")

@@ -112,7 +112,7 @@ def test_parts_are_few_and_short() -> None:
         "-\n",
     ],
 )
-def test_no_text_makes_it_slow(unit: str) -> None:
+def test_hostile_texts_take_linear_time(unit: str) -> None:
     def seconds(length: int) -> float:
         start = time.process_time()
         question_parts("x\n" + unit * (length // len(unit)))

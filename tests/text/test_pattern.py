@@ -34,7 +34,7 @@ def test_a_pattern_is_found_anywhere_and_across_scripts() -> None:
 @pytest.mark.parametrize(
     "pattern", ["(", "(?<=a)b", r"(a)\1", "[z-a]", "a{2000}", "x" * 5000, "(?i)\\p{L}{1,500}", "\ud800"]
 )
-def test_what_re2_does_not_take_or_is_too_large_is_refused_with_the_reason(pattern: str) -> None:
+def test_invalid_or_too_large_patterns_are_refused_with_the_reason(pattern: str) -> None:
     with pytest.raises(PatternError, match=r"RE2|too large|surrogate"):
         LinearPattern(pattern)
 

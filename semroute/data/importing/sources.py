@@ -289,7 +289,7 @@ def folder_records(folder: Path, options: ImportOptions, notes: ImportNotes) -> 
     train, held_out = split_of([path.name for path in entries])
     if train:
         entries = [path for path in entries if path.name not in held_out]
-        notes.guess(folder, f"{', '.join(train)} taken, and {', '.join(held_out)} left for tune and evaluate")
+        notes.guess(folder, f"reads {', '.join(train)}, and leaves {', '.join(held_out)} for tune and evaluate")
     if len(entries) == 1 and entries[0].is_dir() and train:
         yield from folder_records(entries[0], options, notes)
         return

@@ -400,7 +400,7 @@ class Writer:
         if given_up:
             log.error("%d outcomes are lost: %s did not take them in time", given_up, where(self._engine))
         if dropped_before and thread is not None:
-            log.warning("%d outcomes were dropped before; %s lacks them", dropped_before, where(self._engine))
+            log.warning("%d outcomes were dropped before and are missing in %s", dropped_before, where(self._engine))
 
     def _give_up(self) -> int:
         """Drop waiting outcomes and return their number.

@@ -50,7 +50,7 @@ def test_an_empty_log_makes_a_file_without_rows(tmp_path: Path) -> None:
     assert parquet.read_table(tmp_path / "x.parquet").num_rows == 0
 
 
-def test_judged_answers_are_rows_that_policies_are_judged_on(log: OutcomeLog, tmp_path: Path) -> None:
+def test_judged_answers_become_rows_for_evaluation(log: OutcomeLog, tmp_path: Path) -> None:
     path = tmp_path / "outcomes.jsonl"
     assert write_jsonl(filter(None, map(as_labelled, log.outcomes())), path) == 1
     row = json.loads(path.read_text())
@@ -62,7 +62,7 @@ def test_judged_answers_are_rows_that_policies_are_judged_on(log: OutcomeLog, tm
     assert list(read_outcomes(path).models) == ["large"]
 
 
-def test_log_probabilities_of_the_answer_come_along_to_train_checks_on(tmp_path: Path) -> None:
+def test_exported_rows_hold_the_answers_log_probabilities(tmp_path: Path) -> None:
     made = outcome()
     assert made.completion is not None
     first, last = made.completion.tiers
@@ -96,6 +96,6 @@ def test_a_file_appears_whole_or_not_at_all(log: OutcomeLog, tmp_path: Path) -> 
     assert [entry.name for entry in tmp_path.iterdir() if "x.jsonl" in entry.name] == ["x.jsonl"]
 
 
-def test_an_exported_row_is_one_line_for_whatever_ends_lines(tmp_path: Path) -> None:
+def test_an_exported_row_contains_no_line_separator(tmp_path: Path) -> None:
     assert write_jsonl([{"query": "a\x85b\u2028c"}, {"query": "d"}], tmp_path / "x.jsonl") == 2
     assert len((tmp_path / "x.jsonl").read_text(encoding="utf-8").splitlines()) == 2
