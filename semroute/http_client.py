@@ -93,11 +93,11 @@ class BodyTooLongError(BodyError):
 
 
 class BodyEncodingError(BodyError):
-    """Body with an unknown encoding, several, or another than it declares."""
+    """Body with an unknown, repeated or wrongly declared encoding."""
 
 
 class BodyCutError(BodyError):
-    """Compressed body that ended before its end."""
+    """Compressed body that was cut off."""
 
 
 async def read_body(response: httpx.Response, max_bytes: int) -> bytes:

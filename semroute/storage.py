@@ -50,7 +50,7 @@ MAX_JSON_BYTES = 32 << 20
 def claim_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> None:
     """Create a folder, or claim one that holds the marker ``mark``.
 
-    Any other files in a folder belong to somebody else.
+    Other files in a folder are never touched.
 
     Args:
         folder: its path.
@@ -86,7 +86,7 @@ def check_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambd
 def exclusive_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> Iterator[None]:
     """Claim a folder (:func:`claim_folder`) and lock it against other writers.
 
-    Processes and threads alike are kept out; files that a killed writer left are removed.
+    The lock excludes other processes and threads; files that a killed writer left are removed.
 
     Raises:
         InputError: it holds other files, or another writer does not end.
@@ -121,7 +121,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     It is removed after an error.
 
-    Others may read it as far as the umask lets them, and no more than they could read the file that it replaces.
+    Its permissions follow the umask, and never exceed those of the file that it replaces.
 
     Raises:
         OSError: it cannot be written.

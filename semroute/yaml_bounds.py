@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 MAX_DEPTH = 64
-"""Levels of nesting; the deepest shape that any of our files has is 8."""
+"""Maximum levels of nesting; the deepest semroute file has 8."""
 CHARACTERS_PER_NODE = 100
 """Characters of text that count like one more node, so that an alias of a long text is counted too."""
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -43,8 +43,8 @@ class _Open:
 def check_yaml(text: str, *, most_bytes: int, most_nodes: int, is_for_python: bool = False) -> None:
     """Refuse a text that is too long, too deep, or too large.
 
-    Its size is counted with aliases expanded. A text that is no YAML passes: the parser that follows reports what is
-    wrong with it, and where.
+    Its size is counted with aliases expanded. Malformed YAML passes, since the parser that follows reports the fault
+    and its line.
 
     Args:
         text: one document.
@@ -73,7 +73,7 @@ def _check_events(text: str, most_nodes: int, parser: Any) -> None:
         match event:
             case yaml.AliasEvent():
                 if any(collection.anchor == event.anchor for collection in stack):
-                    raise YamlBoundsError("an alias stands inside of what it stands for; remove it", _row(event))
+                    raise YamlBoundsError("an alias is inside of its own anchor; remove it", _row(event))
                 nodes = sizes.get(event.anchor or "", 1)
             case yaml.ScalarEvent():
                 nodes = 1 + len(event.value) // CHARACTERS_PER_NODE

@@ -98,7 +98,7 @@ def _unreachable(config: Config) -> Iterator[Problem]:
 def _idle_cascade(key: str, cascade: CascadeConfig) -> Iterator[Problem]:
     """Yield warnings of a cascade that cannot escalate as written."""
     if len(cascade.tiers) == 1:
-        yield Problem("warning", f"{key}.tiers", "one tier alone is no cascade", "add the tier that comes after it")
+        yield Problem("warning", f"{key}.tiers", "a single tier is not a cascade", "add the tier that comes after it")
     models = [tier.use for tier in cascade.tiers]
     for position, name in enumerate(models):
         if name in models[:position]:
@@ -107,7 +107,7 @@ def _idle_cascade(key: str, cascade: CascadeConfig) -> Iterator[Problem]:
             yield Problem("warning", f"{key}.tiers.{position}", message, "name each model once")
     if cascade.value_per_quality is not None and all(tier.quality is None for tier in cascade.tiers):
         fix = "give the tiers a quality, such as {use: large, quality: 0.9}"
-        yield Problem("warning", f"{key}.value_per_quality", "no tier says how good it is expected to be", fix)
+        yield Problem("warning", f"{key}.value_per_quality", "no tier has an expected quality", fix)
 
 
 def _bounded_cascade(config: Config, category_models: Mapping[str, Sequence[str]] | None) -> Iterator[Problem]:
@@ -162,15 +162,15 @@ def _idle_start(key: str, config: Config) -> Iterator[Problem]:
         return
     may_decide = {"classifier": config.classifier.folder, "judge": config.judge.model}
     if not any(may_decide[name] for name in config.strategies if name in may_decide):
-        message = "neither a classifier nor a judge is asked, so that nothing decides where to start"
+        message = "neither a classifier nor a judge is used, so nothing decides where to start"
         yield Problem("warning", f"{key}.start", message, "set one of them, or leave start out")
 
 
 def _unused_strategies(config: Config) -> Iterator[Problem]:
     if config.rules and "rules" not in config.strategies:
-        yield Problem("warning", "rules", 'they are not asked: strategies does not name "rules"', "add it there")
+        yield Problem("warning", "rules", 'they are not used: strategies does not name "rules"', "add it there")
     if config.judge.model is not None and "judge" not in config.strategies:
-        yield Problem("warning", "judge", 'it is not asked: strategies does not name "judge"', "add it there")
+        yield Problem("warning", "judge", 'it is not used: strategies does not name "judge"', "add it there")
 
 
 NO_CATEGORY = "the index has no such category"

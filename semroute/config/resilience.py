@@ -27,7 +27,7 @@ class Weights(Section):
     @model_validator(mode="after")
     def _check_positive(self) -> Self:
         if not (self.cost or self.latency or self.availability or self.capability):
-            raise bad_value("no signal counts", "set at least one weight above 0")
+            raise bad_value("all weights are 0", "set at least one weight above 0")
         return self
 
 

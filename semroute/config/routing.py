@@ -56,7 +56,7 @@ def language(value: str) -> str:
     """Check that a language is an ISO 639-1 code that can be detected."""
     if value not in LANGUAGES:
         fix = did_you_mean(value.lower(), LANGUAGES) or f"known here: {', '.join(sorted(LANGUAGES))}"
-        raise bad_value("is not the ISO 639-1 code of a language that is told apart", fix)
+        raise bad_value("is not the ISO 639-1 code of a language that is detected", fix)
     return value
 
 
@@ -67,7 +67,7 @@ def attachments(value: object) -> str:
     """
     word = {True: "any", False: "none"}.get(value) if isinstance(value, bool) else value
     if word not in ("any", "none", "image"):
-        raise bad_value("must be true, false or image", "true: something beside text, whatever it is")
+        raise bad_value("must be true, false or image", "true: anything besides text")
     return str(word)
 
 
@@ -103,9 +103,9 @@ class Range(Section):
     @model_validator(mode="after")
     def _check_bounds(self) -> Self:
         if self.min is None and self.max is None:
-            raise bad_value("bounds nothing", "write {min: number}, {max: number} or both")
+            raise bad_value("has no bound", "write {min: number}, {max: number} or both")
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise bad_value("holds for no number: min is greater than max", "swap the two")
+            raise bad_value("is empty: min is greater than max", "swap the two")
         return self
 
 
@@ -126,7 +126,7 @@ class Keywords(Section):
     @model_validator(mode="after")
     def _check_words(self) -> Self:
         if not self.any and not self.all:
-            raise bad_value("names no word", "write a list of words, or {all: [first, second]}")
+            raise bad_value("has no words", "write a list of words, or {all: [first, second]}")
         return self
 
 

@@ -293,7 +293,7 @@ def read_category_file(path: Path, notes: Notes, category: str | None = None) ->
     default_name = normalize_name(path.stem) if category is None else category
     content = READERS[path.suffix.lower()](file_lines(path, notes.problem), notes, default_name)
     if not content.examples and not notes.problems:
-        notes.problem("a category needs examples, and here are none; add some, at least five, or remove the file")
+        notes.problem("a category needs examples, and this one has none; add at least five, or remove the file")
     return content
 
 
@@ -422,7 +422,7 @@ def _files(folder: Path) -> tuple[list[Path], list[Finding]]:
             continue
         ignored.append(path)
         if path.is_dir():
-            findings.append(Finding("is a folder and is not read; put category files beside it, not in it", path))
+            findings.append(Finding("is a folder and is not read; put category files next to it, not in it", path))
         elif suffix in READERS:
             files.append(path)
         elif suffix in _LOOKS_LIKE_DATA:

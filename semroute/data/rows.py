@@ -141,7 +141,7 @@ def parquet_rows(
 ) -> Iterator[tuple[int, dict[str, object]]]:
     """Yield the 1-based number of every row and its values.
 
-    They are those of the columns ``required`` and ``optional``; no other column is read.
+    Only the columns ``required`` and ``optional`` are read.
 
     A ``required`` column that is missing or duplicate is reported, as is an ``optional`` one that is duplicate. So is
     a file that is damaged, decodes to more than :data:`MIN_DECODED_BYTES` and :data:`MAX_RATIO` times its own size, or
@@ -438,7 +438,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def query_text(row: Mapping[str, object], line: int, report: Report) -> str | None:
     """Return the text under ``query`` without surrounding whitespace.
 
-    None, and a report, where there is none to use.
+    Reports unusable text and returns None for it.
     """
     if "query" not in row:
         report(no_query(row), line)

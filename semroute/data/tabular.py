@@ -211,7 +211,7 @@ def _is_header(line: str, column_names: Collection[str]) -> bool:
         names = line.split(delimiter)
         keys = [column_key(name) for name in names]
         if len(set(keys)) == len(keys) and all(map(_NAME.fullmatch, map(str.strip, names))):
-            # One word alone may be a query, but nobody asks a model one of these.
+            # A single word may be a query, but these words are unlikely queries.
             required = ("query", "messages", "prompt") if len(keys) == 1 else column_names
             if not set(required).isdisjoint(keys):
                 return True

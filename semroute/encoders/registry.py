@@ -82,7 +82,7 @@ def load_encoder(description: Mapping[str, Any], folder: Path, configured: Named
             _check_named(description, folder, configured)
         return loader(description, folder)
     except KeyError as error:
-        raise EncoderError(f"the description of the {description['kind']} encoder lacks {error}") from None
+        raise EncoderError(f"the description of the {description['kind']} encoder has no key {error}") from None
 
 
 def config_line(description: Mapping[str, Any]) -> str | None:

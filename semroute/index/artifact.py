@@ -77,7 +77,7 @@ class Artifact:
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise ArtifactError(f"{path}: the stored examples are unusable ({error}); build the index again") from error
         if not all(isinstance(value, str) for value in (*categories, *texts)):
-            raise ArtifactError(f"{path}: a stored example is no text; build the index again")
+            raise ArtifactError(f"{path}: a stored example is not text; build the index again")
         return categories, texts
 
     @property
@@ -97,7 +97,7 @@ class Artifact:
         if entry is None:
             return None
         if entry.encoder.get("kind") not in ("static", "onnx"):
-            raise ArtifactError(f"{self.folder}: the first stage has an encoder of no own files; build the index again")
+            raise ArtifactError(f"{self.folder}: the encoder of the first stage has no files; build the index again")
         if set(entry.prototypes) != set(self.manifest.categories):
             raise ArtifactError(f"{self.folder}: the first stage is for other categories; build the index again")
         counts = tuple(entry.prototypes[name] for name in self.manifest.categories)
@@ -207,7 +207,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 def _refuse_foreign(folder: Path) -> None:
     """Raise ArtifactError unless the folder is empty or holds an index.
 
-    A folder whose manifest is ours, complete or damaged, may hold other files too.
+    A folder with a semroute manifest, complete or damaged, may hold other files too.
     """
     try:
         names = sorted(path.name for path in folder.iterdir())

@@ -117,10 +117,10 @@ def _inverted(content: _Content) -> FaissVectors:
     content.expect(_FLAT)
     centres = _flat(content)
     if centres.shape != (lists, header.dimensions):
-        raise ValueError("its lists are not those of its quantizer")
+        raise ValueError("its lists do not match its quantizer")
     # No direct map from ids to positions: one byte for its kind, and an empty list.
     if content.number("b") != 0 or content.number("Q") != 0:
-        raise ValueError("it holds a map, which ours have not")
+        raise ValueError("it has a direct map, which semroute never writes")
     content.expect(_ARRAY_LISTS)
     if (content.number("Q"), content.number("Q")) != (lists, 4 * header.dimensions):
         raise ValueError("its lists are of another number or width")
@@ -133,10 +133,10 @@ def _inverted(content: _Content) -> FaissVectors:
     for size in sizes[sizes > 0].tolist():
         vectors, row_numbers = content.floats(size, header.dimensions), content.integers(size)
         if not ((row_numbers >= 0) & (row_numbers < header.count)).all():
-            raise ValueError("a vector has a number beyond their count")
+            raise ValueError("the number of a vector exceeds the number of vectors")
         rows[row_numbers], is_there[row_numbers] = vectors, True
     if not is_there.all():
-        raise ValueError("a vector is there twice")
+        raise ValueError("a vector occurs twice")
     return FaissVectors(rows, centres)
 
 

@@ -237,7 +237,7 @@ def rarity(vectors: Matrix) -> Numbers:
 
 
 def _ranks(values: Numbers) -> Numbers:
-    """Return ranks from 0 to 1; equal values share theirs."""
+    """Return ranks from 0 to 1; equal values have equal ranks."""
     rankdata = require("scipy.stats", what="ordering queries to label", extra="build").rankdata
     return np.asarray((rankdata(values) - 1.0) / max(1, len(values) - 1))
 

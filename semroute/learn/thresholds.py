@@ -121,7 +121,7 @@ def _margin(scores: Matrix, thresholds: NDArray[np.float64], labels: NDArray[np.
 def _own_scores(scores: Matrix, labels: NDArray[np.int64]) -> list[NDArray[np.float64]]:
     """Return each category's scores of its own queries assigned to it.
 
-    Of all its own where none is.
+    Where none is assigned, all of its own queries count.
     """
     top = scores.argmax(axis=1)
     scores_of = []

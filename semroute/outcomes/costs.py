@@ -39,7 +39,7 @@ class Costs:
         price: ``(2, m)`` float64, USD per token of input and of output; NaN if no price is known.
         told: cells whose cost the outcomes report.
         reckoned: cells whose cost is computed from reported tokens and prices.
-        counted: cells with input or output tokens counted here, with another tokenizer than the model's.
+        counted: cells with input or output tokens counted here, by a tokenizer that may differ from the model's.
         averaged: cells whose output tokens are the mean of the model and task, or of a wider group.
         assumed: cells whose output tokens are :data:`ASSUMED_TOKENS`.
     """

@@ -391,8 +391,8 @@ def check_judged(table: OutcomeTable) -> None:
     """
     if len(table) and not np.isfinite(table.quality).any():
         raise InputError(
-            f"the outcomes of {len(table):,} queries hold no quality: nobody has judged the answers; semroute label "
-            "does that, by hand or with --judge MODEL"
+            f"the outcomes of {len(table):,} queries hold no quality: the answers are not judged; judge them with "
+            "semroute label, by hand or with --judge MODEL"
         )
 
 

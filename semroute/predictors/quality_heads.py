@@ -248,7 +248,7 @@ class TreesHead:
 
     def __post_init__(self) -> None:
         # A leaf compares the first column, and both its children are itself: all trees are walked to the same depth.
-        object.__setattr__(self, "_asked", np.maximum(self.feature, 0))
+        object.__setattr__(self, "_split_feature", np.maximum(self.feature, 0))
         object.__setattr__(self, "_children", np.column_stack([self.right, self.left]).reshape(-1))
         object.__setattr__(self, "_depth", self._levels())
 

@@ -386,7 +386,7 @@ def check_query_classifier(config: Config) -> list[Problem]:
         return []
     if "classifier" not in config.strategies:
         return [
-            Problem("warning", "classifier", 'it is not asked: strategies does not name "classifier"', "add it there")
+            Problem("warning", "classifier", 'it is not used: strategies does not name "classifier"', "add it there")
         ]
     try:
         known_models = read_query_classifier(section.folder).models

@@ -79,7 +79,7 @@ class QuestionPart:
 def question_parts(text: str) -> list[QuestionPart]:
     """Return the parts of a text that may be its question, likeliest first.
 
-    A short or plain text has none.
+    Short or plain texts have no such parts.
 
     They are the text outside code fences, quotations and quoted lines, and the first and last paragraph, line or
     sentence of the rest, as far as they are short. Only the ends of a long text are read.

@@ -58,7 +58,7 @@ _HINTS = (
 
 
 def looks_like_code(text: str) -> bool:
-    """Return True if ``text`` holds code or the like; talk about code is none.
+    """Return True if ``text`` holds code; text about code does not count.
 
     Stack traces, command lines and configuration files count too.
 

@@ -271,7 +271,7 @@ def text_of(part: object) -> str | None:
 def attachment_types(message: object) -> Iterator[str]:
     """Yield the attachment types of a message.
 
-    They are those of its parts that are neither text nor calls, results and thoughts of models.
+    Text, tool calls, tool results and thoughts of models are not attachments.
 
     An image is an ``image_url``, whatever the format calls it, also within a tool's result.
     """
@@ -301,7 +301,7 @@ def _type_of(part: object) -> str:
 
 
 def has_turn(message: object) -> bool:
-    """Return True for a user's turn; results of tools in his name are none."""
+    """Return True for a user's turn, False for tool results in its name."""
     if message_field(message, "role") != "user":
         return False
     kinds = [_type_of(part) for part in parts_of(message)]

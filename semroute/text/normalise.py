@@ -140,7 +140,7 @@ def prepare(texts: Sequence[str], max_tokens: int) -> list[str]:
     """Clip and clean ``texts`` for a tokenizer, and normalise them (NFKC).
 
     Raises:
-        TypeError: ``texts`` is one string, whose characters would be taken for texts.
+        TypeError: ``texts`` is one string, whose characters would count as texts.
     """
     if isinstance(texts, str):
         raise TypeError("texts must be a sequence of strings, not one string")

@@ -71,7 +71,7 @@ def test_free_models_cost_nothing() -> None:
 
 def test_a_model_without_price_needs_recorded_costs_of_every_call() -> None:
     table = _table(("q", "", "odd", {}, "a"), ("q", "", "small", {}, "a"))
-    with pytest.raises(InputError, match='no price for "odd", and the outcomes do not tell'):
+    with pytest.raises(InputError, match='no price for "odd", and some outcomes have no cost'):
         with_costs(table, PRICES, _words)
     assert with_costs(_table(("q", "", "odd", {"cost_usd": 0.25}, None)), {}).table.cost.tolist() == [[0.25]]
 

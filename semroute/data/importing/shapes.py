@@ -167,7 +167,7 @@ def _one_of(tables: Mapping[str, object], source: ImportSource, options: ImportO
 
 
 def split_of(names: list[str]) -> tuple[list[str], list[str]]:
-    """Split names into those of training and of held-out data.
+    """Split names into training and held-out data.
 
     Both are empty where the names do not show it.
     """
@@ -390,7 +390,7 @@ def _section_items(items: list[tuple[int, str, int]], label: str | None) -> Reco
 def _label(heading: str, notes: ImportNotes, source: ImportSource, line: int) -> tuple[str | None, bool]:
     """Return a heading's category, and whether its items are texts.
 
-    Rasa's lists of words are none.
+    Items of Rasa's word lists are not texts.
     """
     rasa = _RASA_HEADING.fullmatch(heading.strip())
     if rasa is None:

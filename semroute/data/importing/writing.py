@@ -104,7 +104,7 @@ def write_categories(categories: Sequence[Category], out: Path, *, force: bool =
 def file_stem(name: str) -> str:
     """Derive a file name that is valid on any system from a category's.
 
-    It is nearly the category's own, and one that is read as a category's file.
+    It stays as close to the category's name as that allows, with an extension of a category file.
     """
     stem = _FORBIDDEN.sub("_", normalize_name(name)).strip(" ")
     stem = "_" + stem[1:] if stem.startswith(".") else stem

@@ -487,7 +487,7 @@ class ByCategory:
     ) -> tuple[Matrix, Matrix]:
         """Return ``(c + 1, w)`` mean quality and cost of each plan by category.
 
-        They are over some rows, and mixed with those of all.
+        The means are over some rows, shrunk towards the means over all.
         """
         count = len(self.categories) + 1
         sizes = np.bincount(group[rows], minlength=count)[:, None]

@@ -95,9 +95,9 @@ class PromiseTest:
     Attributes:
         part: the rows.
         play: returns the outcomes of a point on them.
-        beside: the tuning rows, with the outcomes there: a promise that is broken on both together is not kept,
-            whatever the test. A frequent query lies wholly in one part, and the other has no information on it.
-        most: maximum USD assumed of a query, for budgets: a call may cost anything, and betting needs a bound.
+        tuning_part: the tuning rows with their outcomes. A promise that is broken on both parts together is not kept,
+            whatever the test, since a frequent query lies wholly in one part and the other has no information on it.
+        max_usd: maximum USD assumed of a query, for budgets: a call may cost anything, and betting needs a bound.
     """
 
     part: PolicyData

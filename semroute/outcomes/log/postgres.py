@@ -35,7 +35,7 @@ CONNECTING = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }
-"""Parameters of a connection; those of the address override them."""
+"""Parameters of a connection; parameters in the address override them."""
 
 _patience: ContextVar[float] = ContextVar("semroute_log_patience", default=READ_S)
 

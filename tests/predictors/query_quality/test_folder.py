@@ -207,11 +207,11 @@ def test_arrays_of_which_one_was_changed_are_refused_or_serve(classifier: QueryC
 @pytest.mark.parametrize(
     ("left", "right", "roots", "said"),
     [
-        ([0, 1, 2], [2, 1, 2], [0], "there twice"),  # its own child: no leaf is ever reached
-        ([1, 2, 2], [1, 2, 2], [0], "there twice"),  # each level doubles
-        ([9, 1, 2], [2, 1, 2], [0], "not at all"),
-        ([-1, 1, 2], [2, 1, 2], [0], "not at all"),
-        ([1, 1, 2], [2, 1, 2], [0, 0], "there twice"),
+        ([0, 1, 2], [2, 1, 2], [0], "two parents"),  # its own child: no leaf is ever reached
+        ([1, 2, 2], [1, 2, 2], [0], "two parents"),  # each level doubles
+        ([9, 1, 2], [2, 1, 2], [0], "two parents, or none"),
+        ([-1, 1, 2], [2, 1, 2], [0], "two parents, or none"),
+        ([1, 1, 2], [2, 1, 2], [0, 0], "two parents"),
         ([1, 1, 2], [2, 1, 2], [], "hold no trees"),
     ],
 )
