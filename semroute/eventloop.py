@@ -196,9 +196,9 @@ class WorkerPool:
 
     def close(self) -> None:
         """Let the threads end when their work is done."""
-        owner, executor = self._threads
+        pid, executor = self._threads
         self._threads = self._made()
-        if owner == os.getpid():  # the parent's may be locked for ever in a child
+        if pid == os.getpid():  # the parent's may be locked for ever in a child
             executor.shutdown(wait=False)
 
     def _executor(self) -> ThreadPoolExecutor:

@@ -47,14 +47,14 @@ MAX_JSON_BYTES = 32 << 20
 """Largest JSON file of ours; the manifest of an index with a thousand categories has 1 MiB."""
 
 
-def claim_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> None:
-    """Create a folder, or claim one that holds the marker ``mark``.
+def claim_folder(folder: Path, marker: str, is_ours: Callable[[str], bool] = lambda name: False) -> None:
+    """Create a folder, or claim one that holds the marker ``marker``.
 
     Other files in a folder are never touched.
 
     Args:
         folder: its path.
-        mark: name of the marker file, which every folder of this kind holds.
+        marker: name of the marker file, which every folder of this kind holds.
         is_ours: whether an entry of that name may exist without the marker, from a writer that was killed.
 
     Raises:
@@ -62,10 +62,10 @@ def claim_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambd
         OSError: it cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    check_folder(folder, mark, is_ours)
+    check_folder(folder, marker, is_ours)
 
 
-def check_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> None:
+def check_folder(folder: Path, marker: str, is_ours: Callable[[str], bool] = lambda name: False) -> None:
     """Refuse a folder that :func:`claim_folder` would refuse.
 
     Call it before the work whose results the folder is for.
@@ -76,14 +76,14 @@ def check_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambd
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise InputError(f"{folder}: cannot be written; name another folder")
-    if existing != folder or (folder / mark).is_file():
+    if existing != folder or (folder / marker).is_file():
         return
-    if any(not (is_ours(path.name) or _is_leftover(path.name, mark, is_ours)) for path in folder.iterdir()):
+    if any(not (is_ours(path.name) or _is_leftover(path.name, marker, is_ours)) for path in folder.iterdir()):
         raise InputError(f"{folder}: holds other files; name a new folder")
 
 
 @contextmanager
-def exclusive_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = lambda name: False) -> Iterator[None]:
+def exclusive_folder(folder: Path, marker: str, is_ours: Callable[[str], bool] = lambda name: False) -> Iterator[None]:
     """Claim a folder (:func:`claim_folder`) and lock it against other writers.
 
     The lock excludes other processes and threads; files that a killed writer left are removed.
@@ -92,7 +92,7 @@ def exclusive_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = l
         InputError: it holds other files, or another writer does not end.
         OSError: it cannot be made.
     """
-    claim_folder(folder, mark, is_ours)
+    claim_folder(folder, marker, is_ours)
     import filelock
 
     lock = filelock.FileLock(folder / LOCK)
@@ -102,17 +102,17 @@ def exclusive_folder(folder: Path, mark: str, is_ours: Callable[[str], bool] = l
         raise InputError(f"{folder}: another process is writing there; wait for it to end") from None
     try:
         for path in folder.iterdir():
-            if path.name != LOCK and _is_leftover(path.name, mark, is_ours):
+            if path.name != LOCK and _is_leftover(path.name, marker, is_ours):
                 path.unlink(missing_ok=True)
         yield
     finally:
         lock.release()
 
 
-def _is_leftover(name: str, mark: str, is_ours: Callable[[str], bool]) -> bool:
+def _is_leftover(name: str, marker: str, is_ours: Callable[[str], bool]) -> bool:
     """Return True for a lock file, or for a part that was not completed."""
     part = _PART.fullmatch(name)
-    return name == LOCK or (part is not None and (part[1] == mark or is_ours(part[1])))
+    return name == LOCK or (part is not None and (part[1] == marker or is_ours(part[1])))
 
 
 @contextmanager

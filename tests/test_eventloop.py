@@ -110,7 +110,7 @@ def test_a_child_closes_a_pool_that_its_parent_was_just_giving_work() -> None:
 FORKED = """
 import asyncio, os, signal
 from semroute.eventloop import WorkerPool, look_up
-pool = WorkerPool("mine", most=1)
+pool = WorkerPool("mine", max_workers=1)
 asyncio.run(pool.run(int))
 if os.fork() == 0:
     signal.alarm(20)

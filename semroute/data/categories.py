@@ -257,14 +257,16 @@ class _CategoryReader:
 
     def _string(self, node: yaml.Node, key: str) -> str | None:
         if not isinstance(node, yaml.ScalarNode):
-            what = "a mapping" if isinstance(node, yaml.MappingNode) else "a list"
-            self._problem(node, f'{key}: {what} where text is expected; put text that holds ": " or brackets in quotes')
+            node_kind = "a mapping" if isinstance(node, yaml.MappingNode) else "a list"
+            self._problem(
+                node, f'{key}: {node_kind} where text is expected; put text that holds ": " or brackets in quotes'
+            )
             return None
         text: str = node.value
         if node.tag != _STRING:
             kind = _KINDS.get(node.tag.removeprefix(_TAG), f"of the type {node.tag}")
-            what = f"is {kind} to YAML; put it in quotes" if text else "is empty; write it, or remove it"
-            self._problem(node, f"{key}: {shortened(text) if text else 'an item'} {what}")
+            node_kind = f"is {kind} to YAML; put it in quotes" if text else "is empty; write it, or remove it"
+            self._problem(node, f"{key}: {shortened(text) if text else 'an item'} {node_kind}")
             return None
         return text
 

@@ -92,10 +92,10 @@ def values(predicted: Matrix, expected_cost: CostMatrix, points: int = POINTS, *
     quality, cost = predicted[rows].astype(np.float64), expected_cost[rows].astype(np.float64)
     ratios = []
     for current in range(quality.shape[1]):
-        better = quality - quality[:, [current]]
-        dearer = cost - cost[:, [current]]
-        changes = (better > 0) & (dearer > 0)
-        ratios.append(dearer[changes] / better[changes])
+        quality_gain = quality - quality[:, [current]]
+        cost_increase = cost - cost[:, [current]]
+        changes = (quality_gain > 0) & (cost_increase > 0)
+        ratios.append(cost_increase[changes] / quality_gain[changes])
     switches = np.concatenate(ratios) if ratios else np.zeros(0)
     if not len(switches):
         return np.array([0.0, np.inf])

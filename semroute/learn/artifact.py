@@ -64,7 +64,7 @@ class Examples:
     def labels(self) -> NDArray[np.int64]:
         """Return the ``(n,)`` category number of each example."""
         number = {name: index for index, name in enumerate(self.categories)}
-        return np.array([number[owner] for owner in self.owners], dtype=np.int64)
+        return np.array([number[category] for category in self.owners], dtype=np.int64)
 
 
 def embed(
@@ -250,7 +250,7 @@ def _write_contents(contents: Material, staging: Path) -> dict[str, Path]:
     examples, record = contents.examples, contents.record
     files = {"examples": staging / "examples.jsonl", "vectors": staging / "vectors.npy"}
     rows = zip(examples.owners, examples.texts, strict=True)
-    lines = [json.dumps({"category": owner, "query": text}) + "\n" for owner, text in rows]
+    lines = [json.dumps({"category": category, "query": text}) + "\n" for category, text in rows]
     files["examples"].write_text("".join(lines), encoding="utf-8")
     np.save(files["vectors"], contents.vectors, allow_pickle=False)
     if record is not None:

@@ -210,23 +210,23 @@ class ClusterEstimator:
     Args:
         tables: number of tables.
         rows_per_cluster: training rows for each cluster.
-        most: maximum clusters of a table.
+        max_clusters: maximum clusters of a table.
         prior: rows of the overall mean that each cluster's mean is mixed with.
         seed: of the first table; the others take the numbers after it.
     """
 
     def __init__(
-        self, tables: int = 6, rows_per_cluster: int = 30, most: int = 150, prior: float = 10.0, seed: int = 0
+        self, tables: int = 6, rows_per_cluster: int = 30, max_clusters: int = 150, prior: float = 10.0, seed: int = 0
     ) -> None:
         self.tables = tables
         self.rows_per_cluster = rows_per_cluster
-        self.most = most
+        self.max_clusters = max_clusters
         self.prior = prior
         self.seed = seed
 
     def fit(self, inputs: QueryInputs, quality: Known) -> Self:
         """Train on ``n`` queries and the ``(n, m)`` quality of their answers."""
-        count = int(np.clip(len(inputs) // self.rows_per_cluster, 1, self.most))
+        count = int(np.clip(len(inputs) // self.rows_per_cluster, 1, self.max_clusters))
         overall = np.nanmean(quality, axis=0)
         centroids, tables = [], []
         for number in range(self.tables):
@@ -338,18 +338,18 @@ class NeighbourEstimator:
 
     Args:
         k: number of neighbours.
-        most: maximum rows stored, drawn at random where there are more.
+        max_rows: maximum rows stored, drawn at random where there are more.
         seed: of the draw.
     """
 
-    def __init__(self, k: int = 50, most: int = 100_000, seed: int = 0) -> None:
+    def __init__(self, k: int = 50, max_rows: int = 100_000, seed: int = 0) -> None:
         self.k = k
-        self.most = most
+        self.max_rows = max_rows
         self.seed = seed
 
     def fit(self, inputs: QueryInputs, quality: Known) -> Self:
         """Train on ``n`` queries and the ``(n, m)`` quality of their answers."""
-        rows = np.sort(np.random.default_rng(self.seed).permutation(len(inputs))[: self.most])
+        rows = np.sort(np.random.default_rng(self.seed).permutation(len(inputs))[: self.max_rows])
         self.head_ = NeighbourHead(
             inputs.vectors[rows].astype(np.float16),
             quality[rows].astype(np.float32),

@@ -188,10 +188,10 @@ def held_out_scores(
     data = [group_means(vectors[split.fit], labels[split.fit], groups[split.fit]) for split in plan]
     choices = prototype_choices(group_means(vectors, labels, groups)[1])
 
-    def similarities(split: Split, rows: Matrix, owners: NDArray[np.int64]) -> list[Matrix]:
+    def similarities(split: Split, rows: Matrix, category_of_row: NDArray[np.int64]) -> list[Matrix]:
         similarities_of_split = []
         for choice in choices:
-            prototypes, counts = category_prototypes(rows, owners, choice, seed=seed)
+            prototypes, counts = category_prototypes(rows, category_of_row, choice, seed=seed)
             index = PrototypeIndex.build(prototypes, counts)
             similarities_of_split.append(mean_by_group(index.similarities(vectors[split.held]), groups[split.held]))
         return similarities_of_split

@@ -67,9 +67,9 @@ class HeldOutRows:
             scores[rows, column] = self.scores[:, index]
         return scores
 
-    def only(self, kept: NDArray[np.bool_]) -> HeldOutRows:
-        """Return the rows where ``kept`` ``(m,)`` is True."""
-        return HeldOutRows(*(getattr(self, field.name)[kept] for field in fields(self)))
+    def only(self, is_kept: NDArray[np.bool_]) -> HeldOutRows:
+        """Return the rows where ``is_kept`` ``(m,)`` is True."""
+        return HeldOutRows(*(getattr(self, field.name)[is_kept] for field in fields(self)))
 
     def joined(self, other: HeldOutRows) -> HeldOutRows:
         """Return these rows and those of ``other``."""

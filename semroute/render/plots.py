@@ -476,7 +476,7 @@ Spot = tuple[float, float]
 
 def plot_tuned(
     curves: Mapping[str, Sequence[Spot]],
-    marks: Mapping[str, Spot],
+    marked_points: Mapping[str, Spot],
     path: Path,
     *,
     title: str,
@@ -489,8 +489,8 @@ def plot_tuned(
 
     Args:
         curves: tried points by family.
-        marks: at most four single points by name: the choice, the strongest model, the point of most quality per
-            dollar.
+        marked_points: at most four single points by name: the choice, the strongest model, the point of most quality
+            per dollar.
         path: a PNG or SVG file.
         title: title of the plot.
         floor: required quality; None draws none.
@@ -508,7 +508,7 @@ def plot_tuned(
         ordered = sorted(points)
         cost, quality = [_THOUSAND * point[0] for point in ordered], [point[1] for point in ordered]
         axes.scatter(cost, quality, s=14, color=colour, alpha=0.6, linewidths=0, label=name)
-    for marker, (name, point) in zip(_MARKERS, marks.items(), strict=False):
+    for marker, (name, point) in zip(_MARKERS, marked_points.items(), strict=False):
         size = 220 if marker in "*P" else 70
         axes.scatter(
             [_THOUSAND * point[0]], [point[1]], s=size, marker=marker, color="black", facecolors="none", linewidths=1.5,
@@ -606,11 +606,11 @@ def _curves(axes: Any, policies: Sequence[PolicyResult], lines: Sequence[Line], 
 
 def _band(axes: Any, study: Study) -> None:
     """Draw the interval of the policy under comparison."""
-    for place, policy in enumerate(study.policies):
+    for position, policy in enumerate(study.policies):
         if policy.is_subject:
             low, high = np.quantile(policy.curve.quality[1:], [0.025, 0.975], axis=0)
             cost = policy.curve.cost[0] * _THOUSAND
-            axes.fill_between(cost, low, high, color=COLOURS[place % len(COLOURS)], alpha=0.15, linewidth=0)
+            axes.fill_between(cost, low, high, color=COLOURS[position % len(COLOURS)], alpha=0.15, linewidth=0)
 
 
 def _mixtures(axes: Any, study: Study, costs: Doubles, qualities: Doubles) -> None:

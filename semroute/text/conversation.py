@@ -209,11 +209,11 @@ _OPTION = re.compile(r"[(\[]?[a-z][.)\]]*")
 _SPACELESS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 
 
-def message_field(owner: object, name: str) -> object:
+def message_field(message: object, name: str) -> object:
     """Return a field of a mapping or a client's object; None without it."""
-    if isinstance(owner, Mapping):
-        return owner.get(name)
-    return getattr(owner, name, None)
+    if isinstance(message, Mapping):
+        return message.get(name)
+    return getattr(message, name, None)
 
 
 def fields_of(value: Any) -> Mapping[str, object] | None:

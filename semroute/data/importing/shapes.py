@@ -79,7 +79,7 @@ def _from_object(
     if nlu is not None and nlu.items() is not None:
         return _rasa(nlu.items() or [], source.path, notes)
     if legacy is not None:
-        values = {"common_examples": found} if (found := child(legacy, "common_examples")) is not None else {}
+        values = {"common_examples": examples} if (examples := child(legacy, "common_examples")) is not None else {}
     if len(values.keys() & _CATEGORY_KEYS) > 1 and "examples" in values and values["examples"].items() is not None:
         return _group("", tree, source.path, notes)
     if _is_columns(values):

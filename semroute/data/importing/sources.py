@@ -211,9 +211,9 @@ def parquet_schema(source: ImportSource) -> Any:
     """
     if source.is_packed:
         raise DataError("is a packed Parquet file; unpack it", path=source.path)
-    what = "reading a Parquet file"
-    parquet = require("pyarrow.parquet", what=what, extra="parquet")
-    arrow = require("pyarrow", what=what, extra="parquet")
+    purpose = "reading a Parquet file"
+    parquet = require("pyarrow.parquet", what=purpose, extra="parquet")
+    arrow = require("pyarrow", what=purpose, extra="parquet")
     try:
         return parquet.read_schema(source.path)
     except (arrow.ArrowException, OSError, ValueError) as error:

@@ -95,11 +95,11 @@ def json_tree(text: str, path: Path) -> JsonTree | None:
     Raises:
         DataError: malformed JSON, with its line.
     """
-    found = _SPACE.match(text)
-    assert found is not None
+    match = _SPACE.match(text)
+    assert match is not None
     try:
         # Decoded once as a whole: afterwards every part of it is known to be well formed.
-        _, end = _DECODER.raw_decode(text, found.end())
+        _, end = _DECODER.raw_decode(text, match.end())
     except json.JSONDecodeError as error:
         message = f"malformed JSON at column {error.colno} ({error.msg}); correct it"
         raise DataError(message, path=path, line=error.lineno) from None
@@ -109,7 +109,7 @@ def json_tree(text: str, path: Path) -> JsonTree | None:
         raise DataError(f"malformed JSON: {error}", path=path) from None
     if text[end:].strip():
         return None
-    return JsonTree(text, path, found.end(), 1 + text.count("\n", 0, found.end()))
+    return JsonTree(text, path, match.end(), 1 + text.count("\n", 0, match.end()))
 
 
 class YamlTree:
@@ -168,5 +168,5 @@ def yaml_tree(text: str, path: Path) -> YamlTree | None:
 
 def child(tree: Tree, *keys: str) -> Tree | None:
     """Return the first value under any of ``keys``, in their order."""
-    found: Mapping[str, Tree] = dict(reversed(tree.pairs() or []))
-    return next((found[key] for key in keys if key in found), None)
+    values: Mapping[str, Tree] = dict(reversed(tree.pairs() or []))
+    return next((values[key] for key in keys if key in values), None)

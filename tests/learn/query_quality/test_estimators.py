@@ -83,7 +83,7 @@ def test_boosting_predicts_like_scikit_learn() -> None:
 
 def test_of_many_rows_neighbours_keep_a_sample() -> None:
     inputs, quality = given(100)
-    head = NeighbourEstimator(k=5, most=30, seed=1).fit(inputs, quality).head_
+    head = NeighbourEstimator(k=5, max_rows=30, seed=1).fit(inputs, quality).head_
     assert head.vectors.shape[0] == 30
     assert NeighbourEstimator(k=50).fit(inputs.take(np.arange(10)), quality[:10]).head_.k == 10
 
