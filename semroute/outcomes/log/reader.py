@@ -23,7 +23,14 @@ PORTION = 2000
 
 def as_dict(outcome: LoggedOutcome) -> dict[str, Any]:
     """Convert an outcome to JSON-ready values; the time to ISO 8601."""
-    return {**asdict(outcome), "at": outcome.at.isoformat(timespec="milliseconds")}
+    return {**_fields(outcome), "at": outcome.at.isoformat(timespec="milliseconds")}
+
+
+def _fields(outcome: LoggedOutcome) -> dict[str, Any]:
+    """Return the fields by the keys that exports of every version have."""
+    values = asdict(outcome)
+    values["trials"] = values.pop("tiers")
+    return values
 
 
 def as_labelled(outcome: LoggedOutcome) -> dict[str, Any] | None:
@@ -111,11 +118,9 @@ def write_parquet(outcomes: Iterable[LoggedOutcome], path: Path) -> int:
 
 
 def _flat(outcome: LoggedOutcome) -> dict[str, Any]:
-    row = asdict(outcome)
-    row["trials"] = row.pop("tiers")  # the column that files of earlier versions have
     return {
         key: json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple | dict) else value
-        for key, value in row.items()
+        for key, value in _fields(outcome).items()
     }
 
 

@@ -28,13 +28,15 @@ def log(tmp_path: Path) -> Iterator[OutcomeLog]:
         yield opened
 
 
-def test_jsonl_has_everything(log: OutcomeLog, tmp_path: Path) -> None:
+def test_jsonl_has_every_value_under_its_kept_key(log: OutcomeLog, tmp_path: Path) -> None:
     assert write_jsonl(map(as_dict, log.outcomes()), tmp_path / "x.jsonl") == 3
     rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
     assert [row["query"] for row in rows] == ["query 0", "query 1", "query 2"]
     assert rows[0]["at"] == "2023-11-14T22:13:20.000+00:00"
     assert rows[2]["feedback"] == 0.5
     assert [call["role"] for call in rows[0]["calls"]] == ["judge", "answer", "sample", "answer", "answer"]
+    assert [tier["candidate"] for tier in rows[0]["trials"]] == ["small", "frontier"]
+    assert "tiers" not in rows[0]
 
 
 def test_parquet_has_a_row_for_each_and_what_is_nested_as_json(log: OutcomeLog, tmp_path: Path) -> None:
@@ -43,6 +45,7 @@ def test_parquet_has_a_row_for_each_and_what_is_nested_as_json(log: OutcomeLog, 
     assert [row["cost_usd"] for row in rows] == pytest.approx([0.331] * 3)
     assert rows[0]["at"] == next(log.outcomes()).at
     assert json.loads(rows[0]["calls"])[1]["score"] == {"cost": 1.0, "total": 0.9}
+    assert [tier["candidate"] for tier in json.loads(rows[0]["trials"])] == ["small", "frontier"]
 
 
 def test_an_empty_log_makes_a_file_without_rows(tmp_path: Path) -> None:
